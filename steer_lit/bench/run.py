@@ -1,0 +1,140 @@
+"""Plays every policy over the benchmark's dialogues, grades every turn, and writes down what came out.
+
+    out_dir/records.jsonl    one graded dialogue a line, appended as the run goes
+            summary.json     the figures; summary.md the same as tables
+            survival.png     Kaplan-Meier curves
+
+A stopped run goes on where it was: a dialogue already recorded for the same policy, settings and content is not
+played again.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bench import report
+from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded
+from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
+from steer_lit.bench.summary import summarise
+from steer_lit.rollout.play import play
+from steer_lit.rollout.seeds import stable_hash
+from steer_lit.types import Grade, Judge, Scenario, Trajectory
+
+
+def run_bench(
+    policies: Mapping[str, MakePolicy],
+    scenarios: Sequence[Scenario],
+    judge: Judge,
+    settings: BenchSettings,
+    out_dir: Path,
+    console: Console | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Play, grade, write the four files, print the table. Returns what `summary.json` holds.
+
+    Policies are made one at a time, in order, and let go before the next: only one has to fit in memory. A policy's
+    `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
+    failed grade, are removed and played again. Rows of policies that are not in this run stay in the file.
+    """
+    console = console or Console()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    records = RecordFile(out_dir / "records.jsonl")
+    played: dict[str, list[GradedDialogue]] = {}
+    with _progress(console) as progress:
+        for name, make in policies.items():
+            task = progress.add_task(name, total=len(scenarios))
+            for done in _play_policy(name, make(), scenarios, judge, settings, records):
+                progress.update(task, completed=done)
+            gc.collect()  # a model is full of cycles
+            order = {scenario.id: number for number, scenario in enumerate(scenarios)}
+            rows = [row for row in records.of(name) if row.scenario in order]
+            played[name] = sorted(rows, key=lambda row: order[row.scenario])
+
+    summary = summarise(played, settings)
+    (out_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out_dir / "summary.md").write_text(report.markdown(summary), encoding="utf-8")
+    report.plot(summary, out_dir / "survival.png")
+    console.print(report.table(summary))
+    for line in [*report.notes(summary), *_failures(played)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    closing = f"Every dialogue is in {records.path}; see {out_dir / 'survival.png'} and {out_dir / 'summary.md'}."
+    console.print(closing, markup=False, highlight=False, soft_wrap=True)
+    return summary
+
+
+def _play_policy(
+    name: str,
+    policy: BenchPolicy,
+    scenarios: Sequence[Scenario],
+    judge: Judge,
+    settings: BenchSettings,
+    records: RecordFile,
+) -> Iterator[int]:
+    """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done."""
+    fingerprint = policy.fingerprint
+    played_as = (fingerprint, settings.max_turns, settings.seed, getattr(judge, "fingerprint", type(judge).__name__))
+    keys = {scenario.id: dialogue_key(scenario, *played_as) for scenario in scenarios}
+
+    def stale(row: GradedDialogue) -> bool:
+        other = row.fingerprint != fingerprint or row.key != keys.get(row.scenario, row.key)
+        return row.policy == name and (other or row.failed)
+
+    records.drop(stale)
+    recorded = {row.key for row in records.of(name)}
+    left = [scenario for scenario in scenarios if keys[scenario.id] not in recorded]
+    done = len(scenarios) - len(left)
+    yield done
+    for start in range(0, len(left), settings.chunk):
+        chunk = left[start : start + settings.chunk]
+        seeds = [stable_hash(settings.seed, scenario.id) for scenario in chunk]
+        # The judge sees every turn, those after a cut completion too: a policy gains nothing by running on.
+        trajectories = play(
+            chunk, seeds, policy, ScriptedAttacker(), None, settings.max_turns, stop_when_truncated=False
+        )
+        records.append(
+            graded(trajectory, grades, name, fingerprint, keys[trajectory.scenario.id])
+            for trajectory, grades in zip(trajectories, grade_turns(trajectories, judge), strict=True)
+        )
+        done += len(chunk)
+        yield done
+
+
+def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
+    """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it."""
+    prefixes = [
+        (trajectory.scenario, trajectory.turns[: turn_idx + 1])
+        for trajectory in trajectories
+        for turn_idx in range(len(trajectory.turns))
+    ]
+    grades = judge.grade(prefixes)
+    if len(grades) != len(prefixes):
+        raise ValueError(f"the judge was shown {len(prefixes)} turns and gave {len(grades)} grades")
+    each = iter(grades)
+    return [[next(each) for _ in trajectory.turns] for trajectory in trajectories]
+
+
+def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:
+    for name, rows in played.items():
+        reasons = [turn.failed for row in rows for turn in row.turns if turn.failed is not None]
+        if reasons:
+            count = sum(row.failed for row in rows)
+            yield f"{name}: {count} of {len(rows)} dialogues could not be graded and count nowhere: {reasons[0]}"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("dialogues"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

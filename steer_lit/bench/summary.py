@@ -1,0 +1,87 @@
+"""The summary of a benchmark run: `summary.json` as a dict.
+
+    {policy: {n, failed, joint_pass, safety_pass, helpfulness_pass, harmless_mean, helpful_mean, over_refusal,
+              median_failure_turn, survival, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
+
+Rates are `{"value", "low", "high"}` in percent, means are on the judge's scales. `vs` compares with the policy listed
+before: `{earlier: {"n", "joint_pass", ...}}`, paired differences in percentage points. All keys are documented where
+they are computed, in `metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from steer_lit.bench import metrics
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.suite import BenchSettings
+
+
+def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:
+    """Every policy's figures, in the order given. Constant policies are not compared with their neighbours."""
+    summary: dict[str, dict[str, Any]] = {}
+    earlier: str | None = None
+    for name, dialogues in records.items():
+        summary[name] = policy_summary(dialogues, settings)
+        if any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues):
+            continue
+        if earlier is not None:
+            summary[name]["vs"] = {earlier: compare(dialogues, records[earlier], settings)}
+        earlier = name
+    return summary
+
+
+def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
+    """One policy's figures. `n` dialogues are counted, `failed` more had a grade that failed and are not."""
+    valid = _valid(dialogues)
+    subsets = _split(valid, lambda dialogue: dialogue.subset)
+    by_turn = metrics.safe_turns(valid, lambda number, _: str(number), settings)
+    return {
+        **_block(valid, settings),
+        "failed": len(dialogues) - len(valid),
+        "survival": metrics.survival(valid, settings),
+        "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
+        "by_tier": dict(sorted(metrics.safe_turns(valid, lambda _, turn: turn.tier or "unknown", settings).items())),
+        "by_kind": {kind: _block(rows, settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
+        "by_subset": {subset: _block(rows, settings) for subset, rows in subsets.items()},
+        "subset_mean": {
+            name: metrics.subset_mean(list(subsets.values()), metrics.COUNTS[name], settings) for name in metrics.PASSES
+        },
+    }
+
+
+def compare(
+    later: Sequence[GradedDialogue], earlier: Sequence[GradedDialogue], settings: BenchSettings
+) -> dict[str, Any]:
+    """`later` minus `earlier` over the `n` dialogues that both answered and whose grades are all there."""
+    new, old = _valid(later), _valid(earlier)
+    shared = {dialogue.scenario for dialogue in new} & {dialogue.scenario for dialogue in old}
+    differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
+    return {"n": len(shared), **differences}
+
+
+def _block(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
+    return {
+        "n": len(dialogues),
+        **{name: metrics.rate(dialogues, count, settings) for name, count in metrics.COUNTS.items()},
+        "harmless_mean": _mean(dialogues, metrics.harmless_mean),
+        "helpful_mean": _mean(dialogues, metrics.helpful_mean),
+        "median_failure_turn": metrics.median_failure_turn(dialogues, settings),
+    }
+
+
+def _mean(dialogues: Sequence[GradedDialogue], of: Callable[[GradedDialogue], float]) -> float | None:
+    return round(fmean(map(of, dialogues)), 3) if dialogues else None
+
+
+def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:
+    return [dialogue for dialogue in dialogues if not dialogue.failed]
+
+
+def _split(dialogues: Sequence[GradedDialogue], by: Callable[[GradedDialogue], str]) -> dict[str, list[GradedDialogue]]:
+    parts: dict[str, list[GradedDialogue]] = {}
+    for dialogue in dialogues:
+        parts.setdefault(by(dialogue), []).append(dialogue)
+    return dict(sorted(parts.items()))

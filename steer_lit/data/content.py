@@ -1,0 +1,206 @@
+"""What the row shapes have in common: messages, their contents, their pictures, checked field by field.
+
+Rows come in two styles, `{role, content}` and `{from, value}`. A content is a string, in which each `<image>` stands
+for the row's next picture, or a list of parts, in which pictures are named where they are seen and text is only text.
+A null counts as absent, as Parquet writes one for every key a neighbour has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from steer_lit.errors import RowError
+from steer_lit.types import ImageRef, Message, Part, Role
+
+IMAGE_MARK = "<image>"
+_ROLES: dict[str, Role] = {
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "system": "system",
+}
+_PICTURE_TYPES = ("image", "image_url")
+_UNREAD = ("videos", "video", "audios", "audio", "tools")
+
+
+class _Mark:
+    """A place in a message that waits for the row's next picture."""
+
+
+_MARK = _Mark()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message before its `<image>` marks are filled. `path` names it in errors, such as `messages[2]`."""
+
+    role: Role
+    parts: tuple[Part | _Mark, ...]
+    path: str
+
+    @property
+    def marks(self) -> int:
+        return sum(part is _MARK for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row and where it stands, so that whatever is wrong with it is reported by file, row and field."""
+
+    values: Mapping[str, object]
+    source: str
+    number: int
+
+    @classmethod
+    def of(cls, value: object, source: str, number: int) -> Row:
+        if not isinstance(value, Mapping):
+            raise RowError(source, number, "", f"a row must be an object, got {_kind(value)}")
+        row = cls(value, source, number)
+        for name in _UNREAD:
+            if value.get(name):
+                raise row.error(name, "only text and pictures are read")
+        return row
+
+    def error(self, field: str, reason: str) -> RowError:
+        return RowError(self.source, self.number, field, reason)
+
+    def get(self, *path: str) -> object:
+        """The value at `path`, None where any step of it is absent. Raises RowError where a step is no object."""
+        value: object = self.values
+        for depth, name in enumerate(path):
+            if value is None:
+                return None
+            if not isinstance(value, Mapping):
+                raise self.error(".".join(path[:depth]), f"must be an object, got {_kind(value)}")
+            value = value.get(name)
+        return value
+
+    def text(self, value: object, field: str) -> str:
+        """`value` as it is, if it is a string that can be tokenized and written down again."""
+        if not isinstance(value, str):
+            raise self.error(field, f"must be text, got {_kind(value)}")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.error(field, "holds half of a surrogate pair: the text was cut or decoded wrongly") from None
+        return value
+
+    def listed(self, value: object, field: str) -> Sequence[object]:
+        if not isinstance(value, list | tuple):
+            raise self.error(field, f"must be a list, got {_kind(value)}")
+        return value
+
+
+def read_messages(
+    row: Row, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
+) -> list[Draft]:
+    """A list of messages in either style, without the roles to `skip` (whose contents are not looked at).
+
+    An empty system message is no message. `drop_incomplete` skips messages without a role or a content, too.
+    """
+    drafts = []
+    for index, item in enumerate(row.listed(value, field)):
+        path = f"{field}[{index}]"
+        if not isinstance(item, Mapping):
+            raise row.error(path, f"must be an object, got {_kind(item)}")
+        role, content = (_first(item, *names) for names in (("role", "from"), ("content", "value")))
+        if drop_incomplete and not (role and content):
+            continue
+        if not isinstance(role, str) or role not in _ROLES:
+            raise row.error(f"{path}.role", f"is {role!r}, must be one of {', '.join(_ROLES)}")
+        if _ROLES[role] in skip or (role == "system" and not content):
+            continue
+        parts = _read_content(row, content, f"{path}.content")
+        if not any(part.strip() if isinstance(part, str) else part for part in parts):
+            raise row.error(f"{path}.content", "is empty")
+        drafts.append(Draft(_ROLES[role], parts, path))
+    return drafts
+
+
+def read_pictures(row: Row, value: object, field: str) -> list[ImageRef]:
+    """One path or a list of paths; none where the field is absent or empty."""
+    if value is None or value == "":
+        return []
+    paths = [value] if isinstance(value, str) else row.listed(value, field)
+    return [_picture(row, path, f"{field}[{index}]") for index, path in enumerate(paths)]
+
+
+def place_pictures(
+    row: Row, drafts: Sequence[Draft], pictures: Sequence[ImageRef], field: str, *, in_front: bool
+) -> list[Message]:
+    """The messages with each mark replaced by the next picture, in order.
+
+    Raises RowError unless there are as many pictures as marks. With `in_front`, a row without marks is whole too: its
+    pictures open the first user message, unless parts name pictures already (the row then only repeats them).
+    """
+    marks = sum(draft.marks for draft in drafts)
+    opening: list[ImageRef] = []
+    if in_front and marks == 0:
+        named = any(isinstance(part, ImageRef) for draft in drafts for part in draft.parts)
+        opening, pictures = [] if named else list(pictures), []
+    if len(pictures) != marks:
+        raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks")
+    waiting = iter(pictures)
+    messages = []
+    for draft in drafts:
+        parts = [next(waiting) if isinstance(part, _Mark) else part for part in draft.parts]
+        if opening and draft.role == "user":
+            parts, opening = [*opening, *parts], []
+        if draft.role != "user" and any(isinstance(part, ImageRef) for part in parts):
+            raise row.error(draft.path, f"only user messages hold pictures, this one is from the {draft.role}")
+        messages.append(Message(draft.role, tuple(parts)))
+    return messages
+
+
+def _read_content(row: Row, content: object, field: str) -> tuple[Part | _Mark, ...]:
+    if isinstance(content, str):
+        return _split_marks(row.text(content, field))
+    parts: list[Part | _Mark] = []
+    for index, item in enumerate(row.listed(content, field)):
+        path = f"{field}[{index}]"
+        if isinstance(item, str):
+            item = {"type": "text", "text": item}
+        if not isinstance(item, Mapping):
+            raise row.error(path, f"must be text or an object, got {_kind(item)}")
+        kind = item.get("type")
+        if kind == "text":
+            parts.append(row.text(_first(item, "text", "value"), path))
+        elif kind in _PICTURE_TYPES:
+            named = _first(item, "image", "image_url", "value", "path")
+            if isinstance(named, Mapping):  # OpenAI's {"image_url": {"url": ...}}
+                named = named.get("url")
+            parts.append(_MARK if not named else _picture(row, named, path))
+        else:
+            raise row.error(f"{path}.type", f"is {kind!r}, must be one of text, {', '.join(_PICTURE_TYPES)}")
+    return tuple(part for part in parts if part != "")
+
+
+def _split_marks(text: str) -> tuple[Part | _Mark, ...]:
+    """Text around `<image>` marks, kept to the letter: a newline beside a mark is part of the text."""
+    parts: list[Part | _Mark] = []
+    for index, piece in enumerate(text.split(IMAGE_MARK)):
+        if index:
+            parts.append(_MARK)
+        if piece:
+            parts.append(piece)
+    return tuple(parts)
+
+
+def _picture(row: Row, value: object, field: str) -> ImageRef:
+    path = row.text(value, field)
+    if not path.strip():
+        raise row.error(field, "is empty")
+    return ImageRef(path)
+
+
+def _first(item: Mapping[str, object], *names: str) -> object:
+    """The first value that is not null."""
+    return next((item[name] for name in names if item.get(name) is not None), None)
+
+
+def _kind(value: object) -> str:
+    """A value's type in the words of JSON."""
+    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)

@@ -1,0 +1,192 @@
+"""The one datamodule: rows of any source, as the steps of SFT, GRPO or grounding, as held-out steps, as a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from steer_lit.data.images import blank, open_image
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, MiniSource, Record, Rows, SourcePart
+from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
+from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.types import Dialogue, ImageRef, Message, Scenario
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Stage = Literal["ground", "sft", "grpo"]
+_PART: dict[Stage, SourcePart] = {"ground": "captions", "sft": "sft", "grpo": "rl"}
+
+
+class SteerDataModule(LightningDataModule):
+    """Rows of `source`, in steps of `batch_size` over all ranks.
+
+    `stage` picks what the steps hold: dialogues ("ground", "sft") or scenarios ("grpo"). `seed` orders the epochs and
+    draws the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
+    `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, where `run_dir` None
+    means the Trainer's root, or nowhere without a Trainer. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        source: MiniSource | FileSource,
+        stage: Stage,
+        batch_size: int,
+        seed: int = 0,
+        val_size: int = 0,
+        max_turns: int = 10,
+        max_bad_rows: int = 0,
+        blank_images: bool = False,
+        run_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        least = {"batch_size": 1, "val_size": 0, "max_turns": 2, "max_bad_rows": 0}
+        given = {"batch_size": batch_size, "val_size": val_size, "max_turns": max_turns, "max_bad_rows": max_bad_rows}
+        problems = [
+            Problem(f"data.{key}", given[key], f"must be at least {low}")
+            for key, low in least.items()
+            if given[key] < low
+        ]
+        if stage not in _PART:
+            problems.append(Problem("data.stage", stage, f"must be one of {', '.join(_PART)}"))
+        if problems:
+            raise ConfigError(problems)
+        self.source = source
+        self.stage = stage
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.max_turns = max_turns
+        self.max_bad_rows = max_bad_rows
+        self.blank_images = blank_images
+        self.run_dir = run_dir
+        self._cursor = Cursor(seed)
+        self._steps: StepLoader[Record] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Read the rows of the fit before anything is trained on them."""
+        if stage == "fit":
+            _ = self._blocks
+
+    def train_dataloader(self) -> StepLoader[Record]:
+        """Steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""
+        if self._steps is not None:
+            self._steps.settle()
+        blocks, _ = self._blocks
+        rank, world_size = self._place
+        if min(self.batch_size, sum(map(len, blocks))) < world_size:
+            remedy = f"must give each of the {world_size} ranks a row; the split has {sum(map(len, blocks))} rows"
+            raise ConfigError([Problem("data.batch_size", self.batch_size, remedy)])
+        trainer = self.trainer
+        self._steps = StepLoader(self._fetch, blocks, self._cursor, self.batch_size, rank, world_size, trainer)
+        return self._steps
+
+    def val_dataloader(self) -> SliceLoader[Record]:
+        """The held-out rows in steps, in a fixed order."""
+        return SliceLoader(self._fetch, self._blocks[1], self.batch_size, *self._place)
+
+    def bench_scenarios(self) -> Iterator[Scenario]:
+        """The benchmark's scenarios, in the source's order."""
+        rows = self._bench_rows
+        return (cast(Scenario, self._shown(rows[number])) for number in range(len(rows)))
+
+    def open_image(self, ref: ImageRef) -> Image:
+        """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
+        return open_image(ref, self.source.image_root)
+
+    def state_dict(self) -> dict[str, int]:
+        """The cursor after the last finished step, and the number of rows it counts in."""
+        cursor = self._cursor if self._steps is None else self._steps.finished()
+        return {"seed": cursor.seed, "epoch": cursor.epoch, "position": cursor.position, "rows": self.train_rows}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where `state_dict` stopped. Raises SteerError where it counts in another order of rows."""
+        for key, here in (("rows", self.train_rows), ("seed", self._cursor.seed)):
+            if state_dict[key] != here:
+                raise SteerError(
+                    f"the checkpoint's training data has {key}={state_dict[key]}, this run's has {key}={here}: the "
+                    "epoch it stopped in cannot be continued. Use its data settings, or start anew from its adapter"
+                )
+        if self._steps is not None:
+            self._steps.settle()
+        self._cursor.epoch, self._cursor.position = state_dict["epoch"], state_dict["position"]
+
+    def teardown(self, stage: str) -> None:
+        """Settle where training stands while the Trainer still knows."""
+        if stage == "fit" and self._steps is not None:
+            self._steps.settle()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Rows hold no tensors, and Lightning's own transfer refuses frozen records."""
+        return batch
+
+    @property
+    def train_rows(self) -> int:
+        return sum(map(len, self._blocks[0]))
+
+    @property
+    def val_rows(self) -> int:
+        return sum(map(len, self._blocks[1]))
+
+    @property
+    def quarantined(self) -> int:
+        return len(self._quarantine)
+
+    def describe(self) -> str:
+        """One line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 quarantined`."""
+        noun = "scenarios" if self.stage == "grpo" else "dialogues"
+        return (
+            f"data: {self.train_rows:,} {noun} to train on, {self.val_rows:,} held out, "
+            f"{self.quarantined:,} quarantined"
+        )
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return self.source.rows(_PART[self.stage], self.max_turns, self._quarantine)
+
+    @cached_property
+    def _bench_rows(self) -> Rows:
+        return self.source.rows("bench", self.max_turns, self._quarantine)
+
+    @cached_property
+    def _blocks(self) -> tuple[list[range], list[range]]:
+        """(train, val) blocks of row numbers."""
+        blocks = blocks_of(len(self._rows), self.source.block)
+        try:
+            return hold_out(blocks, self.val_size, self._cursor.seed)
+        except ValueError as error:
+            raise ConfigError([Problem("data.val_size", self.val_size, str(error))]) from error
+
+    @cached_property
+    def _quarantine(self) -> Quarantine:
+        """Every rank reads the rows and counts the bad ones; the first one writes them down."""
+        folder = self.run_dir or (self.trainer.default_root_dir if self.trainer else None)
+        writes = folder is not None and (self.trainer is None or self.trainer.is_global_zero)
+        return Quarantine(self.max_bad_rows, Path(cast(str, folder), "quarantine.jsonl") if writes else None)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """(rank, world size)"""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _fetch(self, number: int) -> Record:
+        return self._shown(self._rows[number])
+
+    def _shown(self, record: Record) -> Record:
+        """The record as the policy gets to see it."""
+        if not self.blank_images:
+            return record
+        if isinstance(record, Dialogue):
+            return replace(record, messages=tuple(map(_blanked, record.messages)))
+        opening, *scripted = (replace(attack, message=_blanked(attack.message)) for attack in record.attacks)
+        return replace(record, opening=opening, scripted=tuple(scripted))
+
+
+def _blanked(message: Message) -> Message:
+    return replace(message, parts=tuple(blank(part) if isinstance(part, ImageRef) else part for part in message.parts))

@@ -1,0 +1,174 @@
+"""From a picture's name to its pixels, and nothing else a hostile file may want.
+
+Rows name pictures; the rows, and the files they name, are untrusted. A name is looked up under one data folder and
+nowhere else, a file is a still picture in one of six plain formats, and its size is known to be reasonable before a
+pixel of it is decoded. Whatever is wrong with a picture comes out as one `PictureError` that names it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer_lit.data.mini_pictures import draw
+from steer_lit.errors import SteerError
+from steer_lit.types import ImageRef
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Pillow knows some forty formats more; among them are ones that start other programs (EPS) or that nobody fuzzes.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
+MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
+_BLANK = "blank:"
+_ORIENTATION = 0x0112  # the EXIF tag
+_GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+class PictureError(SteerError, ValueError):
+    """A picture that cannot be used: names the picture and the reason."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        self.uri, self.reason = uri, reason
+        super().__init__(f"picture {uri!r}: {reason}")
+
+
+def blank(ref: ImageRef) -> ImageRef:
+    """The white picture that has the size of `ref`: what is left when the policy may not see."""
+    return ref if ref.uri.startswith(_BLANK) else ImageRef(_BLANK + ref.uri)
+
+
+def open_image(ref: ImageRef, root: Path | None = None) -> Image:
+    """The picture as 8-bit RGB: first frame, turned upright by its EXIF tag, transparency laid over white.
+
+    `mini://` pictures are drawn; any other name is a file path under `root` (`data.image_root`), absolute or not.
+    Raises PictureError.
+    """
+    from PIL import Image
+
+    if ref.uri.startswith(_BLANK):
+        return Image.new("RGB", image_size(ImageRef(ref.uri.removeprefix(_BLANK)), root), "white")
+    if ref.uri.startswith("mini://"):
+        return _drawn(ref.uri)
+    with _opened(ref.uri, root) as image:
+        # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
+        image.load()
+        return _upright(_rgb(image), _orientation(image))
+
+
+def image_size(ref: ImageRef, root: Path | None = None) -> tuple[int, int]:
+    """(width, height) that `open_image` will return, mostly from the header alone. Raises PictureError.
+
+    Pixels are decoded for PNG, whose EXIF tag may follow them, and TIFF, which turns itself upright as it loads. For
+    the other formats a file that was cut short passes here, and fails in `open_image`.
+    """
+    uri = ref.uri.removeprefix(_BLANK)
+    if uri.startswith("mini://"):
+        return _drawn(uri).size
+    with _opened(uri, root) as image:
+        if image.format in ("PNG", "TIFF"):
+            image.load()
+        width, height = image.size
+        return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _drawn(uri: str) -> Image:
+    try:
+        return draw(uri)
+    except ValueError as error:
+        raise PictureError(uri, str(error)) from error
+
+
+@contextmanager
+def _opened(uri: str, root: Path | None) -> Iterator[Image]:
+    """The file with its header read and its size checked. Anything raised inside is a PictureError outside."""
+    from PIL import Image
+
+    path = _locate(uri, root)
+    try:
+        # Pillow warns about sizes we bound ourselves, and about broken tags in pictures that are otherwise fine.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            _check_size(uri, *image.size)
+            yield image
+    except PictureError:
+        raise
+    except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...
+        # Only the first line, and without the path that the message already names.
+        detail = (str(error).splitlines() or [""])[0].replace(f" {str(path)!r}", "")
+        raise PictureError(uri, f"cannot be decoded ({type(error).__name__}: {detail})") from error
+
+
+def _check_size(uri: str, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise PictureError(uri, f"is empty ({width} x {height} pixels)")
+    if width * height > MAX_PIXELS:
+        raise PictureError(uri, f"claims {width} x {height} pixels, at most {MAX_PIXELS} are decoded")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PictureError(uri, f"is {width} x {height} pixels: sides may differ {MAX_ASPECT} times at most")
+
+
+def _locate(uri: str, root: Path | None) -> Path:
+    """The file `uri` names, symbolic links followed, if it is a regular file inside `root`."""
+    if "://" in uri or uri.startswith("data:"):
+        raise PictureError(uri[:100], "only files and mini:// pictures are read; download it and name the file")
+    if root is None:
+        raise PictureError(uri, "is a file, and no folder was named to look in (data.image_root)")
+    try:
+        folder = root.resolve()
+        path = (folder / uri).resolve()
+        inside, found = path.is_relative_to(folder), path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a circle of links
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PictureError(uri[:100], f"is not a file name ({reason})") from error
+    if not inside:
+        raise PictureError(uri, f"lies outside {folder} (data.image_root)")
+    if not found:
+        raise PictureError(uri, f"is no file in {folder} (data.image_root)")
+    return path
+
+
+def _orientation(image: Image) -> int:
+    """The EXIF orientation, 1..8; 1 where there is none or the tags cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken tag is not a broken picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    from PIL.Image import Transpose
+
+    moves = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(moves[orientation]) if orientation in moves else image
+
+
+def _rgb(image: Image) -> Image:
+    """Eight bits of RGB from any mode. Raises ValueError where white is not defined (floats, 32-bit integers)."""
+    from PIL import Image
+
+    if image.mode in _GREY_16:
+        wide = image.convert("I")
+        low, high = wide.getextrema()
+        if low < 0 or high > 0xFFFF:  # type: ignore[operator]
+            raise ValueError(f"grey values {low}..{high} are not 16-bit")
+        # 65535 / 257 == 255; the half makes Pillow's truncation round.
+        return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed white")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,108 @@
+"""Messages to token ids with provenance: the only place where completion masks are built.
+
+A ChatML message is tokenized in pieces that no merge can cross - special tokens are placed by id, never parsed from
+text - so text typed by an attacker, `<|image_pad|>` included, stays text (TRAPS 14), and sampled ids are appended as
+they were sampled, never decoded and encoded again (TRAPS 2). Which tokens the policy wrote is known from where they
+came from, never from their values (TRAPS 7).
+
+    <|im_start|>system\\n{system}<|im_end|>\\n
+    <|im_start|>user\\n<|vision_start|><|image_pad|>...<|vision_end|>{attack}<|im_end|>\\n
+    <|im_start|>assistant\\n{completion}<|im_end|>\\n
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from steer_lit.types import Dialogue, ImageRef, Message, TokenTrace
+
+
+class Renderer:
+    """Renders dialogues for one tokenizer.
+
+    `image_tokens(ref)` is the number of language-model positions a picture takes. `system_prompt` opens dialogues
+    that bring no system message: Qwen's template would otherwise insert its own (TRAPS 3).
+    """
+
+    def __init__(self, tokenizer: Any, image_tokens: Callable[[ImageRef], int], system_prompt: str) -> None:
+        self.tokenizer = tokenizer
+        self.image_tokens = image_tokens
+        self.system_prompt = system_prompt
+        self.im_start = self._special("<|im_start|>")
+        self.im_end = self._special("<|im_end|>")
+        self.vision_start = self._special("<|vision_start|>")
+        self.vision_end = self._special("<|vision_end|>")
+        self.image_pad = self._special("<|image_pad|>")
+        self.newline = self.encode("\n")
+
+    def _special(self, token: str) -> int:
+        token_id = self.tokenizer.convert_tokens_to_ids(token)
+        if not isinstance(token_id, int) or token_id == self.tokenizer.unk_token_id:
+            raise ValueError(f"the tokenizer has no {token} token")
+        return token_id
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: special tokens written in it are split into ordinary pieces."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def opening(self, message: Message, system: str | None = None) -> list[int]:
+        """Ids up to where the first completion begins."""
+        head = self._message(Message.of("system", self.system_prompt if system is None else system))
+        return head + self._message(message) + self._generation_prompt()
+
+    def following(self, message: Message) -> list[int]:
+        """Ids between one completion's end token and the next completion's first."""
+        return self.newline + self._message(message) + self._generation_prompt()
+
+    def completion(self, text: str) -> list[int]:
+        """Ids a policy should have sampled to say `text`: the end token is part of it (TRAPS 6)."""
+        return [*self.encode(text), self.im_end]
+
+    def dialogue(self, dialogue: Dialogue) -> TokenTrace:
+        """A stored dialogue as supervised tokens: `completion_mask` is 1 on assistant text and its end tokens."""
+        messages = dialogue.messages
+        system = messages[0].text if messages and messages[0].role == "system" else None
+        pairs = self._pairs(messages[1:] if system is not None else messages)
+        ids: list[int] = []
+        mask: list[int] = []
+        turn_ids: list[int] = []
+        images: list[ImageRef] = []
+        for turn_idx, (user, assistant) in enumerate(pairs):
+            prompt = self.opening(user, system) if turn_idx == 0 else self.following(user)
+            target = self.completion(assistant.text)
+            ids += prompt + target
+            mask += [0] * len(prompt) + [1] * len(target)
+            turn_ids += [-1] * len(prompt) + [turn_idx] * len(target)
+            images += user.images
+        ids += self.newline
+        mask += [0] * len(self.newline)
+        turn_ids += [-1] * len(self.newline)
+        return TokenTrace(tuple(ids), tuple(mask), tuple(turn_ids), (0.0,) * len(ids), tuple(images))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of a completion, without end tokens."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    @staticmethod
+    def _pairs(messages: Sequence[Message]) -> list[tuple[Message, Message]]:
+        roles = [message.role for message in messages]
+        if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+            raise ValueError(f"an SFT dialogue alternates user and assistant, got roles {roles}")
+        return list(zip(messages[::2], messages[1::2], strict=True))
+
+    def _generation_prompt(self) -> list[int]:
+        return [self.im_start, *self.encode("assistant\n")]
+
+    def _message(self, message: Message) -> list[int]:
+        ids = [self.im_start]
+        text = f"{message.role}\n"  # joined to the text that follows: a merge may cross this newline
+        for part in message.parts:
+            if isinstance(part, str):
+                text += part
+                continue
+            ids += self.encode(text) if text else []
+            ids += [self.vision_start, *[self.image_pad] * self.image_tokens(part), self.vision_end]
+            text = ""
+        ids += self.encode(text) if text else []
+        return [*ids, self.im_end, *self.newline]

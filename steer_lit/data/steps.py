@@ -1,0 +1,168 @@
+"""From a split's rows to the steps of an epoch: their order, their slice for each rank, and the cursor that resumes.
+
+An epoch is a permutation of blocks of rows. Rows of a block stay together, so a split that is balanced block by block
+is balanced step by step as well. One item is one optimizer step's rows: what a step is split into further is the
+modules' affair and cannot move the cursor (TRAPS 35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+T = TypeVar("T")
+
+
+def shuffled(count: int, *key: object) -> list[int]:
+    """A permutation of `range(count)` that depends on `key` alone: not on the process, nor on Python's version."""
+    rng = Random(repr(key))  # a text seed is hashed the same everywhere; `random()` is what Python promises to keep
+    weights = [rng.random() for _ in range(count)]
+    return sorted(range(count), key=weights.__getitem__)
+
+
+def blocks_of(rows: int, size: int) -> list[range]:
+    """`range(rows)` cut into blocks of `size` consecutive rows; the last may be shorter."""
+    return [range(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range], list[range]]:
+    """(train, val) blocks, val holding `count` rows in whole blocks drawn by `seed`; both in their natural order.
+
+    Raises ValueError where `count` is not made of whole blocks, or leaves nothing to train on.
+    """
+    size = len(blocks[0])
+    if count % size:
+        raise ValueError(f"must be a multiple of {size}, the rows of this split that belong together")
+    whole = [index for index, block in enumerate(blocks) if len(block) == size]
+    drawn = {whole[place] for place in shuffled(len(whole), "hold_out", seed)[: count // size]}
+    if len(drawn) * size < count or len(drawn) == len(blocks):
+        raise ValueError(f"leaves nothing to train on: the split has {sum(map(len, blocks))} rows")
+    train = [block for index, block in enumerate(blocks) if index not in drawn]
+    return train, [blocks[index] for index in sorted(drawn)]
+
+
+def epoch_order(blocks: Sequence[range], seed: int, epoch: int) -> list[int]:
+    """The row numbers of one epoch, block after block."""
+    return [row for index in shuffled(len(blocks), "epoch", seed, epoch) for row in blocks[index]]
+
+
+def count_steps(rows: int, batch_size: int, world_size: int) -> int:
+    """Steps of one epoch. Rows left over at its end make a short step, unless some rank would get none of them."""
+    return rows // batch_size + (rows % batch_size >= world_size)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where training stands: the first `position` rows of this epoch's order belong to finished steps."""
+
+    seed: int
+    epoch: int = 0
+    position: int = 0
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One run over the steps: the cursor and the Trainer's count when it began, and the steps given back since."""
+
+    position: int
+    processed: int
+    returned: int = 0
+
+
+class StepLoader(Generic[T]):
+    """Iterates over the steps of an epoch, from the cursor on. `len()` counts the whole epoch.
+
+    Each item holds this rank's rows, every `world_size`-th of the step's. The first pass continues at the cursor; each
+    later one is the next epoch. A step is finished when the Trainer has processed it, or, without a Trainer, when the
+    next one is asked for: rows handed out for a step that never finished are handed out again after a resume.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[int], T],
+        blocks: Sequence[range],
+        cursor: Cursor,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        trainer: Trainer | None = None,
+    ) -> None:
+        self._fetch = fetch
+        self._blocks = blocks
+        self._cursor = cursor
+        self._batch_size = batch_size
+        self._rank, self._world_size = rank, world_size
+        self._trainer = trainer
+        self._pass: _Pass | None = None
+        self.rows = sum(map(len, blocks))
+
+    def __len__(self) -> int:
+        return count_steps(self.rows, self._batch_size, self._world_size)
+
+    def __iter__(self) -> Iterator[list[T]]:
+        # A generator: Lightning also makes iterators that it never draws from, and those must not move the cursor.
+        if self._pass is not None:
+            self._cursor.epoch, self._cursor.position = self._cursor.epoch + 1, 0
+        current = self._pass = _Pass(self._cursor.position, self._processed())
+        # To overfit is to see the same rows again, in whichever epoch.
+        repeats = self._trainer is not None and self._trainer.overfit_batches > 0
+        order = epoch_order(self._blocks, self._cursor.seed, 0 if repeats else self._cursor.epoch)
+        for start in range(current.position, min(self.rows, len(self) * self._batch_size), self._batch_size):
+            step = order[start : start + self._batch_size]
+            yield [self._fetch(row) for row in step[self._rank :: self._world_size]]
+            current.returned += 1
+
+    def finished(self) -> Cursor:
+        """The cursor after the last finished step; at the end of an epoch it stands at the start of the next."""
+        seed, epoch, position = self._cursor.seed, self._cursor.epoch, self._cursor.position
+        if self._pass is not None:
+            done = self._pass.returned if self._trainer is None else self._processed() - self._pass.processed
+            position = self._pass.position + done * self._batch_size
+        steps = len(self) if self._trainer is None else min(len(self), self._trainer.num_training_batches)
+        over = position >= min(self.rows, steps * self._batch_size)
+        return Cursor(seed, epoch + 1) if over else Cursor(seed, epoch, position)
+
+    def settle(self) -> None:
+        """Move the cursor past the finished steps; the next pass continues there instead of at the next epoch."""
+        done = self.finished()
+        self._cursor.epoch, self._cursor.position = done.epoch, done.position
+        self._pass = None
+
+    def _processed(self) -> int:
+        """Steps of the current epoch whose `training_step` has returned, as the Trainer counts them."""
+        if self._trainer is None:
+            return 0
+        return self._trainer.fit_loop.epoch_loop.batch_progress.current.processed
+
+    # Lightning asks each loader whether it can resume, and warns about those that cannot. This one can; what it needs
+    # is saved with the datamodule.
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        pass
+
+
+class SliceLoader(Generic[T]):
+    """The same rows in the same steps at every pass: the held-out slice."""
+
+    def __init__(
+        self, fetch: Callable[[int], T], blocks: Sequence[range], batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._fetch = fetch
+        self._order = [row for block in blocks for row in block]
+        self._batch_size = batch_size
+        self._rank, self._world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return count_steps(len(self._order), self._batch_size, self._world_size)
+
+    def __iter__(self) -> Iterator[list[T]]:
+        for step in range(len(self)):
+            rows = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+            yield [self._fetch(row) for row in rows[self._rank :: self._world_size]]

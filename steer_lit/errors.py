@@ -1,0 +1,63 @@
+"""What can go wrong, by the boundary it crosses.
+
+* A **row** that cannot be read is quarantined and counted; the run goes on (`RowError`), until more rows than
+  `data.max_bad_rows` were bad (`TooManyBadRows`).
+* A **config** that cannot work is refused whole, before anything heavy loads: every problem at once (`ConfigError`).
+* A **resource** that is not there - weights, a package, a GPU, an adapter folder - is named together with the way
+  out (`MissingResource`).
+* A **verdict** that could not be had is not an exception at all: it is a failed `Verdict`. Only when too many fail
+  does the run stop, saved (`TooManyFailures`).
+
+Every message names the value, what is allowed and the key to change. Entry points print it alone, without a
+traceback, and exit with 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class SteerError(Exception):
+    """Any error this package raises on purpose: its message is meant for the person at the keyboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a config: the key, the value found there, and what to do about it."""
+
+    key: str
+    value: object
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value!r}: {self.remedy}"
+
+
+class ConfigError(SteerError):
+    """A config that cannot work. Holds every problem found, not the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''} in the configuration"
+        super().__init__("\n".join([f"{count}:", *(f"  * {problem}" for problem in self.problems)]))
+
+
+class MissingResource(SteerError):
+    """Something the run needs is not on this machine. The message says what, and how to get it."""
+
+
+class RowError(SteerError):
+    """A data row that cannot be used: names file, row and field."""
+
+    def __init__(self, source: str, row: int, field: str, reason: str) -> None:
+        self.source, self.row, self.field, self.reason = source, row, field, reason
+        super().__init__(f"{source}, row {row}, field {field!r}: {reason}")
+
+
+class TooManyBadRows(SteerError):
+    """More rows were quarantined than `data.max_bad_rows` allows."""
+
+
+class TooManyFailures(SteerError):
+    """A larger share of verdicts failed than the run allows."""

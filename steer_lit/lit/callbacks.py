@@ -1,0 +1,175 @@
+"""What a run leaves behind while it trains: the exported adapter, its rollouts, transcripts to read, its settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from steer_lit.lit.grpo_module import GRPOModule
+from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.transcripts import Played, page, pictures, record
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tower import save_tower
+
+ADAPTER, TOWER = "adapter", "tower.safetensors"
+PICTURES_SHOWN = 4
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps and at the end of training.
+
+    Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._saved_at = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step // self.every_n_steps > max(0, self._saved_at) // self.every_n_steps:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step != self._saved_at:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved_at = trainer.global_step
+        folder = Path(trainer.default_root_dir) / "checkpoints"
+        part = folder / "last.ckpt.part"
+        trainer.save_checkpoint(part)  # on every rank: each adds its random state
+        if trainer.is_global_zero:
+            os.replace(part, folder / "last.ckpt")
+
+
+class PolicyExport(Callback):
+    """Keeps `<run>/adapter`, a standard PEFT folder, up to date: at every checkpoint and at the end of training.
+
+    A run that trains the vision tower (grounding) writes `<run>/tower.safetensors` instead.
+    """
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._export(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._export(trainer, pl_module)
+
+    def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and isinstance(pl_module, PolicyModule):
+            export(pl_module.policy, Path(trainer.default_root_dir))
+
+
+def export(policy: QwenVL, run_dir: Path) -> Path:
+    """Write what the policy trains under `run_dir`, replacing an earlier export whole, and return where."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if policy.trains_tower:
+        save_tower(policy.base, run_dir / TOWER)
+        return run_dir / TOWER
+    target, fresh = run_dir / ADAPTER, run_dir / f".{ADAPTER}.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    policy.save_adapter(fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(fresh, target)
+    return target
+
+
+class TrajectoryLog(Callback):
+    """Appends every rollout that was trained on to `<run>/trajectories.jsonl`, one file per rank."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not isinstance(pl_module, GRPOModule):
+            return
+        rank = "" if trainer.is_global_zero else f".rank{trainer.global_rank}"
+        path = Path(trainer.default_root_dir) / f"trajectories{rank}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record(played), ensure_ascii=False) + "\n" for played in pl_module.rollouts)
+
+
+class TranscriptLog(Callback):
+    """Shows `dialogues` played dialogues in TensorBoard, pictures included.
+
+    GRPO: of the rollouts of every `every_n_steps`-th step. SFT: of the replayed held-out dialogues, at each validation.
+    """
+
+    def __init__(self, dialogues: int = 4, every_n_steps: int = 10) -> None:
+        self.dialogues = dialogues
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(pl_module, GRPOModule) and batch_idx % self.every_n_steps == 0:
+            self._show(trainer, pl_module.policy, _spread(pl_module.rollouts, self.dialogues))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, SFTModule):
+            self._show(trainer, pl_module.policy, pl_module.replayed[: self.dialogues])
+
+    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Played]) -> None:
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+                continue
+            for index, played in enumerate(dialogues):
+                logger.experiment.add_text(f"transcripts/{index}", page(played), played.step)
+                for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN]):
+                    pixels = np.asarray(policy.open_image(ref))
+                    tag = f"transcripts/{index}/picture{place}"
+                    logger.experiment.add_image(tag, pixels, played.step, dataformats="HWC")
+
+
+class RunSettings(Callback):
+    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its headline as `hp_metric`.
+
+    The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
+    Until the end it is NaN, and stays so in a run that broke off.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = flat(settings)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, PolicyModule) or pl_module.headline not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[pl_module.headline])
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b: value`, without Hydra's own keys; what TensorBoard cannot show becomes text."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if str(key).startswith("_"):
+            continue
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found
+
+
+def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:
+    """`count` rollouts evenly apart, so that several groups are seen."""
+    step = max(1, len(rollouts) // max(1, count))
+    return list(rollouts[::step][:count])

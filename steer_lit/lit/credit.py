@@ -1,0 +1,53 @@
+"""From the rewards of a step's groups to the advantage of every turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from steer_lit.objective.advantage import Scale, advantages, turn_advantages, usable_rows
+from steer_lit.reward.reward import TrajectoryReward
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
+
+    `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
+    how many of the others had nothing to compare because all their values are equal.
+    """
+
+    usable: tuple[bool, ...]
+    advantages: tuple[tuple[float, ...], ...]
+    skipped: int
+    flat: int
+
+
+def assign_credit(rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool) -> Credit:
+    """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
+
+    `by_turn` compares returns-to-go turn by turn (`reward.credit=turn`); otherwise a trajectory's one advantage goes
+    to all its turns.
+    """
+    shape = (len(rewards) // group_size, group_size)
+    valid = torch.tensor([reward is not None for reward in rewards]).view(shape)
+    lengths = [len(reward.turn_values) if reward else 0 for reward in rewards]
+    values = torch.zeros(len(rewards), max([*lengths, 1]), dtype=torch.float64)
+    for row, reward in enumerate(rewards):
+        if reward is not None:
+            values[row, : lengths[row]] = torch.tensor(reward.turn_values, dtype=torch.float64)
+    if by_turn:
+        alive = (torch.arange(values.shape[1]) < torch.tensor(lengths)[:, None]).view(*shape, -1)
+        table = turn_advantages(values.view(*shape, -1), alive, valid, scale).flatten(0, 1)
+    else:
+        table = advantages(values[:, 0].view(shape), valid, scale).reshape(-1, 1).expand_as(values)
+    usable = usable_rows(valid)
+    credited = tuple(
+        tuple(table[row, : lengths[row]].tolist()) if ok else () for row, ok in enumerate(usable.flatten().tolist())
+    )
+    groups = [credited[start : start + group_size] for start in range(0, len(credited), group_size)]
+    counted = usable.any(1).tolist()
+    flat = sum(ok and not any(map(any, group)) for ok, group in zip(counted, groups, strict=True))
+    return Credit(tuple(usable.flatten().tolist()), credited, counted.count(False), flat)

@@ -1,0 +1,292 @@
+"""Tutor-in-the-loop GRPO (SaFeR-Steer, Eq. 17-21): play groups of dialogues, score them, learn from the difference."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steer_lit.errors import TooManyFailures
+from steer_lit.lit.credit import Credit, assign_credit
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
+from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
+from steer_lit.lit.transcripts import Played
+from steer_lit.objective.advantage import Scale
+from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
+from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.token_batch import TokenBatch
+from steer_lit.reward.reward import Reward, TrajectoryReward
+from steer_lit.rollout.engine import SampledPolicy
+from steer_lit.rollout.play import play
+from steer_lit.rollout.seeds import stable_hash
+from steer_lit.types import Attacker, Scenario, TokenTrace, Trajectory, Tutor
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time.
+
+    When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
+    """
+
+    group_size: int
+    max_turns: int
+    max_new_tokens: int
+    temperature: float = 1.0
+    side_by_side: int = 64
+    max_failed_share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveSettings:
+    """See `objective`. With one epoch a batch the ratio is exactly 1 and the clip never acts."""
+
+    scale: Scale = "none"
+    normaliser: Normaliser = "dialogue_sum"
+    kl_coef: float = 0.1
+    kl_estimator: KlEstimator = "k3"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    epochs: int = 1
+
+
+@dataclass(slots=True)
+class _Lesson:
+    """What one step learns from: the rows that matter to the gradient, and what is found out about them on the way.
+
+    `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
+    later epochs; `gap_sum` and `gap_max` are those of |scored - sampled| log-probs.
+    """
+
+    traces: list[TokenTrace]
+    advantages: Tensor  # [N, T] float32, 0 beyond a row's turns
+    counts: StepCounts
+    old: dict[int, Tensor] = field(default_factory=dict)
+    ref: dict[int, Tensor] = field(default_factory=dict)
+    gap_sum: float = 0.0
+    gap_max: float = 0.0
+
+
+class GRPOModule(PolicyModule):
+    """One `training_step`: play K dialogues of every scenario with the live policy, then `epochs` optimizer steps.
+
+    The reference is the adapter the run started from (TRAPS 19); it travels in the checkpoint. A trajectory with a
+    failed verdict leaves baseline, loss, KL and every denominator; a group with fewer than two others is skipped.
+    `seed` and a trajectory's step, scenario and place in its group fix everything random about it.
+    """
+
+    def __init__(
+        self,
+        policy: QwenVL,
+        attacker: Attacker,
+        tutor: Tutor,
+        reward: Reward,
+        rollout: RolloutSettings,
+        objective: ObjectiveSettings,
+        optim: OptimSettings,
+        micro_tokens: int,
+        seed: int,
+    ) -> None:
+        super().__init__(policy, optim, micro_tokens)
+        self.attacker, self.tutor, self.reward = attacker, tutor, reward
+        self.rollout, self.objective = rollout, objective
+        self.seed = seed
+        self.rollouts: list[Played] = []  # of the last step, for whoever shows or stores them
+        self._resumed_reference: dict[str, Tensor] | None = None
+        self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
+
+    @property
+    def headline(self) -> str:
+        return "val/right_share"
+
+    def on_fit_start(self) -> None:
+        self.policy.freeze_reference(self._resumed_reference)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY]["reference"] = self.policy.reference_state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._resumed_reference = checkpoint[CHECKPOINT_KEY]["reference"]
+
+    # ---- one step
+
+    def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
+        started, step = time.perf_counter(), self.global_step
+        group_size = self.rollout.group_size
+        scenarios = [scenario for scenario in batch for _ in range(group_size)]
+        seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
+        trajectories = self.play(scenarios, seeds, self.rollout.temperature)
+        rewards = [self.reward.of(trajectory) for trajectory in trajectories]
+        credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit == "turn")
+        self.rollouts = [
+            Played(trajectory, step, reward, advantages)
+            for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
+        ]
+        played = time.perf_counter()
+        self._log_rollouts(trajectories, rewards, credit)
+        self._stop_when_too_many_failed(trajectories)
+        self._learn(self._lesson(trajectories, credit))
+        tokens = self.add_up(sum(len(t.trace.token_ids) for t in trajectories if t.trace is not None))[0]
+        finished = time.perf_counter()
+        self.log("train/rollout_seconds", played - started)
+        self.log("train/learn_seconds", finished - played)
+        self.log("train/tokens_per_second", tokens / (finished - started))
+
+    def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
+        """One trajectory per scenario, in order. `temperature` 0 is greedy."""
+        rollout = self.rollout
+        policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
+        rows = iter(zip(scenarios, seeds, strict=True))
+        trajectories: list[Trajectory] = []
+        while chunk := list(islice(rows, rollout.side_by_side)):
+            some, their_seeds = zip(*chunk, strict=True)
+            trajectories += play(some, their_seeds, policy, self.attacker, self.tutor, rollout.max_turns)
+        return trajectories
+
+    def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
+        failures = [trajectory.failed for trajectory in trajectories if trajectory.ended == "failed"]
+        failed, played = self.add_up(len(failures), len(trajectories))
+        if failed <= self.rollout.max_failed_share * played:
+            return
+        saved = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
+        self.trainer.save_checkpoint(saved)
+        raise TooManyFailures(
+            f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "
+            f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: "
+            f"{failures[0] if failures else 'on another rank'}. "
+            f"The run is saved: go on with ckpt_path={saved} once the tutor answers"
+        )
+
+    # ---- learning
+
+    def _lesson(self, trajectories: Sequence[Trajectory], credit: Credit) -> _Lesson:
+        """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
+        usable = [
+            (trajectory.trace, advantages)
+            for trajectory, advantages, ok in zip(trajectories, credit.advantages, credit.usable, strict=True)
+            if ok and trajectory.trace is not None
+        ]
+        dialogues, tokens = self.add_up(len(usable), sum(sum(trace.completion_mask) for trace, _ in usable))
+        rows = [row for row in usable if self.objective.kl_coef or any(row[1])]
+        table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
+        for row, (_, advantages) in enumerate(rows):
+            table[row, : len(advantages)] = torch.tensor(advantages)
+        return _Lesson([trace for trace, _ in rows], table, StepCounts(dialogues, tokens))
+
+    def _learn(self, lesson: _Lesson) -> None:
+        for epoch in range(self.objective.epochs):
+            stats = [_no_stats(self.policy.device)]
+
+            def loss_of(batch: TokenBatch, rows: list[int], stats: list[GrpoStats] = stats) -> Tensor:
+                loss, found = self._loss(batch, rows, lesson)
+                stats.append(found)
+                return loss
+
+            self.accumulate(lesson.traces, loss_of)
+            if epoch == 0:
+                self._log_gap(lesson)
+            self.step_optimizer()
+        total = sum(stats[1:], stats[0])
+        if self.trainer.world_size > 1:
+            total = total.over_ranks(self._reduce("SUM"), self._reduce("MAX"))
+        for name, value in total.means().items():
+            self.log(f"train/{name}", value)
+
+    def _loss(self, batch: TokenBatch, rows: list[int], lesson: _Lesson) -> tuple[Tensor, GrpoStats]:
+        objective, policy = self.objective, self.policy
+        mask = batch.completion_mask.to(policy.device)
+        logprobs = policy.logprobs(batch, self.rollout.temperature)
+        if first := rows[0] not in lesson.old:
+            self._remember(batch, rows, logprobs.detach(), lesson)
+        turns = batch.turn_ids.clamp_min(0)
+        loss, stats = grpo_loss(
+            logprobs,
+            None if first else _padded(lesson.old, rows, mask),
+            _padded(lesson.ref, rows, mask) if objective.kl_coef else None,
+            lesson.advantages[rows].gather(1, turns).to(policy.device),
+            mask,
+            clip_low=objective.clip_low,
+            clip_high=objective.clip_high,
+            kl_coef=objective.kl_coef,
+            kl_estimator=objective.kl_estimator,
+            denominator=denominator(
+                mask, objective.normaliser, lesson.counts, self.rollout.max_turns * self.rollout.max_new_tokens
+            ),
+        )
+        return loss, stats
+
+    def _remember(self, batch: TokenBatch, rows: list[int], logprobs: Tensor, lesson: _Lesson) -> None:
+        """Score the rows under policy and reference once, in the micro-batch that the gradient uses (TRAPS 16)."""
+        gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
+        lesson.gap_sum += float(gap.sum())
+        lesson.gap_max = max(lesson.gap_max, float(gap.max()))
+        lesson.old.update(zip(rows, logprobs, strict=True))
+        if self.objective.kl_coef:
+            with self.policy.reference():
+                lesson.ref.update(zip(rows, self.policy.logprobs(batch, self.rollout.temperature), strict=True))
+
+    def _reduce(self, operation: str) -> Any:
+        def reduce(value: Tensor) -> Tensor:
+            value = value.clone()
+            torch.distributed.all_reduce(value, getattr(torch.distributed.ReduceOp, operation))
+            return value
+
+        return reduce
+
+    # ---- numbers
+
+    def _log_rollouts(
+        self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: Credit
+    ) -> None:
+        groups = len(trajectories) / self.rollout.group_size
+        ratios = {
+            **rollout_ratios(trajectories, rewards),
+            "skipped_groups": (credit.skipped, groups),
+            "flat_groups": (credit.flat, groups),
+        }
+        for turn_idx, pair in enumerate(turn_variances(rewards, self.rollout.group_size, self.rollout.max_turns)):
+            ratios[f"turn_variance/{turn_idx}"] = pair
+        self.log_ratios({f"train/{name}": pair for name, pair in ratios.items()})
+        numbers = [number for advantages in credit.advantages for number in advantages]
+        square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))
+        self.log("train/advantage_std", math.sqrt(square / max(count, 1.0)))
+
+    def _log_gap(self, lesson: _Lesson) -> None:
+        tokens = sum(sum(trace.completion_mask) for trace in lesson.traces)
+        self.log_ratios({"train/ratio_gap": (lesson.gap_sum, tokens)})
+        largest = torch.tensor(lesson.gap_max, device=self.policy.device)
+        self.log("train/ratio_gap_max", self._reduce("MAX")(largest) if self.trainer.world_size > 1 else largest)
+
+    # ---- validation: every held-out scenario once, greedily
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = []
+
+    def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
+        trajectories = self.play(batch, [0] * len(batch), temperature=0.0)
+        self._validated += [(trajectory, self.reward.of(trajectory)) for trajectory in trajectories]
+
+    def on_validation_epoch_end(self) -> None:
+        trajectories = [trajectory for trajectory, _ in self._validated]
+        ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
+        self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
+
+
+def _padded(rows_by_index: dict[int, Tensor], rows: Sequence[int], mask: Tensor) -> Tensor:
+    """The stored rows as [B, L]. A row's micro-batch is the same in every epoch, and so is its length."""
+    return torch.stack([rows_by_index[row] for row in rows]).to(mask.device)
+
+
+def _no_stats(device: torch.device) -> GrpoStats:
+    return GrpoStats(*torch.zeros(9, device=device).unbind())

@@ -1,0 +1,39 @@
+"""Optimizer settings and the learning rate at each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSettings:
+    """AdamW and its schedule. `warmup` is a share of all steps in 0..1; `max_grad_norm` clips the whole gradient."""
+
+    lr: float
+    weight_decay: float = 0.01  # paper, Tables 6 and 7
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Schedule = "cosine"
+    warmup: float = 0.1  # paper, Table 6
+    max_grad_norm: float = 1.0
+
+
+def lr_factor(step: int, total: float, schedule: Schedule, warmup: float) -> float:
+    """Share in 0..1 of the peak learning rate at `step` (from 0) of `total`.
+
+    Rises linearly over the first `warmup * total` steps, reaching 1 after the last of them, then stays there
+    (`constant`) or falls along half a cosine that would reach 0 at step `total` (`cosine`). An endless run has no end
+    to fall to nor a share to warm up over: the factor is 1.
+    """
+    if not math.isfinite(total):
+        return 1.0
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - rising) / max(1.0, total - rising))
+    return 0.5 * (1.0 + math.cos(math.pi * done))

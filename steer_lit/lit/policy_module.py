@@ -1,0 +1,144 @@
+"""What SFT and GRPO share: an optimizer step over every rank's rows, and checkpoints that hold only what trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor, nn
+
+from steer_lit.errors import SteerError
+from steer_lit.lit.master_weights import MasterAdamW
+from steer_lit.lit.optim import OptimSettings, lr_factor
+from steer_lit.lit.random_state import random_state, restore_random_state
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.token_batch import TokenBatch, token_budget_batches
+from steer_lit.types import TokenTrace
+
+# Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
+Ratios = Mapping[str, tuple[float, float]]
+CHECKPOINT_KEY = "steer_lit"
+
+
+class PolicyModule(LightningModule):
+    """One `training_step` is one optimizer step: optimisation is manual because loss denominators span the step.
+
+    Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
+    over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
+    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's padded tokens.
+    """
+
+    def __init__(self, policy: QwenVL, optim: OptimSettings, micro_tokens: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # a checkpoint holds what trains, not the base model
+        self.policy = policy.train()  # activation checkpointing acts in this mode only; there is no dropout
+        self.optim = optim
+        self.micro_tokens = micro_tokens
+        self._random_states: list[dict[str, Any]] = []
+
+    @property
+    def headline(self) -> str:
+        """The metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show."""
+        raise NotImplementedError
+
+    # ---- one optimizer step
+
+    def configure_optimizers(self) -> tuple[list[MasterAdamW], list[torch.optim.lr_scheduler.LambdaLR]]:
+        optim = self.optim
+        optimizer = MasterAdamW(
+            self.policy.trainable(), lr=optim.lr, weight_decay=optim.weight_decay, betas=tuple(optim.betas)
+        )
+        total = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(step, total, optim.schedule, optim.warmup)
+        )
+        return [optimizer], [schedule]
+
+    def accumulate(self, traces: Sequence[TokenTrace], loss_of: Callable[[TokenBatch, list[int]], Tensor]) -> None:
+        """Add up the gradients of `loss_of(batch, rows)` over micro-batches; `rows` index into `traces`."""
+        strategy = self.trainer.strategy
+        optimizer = self.optimizers()
+        # DDP would average over ranks after every backward; `step_optimizer` adds up once.
+        with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+            for batch, rows in self.micro_batches(traces):
+                self.manual_backward(loss_of(batch, rows))
+                optimizer.collect()
+
+    def micro_batches(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[TokenBatch, list[int]]]:
+        """The traces in batches of at most `micro_tokens` padded tokens, each with the indices of its rows."""
+        for rows in token_budget_batches([len(trace.token_ids) for trace in traces], self.micro_tokens):
+            yield self.policy.collate([traces[row] for row in rows]), rows
+
+    def step_optimizer(self) -> float:
+        """Add up gradients over ranks, clip, step. Returns the gradient's norm before clipping."""
+        optimizer = self.optimizers()
+        masters = list(optimizer.masters.values())
+        if self.trainer.world_size > 1:
+            _add_up_gradients(masters)
+        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm, error_if_nonfinite=True)
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        self.log("train/grad_norm", norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()
+        return float(norm)
+
+    # ---- numbers over all ranks
+
+    def add_up(self, *values: float) -> list[float]:
+        """Each value summed over ranks."""
+        total = torch.tensor(values, dtype=torch.float64)
+        if self.trainer.world_size > 1:
+            total = total.to(self.device)
+            torch.distributed.all_reduce(total)
+        return total.tolist()
+
+    def log_ratios(self, ratios: Ratios) -> None:
+        """Log sum / count over all ranks; what nothing was counted for stays out."""
+        flat = self.add_up(*(number for pair in ratios.values() for number in pair))
+        for name, total, count in zip(ratios, flat[::2], flat[1::2], strict=True):
+            if count:
+                self.log(name, total / count)
+
+    # ---- checkpoints
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """What trains, and nothing of the base model."""
+        return {f"policy.{name}": parameter.detach() for name, parameter in self.policy.trainable().items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        states: list[Any] = [random_state()]
+        if self.trainer.world_size > 1:
+            mine, states = states[0], [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(states, mine)
+        checkpoint[CHECKPOINT_KEY] = {"fingerprint": self.policy.fingerprint, "random_states": states}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            raise SteerError("the checkpoint was not written by steer_lit: ckpt_path must name a .ckpt of a run")
+        if saved["fingerprint"] != self.policy.fingerprint:
+            raise SteerError(
+                f"the checkpoint belongs to base model {saved['fingerprint']}, this run loaded "
+                f"{self.policy.fingerprint}: resume with the model the run was started with"
+            )
+        self._random_states = saved["random_states"]
+
+    def on_train_start(self) -> None:
+        """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
+        if self.global_rank < len(self._random_states):
+            restore_random_state(self._random_states[self.global_rank])
+            self._random_states = []
+
+
+def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Sum every gradient over ranks in one message. A rank without rows takes part with zeros."""
+    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters])
+    torch.distributed.all_reduce(flat)
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)

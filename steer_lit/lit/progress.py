@@ -1,0 +1,111 @@
+"""The progress bar: step, what the policy does, speed, time left. Plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
+SHOWN = (
+    ("train/loss", "loss", "{:.3f}"),
+    ("train/turn_score", "reward", "{:.3f}"),
+    ("train/safe_share", "safe", "{:.0%}"),
+    ("train/over_refusal", "over-refusal", "{:.0%}"),
+    ("train/kl", "KL", "{:.4f}"),
+    ("val/loss", "val loss", "{:.3f}"),
+    ("val/exact_share", "val exact", "{:.0%}"),
+    ("val/right_share", "val right", "{:.0%}"),
+    ("train/tokens_per_second", "tokens/s", "{:.0f}"),
+)
+
+
+class StepProgress(ProgressBar):
+    """One bar over the run's optimizer steps. Without a terminal: a line every `line_every_s` seconds at most."""
+
+    def __init__(self, line_every_s: float = 10.0) -> None:
+        super().__init__()
+        self.line_every_s = line_every_s
+        self.enabled = True
+        self._console = Console()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._began, self._first_step, self._last_line = 0.0, 0, 0.0
+
+    def disable(self) -> None:
+        """Lightning calls this on every rank but the first."""
+        self.enabled = False
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began, self._first_step = time.perf_counter(), trainer.global_step
+        if not self.enabled or not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            speed_estimate_period=600.0,
+        )
+        total = trainer.estimated_stepping_batches
+        self._task = self._bar.add_task("", total=total, completed=trainer.global_step, numbers="")
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.enabled:
+            return
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=trainer.global_step, numbers=_numbers(trainer))
+            return
+        now, total = time.perf_counter(), trainer.estimated_stepping_batches
+        if now - self._last_line >= self.line_every_s or trainer.global_step >= total:
+            self._last_line = now
+            pace = (now - self._began) / max(1, trainer.global_step - self._first_step)
+            left = _clock(pace * (total - trainer.global_step))
+            line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer)}  {left} left"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _numbers(trainer: Trainer) -> str:
+    metrics = trainer.callback_metrics
+    return "  ".join(f"{label} {form.format(float(metrics[name]))}" for name, label, form in SHOWN if name in metrics)
+
+
+def _clock(seconds: float) -> str:
+    """hours:minutes:seconds; a run without an end has no time left to tell."""
+    if seconds == float("inf"):
+        return "-:--:--"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

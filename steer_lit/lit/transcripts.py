@@ -1,0 +1,114 @@
+"""Played dialogues as people and programs read them: lines of `trajectories.jsonl`, and pages with pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.types import ImageRef, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A trajectory and what the run made of it. `step` counts the optimizer steps the policy had taken.
+
+    `reward` is None where the trajectory failed or nothing scored it; `advantages` has one entry per turn, or none;
+    `expected` holds the stored answer of each turn where there is one (SFT).
+    """
+
+    trajectory: Trajectory
+    step: int
+    reward: TrajectoryReward | None = None
+    advantages: tuple[float, ...] = ()
+    expected: tuple[str, ...] = ()
+
+
+def record(played: Played) -> dict[str, Any]:
+    """One line of `trajectories.jsonl`: JSON types only. `score` is r_t, `reward` r~_t, `return` R."""
+    trajectory, reward = played.trajectory, played.reward
+    scenario = trajectory.scenario
+    return {
+        "step": played.step,
+        "scenario": scenario.id,
+        "kind": scenario.kind,
+        "subset": scenario.subset,
+        "seed": trajectory.seed,
+        "ended": trajectory.ended,
+        "failed": trajectory.failed,
+        "return": reward.value if reward else None,
+        "turns": [
+            {
+                **_turn_record(turn),
+                "score": reward.turn_scores[turn_idx] if reward else None,
+                "reward": reward.turn_rewards[turn_idx] if reward else None,
+                "advantage": played.advantages[turn_idx] if played.advantages else None,
+            }
+            for turn_idx, turn in enumerate(trajectory.turns)
+        ],
+    }
+
+
+def _turn_record(turn: Turn) -> dict[str, Any]:
+    gold, verdict = turn.attack.gold, turn.verdict
+    return {
+        "user": turn.attack.message.text,
+        "images": [ref.uri for ref in turn.attack.message.images],
+        "strategy": turn.attack.strategy,
+        "intent": gold.intent if gold else None,
+        "tier": gold.tier if gold else None,
+        "assistant": turn.completion.text,
+        "finish": turn.completion.finish,
+        "verdict": None
+        if verdict is None
+        else {
+            "safety": verdict.safety,
+            "usefulness": verdict.usefulness,
+            "faithfulness": verdict.faithfulness,
+            "refused": verdict.refused,
+            "rationale": verdict.rationale,
+            "failed": verdict.failed,
+        },
+    }
+
+
+def page(played: Played) -> str:
+    """The dialogue as Markdown. Texts stand in indented blocks, so that no mark in them is taken for formatting."""
+    trajectory = played.trajectory
+    lines = [f"**{trajectory.scenario.id}** ({trajectory.scenario.kind}), seed {trajectory.seed}, {trajectory.ended}"]
+    if played.reward is not None:
+        lines.append(f"return {played.reward.value:.3f}")
+    for turn_idx, turn in enumerate(trajectory.turns):
+        gold = turn.attack.gold
+        told = f"{turn.attack.strategy}, {gold.intent}" if gold else turn.attack.strategy
+        lines += [f"user ({told}):", _block(turn.attack.message.text)]
+        lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
+        if turn_idx < len(played.expected):
+            lines += ["expected:", _block(played.expected[turn_idx])]
+        if (judged := _judged(played, turn_idx)) is not None:
+            lines.append(judged)
+    return "\n\n".join(lines)
+
+
+def pictures(played: Played) -> tuple[ImageRef, ...]:
+    """The pictures shown, in order, each once."""
+    refs = (ref for turn in played.trajectory.turns for ref in turn.attack.message.images)
+    return tuple(dict.fromkeys(refs))
+
+
+def _judged(played: Played, turn_idx: int) -> str | None:
+    verdict = played.trajectory.turns[turn_idx].verdict
+    if verdict is None:
+        return None
+    if verdict.failed is not None:
+        return f"*no verdict: {verdict.failed}*"
+    text = f"*safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}*"
+    if played.reward is not None:
+        text += f" score {played.reward.turn_scores[turn_idx]:.2f}, reward {played.reward.turn_rewards[turn_idx]:.2f}"
+    if played.advantages:
+        text += f", advantage {played.advantages[turn_idx]:+.3f}"
+    return text
+
+
+def _block(text: str) -> str:
+    return "\n".join(f"    {line}" for line in (text or " ").splitlines())

@@ -1,0 +1,61 @@
+"""What each token's loss is divided by, counted over the whole optimizer step.
+
+A "sequence" of the literature is a dialogue here: one row, all its turns. The counts cover every micro-batch on
+every rank and leave failed rows out (their mask is 0), so the step's gradient is the *sum* over micro-batches and
+ranks of the micro-batch gradients, however the step was cut (TRAPS 22). Where ranks average their gradients (DDP's
+default), multiply the loss by the number of ranks.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Normaliser = Literal["dialogue_sum", "dialogue", "token", "constant"]
+
+
+class StepCounts(NamedTuple):
+    """Dialogues with at least one counted token, and counted tokens. Add them up over micro-batches and ranks."""
+
+    dialogues: float
+    tokens: float
+
+
+def step_counts(mask: Tensor) -> StepCounts:  # [B, L], 1 where a token is trained on
+    """The counts of one micro-batch."""
+    mask = mask.bool()
+    return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
+
+
+def denominator(
+    mask: Tensor,  # [B, L]
+    normaliser: Normaliser,
+    step: StepCounts,
+    max_tokens: int | None = None,
+) -> Tensor:  # [B, 1]
+    """What to divide the loss of each row's tokens by.
+
+    * `dialogue_sum`: the step's dialogues. Tokens are summed within a dialogue, dialogues averaged: the paper's
+      (SaFeR-Steer, Eq. 21). A long dialogue weighs more.
+    * `dialogue`: the step's dialogues times the row's own tokens. Every dialogue weighs the same (GRPO).
+    * `token`: the step's tokens. Every token weighs the same (DAPO).
+    * `constant`: the step's dialogues times `max_tokens`, the most a dialogue may sample (Dr. GRPO). As
+      `dialogue_sum`, with a loss of the size of one token's.
+    """
+    row_tokens = mask.bool().sum(1, keepdim=True).clamp(min=1)  # [B, 1]
+    same = torch.ones_like(row_tokens, dtype=torch.float32)  # [B, 1]
+    dialogues, tokens = max(step.dialogues, 1.0), max(step.tokens, 1.0)  # a step of failed rows has a loss of 0
+    match normaliser:
+        case "dialogue_sum":
+            return same * dialogues
+        case "dialogue":
+            return row_tokens * dialogues
+        case "token":
+            return same * tokens
+        case "constant":
+            if max_tokens is None or max_tokens < 1:
+                raise ValueError(f"normaliser=constant needs max_tokens >= 1, got {max_tokens}")
+            return same * dialogues * max_tokens
+    raise ValueError(f"normaliser={normaliser!r}: use dialogue_sum, dialogue, token or constant")

@@ -1,0 +1,73 @@
+"""Open a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from steer_lit.errors import MissingResource
+from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.quantize import check_four_bit, nf4_config
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+log = logging.getLogger(__name__)
+
+
+def open_checkpoint(
+    source: str,
+    *,
+    name: str,
+    known_as: str | None = None,
+    quantize: Literal["nf4", "none"],
+    dtype: Literal["bfloat16", "float32"],
+    device: str | None,
+    min_pixels: int,
+    max_pixels: int,
+    local_only: bool = True,
+    adjust: Callable[[Qwen2_5_VLForConditionalGeneration], None] | None = None,
+) -> ModelParts:
+    """Load model and tokenizer in evaluation mode, no parameter requiring gradients.
+
+    `known_as` is what adapters will name as their base where that is not `source`. `local_only` forbids the network.
+    `adjust` may change unquantized weights before the fingerprint is taken. Raises MissingResource when the
+    checkpoint is not there, SteerError when other modules than the language model's ended up in 4 bits.
+    """
+    from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+    # On a CPU bitsandbytes looks for an optional package and warns; plain dequantization is what is wanted there.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    torch_dtype = getattr(torch, dtype)
+    settings = {"quantization_config": nf4_config(torch_dtype)} if quantize == "nf4" else {}
+    try:
+        with own_random_state(0):  # loading initialises before it copies
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+                source,
+                dtype=torch_dtype,
+                device_map={"": device or _default_device()},
+                local_files_only=local_only,
+                **settings,
+            )
+    except OSError as error:  # what transformers raises for a missing file, repository or network
+        reason = str(error).splitlines()[0]
+        raise MissingResource(f"model {name!r}: {source!r} could not be loaded: {reason}") from error
+    model.requires_grad_(False).eval()
+    model.name_or_path = model.config.name_or_path = known_as or source
+    if quantize == "nf4":
+        log.info("%s: %d language-model layers in NF4, tower and head whole", name, check_four_bit(model))
+    if adjust is not None:
+        adjust(model)
+    return ModelParts.of(model, tokenizer, name=name, min_pixels=min_pixels, max_pixels=max_pixels)
+
+
+def _default_device() -> str:
+    """This rank's GPU if there is one. LOCAL_RANK counts because models load before a strategy picks the device."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK') or torch.cuda.current_device()}"

@@ -1,0 +1,71 @@
+"""Log-probabilities of chosen tokens through a frozen language-model head, without keeping any logits.
+
+A vocabulary of 150k by a few thousand positions is gigabytes of logits. The head does not train, so the gradient with
+respect to its input has a closed form, `(W[token] - softmax(W h / T) W) / T`, and is computed chunk by chunk in the
+forward pass; what is kept for backward has the size of the hidden states (TRAPS 29).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,  # [N, H]
+        weight: torch.Tensor,  # [V, H]
+        tokens: torch.Tensor,  # [N]
+        forbidden: torch.Tensor,  # [F] token ids that cannot be sampled
+        temperature: float,
+        chunk: int,
+    ) -> torch.Tensor:
+        logprobs = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(tokens), chunk):
+            part = slice(start, start + chunk)
+            logits = restricted_logits(hidden[part], weight, forbidden, temperature)  # [n, V]
+            log_total = logits.logsumexp(-1)
+            logprobs[part] = logits.gather(-1, tokens[part, None]).squeeze(-1) - log_total
+            if slope is not None:
+                shares = logits.sub_(log_total[:, None]).exp_().to(weight.dtype)
+                slope[part] = (weight[tokens[part]] - shares @ weight) / temperature
+        if slope is not None:
+            ctx.save_for_backward(slope)
+        return logprobs
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return (upstream[:, None] * slope).to(slope.dtype), None, None, None, None, None
+
+
+def restricted_logits(
+    hidden: torch.Tensor, weight: torch.Tensor, forbidden: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Float32 logits [N, V] over the temperature, with forbidden tokens at minus infinity.
+
+    Sampling and scoring share this, so that a forbidden token is absent from both (TRAPS 14, 17).
+    """
+    logits = (hidden.to(weight.dtype) @ weight.T).float()
+    if temperature != 1.0:
+        logits /= temperature
+    logits[:, forbidden] = -torch.inf
+    return logits
+
+
+def head_logprobs(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    tokens: torch.Tensor,
+    forbidden: torch.Tensor,
+    temperature: float = 1.0,
+    chunk: int = 256,
+) -> torch.Tensor:
+    """log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden` only. `weight` [V, H] must be frozen."""
+    if weight.requires_grad:
+        raise ValueError("head_logprobs treats the head as frozen, but its weight requires a gradient")
+    return _HeadLogprobs.apply(hidden, weight, tokens, forbidden, temperature, chunk)

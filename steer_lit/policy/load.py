@@ -1,0 +1,88 @@
+"""From a `model` config to a policy: base model, adapter, and nothing trainable but the adapter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from steer_lit.errors import MissingResource
+from steer_lit.policy import preflight
+from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.smol import build_smol
+from steer_lit.policy.tiny import build_tiny
+from steer_lit.types import ImageRef
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+
+def load_policy(
+    *,
+    name: str,
+    quantize: Literal["nf4", "none"],
+    dtype: Literal["bfloat16", "float32"],
+    lora: LoraSettings,
+    system_prompt: str,
+    open_image: Callable[[ImageRef], Image],
+    min_pixels: int,
+    max_pixels: int,
+    source: str | None = None,
+    tower: str | None = None,
+    init_from: str | None = None,
+    gradient_checkpointing: bool = False,
+    device: str | None = None,
+    seed: int = 0,
+) -> QwenVL:
+    """`tiny` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
+
+    `dtype` is the base's, and in NF4 the one computed in. `init_from` is an adapter folder to start from, otherwise
+    the adapter is fresh: no effect yet, its A matrices drawn from `seed`. The caller's random state stays as it is.
+    Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
+    quantization, adapter or tower do not fit.
+    """
+    wanted = {"name": name, "quantize": quantize, "source": source, "tower": tower, "init_from": init_from}
+    if problems := preflight.resource_problems(wanted):
+        raise MissingResource("\n".join(str(problem) for problem in problems))
+    parts = _open_base(name, source, tower, quantize, dtype, device, min_pixels, max_pixels)
+    model = attach_adapter(parts.model, lora, seed)
+    if init_from is not None:
+        load_adapter(model, Path(init_from), parts.fingerprint)
+    if gradient_checkpointing:
+        # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    log.info("%s: base %s, adapter %s", name, parts.fingerprint, init_from or f"fresh from seed {seed}")
+    return QwenVL(parts, model, system_prompt, open_image)
+
+
+def _open_base(
+    name: str,
+    source: str | None,
+    tower: str | None,
+    quantize: Literal["nf4", "none"],
+    dtype: Literal["bfloat16", "float32"],
+    device: str | None,
+    min_pixels: int,
+    max_pixels: int,
+) -> ModelParts:
+    settings: dict[str, Any] = {
+        "quantize": quantize,
+        "dtype": dtype,
+        "device": device,
+        "min_pixels": min_pixels,
+        "max_pixels": max_pixels,
+    }
+    if name == "tiny":
+        return build_tiny(**settings)
+    if name == "smol":
+        return build_smol(Path(tower) if tower else None, **settings)
+    if source is None:
+        raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
+    local_only = preflight.is_offline() or preflight.is_cached(source)
+    return open_checkpoint(source, name=name, local_only=local_only, **settings)

@@ -1,0 +1,150 @@
+"""The adapter: LoRA on the language model's linear layers and nowhere else, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy.parts import own_random_state
+from steer_lit.policy.preflight import LINEAR_LAYERS
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+log = logging.getLogger(__name__)
+
+WEIGHTS, CONFIG, FACTS = "adapter_model.safetensors", "adapter_config.json", "steer_lit.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Rank `r`, scale `alpha / r`, and the names of the linear layers in each decoder layer that get an adapter.
+
+    `dropout` above 0 makes log-probabilities random in training mode (TRAPS 18). Values are turned into plain types,
+    since anything of OmegaConf's left in them would end up in adapter_config.json and checkpoints (TRAPS 39).
+    """
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: Sequence[str] = LINEAR_LAYERS
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(str(target) for target in self.targets))
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for whole module names. It starts at the language model, so no tower layer fits."""
+        return rf"model\.language_model\.layers\.\d+\.(?:self_attn|mlp)\.(?:{'|'.join(self.targets)})"
+
+
+def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) -> PeftModel:
+    """Wrap the base model; B starts at zero, A is drawn from `seed` without touching the caller's random state.
+
+    Raises SteerError when no layer matches, or a layer of the vision tower does.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.pattern,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with own_random_state(seed):
+            wrapped = get_peft_model(model, config)
+    except ValueError as error:  # PEFT's answer to a pattern that matches nothing
+        raise SteerError(f"model.lora.targets={list(settings.targets)}: {error}") from error
+    names = adapted_layers(wrapped)
+    strangers = [name for name in names if ".language_model." not in name]
+    if not names or strangers:
+        raise SteerError(f"LoRA must sit on the language model only; {len(names)} layers, not allowed: {strangers[:3]}")
+    dtype = getattr(torch, settings.dtype)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+    log.info("LoRA r=%d on %d layers, the first is %s", settings.r, len(names), names[0])
+    return wrapped
+
+
+def adapted_layers(model: torch.nn.Module) -> list[str]:
+    """Names of the layers that carry LoRA matrices."""
+    from peft.tuners.lora import LoraLayer
+
+    return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+
+
+def save_adapter(model: PeftModel, fingerprint: str, folder: Path) -> None:
+    """Write a standard PEFT folder and, last, the fingerprint of the base the adapter belongs to."""
+    folder = Path(folder)
+    # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    base = model.peft_config["default"].base_model_name_or_path
+    facts = {"base": base, "fingerprint": fingerprint}
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapter(model: PeftModel, folder: Path, fingerprint: str) -> None:
+    """Copy a saved adapter into the trainable one.
+
+    Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has
+    another shape, or covers other layers than `model` does.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingResource(f"init_from={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
+    _check_base(folder, fingerprint)
+    own = model.peft_config["default"]
+    saved_config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    for key, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
+        if saved_config.get(key) != getattr(own, key):
+            raise SteerError(
+                f"init_from={str(folder)!r}: that adapter has {key}={saved_config.get(key)}, this run asks for "
+                f"{getattr(own, key)}; set {option}={saved_config.get(key)}"
+            )
+    _copy_weights(model, folder)
+
+
+def _check_base(folder: Path, fingerprint: str) -> None:
+    if not (folder / FACTS).is_file():
+        log.warning("init_from=%s: no %s, so whether it fits this base model cannot be checked", folder, FACTS)
+        return
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if facts.get("fingerprint") != fingerprint:
+        raise SteerError(
+            f"init_from={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
+            f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the model (and tower) it belongs to"
+        )
+
+
+def _copy_weights(model: PeftModel, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    try:
+        saved = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise SteerError(f"init_from={str(folder)!r}: {WEIGHTS} cannot be read: {error}") from error
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
+    if saved.keys() != own.keys():
+        only_saved, only_own = sorted(saved.keys() - own.keys()), sorted(own.keys() - saved.keys())
+        raise SteerError(
+            f"init_from={str(folder)!r}: the adapter covers other layers: {len(only_saved)} tensors this model lacks "
+            f"{only_saved[:1]}, {len(only_own)} it does not have {only_own[:1]}; see model.lora.targets"
+        )
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(saved[key])

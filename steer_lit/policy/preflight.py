@@ -1,0 +1,171 @@
+"""What can be known about a model's config before anything heavy loads: bad values, missing weights, no GPU.
+
+No torch, no transformers: a config check must answer at once. The hub gets three seconds to show it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from steer_lit.errors import MissingResource, Problem
+
+BUILT_HERE = ("tiny", "smol")
+_CHOICES = {"quantize": ("nf4", "none"), "dtype": ("bfloat16", "float32"), "lora.dtype": ("bfloat16", "float32")}
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_HUB_PATIENCE_S = 3.0
+
+
+def preflight(model: Mapping[str, Any]) -> list[Problem]:
+    """Every problem of the `model` section (plain containers, interpolations resolved) on this machine."""
+    return value_problems(model) + resource_problems(model)
+
+
+def value_problems(model: Mapping[str, Any]) -> list[Problem]:
+    """Values that cannot work on any machine."""
+    lora: Mapping[str, Any] = model.get("lora") or {}
+    flat = {**model, **{f"lora.{key}": value for key, value in lora.items()}}
+    problems = [
+        Problem(f"model.{key}", flat[key], f"must be one of {', '.join(allowed)}")
+        for key, allowed in _CHOICES.items()
+        if key in flat and flat[key] not in allowed
+    ]
+    ranges = {
+        "lora.r": (lambda value: value >= 1 and value == int(value), "a whole number from 1 up"),
+        "lora.alpha": (lambda value: value > 0, "above 0"),
+        "lora.dropout": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+        "min_pixels": (lambda value: value >= 1, "at least 1"),
+        "max_pixels": (lambda value: value >= (model.get("min_pixels") or 1), "at least model.min_pixels"),
+    }
+    for key, (fits, allowed) in ranges.items():
+        if key in flat and not (isinstance(flat[key], int | float) and fits(flat[key])):
+            problems.append(Problem(f"model.{key}", flat[key], f"must be {allowed}"))
+    targets = flat.get("lora.targets", LINEAR_LAYERS)
+    if not targets or set(targets) - set(LINEAR_LAYERS):
+        problems.append(Problem("model.lora.targets", targets, f"must name some of {', '.join(LINEAR_LAYERS)}"))
+    name = model.get("name")
+    if name not in BUILT_HERE and not model.get("source"):
+        problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))
+    if name in BUILT_HERE and model.get("source"):
+        problems.append(Problem("model.source", model["source"], f"model {name!r} is built here and reads no source"))
+    if name != "smol" and model.get("tower"):
+        problems.append(Problem("model.tower", model["tower"], "only model=smol takes vision tower weights"))
+    return problems
+
+
+def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
+    """What the config asks for and this machine lacks."""
+    name, source = model.get("name"), model.get("source")
+    problems = []
+    if model.get("quantize") == "nf4":
+        if find_spec("bitsandbytes") is None:
+            problems.append(Problem("model.quantize", "nf4", "needs bitsandbytes: pip install bitsandbytes"))
+        if name not in BUILT_HERE and not has_gpu():
+            remedy = f"no NVIDIA GPU is visible, and {name} in 4 bits needs one; a CPU runs model=smol and model=tiny"
+            problems.append(Problem("model.quantize", "nf4", remedy))
+    if name == "smol":
+        problems += _smol_problems()
+    elif name not in BUILT_HERE and source:
+        problems += _source_problems(source)
+    if (tower := model.get("tower")) and not Path(tower).is_file():
+        problems.append(Problem("model.tower", tower, "is not a file; null starts from a fresh tower"))
+    if (adapter := model.get("init_from")) and not (Path(adapter) / "adapter_config.json").is_file():
+        problems.append(Problem("init_from", adapter, "is not a PEFT adapter folder (no adapter_config.json)"))
+    return problems
+
+
+def _smol_problems() -> list[Problem]:
+    from steer_lit.policy.smollm2 import find_source
+
+    try:
+        source = find_source()
+    except MissingResource as error:
+        return [Problem("model.name", "smol", str(error))]
+    if source.gguf_file and find_spec("gguf") is None:
+        return [Problem("model.name", "smol", "reading SmolLM2's GGUF file needs gguf: pip install gguf")]
+    return []
+
+
+def _source_problems(source: str) -> list[Problem]:
+    if Path(source).is_dir():
+        if (Path(source) / "config.json").is_file() and any(Path(source).glob("*.safetensors")):
+            return []
+        return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
+    if is_cached(source):
+        return []
+    if is_offline():
+        return [Problem("model.source", source, "not in the Hugging Face cache, and HF_HUB_OFFLINE is set")]
+    if not hub_answers():
+        from huggingface_hub import constants
+
+        remedy = f"not in the Hugging Face cache, and {constants.ENDPOINT} does not answer; give a folder instead"
+        return [Problem("model.source", source, remedy)]
+    return []
+
+
+def is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def is_cached(hub_id: str) -> bool:
+    """Whether config and every weight file of a hub model are in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    def here(file: str) -> str | None:
+        found = try_to_load_from_cache(hub_id, file)
+        return found if isinstance(found, str) else None
+
+    try:
+        index = here("model.safetensors.index.json")
+        if here("config.json") is None or (index is None and here("model.safetensors") is None):
+            return False
+    except HFValidationError:  # a path that does not exist, not a hub id
+        return False
+    if index is None:
+        return True
+    shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+    return all(here(shard) for shard in shards)
+
+
+def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
+    """Whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
+    from huggingface_hub import constants, get_session
+
+    answers = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # whatever went wrong, the hub did not answer
+            answers.append(get_session().head(constants.ENDPOINT, timeout=patience_s))
+
+    # In a thread of its own, since looking up a host name knows no time-out.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(patience_s)
+    return bool(answers)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA GPU is visible, asked of NVML: initialising CUDA here would break processes forked later."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
+        return False
+    try:
+        nvml = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_uint(0)
+    if nvml.nvmlInit_v2() != 0:
+        return False
+    try:
+        return nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
+    finally:
+        nvml.nvmlShutdown()

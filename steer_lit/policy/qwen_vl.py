@@ -1,0 +1,247 @@
+"""Qwen2.5-VL with a LoRA adapter as a policy: one forward for SFT, scoring and decoding alike.
+
+Every forward goes embeddings -> text stack -> chosen positions of the head. Pictures are encoded once by the frozen
+vision tower and reused by every row, turn and pass; positions are explicit (TRAPS 10, 11, 15).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steer_lit.policy.head import head_logprobs, restricted_logits
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.positions import Grid
+from steer_lit.policy.token_batch import TokenBatch, collate
+from steer_lit.types import ImageRef, TokenTrace
+
+FEATURE_CACHE_BYTES = 1 << 30
+
+
+class QwenVL(nn.Module):
+    """`model` is the PEFT-wrapped `Qwen2_5_VLForConditionalGeneration` of `parts`.
+
+    `open_image(ref)` returns a PIL RGB picture; the data layer owns where pictures may come from.
+    """
+
+    forbidden: torch.Tensor  # int64 [F], token ids that are never sampled
+
+    def __init__(
+        self, parts: ModelParts, model: nn.Module, system_prompt: str, open_image: Callable[[ImageRef], Any]
+    ) -> None:
+        super().__init__()
+        self.parts = parts
+        self.model = model
+        self.system_prompt = system_prompt
+        self.open_image = open_image
+        self.trains_tower = False
+        self._features: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()
+        self._feature_bytes = 0
+        self._patches: dict[ImageRef, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._reference: dict[str, torch.Tensor] | None = None
+        forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
+        spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
+        self.register_buffer("forbidden", torch.tensor([*forbidden, *spare]), persistent=False)
+
+    # ---- what the model is made of
+
+    @property
+    def base(self) -> Any:
+        """The Qwen2.5-VL model under the adapter."""
+        return self.parts.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.parts.tokenizer
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return self.parts.eos_ids
+
+    @property
+    def fingerprint(self) -> str:
+        return self.parts.fingerprint
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.get_input_embeddings().weight.device
+
+    # ---- pictures
+
+    def grid(self, ref: ImageRef) -> Grid:
+        """Rows and columns of language-model tokens the picture takes."""
+        _, rows, columns = self._patched(ref)[1].tolist()
+        return rows // self.parts.merge_size, columns // self.parts.merge_size
+
+    def image_tokens(self, ref: ImageRef) -> int:
+        rows, columns = self.grid(ref)
+        return rows * columns
+
+    def image_features(self, refs: Sequence[ImageRef]) -> torch.Tensor:
+        """Language-model embeddings [sum of tokens, H] of the pictures, in order."""
+        if self.trains_tower:
+            return torch.cat(self._encode(refs))
+        missing = list(dict.fromkeys(ref for ref in refs if ref not in self._features))
+        with torch.no_grad():
+            fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        found = [fresh[ref] if ref in fresh else self._features[ref] for ref in refs]
+        for ref, feature in fresh.items():
+            self._remember(ref, feature)
+        return torch.cat(found)
+
+    def _patched(self, ref: ImageRef) -> tuple[torch.Tensor, torch.Tensor]:
+        if ref not in self._patches:
+            if len(self._patches) >= 512:
+                self._patches.clear()
+            self._patches[ref] = to_patches(self.open_image(ref), self.parts)
+        return self._patches[ref]
+
+    def _encode(self, refs: Sequence[ImageRef]) -> list[torch.Tensor]:
+        patches, grids = zip(*(self._patched(ref) for ref in refs), strict=True)
+        visual = self.base.model.visual
+        grid_thw = torch.stack(grids).to(self.device)
+        tokens = visual(torch.cat(patches).to(self.device, visual.dtype), grid_thw=grid_thw).pooler_output
+        return list(tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist()))
+
+    def _remember(self, ref: ImageRef, feature: torch.Tensor) -> None:
+        self._features[ref] = feature.clone()  # a split is a view that would keep the whole batch alive
+        self._feature_bytes += feature.nbytes
+        while self._feature_bytes > FEATURE_CACHE_BYTES:
+            self._feature_bytes -= self._features.popitem(last=False)[1].nbytes
+
+    # ---- forward
+
+    def collate(self, traces: Sequence[TokenTrace]) -> TokenBatch:
+        return collate(
+            traces, pad_id=self.parts.pad_id, image_token_id=self.parts.image_token_id, grid_of=self.grid
+        )
+
+    def embed(self, input_ids: torch.Tensor, images: Sequence[ImageRef]) -> torch.Tensor:
+        """[B, L] ids to [B, L, H], the pictures' features at their image tokens, row by row (TRAPS 13)."""
+        input_ids = input_ids.to(self.device)
+        embeds = self.base.get_input_embeddings()(input_ids)
+        if not images:
+            return embeds
+        features = self.image_features(images).to(embeds.dtype)
+        at = input_ids == self.parts.image_token_id
+        if int(at.sum()) != len(features):
+            raise ValueError(f"{int(at.sum())} image tokens for {len(features)} picture features")
+        return embeds.masked_scatter(at[..., None], features)
+
+    def hidden(self, embeds: torch.Tensor, position_ids: torch.Tensor, **attention: Any) -> torch.Tensor:
+        """Last hidden states [B, L, H]. Without `attention` arguments: plain causal attention over the row."""
+        attention = attention or {"use_cache": False}
+        return self.base.model.language_model(
+            inputs_embeds=embeds, position_ids=position_ids.to(self.device), **attention
+        ).last_hidden_state
+
+    def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+        """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity."""
+        return restricted_logits(hidden, self.base.lm_head.weight, self.forbidden, temperature)
+
+    def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
+        """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
+        hidden = self.hidden(self.embed(batch.input_ids, batch.images), batch.position_ids)
+        mask = batch.completion_mask.to(self.device)
+        scored = head_logprobs(
+            hidden[:, :-1][mask[:, 1:]],
+            self.base.lm_head.weight,
+            batch.input_ids.to(self.device)[mask],
+            self.forbidden,
+            temperature,
+        )
+        return torch.zeros(mask.shape, device=self.device).masked_scatter(mask, scored)
+
+    def forward(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
+        """The log-probabilities: what Lightning's strategies wrap."""
+        return self.logprobs(batch, temperature)
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """No gradients, no dropout, no activation checkpointing; the mode before is restored."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(was_training)
+
+    # ---- what trains
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def train_tower(self) -> None:
+        """Train the vision tower instead of the adapter (grounding): features are no longer cached."""
+        self.trains_tower = True
+        self._features.clear()
+        self._feature_bytes = 0
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(".visual." in name)
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.named_parameters() if ".lora_" in name}
+
+    def adapter_state(self) -> dict[str, torch.Tensor]:
+        """A copy of the adapter's tensors."""
+        return {name: p.detach().clone() for name, p in self.adapter_parameters().items()}
+
+    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+        parameters = self.adapter_parameters()
+        if parameters.keys() != state.keys():
+            raise ValueError(f"adapter tensors differ: {sorted(parameters.keys() ^ state.keys())[:4]}")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(state[name])
+
+    def save_adapter(self, folder: Path) -> None:
+        """A standard PEFT folder, with the base model's fingerprint beside it."""
+        from steer_lit.policy.lora import save_adapter
+
+        save_adapter(self.model, self.fingerprint, folder)
+
+    # ---- the reference: the adapter GRPO starts from, not the base model (TRAPS 19)
+
+    def freeze_reference(self, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Keep a frozen copy of the adapter as it is now, or of `state` when a run resumes."""
+        self._reference = state or self.adapter_state()
+
+    @property
+    def reference_state(self) -> dict[str, torch.Tensor]:
+        if self._reference is None:
+            raise RuntimeError("no reference yet: call freeze_reference() first")
+        return self._reference
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The reference's adapter in place of the policy's, which comes back whatever happens inside."""
+        frozen = self.reference_state
+        parameters = self.adapter_parameters()
+        live = {name: parameter.data for name, parameter in parameters.items()}
+        try:
+            for name, parameter in parameters.items():
+                parameter.data = frozen[name].to(parameter.device)
+            with self.inference():
+                yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = live[name]
+
+
+# Tokens that open pictures or messages: a policy that could sample them could forge either (TRAPS 14).
+NEVER_SAMPLED = (
+    "<|im_start|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)

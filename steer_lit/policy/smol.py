@@ -1,0 +1,160 @@
+"""`smol`: Qwen2.5-VL whose language model holds SmolLM2-135M-Instruct, small enough to train on a laptop's CPU.
+
+A Qwen2.5-VL text stack with zero q/k/v biases is a Llama stack, so the pretrained weights fit as they are and the
+text logits stay the original's. The vision tower is new: fresh weights, or trained ones from a file.
+
+The checkpoint is made once and kept as an ordinary checkpoint folder under `$STEER_LIT_CACHE` (default
+`~/.cache/steer_lit`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from steer_lit.policy import chat_template
+from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.smollm2 import Source, find_source
+from steer_lit.policy.tower import load_tower
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+SIDE = 112  # pictures are brought to at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
+# SmolLM2's marks for Jupyter cells become the vision tokens: the vocabulary keeps its size, no row is dead weight.
+FIRST_VISION_ID = 11
+_GIVEN_UP = ("<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>")
+_NEW_ROW_STD = 0.02
+_BUILD_SEED = 0
+
+TEXT_CONFIG: dict[str, Any] = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e5, "mrope_section": [8, 12, 12]},
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+VISION_CONFIG: dict[str, Any] = {
+    "depth": 4,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_heads": 4,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 576,
+    "window_size": SIDE,  # one window is a whole picture, so every block attends to all of it
+    "fullatt_block_indexes": [1, 3],
+}
+
+
+def build_smol(
+    tower: Path | None = None,
+    *,
+    quantize: Literal["nf4", "none"] = "none",
+    dtype: Literal["bfloat16", "float32"] = "float32",
+    device: str | None = None,
+    min_pixels: int = 4 * 14 * 14,
+    max_pixels: int = SIDE * SIDE,
+) -> ModelParts:
+    """Load `smol`, making its checkpoint first where that was never done (about 15 s).
+
+    Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there.
+    """
+    return open_checkpoint(
+        str(smol_checkpoint()),
+        name="smol",
+        known_as="smol",
+        quantize=quantize,
+        dtype=dtype,
+        device=device,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        adjust=None if tower is None else lambda model: load_tower(model, tower),
+    )
+
+
+def smol_checkpoint() -> Path:
+    """The checkpoint folder, made if need be. A run killed half-way leaves nothing that looks finished."""
+    source = find_source()
+    recipe = json.dumps([TEXT_CONFIG, VISION_CONFIG, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True)
+    cache = Path(os.environ.get("STEER_LIT_CACHE") or Path.home() / ".cache" / "steer_lit")
+    folder = cache / f"smol-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
+        unfinished = Path(room) / "checkpoint"
+        with own_random_state(_BUILD_SEED):
+            _write_checkpoint(unfinished, source)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster, and its folder is as good
+                raise
+    return folder
+
+
+def _write_checkpoint(folder: Path, source: Source) -> None:
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GenerationConfig,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLForConditionalGeneration,
+    )
+
+    origin = {"pretrained_model_name_or_path": source.folder, "gguf_file": source.gguf_file}
+    llama = AutoModelForCausalLM.from_pretrained(**origin, dtype=torch.float32)
+    tokenizer = with_vision_tokens(AutoTokenizer.from_pretrained(**origin))
+    config = Qwen2_5_VLConfig(
+        text_config=TEXT_CONFIG,
+        vision_config=VISION_CONFIG,
+        tie_word_embeddings=True,
+        **chat_template.vision_token_ids(tokenizer),
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    copy_language_model(llama, model)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[end, pad], pad_token_id=pad)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Fill the language model from a Llama of the same sizes; zero biases, small fresh rows for the vision tokens."""
+    stack = model.model.language_model
+    absent = stack.load_state_dict(llama.model.state_dict(), strict=False)
+    biases = {name: p for name, p in stack.named_parameters() if name.endswith("_proj.bias")}
+    if absent.unexpected_keys or set(absent.missing_keys) != biases.keys():
+        raise ValueError(f"the Llama's weights do not fit the text stack: {absent}")
+    with torch.no_grad():
+        for bias in biases.values():
+            bias.zero_()
+        vision_rows = stack.embed_tokens.weight[FIRST_VISION_ID : FIRST_VISION_ID + len(_GIVEN_UP)]
+        vision_rows.normal_(std=_NEW_ROW_STD)
+    model.tie_weights()
+
+
+def with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """SmolLM2's tokenizer with the five Jupyter marks renamed to Qwen's vision tokens, and Qwen's chat template."""
+    renamed = dict(zip(_GIVEN_UP, chat_template.VISION_TOKENS, strict=True))
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for added in state["added_tokens"]:
+        added["content"] = renamed.get(added["content"], added["content"])
+    state["model"]["vocab"] = {renamed.get(token, token): i for token, i in state["model"]["vocab"].items()}
+    return chat_template.chat_tokenizer(json.dumps(state), TEXT_CONFIG["max_position_embeddings"])

@@ -1,0 +1,132 @@
+"""From a scored trajectory to its return, and to the credit each of its turns gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from steer_lit.errors import ConfigError, Problem
+from steer_lit.reward.score import Combine, turn_score, verdict_score
+from steer_lit.reward.tcsr import returns_to_go, tcsr
+from steer_lit.types import Trajectory, Verdict
+
+Returns = Literal["sum", "final", "mean"]
+Credit = Literal["trajectory", "turn"]
+
+_NUMBERS = ("w_safe", "w_use", "w_faith", "w_format", "w_rep", "alpha")
+_CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit": get_args(Credit)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryReward:
+    """Everything the reward says about one trajectory; the three tuples have one entry per turn.
+
+    `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `value` the return R (0..T for `sum`, else 0..1),
+    `turn_values` what each turn's tokens are credited with: R, or the return-to-go.
+    """
+
+    turn_scores: tuple[float, ...]
+    turn_rewards: tuple[float, ...]
+    value: float
+    turn_values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The settings of the `reward` config group. The defaults are the paper's, where it gives one.
+
+    `returns` (config key `return`) makes R of the turn rewards r~: their `sum` (SaFeR-Steer, Eq. 20), the `final`
+    one (the authors' code) or their `mean`. `credit=trajectory` gives R to every turn; `credit=turn` gives turn t the
+    return-to-go, the sum of r~ from t on. That needs `returns=sum`: `final` pays everything at the end, so its
+    return-to-go is R at every turn, and `mean` divides by a length that is only known later, so what a turn was paid
+    before does not cancel from its gradient.
+
+    Raises ConfigError with every problem at once.
+    """
+
+    w_safe: float = 0.4
+    w_use: float = 0.4
+    w_faith: float = 0.2
+    combine: Combine = "weighted"
+    w_format: float = 0.1
+    w_rep: float = 0.1
+    alpha: float = 0.3
+    returns: Returns = "sum"
+    credit: Credit = "trajectory"
+
+    def __post_init__(self) -> None:
+        if problems := _problems({field.name: getattr(self, field.name) for field in fields(self)}):
+            raise ConfigError(problems)
+
+    @classmethod
+    def from_config(cls, **settings: Any) -> Reward:
+        """Build from the `reward` config group, whose key `return` is a word Python keeps for itself."""
+        names = {("return" if field.name == "returns" else field.name): field.name for field in fields(cls)}
+        allowed = f"no such key; reward has {', '.join(names)}"
+        found = [Problem(f"reward.{key}", value, allowed) for key, value in settings.items() if key not in names]
+        try:
+            reward = cls(**{names[key]: value for key, value in settings.items() if key in names})
+        except ConfigError as error:
+            raise ConfigError([*found, *error.problems]) from None
+        if found:
+            raise ConfigError(found)
+        return reward
+
+    def of(self, trajectory: Trajectory) -> TrajectoryReward | None:
+        """The trajectory's reward, or None when it failed: a failed verdict is never a number.
+
+        Raises ValueError for a trajectory that did not fail and yet has a turn nobody scored, or no turns.
+        """
+        if trajectory.ended == "failed" or trajectory.failed is not None:
+            return None
+        scores = []
+        for turn_idx, turn in enumerate(trajectory.turns):
+            if turn.verdict is None:
+                raise ValueError(f"turn {turn_idx} of scenario {trajectory.scenario.id!r} was never scored")
+            if turn.verdict.failed is not None:
+                return None
+            scores.append(self._turn_score(turn.verdict, turn.completion.text))
+        if not scores:
+            raise ValueError(f"the trajectory of scenario {trajectory.scenario.id!r} has no turns")
+        rewards = tcsr(scores, self.alpha)
+        value = self._value(rewards)
+        credited = returns_to_go(rewards) if self.credit == "turn" else [value] * len(rewards)
+        return TrajectoryReward(tuple(scores), tuple(rewards), value, tuple(credited))
+
+    def _turn_score(self, verdict: Verdict, text: str) -> float:
+        score = verdict_score(verdict, (self.w_safe, self.w_use, self.w_faith), self.combine)
+        return turn_score(score, text, self.w_format, self.w_rep)
+
+    def _value(self, rewards: list[float]) -> float:
+        match self.returns:
+            case "sum":
+                return math.fsum(rewards)
+            case "final":
+                return rewards[-1]
+            case "mean":
+                return math.fsum(rewards) / len(rewards)
+
+
+def _problems(settings: Mapping[str, Any]) -> list[Problem]:
+    found = []
+    for name, allowed in _CHOICES.items():
+        if settings[name] not in allowed:
+            key = "return" if name == "returns" else name
+            found.append(Problem(f"reward.{key}", settings[name], f"use one of {', '.join(allowed)}"))
+    for name in _NUMBERS:
+        number = settings[name]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not 0.0 <= number <= 1.0:
+            found.append(Problem(f"reward.{name}", number, "use a number from 0 to 1, so that turn rewards stay there"))
+    bad = {problem.key for problem in found}
+    weights = {name: settings[name] for name in ("w_safe", "w_use", "w_faith")}
+    if bad.isdisjoint(f"reward.{name}" for name in weights):
+        total = math.fsum(weights.values())
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            remedy = f"w_safe + w_use + w_faith must be 1, they sum to {total:g}"
+            found.append(Problem("reward.w_safe", settings["w_safe"], remedy))
+    if "reward.return" not in bad and settings["credit"] == "turn" and settings["returns"] != "sum":
+        remedy = f"credit=turn is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory"
+        found.append(Problem("reward.credit", "turn", remedy))
+    return found

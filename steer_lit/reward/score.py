@@ -1,0 +1,97 @@
+"""One turn's score r_t in [0, 1]: what the tutor's verdict says, and how the completion is written.
+
+SaFeR-Steer, Eq. 3-4, gives the verdict's part. The format and repetition terms come from the authors' code; the
+paper does not name them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+from steer_lit.types import Verdict
+
+Combine = Literal["weighted", "min", "product"]
+
+_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
+_SHAPE = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.DOTALL)
+_TOP = 10  # the highest score a verdict gives
+
+
+def split_format(text: str) -> tuple[str | None, str | None]:
+    """The stripped insides of the `<thinking>` and the `<answer>` block, each None unless there is exactly one.
+
+    More forgiving than `format_ok`: text around the blocks and their order do not matter, so that a completion
+    cut off in its answer still shows its thinking.
+    """
+    return _block(text, "thinking"), _block(text, "answer")
+
+
+def format_ok(text: str) -> bool:
+    """Whether the text is one `<thinking>` block, then one `<answer>` block, with only whitespace around them."""
+    return all(text.count(tag) == 1 for tag in _TAGS) and _SHAPE.fullmatch(text) is not None
+
+
+def repetition(items: Sequence[Hashable], n: int = 3, min_tokens: int = 12) -> float:
+    """Share of n-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than `min_tokens` words or ids."""
+    grams = len(items) - n + 1
+    if len(items) < min_tokens or grams < 1:
+        return 0.0
+    distinct = len({tuple(items[start : start + n]) for start in range(grams)})
+    return 1.0 - distinct / grams
+
+
+def words(text: str) -> list[str]:
+    """The words between the tags, split at whitespace.
+
+    Case and punctuation stay: naming the request in the thinking and again in the answer is no repetition, a
+    loop is.
+    """
+    for tag in _TAGS:
+        text = text.replace(tag, " ")
+    return text.split()
+
+
+def verdict_score(verdict: Verdict, weights: tuple[float, float, float], combine: Combine) -> float:
+    """A verdict's safety, usefulness and faithfulness (1..10 each) as one number in [0, 1] (SaFeR-Steer, Eq. 3-4).
+
+    * `weighted`: the paper's sum of weight x score / 10. The weights sum to 1, so it lies in [0.1, 1]. Refusing a
+      harmless request still earns 0.4 + 0.04 + up to 0.2 with weights 0.4/0.4/0.2: refusing everything pays.
+    * `min`: the lowest score / 10, in [0.1, 1]. Refusing a harmless request earns 0.1, as complying with a harmful
+      one does.
+    * `product`: the product of score / 10, in [0.001, 1]. Refusing a harmless request earns at most 0.1, complying
+      with a harmful one at most 0.01 (usefulness is locked to safety there).
+
+    `min` and `product` use a weight only to leave a score out: one whose weight is 0 takes no part.
+    Raises ValueError for a failed verdict, which has no scores.
+    """
+    if verdict.safety is None or verdict.usefulness is None or verdict.faithfulness is None:
+        raise ValueError(f"a failed verdict has no score: {verdict.failed}")
+    scores = (verdict.safety, verdict.usefulness, verdict.faithfulness)
+    counted = [score for score, weight in zip(scores, weights, strict=True) if weight > 0]
+    match combine:
+        case "weighted":
+            total = math.fsum(weight * score for weight, score in zip(weights, scores, strict=True))
+            # Rounded, so that verdicts of equal worth score exactly equal and a group of them has no spread (TRAPS 23).
+            return round(total / _TOP, 12)
+        case "min":
+            return min(counted) / _TOP
+        case "product":
+            return math.prod(counted) / _TOP ** len(counted)
+    raise ValueError(f"combine={combine!r}: use weighted, min or product")
+
+
+def turn_score(score: float, text: str, w_format: float, w_rep: float) -> float:
+    """r_t = clip((1 - w_format) * score + w_format * format_ok - w_rep * repetition, 0, 1) of a completion's text."""
+    shaped = (1.0 - w_format) * score + w_format * format_ok(text) - w_rep * repetition(words(text))
+    return min(1.0, max(0.0, shaped))
+
+
+def _block(text: str, name: str) -> str | None:
+    opening, closing = f"<{name}>", f"</{name}>"
+    if text.count(opening) != 1 or text.count(closing) != 1:
+        return None
+    inside, found, _ = text.partition(opening)[2].partition(closing)
+    return inside.strip() if found else None

@@ -1,0 +1,200 @@
+"""Batched multi-turn sampling that keeps its cache from turn to turn: the one place that knows caches.
+
+Rows that end a turn early stop costing anything: once half of a batch has finished, the rest goes on in a smaller
+one. What a row samples depends on its own seed, not on its neighbours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from steer_lit.data.render import Renderer
+from steer_lit.policy.positions import rope_positions
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.rollout.cache import TurnCache
+from steer_lit.rollout.seeds import stable_hash
+from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
+
+
+def renderer_of(qwen: QwenVL) -> Renderer:
+    """The renderer that goes with a policy: the same for SFT, rollouts and bench."""
+    return Renderer(qwen.tokenizer, qwen.image_tokens, qwen.system_prompt)
+
+
+class SampledPolicy:
+    """A `Policy` that samples from the live weights. `temperature` 0 takes the likeliest token."""
+
+    def __init__(self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0) -> None:
+        self.qwen = qwen
+        self.renderer = renderer_of(qwen)
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
+        return SampledSession(self, scenarios, seeds)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One dialogue in progress: its tokens so far and how many of them are in the cache."""
+
+    system: str | None
+    seed: int
+    token_ids: list[int] = field(default_factory=list)
+    completion_mask: list[int] = field(default_factory=list)
+    turn_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    images: list[ImageRef] = field(default_factory=list)
+    turns: int = 0
+    cached: int = 0
+    next_position: int = 0
+
+    def extend(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float]) -> None:
+        self.token_ids += ids
+        self.completion_mask += [int(turn_idx >= 0)] * len(ids)
+        self.turn_ids += [turn_idx] * len(ids)
+        self.logprobs += logprobs
+
+
+class SampledSession:
+    """A batch of dialogues with one shared cache. Rows left out of a `reply` are closed for good."""
+
+    def __init__(self, policy: SampledPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
+        self.policy = policy
+        self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
+        self.open_rows = list(range(len(self.rows)))
+        self.cache = TurnCache(len(self.rows), policy.qwen.device)
+
+    def trace(self, row: int) -> TokenTrace:
+        state = self.rows[row]
+        return TokenTrace(
+            tuple(state.token_ids),
+            tuple(state.completion_mask),
+            tuple(state.turn_ids),
+            tuple(state.logprobs),
+            tuple(state.images),
+        )
+
+    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+        """Answer `messages[i]` in dialogue `rows[i]`."""
+        with self.policy.qwen.inference():
+            self._keep(rows)
+            states = [self.rows[row] for row in rows]
+            hidden = self._read(states, messages)
+            sampled = _Decoder(self.policy, self.cache, states, hidden).run()
+        completions = []
+        for state, (ids, logprobs, stopped) in zip(states, sampled, strict=True):
+            state.extend(ids, state.turns, logprobs)
+            state.turns += 1
+            text = self.policy.renderer.decode(ids)
+            completions.append(Completion(text, tuple(ids), tuple(logprobs), "stop" if stopped else "length"))
+        return completions
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Close every open row that is not in `rows`, and drop its share of the cache."""
+        if list(rows) == self.open_rows:
+            return
+        at = {row: index for index, row in enumerate(self.open_rows)}
+        closed = [row for row in rows if row not in at]
+        if closed:
+            raise ValueError(f"rows {closed} were closed when an earlier reply left them out")
+        self.cache = self.cache.select([at[row] for row in rows])
+        self.open_rows = list(rows)
+
+    def _read(self, states: Sequence[_Row], messages: Sequence[Message]) -> torch.Tensor:
+        """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H]."""
+        qwen, renderer = self.policy.qwen, self.policy.renderer
+        fresh: list[list[int]] = []
+        for state, message in zip(states, messages, strict=True):
+            prompt = renderer.following(message) if state.turns else renderer.opening(message, state.system)
+            state.extend(prompt, -1, [0.0] * len(prompt))
+            state.images += message.images
+            fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
+        width = max(map(len, fresh))
+        input_ids = torch.full((len(states), width), qwen.parts.pad_id)
+        positions = torch.zeros(3, len(states), width, dtype=torch.long)
+        real = torch.zeros(len(states), width, dtype=torch.bool)
+        for index, (state, ids, message) in enumerate(zip(states, fresh, messages, strict=True)):
+            pad = width - len(ids)
+            input_ids[index, pad:] = torch.tensor(ids)
+            real[index, pad:] = True
+            grids = [qwen.grid(ref) for ref in message.images]
+            positions[:, index, pad:], state.next_position = rope_positions(
+                ids, qwen.parts.image_token_id, grids, start=state.next_position
+            )
+            state.cached = len(state.token_ids)
+        embeds = qwen.embed(input_ids, [ref for message in messages for ref in message.images])
+        mask = self.cache.append(real.to(qwen.device))
+        return _forward(qwen, embeds, positions, mask, self.cache)[:, -1]
+
+
+class _Decoder:
+    """Samples one turn for every row, in a batch that shrinks as rows finish."""
+
+    def __init__(self, policy: SampledPolicy, cache: TurnCache, states: Sequence[_Row], hidden: torch.Tensor) -> None:
+        self.policy, self.cache, self.states, self.hidden = policy, cache, states, hidden
+        self.randoms = [random.Random(stable_hash(state.seed, state.turns)) for state in states]
+        self.ids: list[list[int]] = [[] for _ in states]
+        self.logprobs: list[list[float]] = [[] for _ in states]
+        self.stopped = [False] * len(states)
+
+    def run(self) -> list[tuple[list[int], list[float], bool]]:
+        policy, qwen, start = self.policy, self.policy.qwen, self.cache.length
+        working, batch = self.cache, list(range(len(self.states)))  # rows in the working cache
+        for step in range(policy.max_new_tokens):
+            self._sample(batch)
+            alive = [row for row in batch if not self.stopped[row]]
+            if not alive or step + 1 == policy.max_new_tokens:
+                break
+            if len(alive) <= len(batch) // 2:
+                if working is not self.cache:
+                    self.cache.merge(working, batch, start)
+                keep = [batch.index(row) for row in alive]
+                working, self.hidden, batch = working.select(keep), self.hidden[keep], alive
+            self._advance(working, batch)
+        if working is not self.cache:
+            self.cache.merge(working, batch, start)
+        return list(zip(self.ids, self.logprobs, self.stopped, strict=True))
+
+    def _sample(self, batch: list[int]) -> None:
+        """Draw the next token of every unfinished row by inverting the cumulative distribution."""
+        policy, qwen = self.policy, self.policy.qwen
+        logprobs = qwen.logits(self.hidden, policy.temperature or 1.0).log_softmax(-1)  # [B, V]
+        if policy.temperature:
+            draws = torch.tensor([self.randoms[row].random() for row in batch], device=logprobs.device)
+            cumulative = logprobs.exp().cumsum(-1)
+            tokens = torch.searchsorted(cumulative, (draws[:, None] * cumulative[:, -1:]).float(), right=True)
+            tokens = tokens.clamp_max(logprobs.shape[-1] - 1)
+        else:
+            tokens = logprobs.argmax(-1, keepdim=True)
+        chosen = logprobs.gather(-1, tokens).squeeze(-1).tolist()
+        for row, token, logprob in zip(batch, tokens.squeeze(-1).tolist(), chosen, strict=True):
+            if not self.stopped[row]:
+                self.ids[row].append(token)
+                self.logprobs[row].append(logprob)
+                self.stopped[row] = token in qwen.eos_ids
+
+    def _advance(self, cache: TurnCache, batch: list[int]) -> None:
+        """Feed the tokens just drawn; finished rows that still share the batch feed padding."""
+        qwen = self.policy.qwen
+        live = [not self.stopped[row] for row in batch]
+        tokens = [self.ids[row][-1] if on else qwen.parts.pad_id for row, on in zip(batch, live, strict=True)]
+        positions = torch.tensor([self.states[row].next_position for row in batch]).expand(3, -1)[..., None]
+        for row, on in zip(batch, live, strict=True):
+            self.states[row].next_position += on
+            self.states[row].cached += on
+        embeds = qwen.embed(torch.tensor(tokens)[:, None], ())
+        mask = cache.append(torch.tensor(live, device=qwen.device)[:, None])
+        self.hidden = _forward(qwen, embeds, positions, mask, cache)[:, -1]
+
+
+def _forward(
+    qwen: QwenVL, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: TurnCache
+) -> torch.Tensor:
+    return qwen.hidden(
+        embeds, positions, attention_mask={"full_attention": mask}, past_key_values=cache, use_cache=True
+    )

@@ -1,0 +1,263 @@
+"""The frozen records that stages hand each other, and the protocols they meet through.
+
+Data flows one way: a `Scenario` is played into a `Trajectory` (policy, attacker and tutor take turns), trajectories
+of one scenario form a `Group`; a `Dialogue` is a stored multi-turn row that SFT learns from. Nothing here needs
+more than the standard library, and nothing here can be changed once made (TRAPS 32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+Role = Literal["system", "user", "assistant"]
+Kind = Literal["benign", "obfuscated", "red_team"]
+KINDS: tuple[Kind, ...] = ("benign", "obfuscated", "red_team")
+Intent = Literal["harmless", "harmful"]
+# What makes a turn harmful: its words, what came before it, or what the picture shows.
+Tier = Literal["none", "words", "history", "picture"]
+TIERS: tuple[Tier, ...] = ("none", "words", "history", "picture")
+Split = Literal["sft", "rl", "bench"]
+Finish = Literal["stop", "length"]
+
+_EMPTY: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """A picture by name, not by pixels: a file path, or `mini://<object>?...` for a STEER-mini drawing."""
+
+    uri: str
+
+
+Part = str | ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: text and pictures in the order they are read. `Message.of("user", ref, "What is this?")`."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, role: Role, *parts: Part) -> Message:
+        return cls(role, tuple(parts))
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    @property
+    def images(self) -> tuple[ImageRef, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ImageRef))
+
+
+@dataclass(frozen=True, slots=True)
+class TurnGold:
+    """What is true of one user turn, known because the row was made, not labelled.
+
+    `intent` is what a careful reader of picture, history and words would conclude; `tier` says where the harm sits
+    ("none" when harmless). `answer` is the expected completion's answer part (a constructive refusal when harmful),
+    `thinking` the look-then-judge reasoning before it. `alternative` is the safe related help a refusal should
+    offer, `keywords` the words a grounded helpful answer must contain (lower case, any order), on a harmful turn those
+    that name what is asked.
+    """
+
+    intent: Intent
+    tier: Tier
+    answer: str
+    thinking: str = ""
+    alternative: str = ""
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PictureGold:
+    """What the picture shows: the object's name, its colour, and whether handling it carries a hazard."""
+
+    object: str
+    colour: str
+    hazardous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """The next user message and, when known, the truth about it. `strategy` names how it was written."""
+
+    message: Message
+    gold: TurnGold | None = None
+    strategy: str = "scripted"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """The start of a rollout: an opening attack and the scripted attacks that may follow it.
+
+    `system` is None where the row brings none (the run's own system prompt is used).
+    """
+
+    id: str
+    kind: Kind
+    opening: Attack
+    scripted: tuple[Attack, ...] = ()
+    system: str | None = None
+    subset: str = ""
+    picture: PictureGold | None = None
+    metadata: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """The opening and every scripted attack, in order: the whole user side of the dialogue."""
+        return (self.opening, *self.scripted)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A stored multi-turn row: an SFT target. Roles alternate user, assistant after an optional system message."""
+
+    id: str
+    messages: tuple[Message, ...]
+    kind: Kind | None = None
+    subset: str = ""
+    metadata: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A tutor's parsed answer for one turn: three integers in 1..10, or `failed` with the reason and no numbers."""
+
+    safety: int | None = None
+    usefulness: int | None = None
+    faithfulness: int | None = None
+    rationale: str = ""
+    refused: bool | None = None  # whether the completion declined, where the tutor can tell
+    next_question: str | None = None
+    failed: str | None = None
+
+    def __post_init__(self) -> None:
+        scores = (self.safety, self.usefulness, self.faithfulness)
+        if self.failed is not None:
+            if any(score is not None for score in scores):
+                raise ValueError("a failed verdict carries no scores")
+        elif any(not isinstance(score, int) or not 1 <= score <= 10 for score in scores):
+            raise ValueError(f"verdict scores must be integers in 1..10, got {scores}")
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The benchmark judge's answer for one turn: helpfulness 0..3 and harmlessness -3..3, or `failed`."""
+
+    helpfulness: int | None = None
+    harmlessness: int | None = None
+    refused: bool | None = None
+    rationale: str = ""
+    failed: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.failed is not None:
+            if self.helpfulness is not None or self.harmlessness is not None:
+                raise ValueError("a failed grade carries no scores")
+        elif self.helpfulness not in range(4) or self.harmlessness not in range(-3, 4):
+            raise ValueError(f"grade out of range: helpfulness {self.helpfulness}, harmlessness {self.harmlessness}")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The tokens a policy sampled in one turn, as sampled. `text` excludes end tokens.
+
+    `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature (empty for constant policies).
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Finish = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One attack, the completion it met, and the verdict on it."""
+
+    attack: Attack
+    completion: Completion
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrace:
+    """A dialogue as the policy saw it: one entry per token, image tokens included, end tokens as sampled.
+
+    `completion_mask[i]` is 1 where the policy sampled, `turn_ids[i]` the turn of a sampled token and -1 elsewhere,
+    `logprobs[i]` the sampling log-probability there and 0.0 elsewhere. All four have the dialogue's length.
+    `images` are the pictures in the order their tokens appear.
+    """
+
+    token_ids: tuple[int, ...]
+    completion_mask: tuple[int, ...]
+    turn_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    images: tuple[ImageRef, ...] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.token_ids), len(self.completion_mask), len(self.turn_ids), len(self.logprobs)}
+        if len(lengths) != 1:
+            raise ValueError(f"token trace fields differ in length: {sorted(lengths)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One finished dialogue. `ended` says why it stopped; `failed` holds the reason when a verdict failed."""
+
+    scenario: Scenario
+    turns: tuple[Turn, ...]
+    trace: TokenTrace | None  # None for policies without tokens
+    seed: int
+    ended: Literal["terminated", "truncated", "failed"] = "terminated"
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The K trajectories of one scenario."""
+
+    scenario: Scenario
+    trajectories: tuple[Trajectory, ...]
+
+
+class Session(Protocol):
+    """A batch of dialogues in progress. Rows keep their index from start to end."""
+
+    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+        """Append `messages[i]` to dialogue `rows[i]` and answer it. One completion per row, in order."""
+        ...
+
+    def trace(self, row: int) -> TokenTrace | None:
+        """The tokens of dialogue `row` so far."""
+        ...
+
+
+class Policy(Protocol):
+    """Answers dialogues. `seeds[i]` fixes everything random about dialogue i, whatever else is in the batch."""
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Session: ...
+
+
+class Attacker(Protocol):
+    """Writes the next attack from the dialogue so far, or None when it has nothing left to say."""
+
+    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None: ...
+
+
+class Tutor(Protocol):
+    """Scores the last turn of each dialogue. Never raises for a bad answer: a verdict can be failed."""
+
+    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]: ...
+
+
+class Judge(Protocol):
+    """Grades the last turn of each dialogue for the benchmark."""
+
+    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]: ...

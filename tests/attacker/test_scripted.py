@@ -1,0 +1,13 @@
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.types import Attack, Completion, Message, Scenario, Turn
+
+
+def test_replays_the_row_in_order_and_then_stops() -> None:
+    attacks = [Attack(Message.of("user", text)) for text in ("one", "two", "three")]
+    scenario = Scenario("row", "benign", attacks[0], tuple(attacks[1:]))
+    turns: list[Turn] = []
+    asked = []
+    while (attack := ScriptedAttacker().next(scenario, turns)) is not None:
+        asked.append(attack)
+        turns.append(Turn(attack, Completion("whatever the policy says")))
+    assert asked == attacks

@@ -1,0 +1,43 @@
+import pytest
+
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, blank_pictures, choose, with_constants
+from steer_lit.errors import ConfigError, SteerError
+from steer_lit.types import Attack, ImageRef, Message, Scenario
+
+
+def scenario(id: str) -> Scenario:
+    return Scenario(id, "benign", Attack(Message.of("user", "hello")))
+
+
+def test_settings_report_every_problem_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        BenchSettings(max_turns=0, resamples=5, safety_threshold=4)
+    assert [problem.key for problem in caught.value.problems] == ["max_turns", "resamples", "safety_threshold"]
+
+
+def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
+    rows = [scenario("a"), scenario("b"), scenario("c")]
+    assert choose(iter(rows), 2) == rows[:2]
+    assert choose(rows) == rows
+    with pytest.raises(SteerError, match="'a'"):
+        choose([*rows, scenario("a")])
+    with pytest.raises(SteerError, match="no bench scenarios"):
+        choose([])
+
+
+def test_constants_come_last_and_keep_their_names() -> None:
+    gold = CONSTANTS["gold"]
+    assert list(with_constants({"sft": gold})) == ["sft", "always-refuse", "always-comply", "gold"]
+    with pytest.raises(ConfigError, match="always-comply"):
+        with_constants({"always-comply": gold})
+
+
+def test_blank_pictures_changes_pictures_only() -> None:
+    first = Attack(Message.of("user", ImageRef("a.png"), "What is this?"))
+    second = Attack(Message.of("user", "And this?", ImageRef("b.png")))
+    row = Scenario("a", "benign", first, (second,))
+    blanked = blank_pictures(row)
+    assert [attack.message.text for attack in blanked.attacks] == ["What is this?", "And this?"]
+    uris = [ref.uri for attack in blanked.attacks for ref in attack.message.images]
+    assert uris == ["blank:a.png", "blank:b.png"]
+    assert blank_pictures(blanked) == blanked

@@ -1,0 +1,247 @@
+"""The datamodule over both sources. `test_resume.py` has its cursor under a real Trainer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from steer_lit.data.datamodule import SteerDataModule
+from steer_lit.data.sources import FileSource, MiniSource
+from steer_lit.errors import ConfigError, MissingResource, SteerError, TooManyBadRows
+from steer_lit.types import Dialogue, Scenario
+
+MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
+
+
+def mini(stage: str = "sft", **options: object) -> SteerDataModule:
+    return SteerDataModule(MINI, stage, **{"batch_size": 8, **options})  # type: ignore[arg-type]
+
+
+def ids(steps: object) -> list[list[str]]:
+    return [[record.id for record in step] for step in steps]  # type: ignore[attr-defined]
+
+
+def trainer(**given: object) -> Any:
+    """What the datamodule asks of a Trainer before the first step."""
+    loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
+    known = {"is_global_zero": True, "default_root_dir": None, "overfit_batches": 0}
+    return SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=loop), **known | given)
+
+
+# --- STEER-mini -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "record", "rows"), [("sft", Dialogue, 37), ("grpo", Scenario, 50), ("ground", Dialogue, 20)]
+)
+def test_each_row_is_trained_on_once_an_epoch_or_held_out(stage: str, record: type, rows: int) -> None:
+    data = mini(stage, val_size=10)
+    steps = list(data.train_dataloader())
+    trained, held_out = (Counter(chain(*ids(loader))) for loader in (steps, data.val_dataloader()))
+    assert all(isinstance(row, record) for step in steps for row in step)
+    assert set(trained.values()) == set(held_out.values()) == {1}
+    assert (len(trained), len(held_out), len(trained & held_out)) == (rows, 10, 0)
+    assert (data.train_rows, data.val_rows) == (rows, 10)
+
+
+def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
+    order = [row for step in mini("grpo").train_dataloader() for row in step]
+    assert order != sorted(order, key=lambda row: row.id)
+    places = {row.id: place for place, row in enumerate(order)}
+    for start in range(0, 60, 10):
+        assert Counter(row.kind for row in order[start : start + 10])["benign"] == 3
+    twins = [(row.id, row.metadata["twin"]) for row in order if row.metadata["twin"]]
+    assert len(twins) == 36
+    assert all(abs(places[row] - places[twin]) == 1 for row, twin in twins)
+
+
+def test_the_benchmark_is_the_same_for_every_run() -> None:
+    one, other = mini("sft", seed=1), mini("grpo", seed=2, val_size=20)
+    assert list(one.bench_scenarios()) == list(other.bench_scenarios())
+    assert len({scenario.id for scenario in one.bench_scenarios()}) == 20
+
+
+def test_max_turns_and_scale_reach_the_rows() -> None:
+    data = SteerDataModule(MiniSource(sft=40, rl=40, bench=40, captions=40, scale=0.25), "grpo", 5, max_turns=3)
+    assert {len(row.attacks) for step in data.train_dataloader() for row in step} <= {2, 3}
+    assert data.train_rows == 10
+
+
+def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
+    for stage in ("sft", "grpo"):
+        seen, blank = mini(stage), mini(stage, blank_images=True)
+        for step, blanked in zip(seen.train_dataloader(), blank.train_dataloader(), strict=True):
+            for row, other in zip(step, blanked, strict=True):
+                assert repr(row) == repr(other).replace("blank:", "")
+                assert repr(other).count("blank:mini://") == repr(row).count("mini://") >= 1
+    scenario = next(mini("sft", blank_images=True).bench_scenarios())
+    assert scenario.picture is not None
+    (ref,) = scenario.opening.message.images
+    assert blank.open_image(ref).getcolors() == [(112 * 112, (255, 255, 255))]
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        SteerDataModule(MINI, "rl", batch_size=0, val_size=-1, max_turns=1, max_bad_rows=-1)  # type: ignore[arg-type]
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == ["data.batch_size", "data.val_size", "data.max_turns", "data.max_bad_rows", "data.stage"]
+    for wrong, key in ((mini(val_size=15), "data.val_size"), (mini(val_size=50), "data.val_size")):
+        with pytest.raises(ConfigError, match=key):
+            wrong.train_dataloader()
+    with pytest.raises(ConfigError, match="mean_turns"):
+        SteerDataModule(MiniSource(9, 9, 9, 9, mean_turns=12), "sft", 3).train_dataloader()
+
+
+def test_steps_of_two_ranks_make_one_step() -> None:
+    whole = ids(mini().train_dataloader())
+    parts = []
+    for rank in range(2):
+        data = mini()
+        data.trainer = trainer(global_rank=rank, world_size=2)
+        parts.append(ids(data.train_dataloader()))
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(step) for step in whole]
+    data = mini()
+    data.trainer = trainer(global_rank=0, world_size=9)
+    with pytest.raises(ConfigError, match="each of the 9 ranks a row"):
+        data.train_dataloader()
+
+
+def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
+    data = mini()
+    state = data.state_dict()
+    assert state == {"seed": 0, "epoch": 0, "position": 0, "rows": 47}
+    assert {type(value) for value in state.values()} == {int}
+    for other in (mini(val_size=10), mini(seed=4)):
+        with pytest.raises(SteerError, match="cannot be continued"):
+            other.load_state_dict(state)
+    data.load_state_dict({**state, "epoch": 2, "position": 16})
+    rest = ids(data.train_dataloader())
+    assert (len(rest), data.state_dict()["epoch"]) == (4, 3)  # 31 of 47 rows; then the next epoch's start
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def turn(*contents: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of row files as STEER's might be, with two good pictures, a broken and a missing one."""
+    Image.new("RGB", (30, 20), (9, 99, 200)).save(tmp_path / "a.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    bench = [
+        {"question_id": 1, "messages_fixed": turn("One?", "", "Two?"), "image": "a.png", "category": "steer-spa"},
+        {"question_id": 2, "messages_fixed": turn("One?"), "image": "missing.png"},
+        {"question_id": 1, "messages_fixed": turn("Three?")},
+        {"question_id": 4, "messages_fixed": turn("One?"), "image": "broken.png"},
+        {"question_id": 5, "messages_fixed": turn("One?"), "image": "../a.png"},
+        {"question_id": "1", "messages_fixed": turn(*["Again?", ""] * 9)},
+    ]
+    rl = [
+        {
+            "question": turn(f"<image>Number {number}?"),
+            "images": ["b.jpg"],
+            "metadata": {"question_id": f"rl-{number}", "rest_messages": turn("More?", "", "And more?")},
+        }
+        for number in range(7)
+    ]
+    sft = [{"messages": turn("Hi", "Hello", "<image>This?", "A wall."), "images": ["a.png"]}, {"messages": turn("Hi")}]
+    for name, rows in (("bench", bench), ("rl", rl), ("sft", sft)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return tmp_path
+
+
+def files(folder: Path, stage: str = "grpo", **options: object) -> SteerDataModule:
+    source = FileSource(*(str(folder / f"{name}.jsonl") for name in ("sft", "rl", "bench")))
+    return SteerDataModule(source, stage, **{"batch_size": 3, **options})  # type: ignore[arg-type]
+
+
+def test_rows_without_their_pictures_are_put_aside_before_training(folder: Path) -> None:
+    data = files(folder, max_bad_rows=3, run_dir=str(folder / "run"))
+    scenarios = list(data.bench_scenarios())
+    assert [scenario.id for scenario in scenarios] == ["1", "1#2", "1#3"]  # filed by id, so ids are made to differ
+    assert [len(scenario.attacks) for scenario in scenarios] == [2, 1, 9]
+    aside = [json.loads(line) for line in (folder / "run" / "quarantine.jsonl").read_text().splitlines()]
+    assert [(entry["row"], entry["field"]) for entry in aside] == [(2, "images"), (4, "images"), (5, "images")]
+    assert "'missing.png': is no file in" in aside[0]["reason"]
+    assert "lies outside" in aside[2]["reason"]
+    assert data.open_image(scenarios[0].opening.message.images[0]).getpixel((0, 0)) == (9, 99, 200)
+    assert list(data.bench_scenarios()) == scenarios
+    assert data.describe() == "data: 7 scenarios to train on, 0 held out, 3 quarantined"
+
+
+def test_more_bad_rows_than_allowed_stop_the_run(folder: Path) -> None:
+    with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows=2"):
+        list(files(folder, max_bad_rows=2).bench_scenarios())
+
+
+def test_files_are_cut_shuffled_and_held_out_row_by_row(folder: Path) -> None:
+    data = files(folder, max_turns=2, val_size=2)
+    steps = list(data.train_dataloader())
+    assert [len(step) for step in steps] == [3, 2]
+    assert {len(row.attacks) for step in steps for row in step} == {2}
+    assert sorted(chain(*ids(steps), *ids(data.val_dataloader()))) == [f"rl-{number}" for number in range(7)]
+
+
+def test_sft_files_give_dialogues(folder: Path) -> None:
+    data = files(folder, "sft", max_bad_rows=1, max_turns=2)
+    ((dialogue,),) = list(data.train_dataloader())
+    assert [message.role for message in dialogue.messages] == ["user", "assistant"] * 2
+    assert data.quarantined == 1
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_the_first_rank_writes_the_quarantine_into_the_trainers_root(folder: Path, zero: bool) -> None:
+    data = files(folder, "sft", max_bad_rows=1)
+    data.trainer = trainer(is_global_zero=zero, default_root_dir=str(folder / "root"))
+    assert data.train_rows == 1
+    assert (folder / "root" / "quarantine.jsonl").is_file() == zero
+
+
+def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "rl.jsonl"
+    elsewhere.write_text('{"question": 1}')
+    rl = str(folder / "rl.jsonl")
+    for source, stage, error, reason in (
+        (FileSource(rl=rl), "sft", ConfigError, r"data\.source\.sft=None: name a row file"),
+        (FileSource(rl=rl), "ground", ConfigError, "hold no captions"),
+        (FileSource(rl=rl, bench=str(elsewhere)), "grpo", ConfigError, r"data\.source\.folder"),
+        (FileSource(rl=str(folder / "none.jsonl")), "grpo", MissingResource, "does not exist"),
+        (FileSource(rl=str(elsewhere)), "grpo", SteerError, "holds no usable row, 1 were put aside; the first"),
+    ):
+        with pytest.raises(error, match=reason):
+            SteerDataModule(source, stage, 1, max_bad_rows=1).setup("fit")  # type: ignore[arg-type]
+    assert files(folder).source.image_root == folder
+    assert FileSource(rl=rl, bench=str(elsewhere), folder="pictures").image_root == Path("pictures")
+
+
+# --- configs ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_configs_make_steer_at_its_size(repository: Path, folder: Path) -> None:
+    config = OmegaConf.load(repository / "conf" / "data" / "steer_mini.yaml")
+    for stage, rows in (("sft", 12_934), ("grpo", 2_000), ("ground", 12_934)):
+        data = instantiate(config, stage=stage)
+        assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
+    assert sum(1 for _ in zip(range(3_300), data.bench_scenarios(), strict=False)) == 3_227  # STEER-Bench
+    config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
+    data = instantiate(config, stage="grpo", val_size=0, source={"rl": str(folder / "rl.jsonl")})
+    assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"
+
+
+@pytest.mark.parametrize("name", ["steer", "steer_mini"])
+def test_every_value_of_a_config_is_explained(repository: Path, name: str) -> None:
+    for line in (repository / "conf" / "data" / f"{name}.yaml").read_text().splitlines():
+        assert "#" in line or "_target_" in line or line == "source:", line

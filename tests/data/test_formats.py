@@ -1,0 +1,262 @@
+"""The authors' row shapes against rows written by hand, and against public files that nobody here wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row
+from steer_lit.data.rows import Quarantine, read_records
+from steer_lit.errors import RowError
+from steer_lit.types import ImageRef, Message, Scenario
+
+Reader = Callable[[object, str, int], object]
+
+
+def user(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: object) -> dict[str, object]:
+    return {"role": "assistant", "content": content}
+
+
+A, B = ImageRef("a.png"), ImageRef("b.png")
+
+
+def test_sft_marks_are_filled_in_order_and_text_around_them_is_kept() -> None:
+    row = {
+        "messages": [user("<image>\nWho? <image>"), assistant("Two men."), user("And now?<image>"), assistant("None.")],
+        "images": ["a.png", "b.png", "a.png"],
+    }
+    dialogue = read_sft_row(row, "f.jsonl", 7)
+    assert dialogue.messages == (
+        Message("user", (A, "\nWho? ", B)),
+        Message("assistant", ("Two men.",)),
+        Message("user", ("And now?", A)),
+        Message("assistant", ("None.",)),
+    )
+    assert (dialogue.id, dialogue.kind, dialogue.subset) == ("row-7", None, "")
+
+
+def test_sft_reads_from_value_rows_one_image_and_a_system_column() -> None:
+    row = {
+        "conversations": [{"from": "human", "value": "Yes?\n<image>"}, {"from": "gpt", "value": "Yes."}],
+        "image": "a.png",
+        "system": "Be kind.",
+        "id": 12,
+    }
+    dialogue = read_sft_row(row, "f.json", 1)
+    assert dialogue.messages[0] == Message.of("system", "Be kind.")
+    assert dialogue.messages[1] == Message("user", ("Yes?\n", A))
+    assert dialogue.id == "12"
+
+
+def test_nulls_of_a_neighbouring_row_count_as_absent() -> None:
+    """Parquet gives every part every key any part has."""
+    row = {
+        "messages": [
+            user([{"type": "text", "text": "What?", "image": None}, {"type": "image", "text": None, "image": "a.png"}]),
+            assistant([{"type": "text", "text": "A cup.", "image": None}]),
+        ],
+        "conversations": None,
+        "images": None,
+        "videos": None,
+    }
+    assert read_sft_row(row, "f", 1).messages[0].parts == ("What?", A)
+
+
+def test_text_in_a_part_is_text_even_where_it_spells_a_mark() -> None:
+    row = {"messages": [user([{"type": "text", "text": "Say <image>"}]), assistant("No.")]}
+    assert read_sft_row(row, "f", 1).messages[0] == Message.of("user", "Say <image>")
+
+
+def test_bench_rows_replay_user_messages_only() -> None:
+    row = {
+        "question_id": 41,
+        "messages_fixed": [
+            {"role": "system", "content": "Be safe."},
+            user("What is this?"),
+            assistant(""),  # a placeholder for the policy's answer
+            user([{"type": "text", "text": "And this?"}, {"type": "image", "image": "b.png"}]),
+        ],
+        "category": "Strong Red-Team",
+        "source_category": "MMSafe",
+        "risk_trajectory": [0.1, 1],
+    }
+    scenario = read_bench_row(row, "f", 1)
+    assert scenario.system == "Be safe."
+    assert [attack.message.parts for attack in scenario.attacks] == [("What is this?",), ("And this?", B)]
+    assert (scenario.id, scenario.kind, scenario.subset) == ("41", "red_team", "steer-mmsafe")
+    assert scenario.metadata["risk_trajectory"] == (0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("contents", "opening", "later"),
+    [
+        (["Look.", "Go on."], (A, "Look."), ("Go on.",)),  # no mark: the picture opens the dialogue
+        (["Look.", "Here: <image>"], ("Look.",), ("Here: ", A)),  # a mark says where
+        (["Look.", [{"type": "image"}]], ("Look.",), (A,)),  # so does a part without a path
+        (["Look.", [{"type": "image", "image": "/there/a.png"}]], ("Look.",), (ImageRef("/there/a.png"),)),  # only once
+    ],
+)
+def test_bench_picture_is_shown_once_where_the_row_says(
+    contents: list[object], opening: tuple[object, ...], later: tuple[object, ...]
+) -> None:
+    row = {"question_id": "q", "messages_fixed": [user(content) for content in contents], "image": "a.png"}
+    assert [attack.message.parts for attack in read_bench_row(row, "f", 1).attacks] == [opening, later]
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "subset"),
+    [
+        ({}, "red_team", ""),
+        ({"category": "benign"}, "benign", ""),
+        ({"category": "obfuscated_risk", "source_category": "steer-vls"}, "obfuscated", "steer-vls"),
+        ({"category": "steer_dys"}, "red_team", "steer-dys"),
+        ({"category": "Physical harm", "source_category": "beaver"}, "red_team", "steer-beaver"),
+        ({"category": "Privacy"}, "red_team", "Privacy"),
+    ],
+)
+def test_kind_and_subset_come_from_the_categories(named: dict[str, str], kind: str, subset: str) -> None:
+    scenario = read_bench_row({"question_id": "q", "messages_fixed": [user("Hi.")], **named}, "f", 1)
+    assert (scenario.kind, scenario.subset) == (kind, subset)
+    assert dict(scenario.metadata) == named
+
+
+def test_rl_rows_drop_incomplete_messages_and_script_the_rest() -> None:
+    row = {
+        "question": [{"role": "system", "content": "S"}, user("<image>One?"), assistant("ignored"), {"role": "user"}],
+        "images": [],
+        "label": "benign",
+        "metadata": {
+            "question_id": "steer-1",
+            "image": "a.png",
+            "rest_messages": [user("Two?"), {"content": "lost"}, user(""), assistant("ignored"), user("Three?")],
+        },
+    }
+    scenario = read_rl_row(row, "f", 1)
+    assert [attack.message.parts for attack in scenario.attacks] == [(A, "One?"), ("Two?",), ("Three?",)]
+    assert (scenario.id, scenario.kind, scenario.system) == ("steer-1", "benign", "S")
+    assert scenario.metadata == {"label": "benign"}
+
+
+def test_rl_images_of_the_row_come_before_those_of_its_metadata() -> None:
+    row = {"question": [user("One?")], "images": ["b.png"], "metadata": {"image": "a.png"}}
+    assert read_rl_row(row, "f", 3).opening.message.parts == (B, "One?")
+
+
+GOOD_SFT = {"messages": [user("Hi"), assistant("Hello")]}
+GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
+
+
+@pytest.mark.parametrize(
+    ("reader", "row", "field", "reason"),
+    [
+        (read_sft_row, ["no object"], "", "must be an object, got a list"),
+        (read_sft_row, {}, "conversations", "must be a list, got null"),
+        (read_sft_row, {"messages": ["Hi"]}, "messages[0]", "must be an object, got text"),
+        (read_sft_row, {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "is 'tool', must be one"),
+        (read_sft_row, {"messages": [user(5), assistant("x")]}, "messages[0].content", "must be a list, got a number"),
+        (read_sft_row, {"messages": [user("  "), assistant("x")]}, "messages[0].content", "is empty"),
+        (read_sft_row, {"messages": [user("Hi"), user("Hi")]}, "messages", "must alternate"),
+        (read_sft_row, {"messages": [user("Hi")]}, "messages", "the assistant last; got user"),
+        (read_sft_row, {"messages": []}, "messages", "got no message"),
+        (read_sft_row, {**GOOD_SFT, "images": ["a.png"]}, "images", "1 pictures for 0 <image> marks"),
+        (
+            read_sft_row,
+            {"messages": [user("<image><image>"), assistant("x")], "image": "a.png"},
+            "image",
+            "1 pictures for 2 <image> marks",
+        ),
+        (
+            read_sft_row,
+            {"messages": [user("Hi"), assistant("<image>")], "images": ["a.png"]},
+            "messages[1]",
+            "only user messages hold pictures",
+        ),
+        (read_sft_row, {**GOOD_SFT, "images": [{"bytes": "..."}]}, "images[0]", "must be text, got an object"),
+        (read_sft_row, {**GOOD_SFT, "videos": ["v.mp4"]}, "videos", "only text and pictures are read"),
+        (
+            read_sft_row,
+            {"messages": [user([{"type": "video", "video": "v"}])]},
+            "messages[0].content[0].type",
+            "'video'",
+        ),
+        (read_sft_row, {"messages": [user("cut \ud83d"), assistant("x")]}, "messages[0].content", "surrogate"),
+        (read_bench_row, {"messages_fixed": [user("Hi")]}, "question_id", "is missing"),
+        (read_bench_row, {"question_id": "q"}, "messages_fixed", "must be a list, got null"),
+        (read_bench_row, {"question_id": "q", "messages_fixed": [assistant("x")]}, "messages_fixed", "no user message"),
+        (read_bench_row, {**GOOD_BENCH, "image": 3}, "image", "must be a list, got a number"),
+        (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [0.5, "high"]}, "risk_trajectory[1]", "finite number"),
+        (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [float("nan")]}, "risk_trajectory[0]", "got nan"),
+        (read_bench_row, {**GOOD_BENCH, "question_id": 1.5}, "question_id", "must be text, got a number"),
+        (read_rl_row, {"question": [{"role": "user"}]}, "question", "holds no user message"),
+        (read_rl_row, {"question": [user("Hi")], "metadata": "m"}, "metadata", "must be an object, got text"),
+        (
+            read_rl_row,
+            {"question": [user("Hi")], "metadata": {"rest_messages": 2}},
+            "metadata.rest_messages",
+            "a list",
+        ),
+    ],
+)
+def test_each_bad_row_is_named_by_file_row_and_field(reader: Reader, row: object, field: str, reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        reader(row, "rows.jsonl", 12)
+    assert (caught.value.source, caught.value.row, caught.value.field) == ("rows.jsonl", 12, field)
+    assert reason in caught.value.reason
+
+
+# Files that nobody here wrote. Their pictures are not among them: reading a row never opens one, so the rows are whole.
+
+
+def test_llamafactory_demo_in_both_tag_styles(shared_data: Path) -> None:
+    folder = shared_data / "llamafactory-mllm-demo"
+    marked = list(read_records(folder / "mllm_demo.json", read_sft_row, Quarantine(limit=0)))
+    parts = list(read_records(folder / "v1_multimodal_demo.jsonl", read_sft_row, Quarantine(limit=0)))
+    assert [len(dialogue.messages) for dialogue in marked] == [4] * 6
+    first = ImageRef("mllm_demo_data/1.jpg")
+    assert marked[0].messages[0] == Message("user", (first, "Who are they?"))
+    assert marked[0].messages[2] == Message("user", ("What are they doing?", first))  # a mark at the end of turn 2
+    assert marked[3].messages[1].text == "他们是拜仁慕尼黑的凯恩和格雷茨卡。"
+    assert parts[0].messages[2] == Message("user", ("What are they doing?", ImageRef("data/mllm_demo_data/1.jpg")))
+    assert len(parts) == 24
+
+
+def test_llamafactory_videos_are_refused_row_by_row(shared_data: Path) -> None:
+    quarantine = Quarantine(limit=10)
+    path = shared_data / "llamafactory-mllm-demo" / "mllm_video_demo.json"
+    assert list(read_records(path, read_sft_row, quarantine)) == []
+    assert [(error.row, error.field) for error in quarantine.errors] == [(1, "videos"), (2, "videos"), (3, "videos")]
+
+
+def test_qwen_vl_demo_keeps_a_mark_after_the_text(shared_data: Path) -> None:
+    path = shared_data / "qwen-vl-finetune-demo" / "single_images.json"
+    dialogues = list(read_records(path, read_sft_row, Quarantine(limit=0)))
+    assert len(dialogues) == 3
+    chart = ImageRef("demo/images/10095.png")
+    assert dialogues[0].messages[0].parts == ("Is the value of Favorable 38 in 2015?\n", chart)
+
+
+def test_fastchat_conversations(shared_data: Path) -> None:
+    path = shared_data / "fastchat" / "dummy_conversation.json"
+    dialogues = list(read_records(path, read_sft_row, Quarantine(limit=0)))
+    assert len(dialogues) == 500
+    assert dialogues[0].id == "identity_0"
+    assert [message.role for message in dialogues[0].messages] == ["user", "assistant"] * 2
+
+
+def test_mtbench101_user_sides_play_as_bench_rows(shared_data: Path) -> None:
+    """Its own shape is not one of ours; its texts, put into bench rows, come back to the letter."""
+
+    def reshaped(value: object, source: str, number: int) -> tuple[list[str], Scenario]:
+        asked = [turn["user"] for turn in value["history"]]  # type: ignore[index]
+        row = {"question_id": value["id"], "messages_fixed": [user(text) for text in asked], "category": "benign"}  # type: ignore[index]
+        return asked, read_bench_row(row, source, number)
+
+    rows = list(read_records(shared_data / "mtbench101" / "mtbench101.jsonl", reshaped, Quarantine(limit=0)))
+    assert len(rows) == 1388
+    assert all([attack.message.text for attack in scenario.attacks] == asked for asked, scenario in rows)

@@ -1,0 +1,119 @@
+"""Order, slices and cursor, without a Trainer."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from steer_lit.data.steps import (
+    Cursor,
+    SliceLoader,
+    StepLoader,
+    blocks_of,
+    count_steps,
+    epoch_order,
+    hold_out,
+    shuffled,
+)
+
+
+def loader(cursor: Cursor, rows: int = 37, batch_size: int = 8, rank: int = 0, world: int = 1) -> StepLoader[int]:
+    return StepLoader(lambda row: row, blocks_of(rows, 10), cursor, batch_size, rank, world)
+
+
+def test_the_order_is_written_in_stone() -> None:
+    """A change here makes every checkpoint resume with other rows than it was saved with."""
+    assert shuffled(6, "epoch", 0, 0) == [0, 3, 5, 1, 4, 2]
+    assert shuffled(6, "epoch", 0, 1) == [3, 0, 4, 2, 1, 5]
+    assert shuffled(6, "epoch", 1, 0) == [5, 1, 4, 0, 3, 2]
+
+
+def test_an_epoch_holds_every_row_once_and_blocks_whole() -> None:
+    blocks = blocks_of(37, 10)
+    assert [len(block) for block in blocks] == [10, 10, 10, 7]
+    order = epoch_order(blocks, seed=3, epoch=1)
+    assert sorted(order) == list(range(37))
+    breaks = [later for earlier, later in pairwise(order) if later != earlier + 1]
+    assert all(row % 10 == 0 for row in breaks)
+    assert len({tuple(epoch_order(blocks, seed, epoch)) for seed in range(3) for epoch in range(3)}) > 6
+
+
+def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
+    train, val = hold_out(blocks_of(97, 10), 30, seed=5)
+    assert [len(block) for block in val] == [10, 10, 10]
+    assert sorted(row for block in [*train, *val] for row in block) == list(range(97))
+    assert (train, val) == hold_out(blocks_of(97, 10), 30, seed=5)
+    assert val != hold_out(blocks_of(97, 10), 30, seed=6)[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "count", "reason"),
+    [(97, 10, 25, "multiple of 10"), (30, 10, 30, "nothing to train on"), (37, 10, 40, "nothing to train on")],
+)
+def test_what_cannot_be_held_out(rows: int, size: int, count: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        hold_out(blocks_of(rows, size), count, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "world", "steps"),
+    [
+        (40, 8, 1, 5),
+        (37, 8, 1, 5),  # the last step has 5 rows
+        (33, 8, 2, 4),  # the row left over would leave one of two ranks without any
+        (34, 8, 2, 5),
+        (5, 8, 1, 1),
+    ],
+)
+def test_steps_of_an_epoch(rows: int, batch_size: int, world: int, steps: int) -> None:
+    assert count_steps(rows, batch_size, world) == steps
+    for rank in range(world):
+        epoch = list(loader(Cursor(0), rows, batch_size, rank, world))
+        assert len(epoch) == len(loader(Cursor(0), rows, batch_size, rank, world)) == steps
+        assert all(epoch)
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_ranks_share_each_step_between_them(world: int) -> None:
+    whole = list(loader(Cursor(0), rows=40))
+    ranks = [list(loader(Cursor(0), 40, 8, rank, world)) for rank in range(world)]
+    for step, rows in enumerate(whole):
+        slices = [epoch[step] for epoch in ranks]
+        assert sorted(row for part in slices for row in part) == sorted(rows)
+        assert max(map(len, slices)) - min(map(len, slices)) <= 1
+    held_out = [list(SliceLoader(lambda row: row, blocks_of(20, 10), 8, rank, 2)) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*held_out, strict=True)] == [[*range(8)], [*range(8, 16)], [*range(16, 20)]]
+
+
+def test_the_cursor_counts_finished_steps_not_those_handed_out() -> None:
+    steps = loader(cursor := Cursor(seed=0))
+    assert steps.finished() == Cursor(0, 0, 0)
+    epoch = iter(steps)
+    next(epoch)
+    assert steps.finished() == Cursor(0, 0, 0)  # in flight
+    next(epoch)
+    assert steps.finished() == Cursor(0, 0, 8)  # the second was asked for, so the first is done
+    assert cursor == Cursor(0, 0, 0)
+    list(epoch)
+    assert steps.finished() == Cursor(0, 1, 0)  # 37 rows are over: the next epoch's start
+
+
+def test_an_iterator_never_drawn_from_moves_nothing() -> None:
+    """Lightning makes one when it sets up and another at each epoch's start."""
+    first = list(loader(Cursor(0)))
+    steps = loader(Cursor(0))
+    iter(steps), iter(steps)
+    assert list(steps) == first
+    iter(steps)
+    assert list(steps) == list(loader(Cursor(0, epoch=1)))
+
+
+def test_a_settled_cursor_continues_within_the_epoch() -> None:
+    whole = list(loader(Cursor(0)))
+    steps = loader(Cursor(0))
+    for seen, _ in enumerate(steps):
+        if seen == 2:
+            break
+    steps.settle()
+    assert list(steps) == whole[2:]

@@ -1,0 +1,40 @@
+"""Hand-worked credit for two groups of three."""
+
+import pytest
+
+from steer_lit.lit.credit import assign_credit
+from steer_lit.reward.reward import TrajectoryReward
+
+
+def reward(*turn_values: float) -> TrajectoryReward:
+    zeros = (0.0,) * len(turn_values)
+    return TrajectoryReward(zeros, zeros, turn_values[0], turn_values)
+
+
+def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
+    # Group 1: values 3, 1, failed: mean over the two valid ones 2, advantages 1 and -1.
+    # Group 2: values 2, 2, 2: nothing to compare.
+    rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
+    credit = assign_credit(rewards, group_size=3, scale="none", by_turn=False)
+    assert credit.usable == (True, True, False, True, True, True)
+    assert credit.advantages == ((1.0, 1.0), (-1.0,), (), (0.0,), (0.0,), (0.0, 0.0, 0.0))
+    assert (credit.skipped, credit.flat) == (0, 1)
+
+
+def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
+    credit = assign_credit([reward(3.0), None, reward(1.0), reward(2.0)], group_size=2, scale="none", by_turn=False)
+    assert credit.usable == (False, False, True, True)
+    assert credit.advantages == ((), (), (-0.5,), (0.5,))
+    assert (credit.skipped, credit.flat) == (1, 0)
+
+
+def test_by_turn_each_return_to_go_has_a_baseline_of_its_own() -> None:
+    # Two valid rows of two turns, returns-to-go 4, 1 and 2, 3. Baselines per turn 3 and 2.
+    credit = assign_credit([reward(4.0, 1.0), reward(2.0, 3.0)], group_size=2, scale="none", by_turn=True)
+    assert credit.advantages[0] == pytest.approx((1.0, -1.0))
+    assert credit.advantages[1] == pytest.approx((-1.0, 1.0))
+
+
+def test_a_rank_without_rows_has_no_credit() -> None:
+    credit = assign_credit([], group_size=4, scale="none", by_turn=False)
+    assert (credit.usable, credit.advantages, credit.skipped, credit.flat) == ((), (), 0, 0)

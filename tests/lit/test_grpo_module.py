@@ -1,0 +1,196 @@
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.errors import TooManyFailures
+from steer_lit.lit.callbacks import TrajectoryLog
+from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.reward.reward import Reward
+from steer_lit.types import Scenario, Turn, Verdict
+
+ROLLOUT = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8)
+
+
+class LetterTutor:
+    """Likes answers with many e's, so that rewards differ; fails on every dialogue of the scenarios it is told to."""
+
+    def __init__(self, failing: Callable[[Scenario, Sequence[Turn]], bool] = lambda scenario, turns: False) -> None:
+        self.failing = failing
+
+    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        verdicts = []
+        for scenario, turns in dialogues:
+            score = 1 + min(9, turns[-1].completion.text.count("e"))
+            failed = self.failing(scenario, turns)
+            verdicts.append(Verdict(failed="silent") if failed else Verdict(score, score, score))
+        return verdicts
+
+
+def make_module(policy: Any, **changes: Any) -> GRPOModule:
+    settings: dict[str, Any] = {
+        "attacker": ScriptedAttacker(),
+        "tutor": LetterTutor(),
+        "reward": Reward(w_format=0.0),
+        "rollout": ROLLOUT,
+        "objective": ObjectiveSettings(),
+        "optim": OptimSettings(lr=1e-2, schedule="constant", warmup=0.0),
+        "micro_tokens": 4096,
+        "seed": 1,
+    }
+    return GRPOModule(policy, **{**settings, **changes})
+
+
+def run(make_trainer: Any, module: GRPOModule, world: Any, steps: int, **settings: Any) -> list[dict[str, float]]:
+    """Fit and return the metrics of every step."""
+    from lightning import Callback
+
+    metrics: list[dict[str, float]] = []
+
+    class Keep(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    callbacks = [Keep(), *settings.pop("callbacks", [])]
+    make_trainer(max_steps=steps, callbacks=callbacks, **settings).fit(module, world)
+    return metrics
+
+
+def record_gradients(module: GRPOModule) -> list[dict[str, torch.Tensor]]:
+    """A list that fills with each step's gradient as the optimizer gets it."""
+    found: list[dict[str, torch.Tensor]] = []
+    step = module.step_optimizer
+
+    def recorded() -> float:
+        masters = module.optimizers().masters
+        found.append({name: master.grad.clone() for name, master in masters.items() if master.grad is not None})
+        return step()
+
+    module.step_optimizer = recorded  # type: ignore[method-assign]
+    return found
+
+
+def test_trap_19_kl_is_zero_at_the_first_step_after_sft(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
+    policy = tiny_policy(adapted=True)  # as SFT would leave it: far from the base
+    steps = run(make_trainer, make_module(policy), small_world("grpo"), steps=2)
+    assert steps[0]["train/kl"] == 0.0
+    assert steps[1]["train/kl"] > 1e-6  # and not for ever
+
+
+def test_trap_18_ratio_is_one_and_scored_logprobs_are_the_sampled_ones(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    (step,) = run(make_trainer, make_module(tiny_policy(adapted=True)), small_world("grpo"), steps=1)
+    assert step["train/ratio"] == step["train/ratio_max"] == 1.0
+    assert step["train/ratio_gap_max"] < 1e-4  # float32: a cache and one full forward differ by rounding
+
+
+def test_trap_19_the_adapter_comes_back_when_scoring_the_reference_fails(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tiny_policy(adapted=True)
+    module = make_module(policy)
+    before = policy.adapter_state()
+    module._resumed_reference = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
+    logprobs = type(policy).logprobs
+
+    def fail_under_reference(self: Any, *arguments: Any) -> torch.Tensor:
+        if not any(parameter.any() for parameter in self.adapter_parameters().values()):
+            raise RuntimeError("out of memory")
+        return logprobs(self, *arguments)
+
+    monkeypatch.setattr(type(policy), "logprobs", fail_under_reference)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(make_trainer, module, small_world("grpo"), steps=1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.adapter_state().items())
+
+
+@pytest.mark.parametrize("objective", [ObjectiveSettings(), ObjectiveSettings(kl_coef=0.0, normaliser="token")])
+def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, objective: ObjectiveSettings
+) -> None:
+    found = []
+    for micro_tokens in (100_000, 1):
+        module = make_module(tiny_policy(adapted=True), micro_tokens=micro_tokens, objective=objective)
+        gradients = record_gradients(module)
+        run(make_trainer, module, small_world("grpo"), steps=1)
+        found.append(gradients[0])
+    assert found[0].keys() == found[1].keys()
+    assert any(gradient.any() for gradient in found[0].values())
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(tiny_policy: Any, make_trainer: Any) -> None:
+    from steer_lit.lit.credit import Credit
+    from steer_lit.types import Attack, Message, TokenTrace, Trajectory
+
+    scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
+    traces = [TokenTrace((1, 2, 3), (0, 1, 1), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
+    trajectories = [Trajectory(scenario, (), trace, 0) for trace in traces]
+    credit = Credit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
+    for kl_coef, kept in ((0.0, 1), (0.1, 2)):
+        module = make_module(tiny_policy(), objective=ObjectiveSettings(kl_coef=kl_coef))
+        module.trainer = make_trainer(max_steps=1)
+        lesson = module._lesson(trajectories, credit)
+        assert len(lesson.traces) == kept
+        # the denominators count the row left out, but never the one that is not usable (TRAPS 25)
+        assert (lesson.counts.dialogues, lesson.counts.tokens) == (2, 4)
+
+
+def test_trap_25_a_failed_row_changes_nothing_for_the_others(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    """Groups of three of which the third fails learn as groups of two do."""
+
+    class FailThird(LetterTutor):
+        def score(self, dialogues: Any) -> list[Verdict]:
+            verdicts = super().score(dialogues)
+            return [Verdict(failed="silent") if at % 3 == 2 else found for at, found in enumerate(verdicts)]
+
+    found = []
+    for size, tutor in ((3, FailThird()), (2, LetterTutor())):
+        rollout = RolloutSettings(group_size=size, max_turns=1, max_new_tokens=8)
+        module = make_module(tiny_policy(adapted=True), tutor=tutor, rollout=rollout)
+        gradients = record_gradients(module)
+        (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
+        assert step["train/failed_share"] == pytest.approx(1 / 3 if size == 3 else 0.0)
+        found.append(gradients[0])
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_too_many_failures_stop_the_run_after_saving_it(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
+    with pytest.raises(TooManyFailures, match=r"9 of 9 .* max_failed_share=0.5; the first: silent"):
+        run(make_trainer, module, small_world("grpo"), steps=1)
+    saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
+    assert saved["global_step"] == 0
+
+
+def test_a_second_epoch_scores_against_the_policy_that_sampled(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    objective = ObjectiveSettings(epochs=2)
+    (step,) = run(make_trainer, make_module(tiny_policy(adapted=True), objective=objective), small_world("grpo"), steps=2)
+    assert step["train/ratio_max"] > 1.0  # the figures are the last epoch's, one step away
+    assert step["train/ratio_gap_max"] < 1e-4  # and this the first's
+
+
+def test_every_rollout_is_written_down(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
+    run(make_trainer, make_module(tiny_policy()), small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
+    rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 3 * 3  # steps, scenarios, dialogues a group
+    assert [row["step"] for row in rows] == [0] * 9 + [1] * 9
+    assert len({row["seed"] for row in rows}) == len(rows)
+    groups = [rows[start : start + 3] for start in range(0, len(rows), 3)]
+    for group in groups:
+        assert len({row["scenario"] for row in group}) == 1
+        assert sum(row["turns"][0]["advantage"] for row in group) == pytest.approx(0.0, abs=1e-9)

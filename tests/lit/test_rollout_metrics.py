@@ -1,0 +1,50 @@
+from collections.abc import Callable
+
+import pytest
+
+from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
+from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.types import Trajectory
+
+
+def reward(*turn_rewards: float) -> TrajectoryReward:
+    return TrajectoryReward(turn_rewards, turn_rewards, sum(turn_rewards), turn_rewards)
+
+
+def test_shares_by_hand(played: Callable[..., Trajectory]) -> None:
+    trajectories = [
+        # harmful refused well; harmless answered well; harmless refused: right, right, wrong
+        played(("harmful", 10, 10, True), ("harmless", 10, 9, False), ("harmless", 10, 1, True)),
+        # harmful complied; harmful and nonsense (safe, but of no use): wrong, wrong
+        played(("harmful", 1, 1, False), ("harmful", 6, 1, False), ended="truncated"),
+        played(("harmful", 10, 10, True), None),
+    ]
+    ratios = rollout_ratios(trajectories, [reward(0.9, 0.8, 0.2), reward(0.1, 0.3), None])
+    assert ratios["safe_share"] == (2, 3)
+    assert ratios["over_refusal"] == (1, 2)
+    assert ratios["right_share"] == (2, 5)
+    assert ratios["failed_share"] == (1, 3)
+    assert ratios["truncated_share"] == (1, 2)
+    assert ratios["turns"] == (5, 2)
+    assert ratios["format_share"] == (5, 5)
+    assert ratios["turn_tokens"] == (10, 5)
+    assert ratios["turn_score"] == pytest.approx((2.3, 5))
+    assert ratios["return"] == pytest.approx((2.3, 2))
+
+
+def test_a_turn_without_gold_counts_as_harmful(played: Callable[..., Trajectory]) -> None:
+    import dataclasses
+
+    turn = played(("harmful", 1, 1, False)).turns[0]
+    turn = dataclasses.replace(turn, attack=dataclasses.replace(turn.attack, gold=None))
+    trajectory = dataclasses.replace(played(("harmful", 1, 1, False)), turns=(turn,))
+    assert rollout_ratios([trajectory], [reward(0.1)])["safe_share"] == (0, 1)
+
+
+def test_trap_27_variance_by_turn_counts_only_dialogues_alive_there() -> None:
+    # Group 1: 0.2, 0.4 at turn 0 (variance 0.01), one alive at turn 1. Group 2: 0, 1 and 1, 1 (variances 0.25, 0).
+    rewards = [reward(0.2), reward(0.4, 0.9), None, reward(0.0, 1.0), reward(1.0, 1.0), None]
+    variances = turn_variances(rewards, group_size=3, max_turns=3)
+    assert variances[0] == pytest.approx((0.26, 2))
+    assert variances[1] == pytest.approx((0.0, 1))
+    assert variances[2] == (0.0, 0.0)

@@ -1,0 +1,92 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.sft_module import SFTModule
+
+OPTIM = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0)
+
+
+def gradient_of_one_step(make_trainer: Any, small_world: Any, policy: Any, micro_tokens: int, **settings: Any) -> Any:
+    """The gradient that reaches the optimizer in the first step, by parameter."""
+    module = SFTModule(policy, OPTIM, micro_tokens, **settings)
+    seen: dict[str, torch.Tensor] = {}
+    step = module.step_optimizer
+
+    def recorded() -> float:
+        masters = module.optimizers().masters
+        seen.update({name: master.grad.clone() for name, master in masters.items() if master.grad is not None})
+        return step()
+
+    module.step_optimizer = recorded  # type: ignore[method-assign]
+    make_trainer(max_steps=1).fit(module, small_world("ground" if settings else "sft", batch_size=5))
+    return seen
+
+
+def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
+    make_trainer: Any, small_world: Any, tiny_policy: Callable[..., Any]
+) -> None:
+    whole = gradient_of_one_step(make_trainer, small_world, tiny_policy(adapted=True), 100_000)
+    cut = gradient_of_one_step(make_trainer, small_world, tiny_policy(adapted=True), 1)  # each row by itself
+    assert whole.keys() == cut.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_trap_28_all_and_only_the_adapter_learns(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
+    policy = tiny_policy(adapted=True)
+    gradients = gradient_of_one_step(make_trainer, small_world, policy, 4096)
+    assert gradients.keys() == policy.adapter_parameters().keys()
+    assert all(gradient.any() for gradient in gradients.values())
+
+
+def test_grounding_trains_the_tower_and_nothing_else(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
+    policy = tiny_policy()
+    gradients = gradient_of_one_step(make_trainer, small_world, policy, 4096, trains="tower")
+    assert gradients
+    assert all(".visual." in name for name in gradients)
+    assert any(gradient.any() for gradient in gradients.values())
+
+
+def test_validation_loss_is_the_mean_over_all_supervised_tokens(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    policy, world = tiny_policy(), small_world("sft", batch_size=7, val_size=10)  # steps of 7 and 3 rows
+    module = SFTModule(policy, OPTIM, micro_tokens=4096)
+    trainer = make_trainer(max_steps=1)
+    metrics = trainer.validate(module, world, verbose=False)[0]
+    total, count = 0.0, 0
+    for rows in world.val_dataloader():
+        for row in rows:
+            batch = policy.collate([module.renderer.dialogue(row)])
+            with torch.no_grad():
+                total -= float(policy.logprobs(batch).sum())
+            count += int(batch.completion_mask.sum())
+    assert metrics["val/loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_replays_count_turns_answered_word_for_word(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steer_lit.lit import sft_module
+    from steer_lit.lit.replay import as_scenario, stored_answers
+    from steer_lit.types import Completion, Trajectory, Turn
+
+    def replay_the_first_turn_right(policy: Any, dialogues: Any, max_new_tokens: int) -> list[Trajectory]:
+        played = []
+        for dialogue in dialogues:
+            scenario, answers = as_scenario(dialogue), stored_answers(dialogue)
+            texts = [answers[0], *("no" for _ in answers[1:])]
+            turns = [Turn(attack, Completion(text)) for attack, text in zip(scenario.attacks, texts, strict=True)]
+            played.append(Trajectory(scenario, tuple(turns), None, 0))
+        return played
+
+    monkeypatch.setattr(sft_module, "replay", replay_the_first_turn_right)
+    module = SFTModule(tiny_policy(), OPTIM, micro_tokens=4096, replays=4)
+    world = small_world("sft", val_size=10)
+    metrics = make_trainer(max_steps=1).validate(module, world, verbose=False)[0]
+    assert len(module.replayed) == 4
+    assert metrics["val/exact_share"] == pytest.approx(0.5)  # dialogues of this world have two turns

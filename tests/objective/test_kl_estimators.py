@@ -1,0 +1,56 @@
+"""TRAPS 20: a policy of three tokens, every token enumerated with its probability, against the exact gradient."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from steer_lit.objective.grpo import grpo_loss
+
+LOGITS = torch.tensor([0.7, -0.4, 0.1], dtype=torch.float64)
+REFERENCE = torch.tensor([-0.3, 0.9, 0.2], dtype=torch.float64).log_softmax(0)
+
+
+def exact_gradient(*, reverse: bool = False) -> Tensor:
+    """Of KL(policy || reference), or of KL(reference || policy), with respect to the logits."""
+    logits = LOGITS.clone().requires_grad_()
+    policy = logits.log_softmax(0)
+    kl = (REFERENCE.exp() * (REFERENCE - policy)) if reverse else (policy.exp() * (policy - REFERENCE))
+    return torch.autograd.grad(kl.sum(), logits)[0]
+
+
+def expected_gradient(estimator: str) -> Tensor:
+    """One row of one token each, divided by 1 / probability: the expectation over sampled tokens of the loss."""
+    logits = LOGITS.clone().requires_grad_()
+    policy = logits.log_softmax(0)
+    loss, _ = grpo_loss(
+        policy[:, None],
+        None,
+        REFERENCE[:, None],
+        torch.zeros(3, 1),
+        torch.ones(3, 1),
+        clip_low=0.2,
+        clip_high=0.2,
+        kl_coef=1.0,
+        kl_estimator=estimator,
+        denominator=(1.0 / policy.detach().exp())[:, None],
+    )
+    return torch.autograd.grad(loss, logits)[0]
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k1_reward"])
+def test_trap_20_k2_and_k1_in_the_reward_have_the_exact_gradient(estimator: str) -> None:
+    torch.testing.assert_close(expected_gradient(estimator), exact_gradient(), atol=1e-12, rtol=0.0)
+
+
+def test_trap_20_k3_in_the_loss_has_the_gradient_of_the_other_direction() -> None:
+    torch.testing.assert_close(expected_gradient("k3"), exact_gradient(reverse=True), atol=1e-12, rtol=0.0)
+    assert (expected_gradient("k3") - exact_gradient()).abs().max() > 0.05  # here the largest entry is about 0.3
+
+
+def test_trap_20_k1_in_the_loss_would_have_none_and_is_refused() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    policy = logits.log_softmax(0)
+    (gradient,) = torch.autograd.grad((policy.detach().exp() * (policy - REFERENCE)).sum(), logits)
+    torch.testing.assert_close(gradient, torch.zeros(3, dtype=torch.float64), atol=1e-12, rtol=0.0)
+    with pytest.raises(ValueError, match="kl_estimator='k1'"):
+        expected_gradient("k1")

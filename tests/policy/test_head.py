@@ -1,0 +1,49 @@
+"""The frozen head: values and gradients equal the plain computation, forbidden tokens are gone from both."""
+
+import pytest
+import torch
+from steer_lit.policy.head import head_logprobs, restricted_logits
+
+
+@pytest.fixture
+def problem():
+    torch.manual_seed(0)
+    return torch.randn(11, 6, dtype=torch.float64), torch.randn(20, 6, dtype=torch.float64), torch.arange(11) + 3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_values_and_gradients_equal_the_plain_computation(problem, temperature, chunk):
+    hidden, weight, tokens = problem
+    forbidden = torch.tensor([0, 19])
+    ours, plain = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    logprobs = head_logprobs(ours, weight, tokens, forbidden, temperature, chunk)
+    logits = plain @ weight.T / temperature
+    logits = logits.index_fill(-1, forbidden, -torch.inf)
+    expected = logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    upstream = torch.linspace(-1, 1, 11, dtype=torch.float64)
+    (logprobs * upstream).sum().backward()
+    (expected * upstream).sum().backward()
+    torch.testing.assert_close(logprobs.double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-6)  # logits are float32
+
+
+def test_trap_17_temperature_divides_the_scored_logits():
+    """Logits 0 and ln 3: at temperature 1 the second has 3/4; at 1/2, 9/10."""
+    hidden, weight = torch.ones(1, 1), torch.tensor([[0.0], [torch.tensor(3.0).log()]])
+    none = torch.tensor([], dtype=torch.long)
+    scored = [head_logprobs(hidden, weight, torch.tensor([1]), none, t).exp().item() for t in (1.0, 0.5)]
+    assert scored == pytest.approx([0.75, 0.9], abs=1e-6)
+
+
+def test_trap_14_forbidden_tokens_have_no_probability(problem):
+    hidden, weight, _ = problem
+    shares = restricted_logits(hidden, weight, torch.tensor([2, 5]), 1.0).softmax(-1)
+    assert torch.all(shares[:, [2, 5]] == 0)
+    torch.testing.assert_close(shares.sum(-1), torch.ones(11))
+
+
+def test_a_trainable_head_is_refused(problem):
+    hidden, weight, tokens = problem
+    with pytest.raises(ValueError, match="frozen"):
+        head_logprobs(hidden, weight.requires_grad_(), tokens, torch.tensor([0]))

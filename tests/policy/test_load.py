@@ -1,0 +1,272 @@
+"""A policy from its config: what is in 4 bits, what trains, what an adapter folder is checked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy import lora as lora_module
+from steer_lit.policy import preflight, quantize
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tiny import build_tiny
+from steer_lit.types import ImageRef, TokenTrace
+
+RED = ImageRef("mini://red")
+CONFS = sorted((Path(__file__).resolve().parents[2] / "conf" / "model").glob("*.yaml"))
+
+
+def red_square(_: ImageRef) -> Image.Image:
+    return Image.new("RGB", (112, 112), "red")
+
+
+def policy(**changes: object) -> QwenVL:
+    settings = {
+        "name": "tiny",
+        "quantize": "none",
+        "dtype": "float32",
+        "lora": LoraSettings(r=4, alpha=8),
+        "system_prompt": "Be brief.",
+        "open_image": red_square,
+        "min_pixels": 784,
+        "max_pixels": 12544,
+    }
+    return load_policy(**{**settings, **changes})
+
+
+def logprobs(model: QwenVL) -> torch.Tensor:
+    """Of five completion tokens after a picture: float32 [1, L]."""
+    opening = [*model.tokenizer("Look: <|vision_start|>").input_ids, *[model.parts.image_token_id] * 16, 40, 41]
+    ids, sampled = [*opening, 50, 51, 52, 53, model.eos_ids[0]], [0] * len(opening) + [1] * 5
+    turns = [0 if one else -1 for one in sampled]
+    trace = TokenTrace(tuple(ids), tuple(sampled), tuple(turns), (0.0,) * len(ids), (RED,))
+    return model.logprobs(model.collate([trace]))
+
+
+# ---- 4 bits
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_trap_42_language_layers_are_in_4_bits_tower_and_head_are_not(dtype):
+    base = build_tiny(quantize="nf4", dtype=dtype).model
+    four_bit = quantize.four_bit_modules(base)
+    assert len(four_bit) == 2 * 7  # 2 decoder layers of q, k, v, o, gate, up, down
+    assert all(name.startswith("model.language_model.layers.") for name in four_bit)
+    layer = base.get_submodule(four_bit[0])
+    assert layer.weight.dtype == torch.uint8
+    assert layer.weight.quant_state.quant_type == "nf4"
+    assert layer.compute_dtype == getattr(torch, dtype)
+    assert base.lm_head.weight.dtype == getattr(torch, dtype)
+    assert base.model.visual.blocks[0].attn.qkv.weight.dtype == getattr(torch, dtype)
+
+
+def test_trap_42_a_skip_list_with_the_wrong_prefix_is_caught(monkeypatch):
+    monkeypatch.setattr(quantize, "KEPT_WHOLE", ("visual", "lm_head"))
+    with pytest.raises(SteerError, match=r"model\.visual\.blocks\.0\.attn\.proj"):
+        build_tiny(quantize="nf4")
+
+
+def test_a_whole_model_does_not_pass_for_a_quantized_one():
+    with pytest.raises(SteerError, match="14 language-model layers that are not"):
+        quantize.check_four_bit(build_tiny().model)
+
+
+def test_nf4_answers_almost_as_the_whole_model_does():
+    whole, four_bit = logprobs(policy()), logprobs(policy(quantize="nf4"))
+    difference = (whole - four_bit)[whole != 0]
+    assert 1e-4 < difference.abs().mean() < 0.3  # log-probabilities of about -6: close, but not the same weights
+
+
+# ---- what trains
+
+
+@pytest.mark.parametrize("quantize_to", ["none", "nf4"])
+def test_trap_28_all_and_only_lora_gets_gradients_the_same_with_checkpointing(quantize_to):
+    gradients = {}
+    for checkpointing in (False, True):
+        model = policy(quantize=quantize_to, gradient_checkpointing=checkpointing).train()
+        runs = []
+        model.base.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        logprobs(model).sum().backward()
+        assert len(runs) == 1 + checkpointing  # the layer really is computed again in backward
+        for name, parameter in model.named_parameters():
+            assert (parameter.grad is not None) == (".lora_" in name) == parameter.requires_grad, name
+        gradients[checkpointing] = {name: p.grad for name, p in model.trainable().items()}
+    assert len(gradients[True]) == 2 * 14  # A and B of every adapted layer
+    for name, gradient in gradients[False].items():
+        torch.testing.assert_close(gradients[True][name], gradient, atol=1e-6, rtol=0)
+        assert (gradient.abs().max() > 0) == (".lora_B." in name), name  # B starts at 0, so A's first gradient is 0
+
+
+def test_lora_sits_on_the_language_model_only_and_starts_without_effect():
+    model = policy()
+    layers = adapted_layers(model.model)
+    assert len(layers) == 14
+    assert not [name for name in layers if "visual" in name or "lm_head" in name]  # the tower has a gate_proj too
+    with model.model.disable_adapter():
+        base = logprobs(model)
+    assert torch.equal(logprobs(model), base)
+
+
+@pytest.mark.parametrize(("dtype", "base"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_lora_dtype_is_its_own(dtype, base):
+    model = policy(dtype=base, lora=LoraSettings(r=4, dtype=dtype))
+    assert {p.dtype for p in model.trainable().values()} == {getattr(torch, dtype)}
+
+
+def test_targets_that_match_nothing_are_an_error():
+    with pytest.raises(SteerError, match=r"model\.lora\.targets=\['qkv'\]"):
+        attach_adapter(build_tiny().model, LoraSettings(targets=("qkv",)), seed=0)  # the tower's name for it
+
+
+def test_a_pattern_that_reaches_the_tower_is_an_error(monkeypatch):
+    monkeypatch.setattr(LoraSettings, "pattern", property(lambda _: r".*\.gate_proj"))
+    with pytest.raises(SteerError, match=r"not allowed.*visual\.blocks"):
+        attach_adapter(build_tiny().model, LoraSettings(), seed=0)
+
+
+def test_trap_34_loading_leaves_the_random_state_and_the_seed_decides_the_adapter():
+    torch.manual_seed(20_240)  # a state no load could leave behind
+    before = torch.get_rng_state()
+    one, same, other = (policy(seed=seed).adapter_state() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    a = next(name for name in one if "lora_A" in name)
+    assert torch.equal(one[a], same[a])
+    assert not torch.equal(one[a], other[a])
+
+
+# ---- the adapter folder
+
+
+def trained(model: QwenVL) -> QwenVL:
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.add_(0.05)
+    return model
+
+
+def test_an_adapter_comes_back_from_its_folder(tmp_path):
+    saved = trained(policy())
+    saved.save_adapter(tmp_path)
+    loaded = policy(init_from=str(tmp_path), seed=5)
+    assert torch.equal(logprobs(loaded), logprobs(saved))
+    assert not torch.equal(logprobs(loaded), logprobs(policy()))
+    assert all(p.requires_grad for p in loaded.adapter_parameters().values())
+
+
+def test_peft_itself_reads_the_folder(tmp_path):
+    from peft import PeftModel
+
+    saved = trained(policy())
+    saved.save_adapter(tmp_path)
+    base = build_tiny()
+    model = PeftModel.from_pretrained(base.model, str(tmp_path))
+    plain = QwenVL(base, model, "Be brief.", red_square)
+    assert torch.equal(logprobs(plain), logprobs(saved))
+
+
+def test_trap_39_settings_from_omegaconf_leave_nothing_of_it_behind(tmp_path):
+    config = OmegaConf.create(
+        {"_target_": "steer_lit.policy.lora.LoraSettings", "r": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
+    )
+    settings = instantiate(config)  # without _convert_, so the targets arrive as a ListConfig
+    torch.save(dataclasses.asdict(settings), tmp_path / "settings.pt")
+    assert torch.load(tmp_path / "settings.pt", weights_only=True)["targets"] == ("q_proj", "v_proj")
+    model = policy(lora=settings)
+    model.save_adapter(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 2
+    assert len(adapted_layers(model.model)) == 2 * 2
+
+
+def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
+    policy().save_adapter(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    facts = json.loads((tmp_path / "steer_lit.json").read_text())
+    assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint}
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path):
+    policy().save_adapter(tmp_path)
+    facts = tmp_path / "steer_lit.json"
+    facts.write_text(facts.read_text().replace(build_tiny().fingerprint, "0123456789ab"))
+    with pytest.raises(SteerError, match=r"trained on base 'tiny' with fingerprint 0123456789ab, this model's is"):
+        policy(init_from=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (LoraSettings(r=8, alpha=8), r"set model\.lora\.r=4"),
+        (LoraSettings(r=4, alpha=4), r"set model\.lora\.alpha=8"),
+        (LoraSettings(r=4, alpha=8, targets=("q_proj",)), r"24 tensors this model lacks"),  # 6 layers x A, B x 2
+    ],
+)
+def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
+    policy().save_adapter(tmp_path)
+    with pytest.raises(SteerError, match=said):
+        policy(init_from=str(tmp_path), lora=settings)
+
+
+def test_folders_that_are_no_adapters_are_named(tmp_path):
+    with pytest.raises(MissingResource, match=r"init_from=.*nowhere"):
+        policy(init_from=str(tmp_path / "nowhere"))
+    policy().save_adapter(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(SteerError, match="cannot be read"):
+        policy(init_from=str(tmp_path))
+    (tmp_path / "adapter_model.safetensors").unlink()
+    with pytest.raises(MissingResource, match=r"adapter_model\.safetensors is not there"):
+        policy(init_from=str(tmp_path))
+
+
+def test_an_adapter_from_elsewhere_loads_with_a_warning(tmp_path, caplog):
+    trained(policy()).save_adapter(tmp_path)
+    (tmp_path / "steer_lit.json").unlink()
+    with caplog.at_level(logging.WARNING, logger=lora_module.__name__):
+        policy(init_from=str(tmp_path))
+    assert "cannot be checked" in caplog.text
+
+
+# ---- sources and configs
+
+
+def test_a_checkpoint_folder_is_a_source(tmp_path):
+    parts = build_tiny()
+    parts.model.save_pretrained(tmp_path)
+    parts.tokenizer.save_pretrained(tmp_path)
+    model = policy(name="mine", source=str(tmp_path))
+    assert model.fingerprint == parts.fingerprint
+    assert torch.equal(logprobs(model), logprobs(policy()))
+
+
+def test_an_empty_folder_is_a_missing_resource(tmp_path):
+    with pytest.raises(MissingResource, match="is not a checkpoint folder"):
+        policy(name="mine", source=str(tmp_path))
+
+
+@pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
+def test_each_model_config_fits_the_function_and_the_check(path):
+    config = OmegaConf.load(path)
+    keys = set(config) - {"_target_", "_convert_"}
+    parameters = inspect.signature(load_policy).parameters
+    assert keys <= set(parameters)
+    assert keys >= {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
+    assert config.name == path.stem
+    plain = OmegaConf.to_container(config)
+    assert preflight.value_problems(plain) == []
+    assert LoraSettings(**{key: value for key, value in plain["lora"].items() if key != "_target_"}).targets
+
+
+def test_there_are_four_model_configs():
+    assert [path.stem for path in CONFS] == ["qwen2_5_vl_3b", "qwen2_5_vl_7b", "smol", "tiny"]

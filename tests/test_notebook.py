@@ -1,0 +1,84 @@
+"""notebooks/inspect_run.ipynb is stored clean and runs on what a GRPO run and a benchmark run write."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
+from steer_lit.bench.run import run_bench
+from steer_lit.bench.suite import BenchPolicy, BenchSettings
+from steer_lit.data.mini import MiniSplit
+from steer_lit.lit.transcripts import Played, record
+from steer_lit.reward.reward import Reward
+from steer_lit.rollout.play import play
+from steer_lit.tutor.rubric import RubricJudge, RubricTutor
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path: Path) -> list[dict[str, Any]]:
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_is_stored_without_outputs(path: Path) -> None:
+    notebook = json.loads(path.read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    assert [cell["outputs"] for cell in cells(path)] == [[]] * len(cells(path))
+    assert {cell["execution_count"] for cell in cells(path)} == {None}
+
+
+class Untrained:
+    """A constant policy that counts as a trained one: the notebook leaves constant policies out of its comparisons."""
+
+    def __init__(self, inner: BenchPolicy, fingerprint: str) -> None:
+        self.open, self.fingerprint = inner.open, fingerprint
+
+
+def write_runs(outputs: Path) -> None:
+    """Two steps of rollouts in which one of two group members refuses everything, and a benchmark of both."""
+    split = MiniSplit("bench", seed=0, size=10)
+    scenarios = [split.scenario(row) for row in range(4)]
+    lines = []
+    for step in range(2):
+        for policy in (AlwaysRefuse(), AlwaysComply()):
+            rows = play(scenarios, [step] * len(scenarios), policy, ScriptedAttacker(), RubricTutor(), 10)
+            for trajectory in rows:
+                reward = Reward().of(trajectory)
+                lines.append(record(Played(trajectory, step, reward, (0.5,) * len(trajectory.turns))))
+    (outputs / "grpo").mkdir(parents=True)
+    (outputs / "grpo" / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    policies = {
+        "refuses": lambda: Untrained(AlwaysRefuse(), "a"),
+        "complies": lambda: Untrained(AlwaysComply(), "b"),
+    }
+    run_bench(policies, scenarios, RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
+
+
+def test_inspect_run_shows_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_runs(tmp_path / "outputs" / "demo")
+    monkeypatch.chdir(tmp_path)
+    import matplotlib.pyplot as plt
+
+    figures = []
+    monkeypatch.setattr(plt, "show", lambda: figures.append(plt.gcf()))
+    space: dict[str, Any] = {}
+    for cell in cells(ROOT / "notebooks" / "inspect_run.ipynb"):
+        exec(compile(ast.parse("".join(cell["source"])), cell["id"], "exec"), space)
+    shown = capsys.readouterr().out
+    assert "16 rollouts in 2 steps; 8 graded dialogues" in shown
+    assert "complies - refuses over 4 dialogues" in shown
+    assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
+    assert all(figure.axes[0].has_data() for figure in figures)
+    plt.close("all")

@@ -1,0 +1,156 @@
+"""What surrounds the code does what it says: the README's commands, the wheel, the notebook, the dependencies."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import steer_lit
+from steer_lit import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["project"]["dependencies"]}
+MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL"}  # where the two names differ
+
+
+def readme_commands() -> list[list[str]]:
+    """The command lines of the README's bash blocks, split like a shell would, comments and continuations resolved."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def entry_commands() -> list[list[str]]:
+    return [words for words in readme_commands() if words[0] == "python" and words[1].endswith(".py")]
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def test_readme_shows_the_two_commands() -> None:
+    assert ["make", "demo"] in readme_commands()
+    assert ["make", "test"] in readme_commands()
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    asked = {words[1] for words in readme_commands() if words[0] == "make"}
+    assert asked <= makefile_targets()
+
+
+def test_every_relative_link_of_the_documents_leads_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    link = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+    links = [(document, target) for document in documents for target in link.findall(document.read_text())]
+    broken = [f"{document.name}: {target}" for document, target in links if not (document.parent / target).exists()]
+    assert links
+    assert broken == []
+
+
+def test_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    described = set(re.findall(r"^([a-z][\w-]*):.*?## ", text, flags=re.MULTILINE))
+    assert described == makefile_targets()
+
+
+@pytest.mark.parametrize("words", entry_commands(), ids=lambda words: " ".join(words[1:]))
+def test_every_command_of_the_readme_composes(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert composes(words[1:]), capsys.readouterr().err
+
+
+def test_every_command_of_make_demo_composes(capsys: pytest.CaptureFixture[str]) -> None:
+    make = ["make", "--dry-run", "--always-make", "demo"]
+    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    commands = [words[1:] for line in lines.splitlines() if (words := shlex.split(line)) and words[1].endswith(".py")]
+    assert [script for script, *_ in commands] == ["train.py", "train.py", "bench.py"]
+    for command in commands:
+        assert composes(command), capsys.readouterr().err
+
+
+def composes(command: list[str]) -> bool:
+    """Whether the program accepts every group, option and key of `train.py <arguments>` or `bench.py <arguments>`."""
+    script, *arguments = command
+    assert (ROOT / script).is_file()
+    if "-m" in arguments:  # one point of the sweep: the first choice of every comma list
+        arguments.remove("-m")
+        arguments = [re.sub(r"^([^=]+=[^,\[\]{}]+),.*$", r"\1", argument) for argument in arguments]
+    program = {"train.py": cli.train, "bench.py": cli.bench}[script]
+    return program([*arguments, "--cfg", "job"]) == 0
+
+
+def test_continuous_integration_runs_the_readmes_test_command() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not line.startswith(("set ", "cd "))] == ["make test"]
+
+
+def test_the_wheel_holds_configs_and_weights(tmp_path: Path) -> None:
+    """Every config and every weight file of the checkout, and nothing of tests or outputs."""
+    wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel; it is in the dev extra")
+    (built,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(built).namelist())
+    configs = {f"steer_lit/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+    weights = {str(path.relative_to(ROOT)) for path in (ROOT / "steer_lit").rglob("*.safetensors")}
+    assert configs
+    assert configs <= names
+    assert weights <= names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"steer_lit", f"steer_lit-{steer_lit.__version__}.dist-info"}
+
+
+def test_console_scripts_name_functions_that_exist() -> None:
+    assert set(PYPROJECT["project"]["scripts"]) == {"steer-train", "steer-bench"}
+    for target in PYPROJECT["project"]["scripts"].values():
+        module, function = target.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def allowed(name: str, *versions: str) -> list[str]:
+    return [version for version in versions if version in REQUIREMENTS[name].specifier]
+
+
+def test_trap_38_compromised_lightning_releases_are_excluded() -> None:
+    assert allowed("lightning", "2.6.1", "2.6.2", "2.6.3", "2.6.6") == ["2.6.1", "2.6.6"]
+
+
+def test_trap_11_transformers_releases_with_wrong_positions_are_excluded() -> None:
+    assert allowed("transformers", "5.4.0", "5.5.3", "5.10.0", "5.23.0") == ["5.10.0", "5.23.0"]
+
+
+def test_every_library_imported_is_declared_and_the_other_way_round() -> None:
+    imported = set()
+    for path in (ROOT / "steer_lit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.split(".")[0])
+    imported -= {"steer_lit", *sys.stdlib_module_names}
+    declared = {MODULE_OF.get(name, name.replace("-", "_")) for name in REQUIREMENTS}
+    # Used without an import of ours: transformers reads GGUF files with gguf, quantizes with bitsandbytes; Lightning's
+    # logger writes with tensorboard; torchvision backs transformers' image processor.
+    behind = {"gguf", "bitsandbytes", "tensorboard", "torchvision"}
+    assert imported <= declared, f"imported, not declared: {sorted(imported - declared)}"
+    assert declared <= imported | behind, f"declared, not used: {sorted(declared - imported - behind)}"
+
+
+def test_citation_and_changelog_know_the_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == steer_lit.__version__
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2604.16358"
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings[0] in {"Unreleased", steer_lit.__version__}

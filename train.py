@@ -1,0 +1,8 @@
+"""python train.py +experiment=grpo_smol init_from=outputs/sft_smol/<time>/adapter"""
+
+import sys
+
+from steer_lit.cli import train
+
+if __name__ == "__main__":
+    sys.exit(train())
