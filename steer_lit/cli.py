@@ -225,6 +225,8 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
 
 def _lenient(word: str) -> str:
     """Take Hydra's plus off where it is not needed (`+experiment=`), put it where it is (`policies.<new name>=`)."""
+    if word == "experiment=null":
+        return "~experiment"
     if re.match(r"\+(experiment|debug)=", word):
         return word.removeprefix("+")
     return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -22,7 +21,6 @@ TIERS: tuple[Tier, ...] = ("none", "words", "history", "picture")
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
 
-_EMPTY: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class Scenario:
     system: str | None = None
     subset: str = ""
     picture: PictureGold | None = None
-    metadata: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -122,7 +120,7 @@ class Dialogue:
     messages: tuple[Message, ...]
     kind: Kind | None = None
     subset: str = ""
-    metadata: Mapping[str, object] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,9 @@ class CaptionSplit:
         if not 0 <= i < self.size:
             raise IndexError(f"row {i} of {self.size}")
         uri = random_picture(Random(f"caption/{self.seed}/{i}"))
-        question = Message.of("user", ImageRef(uri), "What is this?")
+        # "Repeat" is what a frozen language model does best: the tower only has to learn to write words into its
+        # tokens. Asking "What is this?" took twice as many pictures to get as far.
+        question = Message.of("user", "Repeat: ", ImageRef(uri))
         return Dialogue(f"mini-caption-{self.seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
 
 

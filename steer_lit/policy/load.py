@@ -81,7 +81,7 @@ def _open_base(
     if name == "tiny":
         return build_tiny(**settings)
     if name == "smol":
-        return build_smol(Path(tower) if tower else None, **settings)
+        return build_smol(preflight.tower_file(tower), **settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
     local_only = preflight.is_offline() or preflight.is_cached(source)

@@ -23,6 +23,13 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 _HUB_PATIENCE_S = 3.0
 
 
+def tower_file(tower: str | None) -> Path | None:
+    """The file that `model.tower` names: `trained` is the one in the package, None no file at all."""
+    if tower == "trained":
+        return Path(__file__).with_name("weights") / "smol_tower.safetensors"
+    return Path(tower) if tower else None
+
+
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
     """Every problem of the `model` section (plain containers, interpolations resolved) on this machine."""
     return value_problems(model) + resource_problems(model)
@@ -74,8 +81,9 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
         problems += _smol_problems()
     elif name not in BUILT_HERE and source:
         problems += _source_problems(source)
-    if (tower := model.get("tower")) and not Path(tower).is_file():
-        problems.append(Problem("model.tower", tower, "is not a file; null starts from a fresh tower"))
+    if (tower := tower_file(model.get("tower"))) and not tower.is_file():
+        remedy = "is not a file; `trained` is the tower that comes with the package, null starts from a fresh one"
+        problems.append(Problem("model.tower", model["tower"], remedy))
     if (adapter := model.get("init_from")) and not (Path(adapter) / "adapter_config.json").is_file():
         problems.append(Problem("init_from", adapter, "is not a PEFT adapter folder (no adapter_config.json)"))
     return problems

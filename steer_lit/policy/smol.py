@@ -33,6 +33,7 @@ FIRST_VISION_ID = 11
 _GIVEN_UP = ("<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>")
 _NEW_ROW_STD = 0.02
 _BUILD_SEED = 0
+_TOWER_GAIN = 1.0
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": 49152,
@@ -91,7 +92,9 @@ def build_smol(
 def smol_checkpoint() -> Path:
     """The checkpoint folder, made if need be. A run killed half-way leaves nothing that looks finished."""
     source = find_source()
-    recipe = json.dumps([TEXT_CONFIG, VISION_CONFIG, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True)
+    recipe = json.dumps(
+        [TEXT_CONFIG, VISION_CONFIG, _TOWER_GAIN, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
+    )
     cache = Path(os.environ.get("STEER_LIT_CACHE") or Path.home() / ".cache" / "steer_lit")
     folder = cache / f"smol-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
     if folder.is_dir():
@@ -129,6 +132,7 @@ def _write_checkpoint(folder: Path, source: Source) -> None:
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
     copy_language_model(llama, model)
+    spread_tower(model.model.visual)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[end, pad], pad_token_id=pad)
     model.save_pretrained(folder)
@@ -148,6 +152,19 @@ def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditional
         vision_rows = stack.embed_tokens.weight[FIRST_VISION_ID : FIRST_VISION_ID + len(_GIVEN_UP)]
         vision_rows.normal_(std=_NEW_ROW_STD)
     model.tie_weights()
+
+
+def spread_tower(visual: Any) -> None:
+    """Draw the fresh tower's matrices with standard deviation 1 / sqrt(inputs).
+
+    transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
+    """
+    import torch
+
+    with torch.no_grad():
+        for parameter in visual.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(std=_TOWER_GAIN / parameter[0].numel() ** 0.5)
 
 
 def with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -232,7 +232,7 @@ def test_captions_teach_every_object_in_every_colour_over_other_pictures_per_see
     pictures, said = [], set()
     for i in range(len(rows)):
         question, answer = rows.dialogue(i).messages
-        assert question.text == "What is this?"
+        assert question.text == "Repeat: "
         assert answer.text == caption(question.images[0].uri)
         pictures.append(question.images[0].uri)
         said.add(answer.text)

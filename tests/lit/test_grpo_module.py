@@ -126,7 +126,9 @@ def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(tiny_policy: Any, make_trainer: Any) -> None:
+def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
+    tiny_policy: Any, make_trainer: Any
+) -> None:
     from steer_lit.lit.credit import Credit
     from steer_lit.types import Attack, Message, TokenTrace, Trajectory
 
@@ -169,7 +171,7 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
-    with pytest.raises(TooManyFailures, match=r"9 of 9 .* max_failed_share=0.5; the first: silent"):
+    with pytest.raises(TooManyFailures, match=r"9 of 9 trajectories.*rollout.max_failed_share=0.5; the first: silent"):
         run(make_trainer, module, small_world("grpo"), steps=1)
     saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
     assert saved["global_step"] == 0
@@ -178,8 +180,8 @@ def test_too_many_failures_stop_the_run_after_saving_it(
 def test_a_second_epoch_scores_against_the_policy_that_sampled(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
-    objective = ObjectiveSettings(epochs=2)
-    (step,) = run(make_trainer, make_module(tiny_policy(adapted=True), objective=objective), small_world("grpo"), steps=2)
+    module = make_module(tiny_policy(adapted=True), objective=ObjectiveSettings(epochs=2))
+    (step,) = run(make_trainer, module, small_world("grpo"), steps=2)
     assert step["train/ratio_max"] > 1.0  # the figures are the last epoch's, one step away
     assert step["train/ratio_gap_max"] < 1e-4  # and this the first's
 

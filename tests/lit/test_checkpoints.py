@@ -1,0 +1,153 @@
+"""What a checkpoint holds, and that a run resumed from one is the run that was never stopped."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.errors import SteerError
+from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport
+from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.policy_module import CHECKPOINT_KEY
+from steer_lit.lit.sft_module import SFTModule
+from steer_lit.reward.reward import Reward
+from steer_lit.tutor.rubric import RubricTutor
+
+OPTIM = OptimSettings(lr=1e-2, schedule="cosine", warmup=0.3)
+
+
+def sft_module(policy: Any) -> SFTModule:
+    return SFTModule(policy, OPTIM, micro_tokens=2048)
+
+
+def grpo_module(policy: Any) -> GRPOModule:
+    from steer_lit.attacker.adaptive import AdaptiveAttacker
+
+    rollout = RolloutSettings(group_size=2, max_turns=2, max_new_tokens=6)
+    # The rubric gives nonsense one score; repetition and format tell the members of a group apart.
+    return GRPOModule(
+        policy, AdaptiveAttacker(), RubricTutor(), Reward(), rollout, ObjectiveSettings(), OPTIM, 2048, seed=1
+    )
+
+
+MODULES = {"sft": sft_module, "grpo": grpo_module}
+
+
+@pytest.mark.parametrize(("stage", "dtype"), [("sft", "float32"), ("grpo", "bfloat16")])
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    stage: str, dtype: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Stopped after 3 of 6 steps and again after 5; an epoch has 4, so the second part crosses its end."""
+    world = small_world(stage, batch_size=10)
+    assert len(world.train_dataloader()) == 4
+
+    def fit(policy: Any, until: int, resume: Path | None, folder: str) -> None:
+        # max_steps is the whole run's, since the learning rate goes by it; `until` stops before the end
+        callbacks = [LastCheckpoint(every_n_steps=100), *([stop_at(until)] if until < 6 else [])]
+        trainer = make_trainer(6, callbacks=callbacks, default_root_dir=tmp_path / folder, enable_checkpointing=True)
+        data = small_world(stage, batch_size=10)
+        trainer.fit(MODULES[stage](policy), data, ckpt_path=resume, weights_only=True)
+        assert trainer.global_step == until
+
+    straight = tiny_policy(dtype, adapted=True)
+    start = straight.adapter_state()
+    fit(straight, 6, None, "straight")
+    fit(tiny_policy(dtype, adapted=True), 3, None, "first")
+    fit(tiny_policy(dtype), 5, tmp_path / "first/checkpoints/last.ckpt", "second")
+    resumed = tiny_policy(dtype)
+    fit(resumed, 6, tmp_path / "second/checkpoints/last.ckpt", "third")
+    for name, tensor in straight.adapter_state().items():
+        assert torch.equal(resumed.adapter_state()[name], tensor), name
+    assert not all(torch.equal(tensor, start[name]) for name, tensor in straight.adapter_state().items())
+
+
+def stop_at(step: int) -> Any:
+    from lightning import Callback
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step >= step
+
+    return Stop()
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_trap_33_checkpoints_hold_plain_types_and_only_what_trains(
+    stage: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    policy = tiny_policy()
+    callbacks = [LastCheckpoint(every_n_steps=100), PolicyExport()]
+    make_trainer(2, callbacks=callbacks, enable_checkpointing=True).fit(MODULES[stage](policy), small_world(stage))
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["state_dict"].keys() == {f"policy.{name}" for name in policy.adapter_parameters()}
+    assert saved[CHECKPOINT_KEY]["fingerprint"] == policy.fingerprint
+    assert ("reference" in saved[CHECKPOINT_KEY]) is (stage == "grpo")
+    assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
+    assert (tmp_path / "adapter/adapter_config.json").is_file()
+
+
+def test_the_exported_folder_starts_another_run_where_this_one_ended(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    from steer_lit.policy.lora import load_adapter
+
+    policy, fresh = tiny_policy(), tiny_policy()
+    make_trainer(2, callbacks=[PolicyExport()]).fit(sft_module(policy), small_world("sft"))
+    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint)
+    assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
+
+
+def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    policy = tiny_policy(adapted=True)
+    start = policy.adapter_state()
+    trainer = make_trainer(2, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
+    trainer.fit(grpo_module(policy), small_world("grpo"))
+    resumed = tiny_policy()
+    make_trainer(3).fit(
+        grpo_module(resumed), small_world("grpo"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
+    )
+    assert all(torch.equal(tensor, start[name]) for name, tensor in resumed.reference_state.items())
+
+
+def test_trap_34_random_state_comes_back_after_everything_was_built(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    from lightning import Callback
+
+    drawn: list[tuple[float, float]] = []
+
+    class Draw(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            drawn.append((random.random(), torch.rand(1).item()))
+
+    def fit(steps: int, resume: Path | None) -> None:
+        callbacks = [Draw(), LastCheckpoint(every_n_steps=100)]
+        trainer = make_trainer(steps, callbacks=callbacks, enable_checkpointing=True)
+        trainer.fit(sft_module(tiny_policy()), small_world("sft"), ckpt_path=resume, weights_only=True)
+
+    random.seed(3)
+    torch.manual_seed(3)
+    fit(4, None)
+    straight, drawn[:] = list(drawn), []
+    random.seed(3)
+    torch.manual_seed(3)
+    fit(2, None)
+    torch.rand(100)  # building another model would use some up
+    random.random()
+    fit(4, tmp_path / "checkpoints/last.ckpt")
+    assert drawn == straight
+
+
+def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None:
+    module = sft_module(tiny_policy())
+    with pytest.raises(SteerError, match="belongs to base model 0123"):
+        module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": "0123", "random_states": []}})
+    with pytest.raises(SteerError, match="not written by steer_lit"):
+        module.on_load_checkpoint({"state_dict": {}})

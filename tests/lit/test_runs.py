@@ -1,0 +1,144 @@
+"""SFT, GRPO from its adapter, a resumed run and the benchmark, through the command line in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit import cli
+from steer_lit.lit.rollout_metrics import rollout_ratios
+
+SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
+SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
+GRPO = ["rollout.max_turns=2", "rollout.max_new_tokens=6", "rollout.group_size=2"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what it printed."""
+
+    folder: Path
+    said: str
+
+    def events(self) -> Any:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(self.folder / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
+        events.Reload()
+        return events
+
+
+def train(folder: Path, *words: str) -> Run:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.train([*words, f"hydra.run.dir={folder}"]) == 0
+    return Run(folder, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("sft"), *SMALL, *SHORT, "replay.dialogues=2", "replay.max_new_tokens=6")
+
+
+@pytest.fixture(scope="module")
+def grpo(sft: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    adapter = f"init_from={sft.folder / 'adapter'}"
+    return train(tmp_path_factory.mktemp("grpo"), "+experiment=grpo_tiny", adapter, *SMALL, *SHORT, *GRPO)
+
+
+def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run) -> None:
+    assert f"adapter: {sft.folder}/adapter" in sft.said
+    assert f"python train.py +experiment=grpo_tiny init_from={sft.folder}/adapter" in sft.said
+    assert f"python bench.py model=tiny policies.grpo={grpo.folder}/adapter" in grpo.said
+
+
+def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:
+    names = {path.name for path in grpo.folder.iterdir()}
+    assert names >= {"adapter", "checkpoints", "config.yaml", "versions.json", "trajectories.jsonl", "tensorboard"}
+    assert "${" not in (grpo.folder / "config.yaml").read_text()
+    assert json.loads((grpo.folder / "versions.json").read_text()).keys() >= {"torch", "lightning", "python"}
+
+
+def test_the_progress_lines_show_what_the_policy_does(sft: Run, grpo: Run) -> None:
+    assert re.search(r"step 2/2 .*loss \d.*tokens/s \d+ .*0:00:00 left", sft.said)
+    assert re.search(r"step 2/2 .*reward \d.*KL \d.*tokens/s \d+ .*0:00:00 left", grpo.said)
+
+
+def test_trap_19_grpo_starts_at_the_sft_policy(grpo: Run) -> None:
+    first, second = (event.value for event in grpo.events().Scalars("train/kl"))
+    assert first == 0.0
+    assert second > 0.0
+
+
+def test_metrics_page_lists_exactly_what_is_logged(sft: Run, grpo: Run, repository: Path) -> None:
+    rows = [line for line in (repository / "docs/metrics.md").read_text().splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    scalars = {tag for run in (sft, grpo) for tag in run.events().Tags()["scalars"]}
+    logged = {re.sub(r"(turn_variance)/\d+", r"\1/<t>", tag) for tag in scalars}
+    # Ratios that had nothing to count in these two steps are not in the files: no harmful turn may have been reached.
+    logged |= {f"{part}/{name}" for part in ("train", "val") for name in rollout_ratios([], [])}
+    assert logged == listed
+
+
+def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Run) -> None:
+    events = sft.events()
+    first, last = events.Scalars("hp_metric")[0].value, events.Scalars("hp_metric")[-1].value
+    assert math.isnan(first)
+    assert last == pytest.approx(events.Scalars("val/loss")[-1].value)
+    assert "optim.lr" in (sft.folder / "tensorboard/hparams.yaml").read_text()
+
+
+def test_transcripts_show_text_and_pictures(sft: Run, grpo: Run) -> None:
+    for run, said in ((sft, b"expected:"), (grpo, b"advantage")):
+        tags = run.events().Tags()
+        text = run.events().Tensors(tags["tensors"][0])[-1].tensor_proto.string_val[0]
+        assert said in text
+        assert b"policy" in text
+        assert any(tag.startswith("transcripts/") for tag in tags["images"])
+
+
+def test_a_checkpoint_is_resumed_from_the_command_line(grpo: Run, tmp_path: Path) -> None:
+    checkpoint = f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}"
+    words = ["+experiment=grpo_tiny", f"init_from={grpo.folder / 'adapter'}", *SMALL, *SHORT, *GRPO]
+    resumed = train(tmp_path / "resumed", *words, checkpoint, "trainer.max_steps=3")
+    steps = [json.loads(line)["step"] for line in (resumed.folder / "trajectories.jsonl").read_text().splitlines()]
+    assert set(steps) == {2}
+
+
+def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path: Path) -> None:
+    policies = [f"policies.{name}={run.folder / 'adapter'}" for name, run in (("sft", sft), ("grpo", grpo))]
+    words = [*policies, "bench.limit=2", "rollout.max_new_tokens=4", "model.lora.r=64", "bench.max_turns=2"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.bench([*words, "bench.resamples=100", f"hydra.run.dir={tmp_path}"]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary) == ["base", "sft", "grpo", "always-refuse", "always-comply", "gold"]
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert len({row["fingerprint"] for row in rows if row["policy"] in ("base", "sft", "grpo")}) == 3
+
+
+def test_trap_22_two_ranks_take_the_step_that_one_takes(repository: Path, tmp_path: Path) -> None:
+    """Also TRAPS 40 for real: the second rank is a process that Lightning starts."""
+    metrics = []
+    for ranks, strategy in ((1, "auto"), (2, "ddp")):
+        folder = tmp_path / str(ranks)
+        words = [*SMALL, "data.batch_size=5", "trainer.max_steps=1", "trainer.val_check_interval=9", "logger=csv"]
+        hardware = [f"trainer.devices={ranks}", f"trainer.strategy={strategy}", "callbacks=none"]
+        command = [sys.executable, "train.py", *words, *hardware, f"hydra.run.dir={folder}"]
+        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        header, *rows = (folder / "csv/metrics.csv").read_text().splitlines()
+        metrics.append(dict(zip(header.split(","), rows[0].split(","), strict=True)))
+    one, two = metrics
+    assert one["train/supervised_tokens"] == two["train/supervised_tokens"]
+    for name in ("train/loss", "train/grad_norm"):
+        assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-5)

@@ -1,0 +1,143 @@
+"""The command line: what runs, what is refused and how, and what other processes are told."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from steer_lit import cli
+from steer_lit.errors import SteerError
+
+REFUSED = 2
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, program: str = "train") -> str:
+    """Run the command in this process; it must be refused with one message. Returns the message."""
+    assert getattr(cli, program)(list(words)) == REFUSED
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    return shown.err.strip()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> str:
+    return f"hydra.run.dir={tmp_path / 'run'}"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["+experiment=grpo_7b", "--cfg", "job"]])
+def test_help_and_config_answer_at_once(repository: Path, words: list[str]) -> None:
+    """Three seconds of CPU time, so that a busy machine does not fail the test."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    command = [sys.executable, "-X", "importtime", "train.py", *words]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "experiment" in done.stdout or "optim:" in done.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert not loaded & {"torch", "transformers", "lightning", "peft", "datasets"}
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3.0
+
+
+def test_every_problem_is_named_before_anything_loads(
+    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.preflight.is_cached", lambda source: False)
+    monkeypatch.setattr("steer_lit.policy.preflight.hub_answers", lambda: False)
+    message = refused(
+        capsys, "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir
+    )
+    lines = message.splitlines()
+    assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
+    for key in ("rollout.group_size=1", "trainer.strategy='fsdp'", "init_from='nowhere'", "model.source", "hardware"):
+        assert sum(f"* {key}" in line for line in lines) == 1
+
+
+def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, tmp_path: Path) -> None:
+    from steer_lit.policy.preflight import has_gpu
+
+    if has_gpu():
+        pytest.skip("there is a GPU here")
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "train.py", "+experiment=grpo_7b", "init_from=null", f"hydra.run.dir={tmp_path}"],
+        cwd=repository, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == REFUSED
+    assert "no NVIDIA GPU is visible" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("sed=3", "sed: there is no such key in this run. Did you mean seed"),
+        ("lr=1e-3", "Did you mean optim.lr?"),
+        ("optim.learning_rate=1", "optim.learning_rate: there is no such key"),
+        ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
+        ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
+        ("optim.lr=[3", "no viable alternative"),
+        ("ckpt_path=${nothing}", "nothing"),
+    ],
+)
+def test_a_wrong_override_is_told_the_nearest_right_one(
+    capsys: pytest.CaptureFixture[str], run_dir: str, word: str, said: str
+) -> None:
+    message = refused(capsys, word, run_dir)
+    assert said in message
+    assert len(message.splitlines()) <= 4
+
+
+def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
+    wrong = ("policies.mine=nowhere", "policies.gold=base", "bench.limit=0", "bench.chunk=0")
+    message = refused(capsys, *wrong, run_dir, program="bench")
+    for key in ("policies.mine='nowhere'", "policies.gold='base'", "bench.limit=0", "bench.chunk=0"):
+        assert f"* {key}" in message
+
+
+def test_an_error_of_ours_behind_hydras_is_shown_alone() -> None:
+    own = SteerError("the adapter belongs to another base")
+    hydras = RuntimeError("Error in call to target")
+    hydras.__cause__ = own
+    assert cli._refusal(hydras) is own
+    assert cli._refusal(RuntimeError("a bug")) is None
+
+
+def test_conf_is_found_in_the_checkout(repository: Path) -> None:
+    assert cli.conf_dir() == repository / "conf"
+    assert cli.program("train") == "python train.py"
+
+
+def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning starts further ranks with `sys.argv`, and asks Hydra for more where Hydra is in charge."""
+    from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
+
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "+experiment=grpo_tiny", "seed=1,2"])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {}}))
+    with cli.children_read(tmp_path / "config.yaml"):
+        assert not HydraConfig.initialized()
+        assert _basic_subprocess_cmd()[-1] == f"--frozen={tmp_path / 'config.yaml'}"
+        assert sys.argv[1:] == [f"--frozen={tmp_path / 'config.yaml'}"]
+    assert sys.argv[1:] == ["-m", "+experiment=grpo_tiny", "seed=1,2"]
+    assert HydraConfig.initialized()
+
+
+def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OmegaConf.create({"run_dir": str(tmp_path), "seed": "${other}", "other": 7})
+    path = cli.freeze(config, tmp_path)
+    assert "seed: 7" in path.read_text()
+    assert config.other == 7
+    seen = []
+    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: seen.append((config.seed, run_dir)))
+    assert cli.train([f"--frozen={path}"]) == 0
+    assert seen == [(7, tmp_path)]
