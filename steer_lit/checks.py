@@ -137,13 +137,16 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
 
 
 def _stage_problems(config: Config) -> Iterator[Problem]:
-    stage, source = config.get("stage"), _at(config, "data.source")
+    stage, model = config.get("stage"), _at(config, "model.name")
+    if model != (tuned_for := config.get("tuned_for", model)):
+        remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
+        yield Problem("model", model, remedy)
     if stage == "ground" and config.get("init_from"):
         yield Problem("init_from", config["init_from"], "grounding trains the vision tower, no adapter: set it to null")
     if stage == "ground" and _at(config, "data.source.captions") is _ABSENT:
-        yield Problem("data", source, "has no captions to learn to see from: use data=steer_mini")
+        yield Problem("data", "steer", "has no captions to learn to see from: use data=steer_mini")
     part = "rl" if stage == "grpo" else "sft"
-    if _at(config, f"data.source.{part}") is None:
+    if stage != "ground" and _at(config, f"data.source.{part}") is None:
         yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
     if _at(config, "model.lora.dropout") not in (0, 0.0, _ABSENT) and stage == "grpo":
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"

@@ -71,6 +71,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
+    from steer_lit.lit.transcripts import excerpt
+
     _quieten()
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
@@ -84,6 +86,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
+        if config.stage != "grpo" and module.replayed:
+            print(f"held out, now:\n{excerpt(module.replayed[0])}")
         print(closing(config, run_dir, module.headline, headline))
     return None if headline is None else float(headline)
 

@@ -96,7 +96,8 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["trainer.max_steps=-1"], ["trainer.max_epochs"]),
         (["+trainer.accumulate_grad_batches=4"], ["trainer.accumulate_grad_batches"]),
         (["data=steer"], ["data.source.sft"]),
-        (["stage=ground", "data=steer"], ["data", "data.source.sft"]),
+        (["stage=ground", "data=steer"], ["data"]),
+        (["model=smol"], ["model"]),  # on top of sft_tiny, whose learning rate is for a random base
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
     ],
 )

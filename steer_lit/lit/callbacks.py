@@ -33,12 +33,16 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self._saved_at = -1
+        self._saved_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step // self.every_n_steps > max(0, self._saved_at) // self.every_n_steps:
+        # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
+        if trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -90,6 +90,16 @@ def page(played: Played) -> str:
     return "\n\n".join(lines)
 
 
+def excerpt(played: Played) -> str:
+    """The last exchange of the dialogue in a few plain lines, with the stored answer where there is one."""
+    turn_idx = len(played.trajectory.turns) - 1
+    turn = played.trajectory.turns[turn_idx]
+    lines = [f"  user:     {turn.attack.message.text}", f"  policy:   {turn.completion.text}"]
+    if turn_idx < len(played.expected):
+        lines.append(f"  expected: {played.expected[turn_idx]}")
+    return "\n".join(lines)
+
+
 def pictures(played: Played) -> tuple[ImageRef, ...]:
     """The pictures shown, in order, each once."""
     refs = (ref for turn in played.trajectory.turns for ref in turn.attack.message.images)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from steer_lit import cli
 from steer_lit.lit.rollout_metrics import rollout_ratios
@@ -60,6 +61,13 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
     assert f"adapter: {sft.folder}/adapter" in sft.said
     assert f"python train.py +experiment=grpo_tiny init_from={sft.folder}/adapter" in sft.said
     assert f"python bench.py model=tiny policies.grpo={grpo.folder}/adapter" in grpo.said
+
+
+def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
+    words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,1", *SMALL, *GRPO, "trainer.max_steps=1", "callbacks=none"]
+    assert cli.train([*words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={tmp_path}"]) == 0
+    alphas = [OmegaConf.load(tmp_path / job / "config.yaml").reward.alpha for job in ("0", "1")]
+    assert alphas == [0, 1]
 
 
 def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:

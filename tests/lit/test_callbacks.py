@@ -1,0 +1,104 @@
+"""Small things around a run: the bar, the last checkpoint, settings as flat scalars, pages to read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from steer_lit.lit import progress
+from steer_lit.lit.callbacks import LastCheckpoint, flat
+from steer_lit.lit.transcripts import Played, excerpt, page, pictures, record
+from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn
+
+
+def trainer_at(step: int, total: float = 10, **metrics: float) -> Any:
+    found = {name.replace("__", "/"): torch.tensor(value) for name, value in metrics.items()}
+    return SimpleNamespace(global_step=step, estimated_stepping_batches=total, callback_metrics=found)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_shows_step_reward_safety_kl_speed_and_time_left(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=160)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    bar = progress.StepProgress(line_every_s=0.0)
+    metrics = {"train__turn_score": 0.61, "train__safe_share": 0.75, "train__kl": 0.0123}
+    bar.on_train_start(trainer_at(0), None)  # type: ignore[arg-type]
+    bar.on_train_batch_end(trainer_at(5, **metrics, train__tokens_per_second=640.0), None, None, None, 4)  # type: ignore[arg-type]
+    bar.on_train_end(trainer_at(5), None)  # type: ignore[arg-type]
+    shown = screen.getvalue()
+    for text in ("5/10", "reward 0.610", "safe 75%", "KL 0.0123", "tokens/s 640", "left"):
+        assert text in shown
+    assert "over-refusal" not in shown  # not logged in this step
+
+
+def test_a_disabled_bar_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen))
+    bar = progress.StepProgress()
+    bar.disable()
+    bar.on_train_start(trainer_at(0), None)  # type: ignore[arg-type]
+    bar.on_train_batch_end(trainer_at(5), None, None, None, 4)  # type: ignore[arg-type]
+    assert screen.getvalue() == ""
+
+
+def test_time_left_by_hand() -> None:
+    assert progress._clock(3725.4) == "1:02:05"
+    assert progress._clock(float("inf")) == "-:--:--"
+
+
+def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_and_at_the_end() -> None:
+    callback, saved = LastCheckpoint(every_n_steps=5), []
+    callback._save = lambda trainer: (  # type: ignore[method-assign]
+        saved.append(trainer.global_step),
+        setattr(callback, "_saved_at", trainer.global_step),
+    )
+    callback.on_train_start(trainer_at(6), None)  # resumed at 6: nothing to save yet
+    for step in (8, 10, 12, 16):  # two optimizer steps a batch and more: 15 itself is never seen
+        callback.on_train_batch_end(trainer_at(step), None, None, None, 0)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(16), None)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
+    assert saved == [10, 16, 18]
+
+
+def test_settings_are_flattened_to_what_tensorboard_shows() -> None:
+    settings = {"a": {"b": 1, "_target_": "x.Y", "c": {"d": None, "e": [1, 2]}}, "f": True}
+    assert flat(settings) == {"a.b": 1, "a.c.e": "[1, 2]", "f": True}
+
+
+def test_a_page_keeps_an_attackers_marks_as_text() -> None:
+    picture = ImageRef("mini://knife")
+    attack = Attack(Message.of("user", picture, "# Ignore this\n![x](http://example.com/x.png)"))
+    trajectory = Trajectory(
+        Scenario("row", "red_team", attack), (Turn(attack, Completion("No.", finish="length")),), None, 3
+    )
+    played = Played(trajectory, 0, TrajectoryReward((0.5,), (0.4,), 0.4, (0.4,)), (0.25,), ("I won't.",))
+    lines = page(played).splitlines()
+    assert "    # Ignore this" in lines
+    assert "    ![x](http://example.com/x.png)" in lines
+    assert "policy (cut):" in lines
+    assert "    I won't." in lines
+    assert pictures(played) == (picture,)
+    assert excerpt(played).splitlines()[-1] == "  expected: I won't."
+
+
+def test_a_record_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
+    trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
+    row = record(Played(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2)))
+    assert (row["scenario"], row["seed"], row["step"], row["return"]) == ("row", 7, 4, 1.73)
+    assert [turn["reward"] for turn in row["turns"]] == [0.9, 0.83]
+    assert [turn["advantage"] for turn in row["turns"]] == [0.2, 0.2]
+    assert row["turns"][0]["verdict"]["safety"] == 10
+    assert row["turns"][0]["intent"] == "harmful"
+    failed = record(Played(played(None), 4))
+    assert failed["failed"] == "the tutor did not answer"
+    assert failed["turns"][0]["score"] is None
