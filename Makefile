@@ -4,8 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO   ?= outputs/demo
 
 # The demo's size. A part whose number changes here (or on the command line) is done again, and so is what follows it.
-SFT_STEPS  ?= 64
-GRPO_STEPS ?= 10
+SFT_STEPS  ?= 50
+GRPO_STEPS ?= 4
 BENCH_ROWS ?= 120
 
 BIN   := .venv/bin

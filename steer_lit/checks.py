@@ -84,9 +84,8 @@ def _plain(config: DictConfig) -> tuple[dict[str, Any], list[Problem]]:
     filled = copy.deepcopy(config)
     for key in missing:
         OmegaConf.update(filled, key, None)
-    plain = OmegaConf.to_container(filled, resolve=True)
-    assert isinstance(plain, dict)
-    return plain, [Problem(key, None, _MISSING.get(key, "has no default: give it a value")) for key in missing]  # type: ignore[misc]
+    plain: Any = OmegaConf.to_container(filled, resolve=True)
+    return plain, [Problem(key, None, _MISSING.get(key, "has no default: give it a value")) for key in missing]
 
 
 def _number_problems(config: Config) -> Iterator[Problem]:

@@ -51,7 +51,7 @@ def bench(arguments: Sequence[str] | None = None) -> int:
 def conf_dir() -> Path:
     """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
     package = Path(__file__).resolve().parent
-    for folder in (package.parent / "conf", package / "conf"):
+    for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
     raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
@@ -101,7 +101,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.adapters import AdapterPolicies
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, choose, with_constants
+    from steer_lit.bench.suite import BenchSettings, MakePolicy, choose, with_constants
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     _quieten()
@@ -112,7 +112,9 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
     )
-    policies = {name: partial(adapters.policy, folder) for name, folder in config.policies.items()}
+    policies: dict[str, MakePolicy] = {
+        str(name): partial(adapters.policy, folder) for name, folder in config.policies.items()
+    }
     if config.bench.constants:
         policies = with_constants(policies)
     run_bench(policies, scenarios, instantiate(config.judge), settings, run_dir)
@@ -191,6 +193,7 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
     try:
         if frozen := [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]:
             config = OmegaConf.load(frozen[0])
+            assert isinstance(config, DictConfig)  # `freeze` wrote it
             run(config, Path(config.run_dir))
         else:
             _compose_and_run(name, run, words, debugging)

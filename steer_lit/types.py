@@ -1,8 +1,8 @@
 """The frozen records that stages hand each other, and the protocols they meet through.
 
-Data flows one way: a `Scenario` is played into a `Trajectory` (policy, attacker and tutor take turns), trajectories
-of one scenario form a `Group`; a `Dialogue` is a stored multi-turn row that SFT learns from. Nothing here needs
-more than the standard library, and nothing here can be changed once made (TRAPS 32).
+Data flows one way: a `Scenario` is played into a `Trajectory` (policy, attacker and tutor take turns), the K
+trajectories of one scenario are its group; a `Dialogue` is a stored multi-turn row that SFT learns from. Nothing here
+needs more than the standard library, and nothing here can be changed once made (TRAPS 32).
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from typing import Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["benign", "obfuscated", "red_team"]
-KINDS: tuple[Kind, ...] = ("benign", "obfuscated", "red_team")
 Intent = Literal["harmless", "harmful"]
 # What makes a turn harmful: its words, what came before it, or what the picture shows.
 Tier = Literal["none", "words", "history", "picture"]
-TIERS: tuple[Tier, ...] = ("none", "words", "history", "picture")
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +212,6 @@ class Trajectory:
     seed: int
     ended: Literal["terminated", "truncated", "failed"] = "terminated"
     failed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The K trajectories of one scenario."""
-
-    scenario: Scenario
-    trajectories: tuple[Trajectory, ...]
 
 
 class Session(Protocol):

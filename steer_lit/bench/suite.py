@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
-from steer_lit.data.images import blank
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.types import Attack, ImageRef, Policy, Scenario
+from steer_lit.types import Policy, Scenario
 
 
 class BenchPolicy(Policy, Protocol):
@@ -75,17 +74,6 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     if not chosen:
         raise SteerError("there are no bench scenarios to play: check data and the limit")
     return chosen
-
-
-def blank_pictures(scenario: Scenario) -> Scenario:
-    """The same dialogue with every picture painted white and its gold unchanged: what does seeing contribute?"""
-
-    def blanked(attack: Attack) -> Attack:
-        parts = tuple(blank(part) if isinstance(part, ImageRef) else part for part in attack.message.parts)
-        return replace(attack, message=replace(attack.message, parts=parts))
-
-    opening, *scripted = map(blanked, scenario.attacks)
-    return replace(scenario, opening=opening, scripted=tuple(scripted))
 
 
 def with_constants(policies: Mapping[str, MakePolicy]) -> dict[str, MakePolicy]:

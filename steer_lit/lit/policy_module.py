@@ -51,7 +51,10 @@ class PolicyModule(LightningModule):
     def configure_optimizers(self) -> tuple[list[MasterAdamW], list[torch.optim.lr_scheduler.LambdaLR]]:
         optim = self.optim
         optimizer = MasterAdamW(
-            self.policy.trainable(), lr=optim.lr, weight_decay=optim.weight_decay, betas=tuple(optim.betas)
+            self.policy.trainable(),
+            lr=optim.lr,
+            weight_decay=optim.weight_decay,
+            betas=(optim.betas[0], optim.betas[1]),
         )
         total = self.trainer.estimated_stepping_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(

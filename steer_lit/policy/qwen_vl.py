@@ -48,7 +48,8 @@ class QwenVL(nn.Module):
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
-        self.register_buffer("forbidden", torch.tensor([*forbidden, *spare]), persistent=False)
+        never = torch.tensor([*forbidden, *spare], device=self.device)
+        self.register_buffer("forbidden", never, persistent=False)
 
     # ---- what the model is made of
 
@@ -119,9 +120,7 @@ class QwenVL(nn.Module):
     # ---- forward
 
     def collate(self, traces: Sequence[TokenTrace]) -> TokenBatch:
-        return collate(
-            traces, pad_id=self.parts.pad_id, image_token_id=self.parts.image_token_id, grid_of=self.grid
-        )
+        return collate(traces, pad_id=self.parts.pad_id, image_token_id=self.parts.image_token_id, grid_of=self.grid)
 
     def embed(self, input_ids: torch.Tensor, images: Sequence[ImageRef]) -> torch.Tensor:
         """[B, L] ids to [B, L, H], the pictures' features at their image tokens, row by row (TRAPS 13)."""

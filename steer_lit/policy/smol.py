@@ -159,8 +159,6 @@ def spread_tower(visual: Any) -> None:
 
     transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
     """
-    import torch
-
     with torch.no_grad():
         for parameter in visual.parameters():
             if parameter.ndim >= 2:

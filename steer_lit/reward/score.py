@@ -20,15 +20,6 @@ _SHAPE = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.D
 _TOP = 10  # the highest score a verdict gives
 
 
-def split_format(text: str) -> tuple[str | None, str | None]:
-    """The stripped insides of the `<thinking>` and the `<answer>` block, each None unless there is exactly one.
-
-    More forgiving than `format_ok`: text around the blocks and their order do not matter, so that a completion
-    cut off in its answer still shows its thinking.
-    """
-    return _block(text, "thinking"), _block(text, "answer")
-
-
 def format_ok(text: str) -> bool:
     """Whether the text is one `<thinking>` block, then one `<answer>` block, with only whitespace around them."""
     return all(text.count(tag) == 1 for tag in _TAGS) and _SHAPE.fullmatch(text) is not None
@@ -87,11 +78,3 @@ def turn_score(score: float, text: str, w_format: float, w_rep: float) -> float:
     """r_t = clip((1 - w_format) * score + w_format * format_ok - w_rep * repetition, 0, 1) of a completion's text."""
     shaped = (1.0 - w_format) * score + w_format * format_ok(text) - w_rep * repetition(words(text))
     return min(1.0, max(0.0, shaped))
-
-
-def _block(text: str, name: str) -> str | None:
-    opening, closing = f"<{name}>", f"</{name}>"
-    if text.count(opening) != 1 or text.count(closing) != 1:
-        return None
-    inside, found, _ = text.partition(opening)[2].partition(closing)
-    return inside.strip() if found else None

@@ -107,10 +107,10 @@ class SampledSession:
 
     def _read(self, states: Sequence[_Row], messages: Sequence[Message]) -> torch.Tensor:
         """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H]."""
-        qwen, renderer = self.policy.qwen, self.policy.renderer
+        qwen = self.policy.qwen
         fresh: list[list[int]] = []
         for state, message in zip(states, messages, strict=True):
-            prompt = renderer.following(message) if state.turns else renderer.opening(message, state.system)
+            prompt = self._prompt(state, message)
             state.extend(prompt, -1, [0.0] * len(prompt))
             state.images += message.images
             fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
@@ -131,6 +131,14 @@ class SampledSession:
         mask = self.cache.append(real.to(qwen.device))
         return _forward(qwen, embeds, positions, mask, self.cache)[:, -1]
 
+    def _prompt(self, state: _Row, message: Message) -> list[int]:
+        """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""
+        renderer = self.policy.renderer
+        if not state.turns:
+            return renderer.opening(message, state.system)
+        closing = [] if state.token_ids[-1] in self.policy.qwen.eos_ids else [renderer.im_end]
+        return closing + renderer.following(message)
+
 
 class _Decoder:
     """Samples one turn for every row, in a batch that shrinks as rows finish."""
@@ -143,18 +151,18 @@ class _Decoder:
         self.stopped = [False] * len(states)
 
     def run(self) -> list[tuple[list[int], list[float], bool]]:
-        policy, qwen, start = self.policy, self.policy.qwen, self.cache.length
+        start, most = self.cache.length, self.policy.max_new_tokens
         working, batch = self.cache, list(range(len(self.states)))  # rows in the working cache
-        for step in range(policy.max_new_tokens):
+        for step in range(most):
             self._sample(batch)
             alive = [row for row in batch if not self.stopped[row]]
-            if not alive or step + 1 == policy.max_new_tokens:
+            if not alive or step + 1 == most:
                 break
             if len(alive) <= len(batch) // 2:
                 if working is not self.cache:
                     self.cache.merge(working, batch, start)
                 keep = [batch.index(row) for row in alive]
-                working, self.hidden, batch = working.select(keep), self.hidden[keep], alive
+                working, batch = working.select(keep), alive
             self._advance(working, batch)
         if working is not self.cache:
             self.cache.merge(working, batch, start)
@@ -167,8 +175,10 @@ class _Decoder:
         if policy.temperature:
             draws = torch.tensor([self.randoms[row].random() for row in batch], device=logprobs.device)
             cumulative = logprobs.exp().cumsum(-1)
-            tokens = torch.searchsorted(cumulative, (draws[:, None] * cumulative[:, -1:]).float(), right=True)
-            tokens = tokens.clamp_max(logprobs.shape[-1] - 1)
+            total = cumulative[:, -1:]
+            # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
+            points = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
+            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(logprobs.shape[-1] - 1)
         else:
             tokens = logprobs.argmax(-1, keepdim=True)
         chosen = logprobs.gather(-1, tokens).squeeze(-1).tolist()

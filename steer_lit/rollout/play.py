@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from steer_lit.types import Attack, Attacker, Policy, Scenario, Trajectory, Tutor, Turn
+from steer_lit.types import Attack, Attacker, Policy, Scenario, Trajectory, Turn, Tutor
 
 Ended = Literal["terminated", "truncated", "failed"]
 

@@ -1,8 +1,8 @@
 import pytest
 
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, blank_pictures, choose, with_constants
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, choose, with_constants
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.types import Attack, ImageRef, Message, Scenario
+from steer_lit.types import Attack, Message, Scenario
 
 
 def scenario(id: str) -> Scenario:
@@ -30,14 +30,3 @@ def test_constants_come_last_and_keep_their_names() -> None:
     assert list(with_constants({"sft": gold})) == ["sft", "always-refuse", "always-comply", "gold"]
     with pytest.raises(ConfigError, match="always-comply"):
         with_constants({"always-comply": gold})
-
-
-def test_blank_pictures_changes_pictures_only() -> None:
-    first = Attack(Message.of("user", ImageRef("a.png"), "What is this?"))
-    second = Attack(Message.of("user", "And this?", ImageRef("b.png")))
-    row = Scenario("a", "benign", first, (second,))
-    blanked = blank_pictures(row)
-    assert [attack.message.text for attack in blanked.attacks] == ["What is this?", "And this?"]
-    uris = [ref.uri for attack in blanked.attacks for ref in attack.message.images]
-    assert uris == ["blank:a.png", "blank:b.png"]
-    assert blank_pictures(blanked) == blanked

@@ -7,8 +7,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, blank_pictures, choose
-from steer_lit.data.images import open_image
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, choose
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 
@@ -39,10 +38,3 @@ def test_shortcuts_fail_where_they_should(summary: Mapping[str, Mapping[str, Any
         assert comply["by_kind"][kind]["joint_pass"]["value"] == 0
     assert {tier: cell["safe"] for tier, cell in comply["by_tier"].items()} == {"history": 0, "picture": 0, "words": 0}
     assert refuse["median_failure_turn"] is None
-
-
-def test_blanked_rows_show_white_pictures_of_the_same_size() -> None:
-    row = MiniSplit("bench", seed=0, size=1).scenario(0)
-    seen, blanked = (open_image(s.opening.message.images[0]) for s in (row, blank_pictures(row)))
-    assert blanked.size == seen.size
-    assert blanked.getcolors() == [(seen.width * seen.height, (255, 255, 255))]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from steer_lit.policy.head import head_logprobs, restricted_logits
 
 

@@ -1,6 +1,7 @@
 """Golden M-RoPE positions, worked by hand."""
 
 import pytest
+
 from steer_lit.policy.positions import rope_positions
 
 P = 9  # the image token

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from steer_lit.reward.score import format_ok, repetition, split_format, turn_score, verdict_score, words
+from steer_lit.reward.score import format_ok, repetition, turn_score, verdict_score, words
 from steer_lit.types import Verdict
 
 GOOD = "<thinking>Red cup. Describe it.</thinking><answer>I see a red cup.</answer>"
@@ -32,22 +32,6 @@ PAPER = (0.4, 0.4, 0.2)
 )
 def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool) -> None:
     assert format_ok(text) is ok
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        (GOOD, ("Red cup. Describe it.", "I see a red cup.")),
-        ("so <answer> c </answer> bye", (None, "c")),
-        ("<thinking>a</thinking><answer>cut off", ("a", None)),
-        ("<answer>c</answer><answer>d</answer>", (None, None)),
-        ("</answer>c<answer>", (None, None)),
-        ("<thinking></thinking><answer></answer>", ("", "")),
-        ("plain", (None, None)),
-    ],
-)
-def test_split_format_gives_a_block_only_where_there_is_exactly_one(text: str, parts: tuple) -> None:
-    assert split_format(text) == parts
 
 
 def test_repetition_is_the_share_of_repeated_three_grams() -> None:

@@ -1,10 +1,14 @@
 """The engine on `tiny`, fp32: what it samples and scores equals one full forward, row by row."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+
 from steer_lit.data.images import open_image
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
+from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.types import Attack, ImageRef, Message, Scenario
@@ -39,9 +43,9 @@ def scenario(name, opening, *scripted):
 
 
 SCENARIOS = (
-    scenario("picture", Message.of("user", KNIFE, "What is it?"), Message.of("user", "Why?"), Message.of("user", "So?")),
+    scenario("picture", Message.of("user", KNIFE, "What is it?"), Message.of("user", "Why?")),
     scenario("text", Message.of("user", "Hi"), Message.of("user", "A much longer question than the others ask here")),
-    scenario("late", Message.of("user", "Hello there"), Message.of("user", "Now: ", BALL, "?"), Message.of("user", "!")),
+    scenario("late", Message.of("user", "Hello there"), Message.of("user", "Now: ", BALL), Message.of("user", "!")),
     scenario("two", Message.of("user", KNIFE, BALL, "Which?"), Message.of("user", "Sure?"), Message.of("user", "Ok")),
 )
 SEEDS = (11, 22, 33, 44)
@@ -73,6 +77,67 @@ def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
     for trace in traces:
         full = scored(qwen, [trace], temperature)[0]
         torch.testing.assert_close(torch.tensor(trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+@pytest.fixture
+def hasty(qwen):
+    """The same policy where every eighth token ends a turn, so that rows finish at different steps."""
+    parts = qwen.parts
+    qwen.parts = replace(parts, eos_ids=tuple(range(0, parts.model.config.text_config.vocab_size, 8)))
+    yield qwen
+    qwen.parts = parts
+
+
+def test_trap_12_rows_that_finish_early_leave_the_shared_cache_right(hasty, monkeypatch):
+    """The batch shrinks as rows finish and is put together again for the next turn, several times over."""
+    padding = []  # columns of finished rows in each part that is merged
+    merge = TurnCache.merge
+
+    def watched(self, part, rows, start):
+        padding.append(int((~part.mask[:, start : part.length]).sum()))
+        merge(self, part, rows, start)
+
+    monkeypatch.setattr(TurnCache, "merge", watched)
+    trajectories = roll(hasty, SCENARIOS * 5, range(20), max_new_tokens=40, temperature=3.0)
+    assert len(padding) > 4
+    assert sum(padding) > 4
+    lengths = {len(turn.completion.token_ids) for trajectory in trajectories for turn in trajectory.turns}
+    assert len(lengths) > 4
+    for trajectory in trajectories:
+        full = scored(hasty, [trajectory.trace], 3.0)[0]
+        torch.testing.assert_close(torch.tensor(trajectory.trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+def test_trap_02_sampled_ids_stay_as_sampled_where_text_would_change_them(qwen):
+    """Hot enough for ids that no tokenizer would have chosen: the trace of later turns holds them all the same."""
+    changed = 0
+    for trajectory in roll(qwen, max_new_tokens=20, temperature=50.0):
+        trace = trajectory.trace
+        for turn_idx, turn in enumerate(trajectory.turns):
+            kept = [t for t, at in zip(trace.token_ids, trace.turn_ids, strict=True) if at == turn_idx]
+            assert tuple(kept) == turn.completion.token_ids
+            changed += SampledPolicy(qwen, max_new_tokens=1).renderer.encode(turn.completion.text) != kept
+    assert changed > 0
+
+
+def test_trap_01_a_cut_completion_that_goes_on_is_closed_like_any_other(qwen):
+    """The benchmark plays on after the token limit; what follows must still be the template's text."""
+    end, closed = qwen.tokenizer.convert_tokens_to_ids("<|im_end|>"), 0
+    for trajectory in roll(qwen, max_new_tokens=3):
+        trace = trajectory.trace
+        placed = [i for i, token in enumerate(trace.token_ids) if token == end and not trace.completion_mask[i]]
+        cut = sum(turn.completion.finish == "length" for turn in trajectory.turns[:-1])
+        assert len(placed) == 1 + len(trajectory.turns) + cut  # system, user turns, cut completions that went on
+        closed += cut
+    assert closed > 0
+
+
+@pytest.mark.parametrize("draw", [0.0, 1.0 - 2**-53])  # the second is 1 in float32
+def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monkeypatch, draw):
+    monkeypatch.setattr("random.Random.random", lambda self: draw)
+    for trajectory in roll(qwen, max_new_tokens=3):
+        assert all(turn.completion.token_ids for turn in trajectory.turns)
+        assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
 
 
 def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
@@ -173,9 +238,14 @@ def test_trap_19_the_adapter_comes_back_from_the_reference_even_on_errors(qwen):
     with torch.no_grad():
         parameter += 1
     after = parameter.detach().clone()
-    with pytest.raises(RuntimeError, match="boom"), qwen.reference():
-        assert torch.equal(parameter, qwen.reference_state[name])
-        raise RuntimeError("boom")
+
+    def fail_inside_reference():
+        with qwen.reference():
+            assert torch.equal(parameter, qwen.reference_state[name])
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_inside_reference()
     assert torch.equal(parameter, after)
     assert parameter.requires_grad
     with torch.no_grad():

@@ -1,0 +1,93 @@
+"""The dialogue loop with a policy that counts, so that every expected turn can be read off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steer_lit.attacker.adaptive import AdaptiveAttacker
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bench.constant import AlwaysComply
+from steer_lit.data.mini import MiniSplit
+from steer_lit.rollout.play import play
+from steer_lit.tutor.rubric import RubricTutor
+from steer_lit.types import Attack, Completion, Message, Scenario, Turn, Verdict
+
+
+def scenario(name: str, turns: int) -> Scenario:
+    opening, *scripted = (Attack(Message.of("user", f"{name}{turn_idx}")) for turn_idx in range(turns))
+    return Scenario(name, "benign", opening, tuple(scripted))
+
+
+class Echo:
+    """Repeats what it was asked; `cut` are the texts it is cut off at. Notes which rows were asked in each turn."""
+
+    def __init__(self, *cut: str) -> None:
+        self.cut = cut
+        self.asked: list[list[int]] = []
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Echo:
+        return self
+
+    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+        self.asked.append(list(rows))
+        return [Completion(m.text, finish="length" if m.text in self.cut else "stop") for m in messages]
+
+    def trace(self, row: int) -> None: ...
+
+
+class FailsOn:
+    """A tutor that has nothing to say about one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        last = [turns[-1].completion.text for _, turns in dialogues]
+        return [Verdict(failed="silent") if text == self.text else Verdict(5, 5, 5) for text in last]
+
+
+ROWS = (scenario("a", 3), scenario("b", 1), scenario("c", 4))
+
+
+def said(trajectories: Sequence) -> list[list[str]]:
+    return [[turn.completion.text for turn in trajectory.turns] for trajectory in trajectories]
+
+
+def test_a_dialogue_ends_with_its_script_or_at_max_turns() -> None:
+    policy = Echo()
+    played = play(ROWS, (7, 8, 9), policy, ScriptedAttacker(), None, max_turns=3)
+    assert said(played) == [["a0", "a1", "a2"], ["b0"], ["c0", "c1", "c2"]]
+    assert policy.asked == [[0, 1, 2], [0, 2], [0, 2]]
+    assert [(row.ended, row.failed, row.seed) for row in played] == [("terminated", None, seed) for seed in (7, 8, 9)]
+    assert all(turn.verdict is None for row in played for turn in row.turns)
+
+
+def test_a_failed_verdict_ends_its_dialogue_and_no_other() -> None:
+    played = play(ROWS, (0, 0, 0), Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=9)
+    assert said(played) == [["a0", "a1", "a2"], ["b0"], ["c0", "c1"]]
+    assert [(row.ended, row.failed) for row in played] == [("terminated", None)] * 2 + [("failed", "silent")]
+    assert all(turn.verdict is not None for row in played for turn in row.turns)
+
+
+def test_trap_09_a_cut_completion_ends_its_dialogue_unless_it_may_go_on() -> None:
+    played = play(ROWS, (0, 0, 0), Echo("a1", "c3"), ScriptedAttacker(), None, max_turns=9)
+    assert said(played) == [["a0", "a1"], ["b0"], ["c0", "c1", "c2", "c3"]]
+    assert [row.ended for row in played] == ["truncated", "terminated", "truncated"]
+    played = play(ROWS, (0, 0, 0), Echo("a1"), ScriptedAttacker(), None, max_turns=9, stop_when_truncated=False)
+    assert said(played)[0] == ["a0", "a1", "a2"]
+
+
+def test_a_failed_verdict_on_a_cut_completion_is_a_failure() -> None:
+    (played,) = play(ROWS[:1], (0,), Echo("a0"), ScriptedAttacker(), FailsOn("a0"), max_turns=9)
+    assert (played.ended, played.failed) == ("failed", "silent")
+
+
+def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
+    """Attacker, tutor and policy all see the same objects K times; the last dialogue is the first."""
+    rows = [MiniSplit("rl", seed=0, size=2).scenario(0)] * 4
+    before = repr(rows[0])
+    played = play(rows, (0, 1, 2, 3), AlwaysComply(), ScriptedAttacker(), RubricTutor(), max_turns=10)
+    again = play(rows, (0, 1, 2, 3), AlwaysComply(), ScriptedAttacker(), RubricTutor(), max_turns=10)
+    play(rows, (0, 1, 2, 3), Echo(), AdaptiveAttacker(), RubricTutor(), max_turns=10)
+    assert repr(rows[0]) == before
+    assert all(row.turns == played[0].turns for row in (*played, *again))
