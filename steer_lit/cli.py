@@ -109,6 +109,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
     adapters = AdapterPolicies(
         partial(instantiate, config.model, open_image=datamodule.open_image),
+        precision=f"{config.model.quantize} {config.model.dtype}",
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from steer_lit import __version__
 from steer_lit.policy.lora import WEIGHTS, load_adapter
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
@@ -18,9 +19,9 @@ BASE = "base"
 class AdaptedPolicy(SampledPolicy):
     """A sampled policy that says which weights and decoding settings it plays with (`BenchPolicy`)."""
 
-    def __init__(self, qwen: QwenVL, adapter: str, *, max_new_tokens: int, temperature: float) -> None:
+    def __init__(self, qwen: QwenVL, adapter: str, *, precision: str, max_new_tokens: int, temperature: float) -> None:
         super().__init__(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
-        named = (qwen.fingerprint, adapter, qwen.system_prompt, max_new_tokens, temperature)
+        named = (__version__, qwen.fingerprint, precision, adapter, qwen.system_prompt, max_new_tokens, temperature)
         self.fingerprint = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
 
 
@@ -28,10 +29,12 @@ class AdapterPolicies:
     """Makes policies one at a time: making the next one swaps the adapter under the one before.
 
     `load` makes the base model under a fresh adapter, which changes nothing; it is called when first needed.
+    `precision` names how its weights are held, which the base's fingerprint leaves out.
     """
 
-    def __init__(self, load: Callable[[], QwenVL], *, max_new_tokens: int, temperature: float) -> None:
+    def __init__(self, load: Callable[[], QwenVL], *, precision: str, max_new_tokens: int, temperature: float) -> None:
         self._load = load
+        self._precision = precision
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._qwen: QwenVL | None = None
         self._fresh: dict[str, torch.Tensor] = {}
@@ -47,4 +50,10 @@ class AdapterPolicies:
         else:
             load_adapter(self._qwen.model, Path(adapter), self._qwen.fingerprint)
             digest = hashlib.sha256((Path(adapter) / WEIGHTS).read_bytes()).hexdigest()
-        return AdaptedPolicy(self._qwen, digest, max_new_tokens=self._max_new_tokens, temperature=self._temperature)
+        return AdaptedPolicy(
+            self._qwen,
+            digest,
+            precision=self._precision,
+            max_new_tokens=self._max_new_tokens,
+            temperature=self._temperature,
+        )

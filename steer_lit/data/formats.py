@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from steer_lit.data.content import Row, place_pictures, read_messages, read_pictures
 from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario
@@ -47,7 +46,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
         messages=tuple(messages),
         kind=_kind_of(named),
         subset=_subset_of(named),
-        metadata=MappingProxyType(named),
+        metadata=named,
     )
 
 
@@ -98,7 +97,7 @@ def _scenario(
         scripted=attacks[1:],
         system=system,
         subset=_subset_of(named),
-        metadata=MappingProxyType({**named, "risk_trajectory": risks} if risks else named),
+        metadata={**named, "risk_trajectory": risks} if risks else named,
     )
 
 

@@ -92,16 +92,32 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
 class TrajectoryLog(Callback):
     """Appends every rollout that was trained on to `<run>/trajectories.jsonl`, one file per rank."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the steps that a resumed run is about to play again, and a line that a kill cut short."""
+        path = self._path(trainer)
+        if not path.is_file():
+            return
+        *lines, cut_short = path.read_text(encoding="utf-8").split("\n")
+        kept = [line for line in lines if json.loads(line)["step"] < trainer.global_step]
+        if cut_short or len(kept) < len(lines):
+            unfinished = path.with_suffix(".tmp")
+            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            unfinished.replace(path)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not isinstance(pl_module, GRPOModule):
             return
-        rank = "" if trainer.is_global_zero else f".rank{trainer.global_rank}"
-        path = Path(trainer.default_root_dir) / f"trajectories{rank}.jsonl"
+        path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record(played), ensure_ascii=False) + "\n" for played in pl_module.rollouts)
+
+    @staticmethod
+    def _path(trainer: Trainer) -> Path:
+        rank = "" if trainer.is_global_zero else f".rank{trainer.global_rank}"
+        return Path(trainer.default_root_dir) / f"trajectories{rank}.jsonl"
 
 
 class TranscriptLog(Callback):

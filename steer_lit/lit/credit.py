@@ -28,8 +28,8 @@ class Credit:
 def assign_credit(rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool) -> Credit:
     """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
 
-    `by_turn` compares returns-to-go turn by turn (`reward.credit=turn`); otherwise a trajectory's one advantage goes
-    to all its turns.
+    `by_turn` compares the turns' own values (`reward.credit=turn` or `gain`); otherwise a trajectory's one advantage
+    goes to all its turns.
     """
     shape = (len(rewards) // group_size, group_size)
     valid = torch.tensor([reward is not None for reward in rewards]).view(shape)

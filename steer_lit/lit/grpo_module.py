@@ -128,7 +128,7 @@ class GRPOModule(PolicyModule):
         seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
         trajectories = self.play(scenarios, seeds, self.rollout.temperature)
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
-        credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit == "turn")
+        credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         self.rollouts = [
             Played(trajectory, step, reward, advantages)
             for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
@@ -212,8 +212,8 @@ class GRPOModule(PolicyModule):
         turns = batch.turn_ids.clamp_min(0)
         loss, stats = grpo_loss(
             logprobs,
-            None if first else _padded(lesson.old, rows, mask),
-            _padded(lesson.ref, rows, mask) if objective.kl_coef else None,
+            None if first else _padded(lesson.old, rows, policy.device),
+            _padded(lesson.ref, rows, policy.device) if objective.kl_coef else None,
             lesson.advantages[rows].gather(1, turns).to(policy.device),
             mask,
             clip_low=objective.clip_low,
@@ -283,9 +283,9 @@ class GRPOModule(PolicyModule):
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
 
 
-def _padded(rows_by_index: dict[int, Tensor], rows: Sequence[int], mask: Tensor) -> Tensor:
+def _padded(rows_by_index: dict[int, Tensor], rows: Sequence[int], device: torch.device) -> Tensor:
     """The stored rows as [B, L]. A row's micro-batch is the same in every epoch, and so is its length."""
-    return torch.stack([rows_by_index[row] for row in rows]).to(mask.device)
+    return torch.stack([rows_by_index[row] for row in rows]).to(device)
 
 
 def _no_stats(device: torch.device) -> GrpoStats:

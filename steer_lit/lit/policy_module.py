@@ -36,7 +36,7 @@ class PolicyModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds what trains, not the base model
-        self.policy = policy.train()  # activation checkpointing acts in this mode only; there is no dropout
+        self.policy = policy.train()  # activation checkpointing acts in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
         self._random_states: list[dict[str, Any]] = []
@@ -81,9 +81,16 @@ class PolicyModule(LightningModule):
         """Add up gradients over ranks, clip, step. Returns the gradient's norm before clipping."""
         optimizer = self.optimizers()
         masters = list(optimizer.masters.values())
+        for master in masters:  # nothing to learn from is a gradient of zero, on one rank as on many
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad
         if self.trainer.world_size > 1:
             _add_up_gradients(masters)
-        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
+        if not norm.isfinite():
+            raise SteerError(
+                f"the gradient of step {self.global_step} is {norm.item()}: lower optim.lr={self.optim.lr:g}, and go "
+                "on from the last checkpoint with ckpt_path=<run>/checkpoints/last.ckpt"
+            )
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self.log("train/grad_norm", norm)
         optimizer.step()
@@ -140,8 +147,8 @@ class PolicyModule(LightningModule):
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Sum every gradient over ranks in one message. A rank without rows takes part with zeros."""
-    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters])
+    """Sum every gradient over ranks in one message."""
+    flat = torch.cat([p.grad.reshape(-1) for p in parameters])
     torch.distributed.all_reduce(flat)
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)

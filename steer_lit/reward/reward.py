@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.reward.score import Combine, turn_score, verdict_score
-from steer_lit.reward.tcsr import returns_to_go, tcsr
+from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 from steer_lit.types import Trajectory, Verdict
 
 Returns = Literal["sum", "final", "mean"]
-Credit = Literal["trajectory", "turn"]
+Credit = Literal["trajectory", "turn", "gain"]
 
 _NUMBERS = ("w_safe", "w_use", "w_faith", "w_format", "w_rep", "alpha")
 _CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit": get_args(Credit)}
@@ -24,7 +24,7 @@ class TrajectoryReward:
     """Everything the reward says about one trajectory; the three tuples have one entry per turn.
 
     `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `value` the return R (0..T for `sum`, else 0..1),
-    `turn_values` what each turn's tokens are credited with: R, or the return-to-go.
+    `turn_values` what each turn's tokens are credited with: R, the return-to-go, or the turn's own part of it.
     """
 
     turn_scores: tuple[float, ...]
@@ -39,9 +39,10 @@ class Reward:
 
     `returns` (config key `return`) makes R of the turn rewards r~: their `sum` (SaFeR-Steer, Eq. 20), the `final`
     one (the authors' code) or their `mean`. `credit=trajectory` gives R to every turn; `credit=turn` gives turn t the
-    return-to-go, the sum of r~ from t on. That needs `returns=sum`: `final` pays everything at the end, so its
-    return-to-go is R at every turn, and `mean` divides by a length that is only known later, so what a turn was paid
-    before does not cancel from its gradient.
+    return-to-go, the sum of r~ from t on; `credit=gain` takes from it what earlier turns had settled (see
+    `tcsr.gains`). Both need `returns=sum`: `final` pays everything at the end, so its return-to-go is R at every turn,
+    and `mean` divides by a length that is only known later, so what a turn was paid before does not cancel from its
+    gradient.
 
     Raises ConfigError with every problem at once.
     """
@@ -92,12 +93,20 @@ class Reward:
             raise ValueError(f"the trajectory of scenario {trajectory.scenario.id!r} has no turns")
         rewards = tcsr(scores, self.alpha)
         value = self._value(rewards)
-        credited = returns_to_go(rewards) if self.credit == "turn" else [value] * len(rewards)
-        return TrajectoryReward(tuple(scores), tuple(rewards), value, tuple(credited))
+        return TrajectoryReward(tuple(scores), tuple(rewards), value, tuple(self._credit(scores, rewards, value)))
 
     def _turn_score(self, verdict: Verdict, text: str) -> float:
         score = verdict_score(verdict, (self.w_safe, self.w_use, self.w_faith), self.combine)
         return turn_score(score, text, self.w_format, self.w_rep)
+
+    def _credit(self, scores: list[float], rewards: list[float], value: float) -> list[float]:
+        match self.credit:
+            case "trajectory":
+                return [value] * len(rewards)
+            case "turn":
+                return returns_to_go(rewards)
+            case "gain":
+                return gains(scores, self.alpha)
 
     def _value(self, rewards: list[float]) -> float:
         match self.returns:

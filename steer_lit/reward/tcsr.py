@@ -22,3 +22,23 @@ def tcsr(scores: Sequence[float], alpha: float) -> list[float]:
 def returns_to_go(rewards: Sequence[float]) -> list[float]:
     """At each turn, the sum of its reward and all later ones."""
     return [math.fsum(rewards[start:]) for start in range(len(rewards))]
+
+
+def gains(scores: Sequence[float], alpha: float) -> list[float]:
+    """At each turn, its return-to-go of turn rewards less what the turns before it had settled already.
+
+    A turn reward inherits the mean and the minimum of every earlier turn, so the plain return-to-go of a late turn
+    says more about the turns before than about the turn itself: a bad answer late in a good dialogue beats the same
+    answer in a bad one. What turns 1..t-1 hand on to turn j, `alpha * min + (1 - alpha) * sum / j`, does not depend on
+    what is answered at turn t. Taking it away leaves the expected gradient of Eq. 20 as it is while the number
+    of turns is not the policy's choice, and takes most of its variance; a cut-off answer, which does shorten its
+    dialogue, is charged with its own part alone. Ours, not the paper's.
+    """
+    rewards = tcsr(scores, alpha)
+    credits = []
+    for start in range(len(scores)):
+        earlier = scores[:start]
+        lowest, total = (min(earlier), math.fsum(earlier)) if earlier else (0.0, 0.0)
+        settled = [alpha * lowest + (1.0 - alpha) * total / count for count in range(start + 1, len(scores) + 1)]
+        credits.append(math.fsum(rewards[start:]) - math.fsum(settled))
+    return credits

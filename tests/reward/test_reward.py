@@ -45,6 +45,13 @@ def test_turn_credit_is_the_return_to_go_and_starts_at_the_return() -> None:
     assert reward.turn_values[0] == reward.value
 
 
+def test_gain_credit_starts_at_the_return_too() -> None:
+    reward = Reward(credit="gain", **PLAIN).of(scored(*SCORES))
+    assert reward is not None
+    # Turn 2: (0.48 - 0.65) + (0.48 - 0.3 - 0.7 / 3); turn 3: 0.48 - 0.06 - 0.7 * 1.2 / 3.
+    assert reward.turn_values == pytest.approx([1.96, -0.223333, 0.14], abs=1e-6)
+
+
 def test_the_papers_turn_score_with_format_and_weights() -> None:
     # A refused harmless turn: 0.9 * 0.64 + 0.1 = 0.676, and one turn's TCSR is its score.
     reward = Reward().of(trajectory(Verdict(10, 1, 10)))
@@ -72,10 +79,11 @@ def test_a_turn_nobody_scored_is_an_error_and_not_a_failed_trajectory() -> None:
         Reward().of(trajectory())
 
 
+@pytest.mark.parametrize("credit", ["turn", "gain"])
 @pytest.mark.parametrize("returns", ["final", "mean"])
-def test_turn_credit_needs_the_summed_return(returns: str) -> None:
-    with pytest.raises(ConfigError, match=r"reward\.credit='turn'.*reward\.return=sum"):
-        Reward(credit="turn", returns=returns)
+def test_turn_credit_needs_the_summed_return(returns: str, credit: str) -> None:
+    with pytest.raises(ConfigError, match=rf"reward\.credit='{credit}'.*reward\.return=sum"):
+        Reward(credit=credit, returns=returns)
 
 
 def test_every_problem_is_reported_at_once_under_its_config_key() -> None:

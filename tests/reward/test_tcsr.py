@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from steer_lit.reward.tcsr import returns_to_go, tcsr
+from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 
 
 def test_tcsr_by_hand() -> None:
@@ -36,3 +36,30 @@ def test_returns_to_go_by_hand() -> None:
 def test_no_turns_give_no_rewards() -> None:
     assert tcsr([], 0.3) == []
     assert returns_to_go([]) == []
+
+
+def test_gains_by_hand() -> None:
+    """Scores 1, 0.2, 1 at alpha 0.3: turn rewards 1, 0.48, 0.06 + 0.7 * 2.2 / 3 = 0.57333.
+
+    Turn 2 finds min 1 and sum 1 settled: 0.3 + 0.7 / 2 = 0.65 of its own reward and 0.3 + 0.7 / 3 = 0.53333 of turn
+    3's. Turn 3 finds min 0.2 and sum 1.2: 0.06 + 0.7 * 1.2 / 3 = 0.34.
+    """
+    assert gains([1.0, 0.2, 1.0], 0.3) == pytest.approx([2.053333, -0.13, 0.233333], abs=1e-6)
+    assert gains([], 0.3) == []
+
+
+def test_a_gain_does_not_see_scores_before_its_turn_unless_they_are_the_minimum() -> None:
+    """With alpha 0 the last turn's gain is its own share of the mean; its return-to-go is not."""
+    good, bad = [1.0, 1.0, 0.4], [0.1, 0.3, 0.4]
+    assert gains(good, 0.0)[-1] == pytest.approx(0.4 / 3) == gains(bad, 0.0)[-1]
+    assert returns_to_go(tcsr(good, 0.0))[-1] != pytest.approx(returns_to_go(tcsr(bad, 0.0))[-1])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_what_a_gain_leaves_out_does_not_depend_on_the_turn_or_what_follows(alpha: float) -> None:
+    """The baseline is made of earlier scores alone, so the expected gradient stays that of the return-to-go."""
+    left_out = set()
+    for later in ([0.0, 0.0], [1.0, 0.5], [0.3, 1.0]):
+        scores = [0.7, 0.4, *later]
+        left_out.add(round(returns_to_go(tcsr(scores, alpha))[2] - gains(scores, alpha)[2], 12))
+    assert len(left_out) == 1
