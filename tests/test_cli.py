@@ -36,7 +36,7 @@ def test_help_and_config_answer_at_once(repository: Path, words: list[str]) -> N
     """Three seconds of CPU time, so that a busy machine does not fail the test."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     command = [sys.executable, "-X", "importtime", "train.py", *words]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "experiment" in done.stdout or "optim:" in done.stdout
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
@@ -67,7 +67,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "train.py", "+experiment=grpo_7b", "init_from=null", f"hydra.run.dir={tmp_path}"],
-        cwd=repository, capture_output=True, text=True, timeout=60,
+        cwd=repository, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == REFUSED
     assert "no NVIDIA GPU is visible" in done.stderr

@@ -135,7 +135,8 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
         if not math.isclose(total, 1.0, abs_tol=1e-6):
             remedy = f"w_safe + w_use + w_faith must be 1, they sum to {total:g}"
             found.append(Problem("reward.w_safe", settings["w_safe"], remedy))
-    if "reward.return" not in bad and settings["credit"] == "turn" and settings["returns"] != "sum":
-        remedy = f"credit=turn is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory"
-        found.append(Problem("reward.credit", "turn", remedy))
+    by_turn = settings["credit"] in ("turn", "gain")
+    if "reward.return" not in bad and by_turn and settings["returns"] != "sum":
+        remedy = f"is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory"
+        found.append(Problem("reward.credit", settings["credit"], remedy))
     return found

@@ -142,7 +142,7 @@ def test_trap_22_two_ranks_take_the_step_that_one_takes(repository: Path, tmp_pa
     two = tmp_path / "2"
     ranks = ["trainer.devices=2", "trainer.strategy=ddp", f"hydra.run.dir={two}"]
     command = [sys.executable, "train.py", *words, *ranks]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     alone, together = _first_metrics(one.folder), _first_metrics(two)
     assert alone["train/supervised_tokens"] == together["train/supervised_tokens"]
