@@ -52,6 +52,8 @@ def run_bench(
             task = progress.add_task(name, total=len(scenarios))
             for done in _play_policy(name, make(), scenarios, judge, settings, records):
                 progress.update(task, completed=done)
+                if not console.is_terminal:  # where the bar shows only once all is done
+                    console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
             gc.collect()  # a model is full of cycles
             order = {scenario.id: number for number, scenario in enumerate(scenarios)}
             rows = [row for row in records.of(name) if row.scenario in order]
