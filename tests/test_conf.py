@@ -51,7 +51,7 @@ def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -
     instantiate(config.trainer, accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     for node in (*config.callbacks.values(), *config.logger.values()):
         instantiate(node)
-    for node, target, extra in (("module", get_class, ["policy"]), ("model", get_method, [])):
+    for node, target, extra in (("module", get_class, ["policy"]), ("model", get_method, ["open_image"])):
         names = [str(key) for key in config[node] if not str(key).startswith("_")]
         inspect.signature(target(config[node]._target_)).bind(**dict.fromkeys([*names, *extra]))
 
