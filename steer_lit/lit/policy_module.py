@@ -148,7 +148,8 @@ class PolicyModule(LightningModule):
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Sum every gradient over ranks in one message."""
-    flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     torch.distributed.all_reduce(flat)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
