@@ -1,4 +1,4 @@
-"""Qwen2.5-VL with a LoRA adapter as a policy: one forward for SFT, scoring and decoding alike.
+"""Qwen2.5-VL with a LoRA adapter as a policy: log-probabilities for SFT and GRPO, and the parts generation is made of.
 
 Every forward goes embeddings -> text stack -> chosen positions of the head. Pictures are encoded once by the frozen
 vision tower and reused by every row, turn and pass; positions are explicit (TRAPS 10, 11, 15).
@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from steer_lit.policy.causal_attention import use_causal_attention
 from steer_lit.policy.head import head_logprobs, restricted_logits
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.positions import Grid
+from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate
 from steer_lit.types import ImageRef, TokenTrace
 
@@ -50,6 +53,8 @@ class QwenVL(nn.Module):
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
         never = torch.tensor([*forbidden, *spare], device=self.device)
         self.register_buffer("forbidden", never, persistent=False)
+        if self.device.type == "cpu":
+            use_causal_attention(self.base.model.language_model)
 
     # ---- what the model is made of
 
@@ -134,12 +139,16 @@ class QwenVL(nn.Module):
             raise ValueError(f"{int(at.sum())} image tokens for {len(features)} picture features")
         return embeds.masked_scatter(at[..., None], features)
 
-    def hidden(self, embeds: torch.Tensor, position_ids: torch.Tensor, **attention: Any) -> torch.Tensor:
-        """Last hidden states [B, L, H]. Without `attention` arguments: plain causal attention over the row."""
-        attention = attention or {"use_cache": False}
+    def hidden(self, embeds: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """Last hidden states [B, L, H], with plain causal attention over the row."""
         return self.base.model.language_model(
-            inputs_embeds=embeds, position_ids=position_ids.to(self.device), **attention
+            inputs_embeds=embeds, position_ids=position_ids.to(self.device), use_cache=False
         ).last_hidden_state
+
+    @cached_property
+    def stack(self) -> TextStack:
+        """The same language model for generation, which feeds few tokens at a time."""
+        return TextStack(self.base.model.language_model)
 
     def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity."""

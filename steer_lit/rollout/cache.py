@@ -13,9 +13,7 @@ import torch
 
 
 class TurnCache:
-    """What the text stack needs of a cache (`update`, `get_seq_length`), and nothing more.
-
-    Keys and values are [B, kv_heads, capacity, head_dim] per layer; `mask` [B, capacity] is True on real tokens;
+    """Keys and values are [B, kv_heads, capacity, head_dim] per layer; `mask` [B, capacity] is True on real tokens;
     `length` columns are in use.
     """
 
@@ -48,9 +46,7 @@ class TurnCache:
         query = torch.arange(start, self._end, device=real.device)[:, None]
         return (visible & (column <= query)) | (column == query)
 
-    def update(
-        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: object, **__: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one layer's new columns and return all its columns in use."""
         if layer == len(self.keys):
             shape = (key.shape[0], key.shape[1], self.mask.shape[1], key.shape[3])
@@ -60,9 +56,6 @@ class TurnCache:
         self.keys[layer][:, :, start : self._end] = key
         self.values[layer][:, :, start : self._end] = value
         return self.keys[layer][:, :, : self._end], self.values[layer][:, :, : self._end]
-
-    def get_seq_length(self, layer: int = 0) -> int:
-        return self.length
 
     def select(self, rows: Sequence[int]) -> TurnCache:
         """A copy that holds only `rows`, in that order."""

@@ -68,6 +68,8 @@ class SampledSession:
         self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
         self.open_rows = list(range(len(self.rows)))
         self.cache = TurnCache(len(self.rows), policy.qwen.device)
+        with policy.qwen.inference():
+            self.adapters = policy.qwen.stack.adapters()  # nothing trains while a session is open
 
     def trace(self, row: int) -> TokenTrace:
         state = self.rows[row]
@@ -85,7 +87,7 @@ class SampledSession:
             self._keep(rows)
             states = [self.rows[row] for row in rows]
             hidden = self._read(states, messages)
-            sampled = _Decoder(self.policy, self.cache, states, hidden).run()
+            sampled = _Decoder(self, states, hidden).run()
         completions = []
         for state, (ids, logprobs, stopped) in zip(states, sampled, strict=True):
             state.extend(ids, state.turns, logprobs)
@@ -106,30 +108,61 @@ class SampledSession:
         self.open_rows = list(rows)
 
     def _read(self, states: Sequence[_Row], messages: Sequence[Message]) -> torch.Tensor:
-        """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H]."""
-        qwen = self.policy.qwen
+        """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H].
+
+        Rows that open alike - the group of one scenario - are read once, and the cache is copied.
+        """
         fresh: list[list[int]] = []
         for state, message in zip(states, messages, strict=True):
             prompt = self._prompt(state, message)
             state.extend(prompt, -1, [0.0] * len(prompt))
             state.images += message.images
             fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
-        width = max(map(len, fresh))
-        input_ids = torch.full((len(states), width), qwen.parts.pad_id)
-        positions = torch.zeros(3, len(states), width, dtype=torch.long)
-        real = torch.zeros(len(states), width, dtype=torch.bool)
-        for index, (state, ids, message) in enumerate(zip(states, fresh, messages, strict=True)):
-            pad = width - len(ids)
-            input_ids[index, pad:] = torch.tensor(ids)
-            real[index, pad:] = True
-            grids = [qwen.grid(ref) for ref in message.images]
-            positions[:, index, pad:], state.next_position = rope_positions(
-                ids, qwen.parts.image_token_id, grids, start=state.next_position
-            )
             state.cached = len(state.token_ids)
+        if self.cache.length:
+            hidden, ends = self._forward(fresh, messages, [state.next_position for state in states])
+        else:
+            place: dict[tuple[tuple[int, ...], tuple[ImageRef, ...]], int] = {}
+            openings = [(tuple(ids), message.images) for ids, message in zip(fresh, messages, strict=True)]
+            copies = [place.setdefault(opening, len(place)) for opening in openings]
+            firsts = [copies.index(number) for number in range(len(place))]
+            self.cache = TurnCache(len(place), self.policy.qwen.device)
+            hidden, ends = self._forward([fresh[row] for row in firsts], [messages[row] for row in firsts], None)
+            if len(place) < len(copies):
+                self.cache, hidden = self.cache.select(copies), hidden[copies]
+            ends = [ends[number] for number in copies]
+        for state, end in zip(states, ends, strict=True):
+            state.next_position = end
+        return hidden
+
+    def _forward(
+        self, fresh: Sequence[Sequence[int]], messages: Sequence[Message], starts: Sequence[int] | None
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Append stretches of tokens, padded on the left. Returns last hidden states and next positions, by row."""
+        qwen = self.policy.qwen
+        width = max(map(len, fresh))
+        input_ids = torch.full((len(fresh), width), qwen.parts.pad_id)
+        positions = torch.zeros(3, len(fresh), width, dtype=torch.long)
+        real = torch.zeros(len(fresh), width, dtype=torch.bool)
+        ends: list[int] = []
+        for row, (ids, message) in enumerate(zip(fresh, messages, strict=True)):
+            pad = width - len(ids)
+            input_ids[row, pad:] = torch.tensor(ids)
+            real[row, pad:] = True
+            grids = [qwen.grid(ref) for ref in message.images]
+            start = starts[row] if starts else 0
+            positions[:, row, pad:], end = rope_positions(ids, qwen.parts.image_token_id, grids, start=start)
+            ends.append(end)
         embeds = qwen.embed(input_ids, [ref for message in messages for ref in message.images])
-        mask = self.cache.append(real.to(qwen.device))
-        return _forward(qwen, embeds, positions, mask, self.cache)[:, -1]
+        return self.step(embeds, positions, real, self.cache), ends
+
+    def step(
+        self, embeds: torch.Tensor, positions: torch.Tensor, real: torch.Tensor, cache: TurnCache
+    ) -> torch.Tensor:  # [B, q, H], [3, B, q], bool [B, q] -> [B, H]
+        """Append columns to the cache. Returns the hidden states of the last one."""
+        qwen = self.policy.qwen
+        mask = cache.append(real.to(qwen.device))
+        return qwen.stack(embeds, positions.to(qwen.device), mask, cache, self.adapters)[:, -1]
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
         """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""
@@ -143,8 +176,9 @@ class SampledSession:
 class _Decoder:
     """Samples one turn for every row, in a batch that shrinks as rows finish."""
 
-    def __init__(self, policy: SampledPolicy, cache: TurnCache, states: Sequence[_Row], hidden: torch.Tensor) -> None:
-        self.policy, self.cache, self.states, self.hidden = policy, cache, states, hidden
+    def __init__(self, session: SampledSession, states: Sequence[_Row], hidden: torch.Tensor) -> None:
+        self.session, self.policy, self.cache = session, session.policy, session.cache
+        self.states, self.hidden = states, hidden
         self.randoms = [random.Random(stable_hash(state.seed, state.turns)) for state in states]
         self.ids: list[list[int]] = [[] for _ in states]
         self.logprobs: list[list[float]] = [[] for _ in states]
@@ -171,17 +205,18 @@ class _Decoder:
     def _sample(self, batch: list[int]) -> None:
         """Draw the next token of every unfinished row by inverting the cumulative distribution."""
         policy, qwen = self.policy, self.policy.qwen
-        logprobs = qwen.logits(self.hidden, policy.temperature or 1.0).log_softmax(-1)  # [B, V]
+        logits = qwen.logits(self.hidden, policy.temperature or 1.0)  # [B, V]
+        chances = logits.softmax(-1)
         if policy.temperature:
-            draws = torch.tensor([self.randoms[row].random() for row in batch], device=logprobs.device)
-            cumulative = logprobs.exp().cumsum(-1)
+            draws = torch.tensor([self.randoms[row].random() for row in batch], device=chances.device)
+            cumulative = chances.cumsum(-1)
             total = cumulative[:, -1:]
             # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
             points = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
-            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(logprobs.shape[-1] - 1)
+            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(chances.shape[-1] - 1)
         else:
-            tokens = logprobs.argmax(-1, keepdim=True)
-        chosen = logprobs.gather(-1, tokens).squeeze(-1).tolist()
+            tokens = logits.argmax(-1, keepdim=True)
+        chosen = chances.gather(-1, tokens).log().squeeze(-1).tolist()
         for row, token, logprob in zip(batch, tokens.squeeze(-1).tolist(), chosen, strict=True):
             if not self.stopped[row]:
                 self.ids[row].append(token)
@@ -198,13 +233,4 @@ class _Decoder:
             self.states[row].next_position += on
             self.states[row].cached += on
         embeds = qwen.embed(torch.tensor(tokens)[:, None], ())
-        mask = cache.append(torch.tensor(live, device=qwen.device)[:, None])
-        self.hidden = _forward(qwen, embeds, positions, mask, cache)[:, -1]
-
-
-def _forward(
-    qwen: QwenVL, embeds: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: TurnCache
-) -> torch.Tensor:
-    return qwen.hidden(
-        embeds, positions, attention_mask={"full_attention": mask}, past_key_values=cache, use_cache=True
-    )
+        self.hidden = self.session.step(embeds, positions, torch.tensor(live)[:, None], cache)

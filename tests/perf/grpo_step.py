@@ -1,0 +1,114 @@
+"""Seconds a GRPO step takes, on the prompts and token counts of the peer's script.
+
+python -m tests.perf.grpo_step --model smol --prompts 4 --group 4 --turns 4 --user-tokens 40 --new-tokens 48 --steps 3
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.lit import grpo_module
+from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.reward.reward import Reward
+from steer_lit.rollout.play import play
+from steer_lit.types import Attack, ImageRef, Message, Scenario, Turn, Verdict
+from tests.perf import workload
+
+
+class OddRowsWin:
+    """Scores every second dialogue higher, as the peer's reward does: half the advantages are positive."""
+
+    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        return [Verdict(1 + 9 * (row % 2), 10, 10) for row, _ in enumerate(dialogues)]
+
+
+def scenarios(prompts: int, turns: int, words: int, steps: int) -> list[list[Scenario]]:
+    """One list per step, of other prompts each time; the user's later messages are the same for all."""
+    rng = random.Random(0)
+    follow = tuple(Attack(Message.of("user", workload.say(rng, words))) for _ in range(turns - 1))
+
+    def scenario(name: str) -> Scenario:
+        picture = ImageRef("flat:" + ",".join(str(rng.randrange(256)) for _ in range(3)))
+        return Scenario(name, "benign", Attack(Message.of("user", picture, workload.say(rng, words))), follow)
+
+    return [[scenario(f"{step}-{row}") for row in range(prompts)] for step in range(steps)]
+
+
+def main() -> None:
+    options = workload.arguments(
+        "GRPO speed", prompts=4, group=4, turns=1, user_tokens=40, new_tokens=64, steps=3, micro_tokens=1024
+    )
+    policy = workload.load(options.model, options.dtype)
+    policy.forbidden = torch.cat([policy.forbidden, torch.tensor(policy.eos_ids)])  # no completion ends early
+    module = GRPOModule(
+        policy,
+        ScriptedAttacker(),
+        OddRowsWin(),
+        Reward(),
+        RolloutSettings(options.group, options.turns, options.new_tokens),
+        ObjectiveSettings(kl_coef=0.1),
+        OptimSettings(lr=1e-5),
+        options.micro_tokens,
+        seed=0,
+    )
+    generating: list[float] = []
+    rollout = module.play
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        played = rollout(*arguments)
+        generating.append(time.perf_counter() - start)
+        return played
+
+    module.play = timed  # type: ignore[method-assign]
+    grpo_module.play = partial(play, stop_when_truncated=False)  # type: ignore[assignment]
+    marks = workload.step_marks(module)
+    batches = scenarios(options.prompts, options.turns, options.user_tokens, options.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        workload.trainer(options.steps, Path(folder)).fit(module, workload.Steps(batches))
+    report(module, policy, options, marks, generating)
+
+
+def report(module: Any, policy: Any, options: Any, marks: list[float], generating: list[float]) -> None:
+    rows = [played.trajectory.trace for played in module.rollouts]
+    sampled = sum(sum(trace.completion_mask) for trace in rows)
+    assert sampled == options.prompts * options.group * options.turns * options.new_tokens
+    tokens = sum(len(trace.token_ids) for trace in rows)
+    layer, head = workload.weights_flops(policy)
+    # Rollout and reference go forward once, the policy forward and back to its inputs; the head sees sampled tokens.
+    flops = tokens * layer * 4 + sampled * head * 4
+    step_s = statistics.median(marks[1:] or marks)
+    peak = workload.matrix_peak(policy.base.lm_head.weight.dtype, policy.device)
+    print(
+        json.dumps(
+            {
+                "ours": "grpo",
+                "turns": options.turns,
+                "step_s": round(step_s, 2),
+                "all": [round(mark, 2) for mark in marks],
+                "generate_s": round(statistics.median(generating[1:] or generating), 2),
+                "tokens": sampled,
+                "dialogue_tokens": tokens,
+                "peak_rss_gb": round(workload.peak_rss_gb(), 2),
+                "tflops": round(flops / step_s / 1e12, 3),
+                "matrix_peak_tflops": round(peak, 3),
+                "share_of_peak": round(flops / step_s / 1e12 / peak, 3),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What every benchmark here runs on: the peers' words and pictures, and what the machine can do at best."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule, Trainer
+
+WORDS = ("open", "door", "red", "sign", "what", "how", "is", "this", "tool", "made", "safe", "place")
+PICTURE_SIDE = 112
+
+
+def say(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(words))
+
+
+def flat_picture(ref: Any) -> Any:
+    """`flat:<red>,<green>,<blue>`: one colour, as the peers' scripts draw them."""
+    from PIL import Image
+
+    red, green, blue = map(int, ref.uri.removeprefix("flat:").split(","))
+    return Image.new("RGB", (PICTURE_SIDE, PICTURE_SIDE), (red, green, blue))
+
+
+def load(model: str, dtype: str, device: str | None = None) -> Any:
+    """The policy of `model=` with the peers' adapter: rank 8 on the language layers, nothing quantized on a CPU."""
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    from steer_lit.cli import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = [
+            f"model={model}",
+            "experiment=null",
+            f"model.dtype={dtype}",
+            "model.lora.r=8",
+            "model.lora.alpha=16",
+        ]
+        config = compose("train", [word.replace("experiment=null", "~experiment") for word in overrides])
+    policy = instantiate(config.model, open_image=flat_picture, device=device)
+    pixels = PICTURE_SIDE**2
+    assert policy.parts.min_pixels <= pixels <= policy.parts.max_pixels, "the picture would be resized"
+    return policy
+
+
+def step_marks(module: Any) -> list[float]:
+    """Wraps `module.training_step`; the list fills with the seconds of each step."""
+    marks: list[float] = []
+    step = module.training_step
+
+    def timed(*arguments: Any) -> None:
+        start = time.perf_counter()
+        step(*arguments)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        marks.append(time.perf_counter() - start)
+
+    module.training_step = timed
+    return marks
+
+
+def trainer(steps: int, folder: Path) -> Trainer:
+    return Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """TFLOP/s of the best of several matrix products of a decoder layer's shape."""
+    rows, inner, columns = 4096, 576, 1536
+    left, right = (
+        torch.randn(rows, inner, device=device).to(dtype),
+        torch.randn(inner, columns, device=device).to(dtype),
+    )
+    best = float("inf")
+    for _ in range(12):
+        start = time.perf_counter()
+        for _ in range(4):
+            left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - start) / 4)
+    return 2 * rows * inner * columns / best / 1e12
+
+
+def weights_flops(policy: Any) -> tuple[int, int]:
+    """Floating point operations of one token's forward pass through the decoder layers, and through the head."""
+    layers = sum(
+        parameter.numel()
+        for name, parameter in policy.base.model.language_model.layers.named_parameters()
+        if parameter.ndim == 2
+    )
+    return 2 * layers, 2 * policy.base.lm_head.weight.numel()
+
+
+class Steps(LightningDataModule):
+    """One item a step, handed over untouched, as SteerDataModule does."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(self.batches, batch_size=None, collate_fn=lambda batch: batch)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch
+
+
+def peak_rss_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def arguments(description: str, **defaults: int) -> argparse.Namespace:
+    """`--model`, `--dtype` and one integer option per keyword, with its default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", default="smol")
+    parser.add_argument("--dtype", default="bfloat16")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    return parser.parse_args()

@@ -1,0 +1,74 @@
+"""The stack that generates equals transformers' modules with PEFT's adapters inside."""
+
+import pytest
+import torch
+
+from steer_lit.data.images import open_image
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.text_stack import TextStack
+from steer_lit.rollout.cache import TurnCache
+
+
+def policy_with(quantize="none", **lora):
+    policy = load_policy(
+        name="tiny",
+        quantize=quantize,
+        dtype="float32",
+        lora=LoraSettings(r=4, alpha=8, **lora),
+        min_pixels=784,
+        max_pixels=12544,
+        system_prompt="Be kind.",
+        open_image=open_image,
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.adapter_parameters().values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(parameter.dtype) * 0.1)
+    return policy.eval()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"quantize": "nf4"}, {"targets": ["k_proj", "up_proj"]}, {"dtype": "bfloat16"}],
+    ids=["plain", "nf4", "some layers", "bf16 adapters"],
+)
+def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings):
+    policy = policy_with(**settings)
+    generator = torch.Generator().manual_seed(1)
+    input_ids = torch.randint(5, 60, (3, 12), generator=generator)
+    positions = torch.stack([torch.arange(12).expand(3, -1) * step for step in (1, 2, 1)])  # time, height, width differ
+    tolerance = 2e-2 if settings.get("dtype") == "bfloat16" else 1e-5
+    with torch.no_grad():
+        embeds = policy.embed(input_ids, ())
+        expected = policy.hidden(embeds, positions)
+        cache, adapters = TurnCache(3, policy.device), policy.stack.adapters()
+        found = []
+        for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
+            mask = cache.append(torch.ones(3, part.stop - part.start, dtype=torch.bool))
+            found.append(policy.stack(embeds[:, part], positions[:, :, part], mask, cache, adapters))
+    assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
+
+
+def test_nothing_is_stored_twice_and_the_layers_still_see_their_weights():
+    policy = policy_with()
+    attention = policy.base.model.language_model.layers[0].self_attn
+    before = attention.k_proj.base_layer.weight.clone()
+    stack: TextStack = policy.stack
+    key = attention.k_proj.base_layer.weight
+    assert torch.equal(key, before)
+    joint = stack.layers[0].qkv.weight
+    assert joint.untyped_storage().data_ptr() == key.untyped_storage().data_ptr()
+    with torch.no_grad():
+        key.zero_()
+    queries = attention.q_proj.base_layer.out_features
+    assert not joint[:, queries : queries + len(key)].any()
+
+
+def test_adapters_are_those_of_the_moment_they_were_put_together():
+    policy = policy_with()
+    with torch.no_grad():
+        kept = policy.stack.adapters()
+        parameter = next(iter(policy.adapter_parameters().values()))
+        parameter.add_(1.0)
+        assert not torch.equal(kept[0][0][0], policy.stack.adapters()[0][0][0])
