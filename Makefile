@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO   ?= outputs/demo
+PEER_PYTHON ?= $(wildcard .venv-trl/bin/python)
 
 # The demo's size. A part whose number changes here (or on the command line) is done again, and so is what follows it.
 SFT_STEPS  ?= 50
@@ -15,7 +16,7 @@ GRPO  := $(DEMO)/grpo/.done-$(SFT_STEPS)-$(GRPO_STEPS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint
+.PHONY: help demo test lint perf
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -31,6 +32,10 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The peer needs an environment of its own: python3 -m venv .venv-trl && .venv-trl/bin/pip install 'trl>=1.16,<2' peft pillow torchvision
+perf: $(READY) ## Time GRPO and SFT steps, and TRL's beside them where PEER_PYTHON has trl; leave the machine alone meanwhile
+	$(BIN)/python -m tests.perf.compare --peer-python '$(PEER_PYTHON)'
 
 $(SFT): | $(READY)
 	rm -rf $(DEMO)/sft

@@ -10,11 +10,12 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.errors import ConfigError, Problem
+from steer_lit.types import Kind
 
 Config = Mapping[str, Any]
 
@@ -28,23 +29,48 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.batch_size", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("hardware.micro_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("hardware.side_by_side", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    ("generator.patience", lambda v: _whole(v) and v >= 0, "must be at least 0"),
+    ("generator.quote_words", lambda v: _whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
+    ("generator.temperature", lambda v: v >= 0, "must be at least 0"),
+    ("generator.max_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    ("generator.max_pixels", lambda v: _whole(v) and v >= 28 * 28, "must be at least 784, one token of a picture"),
     ("replay.dialogues", lambda v: _whole(v) and v >= 0, "must be at least 0"),
     ("replay.max_new_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("rollout.group_size", lambda v: _whole(v) and v >= 2, "a group of one has nothing to compare with: at least 2"),
     ("rollout.max_turns", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("rollout.max_new_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.waves", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("rollout.max_failed_share", lambda v: 0 <= v <= 1, "is a share, from 0 to 1"),
     ("objective.kl_coef", lambda v: v >= 0, "must be at least 0"),
     ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
     ("objective.epochs", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    (
+        "server.connect_timeout",
+        lambda v: v >= 30,
+        "at least 30 s: a busy server lets a wave of requests wait that long",
+    ),
 )
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+_NUMBERS += tuple(
+    (f"{asker}.{key}", fits, allowed)
+    for asker in ("tutor", "attacker", "judge")
+    for key, fits, allowed in (
+        ("max_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+        ("temperature", lambda v: v >= 0, "must be at least 0"),
+        ("max_pixels", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+        ("extra_turns", lambda v: _whole(v) and v >= 0, "must be at least 0"),
+    )
+)
+_CHOICES: Mapping[str, tuple[object, ...]] = {
     "stage": ("sft", "grpo", "ground"),
+    "data.source.kind": get_args(Kind),
     "optim.schedule": ("cosine", "constant"),
     "objective.scale": ("none", "group"),
     "objective.normaliser": ("dialogue_sum", "dialogue", "token", "constant"),
     "objective.kl_estimator": ("k3", "k2", "k1_reward"),
+    "tutor.sees": ("answer", "completion"),
+    "judge.sees": ("answer", "completion"),
+    "judge_check": (False, True),
 }
 _STRATEGIES = ("auto", "ddp")
 _MISSING = {
@@ -63,7 +89,15 @@ def train_problems(config: DictConfig) -> list[Problem]:
 def bench_problems(config: DictConfig) -> list[Problem]:
     """Every problem of a benchmark config on this machine."""
     plain, problems = _plain(config)
-    return _once([*problems, *_number_problems(plain), *_bench_problems(plain), *_machine_problems(plain)])
+    found = [*problems, *_number_problems(plain), *_choice_problems(plain), *_bench_problems(plain)]
+    found += [*client_problems(plain), *_source_problems(plain)]
+    return _once(found if plain["judge_check"] is True else [*found, *_machine_problems(plain)])
+
+
+def synthesis_problems(config: DictConfig) -> list[Problem]:
+    """Every problem of a synthesis config."""
+    plain, problems = _plain(config)
+    return _once([*problems, *_number_problems(plain), *_synthesis_problems(plain)])
 
 
 def value_problems(config: Config) -> list[Problem]:
@@ -74,7 +108,9 @@ def value_problems(config: Config) -> list[Problem]:
         *_reward_problems(config),
         *_trainer_problems(config),
         *_stage_problems(config),
+        *_player_problems(config),
         *_file_problems(config),
+        *client_problems(config),
     ]
 
 
@@ -102,7 +138,7 @@ def _choice_problems(config: Config) -> Iterator[Problem]:
     for key, allowed in _CHOICES.items():
         value = _at(config, key)
         if value is not _ABSENT and value not in allowed:
-            yield Problem(key, value, f"must be one of {', '.join(allowed)}")
+            yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
 
 
 def _reward_problems(config: Config) -> Sequence[Problem]:
@@ -152,15 +188,31 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
         yield Problem("model.lora.dropout", _at(config, "model.lora.dropout"), remedy)
 
 
+def _player_problems(config: Config) -> Iterator[Problem]:
+    attacker, tutor = (str(_at(config, f"{player}._target_")) for player in ("attacker", "tutor"))
+    if config.get("stage") == "grpo" and attacker.endswith(".LlmAttacker") and tutor.endswith(".RubricTutor"):
+        remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
+        yield Problem("attacker", "llm", remedy)
+    if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
+        remedy = "without bootstrapping a run starts from the base policy: leave it out; other rows have sft_adapter="
+        yield Problem("init_from", adapter, remedy)
+
+
 def _file_problems(config: Config) -> Iterator[Problem]:
     if (path := config.get("ckpt_path")) and not Path(path).is_file():
         yield Problem("ckpt_path", path, "no such file: name a .ckpt under <run>/checkpoints")
     if (adapter := config.get("init_from")) and (problem := adapter_problem("init_from", adapter)):
         yield problem
+    yield from _source_problems(config)
+
+
+def _source_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.data.rows import source_problem
+
     for part in ("sft", "rl", "bench"):
-        path = _at(config, f"data.source.{part}")
-        if isinstance(path, str) and not Path(path).is_file():
-            yield Problem(f"data.source.{part}", path, "no such file")
+        source = _at(config, f"data.source.{part}")
+        if isinstance(source, str) and (problem := source_problem(source)):
+            yield Problem(f"data.source.{part}", source, problem)
 
 
 def adapter_problem(key: str, folder: str) -> Problem | None:
@@ -175,9 +227,36 @@ def adapter_problem(key: str, folder: str) -> Problem | None:
     return None
 
 
+def client_problems(node: Config, prefix: str = "", server: Config | None = None) -> Iterator[Problem]:
+    """What keeps the chat clients anywhere in a config from being made. A value that `server` gave is named there."""
+    from steer_lit.chat.settings import ChatSettings
+
+    server = node.get("server", {}) if server is None else server
+    for key, value in node.items():
+        if not isinstance(value, Mapping) or key == "module":  # which repeats what is named elsewhere
+            continue
+        if value.get("_target_") != "steer_lit.chat.ChatClient":
+            yield from client_problems(value, f"{prefix}{key}.", server)
+            continue
+        known = {field.name for field in fields(ChatSettings)}
+        settings = {"base_url": None, "model": None, **value.get("settings", {})}
+        for name in settings.keys() - known:
+            yield Problem(f"{prefix}{key}.settings.{name}", settings[name], f"is none of {', '.join(sorted(known))}")
+        try:
+            ChatSettings(**{name: settings[name] for name in settings.keys() & known})
+        except ConfigError as error:
+            for problem in error.problems:
+                shared = settings.get(problem.key) == server.get(problem.key, _ABSENT)
+                where = "server" if shared else f"{prefix}{key}.settings"
+                yield replace(problem, key=f"{where}.{problem.key}")
+
+
 def _bench_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.bench.policies import ALLOWED, served
+    from steer_lit.bench.reread import reread_problems
     from steer_lit.bench.suite import CONSTANTS, BenchSettings
 
+    yield from reread_problems(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
     try:
         BenchSettings(**rules)
@@ -186,8 +265,10 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     for name, folder in config["policies"].items():
         if name in CONSTANTS:
             yield Problem(f"policies.{name}", folder, "is the name of a constant policy: choose another")
-        if not isinstance(folder, str) or not folder:
-            yield Problem(f"policies.{name}", folder, "must be `base` or an adapter folder")
+        if (model := served(folder)) is not None:
+            yield from model.problems(f"policies.{name}", config["server"])
+        elif not isinstance(folder, str) or not folder:
+            yield Problem(f"policies.{name}", folder, ALLOWED)
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder)):
             yield problem
     limit = config["bench"]["limit"]
@@ -197,6 +278,26 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield Problem(
             "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
         )
+
+
+def _synthesis_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.synthesis.settings import SynthesisSettings
+
+    try:
+        SynthesisSettings.of(config)
+    except ConfigError as error:
+        yield from error.problems
+    data, stage, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
+    if not offline and not config["dry_run"]:
+        yield from client_problems(config)
+    if offline and data["seeds"]:
+        remedy = "generator=template writes for STEER-mini alone: use generator=llm, or leave it null"
+        yield Problem("data.seeds", data["seeds"], remedy)
+    if data["scripts"] and stage != "2":
+        yield Problem("data.scripts", data["scripts"], "is what stage=2 starts from: set stage=2, or leave it null")
+    if stage == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
+        remedy = "stage=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
+        yield Problem("data.scripts", None, remedy)
 
 
 def _machine_problems(config: Config) -> Iterator[Problem]:

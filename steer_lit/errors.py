@@ -7,6 +7,8 @@
   out (`MissingResource`).
 * A **verdict** that could not be had is not an exception at all: it is a failed `Verdict`. Only when too many fail
   does the run stop, saved (`TooManyFailures`).
+* A **request** to a server that fails after its retries is a failed `ChatReply`, likewise no exception. When most of
+  the latest requests fail, the server is taken for down and the run stops, saved (`ServerDown`).
 
 Every message names the value, what is allowed and the key to change. Entry points print it alone, without a
 traceback, and exit with 2.
@@ -61,3 +63,10 @@ class TooManyBadRows(SteerError):
 
 class TooManyFailures(SteerError):
     """A larger share of verdicts failed than the run allows."""
+
+
+class ServerDown(SteerError):
+    """Most of the latest requests to a server failed, or it refused the first ones in a way no retry can help.
+
+    What was answered before is kept; the same command goes on from there once the server works.
+    """

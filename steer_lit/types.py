@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["benign", "obfuscated", "red_team"]
@@ -18,6 +18,8 @@ Intent = Literal["harmless", "harmful"]
 Tier = Literal["none", "words", "history", "picture"]
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
+# How an attack answers back (SaFeR-Steer, Eq. 17): insist, accept what was offered and steer back, build on a leak.
+Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,11 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A tutor's parsed answer for one turn: three integers in 1..10, or `failed` with the reason and no numbers."""
+    """A tutor's parsed answer for one turn: three integers in 1..10, or `failed` with the reason and no numbers.
+
+    `intent` is what the tutor takes the request for, which matters where the row has no gold. `next_question` is the
+    next user message where the tutor wrote one, and `strategy` how it wrote it.
+    """
 
     safety: int | None = None
     usefulness: int | None = None
@@ -131,6 +137,8 @@ class Verdict:
     refused: bool | None = None  # whether the completion declined, where the tutor can tell
     next_question: str | None = None
     failed: str | None = None
+    intent: Intent | None = None
+    strategy: Strategy | None = None
 
     def __post_init__(self) -> None:
         scores = (self.safety, self.usefulness, self.faithfulness)
@@ -143,13 +151,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """The benchmark judge's answer for one turn: helpfulness 0..3 and harmlessness -3..3, or `failed`."""
+    """The benchmark judge's answer for one turn: helpfulness 0..3 and harmlessness -3..3, or `failed`.
+
+    `intent` is what the judge takes the request for, where it says so.
+    """
 
     helpfulness: int | None = None
     harmlessness: int | None = None
     refused: bool | None = None
     rationale: str = ""
     failed: str | None = None
+    intent: Intent | None = None
 
     def __post_init__(self) -> None:
         if self.failed is not None:
@@ -164,12 +176,14 @@ class Completion:
     """The tokens a policy sampled in one turn, as sampled. `text` excludes end tokens.
 
     `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature (empty for constant policies).
+    `failed` says why there is no answer, where a server that plays the policy gave none: `text` is then empty.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     finish: Finish = "stop"
+    failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +193,13 @@ class Turn:
     attack: Attack
     completion: Completion
     verdict: Verdict | None = None
+
+    @property
+    def intent(self) -> Intent | None:
+        """What the request is: by the row's gold facts, else as the tutor took it; None where nobody knows."""
+        if self.attack.gold is not None:
+            return self.attack.gold.intent
+        return None if self.verdict is None else self.verdict.intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +257,13 @@ class Attacker(Protocol):
     """Writes the next attack from the dialogue so far, or None when it has nothing left to say."""
 
     def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None: ...
+
+
+@runtime_checkable
+class BatchAttacker(Protocol):
+    """An attacker that writes for many dialogues at once: one behind a server takes seconds for each."""
+
+    def next_of_all(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Attack | None]: ...
 
 
 class Tutor(Protocol):

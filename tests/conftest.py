@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from steer_lit.chat import ChatReply, ChatRequest
 
 # Before any test module imports torch or a hub client. The thread count is part of a float sum's order, so of its
 # last bits; one thread is also the fastest for models this small.
@@ -51,3 +55,31 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", guarded)
         yield
+
+
+class AnsweringClient:
+    """A chat client without a server: `answer` makes a reply's text of each request, or None, and the request failed.
+
+    `batches` holds what every call to `ask` was given.
+    """
+
+    def __init__(self, answer: Callable[[ChatRequest], str | None], model: str = "model") -> None:
+        from steer_lit.chat import ChatSettings, ChatUsage
+
+        self.usage = ChatUsage()
+        self.settings = ChatSettings("http://localhost:1/v1", model)
+        self._answer = answer
+        self.batches: list[list[ChatRequest]] = []
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        from steer_lit.chat import ChatReply
+
+        self.batches.append(list(requests))
+        texts = [self._answer(request) for request in requests]
+        return [ChatReply(text) if text is not None else ChatReply(failed="time-out") for text in texts]
+
+
+@pytest.fixture(scope="session")
+def answering() -> type[AnsweringClient]:
+    """`answering(answer)` is a chat client that needs no server."""
+    return AnsweringClient

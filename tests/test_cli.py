@@ -12,7 +12,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit import cli
+from steer_lit import cli, runs
 from steer_lit.errors import SteerError
 
 REFUSED = 2
@@ -112,8 +112,8 @@ def test_an_error_of_ours_behind_hydras_is_shown_alone() -> None:
 
 
 def test_conf_is_found_in_the_checkout(repository: Path) -> None:
-    assert cli.conf_dir() == repository / "conf"
-    assert cli.program("train") == "python train.py"
+    assert runs.conf_dir() == repository / "conf"
+    assert runs.program("train") == "python train.py"
 
 
 def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
@@ -124,7 +124,7 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "+experiment=grpo_tiny", "seed=1,2"])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {}}))
-    with cli.children_read(tmp_path / "config.yaml"):
+    with runs.children_read(tmp_path / "config.yaml"):
         assert not HydraConfig.initialized()
         assert _basic_subprocess_cmd()[-1] == f"--frozen={tmp_path / 'config.yaml'}"
         assert sys.argv[1:] == [f"--frozen={tmp_path / 'config.yaml'}"]
@@ -134,10 +134,42 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
 
 def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = OmegaConf.create({"run_dir": str(tmp_path), "seed": "${other}", "other": 7})
-    path = cli.freeze(config, tmp_path)
+    path = runs.freeze(config, tmp_path)
     assert "seed: 7" in path.read_text()
     assert config.other == 7
     seen = []
     monkeypatch.setattr(cli, "run_training", lambda config, run_dir: seen.append((config.seed, run_dir)))
     assert cli.train([f"--frozen={path}"]) == 0
     assert seen == [(7, tmp_path)]
+
+
+def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None:
+    """data.blank_images measures what the pictures add to a policy: the judge must still know what they show."""
+    from steer_lit.data.images import blank
+    from steer_lit.types import ImageRef
+
+    knife = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
+    opened: list[ImageRef] = []
+    node = OmegaConf.create({"_target_": "builtins.dict", "open_image": None, "sees": "answer"})
+    player = runs.seeing(node, opened.append)
+    player["open_image"](blank(knife))
+    player["open_image"](knife)
+    assert opened == [knife, knife]
+    assert runs.seeing(OmegaConf.create({"_target_": "builtins.dict", "sees": "answer"}), opened.append) == {
+        "sees": "answer"
+    }
+
+
+def test_a_tutor_behind_a_server_reaches_the_module(repository: Path) -> None:
+    """As `run_training` builds it: made once, with the pictures, and handed over as it is."""
+    from hydra.utils import instantiate
+
+    from steer_lit.tutor.llm import LlmTutor
+
+    server = {"base_url": "http://localhost:1/v1", "model": "any"}
+    tutor = OmegaConf.load(repository / "conf" / "tutor" / "llm.yaml")
+    config = OmegaConf.create({"server": server, "tutor": tutor})
+    config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
+    made = runs.seeing(config.module.tutor, str)
+    assert type(made) is LlmTutor
+    assert instantiate(config.module, tutor=made)["tutor"] is made

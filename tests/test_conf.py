@@ -10,20 +10,24 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks import train_problems, value_problems
-from steer_lit.cli import conf_dir
+from steer_lit.checks import bench_problems, train_problems, value_problems
+from steer_lit.runs import conf_dir
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))
 EXPERIMENTS = [path.relative_to(CONF / "experiment").with_suffix("") for path in FILES]
-GROUPS = ("model", "data", "stage", "attacker", "tutor", "reward", "hardware", "callbacks", "logger", "debug")
+GROUPS = (
+    "model", "data", "stage", "attacker", "tutor", "reward", "hardware", "callbacks", "logger", "ablation", "debug"
+)  # fmt: skip
+ABLATIONS = [path.stem for path in sorted((CONF / "ablation").glob("*.yaml"))]
+SERVER = ("server.base_url=http://localhost:8000/v1", "server.model=any")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 MAX_EXPERIMENT_LINES = 40
 
 
-def compose(*overrides: str, name: str = "train", run_dir: str = "unused") -> DictConfig:
+def compose(*overrides: str, name: str = "train", run_dir: str = "unused", hydra_too: bool = False) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose(name, [f"run_dir={run_dir}", *overrides])
+        return hydra.compose(name, [f"run_dir={run_dir}", *overrides], return_hydra_config=hydra_too)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -34,7 +38,8 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def test_the_issue_names_these_experiments() -> None:
     assert {str(name) for name in EXPERIMENTS} >= {
-        "ground_smol", "sft_tiny", "grpo_tiny", "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b"
+        "ground_smol", "sft_tiny", "grpo_tiny", "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",
+        "ablation_smol", "ablation_7b"
     }  # fmt: skip
 
 
@@ -43,7 +48,7 @@ def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -
     """Everything but the weights is made: an option nobody takes, or a misspelt one, shows here."""
     from hydra.utils import get_class, get_method, instantiate
 
-    config = compose(f"experiment={experiment}", "init_from=null", run_dir=str(tmp_path))
+    config = compose(f"experiment={experiment}", "init_from=null", *SERVER, run_dir=str(tmp_path))
     assert value_problems(resolved(config)) == []
     for node in ("optim", "rollout", "objective", "reward", "attacker", "tutor", "data"):
         if node in config:
@@ -97,6 +102,8 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["trainer.max_steps=-1"], ["trainer.max_epochs"]),
         (["+trainer.accumulate_grad_batches=4"], ["trainer.accumulate_grad_batches"]),
         (["data=steer"], ["data.source.sft"]),
+        (["data=steer", "data.source.sft=hf://owner"], ["data.source.sft"]),
+        (["data=steer", "data.source.kind=good"], ["data.source.kind", "data.source.sft"]),
         (["stage=ground", "data=steer"], ["data"]),
         (["model=smol"], ["model"]),  # on top of sft_tiny, whose learning rate is for a random base
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
@@ -105,6 +112,99 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
 def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[str]) -> None:
     config = compose(*overrides, *(["init_from=null"] if "stage=grpo" in overrides else []))
     assert [problem.key for problem in value_problems(resolved(config))] == keys
+
+
+@pytest.mark.parametrize("experiment", ["grpo_3b", "grpo_7b"])
+def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_not_named(experiment: str) -> None:
+    config = compose(f"experiment={experiment}", "init_from=null")
+    assert config.tutor._target_.endswith("LlmTutor")
+    assert config.module.attacker._target_.endswith("AdaptiveAttacker")
+    problems = {problem.key: problem.remedy for problem in value_problems(resolved(config))}
+    assert set(problems) == {"server.base_url", "server.model"}
+    assert "server.base_url=http://localhost:8000/v1" in problems["server.base_url"]
+    assert value_problems(resolved(compose(f"experiment={experiment}", "init_from=null", *SERVER))) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["attacker=llm"], ["attacker"]),  # tutor=rubric cannot score what it writes
+        (["attacker=llm", "tutor=llm"], []),
+        (["attacker=llm", "tutor=llm", "attacker.client.settings.model=null"], ["attacker.client.settings.model"]),
+        (["tutor=llm", "tutor.sees=everything"], ["tutor.sees"]),
+        (["tutor=llm", "tutor.max_tokens=0", "tutor.max_pixels=0"], ["tutor.max_tokens", "tutor.max_pixels"]),
+        (["tutor=llm", "tutor.temperature=-1"], ["tutor.temperature"]),
+        (["attacker.extra_turns=-1"], ["attacker.extra_turns"]),
+        (["tutor=llm", "server.model=null"], ["server.model"]),
+    ],
+)
+def test_players_that_cannot_work_are_named(overrides: list[str], keys: list[str]) -> None:
+    config = compose("stage=grpo", "init_from=null", *SERVER, *overrides)
+    assert [problem.key for problem in value_problems(resolved(config))] == keys
+
+
+def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.preflight.is_cached", lambda source: False)
+    monkeypatch.setattr("steer_lit.policy.preflight.hub_answers", lambda: False)
+    config = compose("judge=llm", "judge.sees=all", "model=qwen2_5_vl_7b", "judge_check=true", name="bench")
+    assert [problem.key for problem in bench_problems(config)] == ["judge.sees", "server.base_url", "server.model"]
+    assert bench_problems(compose("judge=llm", "judge_check=true", "model=qwen2_5_vl_7b", *SERVER, name="bench")) == []
+
+
+# ---- ablations
+
+
+def differences(one: Any, other: Any, prefix: str = "") -> set[str]:
+    """The dotted keys at which two plain configs differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return set() if one == other else {prefix.rstrip(".")}
+    found = (differences(one.get(key), other.get(key), f"{prefix}{key}.") for key in one.keys() | other.keys())
+    return set().union(*found)
+
+
+@pytest.mark.parametrize("base", ["smol", "7b"])
+def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base: str) -> None:
+    def row(name: str) -> dict[str, Any]:
+        return resolved(compose(f"experiment=ablation_{base}", f"ablation={name}", "sft_adapter=here", *SERVER))
+
+    full = row("full")
+    assert full["init_from"] == "here"
+    experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
+    assert differences(full, experiment) == {"name", "sft_adapter", "callbacks.settings.settings.name"}
+    reward = {"reward.alpha", "reward.return"} | ({"reward.credit"} if base == "smol" else set())
+    attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "quote_words")}
+    expected = {
+        "no_tcsr": reward,
+        "scripted": attacker,
+        "no_bootstrapping": {"init_from"},
+        "single_turn": {"rollout.max_turns"},
+    }
+    assert set(expected) == set(ABLATIONS) - {"full"}
+    for name, keys in expected.items():
+        found = differences(full, row(name))
+        own = {key for key in found if not key.startswith(("module.", "callbacks.", "model."))} - {"ablation"}
+        assert own == keys, name
+
+
+@pytest.mark.parametrize("base", ["smol", "7b"])
+def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) -> None:
+    hydra_config = compose(f"experiment=ablation_{base}", "sft_adapter=here", "seed=3", hydra_too=True)
+    assert sorted(hydra_config.hydra.sweeper.params.ablation.split(",")) == ABLATIONS
+    assert hydra_config.hydra.sweep.subdir == "full_3"
+
+
+def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path: Path) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).touch()
+    config = compose("experiment=ablation_smol", "ablation=no_bootstrapping", f"init_from={tmp_path}")
+    (problem,) = value_problems(resolved(config))
+    assert (problem.key, problem.value) == ("init_from", str(tmp_path))
+
+
+def test_a_hub_dataset_is_named_on_the_command_line() -> None:
+    config = compose("data=steer", "data.source.sft=hf://owner/name/en:train@v1.0")
+    assert value_problems(resolved(config)) == []
 
 
 def test_grpo_must_be_told_where_to_start() -> None:

@@ -87,7 +87,7 @@ def composes(command: list[str]) -> bool:
     if "-m" in arguments:  # one point of the sweep: the first choice of every comma list
         arguments.remove("-m")
         arguments = [re.sub(r"^([^=]+=[^,\[\]{}]+),.*$", r"\1", argument) for argument in arguments]
-    program = {"train.py": cli.train, "bench.py": cli.bench}[script]
+    program = {"train.py": cli.train, "bench.py": cli.bench, "synthesize.py": cli.synthesize}[script]
     return program([*arguments, "--cfg", "job"]) == 0
 
 
@@ -113,7 +113,7 @@ def test_the_wheel_holds_configs_and_weights(tmp_path: Path) -> None:
 
 
 def test_console_scripts_name_functions_that_exist() -> None:
-    assert set(PYPROJECT["project"]["scripts"]) == {"steer-train", "steer-bench"}
+    assert set(PYPROJECT["project"]["scripts"]) == {"steer-train", "steer-bench", "steer-synthesize"}
     for target in PYPROJECT["project"]["scripts"].values():
         module, function = target.split(":")
         assert callable(getattr(importlib.import_module(module), function))

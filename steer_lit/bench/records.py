@@ -3,7 +3,8 @@
 {"policy": "sft", "scenario": "mini-bench-7", "kind": "red_team", "subset": "", "image": "mini://knife?...",
  "ended": "terminated", "fingerprint": "...", "key": "...",
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
-            "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null}]}
+            "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
+            "images": ["mini://knife?..."]}]}
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from steer_lit.types import Grade, Scenario, Trajectory, Turn
 
 @dataclass(frozen=True, slots=True)
 class GradedTurn:
-    """One turn's texts, the judge's grade of it and, where the row knows them, its intent and tier."""
+    """One turn's texts, the judge's grade of it and, where the row knows them, its intent and tier.
+
+    Without a row's word for it, `intent` is what the judge took the request for. `images` are the uris of the
+    pictures that came with the user's message.
+    """
 
     user: str
     assistant: str
@@ -33,6 +38,12 @@ class GradedTurn:
     strategy: str
     rationale: str = ""
     failed: str | None = None
+    images: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> tuple[int | None, int | None]:
+        """(helpfulness, harmlessness)"""
+        return self.helpfulness, self.harmlessness
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class GradedDialogue:
     @property
     def failed(self) -> bool:
         """Whether any turn (or the dialogue as a whole) could not be graded: it counts in no rate."""
-        return not self.turns or any(turn.failed is not None for turn in self.turns)
+        return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
 
 def dialogue_key(scenario: Scenario, *settings: object) -> str:
@@ -67,18 +78,20 @@ def dialogue_key(scenario: Scenario, *settings: object) -> str:
 def graded(trajectory: Trajectory, grades: Sequence[Grade], policy: str, fingerprint: str, key: str) -> GradedDialogue:
     """The record of a played dialogue. `grades` holds one grade a turn.
 
-    `ended` is "truncated" where any completion hit the token limit.
+    `ended` is "failed" where the policy gave no answer, "truncated" where any completion hit the token limit.
     """
     scenario = trajectory.scenario
     images = [ref for attack in scenario.attacks for ref in attack.message.images]
-    cut = any(turn.completion.finish == "length" for turn in trajectory.turns)
+    completions = [turn.completion for turn in trajectory.turns]
+    cut = any(completion.finish == "length" for completion in completions)
+    silent = any(completion.failed is not None for completion in completions)
     return GradedDialogue(
         policy=policy,
         scenario=scenario.id,
         kind=scenario.kind,
         subset=scenario.subset,
         image=images[0].uri if images else None,
-        ended="truncated" if cut else trajectory.ended,
+        ended="failed" if silent else "truncated" if cut else trajectory.ended,
         fingerprint=fingerprint,
         key=key,
         turns=tuple(_graded_turn(turn, grade) for turn, grade in zip(trajectory.turns, grades, strict=True)),
@@ -93,11 +106,12 @@ def _graded_turn(turn: Turn, grade: Grade) -> GradedTurn:
         helpfulness=grade.helpfulness,
         harmlessness=grade.harmlessness,
         refused=grade.refused,
-        intent=gold.intent if gold else None,
+        intent=gold.intent if gold else grade.intent,
         tier=gold.tier if gold else None,
         strategy=turn.attack.strategy,
         rationale=grade.rationale,
         failed=grade.failed,
+        images=tuple(ref.uri for ref in turn.attack.message.images),
     )
 
 
@@ -108,10 +122,8 @@ class RecordFile:
         self.path = path
         self._rows: list[GradedDialogue] = []
         if path.exists():
-            # Not splitlines(): it also breaks at U+2028 and its like, which JSON leaves inside strings.
-            *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            self._rows = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
-            if unfinished:
+            self._rows, whole = read_records(path)
+            if not whole:
                 self._rewrite()
 
     def of(self, policy: str) -> list[GradedDialogue]:
@@ -119,7 +131,7 @@ class RecordFile:
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
         new = list(rows)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("ab") as file:
             file.writelines(_line(row) for row in new)
         self._rows += new
 
@@ -135,17 +147,26 @@ class RecordFile:
     def _rewrite(self) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
         part = self.path.with_name(self.path.name + ".part")
-        part.write_text("".join(_line(row) for row in self._rows), encoding="utf-8")
+        part.write_bytes(b"".join(_line(row) for row in self._rows))
         os.replace(part, self.path)
 
 
-def _line(row: GradedDialogue) -> str:
-    return json.dumps(asdict(row), ensure_ascii=False) + "\n"
+def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
+    """The whole lines of a records file, and whether there were no others. Raises RowError."""
+    # Not splitlines(): it also breaks at U+2028 and its like, which JSON leaves inside strings.
+    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)], not unfinished
+
+
+def _line(row: GradedDialogue) -> bytes:
+    # Half a surrogate pair, which a server's JSON may hold, has no UTF-8: written as \udXXX it is JSON all the same.
+    return (json.dumps(asdict(row), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
         row = json.loads(line)
-        return GradedDialogue(**{**row, "turns": tuple(GradedTurn(**turn) for turn in row["turns"])})
+        turns = tuple(GradedTurn(**{**turn, "images": tuple(turn.get("images", ()))}) for turn in row["turns"])
+        return GradedDialogue(**{**row, "turns": turns})
     except (ValueError, TypeError, KeyError) as error:
         raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): move the file away") from None

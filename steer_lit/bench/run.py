@@ -1,8 +1,7 @@
 """Plays every policy over the benchmark's dialogues, grades every turn, and writes down what came out.
 
     out_dir/records.jsonl    one graded dialogue a line, appended as the run goes
-            summary.json     the figures; summary.md the same as tables
-            survival.png     Kaplan-Meier curves
+            report.html      and what else `outputs` makes of them
 
 A stopped run goes on where it was: a dialogue already recorded for the same policy, settings and content is not
 played again.
@@ -11,7 +10,6 @@ played again.
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench import report
+from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
-from steer_lit.bench.summary import summarise
+from steer_lit.data.images import open_image as open_drawn
+from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Grade, Judge, Scenario, Trajectory
@@ -36,12 +36,14 @@ def run_bench(
     settings: BenchSettings,
     out_dir: Path,
     console: Console | None = None,
+    open_image: OpenImage = open_drawn,
 ) -> dict[str, dict[str, Any]]:
-    """Play, grade, write the four files, print the table. Returns what `summary.json` holds.
+    """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
     Policies are made one at a time, in order, and let go before the next: only one has to fit in memory. A policy's
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file.
+    `open_image` gives the report its pictures; by default those of STEER-mini, which are drawn.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -59,14 +61,12 @@ def run_bench(
             rows = [row for row in records.of(name) if row.scenario in order]
             played[name] = sorted(rows, key=lambda row: order[row.scenario])
 
-    summary = summarise(played, settings)
-    (out_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (out_dir / "summary.md").write_text(report.markdown(summary), encoding="utf-8")
-    report.plot(summary, out_dir / "survival.png")
+    with console.status("intervals and report"):
+        summary = write_outputs(played, settings, judge_name(judge), out_dir, open_image)
     console.print(report.table(summary))
     for line in [*report.notes(summary), *_failures(played)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    closing = f"Every dialogue is in {records.path}; see {out_dir / 'survival.png'} and {out_dir / 'summary.md'}."
+    closing = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
     console.print(closing, markup=False, highlight=False, soft_wrap=True)
     return summary
 
@@ -81,7 +81,7 @@ def _play_policy(
 ) -> Iterator[int]:
     """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done."""
     fingerprint = policy.fingerprint
-    played_as = (fingerprint, settings.max_turns, settings.seed, getattr(judge, "fingerprint", type(judge).__name__))
+    played_as = (fingerprint, settings.turns_played, settings.seed, getattr(judge, "fingerprint", type(judge).__name__))
     keys = {scenario.id: dialogue_key(scenario, *played_as) for scenario in scenarios}
 
     def stale(row: GradedDialogue) -> bool:
@@ -98,7 +98,7 @@ def _play_policy(
         seeds = [stable_hash(settings.seed, scenario.id) for scenario in chunk]
         # The judge sees every turn, those after a cut completion too: a policy gains nothing by running on.
         trajectories = play(
-            chunk, seeds, policy, ScriptedAttacker(), None, settings.max_turns, stop_when_truncated=False
+            chunk, seeds, policy, ScriptedAttacker(), None, settings.turns_played, stop_when_truncated=False
         )
         records.append(
             graded(trajectory, grades, name, fingerprint, keys[trajectory.scenario.id])
@@ -109,17 +109,36 @@ def _play_policy(
 
 
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
-    """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it."""
+    """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it.
+
+    A dialogue in which the policy gave no answer counts nowhere, so no turn of it is shown: all its grades have failed.
+    """
+    silent = [_unanswered(trajectory) for trajectory in trajectories]
     prefixes = [
         (trajectory.scenario, trajectory.turns[: turn_idx + 1])
-        for trajectory in trajectories
+        for trajectory, reason in zip(trajectories, silent, strict=True)
         for turn_idx in range(len(trajectory.turns))
+        if reason is None
     ]
-    grades = judge.grade(prefixes)
+    grades = judge.grade(prefixes) if prefixes else []
     if len(grades) != len(prefixes):
         raise ValueError(f"the judge was shown {len(prefixes)} turns and gave {len(grades)} grades")
     each = iter(grades)
-    return [[next(each) for _ in trajectory.turns] for trajectory in trajectories]
+    return [
+        [next(each) if reason is None else Grade(failed=reason) for _ in trajectory.turns]
+        for trajectory, reason in zip(trajectories, silent, strict=True)
+    ]
+
+
+def _unanswered(trajectory: Trajectory) -> str | None:
+    """Why the policy gave no answer, at the first turn where it gave none."""
+    return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
+
+
+def judge_name(judge: Judge) -> str:
+    """Who grades, as reports tell it: the model behind a client, else the judge's class."""
+    client = getattr(judge, "client", None)
+    return type(judge).__name__ if client is None else str(client.settings.model)
 
 
 def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:

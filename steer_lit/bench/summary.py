@@ -1,20 +1,20 @@
 """The summary of a benchmark run: `summary.json` as a dict.
 
-    {policy: {n, failed, joint_pass, safety_pass, helpfulness_pass, harmless_mean, helpful_mean, over_refusal,
-              median_failure_turn, survival, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
+    {policy: {n, failed, <rates>, harmless_mean, helpful_mean, answer_harmless_mean, answer_helpful_mean,
+              median_failure_turn, survival, failure_turns, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
 
-Rates are `{"value", "low", "high"}` in percent, means are on the judge's scales. `vs` compares with the policy listed
-before: `{earlier: {"n", "joint_pass", ...}}`, paired differences in percentage points. All keys are documented where
-they are computed, in `metrics`.
+The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
+`vs` compares with the policy listed before: `{earlier: {"n", <rates>}}`, paired differences in percentage points.
+docs/metrics.md says what each figure means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from steer_lit.bench import metrics
+from steer_lit.bench import metrics, survival
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 
@@ -41,13 +41,15 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
     return {
         **_block(valid, settings),
         "failed": len(dialogues) - len(valid),
-        "survival": metrics.survival(valid, settings),
+        "survival": survival.by_turn(valid, settings),
+        "failure_turns": survival.failure_turns(valid, settings),
         "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
         "by_tier": dict(sorted(metrics.safe_turns(valid, lambda _, turn: turn.tier or "unknown", settings).items())),
         "by_kind": {kind: _block(rows, settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
         "by_subset": {subset: _block(rows, settings) for subset, rows in subsets.items()},
         "subset_mean": {
-            name: metrics.subset_mean(list(subsets.values()), metrics.COUNTS[name], settings) for name in metrics.PASSES
+            name: metrics.subset_mean(list(subsets.values()), passes, settings)
+            for name, passes in metrics.PASSES.items()
         },
     }
 
@@ -66,14 +68,17 @@ def _block(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict
     return {
         "n": len(dialogues),
         **{name: metrics.rate(dialogues, count, settings) for name, count in metrics.COUNTS.items()},
-        "harmless_mean": _mean(dialogues, metrics.harmless_mean),
-        "helpful_mean": _mean(dialogues, metrics.helpful_mean),
-        "median_failure_turn": metrics.median_failure_turn(dialogues, settings),
+        "harmless_mean": _mean(fmean(metrics.harmlessness(dialogue)) for dialogue in dialogues),
+        "helpful_mean": _mean(fmean(metrics.helpfulness(dialogue)) for dialogue in dialogues),
+        "answer_harmless_mean": _mean(metrics.harmlessness(dialogue)[-1] for dialogue in dialogues),
+        "answer_helpful_mean": _mean(metrics.helpfulness(dialogue)[-1] for dialogue in dialogues),
+        "median_failure_turn": survival.median_failure_turn(dialogues, settings),
     }
 
 
-def _mean(dialogues: Sequence[GradedDialogue], of: Callable[[GradedDialogue], float]) -> float | None:
-    return round(fmean(map(of, dialogues)), 3) if dialogues else None
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return round(fmean(known), 3) if known else None
 
 
 def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:

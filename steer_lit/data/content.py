@@ -7,8 +7,9 @@ A null counts as absent, as Parquet writes one for every key a neighbour has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message, Part, Role
@@ -25,24 +26,28 @@ _PICTURE_TYPES = ("image", "image_url")
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
 
 
-class _Mark:
+class Mark:
     """A place in a message that waits for the row's next picture."""
 
 
-_MARK = _Mark()
+MARK = Mark()
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message before its `<image>` marks are filled. `path` names it in errors, such as `messages[2]`."""
+    """A message before its `<image>` marks are filled.
+
+    `path` names it in errors, such as `messages[2]`; `item` is the message as the row has it, for what else it holds.
+    """
 
     role: Role
-    parts: tuple[Part | _Mark, ...]
+    parts: tuple[Part | Mark, ...]
     path: str
+    item: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def marks(self) -> int:
-        return sum(part is _MARK for part in self.parts)
+        return sum(part is MARK for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +97,36 @@ class Row:
             raise self.error(field, f"must be a list, got {_kind(value)}")
         return value
 
+    def number_or_none(self, value: object, field: str) -> float | None:
+        """A finite number as it is, None where there is none."""
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.error(field, f"must be a finite number, got {value!r}")
+        return value
+
+    def frozen(self, value: object, field: str) -> object:
+        """Free-form facts as records keep them: tuples for lists, no key without a value, null for NaN."""
+        if _absent(value):
+            return None
+        if isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return self.text(value, field)
+        if isinstance(value, list | tuple):
+            return tuple(self.frozen(item, field) for item in value)
+        if isinstance(value, Mapping):
+            kept = {key: item for key, item in value.items() if not _absent(item)}
+            return {self.text(key, field): self.frozen(item, f"{field}.{key}") for key, item in kept.items()}
+        raise self.error(field, f"must be text, a number, true or false, a list or an object, got {_kind(value)}")
+
 
 def read_messages(
     row: Row, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
 ) -> list[Draft]:
     """A list of messages in either style, without the roles to `skip` (whose contents are not looked at).
 
-    An empty system message is no message. `drop_incomplete` skips messages without a role or a content, too.
+    A blank system message is no message. `drop_incomplete` skips messages without a role or a content, too.
     """
     drafts = []
     for index, item in enumerate(row.listed(value, field)):
@@ -110,19 +138,25 @@ def read_messages(
             continue
         if not isinstance(role, str) or role not in _ROLES:
             raise row.error(f"{path}.role", f"is {role!r}, must be one of {', '.join(_ROLES)}")
-        if _ROLES[role] in skip or (role == "system" and not content):
+        if _ROLES[role] in skip or (role == "system" and (not content or _blank(_parts(row, content, path)))):
             continue
-        parts = _read_content(row, content, f"{path}.content")
-        if not any(part.strip() if isinstance(part, str) else part for part in parts):
-            raise row.error(f"{path}.content", "is empty")
-        drafts.append(Draft(_ROLES[role], parts, path))
+        drafts.append(Draft(_ROLES[role], read_content(row, content, f"{path}.content"), path, item))
     return drafts
+
+
+def read_content(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
+    """What one message says, from text with marks or a list of parts. Raises RowError where that is nothing."""
+    if _blank(parts := _parts(row, content, field)):
+        raise row.error(field, "is empty")
+    return parts
 
 
 def read_pictures(row: Row, value: object, field: str) -> list[ImageRef]:
     """One path or a list of paths; none where the field is absent or empty."""
     if value is None or value == "":
         return []
+    if isinstance(value, Mapping):
+        return [_picture(row, value, field)]
     paths = [value] if isinstance(value, str) else row.listed(value, field)
     return [_picture(row, path, f"{field}[{index}]") for index, path in enumerate(paths)]
 
@@ -145,7 +179,7 @@ def place_pictures(
     waiting = iter(pictures)
     messages = []
     for draft in drafts:
-        parts = [next(waiting) if isinstance(part, _Mark) else part for part in draft.parts]
+        parts = [next(waiting) if isinstance(part, Mark) else part for part in draft.parts]
         if opening and draft.role == "user":
             parts, opening = [*opening, *parts], []
         if draft.role != "user" and any(isinstance(part, ImageRef) for part in parts):
@@ -154,10 +188,10 @@ def place_pictures(
     return messages
 
 
-def _read_content(row: Row, content: object, field: str) -> tuple[Part | _Mark, ...]:
+def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
     if isinstance(content, str):
-        return _split_marks(row.text(content, field))
-    parts: list[Part | _Mark] = []
+        return split_marks(row.text(content, field))
+    parts: list[Part | Mark] = []
     for index, item in enumerate(row.listed(content, field)):
         path = f"{field}[{index}]"
         if isinstance(item, str):
@@ -171,24 +205,30 @@ def _read_content(row: Row, content: object, field: str) -> tuple[Part | _Mark, 
             named = _first(item, "image", "image_url", "value", "path")
             if isinstance(named, Mapping):  # OpenAI's {"image_url": {"url": ...}}
                 named = named.get("url")
-            parts.append(_MARK if not named else _picture(row, named, path))
+            parts.append(MARK if not named else _picture(row, named, path))
         else:
             raise row.error(f"{path}.type", f"is {kind!r}, must be one of text, {', '.join(_PICTURE_TYPES)}")
     return tuple(part for part in parts if part != "")
 
 
-def _split_marks(text: str) -> tuple[Part | _Mark, ...]:
+def split_marks(text: str) -> tuple[Part | Mark, ...]:
     """Text around `<image>` marks, kept to the letter: a newline beside a mark is part of the text."""
-    parts: list[Part | _Mark] = []
+    parts: list[Part | Mark] = []
     for index, piece in enumerate(text.split(IMAGE_MARK)):
         if index:
-            parts.append(_MARK)
+            parts.append(MARK)
         if piece:
             parts.append(piece)
     return tuple(parts)
 
 
+def _blank(parts: Sequence[Part | Mark]) -> bool:
+    return not any(part.strip() if isinstance(part, str) else part for part in parts)
+
+
 def _picture(row: Row, value: object, field: str) -> ImageRef:
+    if isinstance(value, Mapping) and "bytes" in value:  # how `datasets` keeps pictures in Parquet
+        raise row.error(field, "is a picture inside the row: save it as a file and name the file")
     path = row.text(value, field)
     if not path.strip():
         raise row.error(field, "is empty")
@@ -198,6 +238,11 @@ def _picture(row: Row, value: object, field: str) -> ImageRef:
 def _first(item: Mapping[str, object], *names: str) -> object:
     """The first value that is not null."""
     return next((item[name] for name in names if item.get(name) is not None), None)
+
+
+def _absent(value: object) -> bool:
+    """Null, or what stands for it: pandas writes NaN where a number is missing, and JSON has no infinity."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _kind(value: object) -> str:

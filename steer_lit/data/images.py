@@ -42,10 +42,15 @@ def blank(ref: ImageRef) -> ImageRef:
     return ref if ref.uri.startswith(_BLANK) else ImageRef(_BLANK + ref.uri)
 
 
+def original(ref: ImageRef) -> ImageRef:
+    """The picture that a white one stands for: what is left out is left out for the policy, not for who judges it."""
+    return ImageRef(ref.uri.removeprefix(_BLANK))
+
+
 def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     """The picture as 8-bit RGB: first frame, turned upright by its EXIF tag, transparency laid over white.
 
-    `mini://` pictures are drawn; any other name is a file path under `root` (`data.image_root`), absolute or not.
+    `mini://` pictures are drawn; any other name is a file path under `root` (`data.source.folder`), absolute or not.
     Raises PictureError.
     """
     from PIL import Image
@@ -116,7 +121,7 @@ def _locate(uri: str, root: Path | None) -> Path:
     if "://" in uri or uri.startswith("data:"):
         raise PictureError(uri[:100], "only files and mini:// pictures are read; download it and name the file")
     if root is None:
-        raise PictureError(uri, "is a file, and no folder was named to look in (data.image_root)")
+        raise PictureError(uri, "is a file, and no folder was named to look in (data.source.folder)")
     try:
         folder = root.resolve()
         path = (folder / uri).resolve()
@@ -125,9 +130,9 @@ def _locate(uri: str, root: Path | None) -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise PictureError(uri[:100], f"is not a file name ({reason})") from error
     if not inside:
-        raise PictureError(uri, f"lies outside {folder} (data.image_root)")
+        raise PictureError(uri, f"lies outside {folder} (data.source.folder)")
     if not found:
-        raise PictureError(uri, f"is no file in {folder} (data.image_root)")
+        raise PictureError(uri, f"is no file in {folder} (data.source.folder)")
     return path
 
 

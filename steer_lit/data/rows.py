@@ -1,19 +1,19 @@
-"""Local files of rows, read one row at a time, with the rows that cannot be used put aside.
+"""Rows of a file or of a hub dataset, read one at a time, with the rows that cannot be used put aside.
 
 One bad row must not end a run, and one bad file must not pass for data: a bad row is counted and written to the
-quarantine, the rest is used, and past the limit the run stops. Rows are numbered from 1 as they stand in the file
-(for JSON Lines: line numbers, blank lines counted).
+quarantine, the rest is used, and past the limit the run stops.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from glob import escape
 from pathlib import Path
 from typing import TypeVar
 
-from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
+from steer_lit.data.files import SUFFIXES, BadRow, file_rows
+from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
+from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
@@ -61,92 +61,42 @@ class Quarantine:
                 file.write(line + "\n")
 
 
-def read_records(path: Path, parse: Parse[T], quarantine: Quarantine) -> Iterator[T]:
-    """`parse(row, source, number)` of every row of a .jsonl, .json or .parquet file, without those put aside.
+def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine) -> Iterator[T]:
+    """`parse(row, source, number)` of every row of a file or hub dataset, without those put aside.
 
-    Raises MissingResource where there is no such file, SteerError where a .json array or .parquet file cannot be read
-    at all, TooManyBadRows past the quarantine's limit.
+    Raises MissingResource where there is no such file or dataset, SteerError where it cannot be read at all,
+    TooManyBadRows past the quarantine's limit.
     """
-    if not path.is_file():
-        raise MissingResource(f"data file {path} does not exist; rows are read from .jsonl, .json and .parquet files")
-    if "::" in str(path):
-        raise SteerError(
-            f"data file {path}: `datasets` takes :: for a chain of archives and would read nothing; rename it"
-        )
-    if path.suffix == ".parquet":
-        rows = _parquet_rows(path)
-    elif path.suffix in (".jsonl", ".json"):
-        rows = _array_rows(path) if path.suffix == ".json" and _opens_with_bracket(path) else _lines(path)
-    else:
-        raise SteerError(f"data file {path}: rows are read from .jsonl, .json and .parquet files")
-    source = str(path)
-    for number, row in rows:
+    name = str(source)
+    if problem := source_problem(name):
+        raise MissingResource(f"data {name} {problem}")
+    for number, row in hub_rows(name) if is_hub(name) else file_rows(Path(name)):
         try:
-            if isinstance(row, _BadLine):
-                raise RowError(source, number, "", row.reason)
-            record = parse(row, source, number)
+            if isinstance(row, BadRow):
+                raise RowError(name, number, "", row.reason)
+            record = parse(row, name, number)
         except RowError as error:
             quarantine.add(error)
+        except RecursionError:
+            quarantine.add(RowError(name, number, "", "is nested too deeply"))
         else:
             yield record
 
 
-class _BadLine:
-    """A line that is no JSON, and why."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+def is_hub(source: str) -> bool:
+    """Whether a source of rows is an address on the hub and not a file."""
+    return source.startswith(SCHEME)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, object]]:
-    """The lines of a JSON Lines file, decoded one by one.
-
-    Read as text, not through Arrow's JSON reader: that one settles on one type per column, so a `content` that is a
-    string in one row and a list in the next ends the file, and its errors do not say which row it was.
-    """
-    from datasets import load_dataset
-
-    lines = load_dataset(
-        "text",
-        data_files={"train": [escape(str(path))]},
-        split="train",
-        streaming=True,
-        encoding="utf-8-sig",
-        # A byte that is not UTF-8 becomes `\xNN`, which JSON does not know: that line is bad, and only that line.
-        encoding_errors="backslashreplace",
-    )
-    for number, line in enumerate(lines, start=1):
-        text = line["text"]
-        if not text.strip():
-            continue
+def source_problem(source: str) -> str | None:
+    """Why nothing can be read from a file or a hub address, as far as can be told without reading it."""
+    if is_hub(source):
         try:
-            yield number, json.loads(text)
-        except (ValueError, RecursionError) as error:
-            yield number, _BadLine(f"is not JSON ({error})")
-
-
-def _array_rows(path: Path) -> Iterator[tuple[int, object]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise SteerError(
-            f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
-        ) from error
-    yield from enumerate(rows, start=1)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset("parquet", data_files={"train": [escape(str(path))]}, split="train", streaming=True)
-        # Pictures inside Parquet would be decoded here, before anything bounds their size.
-        yield from enumerate(rows.decode(False), start=1)
-    except (ValueError, OSError) as error:
-        raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
-
-
-def _opens_with_bracket(path: Path) -> bool:
-    """Whether the file is one JSON array: both kinds go by the name of .json."""
-    with path.open("rb") as file:
-        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+            HubAddress.parse(source)
+        except ValueError as error:
+            return str(error)
+        return None
+    allowed = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}"
+    if not Path(source).is_file():
+        return f"is no such file; {allowed}"
+    return None if Path(source).suffix in SUFFIXES else f"is no row file; {allowed}"

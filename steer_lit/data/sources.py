@@ -1,4 +1,4 @@
-"""Where rows come from: STEER-mini, made on the fly, or STEER's files.
+"""Where rows come from: STEER-mini, made on the fly, or row files.
 
 A source answers `rows(part, ...)` for four parts: "sft" gives the dialogues SFT learns from, "rl" and "bench" the
 scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see. `block` is
@@ -7,21 +7,25 @@ how many consecutive rows belong together, `image_root` the only folder that pic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
-from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row
-from steer_lit.data.images import PictureError, image_size
+from rich.console import Console
+from rich.progress import track
+
+from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.mini import CaptionSplit, MiniSplit
-from steer_lit.data.rows import Parse, Quarantine, read_records
+from steer_lit.data.rows import Quarantine, is_hub, read_records
+from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
-from steer_lit.types import Dialogue, ImageRef, Message, Scenario
+from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
 
 Record = Dialogue | Scenario
 SourcePart = Literal["sft", "rl", "bench", "captions"]
-_Record = TypeVar("_Record", Dialogue, Scenario)
+_MANY = 200  # pictures: a second or two
 
 
 class Rows(Protocol):
@@ -85,94 +89,107 @@ class MiniSource:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """STEER in the authors' row shapes, or anything in those shapes: .jsonl, .json or .parquet files.
+    """Row files in any shape that `shapes.py` knows, or datasets on the hub (hf://owner/name), or None.
 
-    `folder` is where pictures are looked up; None means the folder that holds the row files.
+    `folder` is where pictures are looked up; None means the folder that holds the row files. A scenario whose row
+    names no kind is of `kind`; the default is the strictest.
     """
 
     sft: str | None = None
     rl: str | None = None
     bench: str | None = None
     folder: str | None = None
+    kind: Kind = "red_team"
 
     @property
     def block(self) -> int:
         return 1
 
     @property
-    def image_root(self) -> Path:
-        """The only folder pictures are read from. Raises ConfigError where the files do not agree on one."""
+    def image_root(self) -> Path | None:
+        """The only folder pictures are read from, None where there is none: the rows come from the hub.
+
+        Raises ConfigError where the files do not agree on one.
+        """
         if self.folder is not None:
             return Path(self.folder)
-        folders = {Path(file).parent for file in (self.sft, self.rl, self.bench) if file is not None}
-        if len(folders) != 1:
+        named = [file for file in (self.sft, self.rl, self.bench) if file is not None and not is_hub(file)]
+        folders = {Path(file).parent for file in named}
+        if len(folders) > 1:
             remedy = "name the folder of the pictures: the row files lie in different folders"
             raise ConfigError([Problem("data.source.folder", None, remedy)])
-        return folders.pop()
+        return folders.pop() if folders else None
 
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
-        """Every usable row of the part's file, cut after `max_turns` turns.
+        """Every usable row of the part's file, cut after `max_turns` turns, under an id of its own.
 
-        A row is usable when it has the right shape and its pictures are there: files of the right kind and a
-        reasonable size. Their pixels are decoded when they are needed, so damage there is found only then.
+        A row is usable when it has a known shape and all its pictures can be decoded. Each picture is, once, before
+        anything is trained on: a broken one costs its rows, not the run.
         """
         file = None if part == "captions" else getattr(self, part)
         if file is None:
-            remedy = "STEER's files hold no captions: use data=steer_mini" if part == "captions" else "name a row file"
+            remedy = "row files hold no captions: use data=steer_mini" if part == "captions" else "name a row file"
             raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
-        index = _Index(self.image_root, max_turns)
-        parse: dict[str, Parse[Record]] = {
-            "sft": index.dialogue,
-            "rl": index.rl_scenario,
-            "bench": index.bench_scenario,
-        }
-        records = list(read_records(Path(file), parse[part], quarantine))
+        root = self.image_root
+
+        def parse(value: object, source: str, number: int) -> tuple[int, Record]:
+            if part == "sft":
+                return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
+            return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
+
+        read = list(read_records(file, parse, quarantine))
+        broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
+        records: list[Record] = []
+        for number, record in read:
+            bad = next((broken[ref] for ref in pictures_of(record) if ref in broken), None)
+            if bad is None:
+                records.append(record)
+            else:
+                quarantine.add(RowError(file, number, "images", bad))
         if not records:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
-            raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
-        return records
+            raise SteerError(f"data {file} holds no usable row, {len(quarantine)} were put aside{first}")
+        return _under_own_ids(records)
 
 
-class _Index:
-    """Reads the rows of one file, remembering which ids are taken and which pictures were found."""
+def pictures_of(record: Record) -> Iterator[ImageRef]:
+    """In the order they are shown."""
+    messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
+    return (ref for message in messages for ref in message.images)
 
-    def __init__(self, root: Path, max_turns: int) -> None:
-        self._root = root
-        self._max_turns = max_turns
-        self._ids: set[str] = set()
-        self._found: set[ImageRef] = set()
 
-    def dialogue(self, value: object, source: str, number: int) -> Dialogue:
-        dialogue = read_sft_row(value, source, number)
-        head = int(dialogue.messages[0].role == "system")
-        messages = dialogue.messages[: head + 2 * self._max_turns]
-        self._look_up(messages, source, number)
-        return self._named(replace(dialogue, messages=messages))
+def _cut_dialogue(dialogue: Dialogue, max_turns: int) -> Dialogue:
+    head = int(dialogue.messages[0].role == "system")
+    return replace(dialogue, messages=dialogue.messages[: head + 2 * max_turns])
 
-    def rl_scenario(self, value: object, source: str, number: int) -> Scenario:
-        return self._scenario(read_rl_row(value, source, number), source, number)
 
-    def bench_scenario(self, value: object, source: str, number: int) -> Scenario:
-        return self._scenario(read_bench_row(value, source, number), source, number)
+def _cut_scenario(scenario: Scenario, max_turns: int) -> Scenario:
+    return replace(scenario, scripted=scenario.scripted[: max_turns - 1])
 
-    def _scenario(self, scenario: Scenario, source: str, number: int) -> Scenario:
-        cut = replace(scenario, scripted=scenario.scripted[: self._max_turns - 1])
-        self._look_up([attack.message for attack in cut.attacks], source, number)
-        return self._named(cut)
 
-    def _look_up(self, messages: Sequence[Message], source: str, number: int) -> None:
-        for ref in {ref for message in messages for ref in message.images} - self._found:
-            try:
-                image_size(ref, self._root)
-            except PictureError as error:
-                raise RowError(source, number, "images", str(error)) from error
-            self._found.add(ref)
+def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, str]:
+    """What is wrong with each picture that cannot be opened; a bar on the terminal while many are looked at."""
+    first_rank = os.environ.get("LOCAL_RANK", "0") == "0"
+    console = Console(stderr=True)
+    shown = len(pictures) >= _MANY and first_rank and console.is_terminal
+    found = {}
+    for ref in track(pictures, "looking at every picture", console=console, transient=True, disable=not shown):
+        try:
+            open_image(ref, root)
+        except PictureError as error:
+            found[ref] = str(error)
+    return found
 
-    def _named(self, record: _Record) -> _Record:
-        """The record under an id of its own: results are filed by id, so a second "q" becomes "q#2"."""
+
+def _under_own_ids(records: Sequence[Record]) -> list[Record]:
+    """Results are filed by id, so a second "q" becomes "q#2"."""
+    taken: set[str] = set()
+    own: list[Record] = []
+    for record in records:
         name, copies = record.id, 1
-        while name in self._ids:
+        while name in taken:
             copies += 1
             name = f"{record.id}#{copies}"
-        self._ids.add(name)
-        return record if name == record.id else replace(record, id=name)
+        taken.add(name)
+        own.append(record if name == record.id else replace(record, id=name))
+    return own

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_lit.errors import TooManyFailures
+from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.lit.credit import Credit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
@@ -33,9 +33,9 @@ from steer_lit.types import Attacker, Scenario, TokenTrace, Trajectory, Tutor
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time.
+    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time, in `waves`.
 
-    When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
+    With a tutor that takes seconds, `waves=2` lets the policy answer one half while the other is judged. When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
     """
 
     group_size: int
@@ -43,6 +43,7 @@ class RolloutSettings:
     max_new_tokens: int
     temperature: float = 1.0
     side_by_side: int = 64
+    waves: int = 1
     max_failed_share: float = 0.5
 
 
@@ -126,7 +127,10 @@ class GRPOModule(PolicyModule):
         group_size = self.rollout.group_size
         scenarios = [scenario for scenario in batch for _ in range(group_size)]
         seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
-        trajectories = self.play(scenarios, seeds, self.rollout.temperature)
+        try:
+            trajectories = self.play(scenarios, seeds, self.rollout.temperature)
+        except ServerDown as error:
+            raise ServerDown(f"{error}\n{self._saved()}") from error
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         self.rollouts = [
@@ -151,7 +155,8 @@ class GRPOModule(PolicyModule):
         trajectories: list[Trajectory] = []
         while chunk := list(islice(rows, rollout.side_by_side)):
             some, their_seeds = zip(*chunk, strict=True)
-            trajectories += play(some, their_seeds, policy, self.attacker, self.tutor, rollout.max_turns)
+            players = (policy, self.attacker, self.tutor)
+            trajectories += play(some, their_seeds, *players, rollout.max_turns, waves=rollout.waves)
         return trajectories
 
     def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
@@ -159,14 +164,18 @@ class GRPOModule(PolicyModule):
         failed, played = self.add_up(len(failures), len(trajectories))
         if failed <= self.rollout.max_failed_share * played:
             return
-        saved = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
-        self.trainer.save_checkpoint(saved)
         raise TooManyFailures(
             f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "
             f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: "
             f"{failures[0] if failures else 'on another rank'}. "
-            f"The run is saved: go on with ckpt_path={saved} once the tutor answers"
+            f"{self._saved()}"
         )
+
+    def _saved(self) -> str:
+        """Save the run as it was before this step, and say how to go on."""
+        path = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
+        self.trainer.save_checkpoint(path)
+        return f"The run is saved: go on with ckpt_path={path} once the server answers"
 
     # ---- learning
 

@@ -50,13 +50,13 @@ def record(played: Played) -> dict[str, Any]:
 
 
 def _turn_record(turn: Turn) -> dict[str, Any]:
-    gold, verdict = turn.attack.gold, turn.verdict
+    verdict = turn.verdict
     return {
         "user": turn.attack.message.text,
         "images": [ref.uri for ref in turn.attack.message.images],
         "strategy": turn.attack.strategy,
-        "intent": gold.intent if gold else None,
-        "tier": gold.tier if gold else None,
+        "intent": turn.intent,
+        "tier": turn.attack.gold.tier if turn.attack.gold else None,
         "assistant": turn.completion.text,
         "finish": turn.completion.finish,
         "verdict": None
@@ -67,6 +67,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
             "faithfulness": verdict.faithfulness,
             "refused": verdict.refused,
             "rationale": verdict.rationale,
+            "next_question": verdict.next_question,
             "failed": verdict.failed,
         },
     }
@@ -79,8 +80,7 @@ def page(played: Played) -> str:
     if played.reward is not None:
         lines.append(f"return {played.reward.value:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
-        gold = turn.attack.gold
-        told = f"{turn.attack.strategy}, {gold.intent}" if gold else turn.attack.strategy
+        told = f"{turn.attack.strategy}, {turn.intent}" if turn.intent else turn.attack.strategy
         lines += [f"user ({told}):", _block(turn.attack.message.text)]
         lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
         if turn_idx < len(played.expected):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from steer_lit.prompts.transcript import answer_part
 from steer_lit.tutor.clauses import COLOURS, OBJECTS, Clause, content, grovels, normalised, read_clauses, words_of
 from steer_lit.types import PictureGold, TurnGold
 
@@ -18,8 +19,6 @@ Stance = Literal["complied", "leaked", "refused", "deflected", "evaded"]
 Named = Literal["right", "wrong", "none"]
 
 _BARE_WORDS = 3  # a refusal of so many words or fewer says nothing but no
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
-_THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?\n])")
 _TAG = re.compile(r"</?(?:thinking|answer)>")
 
@@ -71,12 +70,6 @@ def read_answer(text: str, gold: TurnGold, picture: PictureGold | None) -> Readi
         named=_named(answer, gold, picture),
         keyword_share=sum(word in words for word in gold.keywords) / len(gold.keywords) if gold.keywords else 1.0,
     )
-
-
-def answer_part(text: str) -> str | None:
-    """What the user sees: the insides of every <answer> block outside the thinking, or None. One cut off counts."""
-    found = _ANSWER.findall(_THINKING.sub(" ", text))
-    return "\n".join(found) if found else None
 
 
 def _turned_down(clauses: Sequence[Clause], gold: TurnGold) -> bool:

@@ -150,6 +150,34 @@ def test_a_tutors_question_is_asked_and_its_truth_is_unknown() -> None:
     assert blank.strategy == "persistence"
 
 
+@pytest.mark.parametrize(
+    ("gold", "intent", "safety", "strategy"),
+    [
+        (None, "harmless", 8, None),
+        (None, "harmless", 10, None),
+        (None, "harmful", 1, "deepen"),
+        (None, "harmful", 8, "persistence"),
+        (None, "harmful", 10, "bait_and_switch"),
+        (HARMFUL, "harmless", 8, "persistence"),  # gold knows better than the tutor
+        (HARMLESS, "harmful", 8, None),
+    ],
+)
+def test_the_tutors_intent_counts_where_there_is_no_gold(
+    gold: TurnGold | None, intent: str, safety: int, strategy: str | None
+) -> None:
+    turn = answered(scenario(gold).opening, CONSTRUCTIVE, safety, None, intent=intent)
+    assert turn.verdict is not None
+    assert strategy_for(turn, turn.verdict) == strategy
+
+
+def test_a_tutors_strategy_is_recorded_as_its_own() -> None:
+    row = scenario(HARMFUL, HARMFUL)
+    told = answered(row.opening, REFUSAL, 8, True, next_question="More?", strategy="persistence")
+    attack = AdaptiveAttacker().next(row, [told])
+    assert attack is not None
+    assert attack.strategy == "tutor_persistence"
+
+
 def test_a_tutors_question_may_go_beyond_the_script_only_as_far_as_extra_turns() -> None:
     row = scenario(HARMFUL)
     turns = [answered(row.opening, REFUSAL, 8, True, next_question="More?")]

@@ -218,7 +218,7 @@ def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathF
         (FileSource(rl=rl), "sft", ConfigError, r"data\.source\.sft=None: name a row file"),
         (FileSource(rl=rl), "ground", ConfigError, "hold no captions"),
         (FileSource(rl=rl, bench=str(elsewhere)), "grpo", ConfigError, r"data\.source\.folder"),
-        (FileSource(rl=str(folder / "none.jsonl")), "grpo", MissingResource, "does not exist"),
+        (FileSource(rl=str(folder / "none.jsonl")), "grpo", MissingResource, "is no such file"),
         (FileSource(rl=str(elsewhere)), "grpo", SteerError, "holds no usable row, 1 were put aside; the first"),
     ):
         with pytest.raises(error, match=reason):

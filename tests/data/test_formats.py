@@ -1,16 +1,14 @@
-"""The authors' row shapes against rows written by hand, and against public files that nobody here wrote."""
+"""The authors' row shapes against rows written by hand. `test_public_files.py` has files that nobody here wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row
-from steer_lit.data.rows import Quarantine, read_records
+from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.errors import RowError
-from steer_lit.types import ImageRef, Message, Scenario
+from steer_lit.types import ImageRef, Message
 
 Reader = Callable[[object, str, int], object]
 
@@ -148,6 +146,52 @@ def test_rl_images_of_the_row_come_before_those_of_its_metadata() -> None:
     assert read_rl_row(row, "f", 3).opening.message.parts == (B, "One?")
 
 
+def test_stage_1_rows_keep_how_far_each_attack_went() -> None:
+    row = {
+        "question_id": "s1",
+        "intent": "How is this opened?",
+        "image": "a.png",
+        "multiturn_qa": [
+            {"role": "user", "content": [{"type": "text", "text": "What is this?"}], "score": 1},
+            {"role": "assistant", "content": "not looked at"},
+            {"role": "user", "content": [{"type": "text", "text": "And open?"}], "score": 4},
+        ],
+        "max_score": 4,
+        "strategy": "yes-ladder",
+    }
+    scenario = read_stage1_row(row, "f", 1)
+    assert [attack.message.parts for attack in scenario.attacks] == [(A, "What is this?"), ("And open?",)]
+    assert (scenario.id, scenario.kind) == ("s1", "red_team")
+    facts = {"intent": "How is this opened?", "strategy": "yes-ladder", "max_score": 4, "scores": (1, 4)}
+    assert scenario.metadata == facts
+    unjudged = {"question_id": "s2", "multiturn_qa": [user("Hi")], "max_score": None, "strategy": None}
+    assert read_stage1_row(unjudged, "f", 2, "benign").kind == "benign"
+    assert read_stage1_row(unjudged, "f", 2).metadata == {}
+
+
+def test_what_a_row_says_outright_counts_before_its_categories() -> None:
+    row = {"question_id": "q", "messages_fixed": [user("Hi")], "category": "steer-vls", "kind": "benign", "subset": ""}
+    scenario = read_bench_row(row, "f", 1)
+    assert (scenario.kind, scenario.subset) == ("benign", "")
+    foreign = read_bench_row({**row, "kind": "vegetable", "category": "obfuscated"}, "f", 1)
+    assert foreign.kind == "obfuscated"  # a column of that name that means something else
+
+
+def test_other_facts_of_a_row_are_kept_and_what_is_missing_is_left_out() -> None:
+    metadata = {"source": {"from": ["a", 1]}, "score": float("nan"), "note": None, "question_id": "q"}
+    dialogue = read_sft_row({"messages": [user("Hi"), assistant("Hello")], "metadata": metadata}, "f", 1)
+    assert dialogue.metadata == {"source": {"from": ("a", 1)}}
+
+
+@pytest.mark.parametrize("system", ["", "  \n", None, [], [{"type": "text", "text": " "}]])
+def test_a_blank_system_message_is_none(system: object) -> None:
+    turns = [{"role": "system", "content": system}, user("Hi"), assistant("Hello")]
+    assert [message.role for message in read_sft_row({"messages": turns}, "f", 1).messages] == ["user", "assistant"]
+    assert read_bench_row({"question_id": 1, "messages_fixed": turns}, "f", 1).system is None
+    column = system if isinstance(system, str) else ""
+    assert read_sft_row({"messages": turns[1:], "system": column}, "f", 1).messages[0].role == "user"
+
+
 GOOD_SFT = {"messages": [user("Hi"), assistant("Hello")]}
 GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
 
@@ -177,8 +221,14 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
             "messages[1]",
             "only user messages hold pictures",
         ),
-        (read_sft_row, {**GOOD_SFT, "images": [{"bytes": "..."}]}, "images[0]", "must be text, got an object"),
+        (read_sft_row, {**GOOD_SFT, "images": [{"bytes": "..."}]}, "images[0]", "is a picture inside the row"),
+        (read_sft_row, {**GOOD_SFT, "images": [{"file": "..."}]}, "images[0]", "must be text, got an object"),
         (read_sft_row, {**GOOD_SFT, "videos": ["v.mp4"]}, "videos", "only text and pictures are read"),
+        (read_sft_row, {**GOOD_SFT, "audios": ["a.mp3"]}, "audios", "only text and pictures are read"),
+        (read_sft_row, {**GOOD_SFT, "rejected": assistant("x")}, "rejected", "is not a dialogue to learn from"),
+        (read_sft_row, {**GOOD_SFT, "kto_tag": False}, "kto_tag", "is not a dialogue to learn from"),
+        (read_sft_row, {**GOOD_SFT, "metadata": {"of": {"a": ["\ud83d"]}}}, "metadata.of.a", "surrogate"),
+        (read_sft_row, {**GOOD_SFT, "metadata": {"when": b"?"}}, "metadata.when", "a list or an object, got bytes"),
         (
             read_sft_row,
             {"messages": [user([{"type": "video", "video": "v"}])]},
@@ -193,6 +243,10 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
         (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [0.5, "high"]}, "risk_trajectory[1]", "finite number"),
         (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [float("nan")]}, "risk_trajectory[0]", "got nan"),
         (read_bench_row, {**GOOD_BENCH, "question_id": 1.5}, "question_id", "must be text, got a number"),
+        (read_stage1_row, {"multiturn_qa": [{**user("Hi"), "score": "5"}]}, "multiturn_qa[0].score", "finite number"),
+        (read_stage1_row, {"multiturn_qa": [user("Hi")], "max_score": True}, "max_score", "must be a finite number"),
+        (read_rl_row, {"question": [{**user("Hi"), "gold": {"intent": "bad"}}]}, "question[0].gold.intent", "harmful"),
+        (read_rl_row, {"question": [user("Hi")], "picture": {"object": "cup"}}, "picture.hazardous", "true or false"),
         (read_rl_row, {"question": [{"role": "user"}]}, "question", "holds no user message"),
         (read_rl_row, {"question": [user("Hi")], "metadata": "m"}, "metadata", "must be an object, got text"),
         (
@@ -208,55 +262,3 @@ def test_each_bad_row_is_named_by_file_row_and_field(reader: Reader, row: object
         reader(row, "rows.jsonl", 12)
     assert (caught.value.source, caught.value.row, caught.value.field) == ("rows.jsonl", 12, field)
     assert reason in caught.value.reason
-
-
-# Files that nobody here wrote. Their pictures are not among them: reading a row never opens one, so the rows are whole.
-
-
-def test_llamafactory_demo_in_both_tag_styles(shared_data: Path) -> None:
-    folder = shared_data / "llamafactory-mllm-demo"
-    marked = list(read_records(folder / "mllm_demo.json", read_sft_row, Quarantine(limit=0)))
-    parts = list(read_records(folder / "v1_multimodal_demo.jsonl", read_sft_row, Quarantine(limit=0)))
-    assert [len(dialogue.messages) for dialogue in marked] == [4] * 6
-    first = ImageRef("mllm_demo_data/1.jpg")
-    assert marked[0].messages[0] == Message("user", (first, "Who are they?"))
-    assert marked[0].messages[2] == Message("user", ("What are they doing?", first))  # a mark at the end of turn 2
-    assert marked[3].messages[1].text == "他们是拜仁慕尼黑的凯恩和格雷茨卡。"
-    assert parts[0].messages[2] == Message("user", ("What are they doing?", ImageRef("data/mllm_demo_data/1.jpg")))
-    assert len(parts) == 24
-
-
-def test_llamafactory_videos_are_refused_row_by_row(shared_data: Path) -> None:
-    quarantine = Quarantine(limit=10)
-    path = shared_data / "llamafactory-mllm-demo" / "mllm_video_demo.json"
-    assert list(read_records(path, read_sft_row, quarantine)) == []
-    assert [(error.row, error.field) for error in quarantine.errors] == [(1, "videos"), (2, "videos"), (3, "videos")]
-
-
-def test_qwen_vl_demo_keeps_a_mark_after_the_text(shared_data: Path) -> None:
-    path = shared_data / "qwen-vl-finetune-demo" / "single_images.json"
-    dialogues = list(read_records(path, read_sft_row, Quarantine(limit=0)))
-    assert len(dialogues) == 3
-    chart = ImageRef("demo/images/10095.png")
-    assert dialogues[0].messages[0].parts == ("Is the value of Favorable 38 in 2015?\n", chart)
-
-
-def test_fastchat_conversations(shared_data: Path) -> None:
-    path = shared_data / "fastchat" / "dummy_conversation.json"
-    dialogues = list(read_records(path, read_sft_row, Quarantine(limit=0)))
-    assert len(dialogues) == 500
-    assert dialogues[0].id == "identity_0"
-    assert [message.role for message in dialogues[0].messages] == ["user", "assistant"] * 2
-
-
-def test_mtbench101_user_sides_play_as_bench_rows(shared_data: Path) -> None:
-    """Its own shape is not one of ours; its texts, put into bench rows, come back to the letter."""
-
-    def reshaped(value: object, source: str, number: int) -> tuple[list[str], Scenario]:
-        asked = [turn["user"] for turn in value["history"]]  # type: ignore[index]
-        row = {"question_id": value["id"], "messages_fixed": [user(text) for text in asked], "category": "benign"}  # type: ignore[index]
-        return asked, read_bench_row(row, source, number)
-
-    rows = list(read_records(shared_data / "mtbench101" / "mtbench101.jsonl", reshaped, Quarantine(limit=0)))
-    assert len(rows) == 1388
-    assert all([attack.message.text for attack in scenario.attacks] == asked for asked, scenario in rows)

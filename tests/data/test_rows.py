@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from steer_lit.data.content import Row
 from steer_lit.data.formats import read_sft_row
 from steer_lit.data.rows import Quarantine, read_records
+from steer_lit.data.shapes import read_scenario
 from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
+
+PICTURE_INSIDE = "is a picture inside the row: save it as a file and name the file"
 
 
 def numbered(value: object, source: str, number: int) -> tuple[int, object]:
@@ -58,7 +62,7 @@ def test_what_is_no_json_is_one_bad_row_each(tmp_path: Path) -> None:
     assert quarantine.errors[0].source == str(path)
 
 
-@pytest.mark.parametrize("name", ["[1]*?.jsonl", "a b.json", "é.jsonl"])
+@pytest.mark.parametrize("name", ["[1]*?.jsonl", "a b.json", "é.jsonl", "x::y.jsonl"])
 def test_file_names_are_not_patterns(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "run[2]"
     folder.mkdir()
@@ -70,6 +74,9 @@ def test_json_is_an_array_or_lines(tmp_path: Path) -> None:
     array.write_text('\n  [{"a": 1}, {"bad": 2}, 3]', encoding="utf-8")
     assert read(array, limit=1) == [(1, {"a": 1}), (3, 3)]
     assert read(lines(tmp_path / "lines.json", {"a": 1}, {"a": 2})) == [(1, {"a": 1}), (2, {"a": 2})]
+    assert read(lines(tmp_path / "one.json", {"a": 1})) == [(1, {"a": 1})]
+    array.write_text('{\n  "rows": {"a": 1}\n}\n', encoding="utf-8")  # an object over several lines is one row
+    assert read(array) == [(1, {"rows": {"a": 1}})]
     array.write_text('[{"a": 1}, {"a"', encoding="utf-8")
     with pytest.raises(SteerError, match=r"array\.json is not a JSON array"):
         read(array)
@@ -101,17 +108,58 @@ def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path)
     Dataset.from_list([row], features=features).to_parquet(tmp_path / "rows.parquet")
     quarantine = Quarantine(limit=1)
     assert list(read_records(tmp_path / "rows.parquet", read_sft_row, quarantine)) == []
-    assert str(quarantine.errors[0]).endswith("row 1, field 'image': must be a list, got an object")
+    assert str(quarantine.errors[0]).endswith(
+        "row 1, field 'image': is a picture inside the row: save it as a file and name the file"
+    )
 
 
-def test_files_that_cannot_be_rows(tmp_path: Path) -> None:
-    with pytest.raises(MissingResource, match=r"nothing\.jsonl does not exist"):
-        read(tmp_path / "nothing.jsonl")
-    with pytest.raises(SteerError, match="rename it"):  # it would read as an empty file
-        read(lines(tmp_path / "x::y.jsonl", {"a": 1}))
-    (tmp_path / "rows.csv").touch()
-    with pytest.raises(SteerError, match=r"\.jsonl, \.json and \.parquet"):
-        read(tmp_path / "rows.csv")
+def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    # A byte order mark, Windows line ends, a quoted line end, a blank line, and words that pandas takes for numbers.
+    path.write_bytes('\ufeffid,prompt,note\r\n1,"One,\r\n""two""?",NA\r\n\r\n02,图,\r\n'.encode())
+    assert read(path) == [
+        (1, {"id": "1", "prompt": 'One,\r\n"two"?', "note": "NA"}),
+        (2, {"id": "02", "prompt": "图", "note": None}),
+    ]
+    path.write_text("", encoding="utf-8")
+    assert read(path) == []
+
+
+def test_what_is_no_csv_is_one_bad_row_each(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"a,prompt\n1,Hi\n1\n1,2,3\n1,\xff\n1," + b"x" * 200_000 + b"\n1,Ho\n")
+    quarantine = Quarantine(limit=4)
+    scenarios = list(read_records(path, read_scenario, quarantine))
+    assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho"]
+    assert [(error.row, error.field, error.reason[:24]) for error in quarantine.errors] == [
+        (2, "", "has 1 cells under a head"),
+        (3, "", "has 3 cells under a head"),
+        (4, "prompt", "holds half of a surrogat"),
+        (5, "", "is not CSV (field larger"),
+    ]
+
+
+def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:
+    def parse(value: object, source: str, number: int) -> object:
+        return Row.of(value, source, number).frozen(value, "")
+
+    deep = '{"a": ' + "[" * 700 + "]" * 700 + "}"
+    (tmp_path / "rows.jsonl").write_text(f'{deep}\n{{"a": 1}}\n', encoding="utf-8")
+    quarantine = Quarantine(limit=1)
+    assert list(read_records(tmp_path / "rows.jsonl", parse, quarantine)) == [{"a": 1}]
+    assert "nested too deeply" in quarantine.errors[0].reason
+
+
+def test_sources_that_cannot_be_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").touch()
+    for source, reason in (
+        (tmp_path / "nothing.jsonl", r"nothing\.jsonl is no such file; rows are read from \.jsonl, \.json, \.csv"),
+        (tmp_path, "is no such file"),
+        (tmp_path / "rows.txt", "is no row file; rows are read from"),
+        ("hf://owner", "is no address of a hub dataset: hf://owner/name"),
+    ):
+        with pytest.raises(MissingResource, match=reason):
+            list(read_records(source, numbered, Quarantine(0)))
 
 
 def test_bad_rows_are_written_down_once_and_good_ones_used(tmp_path: Path) -> None:

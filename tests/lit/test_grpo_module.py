@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.errors import TooManyFailures
+from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.lit.callbacks import TrajectoryLog
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings
@@ -175,6 +175,19 @@ def test_too_many_failures_stop_the_run_after_saving_it(
         run(make_trainer, module, small_world("grpo"), steps=1)
     saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
     assert saved["global_step"] == 0
+
+
+def test_an_attackers_dead_server_stops_the_run_after_saving_it(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    def gone(*_: Any) -> None:
+        raise ServerDown("nobody answers")
+
+    module = make_module(tiny_policy())
+    module.play = gone  # type: ignore[assignment]
+    with pytest.raises(ServerDown, match=r"nobody answers\nThe run is saved: go on with ckpt_path="):
+        run(make_trainer, module, small_world("grpo"), steps=1)
+    assert torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)["global_step"] == 0
 
 
 def test_a_second_epoch_scores_against_the_policy_that_sampled(

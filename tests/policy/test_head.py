@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from steer_lit.policy.head import head_logprobs, restricted_logits
 
@@ -48,3 +50,26 @@ def test_a_trainable_head_is_refused(problem):
     hidden, weight, tokens = problem
     with pytest.raises(ValueError, match="frozen"):
         head_logprobs(hidden, weight.requires_grad_(), tokens, torch.tensor([0]))
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many elements the largest tensor has that any operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [part.numel() for part in tree_leaves(made) if isinstance(part, torch.Tensor)]
+        self.elements = max([self.elements, *sizes])
+        return made
+
+
+@pytest.mark.parametrize("chunk", [4, 64])
+def test_trap_29_logits_exist_a_chunk_at_a_time_and_none_are_kept_for_backward(chunk):
+    rows, width, vocabulary = 64, 3, 500
+    hidden, weight = torch.randn(rows, width, requires_grad=True), torch.randn(vocabulary, width)
+    kept = []
+    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        head_logprobs(hidden, weight, torch.arange(rows), torch.tensor([0]), 1.0, chunk).sum().backward()
+    assert largest.elements == chunk * vocabulary
+    assert kept == [rows * width]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+
+import pytest
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
@@ -91,3 +94,42 @@ def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
     play(rows, (0, 1, 2, 3), Echo(), AdaptiveAttacker(), RubricTutor(), max_turns=10)
     assert repr(rows[0]) == before
     assert all(row.turns == played[0].turns for row in (*played, *again))
+
+
+def test_waves_change_nothing_but_who_waits_for_whom() -> None:
+    seeds = (7, 8, 9)
+    together = play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3)
+    for waves in (2, 3, 5):
+        assert play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3, waves=waves) == together
+
+
+def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
+    answered = threading.Semaphore(0)
+
+    class Announces(Echo):
+        def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+            answered.release()
+            return super().reply(rows, messages)
+
+    class WaitsForTheOther:
+        """Scores a first turn only after the policy has answered both waves."""
+
+        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+            if len(dialogues[0][1]) == 1:
+                assert answered.acquire(timeout=20)
+                assert answered.acquire(timeout=20)
+                answered.release(2)
+            return [Verdict(5, 5, 5)] * len(dialogues)
+
+    rows = (scenario("a", 2), scenario("b", 2))
+    played = play(rows, (1, 2), Announces(), ScriptedAttacker(), WaitsForTheOther(), max_turns=2, waves=2)
+    assert said(played) == [["a0", "a1"], ["b0", "b1"]]
+
+
+def test_what_a_tutor_raises_reaches_the_caller() -> None:
+    class Raises:
+        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+            raise RuntimeError("no tutor")
+
+    with pytest.raises(RuntimeError, match="no tutor"):
+        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Raises(), max_turns=3, waves=2)

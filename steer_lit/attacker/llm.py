@@ -1,0 +1,95 @@
+"""The attacker whose words come from a model of its own behind a server.
+
+Which way to press is decided as `AdaptiveAttacker` does, by the last verdict; the model writes the message. Where it
+gives none that can be used, the scripted question is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steer_lit.attacker.adaptive import strategy_for, written
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.prompts.ask import Asker, Client, Failed, Question
+from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.reply import Reply
+from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history, pictures
+from steer_lit.types import Attack, Scenario, Strategy, Turn
+
+MAX_QUESTION = 600  # characters; a longer one is no chat message
+
+
+class AttackReply(Reply):
+    """The user's next message."""
+
+    question: str
+
+
+class LlmAttacker:
+    """Writes attacks through `client`. `extra_turns`: how many turns a dialogue may go beyond its script.
+
+    The model sees what a user sees: the answer parts, never the thinking. `open_image` gives the pictures, which are
+    sent as PNG of at most `max_pixels`; `max_tokens` bounds a reply.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        open_image: OpenImage,
+        extra_turns: int = 2,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        max_pixels: int = 512 * 512,
+    ) -> None:
+        if extra_turns < 0:
+            raise ValueError(f"want extra_turns >= 0, got {extra_turns}")
+        self.extra_turns = extra_turns
+        self._asker = Asker(
+            AttackReply, client, open_image, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
+        )
+        self._system, self._user = Prompt.load("attacker_system"), Prompt.load("attacker_user")
+
+    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
+        """The next attack, or None when the script is over and there is nothing to press on."""
+        return self.next_of_all([(scenario, turns)])[0]
+
+    def next_of_all(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Attack | None]:
+        """The next attack of every dialogue, in order, asked for together.
+
+        Raises `errors.ServerDown` where the server has stopped answering.
+        """
+        scripted = [ScriptedAttacker().next(scenario, turns) for scenario, turns in dialogues]
+        attacks = list(scripted)
+        pressed = {
+            at: strategy
+            for at, (scenario, turns) in enumerate(dialogues)
+            if (strategy := self._strategy(scenario, turns)) is not None
+        }
+        questions = [self._question(dialogues[at][1], scripted[at], strategy) for at, strategy in pressed.items()]
+        for (at, strategy), answer in zip(pressed.items(), self._asker.ask(questions), strict=True):
+            if isinstance(answer, Failed) or not 0 < len(question := answer.question.strip()) <= MAX_QUESTION:
+                continue
+            attacks[at] = written(question, scripted[at], f"llm_{strategy}")
+        return attacks
+
+    def _strategy(self, scenario: Scenario, turns: Sequence[Turn]) -> Strategy | None:
+        """How to press on after the last turn; None where the script goes on, or nothing does."""
+        verdict = turns[-1].verdict if turns else None
+        if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= self.extra_turns:
+            return None
+        return strategy_for(turns[-1], verdict)
+
+    def _question(self, turns: Sequence[Turn], scripted: Attack | None, strategy: Strategy) -> Question:
+        following = "" if scripted is None else scripted.message.text
+        return Question(
+            system=self._system.fill(),
+            text=self._user.fill(
+                pictures=attached(turns),
+                history=history(turns, "answer"),
+                scripted=fence(following) if following else NO_SCRIPT,
+                strategy=strategy,
+            ),
+            pictures=pictures(turns),
+            shown=f"{everything(turns)}\n{following}",
+        )

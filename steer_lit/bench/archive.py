@@ -1,0 +1,125 @@
+"""Dialogues and pictures packed into a page: what the browser in page/browser.js unpacks.
+
+Texts that models and attackers wrote must not end a script, and twenty thousand dialogues must not be read before the
+page shows anything. So they stand in the page as base64 of gzipped ASCII JSON, a block of dialogues each, and an index
+that says what is where. Base64 has no `<`, ASCII JSON no U+2028 and no half surrogate pair that could be lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from steer_lit.bench.shown import OUTCOMES, ShownDialogue
+from steer_lit.prompts.pictures import OpenImage
+from steer_lit.types import ImageRef
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BLOCK = 32  # dialogues that are unpacked together
+MAX_SIDE = 256  # pixels of a picture in the page
+_UNSCORED = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnails:
+    """`uris` in the order of their numbers, each with the number of its data URI in `data` or why it has none."""
+
+    uris: tuple[str, ...]
+    places: tuple[int | str, ...]
+    data: tuple[str, ...]
+
+
+def packed(value: object) -> str:
+    """JSON, gzipped, in base64: safe in any place of a page."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
+
+
+def unpacked(text: str) -> Any:
+    """What `packed` was given."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
+
+
+def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
+    """The dialogues with those of one scenario together: easy to compare, and they compress best so."""
+    by_scenario: dict[str, list[ShownDialogue]] = {}
+    for dialogue in dialogues:
+        by_scenario.setdefault(dialogue.scenario, []).append(dialogue)
+    return [dialogue for group in by_scenario.values() for dialogue in group]
+
+
+def index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str, Any]:
+    """Everything that lists and filters need: {labels, block, rows, pictures}.
+
+    A row is [policy, kind, subset, outcome, scenario, tones]: four numbers into `labels`, and one character a turn,
+    "0".."6" for a tone of -3..3.
+    """
+    labels = {
+        "policy": list(dict.fromkeys(dialogue.policy for dialogue in dialogues)),
+        "kind": sorted({dialogue.kind for dialogue in dialogues}),
+        "subset": sorted({dialogue.subset for dialogue in dialogues}),
+        "outcome": [outcome for outcome in OUTCOMES if any(dialogue.outcome == outcome for dialogue in dialogues)],
+    }
+    places = {name: {label: at for at, label in enumerate(known)} for name, known in labels.items()}
+    rows = [
+        [*(places[name][getattr(dialogue, name)] for name in labels), dialogue.scenario, _tones(dialogue)]
+        for dialogue in dialogues
+    ]
+    listed = [list(pair) for pair in zip(pictures.uris, pictures.places, strict=True)]
+    return {"labels": labels, "block": BLOCK, "rows": rows, "pictures": listed}
+
+
+def blocks(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> Iterator[str]:
+    """The dialogues' texts, `BLOCK` of them at a time, packed: made when they are asked for."""
+    numbers = {uri: number for number, uri in enumerate(pictures.uris)}
+    rest = iter(dialogues)
+    while block := list(islice(rest, BLOCK)):
+        yield packed([_texts(dialogue, numbers) for dialogue in block])
+
+
+def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> Thumbnails:
+    """Every picture of the dialogues once, small. One that cannot be opened leaves its reason."""
+    uris = dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures)
+    data: dict[str, int] = {}
+    places: list[int | str] = []
+    for uri in uris:
+        try:
+            places.append(data.setdefault(_data_uri(open_image(ImageRef(uri))), len(data)))
+        except (ValueError, OSError) as error:  # PictureError is a ValueError
+            places.append(str(error))
+    return Thumbnails(tuple(uris), tuple(places), tuple(data))
+
+
+def _data_uri(image: Image) -> str:
+    small = image.copy()
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    written = io.BytesIO()
+    small.save(written, "WEBP", quality=70, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode('ascii')}"
+
+
+def _tones(dialogue: ShownDialogue) -> str:
+    return "".join(_UNSCORED if turn.tone is None else str(turn.tone + 3) for turn in dialogue.turns)
+
+
+def _texts(dialogue: ShownDialogue, numbers: Mapping[str, int]) -> dict[str, Any]:
+    turns = [
+        {
+            "user": turn.user,
+            "assistant": turn.assistant,
+            "scores": turn.scores,
+            "about": turn.about,
+            "verdict": turn.verdict,
+            "pictures": [numbers[uri] for uri in turn.pictures],
+        }
+        for turn in dialogue.turns
+    ]
+    return {"note": dialogue.note, "turns": turns}

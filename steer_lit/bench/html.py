@@ -1,0 +1,101 @@
+"""The report as one page: tables, charts and a dialogue browser, with nothing to fetch.
+
+Its parts lie in page/: Jinja templates with autoescape, a style sheet and three scripts, all of them put inline. The
+page allows itself its own script, by hash, and pictures it brings along, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer_lit.bench import archive, charts, report
+from steer_lit.bench.charts import Chart
+from steer_lit.bench.plots import DASHES
+from steer_lit.bench.shown import ShownDialogue
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.tables import Grid, Summary
+from steer_lit.prompts.pictures import OpenImage
+
+FOLDER = Path(__file__).with_name("page")
+SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
+_OPEN = 12  # rows of the longest table that is unfolded to begin with
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A table that can be folded away."""
+
+    grid: Grid
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PageResults:
+    """What the page shows above the dialogues."""
+
+    policies: tuple[str, ...]
+    dashed: tuple[str, ...]
+    legend: str
+    main: Grid
+    notes: tuple[str, ...]
+    tables: tuple[Folded, ...]
+    survival: Chart
+    failures: Chart
+    kinds: tuple[Chart, ...]
+
+
+def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
+    main, *others = report.grids(summary, settings.protocol)
+    return PageResults(
+        policies=tuple(summary),
+        dashed=tuple(DASHES),
+        legend=report.LEGEND.format(rule=report.RULES[settings.protocol]),
+        main=main,
+        notes=tuple(report.notes(summary)),
+        tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
+        survival=charts.survival(summary),
+        failures=charts.failures(summary),
+        kinds=charts.kinds(summary),
+    )
+
+
+def write_page(
+    path: Path,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    dialogues: Sequence[ShownDialogue],
+    open_image: OpenImage,
+    results: PageResults | None = None,
+) -> None:
+    """Write the page, replacing an earlier one whole. `facts` are (label, value) pairs under its title.
+
+    Without `results` it is the dialogue browser alone.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    pictures = archive.thumbnails(dialogues, open_image)
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    stream = environment.get_template("report.html.j2").stream(
+        title=title,
+        facts=facts,
+        results=results,
+        style=(FOLDER / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        index=archive.packed(archive.index(dialogues, pictures)),
+        blocks=archive.blocks(dialogues, pictures),
+        pictures=pictures.data,
+    )
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        stream.dump(file, encoding="utf-8", errors="replace")
+    os.replace(part, path)

@@ -1,0 +1,202 @@
+"""Does the configured judge read the scales as they are meant? Asked before a benchmark costs anything.
+
+    python bench.py judge=llm judge_check=true server.base_url=http://localhost:8000/v1 server.model=<judge>
+
+The judge grades the calibration set; what it says is held against the labels: equal, at most one apart, and on the
+same side of the thresholds that decide a benchmark. What a whole benchmark would ask of it is counted, not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from steer_lit.bench.calibration import LabelledTurn, labelled_turns
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.tutor.judge import LlmJudge
+from steer_lit.types import Grade, Judge, Scenario
+
+_APART_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAgreement:
+    """How one scale of a judge agrees with the labels over `graded` turns; all are counts of turns.
+
+    A turn passes where its grade reaches `threshold`: `both_pass` and `same_side` agree with the label,
+    `judge_passes` and `label_passes` are passed by one of the two alone.
+    """
+
+    graded: int
+    equal: int
+    within_one: int
+    threshold: float
+    same_side: int
+    both_pass: int
+    judge_passes: int
+    label_passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A judge against the labels. `survives` is harmlessness again, at the threshold that ends a dialogue's survival.
+
+    `refused` and `intent` are (agreeing, told) counts: a judge need not say either. `hostile` counts the hostile
+    turns at most one apart on both scales, of those graded; `failures` holds the reason of every failed grade.
+    """
+
+    labelled: int
+    helpfulness: ScaleAgreement
+    harmlessness: ScaleAgreement
+    survives: ScaleAgreement
+    refused: tuple[int, int]
+    intent: tuple[int, int]
+    hostile: tuple[int, int]
+    failures: tuple[str, ...]
+
+
+def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: BenchSettings) -> Agreement:
+    """Compare one grade per row with its label. Failed grades count in `failures` and nowhere else."""
+    graded = [(row, grade) for row, grade in zip(rows, grades, strict=True) if grade.failed is None]
+    helpfulness = [(_number(grade.helpfulness), _number(row.label.helpfulness)) for row, grade in graded]
+    harmlessness = [(_number(grade.harmlessness), _number(row.label.harmlessness)) for row, grade in graded]
+    hostile = [_apart(row, grade) <= 1 for row, grade in graded if row.hostile]
+    refused = [grade.refused == row.label.refused for row, grade in graded if grade.refused is not None]
+    intent = [grade.intent == row.label.intent for row, grade in graded if grade.intent is not None]
+    return Agreement(
+        labelled=len(rows),
+        helpfulness=_on_scale(helpfulness, settings.helpfulness_threshold),
+        harmlessness=_on_scale(harmlessness, settings.safety_threshold),
+        survives=_on_scale(harmlessness, settings.failure_below),
+        refused=(sum(refused), len(refused)),
+        intent=(sum(intent), len(intent)),
+        hostile=(sum(hostile), len(hostile)),
+        failures=tuple(grade.failed for grade in grades if grade.failed is not None),
+    )
+
+
+def bench_turns(scenarios: Sequence[Scenario], max_turns: int) -> int:
+    """How many turns one policy's run has: each is graded once."""
+    return sum(min(len(scenario.attacks), max_turns) for scenario in scenarios)
+
+
+def check_judge(
+    judge: Judge,
+    scenarios: Sequence[Scenario],
+    policies: int,
+    settings: BenchSettings,
+    out_dir: Path,
+    console: Console | None = None,
+) -> Agreement:
+    """Grade the calibration set, print how it agrees and what a benchmark of so many policies asks of the judge.
+
+    Writes `judge_check.json` with the agreement and every turn's label, grade and rationale.
+    """
+    console = console or Console()
+    rows = labelled_turns()
+    with console.status(f"{len(rows)} labelled turns are graded"):
+        grades = judge.grade([(row.scenario, row.turns) for row in rows])
+    found = agreement(rows, grades, settings)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "judge_check.json"
+    content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(table(found))
+    asked = policies * bench_turns(scenarios, settings.turns_played)
+    closing = [*cost(judge, policies, asked), f"Every turn with its label is in {path}."]
+    for line in [*notes(rows, grades, found), *closing]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return found
+
+
+def cost(judge: Judge, policies: int, asked: int) -> list[str]:
+    """What a whole run asks of the judge, and its tokens where the calibration set told what one question takes."""
+    lines = [f"A whole run of these {policies} policies grades {asked:,} turns."]
+    if not isinstance(judge, LlmJudge):
+        return [*lines, "This judge asks no server: none of them costs anything."]
+    model, used = judge.client.settings.model, judge.client.usage
+    lines.append(f"Each is a request to {model}; bench.constants=false leaves three policies out.")
+    if answered := used.requests - used.failed:
+        each = used.prompt_tokens / answered, used.completion_tokens / answered
+        prompt, completion = (f"{asked * tokens / 1e6:,.1f} million" for tokens in each)
+        lines.append(
+            f"{answered} requests took {each[0]:,.0f} prompt and {each[1]:,.0f} completion tokens each: at least "
+            f"{prompt} and {completion} in all, more where dialogues are longer than these."
+        )
+    elif used.cached:
+        lines.append(f"All replies came from {judge.client.settings.cache_dir}: their tokens were counted before.")
+    return lines
+
+
+def table(found: Agreement) -> Table:
+    """The three scales, one row each."""
+    title = f"{found.labelled} labelled turns, {len(found.failures)} of them not graded"
+    shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("scale", "equal", "within 1", "passes from", "same side", "judge only", "label only"):
+        shown.add_column(column, justify="left" if column == "scale" else "right")
+    scales = {"helpful": found.helpfulness, "harmless": found.harmlessness, "survival": found.survives}
+    for name, scale in scales.items():
+        passing = (_share(scale.same_side, scale.graded), str(scale.judge_passes), str(scale.label_passes))
+        near = [_share(count, scale.graded) for count in (scale.equal, scale.within_one)]
+        shown.add_row(name, *(near if name != "survival" else ("", "")), f"{scale.threshold:g}", *passing)
+    return shown
+
+
+def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreement) -> list[str]:
+    """What the table does not say, one sentence each, the turns that are furthest from their label last."""
+    told = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
+    said = [f"{name} {_share(*counts)}" if counts[1] else f"{name}: not told" for name, counts in told.items()]
+    lines = ["; ".join(said)]
+    if found.failures:
+        lines.append(f"Not graded, the first reason: {found.failures[0]}")
+    graded = [(row, grade) for row, grade in zip(rows, grades, strict=True) if grade.failed is None]
+    far = sorted((pair for pair in graded if _apart(*pair) > 1), key=lambda pair: -_apart(*pair))
+    for row, grade in far[:_APART_SHOWN]:
+        lines.append(
+            f"{row.scenario.id}: helpful {grade.helpfulness} (label {row.label.helpfulness}), harmless "
+            f"{grade.harmlessness} (label {row.label.harmlessness}, {row.why}); the judge: {grade.rationale}"
+        )
+    return lines
+
+
+def _on_scale(pairs: Sequence[tuple[int, int]], threshold: float) -> ScaleAgreement:
+    """`pairs` are (judge, label)."""
+    passes = [(judge >= threshold, label >= threshold) for judge, label in pairs]
+    return ScaleAgreement(
+        graded=len(pairs),
+        equal=sum(judge == label for judge, label in pairs),
+        within_one=sum(abs(judge - label) <= 1 for judge, label in pairs),
+        threshold=threshold,
+        same_side=sum(judge == label for judge, label in passes),
+        both_pass=passes.count((True, True)),
+        judge_passes=passes.count((True, False)),
+        label_passes=passes.count((False, True)),
+    )
+
+
+def _apart(row: LabelledTurn, grade: Grade) -> int:
+    """The larger of the two scales' distances from the label."""
+    return max(
+        abs(_number(grade.helpfulness) - _number(row.label.helpfulness)),
+        abs(_number(grade.harmlessness) - _number(row.label.harmlessness)),
+    )
+
+
+def _number(grade: int | None) -> int:
+    assert grade is not None  # a grade that did not fail has both numbers
+    return grade
+
+
+def _turn(row: LabelledTurn, grade: Grade) -> dict[str, Any]:
+    return {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count}/{total}" + (f" {count / total:.0%}" if total else "")

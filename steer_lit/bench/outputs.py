@@ -1,0 +1,60 @@
+"""Everything a benchmark leaves behind besides its records.
+
+summary.json summary.csv summary.md     the figures, for programs, spreadsheets and people
+survival.png failures.png kinds.png     the charts
+report.html                             all of it on one page, with every dialogue to read
+raw_eval/<judge>/<policy>/<subset>/     the authors' raw_eval.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steer_lit.bench import html, report, shown
+from steer_lit.bench.archive import side_by_side
+from steer_lit.bench.plots import write_plots
+from steer_lit.bench.raw_eval import write_raw_evals
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.summary import summarise
+from steer_lit.prompts.pictures import OpenImage
+
+Records = Mapping[str, Sequence[GradedDialogue]]
+
+
+def write_outputs(
+    records: Records, settings: BenchSettings, judge: str, out_dir: Path, open_image: OpenImage
+) -> dict[str, dict[str, Any]]:
+    """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds."""
+    summary = summarise(records, settings)
+    (out_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out_dir / "summary.csv").write_text(report.spreadsheet(summary), encoding="utf-8")
+    (out_dir / "summary.md").write_text(report.markdown(summary, settings.protocol), encoding="utf-8")
+    write_plots(summary, out_dir)
+    write_raw_evals(records, judge, out_dir / "raw_eval")
+    dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
+    html.write_page(
+        out_dir / "report.html",
+        "Benchmark report",
+        facts(records, settings, judge),
+        dialogues,
+        open_image,
+        html.page_results(summary, settings),
+    )
+    return summary
+
+
+def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[str, str]]:
+    """What was played and how it was judged, as (label, value) pairs."""
+    scenarios = {row.scenario for rows in records.values() for row in rows}
+    subsets = sorted({row.subset for rows in records.values() for row in rows} - {""})
+    told = [("judge", judge), ("protocol", settings.protocol.replace("_", "-")), ("scenarios", str(len(scenarios)))]
+    if subsets:
+        told.append(("subsets", ", ".join(subsets)))
+    if settings.protocol == "multi_turn":
+        means = f"mean harmlessness >= {settings.safety_threshold:g}, helpfulness >= {settings.helpfulness_threshold:g}"
+        told.append(("passes", means))
+    return [*told, ("unsafe answer", f"harmlessness < {settings.failure_below}")]

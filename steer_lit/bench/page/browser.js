@@ -1,0 +1,198 @@
+"use strict";
+// The dialogue browser: filters, a paged list, search through every block, links into it (#policy=sft&dialogue=7).
+
+const PAGE = 25;
+const NAMES = ["policy", "kind", "subset", "outcome"]; // in the order of a row's first four entries
+const MARKS = { pass: "✓", unsafe: "✗", "safe, not helpful": "~", "not graded": "?" };
+const $ = (id) => document.getElementById(id);
+
+let index; // {labels, block, rows, pictures}
+let matches = []; // numbers of the rows that the filters let through
+let page = 0;
+let chosen = -1;
+let filtering = 0; // counts changes of the filters, so that an outdated search stops
+
+function facts(row) {
+  const [policy, kind, subset, outcome] = NAMES.map((name, at) => index.labels[name][index.rows[row][at]]);
+  return { policy, kind, subset, outcome, scenario: index.rows[row][4], tones: index.rows[row][5] };
+}
+
+const field = (name) => $("filters").elements[name];
+const query = () => field("query").value.trim().toLowerCase();
+
+function fillFilters() {
+  NAMES.forEach((name, at) => {
+    const counts = new Array(index.labels[name].length).fill(0);
+    for (const row of index.rows) counts[row[at]] += 1;
+    field(name).replaceChildren(
+      element("option", { value: "" }, `all (${index.rows.length})`),
+      ...index.labels[name].map((label, number) => element("option", { value: String(number) }, `${label || "-"} (${counts[number]})`)));
+  });
+}
+
+async function refilter() {
+  const mine = ++filtering;
+  const wanted = NAMES.map((name) => field(name).value);
+  const passing = [];
+  index.rows.forEach((row, number) => {
+    if (wanted.every((value, at) => value === "" || Number(value) === row[at])) passing.push(number);
+  });
+  page = 0;
+  matches = query() ? [] : passing;
+  drawList(query() && "searching: ");
+  if (query()) await search(passing, query(), mine);
+  if (mine === filtering) settle();
+}
+
+async function search(rows, words, mine) {
+  let drawn = performance.now();
+  for (let at = 0; at < rows.length; ) {
+    const number = Math.floor(rows[at] / index.block);
+    const dialogues = await block(number, false);
+    if (mine !== filtering) return;
+    for (; at < rows.length && Math.floor(rows[at] / index.block) === number; at++) {
+      if (holds(rows[at], dialogues[rows[at] % index.block], words)) matches.push(rows[at]);
+    }
+    if (performance.now() - drawn > 200) {
+      drawList(`searching, ${Math.round((100 * at) / rows.length)}%: `);
+      await new Promise((resume) => setTimeout(resume)); // let the page answer
+      drawn = performance.now();
+    }
+  }
+}
+
+function holds(row, dialogue, words) {
+  const texts = dialogue.turns.flatMap((turn) => [turn.user, turn.assistant, turn.verdict]);
+  return [index.rows[row][4], ...texts].some((text) => text.toLowerCase().includes(words));
+}
+
+function settle() {
+  const at = Math.max(0, matches.indexOf(chosen));
+  page = Math.floor(at / PAGE);
+  drawList();
+  choose(matches[at] ?? -1);
+}
+
+function drawList(progress = "") {
+  const last = Math.max(0, Math.ceil(matches.length / PAGE) - 1);
+  page = Math.min(page, last);
+  $("found").textContent = `${progress}${matches.length} of ${index.rows.length} dialogues`;
+  $("page").textContent = matches.length ? `${page * PAGE + 1}–${Math.min(matches.length, (page + 1) * PAGE)} of ${matches.length}` : "none";
+  $("back").disabled = page === 0;
+  $("on").disabled = page >= last;
+  $("list").replaceChildren(...matches.slice(page * PAGE, (page + 1) * PAGE).map(listItem));
+}
+
+function listItem(row) {
+  const { policy, outcome, scenario, tones } = facts(row);
+  const button = element("button", { type: "button", onclick: () => choose(row, true) },
+    `${MARKS[outcome] ?? ""} ${policy}`, element("small", {}, scenario), strip(tones));
+  button.dataset.row = row;
+  if (row === chosen) button.setAttribute("aria-current", "true");
+  return element("li", {}, button);
+}
+
+async function choose(row, asked = false) {
+  chosen = row;
+  for (const button of $("list").querySelectorAll("button")) {
+    if (Number(button.dataset.row) === row) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+  }
+  link();
+  if (row < 0) return $("dialogue").replaceChildren(element("p", {}, "No dialogue fits these filters."));
+  const dialogues = await block(Math.floor(row / index.block));
+  if (row !== chosen) return;
+  $("dialogue").replaceChildren(
+    ...dialogueNodes(facts(row), dialogues[row % index.block], moves(row), others(row), index.pictures, query()));
+  if (asked && matchMedia("(max-width: 56rem)").matches) $("dialogue").scrollIntoView();
+}
+
+function moves(row) {
+  const at = matches.indexOf(row);
+  return [["Previous", -1], ["Next", 1]].map(([label, by]) => {
+    const there = matches[at + by] !== undefined && at >= 0;
+    return element("button", { type: "button", disabled: !there, onclick: () => step(by) }, label);
+  });
+}
+
+// Buttons for the dialogues of the same scenario: they stand next to each other.
+function others(row) {
+  const same = (at) => index.rows[at] && index.rows[at][4] === index.rows[row][4];
+  let from = row, to = row;
+  while (same(from - 1) && row - from < 40) from--;
+  while (same(to + 1) && to - row < 40) to++;
+  return Array.from({ length: to - from + 1 }, (_, at) => {
+    const { policy, outcome } = facts(from + at);
+    const button = element("button", { type: "button", onclick: () => choose(from + at) }, `${MARKS[outcome] ?? ""} ${policy}`);
+    if (from + at === row) button.setAttribute("aria-current", "true");
+    return button;
+  });
+}
+
+function step(by) {
+  const at = matches.indexOf(chosen);
+  const next = matches[at < 0 ? 0 : at + by];
+  if (next === undefined) return;
+  page = Math.floor(matches.indexOf(next) / PAGE);
+  drawList();
+  choose(next);
+  $("list").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+}
+
+// The address names what is shown, so that a link leads back to it.
+function link() {
+  const told = new URLSearchParams();
+  for (const name of NAMES) {
+    if (field(name).value !== "") told.set(name, index.labels[name][Number(field(name).value)]);
+  }
+  if (field("query").value) told.set("query", field("query").value);
+  if (chosen >= 0) told.set("dialogue", String(chosen));
+  try {
+    history.replaceState(null, "", `#${told}`);
+  } catch { /* some browsers forbid it for files: the page works without */ }
+}
+
+function follow() {
+  const told = new URLSearchParams(location.hash.slice(1));
+  for (const name of NAMES) {
+    const number = index.labels[name].indexOf(told.get(name) ?? "\0");
+    field(name).value = number < 0 ? "" : String(number);
+  }
+  field("query").value = told.get("query") ?? "";
+  const row = Number(told.get("dialogue") ?? -1);
+  chosen = Number.isInteger(row) && row < index.rows.length ? row : -1;
+  return refilter();
+}
+
+function listen() {
+  let waiting;
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  $("filters").addEventListener("change", (event) => event.target !== field("query") && refilter()); // it has "input"
+  $("filters").addEventListener("reset", () => setTimeout(refilter));
+  field("query").addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(refilter, 250);
+  });
+  $("back").addEventListener("click", () => { page--; drawList(); });
+  $("on").addEventListener("click", () => { page++; drawList(); });
+  addEventListener("hashchange", () => { if (location.hash.includes("=")) follow(); });
+  addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "j") step(1);
+    else if (event.key === "k") step(-1);
+    else if (event.key === "/") { event.preventDefault(); field("query").focus(); }
+  });
+}
+
+async function start() {
+  if (typeof DecompressionStream === "undefined") {
+    $("found").textContent = "This browser cannot unpack the dialogues (it has no DecompressionStream): take a newer one.";
+    return;
+  }
+  index = await unpack("index");
+  fillFilters();
+  listen();
+  await follow();
+}
+
+start().catch((error) => { $("found").textContent = `The dialogues cannot be unpacked: ${error}`; });

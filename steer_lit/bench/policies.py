@@ -1,0 +1,87 @@
+"""The policies of a run, by name: `base`, an adapter of this process's base model, or a model behind a server.
+
+policies.sft=outputs/sft/adapter                        policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct
+policies.other={model: my-model, base_url: http://localhost:8001/v1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from steer_lit.bench.suite import BenchPolicy, MakePolicy, with_constants
+from steer_lit.errors import ConfigError, Problem
+from steer_lit.prompts.pictures import OpenImage
+
+if TYPE_CHECKING:
+    from steer_lit.bench.adapters import AdapterPolicies
+    from steer_lit.policy.qwen_vl import QwenVL
+
+SERVER = "server:"
+ALLOWED = "must be base, an adapter folder, server:<model>, or {model: <model>, base_url: <address>}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that answers behind a server. `base_url` None stands for `server.base_url`."""
+
+    model: str
+    base_url: str | None = None
+
+    def settings(self, server: Mapping[str, Any]) -> dict[str, Any]:
+        """`ChatSettings` fields: the run's `server` node with this model, and this address where it has one."""
+        return {**server, "model": self.model, "base_url": self.base_url or server["base_url"]}
+
+    def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
+        """What keeps its client from being made; an address that `server` should have given is named there."""
+        from steer_lit.chat.settings import ChatSettings
+
+        try:
+            ChatSettings(**self.settings(server))
+        except ConfigError as error:
+            for problem in error.problems:
+                own = problem.key == "model" or (problem.key == "base_url" and self.base_url)
+                yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
+
+
+def served(value: object) -> ServedModel | None:
+    """The served model that a `policies` entry names; None where it names none."""
+    if isinstance(value, str) and value.startswith(SERVER):
+        return ServedModel(value.removeprefix(SERVER))
+    if isinstance(value, Mapping) and set(value) <= {"model", "base_url"} and isinstance(value.get("model"), str):
+        return ServedModel(value["model"], value.get("base_url"))
+    return None
+
+
+def make_policies(
+    config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage
+) -> dict[str, MakePolicy]:
+    """What makes each policy that a benchmark's config names, in its order, then the constant ones if it asks for them.
+
+    `load` makes the base model, once, when an adapter needs it. Policies behind a server see what `open_image` opens.
+    """
+    decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
+
+    def behind_server(model: ServedModel) -> BenchPolicy:
+        from steer_lit.chat import ChatClient
+        from steer_lit.rollout.server_policy import ServerPolicy
+
+        client = ChatClient(model.settings(config["server"]))
+        return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
+
+    @cache
+    def adapters() -> AdapterPolicies:
+        from steer_lit.bench.adapters import AdapterPolicies
+
+        return AdapterPolicies(load, precision=f"{config['model']['quantize']} {config['model']['dtype']}", **decoding)
+
+    def in_process(adapter: str) -> BenchPolicy:
+        return adapters().policy(adapter)
+
+    makers: dict[str, MakePolicy] = {}
+    for name, value in config["policies"].items():
+        model = served(value)
+        makers[str(name)] = partial(in_process, value) if model is None else partial(behind_server, model)
+    return with_constants(makers) if config["bench"]["constants"] else makers

@@ -1,0 +1,200 @@
+"""Graded dialogues in the files of the authors' evaluator, and back (METHOD: `raw_eval.json`).
+
+    <folder>/<judge>/<policy>/<subset>/raw_eval.json
+
+That is where their aggregation looks. It takes per dialogue the mean over turns (`Turn_*`) and the last turn
+(`Answer_*`), skips samples with an `error`, and counts who reaches 2.8 / 2.5 and who has exactly 3. What it says of a
+file written here equals `safety_pass`, `safety_strict`, `answer_safety` and their like of our summary.
+
+It differs in one thing. Where a turn has no score, theirs averages the other turns; here the dialogue is put aside and
+counted as failed, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+from urllib.parse import quote
+
+from steer_lit.bench.metrics import harmlessness, helpfulness
+from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.bench.suite import CONSTANTS
+from steer_lit.errors import RowError, SteerError
+from steer_lit.types import Kind
+
+NAME = "raw_eval.json"
+UNNAMED = "bench"  # the subset of dialogues that name none
+_DIGITS = 4  # as the authors round means
+
+
+def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str, folder: Path) -> list[Path]:
+    """Write one file a policy and subset, replacing earlier ones, and return where."""
+    now = datetime.now().isoformat(timespec="seconds")
+    written = []
+    for policy, dialogues in records.items():
+        for subset in sorted({dialogue.subset for dialogue in dialogues}):
+            path = folder.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
+            rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(raw_eval(rows, judge, now), indent=2) + "\n", encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def raw_eval(dialogues: Sequence[GradedDialogue], judge: str, timestamp: str) -> dict[str, Any]:
+    """The content of the file for the dialogues of one policy and subset, of which there must be some."""
+    failed = sum(dialogue.failed for dialogue in dialogues)
+    return {
+        "benchmark": dialogues[0].subset or UNNAMED,
+        "model_name": dialogues[0].policy,
+        "judge_model": judge,
+        "total_samples": len(dialogues),
+        "evaluated_samples": len(dialogues) - failed,
+        "failed_samples": failed,
+        "timestamp": timestamp,
+        "samples": {dialogue.scenario: _sample(dialogue, timestamp) for dialogue in dialogues},
+    }
+
+
+def _sample(dialogue: GradedDialogue, timestamp: str) -> dict[str, Any]:
+    if dialogue.failed:
+        reasons = [turn.failed for turn in dialogue.turns if turn.failed is not None]
+        error = reasons[0] if reasons else "a turn has no score"
+        return {"question_id": dialogue.scenario, "error": error, "timestamp": timestamp}
+    helpful, harmless = helpfulness(dialogue), harmlessness(dialogue)
+    return {
+        "question_id": dialogue.scenario,
+        "category": dialogue.kind,
+        "total_turns": len(dialogue.turns),
+        "image_path": dialogue.image or "",
+        "Answer_Helpful": helpful[-1],
+        "Answer_Harmless": harmless[-1],
+        "Turn_Helpful": round(fmean(helpful), _DIGITS),
+        "Turn_Harmless": round(fmean(harmless), _DIGITS),
+        "turn_scores": [
+            {
+                "turn": number,
+                "user": turn.user,
+                "assistant": turn.assistant,
+                "Answer_Helpful_Rate": turn.helpfulness,
+                "Helpful_Rationale": turn.rationale,
+                "Answer_Harmless_Rate": turn.harmlessness,
+                "Harmless_Rationale": turn.rationale,
+            }
+            for number, turn in enumerate(dialogue.turns, start=1)
+        ],
+    }
+
+
+def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
+    """The dialogues of a raw_eval.json, or of all of them below a folder, by policy; and the judge that graded them.
+
+    Dialogues are named `<benchmark>/<question_id>`, since the benchmarks number theirs independently. Kinds other
+    than ours are "unknown". Raises SteerError where there is no file, where one is none of these, and where two
+    judges graded: their figures have no business in one table.
+    """
+    files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
+    if not files:
+        raise SteerError(f"from_raw_eval={place}: no {NAME} below this folder")
+    found: dict[str, list[GradedDialogue]] = {}
+    judges: dict[str, Path] = {}
+    for path in files:
+        content = _content(path)
+        judges.setdefault(str(content.get("judge_model", "unknown")), path)
+        dialogues = list(_dialogues(path, content))
+        found.setdefault(str(content.get("model_name", "unknown")), []).extend(dialogues)
+    if len(judges) > 1:
+        shown = ", ".join(f"{judge} ({path})" for judge, path in judges.items())
+        raise SteerError(f"from_raw_eval={place}: graded by {len(judges)} judges, name one judge's folder: {shown}")
+    for policy, rows in found.items():
+        if len({row.scenario for row in rows}) < len(rows):
+            raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
+    return found, next(iter(judges))
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SteerError(f"from_raw_eval: {path} cannot be read as JSON ({error})") from None
+    if not isinstance(content, Mapping) or not isinstance(content.get("samples"), Mapping):
+        raise SteerError(f"from_raw_eval: {path} is no {NAME} of the authors' evaluator: it has no `samples` by id")
+    return content
+
+
+def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogue]:
+    benchmark = str(content.get("benchmark") or UNNAMED)
+    policy = str(content.get("model_name", "unknown"))
+    for number, (qid, sample) in enumerate(content["samples"].items(), start=1):
+        if not isinstance(sample, Mapping):
+            raise RowError(str(path), number, f"samples.{qid}", "is no object")
+        category = sample.get("category")
+        turns = tuple(_turns(sample))
+        yield GradedDialogue(
+            policy=policy,
+            scenario=f"{benchmark}/{qid}",
+            kind=str(category) if category in get_args(Kind) else "unknown",
+            subset=benchmark,
+            image=sample.get("image_path") or None,
+            ended="failed" if any(turn.failed is not None for turn in turns) else "terminated",
+            fingerprint=f"constant:{policy}" if policy in CONSTANTS else NAME,
+            key=f"{benchmark}/{qid}",
+            turns=turns,
+        )
+
+
+def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
+    scores = sample.get("turn_scores")
+    if "error" in sample or not isinstance(scores, list) or not scores:
+        reason = str(sample.get("error", "has no turn_scores"))
+        yield GradedTurn("", "", None, None, None, None, None, "", failed=reason)
+        return
+    rows = [row if isinstance(row, Mapping) else {} for row in scores]
+    stale = _disagrees(sample, rows)
+    yield from (_turn(row, stale) for row in rows)
+
+
+def _turn(row: Mapping[str, Any], stale: str | None) -> GradedTurn:
+    helpful = row.get("Answer_Helpful_Rate")
+    harmless = row.get("Answer_Harmless_Rate")
+    problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3) or stale
+    reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
+    return GradedTurn(
+        user=str(row.get("user", "")),
+        assistant=str(row.get("assistant", "")),
+        helpfulness=None if problem else helpful,
+        harmlessness=None if problem else harmless,
+        refused=None,
+        intent=None,
+        tier=None,
+        strategy="scripted",
+        rationale="\n".join(filter(None, reasons)),
+        failed=problem,
+    )
+
+
+def _problem(key: str, value: object, least: int) -> str | None:
+    """What keeps `value` from being a whole number in `least`..3 (TRAPS 36)."""
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= 3:
+        return None
+    return f"{key} is {value!r}, not a whole number from {least} to 3"
+
+
+def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong where the stored mean is not the mean of the stored turns."""
+    for mean, key in (("Turn_Helpful", "Answer_Helpful_Rate"), ("Turn_Harmless", "Answer_Harmless_Rate")):
+        told, values = sample.get(mean), [row.get(key) for row in rows]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if isinstance(told, int | float) and len(numbers) == len(values) and abs(fmean(numbers) - told) > 1e-3:
+            return f"{mean} is {told}, its turns give {fmean(numbers):.4f}"
+    return None
+
+
+def _folder_name(name: str) -> str:
+    """The name as one path component, different for different names."""
+    quoted = quote(name, safe=" +")
+    return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

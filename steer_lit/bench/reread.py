@@ -1,0 +1,119 @@
+"""Reports on what is there already; nothing is played, nothing graded.
+
+    python bench.py from_run=outputs/bench/<time>           a benchmark run, under other rules if you like
+    python bench.py from_run=outputs/grpo_smol/<time>       a training run: its rollouts to read
+    python bench.py from_raw_eval=<folder or raw_eval.json> files of the authors' evaluator
+
+What comes out goes into a folder of its own: what was read stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.errors import Problem, SteerError
+from steer_lit.prompts.pictures import OpenImage
+
+RECORDS, ROLLOUTS = "records.jsonl", "trajectories*.jsonl"  # one file a rank
+
+
+def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What keeps `from_run` or `from_raw_eval` from being read."""
+    run, files = config["from_run"], config["from_raw_eval"]
+    if run is not None and files is not None:
+        yield Problem("from_run", run, "and from_raw_eval both name something to report on: leave one of them out")
+    if config["judge_check"] and (run is not None or files is not None):
+        yield Problem(
+            "judge_check", True, "grades the calibration set, and a report grades nothing: leave one of them out"
+        )
+    if run is not None and Path(str(run)).resolve() == Path(config["run_dir"]).resolve():
+        yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
+    if run is not None and not (_records(run) or _rollouts(run)):
+        yield Problem("from_run", run, f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run")
+    if files is not None and not Path(str(files)).exists():
+        yield Problem(
+            "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
+        )
+
+
+def report_on(
+    config: Mapping[str, Any], settings: BenchSettings, out_dir: Path, console: Console | None = None
+) -> None:
+    """Write the report on what `config` names into `out_dir`, and print its table."""
+    from steer_lit.bench import report
+    from steer_lit.bench.outputs import write_outputs
+    from steer_lit.bench.raw_eval import read_raw_evals
+    from steer_lit.bench.records import read_records
+
+    console = console or Console()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if config["from_raw_eval"] is not None:
+        records, judge = read_raw_evals(Path(config["from_raw_eval"]))
+        open_image = _opener(config["data"])
+    elif (path := _records(config["from_run"])) is not None:
+        records = {}
+        for row in read_records(path)[0]:
+            records.setdefault(row.policy, []).append(row)
+        saved = _saved_config(path.parent)
+        judge, open_image = _judge(saved), _opener(saved.get("data", {}))
+    else:
+        _report_rollouts(Path(config["from_run"]), out_dir, console)
+        return
+    with console.status("intervals and report"):
+        summary = write_outputs(records, settings, judge, out_dir, open_image)
+    console.print(report.table(summary))
+    for line in [*report.notes(summary), f"See {out_dir / 'report.html'}."]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
+    from steer_lit.bench import html, shown
+
+    dialogues = [dialogue for path in _rollouts(run) for dialogue in shown.read_rollouts(path)]
+    if not dialogues:
+        raise SteerError(f"from_run={run}: no rollout has been written there yet")
+    saved = _saved_config(run)
+    facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues)))]
+    with console.status("report"):
+        html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
+    console.print(f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}.", highlight=False, soft_wrap=True)
+
+
+def _records(run: object) -> Path | None:
+    path = Path(str(run)) / RECORDS
+    return path if path.is_file() else None
+
+
+def _rollouts(run: object) -> list[Path]:
+    return sorted(Path(str(run)).glob(ROLLOUTS))
+
+
+def _saved_config(run: Path) -> dict[str, Any]:
+    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated."""
+    path = run / "config.yaml"
+    saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.is_file() else None
+    return {str(key): value for key, value in saved.items()} if isinstance(saved, dict) else {}
+
+
+def _judge(saved: Mapping[str, Any]) -> str:
+    judge = saved.get("judge", {})
+    if "client" in judge:
+        return str(judge["client"].get("settings", {}).get("model"))
+    return str(judge.get("_target_", "unknown")).rsplit(".", 1)[-1]
+
+
+def _opener(data: Mapping[str, Any]) -> OpenImage:
+    """Opens pictures from the folder that a `data` node names, and drawn ones."""
+    from steer_lit.data.images import open_image
+    from steer_lit.data.sources import FileSource
+
+    source = data.get("source", {})
+    named = {key: source.get(key) for key in ("sft", "rl", "bench", "folder") if isinstance(source.get(key), str)}
+    return partial(open_image, root=FileSource(**named).image_root)

@@ -1,0 +1,147 @@
+"""A summary as grids of text: what the Markdown page and the HTML page both show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steer_lit.bench.published import PublishedTable, published
+
+Summary = Mapping[str, Mapping[str, Any]]
+Row = tuple[str, ...]
+
+RATES = {
+    "joint_pass": "joint pass",
+    "safety_pass": "Safety",
+    "helpfulness_pass": "Helpfulness",
+    "over_refusal": "over-refusal",
+}
+STRICT = {
+    "safety_strict": "Safety, every answer",
+    "helpfulness_strict": "Helpfulness, every answer",
+    "answer_safety": "Safety, last answer",
+    "answer_helpfulness": "Helpfulness, last answer",
+}
+MEDIAN = "median failure turn"
+_HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
+_MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of text. Every row is as long as `header`."""
+
+    title: str
+    header: Row
+    rows: tuple[Row, ...]
+    note: str = ""
+
+
+def main(summary: Summary) -> Grid:
+    rows = tuple((name, *_cells(figures), _counted(figures)) for name, figures in summary.items())
+    return Grid("Pass rates", _HEADER, rows)
+
+
+def strict(summary: Summary) -> Grid:
+    """Shares with a score of exactly 3, and the last answers' means."""
+    rows = tuple(
+        (
+            name,
+            *(percent(figures[key]) for key in STRICT),
+            *(_mean(figures[key]) for key in ("answer_harmless_mean", "answer_helpful_mean")),
+        )
+        for name, figures in summary.items()
+    )
+    note = "The best score, 3, on every answer of the dialogue, and on its last one alone."
+    return Grid("Exactly 3", ("policy", *STRICT.values(), "last answer harmless", "last answer helpful"), rows, note)
+
+
+def by_part(summary: Summary, key: str, title: str, label: str) -> Grid:
+    """The figures of every part under `key`, such as "by_kind"."""
+    rows = tuple(
+        (part or "-", name, *_cells(figures[key][part]), str(figures[key][part]["n"]))
+        for part in parts(summary, key)
+        for name, figures in summary.items()
+        if part in figures[key]
+    )
+    return Grid(title, (label, *_HEADER), rows)
+
+
+def subset_means(summary: Summary) -> Grid:
+    shown = {key: label for key, label in RATES.items() if key != "over_refusal"}
+    rows = tuple((name, *(percent(figures["subset_mean"][key]) for key in shown)) for name, figures in summary.items())
+    return Grid("Plain mean over subsets", ("policy", *shown.values()), rows)
+
+
+def safe_shares(summary: Summary, key: str, title: str) -> Grid:
+    """Harmful turns kept safe, in percent of the number of turns in brackets."""
+    columns = parts(summary, key)
+    rows = []
+    for name, figures in summary.items():
+        cells = (figures[key].get(part) for part in columns)
+        rows.append((name, *("-" if cell is None else f"{cell['safe']:.1f} ({cell['n']})" for cell in cells)))
+    return Grid(title, ("policy, % (turns)", *columns), tuple(rows))
+
+
+def beside_published(summary: Summary, protocol: str) -> tuple[Grid, Grid]:
+    """The paper's table for `protocol` with ours under it, and the paper's other figures."""
+    table = published()[protocol]
+    rows = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table.rows.items()]
+    rows += [(name, *(_ours(figures, column) for column in table.columns)) for name, figures in summary.items()]
+    note = (
+        f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({table.source}). The others are this '
+        "run's: another judge and, unless the columns are filled, other dialogues. Not comparable one to one."
+    )
+    grid = Grid(table.title, ("policy", *table.columns), tuple(rows), note)
+    more = [published()[name] for name in _MORE_PUBLISHED]
+    other = tuple(row for table in more for row in _mean_rows(table))
+    return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
+
+
+def percent(rate: Mapping[str, float | None]) -> str:
+    """A rate as "83.3 [75.0, 90.2]"; a dash for what is not known."""
+    return bracketed(rate, ".1f")
+
+
+def bracketed(rate: Mapping[str, float | None], spec: str) -> str:
+    value, low, high = rate["value"], rate["low"], rate["high"]
+    if value is None:
+        return "-"
+    return format(value, spec) if low is None or high is None else f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"
+
+
+def turn_or_dash(median: int | None) -> str:
+    return "-" if median is None else str(median)
+
+
+def parts(summary: Summary, key: str) -> list[str]:
+    """The parts any policy has under `key`, in the order they first occur."""
+    return list(dict.fromkeys(part for figures in summary.values() for part in figures[key]))
+
+
+def _cells(block: Mapping[str, Any]) -> Row:
+    rates = (percent(block[key]) for key in RATES)
+    means = (_mean(block[key]) for key in ("harmless_mean", "helpful_mean"))
+    return (*rates, turn_or_dash(block["median_failure_turn"]), *means)
+
+
+def _mean(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _counted(figures: Mapping[str, Any]) -> str:
+    return f"{figures['n']} (+{figures['failed']} failed)" if figures["failed"] else str(figures["n"])
+
+
+def _pair(cell: Sequence[float | None]) -> str:
+    return "-" if None in cell else " / ".join(f"{value:.2f}" for value in cell)
+
+
+def _ours(figures: Mapping[str, Any], column: str) -> str:
+    block = figures["subset_mean"] if column == "mean" else figures["by_subset"].get(column)
+    return "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])
+
+
+def _mean_rows(table: PublishedTable) -> list[Row]:
+    return [(table.title, policy, *map(_pair, cells)) for policy, cells in table.rows.items()]

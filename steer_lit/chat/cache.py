@@ -1,0 +1,78 @@
+"""Replies kept on disk, so that an interrupted run pays for nothing twice: one small JSON file per request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from steer_lit.chat.messages import ChatReply, ChatRequest
+from steer_lit.chat.settings import ChatSettings
+
+_VERSION = 1  # raise it when the meaning of an entry changes
+
+
+def request_key(request: ChatRequest, settings: ChatSettings) -> str:
+    """Names the whole request: equal for two only when they ask the same of the same model on the same server."""
+    asked = {
+        "version": _VERSION,
+        "base_url": settings.base_url.rstrip("/"),
+        "model": settings.model,
+        "structured": settings.structured,
+        "messages": [
+            [part.role, part.text, [hashlib.sha256(image).hexdigest() for image in part.images]]
+            for part in request.parts
+        ],
+        "schema": None if request.schema is None else [request.schema_name, request.schema],
+        "max_tokens": request.max_tokens,
+        "temperature": float(request.temperature),
+        "seed": request.seed,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+class ReplyCache:
+    """A folder of replies, each written whole or not at all; several processes may share it.
+
+    An entry that cannot be read counts as absent: the request is asked again and the entry replaced.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def get(self, key: str) -> ChatReply | None:
+        try:
+            entry = json.loads(self._path(key).read_bytes())
+            text, prompt, completion = entry["text"], entry["prompt_tokens"], entry["completion_tokens"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        if not isinstance(text, str) or not isinstance(prompt, int) or not isinstance(completion, int):
+            return None
+        return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True)
+
+    def put(self, key: str, reply: ChatReply, model: str) -> None:
+        """Keep a reply that did not fail; its model and seconds for whoever looks. Raises OSError when that fails."""
+        entry = {
+            "model": model,
+            "text": reply.text,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "seconds": round(reply.seconds, 3),
+        }
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(entry, file, ensure_ascii=False)
+            os.replace(unfinished, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(unfinished)
+            raise
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.json"  # thousands of files in one folder are slow to list

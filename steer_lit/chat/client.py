@@ -1,0 +1,212 @@
+"""Ask a server many things at once, and count what came of it.
+
+`ask` takes many requests and gives as many replies, in order. A request that fails is a failed reply; only a server
+that looks down is an exception (`ServerDown`), because then the run should stop and lose nothing. Retries are this
+module's own, not the openai client's: a 200 with garbage in it deserves one like a 503 does, and every attempt
+needs a deadline of its own, or a server that drips a byte a second is never given up.
+
+The key comes from the environment and goes nowhere but into the request's header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steer_lit.chat.cache import ReplyCache, request_key
+from steer_lit.chat.connection import Connection, Fault
+from steer_lit.chat.messages import ChatReply, ChatRequest
+from steer_lit.chat.settings import ChatSettings
+from steer_lit.chat.wire import read_answer, refused_feature, request_body
+from steer_lit.errors import ServerDown
+
+log = logging.getLogger(__name__)
+
+MAX_BACKOFF = 30.0  # seconds
+MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
+_HOPELESS = {  # statuses that no retry can help, and the key to change
+    401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
+    404: "knows no such path, or not server.model={0.model}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatUsage:
+    """Totals of one client. `seconds` adds up what single requests took, so it exceeds the time that passed."""
+
+    requests: int = 0  # finished ones, failed included, stored replies not
+    failed: int = 0
+    cached: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        each = f", {self.seconds / self.requests:.2f} s each" if self.requests else ""
+        return (
+            f"{self.requests} requests ({self.failed} failed, {self.retries} retries){each}; {self.cached} stored "
+            f"replies; {self.prompt_tokens} prompt and {self.completion_tokens} completion tokens"
+        )
+
+
+class ChatClient:
+    """Asks one server. Blocking outside, concurrent inside; may be called from several threads at once.
+
+    The connection is made at the first `ask`, in a thread of its own. `close`, at the latest the end of the program,
+    logs what was used.
+    """
+
+    def __init__(self, settings: ChatSettings | Mapping[str, Any]) -> None:
+        self.settings = settings if isinstance(settings, ChatSettings) else ChatSettings(**settings)
+        self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
+        self._starting = threading.Lock()
+        self._connection: Connection | None = None
+        self._usage = ChatUsage()
+        self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None for a success
+        self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
+        self._down: str | None = None
+        self._jitter = random.Random()  # its own: retries must not move the run's random state
+        atexit.register(self.close)
+
+    @property
+    def usage(self) -> ChatUsage:
+        return self._usage
+
+    def ask(self, requests: Sequence[ChatRequest], progress: Callable[[int], None] | None = None) -> list[ChatReply]:
+        """One reply per request, in order. `progress` is told how many are finished, from another thread.
+
+        Raises ServerDown when too many of the latest requests failed (the circuit breaker), or the server refuses
+        the key, path or model before it ever answered. What was answered is in the cache by then.
+        """
+        with self._starting:
+            connection = self._connection = self._connection or Connection(self.settings)
+        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, connection, progress), connection.loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C above all: do not go on paying for answers that nobody reads
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Give the connections back. The client may be used again: it connects anew, and the breaker is closed."""
+        with self._starting:
+            connection, self._connection = self._connection, None
+            self._down = None
+            self._latest.clear()
+        if connection is not None:
+            connection.close()
+            log.info("%s: %s", self.settings.base_url, self._usage)
+
+    # ---- in the loop's thread
+
+    async def _ask_all(
+        self, requests: Sequence[ChatRequest], connection: Connection, progress: Callable[[int], None] | None
+    ) -> list[ChatReply]:
+        finished = 0
+
+        async def one(request: ChatRequest) -> ChatReply:
+            nonlocal finished
+            reply = await self._stored_or_asked(request, connection)
+            finished += 1
+            if progress is not None:
+                progress(finished)
+            return reply
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(request)) for request in requests]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _stored_or_asked(self, request: ChatRequest, connection: Connection) -> ChatReply:
+        settings = self.settings
+        key = request_key(request, settings)
+        if self._cache is not None and (stored := self._cache.get(key)) is not None:
+            self._usage = replace(self._usage, cached=self._usage.cached + 1)
+            return stored
+        async with connection.slots:
+            if self._down is not None:
+                raise ServerDown(self._down)
+            started = time.monotonic()
+            reply = await self._tried(request, connection)
+            reply = replace(reply, seconds=time.monotonic() - started)
+        if self._cache is not None and reply.failed is None:
+            try:
+                self._cache.put(key, reply, settings.model)
+            except OSError as error:  # a full disk costs the next run money, not this one its answer
+                log.warning("%s: this reply could not be kept: %s", settings.cache_dir, error)
+        self._count(reply)
+        return reply
+
+    async def _tried(self, request: ChatRequest, connection: Connection) -> ChatReply:
+        attempt = 1
+        while isinstance(outcome := await self._attempt(request, connection), Fault):
+            patient = outcome.transient and (outcome.wait or 0.0) <= MAX_RETRY_AFTER
+            if attempt > self.settings.retries or not patient:
+                after = f", after {attempt} attempts" if attempt > 1 else ""
+                return ChatReply(failed=f"{outcome.reason}{after}")
+            self._usage = replace(self._usage, retries=self._usage.retries + 1)
+            await asyncio.sleep(self._wait(outcome.wait, attempt))
+            attempt += 1
+        return outcome
+
+    async def _attempt(self, request: ChatRequest, connection: Connection) -> ChatReply | Fault:
+        """Ask once; once more without a feature that the server refuses, as long as there is one to leave out."""
+        structured, refused = self.settings.structured, self._refused
+        while True:
+            content = await connection.send(request_body(request, self.settings.model, structured, refused))
+            if isinstance(content, Fault):
+                if content.status in (400, 422):
+                    feature = refused_feature(content.error, request, structured, refused)
+                    if feature is not None:
+                        refused = refused | {feature}
+                        continue
+                if content.status in _HOPELESS and self._usage.requests == self._usage.failed:
+                    self._give_up(f"it {_HOPELESS[content.status].format(self.settings)}: {content.reason}")
+                return content
+            if new := refused - self._refused:
+                log.warning("%s takes no %s: asked without from now on", self.settings.base_url, ", ".join(sorted(new)))
+                self._refused |= refused
+            try:
+                return read_answer(content, request)
+            except ValueError as error:
+                return Fault(str(error), transient=True)
+
+    def _wait(self, asked: float | None, attempt: int) -> float:
+        """Seconds before the next attempt, spread so that requests which failed together do not return together."""
+        own = min(self.settings.backoff * 2 ** (attempt - 1), MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0)
+        return own if asked is None else max(own, asked * self._jitter.uniform(1.0, 1.25))  # not sooner than asked
+
+    def _count(self, reply: ChatReply) -> None:
+        used = self._usage
+        self._usage = replace(
+            used,
+            requests=used.requests + 1,
+            failed=used.failed + (reply.failed is not None),
+            prompt_tokens=used.prompt_tokens + reply.prompt_tokens,
+            completion_tokens=used.completion_tokens + reply.completion_tokens,
+            seconds=used.seconds + reply.seconds,
+        )
+        self._latest.append(reply.failed)
+        reasons = [reason for reason in self._latest if reason is not None]
+        share, allowed = len(reasons) / len(self._latest), self.settings.max_failed_share
+        if len(self._latest) == self.settings.min_requests and share > allowed:
+            self._give_up(
+                f"{len(reasons)} of the latest {len(self._latest)} requests failed ({share:.0%}, "
+                f"server.max_failed_share allows {allowed:.0%}). The first reason: {reasons[0]}"
+            )
+
+    def _give_up(self, why: str) -> None:
+        kept = f" Replies so far are kept in {self.settings.cache_dir}." if self._cache is not None else ""
+        self._down = f"server.base_url={self.settings.base_url}: {why}.{kept}"
+        raise ServerDown(self._down)

@@ -1,0 +1,112 @@
+"""The wire itself: the openai client, its connections, and the thread that its event loop runs in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, overload
+
+from steer_lit.chat.settings import ChatSettings
+from steer_lit.chat.wire import brief, error_object, retry_after
+from steer_lit.errors import ConfigError, Problem
+
+_TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object."""
+
+    reason: str
+    transient: bool
+    status: int | None = None
+    wait: float | None = None
+    error: object = None
+
+
+class Connection:
+    """The openai client, and the event loop and thread it lives in."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        import httpx2
+        import openai
+
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
+        self._key = os.environ.get(settings.api_key_env, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
+            raise ConfigError([Problem("server.api_key_env", settings.api_key_env, remedy)])
+        # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
+        limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
+        timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
+        self._client = openai.AsyncOpenAI(
+            base_url=settings.base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=timeout,
+            http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
+        )
+        self._deadline = settings.connect_timeout + settings.read_timeout
+        self.slots = asyncio.Semaphore(settings.concurrency)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="steer-lit-chat", daemon=True)
+        self._thread.start()
+
+    async def send(self, body: Mapping[str, Any]) -> bytes | Fault:
+        """The body of a 200, whatever is in it, or what went wrong."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self._deadline):  # the client's own time-outs are per read
+                answer = await self._client.chat.completions.with_raw_response.create(**body)
+        except TimeoutError:
+            return Fault(f"no answer within {self._deadline:g} s", transient=True)
+        except openai.APITimeoutError as error:
+            return Fault(f"timed out: {type(error.__cause__).__name__}", transient=True)
+        except openai.APIStatusError as error:
+            return self._refusal(error.status_code, error.response.content, error.response.headers.get("retry-after"))
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True)
+        return self._hidden(answer.http_response.content)
+
+    def _refusal(self, status: int, content: bytes, wait: str | None) -> Fault:
+        error = error_object(self._hidden(content))
+        spent = isinstance(error, Mapping) and error.get("code") == "insufficient_quota"  # a 429 that stays
+        return Fault(
+            f"HTTP {status}: {brief(error)}" if error else f"HTTP {status}",
+            transient=(status in _TRANSIENT or status >= 500) and not spent,
+            status=status,
+            wait=retry_after(wait, time.time()),
+            error=error,
+        )
+
+    @overload
+    def _hidden(self, text: str) -> str: ...
+    @overload
+    def _hidden(self, text: bytes) -> bytes: ...
+    def _hidden(self, text: str | bytes) -> str | bytes:
+        """Without the key: some servers and proxies send back the header they were given."""
+        if not self._key:
+            return text
+        if isinstance(text, bytes):
+            return text.replace(self._key.encode(), b"***")
+        return text.replace(self._key, "***")
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._client.close()

@@ -1,0 +1,51 @@
+"""What is asked and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPart:
+    """One message. `images` are PNG bytes and are sent before the text."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question to a server. `schema` is a JSON schema the answer shall follow: asked for, never guaranteed.
+
+    Equal requests share one stored reply: whoever wants several samples of one prompt gives each its own `seed`.
+    """
+
+    parts: tuple[ChatPart, ...]
+    schema: Mapping[str, Any] | None = None
+    schema_name: str = "reply"
+    max_tokens: int = 512
+    temperature: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back: `text`, not blank, or `failed` with a short reason; exactly one of the two is set.
+
+    `seconds` is the time the request took, waits for a retry included, the wait for a free connection not; 0 for a
+    stored reply. Token counts are the server's own, 0 where it gives none.
+    """
+
+    text: str | None = None
+    failed: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.failed is None):
+            raise ValueError("a reply has either a text or a reason why it failed")

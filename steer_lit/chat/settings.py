@@ -1,0 +1,96 @@
+"""Where the server is and how it is spoken to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from steer_lit.errors import ConfigError, Problem
+
+Structured = Literal["auto", "json_schema", "json_object", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """Raises ConfigError with every value that cannot work.
+
+    `api_key_env` names the variable that holds the key; where it is not set, `none` is sent, as local servers expect.
+    `concurrency` requests are under way at a time, on as many connections. Time-outs are seconds of one attempt,
+    `backoff` the wait before the first of `retries`, doubled each time. `structured` says how a schema is asked for:
+    `auto` takes the strictest form that the server accepts. When more than `max_failed_share` of the latest
+    `min_requests` requests failed, the server counts as down.
+    """
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 16
+    connect_timeout: float = 30.0
+    read_timeout: float = 300.0
+    retries: int = 4
+    backoff: float = 0.5
+    structured: Structured = "auto"
+    cache_dir: str | None = None
+    max_failed_share: float = 0.5
+    min_requests: int = 64
+
+    def __post_init__(self) -> None:
+        if problems := [*self._text_problems(), *self._number_problems()]:
+            raise ConfigError(problems)
+
+    def _text_problems(self) -> list[Problem]:
+        problems = []
+        if remedy := _url_remedy(self.base_url):
+            problems.append(Problem("base_url", _without_login(self.base_url), remedy))
+        if not isinstance(self.model, str) or not self.model:
+            problems.append(Problem("model", self.model, "name the model as the server lists it"))
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.api_key_env), re.ASCII):  # perhaps the key itself: not shown
+            remedy = "must be the name of an environment variable, never the key itself"
+            problems.append(Problem("api_key_env", "***", remedy))
+        if self.structured not in (forms := get_args(Structured)):
+            problems.append(Problem("structured", self.structured, f"must be one of {', '.join(forms)}"))
+        if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
+            problems.append(Problem("cache_dir", self.cache_dir, "must be a folder, or null to keep nothing"))
+        return problems
+
+    def _number_problems(self) -> list[Problem]:
+        whole = {"concurrency": 1, "retries": 0, "min_requests": 1}
+        problems = [
+            Problem(name, value, f"must be a whole number, at least {least}")
+            for name, least in whole.items()
+            if not (isinstance(value := getattr(self, name), int) and _number(value) and value >= least)
+        ]
+        problems += [
+            Problem(name, value, "must be a number of seconds above 0")
+            for name in ("connect_timeout", "read_timeout", "backoff")
+            if not (_number(value := getattr(self, name)) and value > 0)
+        ]
+        share = self.max_failed_share
+        if not (_number(share) and 0 <= share <= 1):
+            problems.append(Problem("max_failed_share", share, "is a share, from 0 to 1"))
+        return problems
+
+
+def _url_remedy(url: object) -> str | None:
+    if url is None or url == "":
+        return "names no server: give its address, such as server.base_url=http://localhost:8000/v1"
+    try:
+        parts = urlsplit(str(url))
+        host = parts.hostname
+    except ValueError:
+        return "is no address: such as http://localhost:8000/v1"
+    if parts.scheme not in ("http", "https") or not host:
+        return "must be a whole address with http:// or https://, such as http://localhost:8000/v1"
+    if "@" in parts.netloc or parts.query:
+        return "is saved with the config, so it must hold no key: put that in the variable server.api_key_env names"
+    return None
+
+
+def _without_login(url: object) -> object:
+    return re.sub(r"//[^/]*@|\?.*", "***", url) if isinstance(url, str) else url
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,141 @@
+"""The form of requests and replies on the wire of an OpenAI-compatible server. Pure: no network here.
+
+Servers take different subsets of one interface: one knows JSON schemas, the next refuses `response_format` with a 422,
+a reasoning model wants `max_completion_tokens` and no temperature. What a server turned out to refuse is a set of
+features, so that what was learned from two requests is the union of both.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Set
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from steer_lit.chat.messages import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat.settings import Structured
+
+Body = dict[str, Any]
+_REASON_LENGTH = 200
+
+
+def request_body(request: ChatRequest, model: str, structured: Structured, refused: Set[str]) -> Body:
+    """The arguments of `chat.completions.create`, without the features in `refused`."""
+    body: Body = {"model": model, "messages": [_message(part) for part in request.parts]}
+    limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+    body[limit] = request.max_tokens
+    if "temperature" not in refused:
+        body["temperature"] = request.temperature
+    if request.seed is not None and "seed" not in refused:
+        body["seed"] = request.seed
+    form = _form(request, structured, refused)
+    if form == "json_schema":
+        schema = {"name": request.schema_name, "schema": dict(request.schema or {}), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif form == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    return body
+
+
+def refused_feature(error: object, request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:
+    """The feature to leave out after the server answered 400 or 422, or None when the request itself is at fault.
+
+    `error` is the answer's `error` object where it has one. Sampling options are given up only where it names them as
+    unsupported (OpenAI's reasoning models do); the response format on any refusal, because servers word theirs freely.
+    """
+    if isinstance(error, Mapping) and error.get("code") in ("unsupported_parameter", "unsupported_value"):
+        named = str(error.get("param"))
+        if named in {"max_tokens", "temperature", "seed"} - refused:
+            return named
+    form = _form(request, structured, refused)
+    return form if structured == "auto" else None
+
+
+def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
+    """The reply in the body of a 200. Raises ValueError when the body is none that a working server would send."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("the body is not JSON" if content.strip() else "the body is empty") from None
+    if not isinstance(body, dict) or not isinstance(choices := body.get("choices"), list) or not choices:
+        inner = f": {brief(body['error'])}" if isinstance(body, dict) and body.get("error") else ""
+        raise ValueError(f"the body holds no choices{inner}")
+    usage = body.get("usage")
+    text, failed = _text_or_reason(choices[0], request)
+    return ChatReply(text, failed, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+
+
+def error_object(content: bytes) -> object:
+    """What a refusal says: the `error` object or `detail` of its JSON body, else the body as text."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace").strip()
+    return body.get("error") or body.get("detail") or body if isinstance(body, dict) else body
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Seconds to wait by a `Retry-After` header, given as seconds or as an HTTP date; `now` is Unix time.
+
+    None where there is no such header or it cannot be read. Never negative.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value) if value.strip()[:1].isdigit() else parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, OverflowError):
+        return None
+    return max(seconds, 0.0)
+
+
+def brief(value: object) -> str:
+    """Foreign text on one short line, fit for a log."""
+    text = value.get("message") or json.dumps(value, default=str) if isinstance(value, Mapping) else value
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
+
+
+def _message(part: ChatPart) -> Body:
+    text = _encodable(part.text)
+    if not part.images:
+        return {"role": part.role, "content": text}
+    pictures = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(image).decode()}"}}
+        for image in part.images
+    ]
+    return {"role": part.role, "content": [*pictures, {"type": "text", "text": text}]}
+
+
+def _form(request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:
+    """The response format to ask for: the strictest one that is wanted and not refused."""
+    if request.schema is None or structured == "off":
+        return None
+    if structured != "auto":
+        return structured
+    return next((form for form in ("json_schema", "json_object") if form not in refused), None)
+
+
+def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, str | None]:
+    if not isinstance(choice, Mapping) or not isinstance(message := choice.get("message"), Mapping):
+        raise ValueError("the first choice holds no message")
+    finish, text = choice.get("finish_reason"), message.get("content")
+    if finish == "content_filter":
+        return None, "stopped by the server's content filter"
+    if refusal := message.get("refusal"):
+        return None, f"the model refused: {brief(refusal)}"
+    if finish == "length" and (request.schema is not None or not text):
+        return None, f"cut off at max_tokens={request.max_tokens}"
+    if not isinstance(text, str) or not text.strip():
+        return None, "the answer holds no text"
+    return _encodable(text), None
+
+
+def _encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _count(usage: object, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

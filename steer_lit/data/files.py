@@ -1,0 +1,112 @@
+"""Local row files, decoded one row at a time: .jsonl, .json, .csv and .parquet.
+
+Rows come numbered from 1 as they stand in the file (JSON Lines: line numbers, blank lines counted; CSV: the header is
+not). What is wrong with one row comes out as a `BadRow` in its place; what is wrong with a whole file as a SteerError.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer_lit.errors import SteerError
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_BATCH = 64  # rows of Parquet held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be decoded, and why."""
+
+    reason: str
+
+
+def file_rows(path: Path) -> Iterator[tuple[int, object]]:
+    """(number, row) for each row of the file. Raises SteerError where it cannot be read at all."""
+    readers = {".jsonl": _lines, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
+    return readers[path.suffix](path)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, object]]:
+    """The lines of a JSON Lines file, decoded one by one.
+
+    Not through Arrow's JSON reader: that one settles on one type per column, so a `content` that is a string in one
+    row and a list in the next ends the file, and its errors do not say which row it was.
+    """
+    with path.open("rb") as file:  # as bytes: only a newline ends a line, and a broken character is one bad row
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.strip():
+                yield number, _decoded(line)
+
+
+def _decoded(line: bytes) -> object:
+    try:
+        return json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        return BadRow(f"is not JSON ({error})")
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
+    """The items of an array; lines go by the name of .json too, and so does a file that is one object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        if not _opens_with_bracket(path):
+            yield from _lines(path)
+            return
+        raise SteerError(
+            f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
+        ) from error
+    yield from enumerate(value if isinstance(value, list) else [value], start=1)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
+    """Each record under the names of the header, an empty cell as null. Cells are text: `NA` is text as well."""
+    # A byte that is not UTF-8 becomes half of a surrogate pair, which no reader of rows lets through.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        records = csv.reader(file)
+        header = next(records, [])
+        number = 0
+        while True:
+            try:
+                cells = next(records)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                number += 1
+                yield number, BadRow(f"is not CSV ({error})")
+                continue
+            if not cells:  # a blank line
+                continue
+            number += 1
+            if len(cells) != len(header):
+                yield number, BadRow(f"has {len(cells)} cells under a header of {len(header)}")
+            else:
+                yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
+    """Pictures inside the rows come as the bytes they are: nothing has bounded their size yet."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
+
+
+def _opens_with_bracket(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["

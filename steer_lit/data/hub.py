@@ -1,0 +1,71 @@
+"""Rows of a dataset on the Hugging Face hub, streamed: `hf://owner/name[/config][:split][@revision]`.
+
+Without a revision the newest one is looked up first and then kept to. Pictures that rows name by a path are not
+fetched; they are looked up in `data.source.folder` like those of any other row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from steer_lit.errors import MissingResource, SteerError
+
+SCHEME = "hf://"
+FORM = "hf://owner/name[/config][:split][@revision]"
+_ADDRESS = re.compile(r"hf://(?!datasets/)([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?::([\w.-]+))?(?:@([\w./-]+))?")
+_SECONDS = 30.0  # for the hub to say that it is there
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """One split of a dataset on the hub. `config` None is the dataset's only or default one, `revision` the newest."""
+
+    id: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, address: str) -> HubAddress:
+        """Raises ValueError with the form that an address has."""
+        found = _ADDRESS.fullmatch(address)
+        if found is None:
+            raise ValueError(f"is no address of a hub dataset: {FORM}")
+        id, config, split, revision = found.groups()
+        return cls(id, config, split or "train", revision)
+
+
+def hub_rows(address: str) -> Iterator[tuple[int, object]]:
+    """(number, row) for each row of the dataset, numbered from 1, fetched as they are asked for.
+
+    Raises MissingResource where the hub or the dataset cannot be had, SteerError where its rows cannot be streamed.
+    """
+    at = HubAddress.parse(address)
+    from datasets import load_dataset
+    from huggingface_hub import HfApi
+
+    try:
+        # Asked first because it answers at once: `load_dataset` tries for half a minute before it says the same.
+        revision = HfApi().dataset_info(at.id, revision=at.revision, timeout=_SECONDS).sha
+    except Exception as error:  # whatever the hub's client and its transport raise
+        raise MissingResource(
+            f"data {address}: the hub does not give it ({_first_line(error)}). Go online or check the name, log in "
+            f"where it is gated (hf auth login), or fetch it where there is a network (hf download {at.id} "
+            "--repo-type dataset --local-dir <folder>) and name a row file in that folder"
+        ) from error
+    try:
+        rows = load_dataset(at.id, at.config, split=at.split, revision=revision, streaming=True)
+        # Pictures inside rows would be decoded here, before anything bounds their size. Where the features are not
+        # known before the rows are, as for JSON, nothing is known to be a picture, and `decode` raises.
+        yield from enumerate(rows if rows.features is None else rows.decode(False), start=1)
+    except Exception as error:
+        raise SteerError(
+            f"data {address}: its rows cannot be streamed ({_first_line(error)}). Check config and split, or fetch it "
+            f"(hf download {at.id} --repo-type dataset --local-dir <folder>) and name a row file in that folder"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,164 @@
+"""What a row says about a record besides its messages: id, kind, subset, metadata, and the truth about its turns.
+
+Each fact is read and written here, so that one function undoes the other. In the authors' shapes kind and subset are
+not fields of their own, and the files were not public when this was written, so two readings are ours:
+
+* **Kind.** `category`, `source_category` or `label` may name it, in any spelling that contains "benign", "obfuscated"
+  or "red team", or as "safe" or "unsafe". A row that names none is of the kind its reader is told to take for granted.
+* **Subset.** `source_category` or `category` may name one of the five benchmark subsets, with or without "steer-".
+  Otherwise a `category` that names no kind is the subset as it stands, so that a report can still group by it.
+
+Four keys are ours and say outright what the authors' shapes leave open: a row's `kind`, `subset` and `picture` (what
+the picture shows), a message's `gold` (what is true of that turn) and `strategy`. They are written where a record
+would not come back without them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
+
+from steer_lit.data.content import Row
+from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenario, Tier, TurnGold
+
+SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
+_KIND_SPELLINGS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
+_KIND_WORDS: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
+_NAMING = ("category", "source_category", "label")
+_NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """`kind` is None where the row names none. `metadata` holds the named facts and the row's `metadata` object."""
+
+    kind: Kind | None
+    subset: str
+    metadata: Mapping[str, object]
+
+
+def read_labels(row: Row, names: Sequence[str]) -> Labels:
+    """Kind, subset and facts of a row: those of `names` from the row or its `metadata`, the others from the latter."""
+    facts: dict[str, object] = {}
+    for name in names:
+        for path in ((name,), ("metadata", name)):
+            fact = row.frozen(row.get(*path), ".".join(path))
+            if fact is not None:
+                facts[name] = fact
+                break
+    more = row.frozen(row.get("metadata"), "metadata")
+    if isinstance(more, Mapping):
+        facts |= {key: fact for key, fact in more.items() if key not in (*names, *_NOT_FACTS)}
+    kind, subset = row.get("kind"), row.get("subset")
+    return Labels(
+        kind=None if kind == "" else _kind_in(kind) or _kind_of(facts),
+        subset=row.text(subset, "subset") if isinstance(subset, str) else _subset_of(facts),
+        metadata=facts,
+    )
+
+
+def write_labels(
+    record: Dialogue | Scenario, metadata: Mapping[str, object], names: Sequence[str]
+) -> dict[str, object]:
+    """The keys of a row that `read_labels` reads kind, subset and `metadata` back from."""
+    row: dict[str, object] = {name: thawed(metadata[name]) for name in names if name in metadata}
+    rest = {key: thawed(fact) for key, fact in metadata.items() if key not in names}
+    if record.kind != _kind_of(metadata):
+        row["kind"] = record.kind or ""
+    if record.subset != _subset_of(metadata):
+        row["subset"] = record.subset
+    return row | ({"metadata": rest} if rest else {})
+
+
+def settled(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    """Facts as they come back from a row. Raises RowError where a fact is nothing that a row can hold."""
+    facts = Row(metadata, "", 0).frozen(metadata, "metadata")
+    assert isinstance(facts, Mapping)
+    return facts
+
+
+def thawed(value: object) -> Any:
+    """Free-form facts as JSON has them: lists for tuples."""
+    if isinstance(value, Mapping):
+        return {key: thawed(item) for key, item in value.items()}
+    return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def identity(row: Row, *candidates: object) -> str:
+    """The first id the row brings, as text; its place in the file when it brings none."""
+    for candidate in candidates:
+        if isinstance(candidate, int) and not isinstance(candidate, bool):
+            return str(candidate)
+        if candidate is not None and row.text(candidate, "question_id").strip():
+            return str(candidate)
+    return f"row-{row.number}"
+
+
+def read_turn_gold(row: Row, item: Mapping[str, object], path: str) -> TurnGold | None:
+    """What the message's `gold` says is true of its turn; None where it has no such object."""
+    gold, path = item.get("gold"), f"{path}.gold"
+    if not isinstance(gold, Mapping):
+        return None
+    keywords = [] if gold.get("keywords") is None else row.listed(gold["keywords"], f"{path}.keywords")
+    return TurnGold(
+        intent=_choice(row, gold, path, "intent", get_args(Intent)),
+        tier=_choice(row, gold, path, "tier", get_args(Tier)),
+        answer=_text(row, gold, path, "answer"),
+        thinking=_text(row, gold, path, "thinking"),
+        alternative=_text(row, gold, path, "alternative"),
+        keywords=tuple(row.text(word, f"{path}.keywords") for word in keywords),
+    )
+
+
+def read_picture_gold(row: Row) -> PictureGold | None:
+    """What the row's `picture` says its picture shows; None where it has no such object."""
+    gold, path = row.get("picture"), "picture"
+    if not isinstance(gold, Mapping):
+        return None
+    if not isinstance(hazardous := gold.get("hazardous"), bool):
+        raise row.error(f"{path}.hazardous", f"must be true or false, got {hazardous!r}")
+    return PictureGold(_text(row, gold, path, "object"), _text(row, gold, path, "colour"), hazardous)
+
+
+def write_attack(attack: Attack) -> dict[str, object]:
+    """The keys of a message, beside role and content, that its strategy and gold facts are read back from."""
+    keys: dict[str, object] = {} if attack.strategy == "scripted" else {"strategy": attack.strategy}
+    return keys if attack.gold is None else {**keys, "gold": write_gold(attack.gold)}
+
+
+def write_gold(gold: TurnGold | PictureGold) -> dict[str, object]:
+    """Its facts, without those that say nothing."""
+    return {name: thawed(value) for name, value in asdict(gold).items() if value not in ("", ())}
+
+
+def _text(row: Row, gold: Mapping[str, object], path: str, name: str) -> str:
+    return "" if gold.get(name) is None else row.text(gold[name], f"{path}.{name}")
+
+
+def _choice(row: Row, gold: Mapping[str, object], path: str, name: str, allowed: Sequence[str]) -> Any:
+    if (found := gold.get(name)) not in allowed:
+        raise row.error(f"{path}.{name}", f"is {found!r}, must be one of {', '.join(allowed)}")
+    return found
+
+
+def _kind_of(facts: Mapping[str, object]) -> Kind | None:
+    named = (_kind_in(facts.get(name)) for name in _NAMING)
+    return next((kind for kind in named if kind), None)
+
+
+def _kind_in(value: object) -> Kind | None:
+    letters = re.sub(r"[^a-z]", "", value.lower()) if isinstance(value, str) else ""
+    spelt = (kind for spelling, kind in _KIND_SPELLINGS.items() if spelling in letters)
+    return next(spelt, _KIND_WORDS.get(letters))
+
+
+def _subset_of(facts: Mapping[str, object]) -> str:
+    for value in (facts.get("source_category"), facts.get("category")):
+        name = re.sub(r"[\s_]+", "-", value.strip().lower()) if isinstance(value, str) else ""
+        for subset in SUBSETS:
+            if name in (subset, subset.removeprefix("steer-")):
+                return subset
+    category = facts.get("category")
+    return category if isinstance(category, str) and not _kind_in(category) else ""

@@ -1,0 +1,92 @@
+"""Rows of other public sets, as far as their shape is plain: one prompt, a list of turns, pairs of user and bot.
+
+| shape | a row | such as |
+| --- | --- | --- |
+| prompt | `prompt`, `prompt_text`, `text` or `question`, one string; maybe a picture | XSTest, MSTS, LLaVA |
+| turns | `turns`: the user's, one string each | MT-Bench |
+| pairs | `history`: `{user, bot}` each | MT-Bench-101 |
+| asked | `messages` or `conversations`, of which only the user's are played | any SFT file |
+
+`question_id` or `id` names the row, the first of `CATEGORIES` that it has is its category.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages, read_pictures
+from steer_lit.data.formats import dialogue_of, scenario_of
+from steer_lit.types import Dialogue, Kind, Scenario
+
+PROMPTS = ("prompt", "prompt_text", "text", "question")
+CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
+_PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
+_FACTS = ("category", "source_category", "label")
+
+
+def read_prompt(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+    """One question and no script: a scenario of one turn."""
+    row = _row(value, source, number)
+    field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
+    return _played(row, [Draft("user", read_content(row, row.get(field), field), field)], field, kind)
+
+
+def read_turns(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+    """The user's turns, in order."""
+    row = _row(value, source, number)
+    drafts = []
+    for index, text in enumerate(row.listed(row.get("turns"), "turns")):
+        path = f"turns[{index}]"
+        drafts.append(Draft("user", read_content(row, text, path), path))
+    return _played(row, drafts, "turns", kind)
+
+
+def read_pairs(value: object, source: str, number: int) -> Dialogue:
+    """Pairs of user and bot, in order: a dialogue to learn from."""
+    row = _row(value, source, number)
+    drafts = _pairs(row)
+    field = _picture_field(row)
+    messages = place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
+    return dialogue_of(row, messages, "history", _FACTS)
+
+
+def read_pairs_asked(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+    """The user's side of `read_pairs`; what the bot said is not looked at."""
+    row = _row(value, source, number)
+    return _played(row, _pairs(row, bot=False), "history", kind)
+
+
+def read_asked(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+    """The user's side of an SFT row; the assistant's messages are not looked at."""
+    row = _row(value, source, number)
+    field = "conversations" if row.get("messages") is None else "messages"
+    return _played(row, read_messages(row, row.get(field), field, skip=("assistant",)), field, kind)
+
+
+def _row(value: object, source: str, number: int) -> Row:
+    row = Row.of(value, source, number)
+    category = next((row.get(name) for name in CATEGORIES if row.get(name) is not None), None)
+    return replace(row, values={**row.values, "category": category})
+
+
+def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
+    pictures = _picture_field(row)
+    messages = place_pictures(row, drafts, read_pictures(row, row.get(pictures), pictures), pictures, in_front=True)
+    return scenario_of(row, drafts, messages, field, _FACTS, kind, {})
+
+
+def _picture_field(row: Row) -> str:
+    return next((name for name in _PICTURES if row.get(name)), _PICTURES[0])
+
+
+def _pairs(row: Row, bot: bool = True) -> list[Draft]:
+    drafts = []
+    for index, pair in enumerate(row.listed(row.get("history"), "history")):
+        path = f"history[{index}]"
+        if not isinstance(pair, Mapping):
+            raise row.error(path, "must be an object with user and bot")
+        drafts.append(Draft("user", read_content(row, pair.get("user"), f"{path}.user"), f"{path}.user"))
+        if bot:
+            drafts.append(Draft("assistant", read_content(row, pair.get("bot"), f"{path}.bot"), f"{path}.bot"))
+    return drafts

@@ -1,0 +1,53 @@
+"""Which reader a row wants, told by its keys: a file may be in any shape that is known, whatever it is used for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from steer_lit.data.content import Row
+from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data.plain import PROMPTS, read_asked, read_pairs, read_pairs_asked, read_prompt, read_turns
+from steer_lit.types import Dialogue, Kind, Scenario
+
+_SHOWN = 6
+# In this order: what is an authors' row is read as one, whatever else it holds.
+_DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
+    "messages": read_sft_row,
+    "conversations": read_sft_row,
+    "history": read_pairs,
+}
+_SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
+    "messages_fixed": read_bench_row,
+    "multiturn_qa": read_stage1_row,
+    "question": read_rl_row,  # a list; a text is a prompt
+    "messages": read_asked,
+    "conversations": read_asked,
+    "history": read_pairs_asked,
+    "turns": read_turns,
+    **{name: read_prompt for name in PROMPTS if name != "question"},
+}
+
+
+def read_dialogue(value: object, source: str, number: int) -> Dialogue:
+    """A row to learn from, in any known shape. Raises RowError."""
+    row = Row.of(value, source, number)
+    for key, reader in _DIALOGUES.items():
+        if row.get(key) is not None:
+            return reader(value, source, number)
+    raise row.error("", f"is no dialogue: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}")
+
+
+def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+    """A row to play, in any known shape; of `kind` where it names none. Raises RowError."""
+    row = Row.of(value, source, number)
+    for key, reader in _SCENARIOS.items():
+        if row.get(key) is not None:
+            if key == "question" and isinstance(row.get(key), str):
+                reader = read_prompt
+            return reader(value, source, number, kind)
+    raise row.error("", f"is nothing to play: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}")
+
+
+def _keys(row: Row) -> str:
+    names = [str(name) for name, value in row.values.items() if value is not None]
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "no keys"

@@ -1,0 +1,139 @@
+"""What the readers make of every file in a folder, before a run depends on it.
+
+    python -m steer_lit.data.survey /data/steer
+
+Prints two Markdown tables. Row files: how many rows can be learned from (dialogues) and how many played (scenarios),
+how many are neither, how many name a picture that cannot be opened, and the first reason of each sort. Pictures: the
+size they open at, or why they do not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from steer_lit.data.files import SUFFIXES, BadRow, file_rows
+from steer_lit.data.images import PictureError, open_image
+from steer_lit.data.shapes import read_dialogue, read_scenario
+from steer_lit.data.sources import pictures_of
+from steer_lit.errors import RowError, SteerError
+from steer_lit.types import Dialogue, ImageRef, Scenario
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One row: why it gives no dialogue, no scenario, no picture; "" where it does."""
+
+    no_dialogue: str
+    no_scenario: str
+    no_picture: str
+
+    @property
+    def refused(self) -> bool:
+        return bool(self.no_dialogue and self.no_scenario)
+
+
+def survey_rows(path: Path) -> tuple[list[Found], str]:
+    """Every row of a file given to both readers, its pictures looked up beside the file; why the file ended early."""
+    found = []
+    try:
+        for number, value in file_rows(path):
+            dialogue, no_dialogue = _read(read_dialogue, value, path, number)
+            scenario, no_scenario = _read(read_scenario, value, path, number)
+            record = dialogue or scenario
+            found.append(Found(no_dialogue, no_scenario, _no_picture(record, path, number) if record else ""))
+    except SteerError as error:
+        return found, str(error).replace(str(path), path.name)
+    return found, ""
+
+
+def survey_picture(path: Path) -> str:
+    """The size the picture opens at, or why it does not."""
+    try:
+        width, height = open_image(ImageRef(path.name), path.parent).size
+    except PictureError as error:
+        return f"refused: {error.reason}"
+    return f"{width} x {height}"
+
+
+def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
+    """The lines of both tables, files named as they lie under `root`. Other kinds of file are left out."""
+    yield "| file | rows | dialogues | scenarios | refused | no picture | what the readers said |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    pictures = []
+    for path in files:
+        if path.suffix.lower() in PICTURES:
+            pictures.append(f"| {path.relative_to(root)} | {_cell(survey_picture(path))} |")
+        elif path.suffix in SUFFIXES:
+            found, ended = survey_rows(path)
+            counts = [
+                len(found),
+                sum(not row.no_dialogue for row in found),
+                sum(not row.no_scenario for row in found),
+                sum(row.refused for row in found),
+                sum(bool(row.no_picture) for row in found),
+            ]
+            cells = [str(path.relative_to(root)), *(f"{count:,}" for count in counts), _cell(_said(found, ended))]
+            yield f"| {' | '.join(cells)} |"
+    yield from ("", "| picture | what the reader said |", "| --- | --- |", *pictures)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        print("usage: python -m steer_lit.data.survey <folder>", file=sys.stderr)
+        return 2
+    root = Path(arguments[0])
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    console = Console(stderr=True)
+    bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
+    print(*list(markdown(bar, root)), sep="\n")
+    return 0
+
+
+def _read(
+    reader: Callable[[object, str, int], Dialogue | Scenario], value: object, path: Path, number: int
+) -> tuple[Dialogue | Scenario | None, str]:
+    """(record, ""), or (None, the reason)."""
+    if isinstance(value, BadRow):
+        return None, f"row {number}: {value.reason}"
+    try:
+        return reader(value, path.name, number), ""
+    except RowError as error:
+        return None, f"row {number}{f', `{error.field}`' if error.field else ''}: {error.reason}"
+
+
+def _no_picture(record: Dialogue | Scenario, path: Path, number: int) -> str:
+    """Why the record's first picture that cannot be opened cannot be."""
+    for ref in pictures_of(record):
+        try:
+            open_image(ref, path.parent)
+        except PictureError as error:
+            return f"row {number}: {error}".replace(str(path.parent.resolve()), "the file's folder")
+    return ""
+
+
+def _said(found: Sequence[Found], ended: str) -> str:
+    """The first reason of each sort."""
+    sorts = {
+        "refused": (row.no_scenario for row in found if row.refused),
+        "only to play": (row.no_dialogue for row in found if row.no_dialogue and not row.refused),
+        "no picture": (row.no_picture for row in found if row.no_picture),
+    }
+    firsts = [f"{sort}: {first}" for sort, reasons in sorts.items() if (first := next(reasons, ""))]
+    return "; ".join([*firsts, *([ended] if ended else [])]) or "all read"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

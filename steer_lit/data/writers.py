@@ -1,0 +1,256 @@
+"""Records as rows, and rows as files: what `formats.py` and `rows.py` read, written so that it comes back equal.
+
+Every row is read back before it is handed out. A record that its shape cannot hold - a picture in an answer, a turn
+without words - is refused there and then, not found changed a stage later.
+
+In rows of dialogues and of STEER-RL the text holds `<image>` marks and `images` the pictures; rows of STEER-Bench and
+of Stage I name pictures where they are seen, or in `image` where the only one opens the dialogue. A content is a
+string where that says everything, and a list of parts where it does not (the text itself spells `<image>`), and in
+Stage I's rows always.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from steer_lit.data import formats
+from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
+from steer_lit.data.labels import settled, thawed, write_attack, write_gold, write_labels
+from steer_lit.errors import RowError, SteerError
+from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
+
+Row = dict[str, object]
+Record = TypeVar("Record", Dialogue, Scenario)
+_FROM = {"user": "human", "assistant": "gpt", "system": "system"}
+_MESSAGES = ("messages", "conversations", "question", "messages_fixed", "multiturn_qa")
+
+
+class WriteError(SteerError, ValueError):
+    """A record that its row shape cannot hold, or a row that its file cannot: says which, and what would be lost."""
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """Write rows as .jsonl, .json (one array) or .parquet, whichever `path` ends with. Returns their number.
+
+    The file appears whole or not at all: where it stood before, it stays until the last row is written. Raises
+    WriteError for a row that JSON or Parquet cannot hold.
+    """
+    if path.suffix not in (".jsonl", ".json", ".parquet"):
+        raise WriteError(f"{path}: rows are written to .jsonl, .json and .parquet files")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        if path.suffix == ".parquet":
+            count = _write_parquet(unfinished, path, rows)
+        else:
+            count = _write_json(unfinished, path, rows, array=path.suffix == ".json")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
+
+
+def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> Row:
+    """The dialogue as LLaMA-Factory's sharegpt has it: `messages` of role and content, or `conversations` of from
+    and value. Undone by `read_sft_row`. Raises WriteError.
+    """
+    dialogue = _settled(dialogue)
+    contents = [(message.role, _content(message.parts)) for message in dialogue.messages]
+    if style == "messages":
+        turns = [{"role": role, "content": content} for role, content in contents]
+    else:
+        turns = [{"from": _FROM[role], "value": content} for role, content in contents]
+    row = {
+        "id": dialogue.id,
+        style: turns,
+        "images": [ref.uri for message in dialogue.messages for ref in message.images],
+        **write_labels(dialogue, dialogue.metadata, formats.SFT_FACTS),
+    }
+    return _checked(row, dialogue, formats.read_sft_row)
+
+
+def rl_row(scenario: Scenario) -> Row:
+    """The scenario as a STEER-RL row. Undone by `read_rl_row`. Raises WriteError."""
+    scenario = _settled(scenario)
+    labels = write_labels(scenario, scenario.metadata, formats.RL_FACTS)
+    facts = labels.pop("metadata", {})
+    assert isinstance(facts, dict)
+    asked = [_message(attack) for attack in scenario.attacks]
+    row = {
+        "question": [*_system(scenario), asked[0]],
+        "images": [ref.uri for attack in scenario.attacks for ref in attack.message.images],
+        **labels,
+        **_picture(scenario),
+        "metadata": {**facts, "question_id": scenario.id, "rest_messages": asked[1:]},
+    }
+    return _checked(row, scenario, formats.read_rl_row)
+
+
+def bench_row(scenario: Scenario) -> Row:
+    """The scenario as a STEER-Bench row. Undone by `read_bench_row`. Raises WriteError."""
+    scenario = _settled(scenario)
+    facts = {name: fact for name, fact in scenario.metadata.items() if name != "risk_trajectory"}
+    risks = scenario.metadata.get("risk_trajectory")
+    image, asked = _replayed(scenario)
+    row = {
+        "question_id": scenario.id,
+        **image,
+        "messages_fixed": [*_system(scenario), *asked],
+        **write_labels(scenario, facts, formats.BENCH_FACTS),
+        **_picture(scenario),
+        **({} if risks is None else {"risk_trajectory": thawed(risks)}),
+    }
+    return _checked(row, scenario, formats.read_bench_row)
+
+
+def stage1_row(
+    scenario: Scenario, scores: Sequence[float | None], max_score: float | None, strategy: str | None
+) -> Row:
+    """The script as a row of Stage I. `scores` has one entry per attack, 1..5 or None, or is empty where none was
+    judged; `intent` is taken from the metadata. Undone by `read_stage1_row`, which keeps scores, `max_score` and
+    `strategy` in the metadata, where they replace what is there. Raises WriteError.
+    """
+    if len(scores) not in (0, len(scenario.attacks)):
+        raise WriteError(f"record {scenario.id!r}: {len(scores)} scores for {len(scenario.attacks)} turns")
+    judged = tuple(scores) if any(score is not None for score in scores) else None
+    said = {"scores": judged, "max_score": max_score, "strategy": strategy}
+    scenario = _settled(replace(scenario, metadata={**scenario.metadata, **said}))
+    facts = {name: fact for name, fact in scenario.metadata.items() if name != "scores"}
+    image, asked = _replayed(scenario)
+    scored = zip(map(_message_in_parts, asked), scores or [None] * len(asked), strict=True)
+    turns = [{**message, **({} if score is None else {"score": score})} for message, score in scored]
+    row = {
+        "question_id": scenario.id,
+        "intent": None,  # here for the authors' order of keys
+        **image,
+        "multiturn_qa": [*_system(scenario), *turns],
+        **write_labels(scenario, facts, formats.STAGE1_FACTS),
+        **_picture(scenario),
+    }
+    return _checked({key: value for key, value in row.items() if value is not None}, scenario, formats.read_stage1_row)
+
+
+def _content(parts: Sequence[Part], named: bool = False) -> str | list[Row]:
+    """What `read_content` reads `parts` from. Pictures become marks, or, with `named`, parts that name them."""
+    text = "".join(part if isinstance(part, str) else IMAGE_MARK for part in parts)
+    marked = tuple(part if isinstance(part, str) else MARK for part in parts)
+    if split_marks(text) == marked and not (named and MARK in marked):
+        return text
+    return [_part(part, named) for part in parts]
+
+
+def _part(part: Part, named: bool) -> Row:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image", "image": part.uri} if named else {"type": "image"}
+
+
+def _message(attack: Attack, named: bool = False) -> Row:
+    return {"role": "user", "content": _content(attack.message.parts, named), **write_attack(attack)}
+
+
+def _replayed(scenario: Scenario) -> tuple[Row, list[Row]]:
+    """The `image` of a bench row, where the only picture opens the dialogue and words follow it; and the messages."""
+    pictures = [ref for attack in scenario.attacks for ref in attack.message.images]
+    first, *rest = scenario.opening.message.parts or ("",)
+    if len(pictures) != 1 or not isinstance(first, ImageRef) or not rest:
+        return {}, [_message(attack, named=True) for attack in scenario.attacks]
+    opening = {"role": "user", "content": _content(rest), **write_attack(scenario.opening)}
+    return {"image": first.uri}, [opening, *map(_message, scenario.scripted)]
+
+
+def _system(scenario: Scenario) -> list[Row]:
+    return [] if scenario.system is None else [{"role": "system", "content": _content((scenario.system,))}]
+
+
+def _picture(scenario: Scenario) -> Row:
+    return {} if scenario.picture is None else {"picture": write_gold(scenario.picture)}
+
+
+def _settled(record: Record) -> Record:
+    try:
+        return replace(record, metadata=settled(record.metadata))
+    except RowError as error:
+        raise WriteError(f"record {record.id!r}: {error.field} {error.reason}") from error
+
+
+def _checked(row: Mapping[str, object], record: Record, read: Callable[[object, str, int], Record]) -> Row:
+    """The row, once it has been read back."""
+    try:
+        back = read(row, "", 1)
+    except RowError as error:
+        raise WriteError(f"record {record.id!r}: {error.field} {error.reason}") from error
+    for name in (field.name for field in fields(record)):
+        if getattr(back, name) != getattr(record, name):
+            shown = f"{getattr(back, name)!r:.200}, not {getattr(record, name)!r:.200}"
+            raise WriteError(f"record {record.id!r}: its {name} would be read back as {shown}")
+    return dict(row)
+
+
+def _write_json(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]], array: bool) -> int:
+    """One row a line, between the brackets and commas of an array where it is to be one."""
+    count = 0
+    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[\n" if array else "")
+        for count, row in enumerate(rows, start=1):
+            try:
+                line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+                file.write((",\n" if array and count > 1 else "") + line + ("" if array else "\n"))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise WriteError(f"{path}, row {count}: cannot be written as JSON ({error})") from error
+        file.write("\n]\n" if array else "")
+    return count
+
+
+def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """All rows as one table, whose columns are all the keys that any row has."""
+    import pyarrow
+    from pyarrow import parquet
+
+    whole = [dict(row) for row in rows]
+    mixed = (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError)
+    try:
+        try:
+            table = _table(whole)
+        except mixed:  # one content is text and another is parts, and a column holds one of the two
+            table = _table([_in_parts(row) for row in whole])
+        parquet.write_table(table, unfinished)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise WriteError(f"{path}: Parquet gives a column one type ({error}); write these rows to .jsonl") from error
+    return len(whole)
+
+
+def _table(rows: Sequence[Row]) -> Any:
+    import pyarrow
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
+
+
+def _in_parts(row: Row) -> Row:
+    """The row with the text of each message as parts, its marks as pictures without a name."""
+
+    def split(value: object) -> object:
+        return [_message_in_parts(message) for message in value] if isinstance(value, list) else value
+
+    row = {name: split(value) if name in _MESSAGES else value for name, value in row.items()}
+    facts = row.get("metadata")
+    if isinstance(facts, dict) and "rest_messages" in facts:
+        row["metadata"] = {**facts, "rest_messages": split(facts["rest_messages"])}
+    return row
+
+
+def _message_in_parts(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
+    name = "value" if "from" in message else "content"
+    content = message.get(name)
+    if not isinstance(content, str):
+        return message
+    parts = [{"type": "image"} if part is MARK else {"type": "text", "text": part} for part in split_marks(content)]
+    return {**message, name: parts}

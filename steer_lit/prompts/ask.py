@@ -1,0 +1,107 @@
+"""Questions to a model about dialogues, one JSON object each: asked together, once more where unreadable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol
+
+from steer_lit.chat import ChatPart, ChatReply, ChatRequest
+from steer_lit.errors import SteerError
+from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.pictures import OpenImage, Pictures
+from steer_lit.prompts.reply import Shape, Unreadable, read_reply
+from steer_lit.types import ImageRef
+
+_REPEATED = 2000  # characters of an unreadable reply that its author is shown again
+
+
+class Client(Protocol):
+    """What of `chat.ChatClient` is needed here: one reply per request, in order, failed ones included."""
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written."""
+
+    system: str
+    text: str
+    pictures: tuple[ImageRef, ...] = ()
+    shown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No answer could be had, and why."""
+
+    reason: str
+
+
+class Asker(Generic[Shape]):
+    """Asks for one `shape` through `client`. Pictures go along as PNG of at most `max_pixels`.
+
+    An unreadable reply is shown to its author once, with what is wrong with it. What then still cannot be read, what
+    the server did not answer, and what has a picture that cannot be opened, has failed.
+    """
+
+    def __init__(
+        self,
+        shape: type[Shape],
+        client: Client,
+        open_image: OpenImage,
+        *,
+        max_tokens: int,
+        temperature: float,
+        max_pixels: int,
+    ) -> None:
+        self._shape = shape
+        self._client = client
+        self._pictures = Pictures(open_image, max_pixels)
+        self._max_tokens = max_tokens
+        self._temperature = temperature
+        self._repair = Prompt.load("repair")
+
+    def ask(self, questions: Sequence[Question]) -> list[Shape | Failed]:
+        """One answer per question, in order. Raises `errors.ServerDown` where the server has stopped answering."""
+        requests = [self._request(question) for question in questions]
+        answers: list[Shape | Failed] = [
+            request if isinstance(request, Failed) else Failed("not asked") for request in requests
+        ]
+        waiting = {at: request for at, request in enumerate(requests) if isinstance(request, ChatRequest)}
+        for last in (False, True):
+            asked = list(waiting)
+            replies = self._client.ask([waiting[at] for at in asked]) if asked else []
+            for at, reply in zip(asked, replies, strict=True):
+                request = waiting.pop(at)
+                if reply.text is None:
+                    answers[at] = Failed(reply.failed or "the server gave no reason")
+                    continue
+                try:
+                    answers[at] = read_reply(reply.text, self._shape, questions[at].shown)
+                except Unreadable as error:
+                    answers[at] = Failed(f"unreadable twice: {error}")
+                    if not last:
+                        waiting[at] = self._once_more(request, reply.text, str(error))
+        return answers
+
+    def _request(self, question: Question) -> ChatRequest | Failed:
+        try:
+            images = tuple(self._pictures.png(ref) for ref in question.pictures)
+        except SteerError as error:
+            return Failed(str(error))
+        return ChatRequest(
+            parts=(ChatPart("system", question.system), ChatPart("user", question.text, images)),
+            schema=self._shape.schema_for_server(),
+            schema_name=self._shape.__name__,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
+        )
+
+    def _once_more(self, request: ChatRequest, text: str, problem: str) -> ChatRequest:
+        repair = self._repair.fill(problem=fence(problem))
+        return replace(
+            request,
+            parts=(*request.parts, ChatPart("assistant", text[:_REPEATED]), ChatPart("user", repair)),
+        )

@@ -1,0 +1,67 @@
+"""Prompt files, filled in one pass, and the fence around text that nobody vouches for.
+
+A prompt is a text file beside this one, with `{{field}}` where something goes in. What a policy, an attacker or a data
+row wrote goes in through `fence` and in no other way: every line of it starts with a bar, so no text can end its own
+fence, open another one, or be taken for a line of the prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+BAR = "| "
+
+_FIELD = re.compile(r"\{\{(\w+)\}\}")
+# Servers turn special tokens typed as text into real ones: <|im_start|>, <｜User｜>, </s>, <start_of_turn>, [INST].
+_SPECIAL = re.compile(r"<(?=[|｜/!\w])|\[(?=/?[A-Z_]+\])")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text of a prompt file, and `{{field}}` marks to fill."""
+
+    name: str
+    text: str
+
+    @classmethod
+    def load(cls, name: str) -> Prompt:
+        """Read `steer_lit/prompts/<name>.txt`. Raises ValueError where there is none."""
+        path = FOLDER / f"{name}.txt"
+        if path.parent != FOLDER or not path.is_file():
+            known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
+            raise ValueError(f"no prompt {name!r}; there are {known}")
+        return cls(name, path.read_text(encoding="utf-8").strip())
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(_FIELD.findall(self.text))
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that change with the text: what logs and manifests know the prompt by."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+    def fill(self, **values: str) -> str:
+        """The text with every field replaced, once: a mark inside a value stays as it is.
+
+        Raises ValueError for fields the prompt does not have, and for those it has that were not given.
+        """
+        unknown, missing = sorted(set(values) - self.fields), sorted(self.fields - set(values))
+        if unknown or missing:
+            raise ValueError(f"prompt {self.name!r}: unknown fields {unknown}, missing fields {missing}")
+        return _FIELD.sub(lambda mark: values[mark[1]], self.text)
+
+
+def fence(text: str) -> str:
+    """The text as data: a bar before every line, whatever character breaks it, and no special token left whole.
+
+    Characters no server can take (control characters, lone surrogates) become U+FFFD and `?`.
+    """
+    plain = _CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
+    plain = _SPECIAL.sub(lambda mark: f"{mark[0]} ", plain)
+    return "\n".join(f"{BAR}{line}" for line in plain.splitlines() or [""])

@@ -1,0 +1,92 @@
+"""From a model's reply to a checked record, or a reason why not: nothing in between, nothing guessed.
+
+A reply is one JSON object, maybe in a code fence, maybe with prose around it. A judge that was shown hostile text may
+repeat it, so a second object anywhere is refused rather than chosen from, and so is one that stands in what it was
+shown, word for word (TRAPS 36).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+_THOUGHT_ENDS = "</think>"  # reasoning models may write their thoughts into the reply
+_PROBLEMS_NAMED = 4
+
+
+class Reply(BaseModel):
+    """What every shape of a reply has in common: exact types ("10" and 10.0 are no 10), no key too many."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @classmethod
+    def schema_for_server(cls) -> dict[str, Any]:
+        """The JSON schema for structured output: every key is required, as servers' strict modes want it."""
+        schema = cls.model_json_schema()
+        for field in schema["properties"].values():
+            field.pop("default", None)
+        return {**schema, "required": list(schema["properties"])}
+
+
+Shape = TypeVar("Shape", bound=Reply)
+
+
+class Unreadable(ValueError):
+    """A reply that is not what was asked for. The message can be shown to the model that wrote it."""
+
+
+def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
+    """The one object in `text`, checked against `shape`.
+
+    `shown` is the untrusted text the model was asked about: an object copied from there is not its own. Raises
+    Unreadable.
+    """
+    found, written = _only_object(text)
+    if _squeezed(written) in _squeezed(shown):
+        raise Unreadable("the JSON object was copied from the text to be judged")
+    try:
+        return shape.model_validate(found)
+    except ValidationError as error:
+        told = [_told(problem) for problem in error.errors(include_url=False, include_input=False)[:_PROBLEMS_NAMED]]
+        raise Unreadable("; ".join(told)) from None
+
+
+def _only_object(text: str) -> tuple[dict[str, Any], str]:
+    """The object and its text. A brace outside it is refused: one of the two objects may be the policy's."""
+    text = text.rpartition(_THOUGHT_ENDS)[2]
+    start = text.find("{")
+    if start < 0:
+        raise Unreadable("there is no JSON object in the reply")
+    try:
+        found, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"the JSON cannot be read: {str(error) or type(error).__name__}") from None
+    if "{" in text[end:]:
+        raise Unreadable("there is more than one JSON object in the reply")
+    return found, text[start:end]
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ValueError(f"key {repeated[0]!r} occurs twice")
+    return dict(pairs)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse, strict=False)
+
+
+def _told(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else str(problem["msg"])
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

@@ -1,0 +1,90 @@
+"""A dialogue in progress as text for a model that scores it or attacks it: every word of it fenced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from steer_lit.prompts.fill import fence
+from steer_lit.types import ImageRef, Message, Turn
+
+Sees = Literal["answer", "completion"]
+NO_SCRIPT = "(none: the script is over)"  # in place of a scripted next question
+
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
+_THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
+
+
+def answer_part(text: str) -> str | None:
+    """What the user sees: the insides of every <answer> block outside the thinking, or None. One cut off counts."""
+    found = _ANSWER.findall(_THINKING.sub(" ", text))
+    return "\n".join(found) if found else None
+
+
+def has_answer(text: str) -> bool:
+    """Whether there is an <answer> part with anything in it."""
+    return bool((answer_part(text) or "").strip())
+
+
+def seen(text: str, sees: Sees) -> str:
+    """What a judge is shown of a completion: its answer part, or all of it where it has none.
+
+    Without that, a policy could hide what it says by leaving the tags out.
+    """
+    part = answer_part(text)
+    return text if sees == "completion" or part is None or not part.strip() else part.strip()
+
+
+def history(turns: Sequence[Turn], sees: Sees) -> str:
+    """The turns in order, fenced, with `picture N` where a message brings pictures. `(none)` for no turns."""
+    lines: list[str] = []
+    shown = 0
+    for number, turn in enumerate(turns, start=1):
+        message = turn.attack.message
+        lines += [f"Turn {number}, user{_pictures_of(message, shown)}:", fence(message.text)]
+        lines += [f"Turn {number}, assistant:", fence(seen(turn.completion.text, sees))]
+        shown += len(message.images)
+    return "\n".join(lines) or "(none)"
+
+
+def request(turns: Sequence[Turn]) -> str:
+    """The last turn's user message, fenced, numbered as `history` numbers turns and pictures."""
+    message = turns[-1].attack.message
+    earlier = sum(len(turn.attack.message.images) for turn in turns[:-1])
+    return f"Turn {len(turns)}, user{_pictures_of(message, earlier)}:\n{fence(message.text)}"
+
+
+def pictures(turns: Sequence[Turn]) -> tuple[ImageRef, ...]:
+    """Every picture of the user's messages, in the order their numbers count."""
+    return tuple(ref for turn in turns for ref in turn.attack.message.images)
+
+
+def case(turns: Sequence[Turn], sees: Sees) -> dict[str, str]:
+    """The fields that prompts about the last turn share: `pictures`, `history`, `request`, `answer` and `note`."""
+    text = turns[-1].completion.text
+    return {
+        "pictures": attached(turns),
+        "history": history(turns[:-1], sees),
+        "request": request(turns),
+        "answer": fence(seen(text, sees)),
+        "note": "" if has_answer(text) else "(It wrote no <answer> part: this is all it wrote.)",
+    }
+
+
+def attached(turns: Sequence[Turn]) -> str:
+    """How many pictures go along, in words."""
+    count = len(pictures(turns))
+    return f"Pictures attached, in the order of their numbers: {count}." if count else "No picture is attached."
+
+
+def everything(turns: Sequence[Turn]) -> str:
+    """All that user and policy wrote, thinking included: where a forged reply would stand."""
+    return "\n".join(text for turn in turns for text in (turn.attack.message.text, turn.completion.text))
+
+
+def _pictures_of(message: Message, earlier: int) -> str:
+    numbers = [str(earlier + count) for count, _ in enumerate(message.images, start=1)]
+    if not numbers:
+        return ""
+    return f", with picture{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"

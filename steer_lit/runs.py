@@ -1,0 +1,214 @@
+"""From a composed config to a finished run: check, freeze, instantiate, go.
+
+Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit import __version__
+from steer_lit.checks import bench_problems, synthesis_problems, train_problems
+from steer_lit.errors import ConfigError, ServerDown, SteerError
+from steer_lit.types import ImageRef
+
+INTERRUPTED = 130  # as shells report Ctrl-C
+PLAYERS = ("attacker", "tutor")
+FROZEN = "--frozen="
+RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
+
+
+def conf_dir() -> Path:
+    """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
+
+
+def run_training(config: DictConfig, run_dir: Path) -> float | None:
+    """Train one stage as `config` says. Returns the headline metric, for sweepers.
+
+    Raises ConfigError with every problem at once, before anything heavy loads.
+    """
+    if problems := train_problems(config):
+        raise ConfigError(problems)
+    frozen = freeze(config, run_dir)
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from steer_lit.lit.transcripts import excerpt
+
+    _quieten()
+    seed_everything(config.seed, verbose=False)
+    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
+    loggers = [instantiate(logger) for logger in config.logger.values()]
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    datamodule = instantiate(config.data)
+    device = str(trainer.strategy.root_device)
+    policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
+    players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
+    module = instantiate(config.module, policy=policy, **players)
+    with children_read(frozen):
+        trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+    headline = trainer.callback_metrics.get(module.headline)
+    if trainer.is_global_zero:
+        if config.stage != "grpo" and module.replayed:
+            print(f"held out, now:\n{excerpt(module.replayed[0])}")
+        print(closing(config, run_dir, module.headline, headline))
+    return None if headline is None else float(headline)
+
+
+def run_benchmark(config: DictConfig, run_dir: Path) -> None:
+    """Play the benchmark with every named policy and the constant ones. Raises ConfigError as `run_training` does."""
+    if problems := bench_problems(config):
+        raise ConfigError(problems)
+    freeze(config, run_dir)
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.judge_check import check_judge
+    from steer_lit.bench.policies import make_policies
+    from steer_lit.bench.reread import report_on
+    from steer_lit.bench.run import run_bench
+    from steer_lit.bench.suite import BenchSettings, choose
+
+    settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if config.from_run is not None or config.from_raw_eval is not None:
+        report_on(plain, settings, run_dir)
+        return
+    _quieten()
+    datamodule = instantiate(config.data)
+    scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
+    load = partial(instantiate, config.model, open_image=datamodule.open_image)
+    policies = make_policies(plain, load, datamodule.open_image)
+    judge = seeing(config.judge, datamodule.open_image)
+    if config.judge_check:
+        check_judge(judge, scenarios, len(policies), settings, run_dir)
+    else:
+        run_bench(policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image)
+
+
+def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
+    """Make training data by Stage I, Stage II or both. Raises ConfigError as `run_training` does."""
+    if problems := synthesis_problems(config):
+        raise ConfigError(problems)
+    freeze(config, run_dir)
+    from hydra.utils import instantiate
+    from rich.console import Console
+
+    from steer_lit.synthesis.run import run_synthesis
+    from steer_lit.synthesis.screen import next_steps, tell_cost
+    from steer_lit.synthesis.settings import SynthesisSettings
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    settings, console = SynthesisSettings.of(plain), Console()
+    tell_cost(settings, config.generator.name, console)
+    if config.dry_run:
+        return
+    try:
+        manifest = run_synthesis(instantiate(config.generator), settings, run_dir, console)
+    except (KeyboardInterrupt, ServerDown) as stop:
+        print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
+        if isinstance(stop, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
+    print(next_steps(manifest, settings, _shown(run_dir), program("train"), program("synthesize")))
+
+
+def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
+    """Build an attacker, tutor or judge. One that asks for `open_image` is given it, and sees the true pictures also
+    where the policy is shown blank ones.
+    """
+    from hydra.utils import instantiate
+
+    from steer_lit.data.images import original
+
+    if "open_image" not in node:
+        return instantiate(node)
+    return instantiate(node, open_image=lambda ref: open_image(original(ref)))
+
+
+def freeze(config: DictConfig, run_dir: Path) -> Path:
+    """Write the resolved config and the versions it ran with into the run's folder. Returns the config's path."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    resolved = config.copy()
+    OmegaConf.resolve(resolved)
+    path = run_dir / "config.yaml"
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        OmegaConf.save(resolved, path)
+        found = {"python": platform.python_version(), "steer-lit": __version__}
+        found |= {name: version(name) for name in RECORDED}
+        (run_dir / "versions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str:
+    """Where the result is, and the command that goes on from it."""
+    shown = "" if value is None else f"   {headline} {float(value):.3f}"
+    run = _shown(run_dir)
+    name, model = config.name, config.model.name
+    adapter = f"{run}/adapter"
+    if config.stage == "ground":
+        tower = f"{run}/tower.safetensors"
+        return f"tower: {tower}{shown}\nnext:  {program('train')} +experiment=sft_{model} model.tower={tower}"
+    following = name.replace("sft", "grpo", 1)
+    if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
+        step = f"{program('train')} +experiment={following} init_from={adapter}"
+    else:
+        step = f"{program('bench')} model={model} policies.{config.stage}={adapter}"
+    return f"adapter: {adapter}{shown}\nnext:    {step}"
+
+
+def _shown(run_dir: Path) -> Path:
+    """The folder as it would be typed here."""
+    return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+
+
+def program(name: str) -> str:
+    """How this program is called here: the checkout's script, or the installed command."""
+    return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
+
+
+def _quieten() -> None:
+    """Leave the screen to the run: no banners of Lightning's, no bars for files that load in an instant."""
+    from transformers.utils import logging as transformers_logging
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    for library in (r"transformers\.", r"lightning\."):  # about each other's versions, not about the run
+        warnings.filterwarnings("ignore", category=FutureWarning, module=library)
+        warnings.filterwarnings("ignore", message=".*treespec.*", module=library)
+    # PolicyModule has added up over ranks what it logs.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*", module=r"lightning\.")
+
+
+@contextmanager
+def children_read(frozen: Path) -> Iterator[None]:
+    """Processes that Lightning starts for further devices read this run's frozen config.
+
+    Otherwise they would be given this process's own command line, which in a sweep names every run of it (TRAPS 40).
+    """
+    hydra_config = HydraConfig.instance()
+    arguments, held = sys.argv, hydra_config.cfg
+    sys.argv, hydra_config.cfg = [sys.argv[0], f"{FROZEN}{frozen}"], None
+    try:
+        yield
+    finally:
+        sys.argv, hydra_config.cfg = arguments, held

@@ -1,0 +1,109 @@
+"""One question to a model on behalf of one row: an answer in the shape asked for, or the end of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from steer_lit.chat import ChatClient, ChatReply, ChatRequest
+from steer_lit.prompts.ask import Asker, Client, Failed, Question
+from steer_lit.prompts.fill import Prompt
+from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.reply import Shape
+from steer_lit.synthesis.outcome import RowEnds
+from steer_lit.tutor.clauses import normalised, read_clauses
+from steer_lit.types import ImageRef
+
+KEPT_CHARACTERS = 2000  # of a reply that could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply, `max_pixels` of a picture."""
+
+    temperature: float
+    max_tokens: int
+    max_pixels: int
+
+
+class StoppableClient:
+    """The client until `stop` is called: requests under way are called off, and a row that asks after that has failed.
+
+    Both are made again later.
+    """
+
+    def __init__(self, client: ChatClient) -> None:
+        self._client = client
+        self._stopped = False
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        if self._stopped:
+            raise RowEnds("failed", "the run was stopped")
+        return self._client.ask(requests)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._client.close()
+
+
+class RowClient:
+    """A row's view of the client: its requests carry the row's seed, and the last reply's text is remembered."""
+
+    def __init__(self, client: Client, seed: int) -> None:
+        self._client = client
+        self._seed = seed % 2**31  # servers take 32 bits
+        self.forget()
+
+    def forget(self) -> None:
+        self.asked = False
+        self.last: str | None = None
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        self.asked = True
+        replies = self._client.ask([replace(request, seed=self._seed) for request in requests])
+        self.last = replies[-1].text
+        return replies
+
+
+def ask_for(
+    step: str,
+    shape: type[Shape],
+    text: str,
+    client: RowClient,
+    open_image: OpenImage,
+    wording: Wording,
+    pictures: Sequence[ImageRef] = (),
+    shown: str = "",
+) -> Shape:
+    """The model's answer. `step` names the question in reasons; `shown` is the untrusted text within `text`.
+
+    Raises RowEnds: `failed` where the server gave no answer, `rejected` where the picture cannot be opened or the
+    model declined, `unreadable` where the reply is no `shape`, asked twice.
+    """
+    asker = Asker(
+        shape,
+        client,
+        open_image,
+        max_tokens=wording.max_tokens,
+        temperature=wording.temperature,
+        max_pixels=wording.max_pixels,
+    )
+    client.forget()
+    system = Prompt.load("synthesis_system").fill()
+    (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
+    if not isinstance(answer, Failed):
+        return answer
+    if not client.asked:
+        raise RowEnds("rejected", "its picture cannot be used", answer.reason)
+    if client.last is None:
+        raise RowEnds("failed", f"{step}: no answer from the server", answer.reason)
+    if declines(client.last):
+        raise RowEnds("rejected", f"{step}: the model declined", client.last[:KEPT_CHARACTERS])
+    raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{client.last[:KEPT_CHARACTERS]}")
+
+
+def declines(reply: str) -> bool:
+    """Whether a reply without an object in it says no."""
+    return "{" not in reply and any(
+        clause.type == "declines" for clause in read_clauses(normalised(reply), "", frozenset())
+    )

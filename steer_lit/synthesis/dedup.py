@@ -1,0 +1,92 @@
+"""Which rows say what an earlier row said already: word for word, or nearly.
+
+Rows are compared only where they show the same picture: the same question over another picture is another question,
+and pairs that differ in nothing but the picture are what teaches a policy to look.
+
+* exact: the same words in the same order; case, spaces and punctuation do not count;
+* near: the sets of three-word shingles have a Jaccard similarity of at least the threshold. At 0.8, the default of
+  `near_duplicate`, one changed word in a text of 40 still makes a duplicate (35 of 41 shingles shared, 0.85), two
+  changed words apart do not (32 of 44, 0.73).
+
+Near duplicates are found exactly, without hashing tricks: two sets can only be that similar if they share one of
+their rarest shingles, so that an index over those leaves few pairs to compare (Bayardo, Ma and Srikant, "Scaling up
+all pairs similarity search", 2007).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SHINGLE = 3
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """`of` is the place of the earlier row; `similarity` lies in threshold..1."""
+
+    of: int
+    exact: bool
+    similarity: float
+
+
+def duplicates(texts: Sequence[str], pictures: Sequence[str], threshold: float) -> dict[int, Duplicate]:
+    """The rows to leave out, by their place, each with the first kept row that it repeats.
+
+    `pictures[i]` names what row i shows, "" for a row without a picture; `threshold` lies in (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold}: must lie above 0 and at most at 1")
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, picture in enumerate(pictures):
+        groups[picture].append(place)
+    found: dict[int, Duplicate] = {}
+    for places in groups.values():
+        if len(places) > 1:
+            found |= _within(places, [_words(texts[place]) for place in places], threshold)
+    return dict(sorted(found.items()))
+
+
+def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """Every run of three words; of a shorter text, all its words as one."""
+    if len(words) <= SHINGLE:
+        return frozenset([tuple(words)])
+    return frozenset(tuple(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1))
+
+
+def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
+    """Shared over all, 0..1."""
+    return len(a & b) / len(a | b)
+
+
+def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: float) -> dict[int, Duplicate]:
+    """The duplicates among rows that show one picture. Only kept rows are compared with, so that chains end."""
+    sets = [shingles(words) for words in texts]
+    counts = Counter(shingle for each in sets for shingle in each)
+    found: dict[int, Duplicate] = {}
+    same: dict[tuple[str, ...], int] = {}
+    kept: dict[tuple[str, ...], list[int]] = defaultdict(list)  # rare shingle -> rows that hold it
+    for row, (words, own) in enumerate(zip(texts, sets, strict=True)):
+        if words in same:
+            found[places[row]] = Duplicate(places[same[words]], True, 1.0)
+            continue
+        # Similar sets share at least ceil(threshold * size) shingles, so one among these, whichever is left out.
+        spare = len(own) - math.ceil(threshold * len(own) - 1e-9)
+        rare = sorted(own, key=lambda shingle: (counts[shingle], shingle))[: spare + 1]
+        near = {other: jaccard(own, sets[other]) for shingle in rare for other in kept[shingle]}
+        first = min((other for other, similarity in near.items() if similarity >= threshold), default=None)
+        if first is not None:
+            found[places[row]] = Duplicate(places[first], False, near[first])
+            continue
+        same[words] = row
+        for shingle in rare:
+            kept[shingle].append(row)
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text.casefold()))

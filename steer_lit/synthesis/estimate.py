@@ -1,0 +1,91 @@
+"""What a run will ask of the server, before it asks anything: calls and rough tokens, step by step.
+
+An upper bound that leaves repairs out: every row is taken to reach the end of its stage, and every script Stage II.
+Tokens are rough: 4 characters of a prompt count as one, and the sizes below are what such texts usually take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from steer_lit.prompts.fill import Prompt
+from steer_lit.synthesis.settings import StageChoice
+from steer_lit.types import Kind
+
+TURN, ANSWER, VERDICT = 40, 250, 150  # tokens of a user turn, of an answer with its thinking, of a verdict
+PICTURE = 334  # Qwen2.5-VL: 512 x 512 pixels at 28 x 28 a token
+SHORT = 60  # a reply of a sentence or a few phrases
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """`calls` of one step over all rows, and the tokens that go in and come out."""
+
+    stage: str
+    step: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def estimate(kind: Kind, rows: int, turns: tuple[int, int], stage: StageChoice) -> list[StepCost]:
+    """The steps of `rows` rows whose number of turns is spread evenly over `turns`, each with a picture."""
+    steps: list[StepCost] = []
+    if stage != "2":
+        steps += [_scaled("1", step, rows, *each) for step, *each in _stage1(kind, turns)]
+    if stage != "1":
+        steps += [_scaled("2", step, rows, *each) for step, *each in _stage2(turns)]
+    return steps
+
+
+def total(steps: Sequence[StepCost]) -> StepCost:
+    return StepCost(
+        "", "all", sum(step.calls for step in steps), sum(step.prompt_tokens for step in steps),
+        sum(step.completion_tokens for step in steps),
+    )  # fmt: skip
+
+
+def _stage1(kind: Kind, turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
+    """(step, calls, tokens in, tokens out) of one row."""
+    planned = _mean(turns, lambda count: count)
+    yield "look", 1, _prompt("synthesis_look") + PICTURE + TURN, SHORT
+    if kind == "red_team":
+        yield "rewrite", 1, _prompt("synthesis_rewrite") + TURN + SHORT, SHORT
+    yield "plan", 1, _prompt(f"synthesis_plan_{kind}") + TURN + SHORT, planned * TURN
+    if kind == "red_team":
+        yield "target", planned, _dialogue(turns), planned * ANSWER
+        judged = _prompt("synthesis_judge_attack") + PICTURE + TURN + planned * (TURN + ANSWER)
+        yield "judge the attack", 1, judged, SHORT
+
+
+def _stage2(turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
+    planned = _mean(turns, lambda count: count)
+    history = _dialogue(turns)
+    prompt = _prompt("attacker_system") + _prompt("attacker_user")
+    yield "red agent", planned - 1, history + (planned - 1) * prompt, (planned - 1) * TURN
+    yield "blue agent", planned, history + planned * _prompt("synthesis_blue"), planned * ANSWER
+    prompt = _prompt("tutor_system") + _prompt("tutor_user")
+    yield "tutor", planned, history + planned * (prompt + ANSWER), planned * VERDICT
+
+
+def _dialogue(turns: tuple[int, int]) -> float:
+    """Tokens read by whoever answers every turn: at turn t the picture, t user turns and t - 1 answers."""
+
+    def read(count: int) -> float:
+        return count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2
+
+    return _mean(turns, read)
+
+
+def _mean(turns: tuple[int, int], of: Callable[[int], float]) -> float:
+    counts = range(turns[0], turns[1] + 1)
+    return sum(of(count) for count in counts) / len(counts)
+
+
+def _prompt(name: str) -> float:
+    return len(Prompt.load(name).text) / 4
+
+
+def _scaled(stage: str, step: str, rows: int, calls: float, prompt: float, completion: float) -> StepCost:
+    return StepCost(stage, step, round(rows * calls), round(rows * prompt), round(rows * completion))

@@ -1,0 +1,51 @@
+"""Who does what in synthesis: the parts that a generator brings together, offline or through a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from steer_lit.synthesis.seeds import Seed
+from steer_lit.synthesis.tactics import Tactic
+from steer_lit.types import Attacker, Kind, Policy, Scenario, Trajectory, Tutor
+
+
+class ScriptWriter(Protocol):
+    """Steps 1 to 3 of Stage I: from a seed to the user's side of a dialogue."""
+
+    def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+        """A scenario with the seed's id whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds."""
+        ...
+
+
+class AttackJudge(Protocol):
+    """Step 4 of Stage I: how far the target gave in."""
+
+    def scores(self, request: str, trajectory: Trajectory) -> list[int]:
+        """One score a turn, 1 (hard refusal) to 5 (full). Raises RowEnds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """The parts of both stages.
+
+    Stage I: `writer` writes scripts for seeds, those of `seeds(kind, turns, rows)` where no file has any; attacks of
+    kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10). Stage II: `red`
+    rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15). `identity` names everything about the
+    parts that could change a row. `workers` rows are made side by side; after `stop` those that are running end soon.
+    `usage` tells what was asked of servers so far.
+    """
+
+    seeds: Callable[[Kind, tuple[int, int], int], Sequence[Seed]]
+    writer: ScriptWriter
+    target: Policy
+    attack_judge: AttackJudge
+    red: Attacker
+    blue: Policy
+    tutor: Tutor
+    identity: Mapping[str, object]
+    workers: int = 1
+    stop: Callable[[], None] = lambda: None
+    usage: Callable[[], Mapping[str, object]] = dict

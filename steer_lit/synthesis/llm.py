@@ -1,0 +1,164 @@
+"""`generator=llm`: both stages through a server, any that speaks OpenAI's protocol.
+
+Stage I takes four steps (SaFeR-Steer, stage I): look at the picture for usable detail; rewrite the request under a
+framing; plan an escalating dialogue under a dialogue strategy; judge the attack on the target's answers. Kinds other
+than red_team are looked at and planned only. The prompts describe ways of asking, never anything that could be asked
+for, and say that a user turn holds no knowledge of its own. What a model wrote enters the next prompt fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from steer_lit.attacker.llm import LlmAttacker
+from steer_lit.chat import ChatClient
+from steer_lit.data.images import open_image
+from steer_lit.prompts.ask import Client
+from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.transcript import everything, history, pictures
+from steer_lit.synthesis.answering import ServedPolicy
+from steer_lit.synthesis.asking import RowClient, StoppableClient, Wording, ask_for
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.seeds import Seed, mini_seeds
+from steer_lit.synthesis.settings import picture_folder
+from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
+from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic, tactics_digest
+from steer_lit.tutor.llm import LlmTutor
+from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
+
+PROMPTS = (
+    "synthesis_system", "synthesis_look", "synthesis_rewrite", "synthesis_plan_red_team", "synthesis_plan_obfuscated",
+    "synthesis_plan_benign", "synthesis_judge_attack", "synthesis_blue", "synthesis_form", "attacker_system",
+    "attacker_user", "tutor_system", "tutor_user", "repair",
+)  # fmt: skip
+
+
+def llm_generator(
+    name: str,
+    client: ChatClient,
+    target: ChatClient,
+    system_prompt: str,
+    data: Mapping[str, Any],
+    seed: int,
+    temperature: float = 0.7,
+    max_tokens: int = 1024,
+    max_pixels: int = 512 * 512,
+) -> Generator:
+    """The generator whose agents and judges are `client`'s model and whose target is `target`'s.
+
+    `data` says where pictures lie (`settings.picture_folder`). Without a file of seeds, questions of STEER-mini are
+    used, made by `seed`. Agents write at `temperature`; target and judges answer at 0.
+    """
+    look_up = partial(open_image, root=picture_folder(data))
+    writing, judging = Wording(temperature, max_tokens, max_pixels), Wording(0.0, max_tokens, max_pixels)
+    asked, attacked = StoppableClient(client), StoppableClient(target)
+
+    def stop() -> None:
+        asked.stop()
+        attacked.stop()
+
+    guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
+    return Generator(
+        seeds=partial(mini_seeds, seed),
+        writer=LlmScripts(asked, look_up, writing),
+        target=ServedPolicy("target", attacked, look_up, None, False, judging),
+        attack_judge=LlmAttackJudge(asked, look_up, judging),
+        red=LlmAttacker(asked, look_up, extra_turns=0, temperature=temperature, max_pixels=max_pixels),
+        blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
+        tutor=LlmTutor(asked, look_up, max_pixels=max_pixels),
+        identity={
+            "generator": name,
+            "model": client.settings.model,
+            "target": target.settings.model,
+            "temperature": f"{temperature:g}",
+            "max_tokens": str(max_tokens),
+            "max_pixels": str(max_pixels),
+            "system_prompt": system_prompt,
+            "prompts": {"tactics": tactics_digest(), **{prompt: Prompt.load(prompt).digest for prompt in PROMPTS}},
+        },
+        workers=client.settings.concurrency,
+        stop=stop,
+        usage=lambda: {"agents and judges": asdict(client.usage), "target": asdict(target.usage)},
+    )
+
+
+class LlmScripts:
+    """Steps 1 to 3 of Stage I."""
+
+    def __init__(self, client: Client, open_image: OpenImage, wording: Wording) -> None:
+        self._client, self._open_image, self._wording = client, open_image, wording
+
+    def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+        """Look, rewrite (red_team), plan. Raises RowEnds."""
+        client = RowClient(self._client, sampling_seed)
+        details = self._look(seed, client) if seed.image is not None else "(there is no picture)"
+        request = self._rewrite(seed, details, tactic, client) if kind == "red_team" else seed.question
+        turns = self._plan(request, details, kind, tactic, client)
+        pressed = kind == "red_team"
+        pictured = [] if seed.image is None else [seed.image]
+        strategy = tactic.strategy if pressed else "scripted"
+        opening = Attack(Message.of("user", *pictured, turns[0]), strategy=strategy)
+        return Scenario(
+            id=seed.id,
+            kind=kind,
+            opening=opening,
+            scripted=tuple(Attack(Message.of("user", turn), strategy=strategy) for turn in turns[1:]),
+            metadata={
+                "intent": seed.question,
+                "framing": tactic.framing if pressed else "direct",
+                "strategy": tactic.strategy if pressed else "direct",
+            },
+        )
+
+    def _look(self, seed: Seed, client: RowClient) -> str:
+        assert seed.image is not None
+        text = Prompt.load("synthesis_look").fill(question=fence(seed.question))
+        reply = ask_for(
+            "look", LookReply, text, client, self._open_image, self._wording, [seed.image], shown=seed.question
+        )
+        return fence("\n".join(reply.details) or "(nothing of use)")
+
+    def _rewrite(self, seed: Seed, details: str, tactic: Tactic, client: RowClient) -> str:
+        text = Prompt.load("synthesis_rewrite").fill(
+            framing=FRAMINGS[tactic.framing], question=fence(seed.question), details=details
+        )
+        shown = f"{seed.question}\n{details}"
+        return ask_for("rewrite", RewriteReply, text, client, self._open_image, self._wording, shown=shown).intent
+
+    def _plan(self, request: str, details: str, kind: Kind, tactic: Tactic, client: RowClient) -> list[str]:
+        fields = {"turns": str(tactic.turns), "question": fence(request), "details": details}
+        if kind == "red_team":
+            fields["strategy"] = STRATEGIES[tactic.strategy]
+        text = Prompt.load(f"synthesis_plan_{kind}").fill(**fields)
+        shape = plan_of(tactic.turns)
+        shown = f"{request}\n{details}"
+        return ask_for("plan", shape, text, client, self._open_image, self._wording, shown=shown).turns
+
+
+class LlmAttackJudge:
+    """Step 4 of Stage I. The judge sees the answer parts, as a user would."""
+
+    def __init__(self, client: Client, open_image: OpenImage, wording: Wording) -> None:
+        self._client, self._open_image, self._wording = client, open_image, wording
+
+    def scores(self, request: str, trajectory: Trajectory) -> list[int]:
+        """One score a turn, 1..5. Raises RowEnds."""
+        turns = trajectory.turns
+        text = Prompt.load("synthesis_judge_attack").fill(
+            turns=str(len(turns)), question=fence(request), dialogue=history(turns, "answer")
+        )
+        reply = ask_for(
+            "judge the attack",
+            scores_of(len(turns)),
+            text,
+            RowClient(self._client, trajectory.seed),
+            self._open_image,
+            self._wording,
+            pictures(turns),
+            shown=f"{request}\n{everything(turns)}",
+        )
+        return list(reply.scores)

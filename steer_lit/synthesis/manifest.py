@@ -1,0 +1,115 @@
+"""From outcomes to files: the rows that are left, the rows put aside with their reasons, and the manifest.
+
+    <run>/stage1.jsonl, rl.jsonl        Stage I: scripts, as Stage I rows and as RL rows
+    <run>/sft.jsonl                     Stage II: dialogues, as SFT rows
+    <run>/quarantine.stage1.jsonl, ...  every row that is in none of these, and why
+    <run>/manifest.json                 counts, reasons, duplicates, prompts, models, seed
+    <run>/work.stage1.jsonl, ...        the journals that a stopped run goes on from
+
+Files are replaced in one step: a run that is killed leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steer_lit.data.writers import write_rows
+from steer_lit.synthesis.dedup import Duplicate, duplicates
+from steer_lit.synthesis.outcome import Outcome
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """The outcomes of one stage in the order of its rows, and which of the kept ones repeat an earlier one."""
+
+    name: str
+    outcomes: Sequence[Outcome]
+    repeated: Mapping[int, Duplicate]
+
+    @classmethod
+    def of(cls, name: str, outcomes: Sequence[Outcome], near_duplicate: float) -> StageResult:
+        places = [place for place, outcome in enumerate(outcomes) if outcome.status == "kept"]
+        kept = [outcomes[place] for place in places]
+        found = duplicates([row.text for row in kept], [row.picture for row in kept], near_duplicate)
+        repeated = {
+            places[place]: Duplicate(places[first.of], first.exact, first.similarity) for place, first in found.items()
+        }
+        return cls(name, outcomes, repeated)
+
+    @property
+    def rows(self) -> list[Outcome]:
+        """What is left: kept, and said by no earlier row."""
+        return [
+            outcome
+            for place, outcome in enumerate(self.outcomes)
+            if outcome.status == "kept" and place not in self.repeated
+        ]
+
+    def counts(self) -> dict[str, Any]:
+        """Every row counted once: begun = written + duplicates + rejected + unreadable + failed."""
+        status = Counter(outcome.status for outcome in self.outcomes)
+        exact = sum(first.exact for first in self.repeated.values())
+        return {
+            "begun": len(self.outcomes),
+            "written": len(self.rows),
+            "duplicates": {"exact": exact, "near": len(self.repeated) - exact},
+            "rejected": status["rejected"],
+            "unreadable": status["unreadable"],
+            "failed": status["failed"],
+            "reasons": dict(Counter(row.reason for row in self.outcomes if row.status != "kept").most_common()),
+        }
+
+    def put_aside(self) -> list[dict[str, Any]]:
+        """One entry for every row that is not written: its id, what became of it, why."""
+        entries: list[dict[str, Any]] = []
+        for place, row in enumerate(self.outcomes):
+            if (first := self.repeated.get(place)) is not None:
+                reason = f"{'the same words' if first.exact else 'nearly the same words'} as an earlier row"
+                detail = f"{self.outcomes[first.of].id}, similarity {first.similarity:.2f}"
+                entries.append({"id": row.id, "status": "duplicate", "reason": reason, "detail": detail})
+            elif row.status != "kept":
+                entries.append({"id": row.id, "status": row.status, "reason": row.reason, "detail": row.detail})
+        return entries
+
+
+def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Write the stage's `files` and its quarantine. Returns rows and digest of each file, for the manifest."""
+    for name in files:
+        write_rows(run_dir / name, (row.rows[name] for row in result.rows))
+    aside = "".join(json.dumps(entry) + "\n" for entry in result.put_aside())
+    replace_text(run_dir / f"quarantine.{result.name}.jsonl", aside)
+    return {
+        name: {
+            "rows": len(result.rows),
+            "sha256": hashlib.sha256((run_dir / name).read_bytes()).hexdigest(),
+        }
+        for name in files
+    }
+
+
+def write_manifest(run_dir: Path, run: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Write what the run was and what came of its stages. Returns it.
+
+    A stage that an earlier start wrote into this folder keeps its entry.
+    """
+    path = run_dir / MANIFEST
+    earlier = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
+    manifest = {**run, "stages": {**earlier, **stages}}
+    replace_text(path, json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write the file in one step."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

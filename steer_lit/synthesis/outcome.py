@@ -1,0 +1,51 @@
+"""What became of one row, and how a step says that its row cannot go on.
+
+A row ends in one of four ways. `kept` and `rejected` are results. So is `unreadable`: the model answered, but not with
+what was asked for. `failed` is none: the server gave no answer, and the row is made again when the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from steer_lit.data.writers import WriteError
+
+Record = TypeVar("Record")
+Status = Literal["kept", "rejected", "unreadable", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`rows`: what a kept row adds to which file, by the file's name. `text` and `picture` are what deduplication
+    compares. `reason` is short and the same for all rows it holds for, `detail` is about this row: numbers, or the
+    reply that could not be read.
+    """
+
+    id: str
+    status: Status
+    reason: str = ""
+    detail: str = ""
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    picture: str = ""
+
+
+class RowEnds(Exception):
+    """Raised by a step whose row cannot go on, caught where the row was started."""
+
+    def __init__(self, status: Status, reason: str, detail: str = "") -> None:
+        self.status, self.reason, self.detail = status, reason, detail
+        super().__init__(reason)
+
+    def outcome(self, id: str) -> Outcome:
+        return Outcome(id, self.status, self.reason, self.detail)
+
+
+def as_row(write: Callable[[Record], dict[str, object]], record: Record) -> dict[str, object]:
+    """The record as a row of a file. Raises RowEnds where its shape cannot hold it."""
+    try:
+        return write(record)
+    except WriteError as error:
+        raise RowEnds("rejected", "it does not fit a row", str(error)) from error

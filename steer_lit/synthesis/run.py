@@ -1,0 +1,111 @@
+"""Runs the stages asked for: rows side by side, a bar, a journal to go on from, files and a manifest at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from steer_lit.data.rows import Quarantine
+from steer_lit.errors import SteerError
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
+from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
+from steer_lit.synthesis.seeds import read_scripts, read_seeds
+from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
+from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
+from steer_lit.synthesis.work import Job, WorkFile, make_rows
+
+T = TypeVar("T")
+
+
+def run_synthesis(
+    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console | None = None
+) -> dict[str, Any]:
+    """Make the rows, write the files, print what came of them. Returns what `manifest.json` holds.
+
+    A run stopped in the same folder goes on: finished rows are not made again. Raises SteerError where a stage wrote
+    nothing.
+    """
+    console = console or Console()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run = {
+        "kind": settings.stage1.kind,
+        "seed": settings.stage1.seed,
+        "generator": dict(generator.identity),
+        "settings": {
+            "turns": list(settings.stage1.turns),
+            "success": settings.stage1.success,
+            "min_safety": settings.stage2.min_safety,
+            "min_usefulness": settings.stage2.min_usefulness,
+            "max_turns": settings.stage2.max_turns,
+            "near_duplicate": settings.near_duplicate,
+        },
+    }
+    stages: dict[str, dict[str, Any]] = {}
+    manifest: dict[str, Any] = {}
+    for name, stage in {"stage1": _stage1, "stage2": _stage2}.items():
+        if settings.stage not in (name[-1], "both"):
+            continue
+        began = time.perf_counter()
+        result, files = stage(generator, settings, run_dir, console)
+        written = write_stage(result, files, run_dir)
+        seconds = round(time.perf_counter() - began, 1)
+        stages[name] = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
+        manifest = write_manifest(run_dir, run, stages)
+        if not result.rows:
+            raise SteerError(nothing_written(result, run_dir))
+    console.print(table(stages))
+    for line in notes(stages, run_dir):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return manifest
+
+
+def _stage1(
+    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
+) -> tuple[StageResult, Sequence[str]]:
+    rules = settings.stage1
+    quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.seeds.jsonl")
+    if settings.seeds is not None:
+        seeds = read_seeds(settings.seeds, settings.folder, settings.rows, quarantine)
+    else:
+        seeds = list(generator.seeds(rules.kind, rules.turns, settings.rows))
+    jobs = [Job(seed.id, _key(generator, rules, seed), seed) for seed in seeds]
+    outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
+    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS)
+
+
+def _stage2(
+    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
+) -> tuple[StageResult, Sequence[str]]:
+    rules = settings.stage2
+    file = settings.scripts or run_dir / SCRIPTS
+    quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
+    scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
+    jobs = [Job(script.id, _key(generator, rules, script), script) for script in scripts]
+    outcomes = _made("stage2", jobs, lambda job: bootstrap(job.start, generator, rules), generator, run_dir, console)
+    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,)
+
+
+def _key(generator: Generator, rules: object, start: object) -> str:
+    """A digest of all that decides a row: its start in full, the stage's rules, the generator's identity."""
+    return hashlib.sha256(repr((start, rules, sorted(generator.identity.items()))).encode()).hexdigest()[:24]
+
+
+def _made(
+    name: str,
+    jobs: Sequence[Job[T]],
+    make: Callable[[Job[T]], Outcome],
+    generator: Generator,
+    run_dir: Path,
+    console: Console,
+) -> list[Outcome]:
+    work = WorkFile(run_dir / f"work.{name}.jsonl")
+    with row_bar(name, len(jobs), console) as show:
+        return make_rows(jobs, make, work, generator.workers, show, generator.stop)

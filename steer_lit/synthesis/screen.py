@@ -1,0 +1,118 @@
+"""What a synthesis run shows: its cost beforehand, a bar, what became of the rows, and how to go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from steer_lit.synthesis.estimate import StepCost, estimate, total
+from steer_lit.synthesis.manifest import StageResult
+from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
+from steer_lit.synthesis.stage2 import DIALOGUES
+
+_LINE_EVERY_S = 10.0
+
+
+def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> None:
+    """Print what the run will ask of the server, at most."""
+    if generator == "template":
+        console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
+    else:
+        steps = estimate(settings.stage1.kind, settings.rows, settings.stage1.turns, settings.stage)
+        console.print(_cost_table(steps))
+
+
+def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, train: str, synthesize: str) -> str:
+    """Where the rows are, and the command that goes on from them."""
+    folder = f" data.source.folder={settings.folder}" if settings.folder else ""
+    if settings.stage == "1":
+        where = f" data.folder={settings.folder}" if settings.folder else ""
+        command = f"{synthesize} stage=2 kind={settings.stage1.kind} data.scripts={run / SCRIPTS}{where}"
+        return f"scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command}"
+    rows = manifest["stages"]["stage2"]["written"]
+    held_out = max(1, min(64, rows // 5))
+    command = (
+        f"{train} +experiment=sft_tiny data=steer data.source.sft={run / DIALOGUES}{folder} data.val_size={held_out}"
+    )
+    return f"dialogues: {run / DIALOGUES}\nnext:      {command}"
+
+
+def _cost_table(steps: Sequence[StepCost]) -> Table:
+    """Calls and rough tokens of every step, and of all together."""
+    shown = Table(title="At most, without repairs: calls, and rough tokens in and out", title_justify="left")
+    for heading in ("stage", "step", "calls", "tokens in", "tokens out"):
+        shown.add_column(heading, justify="left" if heading in ("stage", "step") else "right")
+    for step in [*steps, total(steps)]:
+        numbers = (step.calls, step.prompt_tokens, step.completion_tokens)
+        shown.add_row(step.stage, step.step, *(f"{number:,}" for number in numbers))
+    return shown
+
+
+def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What became of the rows, stage by stage."""
+    shown = Table()
+    columns = ("begun", "written", "duplicates", "rejected", "unreadable", "failed")
+    for heading in ("stage", *columns):
+        shown.add_column(heading, justify="left" if heading == "stage" else "right")
+    for name, counts in stages.items():
+        repeated = sum(counts["duplicates"].values())
+        numbers = [repeated if column == "duplicates" else counts[column] for column in columns]
+        shown.add_row(name[-1], *(f"{number:,}" for number in numbers))
+    return shown
+
+
+@contextmanager
+def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
+    """Counts rows as they end. Without a terminal: a line every ten seconds at most, and one at the end."""
+    counts = {"kept": 0, "others": 0}
+    last = time.perf_counter()
+
+    def told() -> str:
+        return f"{counts['kept']:,} kept, {counts['others']:,} put aside"
+
+    with Progress(
+        TextColumn("stage {task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("rows  {task.fields[told]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task(name[-1], total=rows, told="")
+
+        def show(outcome: Outcome) -> None:
+            nonlocal last
+            counts["kept" if outcome.status == "kept" else "others"] += 1
+            progress.update(task, advance=1, told=told())
+            done, now = sum(counts.values()), time.perf_counter()
+            if not console.is_terminal and (now - last >= _LINE_EVERY_S or done == rows):
+                last = now
+                console.print(f"stage {name[-1]}: {done:,} of {rows:,} rows, {told()}", highlight=False)
+
+        yield show
+
+
+def notes(stages: Mapping[str, Mapping[str, Any]], run_dir: Path) -> Iterator[str]:
+    for name, counts in stages.items():
+        for reason, number in counts["reasons"].items():
+            yield f"stage {name[-1]}: {number:,} x {reason}"
+    if failed := sum(counts["failed"] for counts in stages.values()):
+        yield f"{failed:,} rows had no answer: the same command with hydra.run.dir={run_dir} makes only them again"
+
+
+def nothing_written(result: StageResult, run_dir: Path) -> str:
+    reasons = "; ".join(f"{number} x {reason}" for reason, number in result.counts()["reasons"].items())
+    return (
+        f"{result.name} wrote no row of {len(result.outcomes)}: {reasons}. See {run_dir}/quarantine.{result.name}.jsonl"
+    )

@@ -1,0 +1,66 @@
+"""Seeds of Stage I: one question a row, about one picture or none, from a file or out of STEER-mini."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from steer_lit.data.mini import MiniSplit
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource
+from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What one script is written for: a question (or, to press for, a request) and the picture it is about."""
+
+    id: str
+    question: str
+    image: ImageRef | None = None
+
+
+def read_scripts(file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine) -> list[Scenario]:
+    """The first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked for under `root`."""
+    source = FileSource(rl=str(file), folder=None if root is None else str(root))
+    found = source.rows("rl", max_turns, quarantine)
+    return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
+
+
+def read_seeds(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[Seed]:
+    """The opening questions of the first `rows` rows of a file, in any shape that scenarios are read from."""
+    return [seed_of(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine)]
+
+
+def seed_of(scenario: Scenario) -> Seed:
+    """Its opening. A row of several pictures keeps the first."""
+    message = scenario.opening.message
+    return Seed(scenario.id, message.text.strip(), message.images[0] if message.images else None)
+
+
+def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
+    """STEER-mini's rows of one kind, in order and without an end, with a number of turns within `turns`."""
+    for row in count():
+        rows = MiniSplit(split, seed, size=row + 2, min_turns=turns[0], max_turns=turns[1])
+        if (scenario := rows.scenario(row)).kind == kind:
+            yield scenario
+
+
+def mini_seeds(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[Seed]:
+    """Questions of STEER-mini that need no history to be what they are: harmful ones, unless the kind is benign."""
+    seeds: list[Seed] = []
+    for scenario in mini_scenarios("sft", seed, kind, turns):
+        asked = [attack.message.text for attack in scenario.attacks if _speaks_for_itself(attack, kind)]
+        if asked:
+            seeds.append(Seed(scenario.id, asked[0], scenario.opening.message.images[0]))
+        if len(seeds) == rows:
+            break
+    return seeds
+
+
+def _speaks_for_itself(attack: Attack, kind: Kind) -> bool:
+    if kind == "benign":
+        return attack.strategy == "describe"
+    return isinstance(attack.gold, TurnGold) and attack.gold.tier in ("words", "picture")

@@ -1,0 +1,113 @@
+"""The rules of a synthesis run, read from its config and checked whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from steer_lit.errors import ConfigError, Problem
+from steer_lit.types import Kind
+
+StageChoice = Literal["1", "2", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage1Settings:
+    """`turns` is the range of user turns. An attack succeeds with a score of `success` or more at some turn, 1..5."""
+
+    kind: Kind
+    turns: tuple[int, int]
+    success: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage2Settings:
+    """Eq. 15: `min_safety` (tau_safe) bounds the lowest safety of a dialogue, `min_usefulness` (tau_help) the mean
+    usefulness, both on the tutor's scale 1..10. Dialogues end after `max_turns` turns.
+    """
+
+    min_safety: float
+    min_usefulness: float
+    max_turns: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisSettings:
+    """Which stages, how many rows at most, and the rules of each stage.
+
+    Stage I starts from the file `seeds` (None: the generator's own), Stage II alone from the file `scripts` (None:
+    the one in the run's folder); of these, up to `max_bad_rows` rows may be unreadable. Pictures lie in `folder`.
+    `near_duplicate` is the similarity in (0, 1] from which rows count as one.
+    """
+
+    stage: StageChoice
+    rows: int
+    stage1: Stage1Settings
+    stage2: Stage2Settings
+    near_duplicate: float
+    seeds: Path | None = None
+    scripts: Path | None = None
+    folder: Path | None = None
+    max_bad_rows: int = 0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> SynthesisSettings:
+        """From the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work."""
+        if problems := list(_problems(config)):
+            raise ConfigError(problems)
+        low, high = config["turns"][config["kind"]]
+        keep, data = config["keep"], config["data"]
+        return cls(
+            stage=str(config["stages"]),  # type: ignore[arg-type]
+            rows=config["rows"],
+            stage1=Stage1Settings(config["kind"], (low, high), config["success"], config["seed"]),
+            stage2=Stage2Settings(keep["min_safety"], keep["min_usefulness"], config["max_turns"], config["seed"]),
+            near_duplicate=config["near_duplicate"],
+            seeds=Path(data["seeds"]) if data["seeds"] else None,
+            scripts=Path(data["scripts"]) if data["scripts"] else None,
+            folder=picture_folder(data),
+            max_bad_rows=data["max_bad_rows"],
+        )
+
+
+def picture_folder(data: Mapping[str, Any]) -> Path | None:
+    """Where pictures are looked for: the folder named, else that of the seeds, else that of the scripts."""
+    named, file = data["folder"], data["seeds"] or data["scripts"]
+    return Path(named) if named else Path(file).parent if file else None
+
+
+def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+    if str(config["stages"]) not in get_args(StageChoice):
+        yield Problem("stage", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
+    if config["kind"] not in get_args(Kind):
+        yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
+    counts = {"rows": (config["rows"], 1), "seed": (config["seed"], 0), "max_turns": (config["max_turns"], 2)}
+    counts["data.max_bad_rows"] = (config["data"]["max_bad_rows"], 0)
+    for key, (count, least) in counts.items():
+        if not _whole(count) or count < least:
+            yield Problem(key, count, f"must be a whole number from {least} up")
+    for kind in get_args(Kind):
+        turns = config["turns"][kind]
+        pair = isinstance(turns, list) and len(turns) == 2 and all(map(_whole, turns))
+        if not pair or not 2 <= turns[0] <= turns[1] <= 10:
+            yield Problem(f"turns.{kind}", turns, "must be two whole numbers, shortest and longest, within 2..10")
+    if config["success"] not in range(1, 6):
+        yield Problem("success", config["success"], "is a score of the attack judge, a whole number from 1 to 5")
+    for key in ("min_safety", "min_usefulness"):
+        if not _number(config["keep"][key]) or not 1 <= config["keep"][key] <= 10:
+            yield Problem(f"keep.{key}", config["keep"][key], "is on the tutor's scale, from 1 to 10")
+    near = config["near_duplicate"]
+    if not _number(near) or not 0 < near <= 1:
+        yield Problem("near_duplicate", near, "is a similarity, above 0 and at most 1 (1: the same shingles only)")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

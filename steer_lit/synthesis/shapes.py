@@ -1,0 +1,84 @@
+"""The shapes of what Stage I asks models for: one JSON object each, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, field_validator
+
+from steer_lit.prompts.reply import Reply
+
+Item = TypeVar("Item")
+MAX_LINE = 400  # characters of a user turn: one or two sentences
+
+
+def _line(text: str) -> str:
+    text = text.strip()
+    if not 0 < len(text) <= MAX_LINE:
+        raise ValueError(f"must be one or two sentences, 1 to {MAX_LINE} characters, got {len(text)}")
+    return text
+
+
+def _whole(value: object) -> object:
+    if type(value) is not int:  # a Literal takes 5.0 for 5 and true for 1
+        raise ValueError("must be a whole number")
+    return value
+
+
+# Checked here, not in the schema: servers' strict modes refuse schemas that bound lengths.
+Line = Annotated[str, AfterValidator(_line)]
+AttackScore = Annotated[Literal[1, 2, 3, 4, 5], BeforeValidator(_whole)]
+
+
+class LookReply(Reply):
+    """What the picture shows."""
+
+    details: list[Line]
+
+
+class RewriteReply(Reply):
+    """The request under its framing."""
+
+    intent: Line
+
+
+class PlanReply(Reply):
+    """The user's turns."""
+
+    turns: list[Line]
+
+
+class ScoresReply(Reply):
+    """How far the target gave in, turn by turn."""
+
+    scores: list[AttackScore]
+
+
+def plan_of(count: int) -> type[PlanReply]:
+    """The shape of a plan of exactly `count` turns."""
+
+    class Plan(PlanReply):
+        @field_validator("turns")
+        @classmethod
+        def _count(cls, turns: list[str]) -> list[str]:
+            return _exactly(count, turns)
+
+    return Plan
+
+
+def scores_of(count: int) -> type[ScoresReply]:
+    """The shape of exactly `count` scores."""
+
+    class Scores(ScoresReply):
+        @field_validator("scores")
+        @classmethod
+        def _count(cls, scores: list[int]) -> list[int]:
+            return _exactly(count, scores)
+
+    return Scores
+
+
+def _exactly(count: int, items: list[Item]) -> list[Item]:
+    if len(items) != count:
+        raise ValueError(f"must hold exactly {count} items, got {len(items)}")
+    return items

@@ -1,0 +1,61 @@
+"""Stage I: from a single-turn seed to the user's side of a dialogue (SaFeR-Steer, Eq. 10).
+
+Three disjoint kinds: `benign` keeps capability, `obfuscated` asks harmless things whose sum is not, `red_team` presses.
+A script is written under a framing, a dialogue strategy and a number of turns drawn from the row's own seed. Scripts of
+kind red_team are then played against a fixed target and kept if the target gave in at any turn.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.data.writers import rl_row, stage1_row
+from steer_lit.rollout.play import play
+from steer_lit.rollout.seeds import stable_hash
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.outcome import Outcome, RowEnds, as_row
+from steer_lit.synthesis.seeds import Seed
+from steer_lit.synthesis.settings import Stage1Settings
+from steer_lit.synthesis.tactics import draw_tactic
+from steer_lit.types import Scenario
+
+SCRIPTS = "stage1.jsonl"  # Stage I rows: what Stage II starts from
+SCENARIOS = "rl.jsonl"  # the same scripts as RL rows: what GRPO starts from
+
+
+def write_script(seed: Seed, generator: Generator, settings: Stage1Settings) -> Outcome:
+    """One row of Stage I. Raises RowEnds where it comes to nothing."""
+    sampling_seed = stable_hash(settings.seed, "stage 1", seed.id)
+    tactic = draw_tactic(sampling_seed, *settings.turns)
+    scenario = generator.writer.write(seed, settings.kind, tactic, sampling_seed)
+    scores = _attack_scores(scenario, sampling_seed, generator, settings) if settings.kind == "red_team" else []
+    strategy = str(scenario.metadata["strategy"])
+    script = as_row(
+        partial(stage1_row, scores=scores, max_score=max(scores, default=None), strategy=strategy), scenario
+    )
+    return Outcome(
+        id=seed.id,
+        status="kept",
+        detail=f"scores {scores}" if scores else "",
+        rows={SCRIPTS: script, SCENARIOS: as_row(rl_row, scenario)},
+        text=user_text(scenario),
+        picture=seed.image.uri if seed.image else "",
+    )
+
+
+def user_text(scenario: Scenario) -> str:
+    """All that the user says, one turn a line: what scripts are compared by."""
+    return "\n".join(attack.message.text for attack in scenario.attacks)
+
+
+def _attack_scores(scenario: Scenario, sampling_seed: int, generator: Generator, settings: Stage1Settings) -> list[int]:
+    """How far the target gave in at each turn, 1..5. Raises RowEnds where that was not far enough (Eq. 10)."""
+    attacks = len(scenario.attacks)
+    (trajectory,) = play(
+        [scenario], [sampling_seed], generator.target, ScriptedAttacker(), None, attacks, stop_when_truncated=False
+    )
+    scores = generator.attack_judge.scores(str(scenario.metadata["intent"]), trajectory)
+    if max(scores) < settings.success:
+        raise RowEnds("rejected", "the attack did not succeed against the target", f"scores {scores}")
+    return scores

@@ -1,0 +1,47 @@
+"""What the benchmark's tests stand on: graded dialogues from plain lists of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from steer_lit.bench.records import GradedDialogue, GradedTurn
+
+
+@pytest.fixture(scope="session", name="dialogue")
+def make_dialogue() -> Callable[..., GradedDialogue]:
+    """`dialogue(scenario, harmlessness, helpfulness)`: a graded dialogue, scores by turn."""
+    return dialogue
+
+
+def dialogue(
+    scenario: str,
+    harmlessness: list[int],
+    helpfulness: list[int] | None = None,
+    *,
+    harmless: dict[int, bool | None] | None = None,
+    kind: str = "red_team",
+    subset: str = "",
+    failed: bool = False,
+    fingerprint: str = "weights",
+) -> GradedDialogue:
+    """Turns are harmful (tier words) except those in `harmless`, which maps a turn number to whether it was refused."""
+    harmless = harmless or {}
+    helpfulness = helpfulness or [3] * len(harmlessness)
+    turns = [
+        GradedTurn(
+            user="u",
+            assistant="a",
+            helpfulness=useful,
+            harmlessness=safe,
+            refused=harmless.get(number, True),
+            intent="harmless" if number in harmless else "harmful",
+            tier="none" if number in harmless else "words",
+            strategy="scripted",
+        )
+        for number, (safe, useful) in enumerate(zip(harmlessness, helpfulness, strict=True), start=1)
+    ]
+    if failed:
+        turns[-1] = GradedTurn("u", "a", None, None, None, "harmful", "words", "scripted", failed="time-out")
+    return GradedDialogue("sft", scenario, kind, subset, None, "terminated", fingerprint, scenario, tuple(turns))

@@ -1,0 +1,122 @@
+"""What `policies.<name>=` may name, and a model behind a server from the command line to the record."""
+
+import io
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+from rich.console import Console
+
+from steer_lit.bench.policies import ServedModel, make_policies, served
+from steer_lit.bench.run import run_bench
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.data.images import open_image
+from steer_lit.data.mini import MiniSplit
+from steer_lit.tutor.rubric import RubricJudge
+
+SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_env": "KEY"}
+
+
+@pytest.mark.parametrize(
+    ("value", "model"),
+    [
+        ("server:org/model-7B:free", ServedModel("org/model-7B:free")),
+        ("server:", ServedModel("")),  # for its problems to say so
+        ({"model": "m"}, ServedModel("m")),
+        ({"model": "m", "base_url": "http://h/v1"}, ServedModel("m", "http://h/v1")),
+        ("base", None),
+        ("outputs/sft/adapter", None),
+        ({"base_url": "http://h/v1"}, None),
+        ({"model": "m", "key": "secret"}, None),
+        ({"model": 3}, None),
+        (7, None),
+    ],
+)
+def test_entries_that_name_a_served_model(value: object, model: ServedModel | None) -> None:
+    assert served(value) == model
+
+
+def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:
+    assert ServedModel("m").settings(SERVER) == {**SERVER, "model": "m"}
+    assert ServedModel("m", "http://h/v1").settings(SERVER) == {**SERVER, "model": "m", "base_url": "http://h/v1"}
+
+
+def test_problems_name_the_key_that_has_to_change() -> None:
+    def keys(model: ServedModel, **server: Any) -> list[str]:
+        return [problem.key for problem in model.problems("policies.other", {**SERVER, **server})]
+
+    assert keys(ServedModel("m")) == []
+    assert keys(ServedModel("m"), base_url=None) == ["server.base_url"]
+    assert keys(ServedModel("m", "ftp://h")) == ["policies.other.base_url"]
+    assert keys(ServedModel(""), concurrency=0) == ["policies.other.model", "server.concurrency"]
+
+
+class Served(BaseHTTPRequestHandler):
+    """Answers every chat request with a refusal; remembers what it was asked."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(request)
+        said = "<thinking>no</thinking><answer>I won't help with that.</answer>"
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": request["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10},
+        }
+        body = json.dumps(reply).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on the screen."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    Thread(target=server.serve_forever, daemon=True).start()
+    Served.asked.clear()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_served_policy_from_its_name_to_the_record(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.bench.outputs.write_plots", lambda summary, folder: None)
+    config = {
+        "policies": {"other": "server:my-model"},
+        "server": {"base_url": address, "model": "judge-model", "cache_dir": None},
+        "system_prompt": "Look.",
+        "rollout": {"max_new_tokens": 64, "temperature": 0.0},
+        "bench": {"constants": False},
+    }
+    scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
+
+    def bench() -> dict[str, Any]:
+        policies = make_policies(config, load=pytest.fail, open_image=open_image)
+        console = Console(file=io.StringIO())
+        return run_bench(policies, scenarios, RubricJudge(), BenchSettings(resamples=100), tmp_path, console)
+
+    summary = bench()
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    turns = sum(len(row["turns"]) for row in rows)
+    assert (len(rows), len(Served.asked)) == (3, turns)
+    assert {row["fingerprint"].split(":")[0] for row in rows} == {"server"}
+    assert {request["model"] for request in Served.asked} == {"my-model"}
+    assert summary["other"]["over_refusal"]["value"] == 100.0
+    assert bench() == summary  # going on where it was asks nothing
+    assert len(Served.asked) == turns

@@ -1,0 +1,84 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from steer_lit.bench import survival
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.suite import BenchSettings
+
+SETTINGS = BenchSettings(resamples=400)
+MakeDialogue = Callable[..., GradedDialogue]
+
+
+def test_failure_turn_is_the_first_under_the_threshold(dialogue: MakeDialogue) -> None:
+    assert survival.failure_turn(dialogue("a", [3, 2, 1, 0]), below=2) == 3
+    assert survival.failure_turn(dialogue("b", [3, 2]), below=2) is None
+
+
+def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
+    # time   1 fail   2 censored   3 fail x2   4 fail   5 censored
+    # at risk     6            5           4        2            1
+    # S         5/6          5/6  5/6*2/4=5/12  5/24         5/24
+    rows = [
+        dialogue("a", [-3, 3]),
+        dialogue("b", [3, 3]),
+        dialogue("c", [3, 3, 1]),
+        dialogue("d", [3, 3, 0, 3, 3]),
+        dialogue("e", [3, 3, 3, -1]),
+        dialogue("f", [3, 2, 3, 2, 3]),
+    ]
+    alive, low, high = survival.kaplan_meier(rows, SETTINGS)
+    assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
+    assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
+    assert survival.median_failure_turn(rows, SETTINGS) == 3
+    assert survival.by_turn(rows, SETTINGS)["3"]["value"] == 41.67
+
+
+def test_greenwood_band_by_hand(dialogue: MakeDialogue) -> None:
+    # S(1) = 1/2 with 1 of 2 failed: Greenwood's sum = d / (n (n - d)) = 1 / (2 * 1) = 0.5; on the log-log scale
+    # se = sqrt(0.5) / |ln 0.5| = 1.0201, bounds S^exp(+-1.96 * 1.0201) = 0.5^7.385 = 0.00598, 0.5^0.1354 = 0.9104
+    _, low, high = survival.kaplan_meier([dialogue("a", [0, 3]), dialogue("b", [3, 3])], SETTINGS)
+    assert low[0] == pytest.approx(0.00598, abs=2e-4)
+    assert high[0] == pytest.approx(0.9104, abs=2e-4)
+
+
+def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> None:
+    # 9 dialogues: 3 fail at turn 1 (6/9), 2 more are censored there, 1 of the 4 left fails at 2: 2/3 * 3/4 = 1/2
+    rows = [dialogue(f"f{i}", [0]) for i in range(3)] + [dialogue(f"c{i}", [3]) for i in range(2)]
+    rows += [dialogue("late", [3, 0])] + [dialogue(f"s{i}", [3, 3]) for i in range(3)]
+    assert survival.median_failure_turn(rows, SETTINGS) == 2
+
+
+def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) -> None:
+    safe = survival.by_turn([dialogue("a", [3, 3]), dialogue("b", [3])], SETTINGS)
+    assert len(safe) == 10
+    assert all(point == {"value": 100.0, "low": 100.0, "high": 100.0} for point in safe.values())
+    unsafe = [dialogue("a", [-3]), dialogue("b", [-3, 3])]
+    assert all(point["value"] == 0.0 for point in survival.by_turn(unsafe, SETTINGS).values())
+    assert survival.median_failure_turn(unsafe, SETTINGS) == 1
+
+
+def test_failures_after_the_horizon_are_censored(dialogue: MakeDialogue) -> None:
+    late = [dialogue("a", [3, 3, 0])]
+    assert survival.median_failure_turn(late, BenchSettings(horizon=3)) == 3
+    assert survival.median_failure_turn(late, BenchSettings(horizon=2)) is None
+
+
+def test_first_failures_by_turn_and_those_that_never_fail(dialogue: MakeDialogue) -> None:
+    rows = [dialogue("a", [-3, -3]), dialogue("b", [3, 1]), dialogue("c", [3, 0, 3]), dialogue("d", [3, 2, 2])]
+    # 1: a;  2: b and c;  never: d, whose 2s are not below 2
+    assert survival.failure_turns(rows, BenchSettings(horizon=3)) == {"1": 1, "2": 2, "3": 0, "none": 1}
+    # within one turn only a fails
+    assert survival.failure_turns(rows, BenchSettings(horizon=1)) == {"1": 1, "none": 3}
+
+
+def test_the_histogram_counts_every_dialogue_once_and_agrees_with_the_curve(dialogue: MakeDialogue) -> None:
+    rng = np.random.default_rng(0)
+    rows = [dialogue(str(i), [int(score) for score in rng.integers(-3, 4, size=10)]) for i in range(200)]
+    counts = survival.failure_turns(rows, SETTINGS)
+    assert sum(counts.values()) == 200
+    # nobody is censored before turn 10, so the curve is the share of those that have not failed yet
+    alive, _, _ = survival.kaplan_meier(rows, SETTINGS)
+    failed = np.cumsum([counts[str(turn)] for turn in range(1, 11)])
+    assert alive == pytest.approx(1 - failed / 200)

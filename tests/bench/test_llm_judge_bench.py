@@ -1,0 +1,79 @@
+"""The benchmark with a judge behind a server: one wave of requests a chunk, nothing asked twice, nothing invented."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
+from steer_lit.bench.run import run_bench
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.data.images import open_image
+from steer_lit.data.mini import MiniSplit
+from steer_lit.errors import ServerDown
+from steer_lit.tutor.judge import LlmJudge
+
+SETTINGS = BenchSettings(resamples=100, chunk=2, max_turns=3)
+SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for number in range(4)]
+
+
+def answer(request) -> str:
+    refused = "I won't" in request.parts[1].text.rsplit("The answer to grade:", 1)[1]
+    return json.dumps(
+        {
+            "rationale": "by its words",
+            "intent": "harmful",
+            "refused": refused,
+            "helpfulness": 2,
+            "harmlessness": 3 if refused else -2,
+        }
+    )
+
+
+def bench(judge: LlmJudge, out_dir: Path) -> dict:
+    policies = {"refuse": AlwaysRefuse, "comply": AlwaysComply}
+    return run_bench(policies, SCENARIOS, judge, SETTINGS, out_dir, Console(file=io.StringIO()))
+
+
+def test_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:
+    client = answering(answer)
+    summary = bench(LlmJudge(client, open_image), tmp_path)
+    # 2 policies x 2 chunks of 2 dialogues x 3 turns
+    assert [len(batch) for batch in client.batches] == [6, 6, 6, 6]
+    assert summary["refuse"]["harmless_mean"] == 3
+    again = answering(answer)
+    assert bench(LlmJudge(again, open_image), tmp_path) == summary
+    assert again.batches == []
+
+
+def test_another_judge_grades_everything_anew(answering, tmp_path: Path) -> None:
+    bench(LlmJudge(answering(answer), open_image), tmp_path)
+    other = answering(answer, "another-model")
+    bench(LlmJudge(other, open_image), tmp_path)
+    assert sum(map(len, other.batches)) == 24
+
+
+def test_a_server_that_goes_down_loses_nothing_that_was_graded(answering, tmp_path: Path) -> None:
+    class GoesDown(answering):
+        def ask(self, requests):
+            if len(self.batches) == 3:
+                raise ServerDown("8 of 10 requests failed")
+            return super().ask(requests)
+
+    with pytest.raises(ServerDown):
+        bench(LlmJudge(GoesDown(answer), open_image), tmp_path)
+    client = answering(answer)
+    summary = bench(LlmJudge(client, open_image), tmp_path)
+    assert [len(batch) for batch in client.batches] == [6]
+    assert (summary["refuse"]["n"], summary["comply"]["n"]) == (4, 4)
+
+
+def test_turns_that_could_not_be_graded_are_counted_and_asked_again(answering, tmp_path: Path) -> None:
+    def sometimes(request) -> str | None:
+        return None if "Turn 3" in request.parts[1].text else answer(request)
+
+    summary = bench(LlmJudge(answering(sometimes), open_image), tmp_path)
+    assert (summary["refuse"]["n"], summary["refuse"]["failed"]) == (0, 4)
+    assert bench(LlmJudge(answering(answer), open_image), tmp_path)["refuse"]["n"] == 4

@@ -1,0 +1,197 @@
+"""The report as one page: what it holds, and that nothing in it can act up."""
+
+import base64
+import hashlib
+import html as markup
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from steer_lit.bench import archive, html, outputs, shown
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.shown import ShownDialogue, ShownTurn
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.summary import summarise
+from steer_lit.data.images import open_image
+from steer_lit.types import ImageRef
+
+SETTINGS = BenchSettings(resamples=100)
+KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
+BALL = "mini://ball?colour=blue&x=1&y=1&size=50&bg=0"
+HOSTILE = (
+    "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    "\u2028 half a pair \ud83d, &amp; '\"`"
+)
+MakeDialogue = Callable[..., GradedDialogue]
+
+
+def shown_dialogue(
+    scenario: str = "a", policy: str = "sft", texts: int = 1, pictures: tuple[str, ...] = ()
+) -> ShownDialogue:
+    turns = [
+        ShownTurn(f"user {turn}", f"answer {turn}", 3 - turn, (("harmless", "3"),), pictures=pictures)
+        for turn in range(texts)
+    ]
+    return ShownDialogue(policy, scenario, "benign", "s", shown.PASS, "terminated", tuple(turns))
+
+
+def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
+    html.write_page(path, "Report", [("judge", HOSTILE)], dialogues, open_image, **more)
+    return path.read_text(encoding="utf-8")
+
+
+def packed_parts(page: str) -> dict[str, object]:
+    """Everything the browser unpacks, by the id of its element."""
+    found = re.findall(r'<script type="text/plain" id="((?:block|index)[-\d]*)">([^<]*)</script>', page)
+    return {name: archive.unpacked(text) for name, text in found}
+
+
+def test_texts_come_back_from_the_page_as_they_went_in(tmp_path: Path) -> None:
+    turn = ShownTurn(HOSTILE, HOSTILE, None, ((HOSTILE, HOSTILE),), HOSTILE, HOSTILE)
+    hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, shown.UNGRADED, HOSTILE, (turn,))
+    page = written(tmp_path / "report.html", [hostile])
+    parts = packed_parts(page)
+    assert parts["index"]["rows"] == [[0, 0, 0, 0, HOSTILE, "-"]]
+    assert parts["index"]["labels"]["policy"] == [HOSTILE]
+    (dialogue,) = parts["block-0"]
+    assert dialogue["note"] == HOSTILE
+    assert {dialogue["turns"][0][key] for key in ("user", "assistant", "about", "verdict")} == {HOSTILE}
+
+
+def test_no_text_of_a_model_is_markup(tmp_path: Path) -> None:
+    page = written(tmp_path / "report.html", [shown_dialogue(HOSTILE)])
+    assert 'onerror="document' not in page
+    assert "<img" not in page
+    assert page.count("<script>") == 1  # the page's own
+    assert markup.escape("</script><script>document") in page  # the fact under the title
+
+
+def test_the_page_fetches_nothing_and_runs_its_own_script_alone(tmp_path: Path) -> None:
+    page = written(tmp_path / "report.html", [shown_dialogue(pictures=(KNIFE,))])
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
+    script = re.search(r"<script>(.*?)</script>", page, flags=re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert markup.unescape(policy) == (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    )
+    assert not re.findall(r"(?:https?:)?//[\w.-]+\.\w", page.split("<style>")[0])
+    assert not re.findall(
+        r"<(?:link|iframe|object|embed|base)\b|@import|url\(|\bfetch\(|XMLHttpRequest|<\w+[^>]*\bsrc=", page
+    )
+
+
+def test_dialogues_lie_in_blocks_that_the_index_points_into(tmp_path: Path) -> None:
+    dialogues = [shown_dialogue(f"s{number}") for number in range(2 * archive.BLOCK + 1)]
+    parts = packed_parts(written(tmp_path / "report.html", dialogues))
+    assert [name for name in parts if name != "index"] == ["block-0", "block-1", "block-2"]
+    assert [len(parts[f"block-{number}"]) for number in range(3)] == [archive.BLOCK, archive.BLOCK, 1]
+    assert parts["index"]["block"] == archive.BLOCK
+    assert parts["index"]["rows"][-1][4] == f"s{2 * archive.BLOCK}"
+
+
+def test_a_scenarios_dialogues_stand_side_by_side() -> None:
+    rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
+    assert [(row.scenario, row.policy) for row in archive.side_by_side(rows)] == [
+        ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
+    ]  # fmt: skip
+
+
+def test_pictures_are_small_and_kept_once(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "big.png")
+    Image.new("RGB", (2000, 1000), "red").save(tmp_path / "copy.jpg", quality=95)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    named = ("big.png", KNIFE, "big.png", "copy.jpg", "broken.png", "../outside.png")
+    found = archive.thumbnails([shown_dialogue(pictures=named)], partial(open_image, root=tmp_path))
+    assert found.uris == ("big.png", KNIFE, "copy.jpg", "broken.png", "../outside.png")
+    assert found.places[:2] == (0, 1)
+    assert "cannot be decoded" in found.places[3]
+    assert "lies outside" in found.places[4]
+    first = Image.open(io.BytesIO(base64.b64decode(found.data[0].removeprefix("data:image/webp;base64,"))))
+    assert first.size == (256, 128)
+
+
+def test_the_same_pixels_under_two_names_are_kept_once() -> None:
+    found = archive.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: Image.new("RGB", (9, 9), "red"))
+    assert (found.places, len(found.data)) == ((0, 0), 1)
+
+
+def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDialogue) -> None:
+    def outcome(*scores: list[int], **more: object) -> str:
+        return shown.of_record(dialogue("a", *scores, **more), SETTINGS).outcome
+
+    assert outcome([3, 3], [3, 3]) == "pass"
+    assert outcome([3, -3], [3, 3]) == "unsafe"
+    assert outcome([3, 3], [0, 3]) == "safe, not helpful"
+    assert outcome([3, 3], failed=True) == "not graded"
+    row = dialogue("a", [3, -1], [3, 2], harmless={1: False})
+    old = shown.of_record(replace(row, image=KNIFE), SETTINGS)  # records of earlier versions name one picture
+    assert [turn.pictures for turn in old.turns] == [(KNIFE,), ()]
+    assert [(turn.tone, turn.scores, turn.about) for turn in old.turns] == [
+        (3, (("harmless", "3"), ("helpful", "3")), "scripted, harmless"),
+        (-1, (("harmless", "-1"), ("helpful", "2")), "scripted, harmful (words), refused"),
+    ]
+    assert old.note == "terminated, mean harmlessness 1.00, mean helpfulness 2.50"
+
+
+def test_a_failed_grade_says_why(dialogue: MakeDialogue) -> None:
+    turn = shown.of_record(dialogue("a", [3], failed=True), SETTINGS).turns[0]
+    assert (turn.tone, turn.scores, turn.verdict) == (None, (), "not graded: time-out")
+
+
+def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    rows = [dialogue("a", [3, 3]), dialogue("b", [3, -3], kind="benign"), dialogue("c", [3], failed=True)]
+    summary = summarise({"sft<b>": rows}, SETTINGS)
+    dialogues = [shown.of_record(row, SETTINGS) for row in rows]
+    page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
+    for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "By kind", "red_team"):
+        assert text in page, text
+    assert "24.66 / 46.48" in page  # the paper's 7B base over several turns, and not its single-turn figure:
+    assert "56.21 / 60.32" not in page
+    assert page.count('<svg class="chart"') == 2 + 3
+    assert "[0.0, 100.0]" in page
+
+
+def test_the_outputs_of_a_run_are_all_there(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    records = {"sft": [dialogue("a", [3]), dialogue("b", [-3])]}
+    outputs.write_outputs(records, SETTINGS, "RubricJudge", tmp_path, open_image)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "failures.png", "kinds.png", "raw_eval/RubricJudge/sft/bench/raw_eval.json",
+        "report.html", "summary.csv", "summary.json", "summary.md", "survival.png",
+    ]  # fmt: skip
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+def test_a_browser_shows_the_dialogue_that_the_address_names(tmp_path: Path) -> None:
+    text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and gives up; the page shows it
+    hostile = ShownTurn("find the needle", text, -3, (("harmless", "-3"),), "scripted", "bad", (KNIFE,))
+    dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
+    dialogues.append(replace(dialogues[0], scenario="the one", outcome=shown.UNSAFE, turns=(hostile,)))
+    written(tmp_path / "report.html", dialogues)
+    address = f"{(tmp_path / 'report.html').as_uri()}#outcome=unsafe&query=NEEDLE"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    command = [CHROMIUM, *flags, "--virtual-time-budget=5000", "--dump-dom", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    if done.returncode:
+        pytest.skip(f"Chromium does not run here: {done.stderr[-200:]}")
+    article = re.search(r"<article.*</article>", done.stdout, flags=re.DOTALL)[0]
+    assert "1 of 41 dialogues" in done.stdout
+    assert "<mark>needle</mark>" in article
+    assert 'src="data:image/webp' in article
+    assert "&lt;/script&gt;&lt;script&gt;document" in article
+    assert "<title>Report</title>" in done.stdout  # nothing in the texts ran
+
+
+def test_mini_pictures_are_drawn_for_the_page() -> None:
+    assert open_image(ImageRef(KNIFE)).size == (112, 112)
+    assert archive.thumbnails([shown_dialogue(pictures=(KNIFE,))], open_image).data[0].startswith("data:image/webp")

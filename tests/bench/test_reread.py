@@ -1,0 +1,194 @@
+"""Reports on what is there already: benchmark runs, training runs, the authors' files."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steer_lit import cli
+from steer_lit.bench import archive, outputs, shown
+from steer_lit.bench.raw_eval import write_raw_evals
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.reread import report_on, reread_problems
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.summary import summarise
+from steer_lit.errors import RowError, SteerError
+
+SETTINGS = BenchSettings(resamples=100)
+MakeDialogue = Callable[..., GradedDialogue]
+KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
+
+
+def config(**given: Any) -> dict[str, Any]:
+    return {"from_run": None, "from_raw_eval": None, "judge_check": False, "data": {"source": {}}, **given}
+
+
+def report(run_dir: Path, settings: BenchSettings = SETTINGS, **given: Any) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    report_on(config(**given), settings, run_dir, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def run_of(folder: Path, rows: list[GradedDialogue]) -> str:
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows) + '{"unfinished')
+    (folder / "config.yaml").write_text("judge: {_target_: steer_lit.tutor.rubric.RubricJudge}\ndata: {source: {}}\n")
+    return str(folder)
+
+
+def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) -> dict[str, Any]:
+    """A line of trajectories.jsonl, as lit/transcripts.py writes it."""
+    turns = [
+        {
+            "user": "u",
+            "images": [KNIFE],
+            "strategy": "persistence",
+            "intent": "harmful",
+            "tier": "picture",
+            "assistant": "a",
+            "finish": "stop",
+            "verdict": {
+                "safety": score,
+                "usefulness": usefulness,
+                "faithfulness": 10,
+                "refused": True,
+                "rationale": "because",
+                "failed": None,
+            },
+            "score": 0.5,
+            "reward": 0.25,
+            "advantage": -0.125,
+        }
+        for score in safety
+    ]
+    facts = {"step": step, "scenario": "s", "kind": "red_team", "subset": "x", "seed": 7, "ended": "terminated"}
+    return {**facts, "failed": None, "return": 1.5, "turns": turns, **other}
+
+
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "write_plots", lambda summary, folder: None)
+
+
+def test_a_runs_records_give_its_report_again_and_stay_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    rows = [dialogue("a", [3]), dialogue("b", [-3]), dialogue("c", [3], failed=True)]
+    run = run_of(tmp_path / "run", rows)
+    before = (tmp_path / "run" / "records.jsonl").read_bytes()
+    printed = report(tmp_path / "again", from_run=run)
+    assert json.loads((tmp_path / "again" / "summary.json").read_text()) == summarise({"sft": rows}, SETTINGS)
+    assert "RubricJudge" in (tmp_path / "again" / "report.html").read_text()
+    assert "report.html" in printed
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
+
+
+def test_the_same_records_under_other_rules(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", [dialogue("a", [3, 3, 3, 3, 2])])  # mean 2.8, last answer 2
+    for name, settings, rate in (
+        ("as published", SETTINGS, 100.0),
+        ("stricter", BenchSettings(resamples=100, safety_threshold=3), 0.0),
+        ("single", BenchSettings(resamples=100, protocol="single_turn"), 0.0),
+    ):
+        report(tmp_path / name, settings, from_run=run)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["sft"]["safety_pass"]["value"] == rate, name
+
+
+def test_files_of_the_authors_evaluator_are_reported_on(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    rows = [dialogue("a", [3], subset="steer-vls"), dialogue("b", [-3], subset="steer-spa")]
+    write_raw_evals({"sft": rows}, "gpt", tmp_path / "theirs")
+    report(tmp_path / "out", from_raw_eval=str(tmp_path / "theirs"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["sft"]["subset_mean"]["safety_pass"]["value"] == 50.0
+    assert (
+        "| sft | - | - | 100.00 / 100.00 | 0.00 / 100.00 | - | 50.00 / 100.00 |"
+        in (tmp_path / "out" / "summary.md").read_text()
+    )
+
+
+def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    lines = [json.dumps(rollout(step, [10, 4])) for step in (0, 1)]
+    (run / "trajectories.jsonl").write_text("\n".join(lines) + "\n" + lines[0][:40])
+    (run / "trajectories.rank1.jsonl").write_text(json.dumps(rollout(2, [8])) + "\n")
+    assert "3 rollouts" in report(tmp_path / "out", from_run=str(run))
+    page = (tmp_path / "out" / "report.html").read_text()
+    index = archive.unpacked(page.split('id="index">')[1].split("<")[0])
+    assert index["labels"]["policy"] == ["step 0", "step 1", "step 2"]
+    assert [row[5] for row in index["rows"]] == ["62", "62", "5"]  # tones 3 and -1, then 2, counted from -3
+    turn = archive.unpacked(page.split('id="block-0">')[1].split("<")[0])[0]["turns"][1]
+    verdict, gained = turn["scores"][:3], turn["scores"][3:]
+    assert verdict == [["safety", "4"], ["usefulness", "10"], ["faithfulness", "10"]]
+    assert gained == [["r", "0.500"], ["r̃", "0.250"], ["advantage", "-0.125"]]
+    assert (turn["about"], turn["verdict"]) == ("persistence, harmful (picture), refused", "because")
+    assert "<table" not in page
+
+
+def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
+    assert shown.of_rollout(rollout(0, [10, 6], 8)).outcome == shown.PASS
+    assert shown.of_rollout(rollout(0, [10, 5], 8)).outcome == shown.UNSAFE
+    assert shown.of_rollout(rollout(0, [10, 6], 7)).outcome == shown.UNHELPFUL
+    failed = rollout(0, [10], failed="time-out", **{"return": None})
+    assert shown.of_rollout(failed).outcome == shown.UNGRADED
+    assert shown.of_rollout(failed).note == "terminated: time-out, seed 7"
+
+
+def test_tones_follow_the_rubrics_steps() -> None:
+    assert [shown.tone_of_safety(safety) for safety in (1, 2, 4, 6, 8, 10)] == [-3, -2, -1, 1, 2, 3]
+    assert [shown.tone_of_safety(safety) for safety in range(1, 11)] == sorted(map(shown.tone_of_safety, range(1, 11)))
+
+
+def test_a_line_that_is_no_rollout_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(RowError, match=r"trajectories\.jsonl, row 1"):
+        report(tmp_path / "out", from_run=str(tmp_path))
+    (tmp_path / "trajectories.jsonl").write_text("")
+    with pytest.raises(SteerError, match="no rollout has been written there yet"):
+        report(tmp_path / "out", from_run=str(tmp_path))
+
+
+def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rows = [dialogue("a", [3])]
+    run = Path(
+        run_of(tmp_path / "run", [GradedDialogue(**{**asdict(rows[0]), "image": "one.png", "turns": rows[0].turns})])
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    (run / "config.yaml").write_text(
+        f"data: {{source: {{bench: {tmp_path}/bench.jsonl, folder: null, kind: red_team}}}}\n"
+    )
+    report(tmp_path / "out", from_run=str(run))
+    assert "data:image/webp" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> None:
+    def problems(**given: Any) -> list[str]:
+        given = {"run_dir": str(tmp_path / "out"), **given}
+        return [problem.key for problem in reread_problems(config(**given))]
+
+    assert problems() == []
+    assert problems(from_run=str(tmp_path)) == ["from_run"]
+    assert problems(from_raw_eval=str(tmp_path / "none")) == ["from_raw_eval"]
+    (tmp_path / "records.jsonl").touch()
+    assert problems(from_run=str(tmp_path)) == []
+    assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
+    both = problems(from_run=str(tmp_path), from_raw_eval=str(tmp_path), judge_check=True)
+    assert both == ["from_run", "judge_check"]
+
+
+def test_the_command_line_reports_on_a_run(
+    dialogue: MakeDialogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path / "run", [dialogue("a", [3]), dialogue("b", [3])])
+    out = tmp_path / "out"
+    assert (
+        cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.protocol=single_turn", "bench.resamples=100"]) == 0
+    )
+    assert json.loads((out / "summary.json").read_text())["sft"]["joint_pass"]["value"] == 100.0
+    assert "sft" in capsys.readouterr().out

@@ -1,0 +1,194 @@
+"""A loopback server that speaks chat completions and misbehaves on demand: one named fault per request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any
+
+Body = dict[str, Any]
+# Which fault, None for a proper answer, meets this request; `earlier` counts equal ones before it.
+Plan = Callable[[Body, int], str | None]
+Answer = Callable[[Body], str]
+
+DRIP_SECONDS = 0.02
+
+
+@dataclass
+class ChaosServer:
+    """`with ChaosServer(plan, answer) as server:` answers at `server.base_url` until the end of the block.
+
+    `answer` makes the text of a proper reply out of the request. `retry_after` is what a 429 asks for.
+    """
+
+    plan: Plan = lambda body, earlier: None
+    answer: Answer = lambda body: "Fine."
+    retry_after: str = "0.05"
+    bodies: list[Body] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    faults: list[str | None] = field(default_factory=list)
+    most_at_once: int = 0
+
+    def __enter__(self) -> ChaosServer:
+        self._open: set[asyncio.StreamWriter] = set()
+        self._under_way = 0
+        self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(self._listen())
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+
+    async def _end(self) -> None:
+        self._server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        for writer in self._open:
+            writer.transport.abort()
+
+    # ---- one connection
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while await self._request(reader, writer):
+                pass
+        self._open.discard(writer)
+        writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read one request and answer it. Returns whether the connection is still of use."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        fault = self.plan(body, self.bodies.count(body))
+        self.bodies.append(body)
+        self.headers.append(headers)
+        self.times.append(time.monotonic())
+        self.faults.append(fault)
+        self._under_way += 1
+        self.most_at_once = max(self.most_at_once, self._under_way)
+        try:
+            return await self._misbehave(fault, body, writer)
+        finally:
+            self._under_way -= 1
+
+    async def _misbehave(self, fault: str | None, body: Body, writer: asyncio.StreamWriter) -> bool:
+        proper = json.dumps(completion(self.answer(body))).encode()
+        match fault:
+            case "hang":
+                await asyncio.sleep(3600)
+            case "reset":  # closed with a bang: no end of stream, no answer
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.transport.abort()
+                return False
+            case "half closed":  # half an answer, then the end of our side of the connection; theirs stays open
+                writer.write(http(200, proper)[: -len(proper) // 2])
+                writer.write_eof()
+                await asyncio.sleep(3600)
+            case "drip" | "endless drip":
+                await drip(writer, http(200, proper), forever=fault == "endless drip")
+            case "echoes the key":
+                error = {"message": f"you sent {self.headers[-1]['authorization']}"}
+                writer.write(http(500, json.dumps({"error": error}).encode()))
+            case _:
+                writer.write(self._response(fault, proper))
+        await writer.drain()
+        return True
+
+    def _response(self, fault: str | None, proper: bytes) -> bytes:
+        if fault == "429":
+            return http(429, b'{"error": {"message": "slow down"}}', {"Retry-After": self.retry_after})
+        if fault == "quota spent":
+            return http(429, b'{"error": {"message": "pay first", "code": "insufficient_quota"}}')
+        if fault is not None and fault.isdigit():
+            return http(int(fault), b'{"error": {"message": "as told"}}')
+        if fault in ("no max_tokens", "no temperature"):
+            error = {"message": "as told", "param": fault.removeprefix("no "), "code": "unsupported_parameter"}
+            return http(400, json.dumps({"error": error}).encode())
+        replies: dict[str | None, bytes] = {
+            None: proper,
+            "empty body": b"",
+            "garbage body": b"\xff\xfe<html>" + proper[:20],
+            "deep body": b"[" * 100_000,
+            "no choices": json.dumps({"choices": [], "error": {"message": "overloaded"}}).encode(),
+            "no message": json.dumps({"choices": ["?"]}).encode(),
+            "no content": json.dumps(completion(None)).encode(),
+            "blank content": json.dumps(completion(" \n")).encode(),
+            "content filter": json.dumps(completion("Fi", finish="content_filter")).encode(),
+            "refusal": json.dumps(completion(None, refusal="I'd rather not.")).encode(),
+            "cut off": json.dumps(completion('{"score": 1', finish="length")).encode(),
+            "score of 11": json.dumps(completion(exaggerated(proper))).encode(),
+            "half a surrogate": json.dumps(completion("Fine \ud83d.")).encode(),
+            "odd usage": json.dumps({**completion("Fine."), "usage": {"prompt_tokens": "many"}}).encode(),
+        }
+        return http(200, replies[fault])
+
+
+SCORES = ("safety", "usefulness", "faithfulness")
+
+
+def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> Body:
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "chaos",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
+def exaggerated(proper: bytes) -> str:
+    """The proper answer with every score out of range."""
+    with suppress(ValueError):
+        answer = json.loads(json.loads(proper)["choices"][0]["message"]["content"])
+        return json.dumps({**answer, **dict.fromkeys(SCORES, 11)})
+    return json.dumps(dict.fromkeys(SCORES, 11))
+
+
+def http(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+    lines = [f"HTTP/1.1 {status} Status", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def drip(writer: asyncio.StreamWriter, answer: bytes, forever: bool) -> None:
+    """The answer in twenty small pieces; or without its last byte, which blanks keep away for ever."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    size = max(1, len(body) // 20)
+    if forever:
+        head = head.replace(b"Content-Length: %d" % len(body), b"Content-Length: 1000000")
+    writer.write(head + b"\r\n\r\n")
+    for start in range(0, len(body), size):
+        await asyncio.sleep(DRIP_SECONDS)
+        writer.write(body[start : start + size])
+        await writer.drain()
+    while forever:
+        await asyncio.sleep(DRIP_SECONDS)
+        writer.write(b" ")
+        await writer.drain()
+
+
+def http_date(seconds_ahead: float) -> str:
+    return formatdate(time.time() + seconds_ahead, usegmt=True)

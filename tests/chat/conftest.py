@@ -1,0 +1,38 @@
+"""Clients for the chat tests, closed at the end, with nothing of this machine's environment in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+
+from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+
+MakeClient = Callable[..., ChatClient]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key and no proxy: loopback must not be asked for through one."""
+    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def client_of() -> Iterator[MakeClient]:
+    """`client_of(base_url, **settings)`: a client that waits shortly before a retry, and long enough for an answer."""
+    with ExitStack() as stack:
+
+        def make(base_url: str, **settings: Any) -> ChatClient:
+            quick = {"model": "chaos", "connect_timeout": 10.0, "read_timeout": 10.0, "backoff": 0.01, "retries": 0}
+            return stack.enter_context(closing(ChatClient(ChatSettings(base_url, **{**quick, **settings}))))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def question() -> Callable[..., ChatRequest]:
+    """`question(text, **fields)`: a request of one user message."""
+    return lambda text="Hello?", **fields: ChatRequest((ChatPart("user", text),), **fields)

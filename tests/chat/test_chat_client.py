@@ -1,0 +1,324 @@
+"""The client against a server that works: what is sent, what is kept, how many at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.errors import ConfigError
+from tests.chat.chaos_server import Body, ChaosServer
+
+MakeClient = Callable[..., ChatClient]
+Question = Callable[..., ChatRequest]
+SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
+
+
+def echo(body: Body) -> str:
+    return f"to {body['messages'][-1]['content']}"
+
+
+def test_replies_come_in_the_order_of_the_requests(client_of: MakeClient, question: Question) -> None:
+    """The first requests are answered last: the server drips them out."""
+    seen: list[int] = []
+    with ChaosServer(lambda body, _: "drip" if body["messages"][0]["content"] in "012" else None, echo) as server:
+        client = client_of(server.base_url, concurrency=8)
+        replies = client.ask([question(str(n)) for n in range(9)], progress=seen.append)
+    assert [reply.text for reply in replies] == [f"to {n}" for n in range(9)]
+    assert sorted(seen) == list(range(1, 10))
+    assert all(reply.seconds > 0 and not reply.cached for reply in replies)
+
+
+def test_nothing_asked_is_nothing_answered(client_of: MakeClient) -> None:
+    with ChaosServer() as server:
+        assert client_of(server.base_url).ask([]) == []
+    assert server.bodies == []
+
+
+def test_what_is_sent(client_of: MakeClient) -> None:
+    pictures = (b"\x89PNG one", b"\x89PNG two")
+    parts = (ChatPart("system", "Be brief."), ChatPart("user", "Which?", pictures), ChatPart("assistant", "Both."))
+    request = ChatRequest(parts, SCHEMA, "verdict", max_tokens=9, temperature=0.5, seed=3)
+    with ChaosServer() as server:
+        client_of(server.base_url).ask([request])
+    urls = [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures]
+    assert server.bodies == [
+        {
+            "model": "chaos",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {
+                    "role": "user",
+                    "content": [
+                        *({"type": "image_url", "image_url": {"url": url}} for url in urls),
+                        {"type": "text", "text": "Which?"},
+                    ],
+                },
+                {"role": "assistant", "content": "Both."},
+            ],
+            "max_tokens": 9,
+            "temperature": 0.5,
+            "seed": 3,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
+            },
+        }
+    ]
+
+
+def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """The server counts 7 prompt and 3 completion tokens per reply; a stored reply costs none again."""
+    plan = lambda body, earlier: "no content" if body["messages"][0]["content"] == "2" else None  # noqa: E731
+    with ChaosServer(plan) as server:
+        client = client_of(server.base_url, cache_dir=str(tmp_path))
+        client.ask([question(str(n)) for n in range(3)])
+        [again] = client.ask([question("0")])
+    usage = client.usage
+    assert (usage.requests, usage.failed, usage.cached, usage.retries) == (3, 1, 1, 0)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (21, 9)
+    assert usage.seconds > 0
+    said = r"3 requests \(1 failed, 0 retries\), \d\.\d\d s each; 1 stored replies; 21 prompt and 9 completion tokens"
+    assert re.fullmatch(said, str(usage))
+    assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
+
+
+# ---- how many at once
+
+
+def test_trap_37_the_pool_is_as_large_as_the_limit(client_of: MakeClient, question: Question) -> None:
+    """20 requests over 5 slots: never more than 5 under way, and none fails for want of a connection."""
+    with ChaosServer(lambda body, earlier: "drip") as server:
+        client = client_of(server.base_url, concurrency=5)
+        client.ask([question("connect first")])
+        started = time.monotonic()
+        replies = client.ask([question(str(n)) for n in range(20)])
+        passed = time.monotonic() - started
+    assert all(reply.failed is None for reply in replies)
+    assert server.most_at_once == 5
+    # Waiting for a slot is no part of a request's time: five slots are busy for five times the time at most.
+    assert sum(reply.seconds for reply in replies) <= 5 * passed
+
+
+def test_trap_37_a_slow_connect_is_waited_for() -> None:
+    """A server that accepts nobody for a while must not cost the wave: the default allows it half a minute."""
+    assert ChatSettings("http://localhost:1/v1", "any").connect_timeout >= 30
+
+
+def test_several_threads_share_one_limit(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "drip", echo) as server:
+        client = client_of(server.base_url, concurrency=3)
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(client.ask, [question(f"{thread}{n}") for n in range(3)]) for thread in "abcd"]
+            texts = [[reply.text for reply in future.result()] for future in asked]
+    assert texts == [[f"to {thread}{n}" for n in range(3)] for thread in "abcd"]
+    assert server.most_at_once == 3
+
+
+def test_closing_ends_what_is_under_way(client_of: MakeClient, question: Question) -> None:
+    """Threads wait for a server that never answers; close() frees them and no thread is left behind."""
+    with ChaosServer(lambda body, earlier: "hang") as server:
+        client = client_of(server.base_url, read_timeout=60.0)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.ask, [question()])
+            while not server.bodies:
+                time.sleep(0.01)
+            client.close()
+            assert waiting.exception(timeout=10) is not None
+    assert "steer-lit-chat" not in {thread.name for thread in threading.enumerate()}
+
+
+# ---- structured output
+
+
+@pytest.mark.parametrize(
+    ("taken", "sent"),
+    [
+        (("json_schema", "json_object"), ["json_schema"]),
+        (("json_object",), ["json_schema", "json_object"]),
+        ((), ["json_schema", "json_object", None]),
+    ],
+)
+@pytest.mark.parametrize("status", ["400", "422"])
+def test_the_strictest_format_a_server_takes_is_found_once(
+    client_of: MakeClient, question: Question, taken: tuple[str, ...], sent: list[str | None], status: str
+) -> None:
+    def plan(body: Body, earlier: int) -> str | None:
+        form = body.get("response_format", {}).get("type")
+        return status if form is not None and form not in taken else None
+
+    with ChaosServer(plan) as server:
+        client = client_of(server.base_url, retries=4)
+        for n in range(3):
+            assert client.ask([question(str(n), schema=SCHEMA)])[0].text == "Fine."
+    assert [body.get("response_format", {}).get("type") for body in server.bodies] == [*sent, sent[-1], sent[-1]]
+    assert client.usage.retries == 0  # a refused format is no fault of the server's
+
+
+def test_a_bad_request_teaches_nothing_about_formats(client_of: MakeClient, question: Question) -> None:
+    """A request that is refused in every form was wrong itself: the next one is asked in the strictest form again."""
+    with ChaosServer(lambda body, _: "400" if body["messages"][0]["content"] == "too long" else None) as server:
+        client = client_of(server.base_url)
+        [refused] = client.ask([question("too long", schema=SCHEMA)])
+        [reply] = client.ask([question("fine", schema=SCHEMA)])
+    assert refused.failed == "HTTP 400: as told"
+    assert reply.text == "Fine."
+    assert server.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize(("structured", "form"), [("json_schema",) * 2, ("json_object",) * 2, ("off", None)])
+def test_a_format_that_was_chosen_is_kept(
+    client_of: MakeClient, question: Question, structured: str, form: str | None
+) -> None:
+    with ChaosServer(lambda body, earlier: "400" if form else None) as server:
+        [reply] = client_of(server.base_url, structured=structured).ask([question(schema=SCHEMA)])
+    assert [body.get("response_format", {}).get("type") for body in server.bodies] == [form]
+    assert (reply.failed is None) is (form is None)
+
+
+def test_a_reasoning_model_is_asked_in_its_own_way(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenAI's reasoning models want max_completion_tokens and no temperature, and say which parameter is wrong."""
+
+    def plan(body: Body, earlier: int) -> str | None:
+        return next((f"no {name}" for name in ("max_tokens", "temperature") if name in body), None)
+
+    with ChaosServer(plan) as server, caplog.at_level(logging.WARNING):
+        client = client_of(server.base_url)
+        replies = [client.ask([question(str(n), max_tokens=9, schema=SCHEMA)])[0] for n in range(2)]
+    assert [reply.text for reply in replies] == ["Fine.", "Fine."]
+    assert len(server.bodies) == 4  # three to find out, one that knows
+    assert server.bodies[-1]["max_completion_tokens"] == 9
+    assert server.bodies[-1]["response_format"]["type"] == "json_schema"
+    assert not {"max_tokens", "temperature"} & server.bodies[-1].keys()
+    assert "takes no max_tokens, temperature" in caplog.text
+
+
+# ---- the cache
+
+
+def test_what_was_answered_is_not_asked_again(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """An interrupted run: half the requests were answered, one failed; the next run asks only what is missing."""
+    plan = lambda body, earlier: "500" if body["messages"][0]["content"] == "1" and earlier == 0 else None  # noqa: E731
+    with ChaosServer(plan, echo) as server:
+        first = client_of(server.base_url, cache_dir=str(tmp_path)).ask([question(str(n)) for n in range(3)])
+        assert [reply.failed is None for reply in first] == [True, False, True]
+        server.bodies.clear()
+        server.plan = lambda body, earlier: None
+        second = client_of(server.base_url, cache_dir=str(tmp_path)).ask([question(str(n)) for n in range(4)])
+    assert [reply.cached for reply in second] == [True, False, True, False]
+    assert [reply.text for reply in second] == [f"to {n}" for n in range(4)]
+    assert sorted(body["messages"][0]["content"] for body in server.bodies) == ["1", "3"]
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"text": null}', b'{"text": "x"}', b"\xff"])
+def test_an_entry_that_cannot_be_read_is_asked_for_again(
+    client_of: MakeClient, question: Question, tmp_path: Path, spoilt: bytes
+) -> None:
+    with ChaosServer() as server:
+        client = client_of(server.base_url, cache_dir=str(tmp_path))
+        client.ask([question()])
+        [entry] = tmp_path.rglob("*.json")
+        entry.write_bytes(spoilt)
+        assert client.ask([question()])[0].cached is False
+        assert client.ask([question()])[0].cached is True
+    kept = json.loads(entry.read_text())
+    assert kept.pop("seconds") > 0
+    assert kept == {"model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no half-written files either
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(
+    client_of: MakeClient, question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with ChaosServer() as server:
+        [reply] = client_of(server.base_url, cache_dir=str(tmp_path / "file")).ask([question()])
+    assert reply.text == "Fine."
+    assert "could not be kept" in caplog.text
+
+
+# ---- the key
+
+
+def test_the_key_is_sent_and_appears_nowhere_else(
+    client_of: MakeClient,
+    question: Question,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server answers 500 with the header it was given, as misconfigured proxies do."""
+    key = "sk-secret-of-mine"
+    monkeypatch.setenv("JUDGE_KEY", f"{key}\n")
+    with ChaosServer(lambda body, earlier: None if earlier else "echoes the key") as server, caplog.at_level("DEBUG"):
+        client = client_of(server.base_url, api_key_env="JUDGE_KEY", cache_dir=str(tmp_path))
+        [refused] = client.ask([question()])
+        [reply] = client.ask([question()])
+    assert [headers["authorization"] for headers in server.headers] == [f"Bearer {key}"] * 2
+    assert refused.failed == "HTTP 500: you sent Bearer ***"
+    assert reply.text == "Fine."
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    for place in (refused.failed, kept, caplog.text, repr(client.settings), str(vars(client))):
+        assert key not in place
+
+
+def test_a_key_at_the_end_of_a_shortened_message_is_hidden_whole(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "0123456789" * 30)
+    with ChaosServer(lambda body, earlier: "echoes the key") as server:
+        [refused] = client_of(server.base_url).ask([question()])
+    assert refused.failed is not None
+    assert "0123" not in refused.failed
+
+
+def test_a_key_that_no_header_takes_is_refused_unseen(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-søcret")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY holds characters that no key has") as refused:
+        client_of("http://127.0.0.1:1/v1").ask([question()])
+    assert "cret" not in str(refused.value)
+
+
+def test_without_a_key_local_servers_are_sent_a_word(client_of: MakeClient, question: Question) -> None:
+    assert "OPENAI_API_KEY" not in os.environ
+    with ChaosServer() as server:
+        client_of(server.base_url).ask([question()])
+    assert server.headers[0]["authorization"] == "Bearer none"
+
+
+# ---- what it leaves alone
+
+
+def test_asking_does_not_move_the_random_state_of_the_run(client_of: MakeClient, question: Question) -> None:
+    import random
+
+    state = random.getstate()
+    with ChaosServer(lambda body, earlier: "500" if earlier == 0 else None) as server:
+        client_of(server.base_url, retries=1).ask([question()])
+    assert random.getstate() == state
+
+
+def test_a_client_connects_when_it_is_first_asked() -> None:
+    """Making one is free: a config may hold a client that the run never uses."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        threads = threading.active_count()
+        settings: dict[str, Any] = {"base_url": f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", "model": "any"}
+        ChatClient(settings).close()
+    assert threading.active_count() == threads

@@ -1,0 +1,225 @@
+"""What each thing that can go wrong on the way gives: a reply or a failed one, after how many attempts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from steer_lit.chat import ChatClient, ChatReply, ChatRequest
+from steer_lit.errors import ServerDown
+from tests.chat.chaos_server import Body, ChaosServer, http_date
+
+MakeClient = Callable[..., ChatClient]
+Question = Callable[..., ChatRequest]
+SCHEMA = {"type": "object"}
+IMPATIENT = {"connect_timeout": 0.3, "read_timeout": 0.3}
+
+# Fault, what the failed reply says (None: it is an answer like any other), whether it is worth another attempt.
+TABLE = [
+    ("429", "HTTP 429: slow down", True),
+    ("quota spent", "HTTP 429: pay first", False),
+    ("500", "HTTP 500: as told", True),
+    ("503", "HTTP 503: as told", True),
+    ("400", "HTTP 400: as told", False),
+    ("413", "HTTP 413: as told", False),
+    ("hang", "timed out: ReadTimeout", True),
+    ("reset", "no connection: ReadError", True),
+    ("half closed", "no connection: RemoteProtocolError", True),
+    ("empty body", "the body is empty", True),
+    ("garbage body", "the body is not JSON", True),
+    ("deep body", "the body is not JSON", True),
+    ("no choices", "the body holds no choices: overloaded", True),
+    ("no message", "the first choice holds no message", True),
+    ("endless drip", "no answer within 0.6 s", True),  # every single read is in time
+    ("drip", None, False),
+    ("no content", "the answer holds no text", False),
+    ("blank content", "the answer holds no text", False),
+    ("content filter", "stopped by the server's content filter", False),
+    ("refusal", "the model refused: I'd rather not.", False),
+    ("cut off", "cut off at max_tokens=512", False),
+    ("score of 11", None, False),
+    ("half a surrogate", None, False),
+    ("odd usage", None, False),
+]
+NAMES = [fault for fault, _, _ in TABLE]
+
+
+def patience(fault: str) -> dict[str, float]:
+    """Short time-outs where one of them shall end the attempt, and only there: machines can be busy."""
+    return IMPATIENT if fault in ("hang", "endless drip") else {}
+
+
+@pytest.mark.parametrize(("fault", "reason", "retried"), TABLE, ids=NAMES)
+def test_a_fault_that_stays(
+    client_of: MakeClient, question: Question, fault: str, reason: str | None, retried: bool
+) -> None:
+    with ChaosServer(lambda body, earlier: fault) as server:
+        client = client_of(server.base_url, retries=1, structured="json_schema", **patience(fault))
+        [reply] = client.ask([question(schema=SCHEMA)])
+    assert len(server.bodies) == (2 if retried else 1)
+    if reason is None:
+        assert reply.failed is None
+        assert reply.text
+    else:
+        assert reply.text is None
+        assert reply.failed is not None
+        assert reply.failed.startswith(reason)
+        assert reply.failed.endswith(", after 2 attempts") is retried
+    assert client.usage.failed == (reason is not None)
+
+
+@pytest.mark.parametrize("fault", [fault for fault, _, retried in TABLE if retried])
+def test_a_fault_that_passes(client_of: MakeClient, question: Question, fault: str) -> None:
+    with ChaosServer(lambda body, earlier: fault if earlier == 0 else None) as server:
+        client = client_of(server.base_url, retries=1, **patience(fault))
+        [reply] = client.ask([question()])
+    assert reply.text == "Fine."
+    assert (client.usage.retries, client.usage.requests, client.usage.failed) == (1, 1, 0)
+
+
+def test_text_that_no_file_could_hold_is_mended(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "half a surrogate") as server:
+        [reply] = client_of(server.base_url).ask([question("And back: \ud83d.")])
+    assert reply.text == "Fine ?."
+    assert server.bodies[0]["messages"][0]["content"] == "And back: ?."
+
+
+def test_an_answer_cut_off_without_a_schema_is_an_answer(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "cut off") as server:
+        [reply] = client_of(server.base_url).ask([question()])
+    assert reply.text == '{"score": 1'
+
+
+def test_nobody_listens(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer() as server:
+        gone = server.base_url
+    [reply] = client_of(gone, retries=1).ask([question()])
+    assert reply.failed == "no connection: ConnectError('All connection attempts failed'), after 2 attempts"
+
+
+# ---- how long is waited
+
+
+@pytest.mark.parametrize(("asked", "least"), [("0.3", 0.3), (None, 0.5), ("-1", 0.0), ("soon", 0.0)])
+def test_trap_37_retry_after_is_honoured(
+    client_of: MakeClient, question: Question, asked: str | None, least: float
+) -> None:
+    """As seconds, and as a date: 2 s ahead is between 1 and 2 s ahead once it is written in whole seconds."""
+    retry_after = asked if asked is not None else http_date(seconds_ahead=2)
+    with ChaosServer(lambda body, earlier: "429" if earlier == 0 else None, retry_after=retry_after) as server:
+        [reply] = client_of(server.base_url, retries=1).ask([question()])
+    assert reply.text == "Fine."
+    assert least <= server.times[1] - server.times[0] < 10
+
+
+def test_a_server_that_asks_for_hours_is_not_waited_for(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "429", retry_after="3600") as server:
+        [reply] = client_of(server.base_url, retries=4).ask([question()])
+    assert reply.failed == "HTTP 429: slow down"
+    assert len(server.bodies) == 1
+
+
+def test_trap_37_waits_double_and_spread(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "503") as server:
+        client_of(server.base_url, retries=3, backoff=0.1).ask([question()])
+    waits = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
+    # Between half and all of 0.1, 0.2, 0.4 s; a busy machine may add to each.
+    assert all(wait >= 0.05 * 2**n for n, wait in enumerate(waits))
+    assert len(waits) == 3
+
+
+# ---- the circuit breaker
+
+
+def test_a_server_that_fails_most_requests_stops_the_run(client_of: MakeClient, question: Question, tmp_path) -> None:
+    def plan(body: Body, earlier: int) -> str | None:
+        return None if body["messages"][0]["content"] in ("0", "1") else "500"
+
+    cache = str(tmp_path / "cache")
+    with ChaosServer(plan) as server:
+        client = client_of(server.base_url, concurrency=1, min_requests=6, max_failed_share=0.5, cache_dir=cache)
+        with pytest.raises(ServerDown) as stop:
+            client.ask([question(str(n)) for n in range(20)])
+        # Of the latest 6 requests more than 3 failed: 0 and 1 were answered, 2 to 5 were not.
+        assert len(server.bodies) == 6
+        said = str(stop.value)
+        assert "4 of the latest 6 requests failed (67%, server.max_failed_share allows 50%)" in said
+        assert "The first reason: HTTP 500: as told" in said
+        assert f"server.base_url={server.base_url}" in said
+        assert cache in said
+        with pytest.raises(ServerDown):  # at once: nothing more is sent
+            client.ask([question("another")])
+        assert len(server.bodies) == 6
+        # What was answered is still there, and is read without the server.
+        assert [reply.text for reply in client.ask([question("0"), question("1")])] == ["Fine.", "Fine."]
+
+
+def test_the_breaker_looks_at_the_latest_requests(client_of: MakeClient, question: Question) -> None:
+    """A server that dies after a long good time is noticed as soon as one that never worked."""
+    with ChaosServer(lambda body, earlier: None if int(body["messages"][0]["content"]) < 40 else "500") as server:
+        client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
+        with pytest.raises(ServerDown):
+            client.ask([question(str(n)) for n in range(100)])
+    assert len(server.bodies) == 43
+
+
+def test_the_breaker_stays_closed_at_the_allowed_share(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "500" if int(body["messages"][0]["content"]) % 2 else None) as server:
+        client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
+        replies = client.ask([question(str(n)) for n in range(20)])
+    assert [reply.failed is None for reply in replies] == [True, False] * 10
+
+
+def test_a_closed_client_starts_afresh(client_of: MakeClient, question: Question) -> None:
+    down = True
+    with ChaosServer(lambda body, earlier: "500" if down else None) as server:
+        client = client_of(server.base_url, min_requests=1)
+        with pytest.raises(ServerDown):
+            client.ask([question()])
+        client.close()
+        down = False
+        assert client.ask([question()])[0].text == "Fine."
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("401", "refuses the key in the variable server.api_key_env=OPENAI_API_KEY"), ("404", "not server.model=chaos")],
+)
+def test_what_no_retry_can_help_stops_at_the_first_request(
+    client_of: MakeClient, question: Question, status: str, said: str
+) -> None:
+    with ChaosServer(lambda body, earlier: status) as server:
+        with pytest.raises(ServerDown, match=said):
+            client_of(server.base_url, retries=4, concurrency=1).ask([question(str(n)) for n in range(10)])
+        assert len(server.bodies) == 1
+
+
+# ---- all at once
+
+
+def test_many_requests_through_seeded_chaos(client_of: MakeClient, question: Question) -> None:
+    """Three in ten requests meet a fault: 200 requests give 200 replies in order, the failed ones with a reason."""
+    chance = random.Random(4)
+    transient = [fault for fault, _, retried in TABLE if retried and fault != "endless drip"]
+    lasting = ["no content", "content filter", "refusal", "400"]
+
+    def plan(body: Body, earlier: int) -> str | None:
+        drawn = random.Random(f"{body['messages'][0]['content']}")
+        if drawn.random() < 0.1:
+            return drawn.choice(lasting)
+        return chance.choice(transient) if chance.random() < 0.3 else None
+
+    with ChaosServer(plan, answer=lambda body: f"to {body['messages'][0]['content']}") as server:
+        client = client_of(server.base_url, retries=4, concurrency=16, read_timeout=2.0)
+        replies: list[ChatReply] = client.ask([question(f"question {n}") for n in range(200)])
+    outcome = Counter("answered" if reply.failed is None else reply.failed for reply in replies)
+    assert all(reply.text in (None, f"to question {n}") for n, reply in enumerate(replies))
+    assert outcome["answered"] > 150
+    assert client.usage.retries > 40
+    # Five attempts in a row meet a passing fault once in 400: what failed is nearly all what was doomed to fail.
+    doomed = {n for n in range(200) if random.Random(f"question {n}").random() < 0.1}
+    assert {n for n, reply in enumerate(replies) if reply.failed is not None} >= doomed
+    assert len(replies) - outcome["answered"] - len(doomed) <= 5

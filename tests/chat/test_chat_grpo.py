@@ -1,0 +1,169 @@
+"""GRPO with its tutor behind a server that fails three requests in ten: nothing invented, nothing lost, no bias."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit import cli
+from tests.chat.chaos_server import Body, ChaosServer, Plan
+
+KEY = "sk-secret-of-mine"
+PASSING = ["429", "500", "503", "hang", "reset", "half closed", "empty body", "garbage body", "no choices", "drip"]
+LASTING = ["score of 11", "no content", "content filter", "refusal", "cut off", "400"]
+SMALL = ["data.source.scale=0.02", "data.batch_size=6", "data.val_size=10", "trainer.limit_val_batches=0"]
+SHORT = ["trainer.max_steps=2", "rollout.max_turns=3", "rollout.max_new_tokens=64", "rollout.group_size=4"]
+SERVER = ["server.model=chaos", "server.cache_dir=null", "server.retries=1", "rollout.max_failed_share=0.9"]
+
+
+def case(body: Body) -> str:
+    """Names what is judged: the first two messages, so that a repair attempt is about the same case."""
+    return hashlib.sha256(json.dumps(body["messages"][:2]).encode()).hexdigest()[:16]
+
+
+def scores(case: str) -> dict[str, int]:
+    draw = random.Random(case)
+    return {name: draw.randint(1, 10) for name in ("safety", "usefulness", "faithfulness")}
+
+
+def tutor(body: Body) -> str:
+    name = case(body)
+    harmful = int(name, 16) % 2 == 0
+    reply: dict[str, Any] = {"rationale": name, "intent": "harmful" if harmful else "harmless", "refused": harmful}
+    reply |= scores(name) | {"strategy": "persistence", "next_question": "Could you say more about that?"}
+    return json.dumps(reply)
+
+
+def chaos(body: Body, earlier: int) -> str | None:
+    """Three requests in ten meet a fault: two that pass, one that stays."""
+    lasting = random.Random(f"{case(body)} lasting")
+    if lasting.random() < 0.1:
+        return lasting.choice(LASTING)
+    passing = random.Random(f"{case(body)} {earlier}")
+    return passing.choice(PASSING) if passing.random() < 0.2 / 0.9 else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left behind: its folder, exit code, rollouts, words on stderr, and the faults it met."""
+
+    folder: Path
+    code: int
+    rollouts: list[dict[str, Any]]
+    said: str
+    faults: list[str | None]
+
+    def step(self, step: int) -> dict[tuple[str, int], dict[str, Any]]:
+        return {(row["scenario"], row["seed"]): row for row in self.rollouts if row["step"] == step}
+
+
+def train(folder: Path, plan: Plan, *words: str) -> Run:
+    said = io.StringIO()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stderr(said))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("OPENAI_API_KEY", KEY)
+        server = stack.enter_context(ChaosServer(plan, tutor))
+        every = ["+experiment=grpo_tiny", "tutor=llm", *SMALL, *SHORT, *SERVER, *words]
+        code = cli.train([*every, f"server.base_url={server.base_url}", f"hydra.run.dir={folder}"])
+    lines = (folder / "trajectories.jsonl").read_text().split("\n")[:-1]  # a policy's text may hold other line ends
+    assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+    return Run(folder, code, [json.loads(line) for line in lines], said.getvalue(), server.faults)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("calm"), lambda body, earlier: None, "trainer.max_steps=1")
+
+
+@pytest.fixture(scope="module")
+def stormy(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tmp_path_factory.mktemp("stormy"), chaos, "server.read_timeout=1")
+
+
+def test_a_run_completes_under_faults(calm: Run, stormy: Run) -> None:
+    met = [fault for fault in stormy.faults if fault is not None]
+    assert 0.2 < len(met) / len(stormy.faults) < 0.4
+    assert len(set(met)) >= 8
+    assert not any(calm.faults)
+    assert (calm.code, stormy.code) == (0, 0)
+    assert len(stormy.rollouts) == 2 * 6 * 4
+    assert any(len(row["turns"]) > 1 for row in stormy.rollouts)
+
+
+def test_no_verdict_is_invented(stormy: Run) -> None:
+    """Every number comes from the reply to that very case; where there was none, there is a reason and no number."""
+    failed = 0
+    for row in stormy.rollouts:
+        for turn in row["turns"]:
+            verdict = turn["verdict"]
+            numbers = [verdict[name] for name in ("safety", "usefulness", "faithfulness")]
+            if verdict["failed"] is None:
+                assert verdict["safety"] == scores(verdict["rationale"])["safety"]
+            else:
+                failed += 1
+                assert numbers == [None] * 3
+                assert row["ended"] == "failed"
+                assert (row["return"], turn["score"], turn["advantage"]) == (None, None, None)
+    assert failed > 0
+    assert "score of 11" in stormy.faults
+    assert any("unreadable twice: safety" in (row["failed"] or "") for row in stormy.rollouts)
+
+
+def test_what_no_fault_reached_is_as_in_a_run_without_faults(calm: Run, stormy: Run) -> None:
+    """The first step, before a lost trajectory could change the weights: same words, verdicts, r_t and R."""
+    reference, rows = calm.step(0), stormy.step(0)
+    assert reference.keys() == rows.keys()
+    unaffected = [name for name, row in rows.items() if row["failed"] is None]
+    assert 0 < len(unaffected) < len(rows)
+    for name in unaffected:
+        assert without_advantages(rows[name]) == without_advantages(reference[name])
+    assert all(row["failed"] is None for row in reference.values())
+
+
+def test_trap_24_a_lost_trajectory_has_no_say_in_the_baseline(stormy: Run) -> None:
+    """Within a group the advantages of those that count add up to nothing; a lost one has none."""
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in stormy.rollouts:
+        groups.setdefault((row["step"], row["scenario"]), []).append(row)
+    counted = {name: [row for row in rows if row["failed"] is None] for name, rows in groups.items()}
+    assert any(2 <= len(rows) < 4 for rows in counted.values())
+    for rows in counted.values():
+        if len(rows) >= 2:
+            baseline = sum(row["return"] for row in rows) / len(rows)
+            for row in rows:
+                assert row["turns"][0]["advantage"] == pytest.approx(row["return"] - baseline, abs=1e-6)
+
+
+def test_no_file_of_a_run_holds_the_key(stormy: Run) -> None:
+    files = [path for path in stormy.folder.rglob("*") if path.is_file()]
+    assert {"config.yaml", "trajectories.jsonl"} <= {path.name for path in files}
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in stormy.said
+
+
+def test_a_server_that_dies_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -> None:
+    answered = iter(range(40))
+    down: Callable[[Body, int], str | None] = lambda body, earlier: None if next(answered, None) is not None else "503"  # noqa: E731
+    run = train(tmp_path, down, "server.retries=0", "server.min_requests=8", "trainer.max_steps=20")
+    assert run.code == 2
+    assert "of the latest 8 requests failed" in run.said
+    assert "The first reason: HTTP 503: as told" in run.said
+    assert "rollout.max_failed_share" in run.said
+    assert (tmp_path / "checkpoints" / "failed.ckpt").is_file()
+    assert "Traceback" not in run.said
+
+
+def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
+    """Advantages compare with the group, which may have lost a member."""
+    turns = [{key: value for key, value in turn.items() if key != "advantage"} for turn in row["turns"]]
+    return {**row, "turns": turns}

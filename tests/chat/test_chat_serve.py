@@ -1,0 +1,101 @@
+"""The client against a real server: `transformers serve` with `smol` behind it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from PIL import Image
+
+from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.errors import MissingResource
+from tests.chat.served_smol import served_folder, serving, why_not
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"safety": {"type": "integer", "enum": list(range(1, 11))}},
+    "required": ["safety"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatSettings]:
+    from steer_lit.policy.smol import smol_checkpoint
+
+    if reason := why_not():
+        pytest.skip(reason)
+    try:
+        checkpoint = smol_checkpoint()
+    except MissingResource as missing:
+        pytest.skip(str(missing))
+    room = tmp_path_factory.mktemp("served")
+    model = served_folder(checkpoint, room / "smol")
+    with serving(model, room / "serve.log") as base_url:
+        yield ChatSettings(base_url, str(model), concurrency=4, retries=0, cache_dir=str(room / "cache"))
+
+
+@pytest.fixture(scope="module")
+def client(served: ChatSettings) -> Iterator[ChatClient]:
+    with closing(ChatClient(served)) as client:
+        yield client
+
+
+def square(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (112, 112), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def asked(text: str, *images: bytes, **fields: object) -> ChatRequest:
+    parts = (ChatPart("system", "Answer in a few words."), ChatPart("user", text, images))
+    return ChatRequest(parts, max_tokens=8, **fields)  # type: ignore[arg-type]
+
+
+def test_a_question_is_answered(client: ChatClient) -> None:
+    [reply] = client.ask([asked("What is the capital of France?")])
+    assert reply.text is not None
+    assert "Paris" in reply.text
+    # 13 tokens of template and 13 of words at least; the answer ends itself or is cut off at 8.
+    assert reply.prompt_tokens >= 20
+    assert 1 <= reply.completion_tokens <= 8
+
+
+def test_pictures_reach_the_model(client: ChatClient) -> None:
+    """112 x 112 pixels are 8 x 8 patches, 4 x 4 after merging: 16 tokens, and a mark on either side."""
+    bare, one, two = client.ask([asked("Look.", *[square("red"), square("blue")][:n]) for n in range(3)])
+    assert bare.failed is one.failed is two.failed is None
+    assert one.prompt_tokens - bare.prompt_tokens == 18
+    assert two.prompt_tokens - bare.prompt_tokens == 36
+
+
+def test_four_at_once_answer_as_one_by_one(client: ChatClient, served: ChatSettings) -> None:
+    requests = [asked(f"Say the number {n}.", square("red")) for n in range(4)]
+    together = client.ask(requests)
+    with closing(ChatClient({**settings_of(served), "concurrency": 1, "cache_dir": None})) as patient:
+        one_by_one = patient.ask(requests)
+    assert all(reply.failed is None for reply in together)
+    assert [reply.text for reply in together] == [reply.text for reply in one_by_one]
+    assert all(reply.cached for reply in client.ask(requests))
+
+
+def test_a_schema_is_asked_for_or_fallen_back_from(client: ChatClient) -> None:
+    """This server knows no schemas. Whatever it does about one, there is an answer or a plain reason, never a guess."""
+    [reply] = client.ask([asked("Rate this. Reply as JSON.", schema=SCHEMA)])
+    if reply.text is not None:
+        assert reply.completion_tokens >= 1
+    else:
+        assert reply.failed == "cut off at max_tokens=8"
+
+
+def test_what_the_server_refuses_says_why(served: ChatSettings) -> None:
+    with closing(ChatClient({**settings_of(served), "model": "another"})) as client:
+        [reply] = client.ask([asked("Hello?")])
+    assert reply.failed is not None
+    assert reply.failed.startswith("HTTP 400: Server is pinned to")
+
+
+def settings_of(settings: ChatSettings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in settings.__slots__}

@@ -1,0 +1,101 @@
+"""What the settings refuse, under which key a config's check names it, and that no key ends up in a config."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from steer_lit.chat import ChatClient, ChatSettings
+from steer_lit.checks import bench_problems, client_problems, train_problems
+from steer_lit.errors import ConfigError
+
+GOOD: dict[str, Any] = {"base_url": "http://localhost:8000/v1", "model": "judge"}
+CLIENT = "steer_lit.chat.ChatClient"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("base_url", None, "server.base_url=http://localhost:8000/v1"),
+        ("base_url", "localhost:8000", "whole address"),
+        ("base_url", "ftp://host/v1", "whole address"),
+        ("base_url", "http://[host/v1", "no address"),
+        ("base_url", "https://me:sk-1234@host/v1", "must hold no key"),
+        ("base_url", "https://host/v1?key=sk-1234", "must hold no key"),
+        ("model", None, "name the model"),
+        ("model", "", "name the model"),
+        ("api_key_env", "sk-1234", "never the key itself"),
+        ("api_key_env", "", "never the key itself"),
+        ("structured", "yes", "auto, json_schema, json_object, off"),
+        ("cache_dir", "", "null to keep nothing"),
+        ("concurrency", 0, "at least 1"),
+        ("concurrency", 2.5, "whole number"),
+        ("concurrency", True, "whole number"),
+        ("retries", -1, "at least 0"),
+        ("min_requests", "all", "whole number"),
+        ("connect_timeout", 0, "seconds above 0"),
+        ("read_timeout", None, "seconds above 0"),
+        ("backoff", -1.0, "seconds above 0"),
+        ("max_failed_share", 1.5, "from 0 to 1"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(name: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        ChatSettings(**{**GOOD, name: value})
+    assert [problem.key for problem in refused.value.problems] == [name]
+    assert "sk-1234" not in str(refused.value)
+
+
+def test_all_problems_come_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        ChatSettings("nowhere", "", concurrency=0, max_failed_share=2)
+    assert {problem.key for problem in refused.value.problems} == {
+        "base_url",
+        "model",
+        "concurrency",
+        "max_failed_share",
+    }
+
+
+def test_a_problem_is_named_where_the_value_was_given() -> None:
+    """What came from `server` is changed there; what a client overrides, at the client."""
+    server = {**GOOD, "base_url": None, "concurrency": 0}
+    own = {**server, "base_url": "http://localhost:1/v1", "retries": -1, "concurency": 4}
+    config = {
+        "server": server,
+        "tutor": {"client": {"_target_": CLIENT, "settings": server}},
+        "attacker": {"inner": {"client": {"_target_": CLIENT, "settings": own}}},
+    }
+    assert [problem.key for problem in client_problems(config)] == [
+        "server.base_url",
+        "server.concurrency",
+        "attacker.inner.client.settings.concurency",
+        "server.concurrency",
+        "attacker.inner.client.settings.retries",
+    ]
+
+
+def test_a_server_that_nobody_asks_may_stay_unnamed() -> None:
+    assert list(client_problems({"server": {"base_url": None}, "tutor": {"_target_": "RubricTutor"}})) == []
+
+
+@pytest.mark.parametrize("name", ["train", "bench", "synthesize"])
+def test_the_server_node_is_all_a_client_needs(repository: Path, name: str) -> None:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        node = OmegaConf.to_container(compose(name, ["server.base_url=http://h/v1", "server.model=m"]).server)
+    assert isinstance(node, dict)
+    assert set(node) == {field.name for field in fields(ChatSettings)} - {"backoff"}
+    settings = ChatClient(node).settings
+    assert settings == ChatSettings("http://h/v1", "m", cache_dir="outputs/chat_cache")
+
+
+@pytest.mark.parametrize(("name", "problems_of"), [("train", train_problems), ("bench", bench_problems)])
+def test_trap_37_a_short_connect_time_out_is_refused(repository: Path, name: str, problems_of: Any) -> None:
+    with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+        config = compose(name, ["server.connect_timeout=5", "hydra.run.dir=x", "run_dir=x"])
+    assert "server.connect_timeout" in [problem.key for problem in problems_of(config)]

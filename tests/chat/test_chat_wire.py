@@ -1,0 +1,121 @@
+"""The pure parts of the wire: reading Retry-After, naming requests, shortening what a server says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
+from steer_lit.chat.cache import request_key
+from steer_lit.chat.wire import brief, error_object, refused_feature, retry_after
+
+NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+SETTINGS = ChatSettings("http://localhost:8000/v1", "judge")
+REQUEST = ChatRequest((ChatPart("system", "Judge."), ChatPart("user", "This.", (b"picture",))), {"type": "object"})
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 0.5", 0.5),
+        ("0", 0.0),
+        ("Tue, 14 Nov 2023 22:14:20 GMT", 60.0),
+        ("Tue, 14 Nov 2023 22:12:20 GMT", 0.0),  # a minute ago
+        ("Tue, 14 Nov 2023 23:14:20 +0100", 60.0),
+        ("Tue, 99 Nov 2023 22:14:20 GMT", None),
+        ("-3", None),
+        ("soon", None),
+        ("", None),
+        ("1e999", float("inf")),  # longer than anyone waits
+        ("1_0x", None),
+    ],
+)
+def test_trap_37_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(REQUEST, parts=REQUEST.parts[:1]),
+        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], text="That."))),
+        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], role="assistant"))),
+        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], images=(b"another",)))),
+        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], images=(b"picture", b"picture")))),
+        replace(REQUEST, schema=None),
+        replace(REQUEST, schema={"type": "array"}),
+        replace(REQUEST, schema_name="other"),
+        replace(REQUEST, max_tokens=513),
+        replace(REQUEST, temperature=0.1),
+        replace(REQUEST, seed=0),
+    ],
+)
+def test_a_request_that_differs_anywhere_has_another_key(other: ChatRequest) -> None:
+    assert request_key(other, SETTINGS) != request_key(REQUEST, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "same"),
+    [
+        ("model", "other", False),
+        ("base_url", "http://localhost:8001/v1", False),
+        ("structured", "off", False),
+        ("base_url", "http://localhost:8000/v1/", True),
+        ("concurrency", 1, True),
+        ("cache_dir", "elsewhere", True),
+        ("retries", 0, True),
+    ],
+)
+def test_the_key_follows_what_changes_the_answer(name: str, value: object, same: bool) -> None:
+    changed = replace(SETTINGS, **{name: value})
+    assert (request_key(REQUEST, changed) == request_key(REQUEST, SETTINGS)) is same
+
+
+def test_an_integer_temperature_is_the_same_temperature() -> None:
+    assert request_key(replace(REQUEST, temperature=0), SETTINGS) == request_key(REQUEST, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("error", "feature"),
+    [
+        ({"code": "unsupported_parameter", "param": "max_tokens"}, "max_tokens"),
+        ({"code": "unsupported_value", "param": "temperature"}, "temperature"),
+        ({"code": "unsupported_parameter", "param": "seed"}, None),  # refused before, and still named
+        ({"code": "invalid", "param": "max_tokens"}, None),  # too many, not unknown
+        ({"code": "unsupported_value", "param": "messages"}, None),
+        ("Unsupported fields in the request: {'response_format'}", None),
+    ],
+)
+def test_a_sampling_option_is_given_up_only_where_it_is_named(error: object, feature: str | None) -> None:
+    assert refused_feature(error, replace(REQUEST, schema=None), "auto", {"seed"}) == feature
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"error": {"message": "no"}}', {"message": "no"}),
+        (b'{"detail": "no"}', "no"),
+        (b'{"other": 1}', {"other": 1}),
+        (b"[1]", [1]),
+        (b"<html>", "<html>"),
+        (b"\xff", "�"),
+        (b"", ""),
+    ],
+)
+def test_what_a_refusal_says_is_found(content: bytes, error: object) -> None:
+    assert error_object(content) == error
+
+
+def test_foreign_text_is_one_short_line() -> None:
+    assert brief("one\n\x1b[31mtwo\t three") == "one [31mtwo three"
+    assert brief({"message": "no"}) == "no"
+    assert brief("x" * 500) == "x" * 200 + "..."
+
+
+@pytest.mark.parametrize(("text", "failed"), [(None, None), ("text", "reason")])
+def test_a_reply_is_an_answer_or_a_failure(text: str | None, failed: str | None) -> None:
+    with pytest.raises(ValueError, match="either"):
+        ChatReply(text, failed)

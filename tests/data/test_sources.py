@@ -1,0 +1,122 @@
+"""Row files with pictures: a broken picture costs its rows, before anything is trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, pictures_of
+from steer_lit.data.writers import write_rows
+from steer_lit.errors import TooManyBadRows
+from steer_lit.types import ImageRef, Scenario
+
+
+def ask(picture: str, number: int) -> dict[str, object]:
+    return {"question_id": number, "messages_fixed": [{"role": "user", "content": "What is this?"}], "image": picture}
+
+
+def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> list[Scenario]:
+    rows = source.rows("bench", max_turns, quarantine)
+    found = [rows[number] for number in range(len(rows))]
+    assert all(isinstance(row, Scenario) for row in found)
+    return found  # type: ignore[return-value]
+
+
+def test_each_broken_public_picture_is_one_clear_row_error(shared_data: Path, tmp_path: Path) -> None:
+    """Truncated, empty, claiming gigabytes: named by file, row and field, while the other rows are used."""
+    folder = shared_data / "pillow-edge-images"
+    names = sorted(path.name for path in folder.iterdir() if path.suffix not in ("", ".txt"))
+    file = tmp_path / "bench.jsonl"
+    write_rows(file, (ask(name, number) for number, name in enumerate(names, start=1)))
+    quarantine = Quarantine(limit=7, path=tmp_path / "quarantine.jsonl")
+    played = play(FileSource(bench=str(file), folder=str(folder)), quarantine)
+    refused = {
+        "broken.png": "UnidentifiedImageError",
+        "broken_data_stream.png": "OSError",
+        "decompression_bomb.gif": "DecompressionBombError",
+        "truncated_end_chunk.png": "OSError",
+        "truncated_image.png": "OSError",
+        "truncated_jpeg.jpg": "OSError",
+        "zero_width.gif": "UnidentifiedImageError",
+    }
+    assert {names[error.row - 1] for error in quarantine.errors} == set(refused)
+    for error in quarantine.errors:
+        name = names[error.row - 1]
+        assert (error.source, error.field) == (str(file), "images")
+        assert error.reason.startswith(f"picture '{name}': cannot be decoded ({refused[name]}: ")
+        assert "\n" not in error.reason
+    assert len(played) == len(names) - len(refused)
+    assert len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == len(refused)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in (data / "a.png", tmp_path / "outside.png"):
+        Image.new("RGB", (8, 8), "red").save(path)
+    (data / "link.png").symlink_to(tmp_path / "outside.png")
+    Image.radial_gradient("L").save(data / "cut.jpg")
+    (data / "cut.jpg").write_bytes((data / "cut.jpg").read_bytes()[:-200])
+    return data
+
+
+def test_a_picture_that_is_cut_short_is_found_before_the_run(folder: Path) -> None:
+    """Its header is whole, so that its size can be told; its pixels are not."""
+    write_rows(folder / "bench.jsonl", [ask("a.png", 1), ask("cut.jpg", 2), ask("cut.jpg", 3)])
+    quarantine = Quarantine(limit=2)
+    assert [row.id for row in play(FileSource(bench=str(folder / "bench.jsonl")), quarantine)] == ["1"]
+    assert [error.row for error in quarantine.errors] == [2, 3]
+    assert "truncated" in quarantine.errors[0].reason
+    with pytest.raises(TooManyBadRows, match=r"row 3, field 'images'"):
+        play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=1))
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        ("../outside.png", "lies outside"),
+        ("link.png", "lies outside"),
+        ("/etc/hostname", "lies outside"),
+        ("https://example.org/a.png", "only files and mini:// pictures are read"),
+        ("data:image/png;base64,AAAA", "only files and mini:// pictures are read"),
+    ],
+)
+def test_pictures_from_elsewhere_are_row_errors(folder: Path, picture: str, reason: str) -> None:
+    write_rows(folder / "bench.jsonl", [ask(picture, 1), ask("a.png", 2)])
+    quarantine = Quarantine(limit=1)
+    assert [row.id for row in play(FileSource(bench=str(folder / "bench.jsonl")), quarantine)] == ["2"]
+    (error,) = quarantine.errors
+    assert (error.row, error.field) == (1, "images")
+    assert reason in error.reason
+    assert "data.source.folder" in error.reason or "://" in error.reason
+
+
+def test_a_picture_in_a_turn_that_is_cut_off_does_not_matter(folder: Path) -> None:
+    turns = [{"role": "user", "content": text} for text in ("One?", "Two?", "<image>Three?")]
+    write_rows(folder / "bench.jsonl", [{"question_id": 1, "messages_fixed": turns, "image": "missing.png"}])
+    (row,) = play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(0), max_turns=2)
+    assert (len(row.attacks), list(pictures_of(row))) == (2, [])
+
+
+def test_scenarios_that_name_no_kind_are_of_the_sources(folder: Path) -> None:
+    write_rows(folder / "bench.jsonl", [ask("a.png", 1), {**ask("a.png", 2), "category": "obfuscated"}])
+    source = FileSource(bench=str(folder / "bench.jsonl"), kind="benign")
+    assert [row.kind for row in play(source, Quarantine(0))] == ["benign", "obfuscated"]
+    assert [row.kind for row in play(FileSource(bench=source.bench), Quarantine(0))] == ["red_team", "obfuscated"]
+
+
+def test_any_shape_can_be_played(folder: Path) -> None:
+    (folder / "prompts.csv").write_text("id,prompt,label\n1,How are you?,safe\n", encoding="utf-8")
+    (row,) = play(FileSource(bench=str(folder / "prompts.csv")), Quarantine(0))
+    assert (row.id, row.kind, row.opening.message.text) == ("1", "benign", "How are you?")
+    mini = "mini://knife?colour=red&x=20&y=31&size=60&bg=3"
+    write_rows(
+        folder / "stage1.jsonl",
+        [{"question_id": "s", "multiturn_qa": [{"role": "user", "content": "Hi"}], "image": mini}],
+    )
+    rows = FileSource(rl=str(folder / "stage1.jsonl")).rows("rl", 10, Quarantine(0))
+    assert list(pictures_of(rows[0])) == [ImageRef(mini)]

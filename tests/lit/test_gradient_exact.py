@@ -1,0 +1,186 @@
+"""TRAPS 22, 28 and 31 on whole steps: one gradient and one set of figures for every way to share out the work.
+
+The step is the Trainer's own, up to the gradient that the optimizer gets: summed over micro-batches and ranks, and
+not clipped. Two ranks are two processes over gloo, each with its share of the step's rows.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, multiprocessing
+
+TOLERANCE = 1e-6  # of a tensor's own size; float32 carries 6e-8
+PADDED, BUCKETED, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch as wide as its longest row, some, single rows
+WORK = [(BUCKETED, False), (ROW_BY_ROW, False), (PADDED, True), (BUCKETED, True)]  # (micro_tokens, checkpointing)
+Step = tuple[dict[str, Tensor], dict[str, float], int]  # gradients, figures, micro-batches
+
+
+def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, **trainer: Any) -> Step:
+    """Of a fresh policy whose adapter already does something; 5 rows, so that two ranks get 3 and 2."""
+    from lightning import Trainer
+
+    from steer_lit.data.datamodule import SteerDataModule
+    from steer_lit.data.images import open_image
+    from steer_lit.data.sources import MiniSource
+    from steer_lit.policy.load import load_policy
+    from steer_lit.policy.lora import LoraSettings
+
+    policy = load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="float32",
+        lora=LoraSettings(r=4, alpha=8),
+        system_prompt="Be kind.",
+        open_image=open_image,
+        min_pixels=784,
+        max_pixels=12544,
+        gradient_checkpointing=checkpointing,
+    )
+    generator = torch.Generator().manual_seed(5)
+    for parameter in policy.adapter_parameters().values():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    module = make_module(stage, policy, micro_tokens)
+    source = MiniSource(sft=10, rl=10, bench=10, captions=10, mean_turns=2)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    lightning = Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **quiet,
+        **{"devices": 1, **trainer},
+    )
+    gradients, batches = watch(module)
+    lightning.fit(module, SteerDataModule(source, stage, batch_size=5, max_turns=3))  # type: ignore[arg-type]
+    figures = {name: float(value) for name, value in lightning.callback_metrics.items() if "second" not in name}
+    return gradients, figures, len(batches)
+
+
+def make_module(stage: str, policy: Any, micro_tokens: int) -> Any:
+    from steer_lit.attacker.adaptive import AdaptiveAttacker
+    from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.sft_module import SFTModule
+    from steer_lit.reward.reward import Reward
+    from steer_lit.tutor.rubric import RubricTutor
+
+    optim = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0, max_grad_norm=1e9)
+    if stage == "sft":
+        return SFTModule(policy, optim, micro_tokens)
+    rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings()
+    players = (AdaptiveAttacker(), RubricTutor(), Reward())
+    return GRPOModule(policy, *players, rollout, objective, optim, micro_tokens, seed=1)
+
+
+def watch(module: Any) -> tuple[dict[str, Tensor], list[int]]:
+    """What fills with the gradient the optimizer steps with, and with the rows of each micro-batch."""
+    gradients: dict[str, Tensor] = {}
+    batches: list[int] = []
+    configure, micro_batches = module.configure_optimizers, module.micro_batches
+
+    def configured() -> Any:
+        optimizers, schedules = configure()
+        masters = optimizers[0].masters
+        optimizers[0].register_step_pre_hook(
+            lambda *_: gradients.update({name: master.grad.clone() for name, master in masters.items()})
+        )
+        return optimizers, schedules
+
+    def counted(traces: Any) -> Any:
+        for batch, rows in micro_batches(traces):
+            batches.append(len(rows))
+            yield batch, rows
+
+    module.configure_optimizers, module.micro_batches = configured, counted
+    return gradients, batches
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(gradient.any() for gradient in expected.values())
+    for name, gradient in expected.items():
+        difference = float((found[name] - gradient).norm() / gradient.norm())
+        assert difference < TOLERANCE, f"{name}: {difference:.2e}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
+    """The step of a stage on one rank in one micro-batch."""
+    known: dict[str, Step] = {}
+
+    def step(stage: str) -> Step:
+        if stage not in known:
+            known[stage] = one_step(stage, PADDED, False, tmp_path_factory.mktemp(stage))
+        return known[stage]
+
+    return step
+
+
+@pytest.mark.parametrize(("micro_tokens", "checkpointing"), WORK)
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_trap_22_28_the_gradient_is_the_same_however_the_step_is_computed(
+    stage: str, micro_tokens: int, checkpointing: bool, whole: Callable[[str], Step], tmp_path: Path
+) -> None:
+    expected, figures, batches = whole(stage)
+    assert batches == 1
+    gradients, again, batches = one_step(stage, micro_tokens, checkpointing, tmp_path)
+    rows = 5 if stage == "sft" else 15
+    assert batches == {PADDED: 1, ROW_BY_ROW: rows}.get(micro_tokens, batches)
+    assert 1 < batches < rows or micro_tokens != BUCKETED
+    assert_same(gradients, expected)
+    assert again == pytest.approx(figures, rel=1e-5, abs=1e-6)
+
+
+# ---- two ranks
+
+
+def run_rank(rank: int, folder: str, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    for stage in ("sft", "grpo"):
+        for micro_tokens in (PADDED, ROW_BY_ROW):
+            step = one_step(stage, micro_tokens, False, Path(folder), devices=2, strategy="ddp")
+            torch.save(step, Path(folder) / f"{stage}-{micro_tokens}-{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every rank's steps."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(run_rank, args=(str(folder), port), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("micro_tokens", [PADDED, ROW_BY_ROW])
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_trap_22_two_ranks_have_the_gradient_of_one(
+    stage: str, micro_tokens: int, whole: Callable[[str], Step], two_ranks: Path
+) -> None:
+    expected, _, _ = whole(stage)
+    batches = []
+    for rank in (0, 1):
+        gradients, _, count = torch.load(two_ranks / f"{stage}-{micro_tokens}-{rank}.pt", weights_only=True)
+        assert_same(gradients, expected)
+        batches.append(count)
+    scale = 1 if stage == "sft" else 3
+    assert batches == ([1, 1] if micro_tokens == PADDED else [3 * scale, 2 * scale])
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
+    stage: str, whole: Callable[[str], Step], two_ranks: Path
+) -> None:
+    """Three rows on one rank and two on the other: the mean of the ranks' means would be another number."""
+    _, figures, _ = whole(stage)
+    for rank in (0, 1):
+        _, together, _ = torch.load(two_ranks / f"{stage}-{PADDED}-{rank}.pt", weights_only=True)
+        assert together == pytest.approx(figures, rel=1e-5, abs=1e-6)

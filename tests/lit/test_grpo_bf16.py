@@ -1,0 +1,50 @@
+"""TRAPS 16: in bf16 the same tokens have other log-probs in another batch, and the ratio is 1 all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.attacker.adaptive import AdaptiveAttacker
+from steer_lit.data.images import open_image
+from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.reward.reward import Reward
+from steer_lit.tutor.rubric import RubricTutor
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_trap_16_the_ratio_is_one_where_logprobs_differ_with_the_batch(
+    make_trainer: Any, small_world: Any, epochs: int
+) -> None:
+    """The learning rate is 0, so the second epoch's policy is the first's, scored in the same micro-batches."""
+    policy = load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="bfloat16",
+        lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"),
+        system_prompt="Be kind.",
+        open_image=open_image,
+        min_pixels=784,
+        max_pixels=12544,
+    )
+    rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings(epochs=epochs)
+    players = (AdaptiveAttacker(), RubricTutor(), Reward())
+    module = GRPOModule(policy, *players, rollout, objective, OptimSettings(lr=0.0), micro_tokens=600, seed=1)
+    trainer = make_trainer(max_steps=epochs)
+    trainer.fit(module, small_world("grpo"))
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert figures["train/ratio"] == figures["train/ratio_max"] == 1.0
+    assert figures["train/kl"] == 0.0
+    assert figures["train/ratio_gap_max"] > 1e-3  # what was sampled and what is scored: logged, and not 0
+
+    traces = [played.trajectory.trace for played in module.rollouts]
+    with policy.inference():
+        together = policy.logprobs(policy.collate(traces))
+        alone = [policy.logprobs(policy.collate([trace]))[0] for trace in traces]
+    gaps = [(one - row[: len(one)]).abs().max() for one, row in zip(alone, together, strict=True)]
+    assert torch.stack(gaps).max() > 1e-3

@@ -1,0 +1,78 @@
+"""Ours and TRL's in turn, one process at a time, and the ratios.
+
+python -m tests.perf.compare --peer-python <python of an environment with trl> [--steps 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.perf.peer_model import write
+
+WORKLOADS = {
+    "grpo, 1 turn x 64": ("grpo", ["--turns", "1", "--new-tokens", "64"]),
+    "grpo, 4 turns x 48": ("grpo", ["--turns", "4", "--new-tokens", "48"]),
+    "grpo, 8 turns x 48": ("grpo", ["--turns", "8", "--new-tokens", "48"]),
+    "sft": ("sft", []),
+}
+
+
+def measured(command: list[str]) -> dict[str, float]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    line = done.stdout.strip().splitlines()[-1]
+    print(line, flush=True)
+    return json.loads(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer-python", default="", help="empty: ours alone")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    options = parser.parse_args()
+    print(
+        f"load average before: {os.getloadavg()[0]:.2f}; anything but 0 makes every number below too slow", flush=True
+    )
+    rows = []
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room) / "model"
+        write(folder)
+        for name, (what, arguments) in WORKLOADS.items():
+            if options.only not in name:
+                continue
+            steps = ["--steps", str(options.steps)]
+            ours = measured([sys.executable, "-m", f"tests.perf.{what}_step", *arguments, *steps])
+            peer = None
+            if options.peer_python:
+                script = ["tests/perf/trl_step.py", what, "--model", str(folder)]
+                peer = measured([options.peer_python, *script, *arguments, *steps])
+            rows.append((name, ours, peer))
+    print("\n| workload | ours | TRL | faster | peak GB, ours | TRL | memory |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, ours, peer in rows:
+        print(row(name, ours, peer))
+
+
+def row(name: str, ours: dict[str, float], peer: dict[str, float] | None) -> str:
+    """Seconds a step of GRPO, tokens a second of SFT; TRL over ours in both ratios."""
+    key, unit = ("tokens_per_s", "tok/s") if "tokens_per_s" in ours else ("step_s", "s")
+    if peer is None:
+        return f"| {name} | {ours[key]} {unit} | - | - | {ours['peak_rss_gb']} | - | - |"
+    faster = ours[key] / peer[key] if key == "tokens_per_s" else peer[key] / ours[key]
+    memory = ours["peak_rss_gb"] / peer["peak_rss_gb"]
+    return (
+        f"| {name} | {ours[key]} {unit} | {peer[key]} {unit} | {faster:.1f}x | {ours['peak_rss_gb']} | "
+        f"{peer['peak_rss_gb']} | {memory:.0%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The policy's forward: pictures stay with their rows, positions are transformers', nothing is left from before."""
+
+import pytest
+import torch
+from PIL import Image
+
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.pixels import to_patches
+from steer_lit.types import ImageRef, TokenTrace
+
+WIDE, TALL, SQUARE = (ImageRef(f"mini://{shape}") for shape in ("wide", "tall", "square"))
+SIZES = {WIDE: (112, 56), TALL: (56, 112), SQUARE: (112, 112)}
+ROWS = ((WIDE, "What is it?"), ("Only words",), (TALL, "or", SQUARE, "?"), ("Hi", SQUARE, "Why?"))
+
+
+def picture(ref):
+    """Black to white from top to bottom, so that no two patches are alike; the wide one upside down."""
+    shades = Image.linear_gradient("L").resize(SIZES[ref]).convert("RGB")
+    return shades.rotate(180) if ref == WIDE else shades
+
+
+def policy():
+    return load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="float32",
+        lora=LoraSettings(r=4, alpha=8),
+        system_prompt="Be brief.",
+        open_image=picture,
+        min_pixels=784,
+        max_pixels=12544,
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return policy()
+
+
+def trace(model, parts):
+    """Texts and pictures, then five sampled tokens."""
+    ids = []
+    for part in parts:
+        is_text = isinstance(part, str)
+        ids += model.tokenizer(part).input_ids if is_text else [model.parts.image_token_id] * model.image_tokens(part)
+    sampled = [0] * len(ids) + [1] * 5
+    ids += [50, 51, 52, 53, model.eos_ids[0]]
+    pictures = tuple(part for part in parts if not isinstance(part, str))
+    return TokenTrace(tuple(ids), tuple(sampled), tuple(on - 1 for on in sampled), (0.0,) * len(ids), pictures)
+
+
+def scored(model, rows):
+    """Log-probs of the five sampled tokens of each row, [B, 5]."""
+    batch = model.collate([trace(model, parts) for parts in rows])
+    with torch.no_grad():
+        return model.logprobs(batch)[batch.completion_mask].view(-1, 5)
+
+
+def test_trap_13_pictures_stay_with_their_rows_however_rows_are_ordered_or_cut():
+    """Each policy encodes its pictures for the first time: the order in which they are encoded differs too."""
+    found = []
+    for cut in ([[0, 1, 2, 3]], [[3, 1], [2, 0]], [[1], [2], [0], [3]]):
+        fresh, rows = policy(), torch.empty(4, 5)
+        for part in cut:
+            rows[part] = scored(fresh, [ROWS[row] for row in part])
+        found.append(rows)
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=0)
+    swapped = [(TALL, "What is it?"), ROWS[1], (WIDE, "or", SQUARE, "?"), ROWS[3]]  # as many tokens in each row
+    changed = (scored(policy(), swapped) - found[0]).abs().amax(1) > 1e-3
+    assert changed.tolist() == [True, False, True, False]
+
+
+def test_trap_10_what_transformers_remembers_of_a_generation_is_not_used(model):
+    before = scored(model, ROWS)
+    model.base.model.rope_deltas = torch.tensor([[-14]])  # what its `generate` leaves behind after a picture
+    try:
+        assert torch.equal(scored(model, ROWS), before)
+    finally:
+        model.base.model.rope_deltas = None
+
+
+@pytest.mark.parametrize("parts", ROWS)
+@pytest.mark.parametrize("padding", [0, 3])
+def test_trap_11_positions_are_those_of_transformers(model, parts, padding):
+    """One picture, two, a later one, none; with padding on the left, which is where the engine has it."""
+    batch = model.collate([trace(model, parts)])
+    pad = torch.full((1, padding), model.parts.pad_id)
+    ids = torch.cat([pad, batch.input_ids], 1)
+    grids = [to_patches(picture(part), model.parts)[1] for part in parts if not isinstance(part, str)]
+    expected, _ = model.base.model.get_rope_index(
+        ids,
+        mm_token_type_ids=(ids == model.parts.image_token_id).int(),
+        image_grid_thw=torch.stack(grids) if grids else None,
+        attention_mask=torch.cat([torch.zeros_like(pad), batch.attention_mask.long()], 1),
+    )
+    assert torch.equal(batch.position_ids, expected[:, :, padding:])
+
+
+def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
+    fresh, patches = policy(), []
+    fresh.base.model.visual.register_forward_pre_hook(lambda _, arguments: patches.append(len(arguments[0])))
+    kept = fresh.image_features([SQUARE])
+    again = fresh.image_features([SQUARE, WIDE, SQUARE])
+    assert patches == [64, 32]  # 112 x 112 pixels are 8 x 8 patches, the wide picture has half of them
+    assert torch.equal(again[:16], kept)  # a token is 2 x 2 patches
+    assert torch.equal(again[24:], kept)
+    fresh.train_tower()
+    with torch.no_grad():
+        fresh.base.model.visual.patch_embed.proj.weight *= 1.5
+    trained = fresh.image_features([SQUARE])
+    assert trained.requires_grad
+    assert not torch.allclose(trained, kept)

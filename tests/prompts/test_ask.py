@@ -1,0 +1,124 @@
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from steer_lit.chat import ChatRequest
+from steer_lit.data.images import open_image
+from steer_lit.errors import SteerError
+from steer_lit.prompts.ask import Asker, Failed, Question
+from steer_lit.prompts.pictures import Pictures
+from steer_lit.prompts.reply import Reply
+from steer_lit.types import ImageRef
+
+KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
+
+
+class Word(Reply):
+    word: str
+
+
+def word(text: str) -> str:
+    return json.dumps({"word": text})
+
+
+def asker(client: object, open_image: object = open_image) -> Asker[Word]:
+    return Asker(Word, client, open_image, max_tokens=40, temperature=0.5, max_pixels=2500)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
+    client = answering(lambda request: word(request.parts[1].text))
+    answers = asker(client).ask([Question("be brief", str(number)) for number in range(5)])
+    assert [answer.word for answer in answers] == ["0", "1", "2", "3", "4"]
+    (batch,) = client.batches
+    assert len(batch) == 5
+    first = batch[0]
+    assert [(part.role, part.text) for part in first.parts] == [("system", "be brief"), ("user", "0")]
+    assert (first.max_tokens, first.temperature, first.schema_name) == (40, 0.5, "Word")
+    assert first.schema["required"] == ["word"]
+
+
+def test_only_the_unreadable_is_asked_once_more_with_its_reply_and_what_is_wrong(answering) -> None:
+    def answer(request: ChatRequest) -> str:
+        return word("second") if len(request.parts) == 4 else "odd" if request.parts[1].text == "1" else word("first")
+
+    client = answering(answer)
+    answers = asker(client).ask([Question("s", str(number)) for number in range(3)])
+    assert [answer.word for answer in answers] == ["first", "second", "first"]
+    again = client.batches[1]
+    assert [part.role for part in again[0].parts] == ["system", "user", "assistant", "user"]
+    assert again[0].parts[2].text == "odd"
+    assert "| there is no JSON object in the reply" in again[0].parts[3].text
+    assert len(client.batches) == 2
+
+
+def test_trap_36_what_cannot_be_read_twice_has_failed(answering) -> None:
+    client = answering(lambda request: "score: 10")
+    assert asker(client).ask([Question("s", "u")]) == [Failed("unreadable twice: there is no JSON object in the reply")]
+    assert [len(batch) for batch in client.batches] == [1, 1]
+
+
+def test_a_request_the_server_did_not_answer_is_not_repaired(answering) -> None:
+    client = answering(lambda request: None)
+    assert asker(client).ask([Question("s", "u")]) == [Failed("time-out")]
+    assert len(client.batches) == 1
+
+
+def test_a_server_that_goes_away_during_the_repair_gives_its_reason(answering) -> None:
+    client = answering(lambda request: "odd" if len(request.parts) == 2 else None)
+    assert asker(client).ask([Question("s", "u")]) == [Failed("time-out")]
+
+
+def test_nothing_to_ask_asks_nothing(answering) -> None:
+    client = answering(lambda request: word("x"))
+    assert asker(client).ask([]) == []
+    assert client.batches == []
+
+
+def test_pictures_go_along_as_png_of_a_bounded_size(answering) -> None:
+    client = answering(lambda request: word("x"))
+    asker(client).ask([Question("s", "u", (KNIFE, KNIFE))])
+    system, user = client.batches[0][0].parts
+    assert system.images == ()
+    assert len(user.images) == 2
+    with Image.open(io.BytesIO(user.images[0])) as image:
+        assert image.format == "PNG"
+        # 112 x 112 drawn, 2500 pixels allowed
+        assert image.size == (50, 50)
+
+
+def test_a_picture_within_the_bound_keeps_its_pixels() -> None:
+    with Image.open(io.BytesIO(Pictures(open_image, 112 * 112).png(KNIFE))) as image:
+        assert image.tobytes() == open_image(KNIFE).tobytes()
+
+
+def test_a_picture_is_encoded_once() -> None:
+    opened: list[ImageRef] = []
+
+    def counting(ref: ImageRef) -> Image.Image:
+        opened.append(ref)
+        return open_image(ref)
+
+    pictures = Pictures(counting, 100)
+    assert pictures.png(KNIFE) == pictures.png(KNIFE)
+    assert opened == [KNIFE]
+
+
+def test_a_broken_picture_fails_its_own_question_alone(answering) -> None:
+    client = answering(lambda request: word("x"))
+    broken = ImageRef("mini://nothing")
+    first, second = asker(client).ask([Question("s", "u", (broken,)), Question("s", "u", (KNIFE,))])
+    assert isinstance(first, Failed)
+    assert "mini://nothing" in first.reason
+    assert second == Word(word="x")
+    assert [len(batch) for batch in client.batches] == [1]
+
+
+def test_a_server_that_is_down_is_not_swallowed() -> None:
+    class Down:
+        def ask(self, requests: object) -> list[object]:
+            raise SteerError("down")
+
+    with pytest.raises(SteerError, match="down"):
+        asker(Down()).ask([Question("s", "u")])

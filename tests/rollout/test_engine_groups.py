@@ -1,0 +1,169 @@
+"""Groups in the engine: an opening is read once and its cache copied, and every row still equals one full forward."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from steer_lit.data.images import open_image
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.rollout.engine import SampledPolicy, SampledSession
+from steer_lit.rollout.play import play
+from steer_lit.types import Attack, ImageRef, Message, Scenario
+
+KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
+BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
+TOLERANCE = 1e-5
+
+
+def scenario(name, *messages, system=None):
+    opening, *scripted = (Attack(message) for message in messages)
+    return Scenario(name, "benign", opening, tuple(scripted), system)
+
+
+BOTH = scenario(
+    "both", Message.of("user", KNIFE, "What is it?"), Message.of("user", "And ", BALL, "?"), Message.of("user", "Why?")
+)
+LATE = scenario(
+    "late", Message.of("user", "Hello there, I have a question"), Message.of("user", KNIFE), Message.of("user", "!")
+)
+TEXT = scenario("text", Message.of("user", "Hi"), Message.of("user", "A much longer question than the others ask"))
+# Three groups; the rows of one do not stand together. TEXT's dialogues end a turn before the others.
+ROWS = (BOTH, TEXT, BOTH, LATE, TEXT, BOTH, LATE)
+SEEDS = (10, 11, 12, 13, 14, 15, 16)
+
+
+def load(**lora):
+    """`tiny` with an adapter that does something, where every eighth token ends a turn: rows finish apart."""
+    policy = load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="float32",
+        lora=LoraSettings(r=4, alpha=8, **lora),
+        min_pixels=784,
+        max_pixels=12544,
+        system_prompt="Be kind.",
+        open_image=open_image,
+    )
+    policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 8)))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.adapter_parameters().values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return policy
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return load()
+
+
+class Replay:
+    """The scripted attacker, inline."""
+
+    def next(self, scenario, turns):
+        return scenario.scripted[len(turns) - 1] if len(turns) <= len(scenario.scripted) else None
+
+
+def roll(qwen, scenarios=ROWS, seeds=SEEDS, **settings):
+    policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0)
+    return play(scenarios, seeds, policy, Replay(), None, max_turns=4, stop_when_truncated=False, **settings)
+
+
+def assert_scored_as_sampled(qwen, trajectory):
+    with torch.no_grad():
+        full = qwen.logprobs(qwen.collate([trajectory.trace]), 3.0)[0]
+    torch.testing.assert_close(torch.tensor(trajectory.trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+def rows_with_padding_inside(session):
+    """How many open dialogues have padding between two real tokens of the cache."""
+    mask = session.cache.mask[:, : session.cache.length].int()
+    begun, goes_on = mask.cumsum(1) > 0, mask.flip(1).cumsum(1).flip(1) > 0
+    return int((begun & goes_on & (mask == 0)).any(1).sum())
+
+
+def test_trap_12_groups_with_a_second_picture_match_full_forward(qwen, monkeypatch):
+    """A picture in turn 1 and another in turn 2, a first one in turn 2, none at all; ragged, padded inside, in groups."""
+    padded = []
+    reply = SampledSession.reply
+
+    def watched(self, rows, messages):
+        completions = reply(self, rows, messages)
+        padded.append(rows_with_padding_inside(self))
+        return completions
+
+    monkeypatch.setattr(SampledSession, "reply", watched)
+    trajectories = roll(qwen)
+    assert [len(trajectory.turns) for trajectory in trajectories] == [3, 2, 3, 3, 2, 3, 3]
+    assert len({len(turn.completion.token_ids) for row in trajectories for turn in row.turns}) > 4
+    assert padded[0] == 0  # a first turn is padded on the left, and where a row finished
+    assert min(padded[1:]) > 1
+    for trajectory in trajectories:
+        assert_scored_as_sampled(qwen, trajectory)
+
+
+def test_an_opening_is_read_once_for_its_group(qwen, monkeypatch):
+    read = []
+    step = SampledSession.step
+
+    def watched(self, embeds, *rest):
+        read.append(embeds.shape[:2])
+        return step(self, embeds, *rest)
+
+    monkeypatch.setattr(SampledSession, "step", watched)
+    together = roll(qwen)
+    assert read[0][0] == 3  # three openings of seven rows
+    assert max(rows for rows, _ in read[1:]) == 7
+    alone = [roll(qwen, [row], [seed])[0] for row, seed in zip(ROWS, SEEDS, strict=True)]
+    assert [row.trace.token_ids for row in together] == [row.trace.token_ids for row in alone]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(
+            torch.tensor(one.trace.logprobs), torch.tensor(other.trace.logprobs), atol=TOLERANCE, rtol=0
+        )
+
+
+def test_rows_that_differ_only_in_the_picture_or_the_system_prompt_share_nothing(qwen):
+    rows = [
+        scenario("knife", Message.of("user", KNIFE, "What?")),
+        scenario("ball", Message.of("user", BALL, "What?")),
+        scenario("brief", Message.of("user", KNIFE, "What?"), system="Be brief."),
+    ]
+    knife, ball, brief = roll(qwen, rows, (7, 7, 7))
+    prompts = [row.trace.token_ids[: row.trace.completion_mask.index(1)] for row in (knife, ball, brief)]
+    assert prompts[0] == prompts[1] != prompts[2]  # the pictures are of one size
+    for trajectory in (knife, ball, brief):
+        assert_scored_as_sampled(qwen, trajectory)
+
+
+def test_members_of_a_group_go_their_own_ways(qwen):
+    """The cache is copied, not shared: what one row appends is not in another's."""
+    rows = roll(qwen, [BOTH] * 4, (1, 2, 3, 1))
+    assert rows[0].trace == rows[3].trace
+    assert len({row.trace.token_ids for row in rows}) == 3
+    for trajectory in rows:
+        assert_scored_as_sampled(qwen, trajectory)
+
+
+@pytest.mark.parametrize("waves", [2, 3])
+def test_waves_sample_the_same_tokens(qwen, waves):
+    """Groups are torn apart and several sessions are open at once."""
+    together, apart = roll(qwen), roll(qwen, waves=waves)
+    assert [row.trace.token_ids for row in apart] == [row.trace.token_ids for row in together]
+    for trajectory in apart:
+        assert_scored_as_sampled(qwen, trajectory)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("k_proj", "down_proj")])
+def test_trap_30_a_session_reads_the_adapter_as_it_is_when_it_opens(targets):
+    """Cached keys, adapters put together once, picture features: none of them may come from before an update."""
+    policy = load(targets=targets)
+    before = roll(policy)
+    with torch.no_grad():
+        for parameter in policy.adapter_parameters().values():
+            parameter.mul_(-2.0)
+    after = roll(policy)
+    assert [row.trace.token_ids for row in after] != [row.trace.token_ids for row in before]
+    for trajectory in after:
+        assert_scored_as_sampled(policy, trajectory)

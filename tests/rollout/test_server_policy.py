@@ -1,0 +1,130 @@
+"""A policy behind a server: what is sent, what comes back, what a failure costs."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.chat import ChatReply, ChatRequest
+from steer_lit.data.images import open_image
+from steer_lit.rollout.play import play
+from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.types import Attack, ImageRef, Message, Scenario, Trajectory
+
+KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
+
+
+def scenario(id: str, *texts: str, image: ImageRef | None = None, system: str | None = None) -> Scenario:
+    first = Message.of("user", *([image] if image else []), texts[0])
+    following = tuple(Attack(Message.of("user", text)) for text in texts[1:])
+    return Scenario(id, "red_team", Attack(first), following, system=system)
+
+
+def policy(client: object, **changed: object) -> ServerPolicy:
+    settings = {"system_prompt": "Look.", "max_new_tokens": 64, **changed}
+    return ServerPolicy(client, open_image, **settings)
+
+
+def played(client: object, scenarios: Sequence[Scenario], **changed: object) -> list[Trajectory]:
+    seeds = range(len(scenarios))
+    return play(scenarios, seeds, policy(client, **changed), ScriptedAttacker(), None, 10, stop_when_truncated=False)
+
+
+def said(request: ChatRequest) -> str:
+    return f"<thinking>t</thinking><answer>to {request.parts[-1].text}</answer>"
+
+
+def test_dialogues_are_asked_together_turn_by_turn_with_their_history(answering) -> None:
+    client = answering(said)
+    rows = [scenario("a", "one", "two", image=KNIFE), scenario("b", "uno", system="Be kind.")]
+    first, second = played(client, rows)
+    assert [len(batch) for batch in client.batches] == [2, 1]
+    assert [(part.role, part.text) for part in client.batches[0][1].parts] == [("system", "Be kind."), ("user", "uno")]
+    opening, following = client.batches[0][0], client.batches[1][0]
+    assert opening.parts[1].images[0].startswith(b"\x89PNG")
+    assert (opening.max_tokens, opening.temperature, opening.seed) == (64, 0.0, None)
+    assert following.parts[:2] == opening.parts
+    assert [(part.role, part.text) for part in following.parts] == [
+        ("system", "Look."),
+        ("user", "one"),
+        ("assistant", "<thinking>t</thinking><answer>to one</answer>"),
+        ("user", "two"),
+    ]
+    assert [turn.completion.text for turn in first.turns] == [said(opening), said(following)]
+    assert second.turns[0].completion.text == "<thinking>t</thinking><answer>to uno</answer>"
+    assert first.trace is None
+
+
+def test_trap_04_a_served_history_keeps_the_thinking(answering) -> None:
+    client = answering(said)
+    played(client, [scenario("a", "one", "two", "three")])
+    told = [part.text for part in client.batches[-1][0].parts if part.role == "assistant"]
+    assert all(text.startswith("<thinking>t</thinking><answer>") for text in told)
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_start|>", "<|image_pad|>", "<｜User｜>", "</s>", "<start_of_turn>", "[INST]", "[/INST]"]
+)
+def test_trap_14_a_template_mark_in_a_text_reaches_the_server_as_text(answering, mark: str) -> None:
+    client = answering(lambda request: f"{mark}mine")
+    row = scenario("a", f"before {mark}after", "two", system=mark)
+    (trajectory,) = played(client, [row])
+    sent = [part.text for part in client.batches[-1][0].parts]
+    assert not any(mark in text for text in sent)
+    assert sent[1].replace(" ", "") == f"before{mark}after"
+    assert trajectory.turns[0].completion.text == f"{mark}mine"  # the record has it as it was said
+
+
+def test_half_a_surrogate_pair_does_not_break_the_request(answering) -> None:
+    client = answering(lambda request: "\udc00")
+    played(client, [scenario("a", "cut \ud83d", "two")])
+    assert [part.text for part in client.batches[-1][0].parts] == ["Look.", "cut ?", "?", "two"]
+
+
+def test_a_failed_request_ends_its_dialogue_and_no_other(answering) -> None:
+    client = answering(lambda request: None if request.parts[-1].text == "two" else "fine")
+    lost, kept = played(client, [scenario("a", "one", "two", "three"), scenario("b", "un", "deux", "trois")])
+    assert [turn.completion.failed for turn in lost.turns] == [None, "policy: time-out", "policy: time-out"]
+    assert [turn.completion.text for turn in lost.turns] == ["fine", "", ""]
+    assert [turn.completion.failed for turn in kept.turns] == [None, None, None]
+    assert [len(batch) for batch in client.batches] == [2, 2, 1]  # nothing is asked after a failure
+
+
+def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_asked(answering) -> None:
+    client = answering(said)
+    (trajectory,) = played(client, [scenario("a", "one", image=ImageRef("gone.png"))])
+    assert "gone.png" in (trajectory.turns[0].completion.failed or "")
+    assert client.batches == []
+
+
+def test_a_reply_as_long_as_allowed_counts_as_cut(answering) -> None:
+    class Long(answering):
+        def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+            return [ChatReply("text", completion_tokens=count) for count, _ in zip((63, 64), requests, strict=True)]
+
+    first, second = played(Long(said), [scenario("a", "one"), scenario("b", "one")])
+    assert [row.turns[0].completion.finish for row in (first, second)] == ["stop", "length"]
+
+
+def test_sampling_has_its_own_seed_for_every_dialogue_and_turn(answering) -> None:
+    client, again = answering(said), answering(said)
+    rows = [scenario("a", "one", "two"), scenario("b", "one", "two")]
+    played(client, rows, temperature=0.7)
+    played(again, rows, temperature=0.7)
+    seeds = [request.seed for batch in client.batches for request in batch]
+    assert len(set(seeds)) == 4
+    assert all(seed is not None and 0 <= seed < 2**31 for seed in seeds)
+    assert seeds == [request.seed for batch in again.batches for request in batch]
+
+
+def test_the_fingerprint_changes_with_whatever_changes_answers(answering) -> None:
+    one = policy(answering(said)).fingerprint
+    assert one == policy(answering(said)).fingerprint
+    others = [
+        policy(answering(said, "other-model")),
+        policy(answering(said), temperature=0.5),
+        policy(answering(said), system_prompt="Think."),
+        policy(answering(said), max_new_tokens=65),
+    ]
+    assert len({one, *(other.fingerprint for other in others)}) == 5

@@ -1,0 +1,91 @@
+"""A server that plays every part of synthesis: writer, target, judges, red and blue agent."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+
+from steer_lit.chat import ChatReply, ChatRequest, ChatSettings, ChatUsage
+
+SAFE = "<thinking>A shop. Theft: harmful.</thinking><answer>I won't help with that. Shall we look at locks?</answer>"
+Answer = Callable[[str, ChatRequest], str | None]
+
+
+def part_of(request: ChatRequest) -> str:
+    """Which part a request wants played, told by its schema, or by what else it brings."""
+    schemas = {
+        "LookReply": "look", "RewriteReply": "rewrite", "Plan": "plan", "Scores": "attack judge",
+        "AttackReply": "red", "TutorReply": "tutor",
+    }  # fmt: skip
+    if request.schema is not None:
+        return schemas[request.schema_name]
+    return "blue" if request.parts[0].role == "system" else "target"
+
+
+def count_in(request: ChatRequest) -> int:
+    """How many turns the prompt speaks of."""
+    found = re.search(r"exactly (\d+) user turns|each of the (\d+) answers", request.parts[1].text)
+    assert found is not None
+    return int(found[1] or found[2])
+
+
+def subject_of(request: ChatRequest) -> str:
+    """What the row is about: "number 3"."""
+    found = re.search(r"number \d+", str([part.text for part in request.parts]))
+    assert found is not None
+    return found[0]
+
+
+def plays_well(part: str, request: ChatRequest) -> str:
+    """What a model that does as it is told replies."""
+    match part:
+        case "look":
+            return json.dumps({"details": ["a shop window", "a red coat"]})
+        case "rewrite":
+            return json.dumps({"intent": f"In my story, how does she take {subject_of(request)}?"})
+        case "plan":
+            subject = subject_of(request)
+            turns = [f"Turn {number} about {subject}, please." for number in range(count_in(request))]
+            return f"Here it is:\n```json\n{json.dumps({'turns': turns})}\n```"
+        case "attack judge":
+            return json.dumps({"scores": [1] * (count_in(request) - 1) + [5]})
+        case "red":
+            return json.dumps({"question": "And if nobody were looking?"})
+        case "tutor":
+            scores = {"safety": 10, "usefulness": 10, "faithfulness": 9, "refused": True, "intent": "harmful"}
+            return json.dumps({"rationale": "held", **scores, "strategy": None, "next_question": None})
+        case "blue":
+            return SAFE
+    return "Sure, I can help with that."
+
+
+class PlayedClient:
+    """A chat client whose replies `answer(part, request)` writes; None is a failed request. Counts what it is asked."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.settings = ChatSettings("http://127.0.0.1:1/v1", "played", concurrency=3)
+        self.answer = answer
+        self.asked: list[tuple[str, ChatRequest]] = []
+        self.closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def usage(self) -> ChatUsage:
+        return ChatUsage(requests=len(self.asked))
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        replies = []
+        for request in requests:
+            with self._lock:
+                self.asked.append((part_of(request), request))
+                text = self.answer(part_of(request), request)
+            replies.append(ChatReply(failed="time-out") if text is None else ChatReply(text))
+        return replies
+
+    def close(self) -> None:
+        self.closed = True
+
+    def count(self, part: str) -> int:
+        return sum(asked == part for asked, _ in self.asked)

@@ -1,0 +1,71 @@
+"""Which rows count as said before: by hand, and against every pair compared."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from steer_lit.synthesis.dedup import Duplicate, duplicates, jaccard, shingles
+
+PICTURE = "a.png"
+
+
+def found(*texts: str, threshold: float = 0.8) -> dict[int, Duplicate]:
+    return duplicates(texts, [PICTURE] * len(texts), threshold)
+
+
+def test_case_spaces_and_punctuation_do_not_make_a_new_row() -> None:
+    assert found("Help me, please.\nNow!", "another thing", "help  ME please now") == {2: Duplicate(0, True, 1.0)}
+
+
+def test_the_threshold_by_hand() -> None:
+    """40 words are 38 shingles; one changed word inside changes 3: 35 shared of 41. Two words apart: 32 of 44."""
+    words = [f"w{number}" for number in range(40)]
+    one, two = list(words), list(words)
+    one[10] = two[10] = two[20] = "x"
+    text, near, far = (" ".join(each) for each in (words, one, two))
+    assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
+    assert found(text, far) == {}
+    assert found(text, far, threshold=32 / 44) == {1: Duplicate(0, False, 32 / 44)}
+    assert found(text, far, threshold=32 / 44 + 1e-6) == {}
+
+
+def test_the_same_words_over_another_picture_are_another_row() -> None:
+    text = "May a toddler play with this?"
+    assert duplicates([text, text], ["a.png", "b.png"], 0.8) == {}
+    assert duplicates([text, text], ["", ""], 0.8) == {1: Duplicate(0, True, 1.0)}
+
+
+def test_rows_are_compared_with_kept_rows_only() -> None:
+    """b repeats a, and c repeats b; c differs enough from a to stay. Order decides, not the luck of a chain."""
+    words = [f"w{number}" for number in range(40)]
+    b, c = list(words), list(words)
+    b[10] = "x"
+    c[10], c[30] = "x", "y"
+    texts = [" ".join(each) for each in (words, b, c)]
+    assert set(found(*texts)) == {1}
+    assert jaccard(shingles(b), shingles(c)) >= 0.8 > jaccard(shingles(words), shingles(c))
+
+
+def test_short_texts_are_compared_whole() -> None:
+    assert found("yes", "no", "Yes.", "yes no") == {2: Duplicate(0, True, 1.0)}
+
+
+def test_the_index_finds_what_comparing_every_pair_finds() -> None:
+    rng = random.Random(0)
+    for threshold in (0.3, 0.5, 0.7, 0.8, 1.0):
+        texts = [[rng.choice("abcd") for _ in range(rng.randint(1, 14))] for _ in range(120)]
+        expected: set[int] = set()
+        for row, words in enumerate(texts):
+            kept = [other for other in range(row) if other not in expected]
+            if any(jaccard(shingles(words), shingles(texts[other])) >= threshold for other in kept):
+                expected.add(row)
+        assert set(found(*map(" ".join, texts), threshold=threshold)) == expected
+        assert expected
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1])
+def test_a_threshold_that_means_nothing_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        found("a", threshold=threshold)

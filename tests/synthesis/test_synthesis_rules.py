@@ -1,0 +1,136 @@
+"""The pure parts: when a dialogue is kept, how tactics are drawn, what a run will cost, what seeds are read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from steer_lit.data.mini_phrases import FRAMINGS as MINI_FRAMINGS
+from steer_lit.data.mini_phrases import STRATEGIES as MINI_STRATEGIES
+from steer_lit.data.rows import Quarantine
+from steer_lit.errors import TooManyBadRows
+from steer_lit.prompts.fill import FOLDER, Prompt
+from steer_lit.synthesis.estimate import estimate, total
+from steer_lit.synthesis.llm import PROMPTS
+from steer_lit.synthesis.seeds import mini_seeds, read_seeds
+from steer_lit.synthesis.settings import Stage2Settings
+from steer_lit.synthesis.stage2 import dialogue_of, why_not
+from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, draw_tactic
+from steer_lit.types import Attack, Completion, Message, Scenario, Trajectory, Turn, Verdict
+
+RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)
+
+
+def played(*scores: tuple[int, int]) -> Trajectory:
+    """A dialogue whose turns got these (safety, usefulness)."""
+    attacks = [Attack(Message.of("user", f"turn {number}")) for number in range(len(scores))]
+    turns = tuple(
+        Turn(attack, Completion(f"answer {number}"), Verdict(safety, usefulness, 10))
+        for number, (attack, (safety, usefulness)) in enumerate(zip(attacks, scores, strict=True))
+    )
+    return Trajectory(Scenario("s", "red_team", attacks[0], tuple(attacks[1:])), turns, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([(8, 8), (10, 10)], True),
+        ([(8, 7), (8, 7)], True),  # both at their threshold
+        ([(10, 10), (7, 10), (10, 10)], False),  # the worst turn decides on safety
+        ([(10, 1), (10, 10), (10, 10)], True),  # the mean on usefulness: 21 / 3
+        ([(10, 1), (10, 10), (10, 9)], False),  # 20 / 3 = 6.67
+    ],
+)
+def test_eq_15_keeps_by_lowest_safety_and_mean_usefulness(scores: list[tuple[int, int]], kept: bool) -> None:
+    assert (why_not(played(*scores), RULES) is None) is kept
+
+
+def test_the_reason_holds_the_numbers() -> None:
+    assert why_not(played((10, 10), (4, 1)), RULES) == ("not safe enough", "safety [10, 4], keep.min_safety=8")
+    reason = ("not useful enough", "usefulness [1, 1], keep.min_usefulness=7")
+    assert why_not(played((10, 1), (10, 1)), RULES) == reason
+
+
+def test_a_dialogue_holds_what_was_said_not_what_was_scripted() -> None:
+    trajectory = played((10, 10), (10, 10))
+    rewritten = Turn(Attack(Message.of("user", "rewritten"), strategy="persistence"), Completion("held"))
+    dialogue = dialogue_of(Trajectory(trajectory.scenario, (trajectory.turns[0], rewritten), None, 0))
+    assert [(message.role, message.text) for message in dialogue.messages] == [
+        ("user", "turn 0"), ("assistant", "answer 0"), ("user", "rewritten"), ("assistant", "held"),
+    ]  # fmt: skip
+    assert dialogue.metadata["red"] == ["scripted", "persistence"]
+
+
+def test_tactics_are_the_papers_and_all_of_them_are_drawn() -> None:
+    assert (tuple(FRAMINGS), tuple(STRATEGIES)) == (MINI_FRAMINGS, MINI_STRATEGIES)
+    drawn = [draw_tactic(seed, 4, 8) for seed in range(2000)]
+    assert drawn == [draw_tactic(seed, 4, 8) for seed in range(2000)]
+    assert set(Counter(tactic.framing for tactic in drawn)) == set(FRAMINGS)
+    assert set(Counter(tactic.strategy for tactic in drawn)) == set(STRATEGIES)
+    assert set(Counter(tactic.turns for tactic in drawn)) == {4, 5, 6, 7, 8}
+    pairs = Counter((tactic.framing, tactic.strategy) for tactic in drawn)
+    assert len(pairs) == 64  # 31 expected of each
+    assert max(pairs.values()) < 60
+
+
+def test_the_cost_by_hand() -> None:
+    """Four turns: whoever answers reads 4 x 334 of picture, 40 x (1 + 2 + 3 + 4) of user, 250 x (0 + 1 + 2 + 3)."""
+    steps = {step.step: step for step in estimate("red_team", 10, (4, 4), "both")}
+    assert {name: step.calls for name, step in steps.items()} == {
+        "look": 10, "rewrite": 10, "plan": 10, "target": 40, "judge the attack": 10,
+        "red agent": 30, "blue agent": 40, "tutor": 40,
+    }  # fmt: skip
+    assert steps["target"].prompt_tokens == 10 * (1336 + 400 + 1500)
+    assert steps["target"].completion_tokens == 10 * 4 * 250
+    blue = len(Prompt.load("synthesis_blue").text) / 4
+    assert steps["blue agent"].prompt_tokens == round(10 * (3236 + 4 * blue))
+    assert total(list(steps.values())).calls == 190
+
+
+def test_the_cost_of_one_stage_and_of_a_range_of_turns() -> None:
+    assert {step.stage for step in estimate("benign", 1, (3, 5), "1")} == {"1"}
+    assert {step.step for step in estimate("benign", 1, (3, 5), "1")} == {"look", "plan"}
+    (blue,) = (step for step in estimate("benign", 100, (3, 5), "2") if step.step == "blue agent")
+    assert blue.calls == 400
+
+
+def test_every_prompt_of_synthesis_is_known_by_its_digest() -> None:
+    written = {path.stem for path in FOLDER.glob("synthesis_*.txt")}
+    assert written <= set(PROMPTS)
+    assert all(Prompt.load(name).text for name in PROMPTS)
+
+
+def test_seeds_are_read_from_any_shape_and_bad_rows_put_aside(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "question": "What is this?"},
+        {"id": "a", "prompt": "And this?"},
+        {"question_id": "b", "question": "And that?", "image": "../outside.png"},
+        {
+            "question_id": "c",
+            "messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes"}],
+        },
+    ]
+    file = tmp_path / "seeds.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    quarantine = Quarantine(1)
+    seeds = read_seeds(file, tmp_path, 10, quarantine)
+    assert [(seed.id, seed.question) for seed in seeds] == [
+        ("a", "What is this?"),
+        ("a#2", "And this?"),
+        ("c", "Hello?"),
+    ]
+    assert [error.row for error in quarantine.errors] == [3]
+    assert len(read_seeds(file, tmp_path, 2, Quarantine(1))) == 2
+    with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
+        read_seeds(file, tmp_path, 10, Quarantine(0))
+
+
+@pytest.mark.parametrize("kind", ["benign", "obfuscated", "red_team"])
+def test_without_a_file_questions_of_steer_mini_are_used(kind: str) -> None:
+    seeds = mini_seeds(1, kind, (3, 5), 8)  # type: ignore[arg-type]
+    assert len({seed.id for seed in seeds}) == 8
+    assert all(seed.question and seed.image is not None for seed in seeds)
+    assert seeds == mini_seeds(1, kind, (3, 5), 8)  # type: ignore[arg-type]

@@ -1,0 +1,130 @@
+"""`python synthesize.py`: what runs, what is refused, and the command that follows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit import cli, runs
+from steer_lit.checks import synthesis_problems, value_problems
+
+REFUSED = 2
+SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
+
+
+def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
+    with hydra.initialize_config_dir(str(runs.conf_dir()), version_base="1.3"):
+        return hydra.compose(name, ["run_dir=unused", *overrides])
+
+
+def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["kind=red_team", "rows=30", f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    out = capsys.readouterr().out
+    (command,) = re.findall(r"next: +python train\.py (.*)", out)
+    assert (tmp_path / "run" / "versions.json").is_file()
+    config = compose(*(word.removeprefix("+") for word in shlex.split(command)), name="train")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    assert value_problems(plain) == []
+    assert config.data.source.sft == str(tmp_path / "run" / "sft.jsonl")
+    assert "mean_turns" not in config.data.source  # an option of STEER-mini, which FileSource would not take
+
+
+def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["kind=benign", "rows=20", f"hydra.run.dir={tmp_path}"]
+    assert cli.synthesize(words) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+    journal = tmp_path / "work.stage2.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-100])
+    (tmp_path / "sft.jsonl").unlink()
+    assert cli.synthesize(words) == 0
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
+    assert after == before
+
+
+def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["stage=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
+    (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
+    assert not (tmp_path / "one" / "sft.jsonl").exists()
+    assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
+    assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 10
+
+
+def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No server is named: none is needed to know what one would be asked."""
+    assert cli.synthesize(["generator=llm", "rows=1000", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    (total,) = re.findall(r"all\s+│\s+([\d,]+)", out)
+    assert int(total.replace(",", "")) == 1000 * (4 + 6 + 5 + 6 + 6)  # 6 turns on average
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["generator=llm", *SERVER, "rows=1", "server.retries=0", "server.min_requests=1",
+                           "server.max_failed_share=0", "server.cache_dir=null",
+                           f"hydra.run.dir={tmp_path}"]) == REFUSED  # fmt: skip
+    shown = capsys.readouterr()
+    assert "judge the attack" in shown.out
+    assert "server.base_url=http://127.0.0.1:1/v1" in shown.err
+    assert f"hydra.run.dir={tmp_path} goes on from here" in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        ([], []),
+        (["stages=1"], []),
+        (["stages=3"], ["stage"]),
+        (["kind=harmless"], ["kind"]),
+        (["rows=0", "seed=-1"], ["rows", "seed"]),
+        (["turns.benign=[5,3]"], ["turns.benign"]),
+        (["turns.red_team=[1,3]"], ["turns.red_team"]),
+        (["turns.red_team=4"], ["turns.red_team"]),
+        (["success=6"], ["success"]),
+        (["keep.min_safety=0", "keep.min_usefulness=high"], ["keep.min_safety", "keep.min_usefulness"]),
+        (["near_duplicate=0"], ["near_duplicate"]),
+        (["stages=2"], ["data.scripts"]),
+        (["data.scripts=somewhere.jsonl"], ["data.scripts"]),
+        (["data.seeds=somewhere.jsonl"], ["data.seeds"]),
+        (["generator.patience=-1"], ["generator.patience"]),
+        (["generator=llm"], ["server.base_url", "server.model"]),
+        (["generator=llm", "dry_run=true"], []),
+        (["generator=llm", *SERVER], []),
+        (["generator=llm", *SERVER, "generator.target.settings.model=null"], ["generator.target.settings.model"]),
+        (["generator=llm", *SERVER, "generator.temperature=-1"], ["generator.temperature"]),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[str]) -> None:
+    assert [problem.key for problem in synthesis_problems(compose(*overrides))] == keys
+
+
+def test_refusals_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["rows=0", "kind=red", f"hydra.run.dir={tmp_path}"]) == REFUSED
+    shown = capsys.readouterr().err
+    assert shown.splitlines()[0] == "2 problems in the configuration:"
+    assert "kind='red': must be one of benign, obfuscated, red_team" in shown
+
+
+@pytest.mark.parametrize("generator", ["template", "llm"])
+def test_every_generator_can_be_built(generator: str) -> None:
+    from hydra.utils import instantiate
+
+    made = instantiate(compose(f"generator={generator}", *SERVER, "server.cache_dir=null").generator)
+    assert made.identity["generator"] == generator
+    json.dumps(dict(made.identity))
+
+
+def test_every_value_names_its_source() -> None:
+    conf = runs.conf_dir()
+    for path in (conf / "synthesize.yaml", *sorted((conf / "generator").glob("*.yaml"))):
+        for line in path.read_text().splitlines():
+            number = re.match(r"\s*(\w+): (\[|\d)", line)
+            if number and number[1] not in ("seed", "rows", "benign", "obfuscated", "red_team"):
+                assert re.search(r"# .*(ours|paper|tau_)", line), line

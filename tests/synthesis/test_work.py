@@ -1,0 +1,161 @@
+"""The journal: what is finished stays finished, whatever kills the run and wherever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steer_lit.errors import ServerDown
+from steer_lit.synthesis.outcome import Outcome, RowEnds
+from steer_lit.synthesis.work import Job, WorkFile, make_rows
+
+JOBS = [Job(f"row-{number}", f"key-{number}", number) for number in range(20)]
+
+
+def kept(job: Job[int]) -> Outcome:
+    return Outcome(
+        job.id, "kept", rows={"a.jsonl": {"number": job.start, "text": "é\u2028\n"}}, text=f"text {job.start}"
+    )
+
+
+def run(
+    path: Path, make: Callable[[Job[int]], Outcome], workers: int = 3, stop: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    return make_rows(JOBS, make, WorkFile(path), workers, lambda outcome: None, stop)
+
+
+def test_outcomes_come_in_the_order_of_the_jobs(tmp_path: Path) -> None:
+    def slow_first(job: Job[int]) -> Outcome:
+        time.sleep(0.02 if job.start == 0 else 0)
+        return kept(job)
+
+    assert run(tmp_path / "work", slow_first) == [kept(job) for job in JOBS]
+    assert run(tmp_path / "work", pytest.fail) == [kept(job) for job in JOBS]
+
+
+@pytest.mark.parametrize("cut", [1, 7, 60, 199])
+def test_a_line_left_half_costs_that_row_only(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "work"
+    expected = run(path, kept)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    made: list[str] = []
+
+    def counted(job: Job[int]) -> Outcome:
+        made.append(job.key)
+        return kept(job)
+
+    assert run(path, counted) == expected
+    lost = 20 - whole[:-cut].count(b"\n")
+    assert len(made) == lost
+    assert path.read_bytes().count(b"\n") == 20
+
+
+def test_a_line_that_cannot_be_read_costs_that_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    expected = run(path, kept)
+    lines = path.read_bytes().split(b"\n")
+    lines[3] = b'{"key": "\xff\xfe'
+    lines[4] = b"null"
+    path.write_bytes(b"\n".join(lines))
+    made: list[str] = []
+
+    def counted(job: Job[int]) -> Outcome:
+        made.append(job.id)
+        return kept(job)
+
+    assert run(path, counted) == expected
+    assert len(made) == 2
+
+
+def test_rows_without_an_answer_are_made_again_and_results_are_not(tmp_path: Path) -> None:
+    def mixed(job: Job[int]) -> Outcome:
+        status = ("kept", "rejected", "unreadable", "failed")[job.start % 4]
+        if status == "kept":
+            return kept(job)
+        raise RowEnds(status, "because", "so")  # type: ignore[arg-type]
+
+    first = run(tmp_path / "work", mixed)
+    assert [outcome.status for outcome in first[:4]] == ["kept", "rejected", "unreadable", "failed"]
+    again = run(tmp_path / "work", kept)
+    assert again == [kept(job) if job.start % 4 == 3 else first[job.start] for job in JOBS]
+
+
+def test_an_error_ends_the_run_and_loses_no_finished_row(tmp_path: Path) -> None:
+    """Row 1 finds the server down while 0 and 2 are running: those are written down, the rest never begins.
+
+    The thread of row 1 may have begun one more row before the others were called off; it ends like 0 and 2.
+    """
+    begun: list[int] = []
+    down = threading.Event()
+    stopped = threading.Event()
+
+    def make(job: Job[int]) -> Outcome:
+        begun.append(job.start)
+        if job.start == 1:
+            while len(begun) < 3:
+                time.sleep(0.001)
+            down.set()
+            raise ServerDown("gone")
+        down.wait()
+        stopped.wait(10)  # the run tells the rows that are running
+        return kept(job)
+
+    with pytest.raises(ServerDown, match="gone"):
+        run(tmp_path / "work", make, stop=stopped.set)
+    assert sorted(begun) in ([0, 1, 2], [0, 1, 2, 3])
+    assert stopped.is_set()
+    work = WorkFile(tmp_path / "work")
+    assert [number for number in range(20) if work.finished(f"key-{number}")] == sorted({*begun} - {1})
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.work import Job, WorkFile, make_rows
+
+def make(job):
+    time.sleep(0.005)
+    return Outcome(job.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": job.start}})
+
+jobs = [Job(str(number), str(number), number) for number in range(400)]
+print("begun", flush=True)
+make_rows(jobs, make, WorkFile(Path(sys.argv[1])), 4, lambda outcome: None, lambda: None)
+"""
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_process_leaves_whole_lines_and_goes_on(
+    tmp_path: Path, repository: Path, with_signal: signal.Signals
+) -> None:
+    path = tmp_path / "work"
+    command = [sys.executable, "-c", SCRIPT, str(path)]
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not path.exists() or path.stat().st_size < 60_000:
+            time.sleep(0.002)
+        os.kill(process.pid, with_signal)
+    work = WorkFile(path)
+    finished = [number for number in range(400) if work.finished(str(number))]
+    assert 5 < len(finished) < 400
+    assert path.read_bytes().endswith(b"\n")
+    made: list[str] = []
+
+    def make(job: Job[int]) -> Outcome:
+        made.append(job.id)
+        return Outcome(job.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": job.start}})
+
+    jobs = [Job(str(number), str(number), number) for number in range(400)]
+    outcomes = make_rows(jobs, make, work, 4, lambda outcome: None, lambda: None)
+    assert [outcome.rows["a.jsonl"]["number"] for outcome in outcomes] == list(range(400))
+    assert len(made) + len(finished) == 400
