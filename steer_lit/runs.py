@@ -65,7 +65,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     module = instantiate(config.module, policy=policy, **players)
-    with children_read(frozen):
+    with children_read(frozen), hanging_up(*players.values()):
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
@@ -99,10 +99,11 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
     policies = make_policies(plain, load, datamodule.open_image)
     judge = seeing(config.judge, datamodule.open_image)
-    if config.judge_check:
-        check_judge(judge, scenarios, len(policies), settings, run_dir)
-    else:
-        run_bench(policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image)
+    with hanging_up(judge):
+        if config.judge_check:
+            check_judge(judge, scenarios, len(policies), settings, run_dir)
+        else:
+            run_bench(policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image)
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
@@ -143,6 +144,17 @@ def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
     if "open_image" not in node:
         return instantiate(node)
     return instantiate(node, open_image=lambda ref: open_image(original(ref)))
+
+
+@contextmanager
+def hanging_up(*players: Any) -> Iterator[None]:
+    """Close the clients of those that ask a server, whatever happens; each logs what it used."""
+    try:
+        yield
+    finally:
+        for player in players:
+            if (client := getattr(player, "client", None)) is not None:
+                client.close()
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:

@@ -45,6 +45,7 @@ class LlmAttacker:
         if extra_turns < 0:
             raise ValueError(f"want extra_turns >= 0, got {extra_turns}")
         self.extra_turns = extra_turns
+        self.client = client
         self._asker = Asker(
             AttackReply, client, open_image, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         )

@@ -72,6 +72,7 @@ def kinds(summary: Summary) -> Figure:
         }
         _bars(axes, columns, bars)
         axes.set(title=RATES[rate], ylim=(0, 102), ylabel="dialogues, %" if place == 1 else "")
+        axes.tick_params(axis="x", labelrotation=20)  # three charts abreast leave little room for names
         axes.grid(alpha=0.25, axis="y")
     return _finished(figure, axes)
 

@@ -26,6 +26,7 @@ from steer_lit.data.images import open_image as open_drawn
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
+from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Grade, Judge, Scenario, Trajectory
 
 
@@ -52,10 +53,14 @@ def run_bench(
     with _progress(console) as progress:
         for name, make in policies.items():
             task = progress.add_task(name, total=len(scenarios))
-            for done in _play_policy(name, make(), scenarios, judge, settings, records):
+            policy = make()
+            for done in _play_policy(name, policy, scenarios, judge, settings, records):
                 progress.update(task, completed=done)
                 if not console.is_terminal:  # where the bar shows only once all is done
                     console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
+            if isinstance(policy, ServerPolicy):
+                policy.close()
+            del policy
             gc.collect()  # a model is full of cycles
             order = {scenario.id: number for number, scenario in enumerate(scenarios)}
             rows = [row for row in records.of(name) if row.scenario in order]

@@ -11,7 +11,6 @@ The key comes from the environment and goes nowhere but into the request's heade
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import random
 import threading
@@ -61,8 +60,7 @@ class ChatUsage:
 class ChatClient:
     """Asks one server. Blocking outside, concurrent inside; may be called from several threads at once.
 
-    The connection is made at the first `ask`, in a thread of its own. `close`, at the latest the end of the program,
-    logs what was used.
+    The connection is made at the first `ask`, in a thread of its own. `close` logs what was used.
     """
 
     def __init__(self, settings: ChatSettings | Mapping[str, Any]) -> None:
@@ -75,7 +73,6 @@ class ChatClient:
         self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
-        atexit.register(self.close)
 
     @property
     def usage(self) -> ChatUsage:

@@ -33,9 +33,10 @@ from steer_lit.types import Attacker, Scenario, TokenTrace, Trajectory, Tutor
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time, in `waves`.
+    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time.
 
-    With a tutor that takes seconds, `waves=2` lets the policy answer one half while the other is judged. When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
+    With a tutor that takes seconds, two `waves` let the policy answer one half while the other half is judged. When
+    more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
     """
 
     group_size: int

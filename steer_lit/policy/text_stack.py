@@ -33,7 +33,7 @@ class _Projection:
     4-bit weights are multiplied by their own layers.
     """
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, *layers: Any) -> None:  # nn.Linear, a 4-bit one, or PEFT's around either
         self.layers = layers
         self.bases = [getattr(layer, "base_layer", layer) for layer in layers]
         self.weight: Tensor | None = None  # [in, out], a transposed view

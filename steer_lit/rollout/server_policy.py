@@ -34,6 +34,8 @@ class Client(Protocol):
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]: ...
 
+    def close(self) -> None: ...
+
 
 class ServerPolicy:
     """Answers dialogues through `client`, those of one batch at the same time.
@@ -61,6 +63,10 @@ class ServerPolicy:
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
         return ServerSession(self, scenarios, seeds)
+
+    def close(self) -> None:
+        """Give the client's connections back."""
+        self.client.close()
 
 
 @dataclass(slots=True)

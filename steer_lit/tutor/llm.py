@@ -66,6 +66,7 @@ class LlmTutor:
         temperature: float = 0.0,
         max_pixels: int = 512 * 512,
     ) -> None:
+        self.client = client
         self._asker = Asker(
             TutorReply,
             client,
