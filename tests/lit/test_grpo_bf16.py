@@ -1,11 +1,10 @@
-"""TRAPS 16: in bf16 the same tokens have other log-probs in another batch, and the ratio is 1 all the same."""
+"""TRAPS 16: in bf16 a token is scored with another log-prob than it was sampled with, and the ratio is still 1."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import torch
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.data.images import open_image
@@ -18,7 +17,7 @@ from steer_lit.tutor.rubric import RubricTutor
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_trap_16_the_ratio_is_one_where_logprobs_differ_with_the_batch(
+def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
     make_trainer: Any, small_world: Any, epochs: int
 ) -> None:
     """The learning rate is 0, so the second epoch's policy is the first's, scored in the same micro-batches."""
@@ -40,11 +39,5 @@ def test_trap_16_the_ratio_is_one_where_logprobs_differ_with_the_batch(
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert figures["train/ratio"] == figures["train/ratio_max"] == 1.0
     assert figures["train/kl"] == 0.0
-    assert figures["train/ratio_gap_max"] > 1e-3  # what was sampled and what is scored: logged, and not 0
-
-    traces = [played.trajectory.trace for played in module.rollouts]
-    with policy.inference():
-        together = policy.logprobs(policy.collate(traces))
-        alone = [policy.logprobs(policy.collate([trace]))[0] for trace in traces]
-    gaps = [(one - row[: len(one)]).abs().max() for one, row in zip(alone, together, strict=True)]
-    assert torch.stack(gaps).max() > 1e-3
+    # A cache and a batch of rows do not round alike. That is logged and not trained on.
+    assert figures["train/ratio_gap_max"] > 1e-3

@@ -12,24 +12,34 @@ import multiprocessing
 import os
 import pkgutil
 import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 
+from steer_lit import cli
+from steer_lit.types import Scenario, Turn, Verdict
+
 # One server loads the libraries once; each part of a run is forked from it before any work was done there.
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["lightning", "peft", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"])
-BATCHES = 6  # of two epochs: an epoch has 25 rows in steps of 10, 10 and 5
+BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
 
 
 class Kill(NamedTuple):
-    """Before the `call`th call of `name` in `owner`, a module or `module:class`."""
+    """Before the `call`th call of `name` in `owner`, a module or `module:class`, when `left` is in the run's folder."""
 
     owner: str
     name: str
     call: int
+    left: str = "."
 
 
 def arm(kill: Kill) -> None:
@@ -45,6 +55,14 @@ def arm(kill: Kill) -> None:
     setattr(owner, kill.name, dying)
 
 
+class ChecksumTutor:
+    """Its scores are as good as random and depend on every letter: what tiny says is one nonsense to a real tutor."""
+
+    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
+        return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10) for n in numbers]
+
+
 def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
     """Train from the last checkpoint in `folder`, or from the start, to the end or until killed."""
     from lightning import Callback, Trainer, seed_everything
@@ -57,13 +75,22 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
         """One line for each finished batch: every figure but the times, and the tokens that were sampled."""
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-            figures = {name: float(value) for name, value in trainer.callback_metrics.items() if "second" not in name}
             tokens = [played.trajectory.trace.token_ids for played in getattr(module, "rollouts", ())]
             with (folder / "diary.jsonl").open("a") as file:
                 file.write(json.dumps([trainer.global_step, figures, tokens]) + "\n")
+            figures.clear()
 
     seed_everything(3, verbose=False)
     module, steps_a_batch = make_module(stage)
+    figures: dict[str, float] = {}
+    log = module.log
+
+    def noted(name: str, value: Any) -> None:
+        if "second" not in name:
+            figures[name] = float(value)
+        log(name, value)
+
+    module.log = noted
     if kill is not None:
         arm(kill)
     trainer = Trainer(
@@ -77,10 +104,11 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
         callbacks=[Diary(), TrajectoryLog(), LastCheckpoint(every_n_steps=2 * steps_a_batch), PolicyExport()],
         default_root_dir=folder,
     )
-    source = MiniSource(sft=25, rl=25, bench=10, captions=10, mean_turns=2)
+    source = MiniSource(sft=13, rl=13, bench=10, captions=10, mean_turns=2)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = last if last.is_file() else None
-    trainer.fit(module, SteerDataModule(source, stage, 10, max_turns=3), ckpt_path=resumed, weights_only=True)  # type: ignore[arg-type]
+    data = SteerDataModule(source, stage, batch_size=5, max_turns=3)  # type: ignore[arg-type]
+    trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
 
 
 def make_module(stage: str) -> tuple[Any, int]:
@@ -93,7 +121,6 @@ def make_module(stage: str) -> tuple[Any, int]:
     from steer_lit.policy.load import load_policy
     from steer_lit.policy.lora import LoraSettings
     from steer_lit.reward.reward import Reward
-    from steer_lit.tutor.rubric import RubricTutor
 
     policy = load_policy(
         name="tiny",
@@ -105,12 +132,14 @@ def make_module(stage: str) -> tuple[Any, int]:
         min_pixels=784,
         max_pixels=12544,
     )
+    # Every fourth token ends a turn, so that dialogues go on.
+    policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
     optim = OptimSettings(lr=1e-2, schedule="cosine", warmup=0.3)
     if stage == "sft":
-        return SFTModule(policy, optim, micro_tokens=512), 1
-    rollout = RolloutSettings(group_size=2, max_turns=2, max_new_tokens=6)
-    players = (AdaptiveAttacker(), RubricTutor(), Reward())
-    return GRPOModule(policy, *players, rollout, ObjectiveSettings(epochs=2), optim, micro_tokens=1024, seed=1), 2
+        return SFTModule(policy, optim, micro_tokens=256), 1
+    rollout = RolloutSettings(group_size=2, max_turns=3, max_new_tokens=8)
+    players = (AdaptiveAttacker(), ChecksumTutor(), Reward())
+    return GRPOModule(policy, *players, rollout, ObjectiveSettings(epochs=2), optim, micro_tokens=512, seed=1), 2
 
 
 def play_part(stage: str, folder: Path, kill: Kill | None = None) -> None:
@@ -118,6 +147,7 @@ def play_part(stage: str, folder: Path, kill: Kill | None = None) -> None:
     part.start()
     part.join()
     assert part.exitcode == (0 if kill is None else -signal.SIGKILL)
+    assert kill is None or (folder / kill.left).exists()
 
 
 @pytest.fixture(scope="module")
@@ -130,29 +160,41 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 ENGINE, ATTACKER = "steer_lit.rollout.engine:SampledSession", "steer_lit.attacker.adaptive:AdaptiveAttacker"
 OPTIMIZER, CALLBACKS = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.lit.callbacks"
-# A batch of GRPO plays 20 dialogues of 2 turns and learns from them twice; there are checkpoints after batches 2, 4, 6.
+# A batch of GRPO plays 10 dialogues of up to 3 turns and learns from them twice. Checkpoints follow batches 2, 4 and 6.
 KILLS = {
-    "grpo: while sampling, before any checkpoint; between the two updates of a batch": (
+    "grpo: while sampling, before any checkpoint; then between the two updates of a batch": (
         "grpo",
         Kill(ENGINE, "step", 9),
-        Kill(OPTIMIZER, "step", 8),
+        Kill(OPTIMIZER, "step", 8, "checkpoints/last.ckpt"),
     ),
-    "grpo: while attacking; mid-accumulation, in the second epoch": (
+    "grpo: while attacking; then mid-accumulation": (
         "grpo",
-        Kill(ATTACKER, "next", 50),
-        Kill(OPTIMIZER, "collect", 45),
+        Kill(ATTACKER, "next", 45, "checkpoints/last.ckpt"),
+        Kill(OPTIMIZER, "collect", 15, "checkpoints/last.ckpt"),
     ),
-    "grpo: while rollouts are written down; before a written checkpoint takes the last one's place": (
+    "grpo: while rollouts are written down; then while a file is put in its place": (
         "grpo",
-        Kill(CALLBACKS, "record", 55),
+        Kill(CALLBACKS, "record", 25, "checkpoints/last.ckpt"),
         Kill("os", "replace", 3),
     ),
-    "sft: mid-accumulation; the adapter's folder is gone and the new one not yet in place": (
+    "sft: mid-accumulation; then while a file is put in its place": (
         "sft",
-        Kill(OPTIMIZER, "collect", 10),
+        Kill(OPTIMIZER, "collect", 8),
         Kill("os", "replace", 1),
     ),
 }
+
+
+def test_the_run_has_something_to_lose(never_killed: dict[str, Path]) -> None:
+    """Advantages, an attacker that reacts, an adapter that moves: without them a resumed run could not go wrong."""
+    rows = [json.loads(line) for line in (never_killed["grpo"] / "trajectories.jsonl").read_text().splitlines()]
+    turns = [turn for row in rows for turn in row["turns"]]
+    assert {turn["strategy"] for turn in turns} >= {"deepen", "persistence"}
+    assert len({turn["advantage"] for turn in turns}) > 20
+    for folder in never_killed.values():
+        norms = [json.loads(line)[1]["train/grad_norm"] for line in diary(folder)]
+        assert len(set(norms)) == BATCHES
+        assert min(norms) > 0
 
 
 @pytest.mark.parametrize(("stage", "first", "second"), KILLS.values(), ids=KILLS)
@@ -164,8 +206,8 @@ def test_a_run_killed_twice_is_the_run_that_was_never_killed(
     straight = never_killed[stage]
     told, again = diary(straight), diary(tmp_path)
     assert len(told) == BATCHES
-    assert len(again) > BATCHES or first.call < 10  # some batches were taken a second time
-    assert sorted(set(again)) == sorted(told)  # and went as they had the first time
+    assert len(again) > BATCHES  # some batches were taken a second time, and went as they had the first time:
+    assert sorted(set(again)) == sorted(told)
     for name in ("adapter/adapter_model.safetensors", *(["trajectories.jsonl"] if stage == "grpo" else [])):
         assert (tmp_path / name).read_bytes() == (straight / name).read_bytes(), name
     assert_equal(checkpoint(tmp_path), checkpoint(straight))
@@ -173,6 +215,23 @@ def test_a_run_killed_twice_is_the_run_that_was_never_killed(
 
 def diary(folder: Path) -> list[str]:
     return (folder / "diary.jsonl").read_text().splitlines()
+
+
+def test_a_command_that_was_killed_goes_on_in_another_process(repository: Path, tmp_path: Path) -> None:
+    """From outside and at any moment; the processes hash texts differently, as any two do."""
+    words = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
+    words += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "logger=none"]
+    killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    command = subprocess.Popen([sys.executable, "train.py", *words, f"hydra.run.dir={killed}"], cwd=repository)
+    while not last.is_file():
+        time.sleep(0.02)
+        assert command.poll() is None
+    command.kill()
+    assert command.wait() == -signal.SIGKILL
+    assert cli.train([*words, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
+    assert cli.train([*words, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
+    for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
+        assert (killed / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:

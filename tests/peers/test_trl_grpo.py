@@ -260,8 +260,8 @@ def test_differs_scaled_advantages_by_trls_epsilon_alone() -> None:
     theirs = trl_advantages(RETURNS.masked_fill(FAILED, NAN), "group")
     std = torch.stack([row[~failed].std() for row, failed in zip(RETURNS, FAILED, strict=True)])[:, None]
     ours = advantages(RETURNS, ~FAILED, "group")
-    torch.testing.assert_close(ours * std / (std + 1e-4), theirs, atol=1e-12, rtol=0)
-    torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+    torch.testing.assert_close(ours * std / (std + 1e-4), theirs, atol=1e-7, rtol=0)  # its n / (n - 1) is float32
+    assert 1e-5 < (ours - theirs).abs().max() < 1e-3
 
 
 def test_differs_a_flat_group_is_noise_to_trl_and_nothing_to_us() -> None:

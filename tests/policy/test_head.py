@@ -69,7 +69,12 @@ def test_trap_29_logits_exist_a_chunk_at_a_time_and_none_are_kept_for_backward(c
     rows, width, vocabulary = 64, 3, 500
     hidden, weight = torch.randn(rows, width, requires_grad=True), torch.randn(vocabulary, width)
     kept = []
-    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with Largest() as largest, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         head_logprobs(hidden, weight, torch.arange(rows), torch.tensor([0]), 1.0, chunk).sum().backward()
     assert largest.elements == chunk * vocabulary
     assert kept == [rows * width]

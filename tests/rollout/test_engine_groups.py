@@ -85,7 +85,7 @@ def rows_with_padding_inside(session):
 
 
 def test_trap_12_groups_with_a_second_picture_match_full_forward(qwen, monkeypatch):
-    """A picture in turn 1 and another in turn 2, a first one in turn 2, none at all; ragged, padded inside, in groups."""
+    """A picture in turn 1 and another in turn 2, a first one in turn 2, none at all; ragged, with pads inside."""
     padded = []
     reply = SampledSession.reply
 

@@ -104,21 +104,19 @@ def test_waves_change_nothing_but_who_waits_for_whom() -> None:
 
 
 def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
-    answered = threading.Semaphore(0)
+    both_answered = threading.Event()
 
     class Announces(Echo):
         def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-            answered.release()
+            if self.asked:
+                both_answered.set()
             return super().reply(rows, messages)
 
     class WaitsForTheOther:
-        """Scores a first turn only after the policy has answered both waves."""
+        """Scores a first turn only after the policy has gone on to the other wave."""
 
         def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
-            if len(dialogues[0][1]) == 1:
-                assert answered.acquire(timeout=20)
-                assert answered.acquire(timeout=20)
-                answered.release(2)
+            assert both_answered.wait(timeout=20)
             return [Verdict(5, 5, 5)] * len(dialogues)
 
     rows = (scenario("a", 2), scenario("b", 2))
