@@ -12,6 +12,7 @@ counted as failed, as everywhere in this package.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -28,6 +29,7 @@ from steer_lit.types import Kind
 
 NAME = "raw_eval.json"
 UNNAMED = "bench"  # the subset of dialogues that name none
+_LONGEST = 200
 _DIGITS = 4  # as the authors round means
 
 
@@ -196,5 +198,7 @@ def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 
 def _folder_name(name: str) -> str:
     """The name as one path component, different for different names."""
-    quoted = quote(name, safe=" +")
+    quoted = quote(name, safe=" +", errors="replace")
+    if len(quoted) > _LONGEST:  # file systems take 255 bytes
+        quoted = f"{quoted[:_LONGEST]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

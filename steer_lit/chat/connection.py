@@ -16,6 +16,7 @@ from steer_lit.chat.wire import brief, error_object, retry_after
 from steer_lit.errors import ConfigError, Problem
 
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
+_SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Connection:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True)
-        return self._hidden(answer.http_response.content)
+        content = answer.http_response.content
+        return self._hidden(content) if len(self._key) >= _SECRET else content
 
     def _refusal(self, status: int, content: bytes, wait: str | None) -> Fault:
         error = error_object(self._hidden(content))

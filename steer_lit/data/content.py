@@ -101,9 +101,12 @@ class Row:
         """A finite number as it is, None where there is none."""
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(field, f"must be a finite number, got {value!r}")
-        return value
+        try:
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                return value
+        except OverflowError:  # a whole number that no float holds
+            raise self.error(field, "must be a finite number, got one that is far too large") from None
+        raise self.error(field, f"must be a finite number, got {value!r}")
 
     def frozen(self, value: object, field: str) -> object:
         """Free-form facts as records keep them: tuples for lists, no key without a value, null for NaN."""

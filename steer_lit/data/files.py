@@ -71,7 +71,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
     # A byte that is not UTF-8 becomes half of a surrogate pair, which no reader of rows lets through.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = csv.reader(file)
-        header = next(records, [])
+        try:
+            header = next(records, [])
+        except csv.Error as error:
+            raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
         number = 0
         while True:
             try:
@@ -103,7 +106,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
 
 

@@ -51,6 +51,10 @@ def load_policy(
     if problems := preflight.resource_problems(wanted):
         raise MissingResource("\n".join(str(problem) for problem in problems))
     parts = _open_base(name, source, tower, quantize, dtype, device, min_pixels, max_pixels)
+    for module in parts.model.modules():
+        # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model = attach_adapter(parts.model, lora, seed)
     if init_from is not None:
         load_adapter(model, Path(init_from), parts.fingerprint)

@@ -79,6 +79,11 @@ class QwenVL(nn.Module):
     def device(self) -> torch.device:
         return self.base.get_input_embeddings().weight.device
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Moving or casting gives the layers new weights: the generating stack is made again from them."""
+        self.__dict__.pop("stack", None)
+        return super()._apply(fn, recurse)
+
     # ---- pictures
 
     def grid(self, ref: ImageRef) -> Grid:

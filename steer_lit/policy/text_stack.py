@@ -75,7 +75,8 @@ class _Projection:
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
     """The parameters one below the other, each now a view of its rows."""
-    whole = torch.cat([parameter.detach() for parameter in parameters])
+    with torch.inference_mode(False), torch.no_grad():  # what is made in inference mode can never train
+        whole = torch.cat([parameter.detach() for parameter in parameters])
     for parameter, rows in zip(parameters, whole.split([len(p) for p in parameters]), strict=True):
         parameter.data = rows
     return whole

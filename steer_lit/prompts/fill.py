@@ -62,6 +62,10 @@ def fence(text: str) -> str:
 
     Characters no server can take (control characters, lone surrogates) become U+FFFD and `?`.
     """
-    plain = _CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
-    plain = _SPECIAL.sub(lambda mark: f"{mark[0]} ", plain)
+    plain = _SPECIAL.sub(lambda mark: f"{mark[0]} ", writable(text))
     return "\n".join(f"{BAR}{line}" for line in plain.splitlines() or [""])
+
+
+def writable(text: str) -> str:
+    """The text with what no server can take replaced, as `fence` shows it."""
+    return _CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from steer_lit.prompts.fill import writable
+
 _THOUGHT_ENDS = "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
 
@@ -45,7 +47,11 @@ def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
     Unreadable.
     """
     found, written = _only_object(text)
-    if _squeezed(written) in _squeezed(shown):
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # an escape such as \\ud83d: neither tokenizers nor files take it
+        raise Unreadable("the JSON object holds half of a surrogate pair") from None
+    if any(_squeezed(written) in _squeezed(text) for text in (shown, writable(shown))):
         raise Unreadable("the JSON object was copied from the text to be judged")
     try:
         return shape.model_validate(found)

@@ -40,11 +40,17 @@ def play(
     games = [_Game(scenarios[part], seeds[part], *players) for part in parts]
     with ThreadPoolExecutor(max_workers=max(1, len(games))) as pool:
         turns = deque((game, pool.submit(game.begin)) for game in games)
-        while turns:
-            game, goes_on = turns.popleft()
-            if goes_on.result():
-                game.answer()
-                turns.append((game, pool.submit(game.judge)))
+        try:
+            while turns:
+                game, goes_on = turns.popleft()
+                if goes_on.result():
+                    game.answer()
+                    turns.append((game, pool.submit(game.judge)))
+        except BaseException:  # leaving the pool waits for its threads: call off what they ask servers for
+            for player in (attacker, tutor):
+                if (client := getattr(player, "client", None)) is not None and hasattr(client, "close"):
+                    client.close()
+            raise
     return [trajectory for game in games for trajectory in game.trajectories()]
 
 
