@@ -72,3 +72,18 @@ def test_adapters_are_those_of_the_moment_they_were_put_together():
         parameter = next(iter(policy.adapter_parameters().values()))
         parameter.add_(1.0)
         assert not torch.equal(kept[0][0][0], policy.stack.adapters()[0][0][0])
+
+
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_what_has_generated_can_still_be_trained(quantize):
+    """bitsandbytes packs 4-bit weights anew in eval mode on some CPUs, and packed ones give no gradient."""
+    from steer_lit.rollout.engine import SampledPolicy
+    from steer_lit.types import Attack, Message, Scenario
+
+    policy = policy_with(quantize=quantize).train()
+    session = SampledPolicy(policy, max_new_tokens=4).open(
+        [Scenario("row", "benign", Attack(Message.of("user", "Hi")))], [1]
+    )
+    session.reply([0], [Message.of("user", "Hi")])
+    policy.logprobs(policy.collate([session.trace(0)])).sum().backward()
+    assert all(parameter.grad is not None for parameter in policy.trainable().values())
