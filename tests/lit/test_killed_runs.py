@@ -172,15 +172,15 @@ KILLS = {
         Kill(ATTACKER, "next", 45, "checkpoints/last.ckpt"),
         Kill(OPTIMIZER, "collect", 15, "checkpoints/last.ckpt"),
     ),
-    "grpo: while rollouts are written down; then while a file is put in its place": (
+    "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
         "grpo",
         Kill(CALLBACKS, "record", 25, "checkpoints/last.ckpt"),
-        Kill("os", "replace", 3),
+        Kill("os", "replace", 2, "checkpoints/last.ckpt.part"),
     ),
-    "sft: mid-accumulation; then while a file is put in its place": (
+    "sft: mid-accumulation; then with the old adapter gone and the new one not yet in place": (
         "sft",
-        Kill(OPTIMIZER, "collect", 8),
-        Kill("os", "replace", 1),
+        Kill(OPTIMIZER, "collect", 12, "checkpoints/last.ckpt"),
+        Kill("os", "replace", 1, ".adapter.part"),
     ),
 }
 
@@ -198,7 +198,7 @@ def test_the_run_has_something_to_lose(never_killed: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(("stage", "first", "second"), KILLS.values(), ids=KILLS)
-def test_a_run_killed_twice_is_the_run_that_was_never_killed(
+def test_trap_35_a_run_killed_twice_is_the_run_that_was_never_killed(
     stage: str, first: Kill, second: Kill, never_killed: dict[str, Path], tmp_path: Path
 ) -> None:
     for kill in (first, second, None):
@@ -217,10 +217,10 @@ def diary(folder: Path) -> list[str]:
     return (folder / "diary.jsonl").read_text().splitlines()
 
 
-def test_a_command_that_was_killed_goes_on_in_another_process(repository: Path, tmp_path: Path) -> None:
+def test_trap_35_a_command_that_was_killed_goes_on_in_another_process(repository: Path, tmp_path: Path) -> None:
     """From outside and at any moment; the processes hash texts differently, as any two do."""
     words = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
-    words += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "logger=none"]
+    words += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollout.max_turns=2", "logger=none"]
     killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
     command = subprocess.Popen([sys.executable, "train.py", *words, f"hydra.run.dir={killed}"], cwd=repository)
     while not last.is_file():

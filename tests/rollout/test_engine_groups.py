@@ -34,11 +34,11 @@ ROWS = (BOTH, TEXT, BOTH, LATE, TEXT, BOTH, LATE)
 SEEDS = (10, 11, 12, 13, 14, 15, 16)
 
 
-def load(**lora):
+def load(quantize="none", **lora):
     """`tiny` with an adapter that does something, where every eighth token ends a turn: rows finish apart."""
     policy = load_policy(
         name="tiny",
-        quantize="none",
+        quantize=quantize,
         dtype="float32",
         lora=LoraSettings(r=4, alpha=8, **lora),
         min_pixels=784,
@@ -84,9 +84,10 @@ def rows_with_padding_inside(session):
     return int((begun & goes_on & (mask == 0)).any(1).sum())
 
 
-def test_trap_12_groups_with_a_second_picture_match_full_forward(qwen, monkeypatch):
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_trap_12_groups_with_a_second_picture_match_full_forward(quantize, monkeypatch):
     """A picture in turn 1 and another in turn 2, a first one in turn 2, none at all; ragged, with pads inside."""
-    padded = []
+    policy, padded = load(quantize), []
     reply = SampledSession.reply
 
     def watched(self, rows, messages):
@@ -95,13 +96,13 @@ def test_trap_12_groups_with_a_second_picture_match_full_forward(qwen, monkeypat
         return completions
 
     monkeypatch.setattr(SampledSession, "reply", watched)
-    trajectories = roll(qwen)
+    trajectories = roll(policy)
     assert [len(trajectory.turns) for trajectory in trajectories] == [3, 2, 3, 3, 2, 3, 3]
     assert len({len(turn.completion.token_ids) for row in trajectories for turn in row.turns}) > 4
     assert padded[0] == 0  # a first turn is padded on the left, and where a row finished
     assert min(padded[1:]) > 1
     for trajectory in trajectories:
-        assert_scored_as_sampled(qwen, trajectory)
+        assert_scored_as_sampled(policy, trajectory)
 
 
 def test_an_opening_is_read_once_for_its_group(qwen, monkeypatch):
