@@ -98,17 +98,13 @@ class GRPOModule(PolicyModule):
         micro_tokens: int,
         seed: int,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens)
+        super().__init__(policy, optim, micro_tokens, "val/right_share")
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
         self.rollouts: list[Played] = []  # of the last step, for whoever shows or stores them
         self._resumed_reference: dict[str, Tensor] | None = None
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
-
-    @property
-    def headline(self) -> str:
-        return "val/right_share"
 
     def on_fit_start(self) -> None:
         self.policy.freeze_reference(self._resumed_reference)
@@ -128,10 +124,7 @@ class GRPOModule(PolicyModule):
         group_size = self.rollout.group_size
         scenarios = [scenario for scenario in batch for _ in range(group_size)]
         seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
-        try:
-            trajectories = self.play(scenarios, seeds, self.rollout.temperature)
-        except ServerDown as error:
-            raise ServerDown(f"{error}\n{self._saved()}") from error
+        trajectories = self._play_or_save(scenarios, seeds, self.rollout.temperature)
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         self.rollouts = [
@@ -158,6 +151,20 @@ class GRPOModule(PolicyModule):
             some, their_seeds = zip(*chunk, strict=True)
             players = (policy, self.attacker, self.tutor)
             trajectories += play(some, their_seeds, *players, rollout.max_turns, waves=rollout.waves)
+        return trajectories
+
+    def _play_or_save(
+        self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float
+    ) -> list[Trajectory]:
+        """`play`. A server that died on one rank stops all of them, after saving, and none waits."""
+        down: ServerDown | None = None
+        trajectories: list[Trajectory] = []
+        try:
+            trajectories = self.play(scenarios, seeds, temperature)
+        except ServerDown as error:
+            down = error
+        if self.add_up(down is not None)[0]:
+            raise ServerDown(f"{down or 'a server of another rank is down'}\n{self._saved()}") from down
         return trajectories
 
     def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
@@ -284,7 +291,7 @@ class GRPOModule(PolicyModule):
         self._validated = []
 
     def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
-        trajectories = self.play(batch, [0] * len(batch), temperature=0.0)
+        trajectories = self._play_or_save(batch, [0] * len(batch), temperature=0.0)
         self._validated += [(trajectory, self.reward.of(trajectory)) for trajectory in trajectories]
 
     def on_validation_epoch_end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -29,22 +30,19 @@ class PolicyModule(LightningModule):
 
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
-    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's padded tokens.
+    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's padded tokens. `headline` names the
+    metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show.
     """
 
-    def __init__(self, policy: QwenVL, optim: OptimSettings, micro_tokens: int) -> None:
+    def __init__(self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: str) -> None:
         super().__init__()
+        self.headline = headline
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds what trains, not the base model
         self.policy = policy.train()  # activation checkpointing acts in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
         self._random_states: list[dict[str, Any]] = []
-
-    @property
-    def headline(self) -> str:
-        """The metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show."""
-        raise NotImplementedError
 
     # ---- one optimizer step
 
@@ -109,11 +107,10 @@ class PolicyModule(LightningModule):
         return total.tolist()
 
     def log_ratios(self, ratios: Ratios) -> None:
-        """Log sum / count over all ranks; what nothing was counted for stays out."""
+        """Log sum / count over all ranks; NaN where nothing was counted, lest Lightning log the last value again."""
         flat = self.add_up(*(number for pair in ratios.values() for number in pair))
         for name, total, count in zip(ratios, flat[::2], flat[1::2], strict=True):
-            if count:
-                self.log(name, total / count)
+            self.log(name, total / count if count else math.nan)
 
     # ---- checkpoints
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -100,7 +101,8 @@ class StepProgress(ProgressBar):
 
 def _numbers(trainer: Trainer) -> str:
     metrics = trainer.callback_metrics
-    return "  ".join(f"{label} {form.format(float(metrics[name]))}" for name, label, form in SHOWN if name in metrics)
+    shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
+    return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))
 
 
 def _clock(seconds: float) -> str:

@@ -38,7 +38,7 @@ class SFTModule(PolicyModule):
         replays: int = 0,
         max_new_tokens: int = 64,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens)
+        super().__init__(policy, optim, micro_tokens, "val/exact_share" if trains == "tower" else "val/loss")
         if trains == "tower":
             policy.train_tower()
         self.trains = trains
@@ -48,10 +48,6 @@ class SFTModule(PolicyModule):
         self.replayed: list[Played] = []  # by the last validation, for whoever shows them
         self._held_out: list[Dialogue] = []
         self._val_loss = [0.0, 0.0]  # sum over supervised tokens, their number
-
-    @property
-    def headline(self) -> str:
-        return "val/exact_share" if self.trains == "tower" else "val/loss"
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         started = time.perf_counter()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor
@@ -38,19 +38,16 @@ def play(
     parts = [slice(start, start + size) for start in range(0, len(scenarios), size)]
     players = (policy, attacker, tutor, max_turns, stop_when_truncated)
     games = [_Game(scenarios[part], seeds[part], *players) for part in parts]
-    with ThreadPoolExecutor(max_workers=max(1, len(games))) as pool:
-        turns = deque((game, pool.submit(game.begin)) for game in games)
-        try:
-            while turns:
-                game, goes_on = turns.popleft()
-                if goes_on.result():
-                    game.answer()
-                    turns.append((game, pool.submit(game.judge)))
-        except BaseException:  # leaving the pool waits for its threads: call off what they ask servers for
-            for player in (attacker, tutor):
-                if (client := getattr(player, "client", None)) is not None and hasattr(client, "close"):
-                    client.close()
-            raise
+    pool = ThreadPoolExecutor(max_workers=max(1, len(games)))
+    try:
+        turns: deque[tuple[_Game, Future[bool] | None]] = deque((game, None) for game in games)
+        while turns:
+            game, goes_on = turns.popleft()
+            if goes_on is None or goes_on.result():
+                game.answer()
+                turns.append((game, pool.submit(game.judge)))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C nobody waits for a server
     return [trajectory for game in games for trajectory in game.trajectories()]
 
 
@@ -75,9 +72,6 @@ class _Game:
         self.turns: list[list[Turn]] = [[] for _ in scenarios]
         self.ended: list[Ended] = ["terminated"] * len(scenarios)
         self.failed: list[str | None] = [None] * len(scenarios)
-
-    def begin(self) -> bool:
-        return bool(self.attacks) and self.max_turns > 0
 
     def answer(self) -> None:
         """The policy's half of a turn."""

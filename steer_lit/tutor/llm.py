@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
-from steer_lit.errors import ServerDown
 from steer_lit.prompts.ask import Asker, Client, Failed, Question
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage
@@ -79,15 +78,8 @@ class LlmTutor:
         self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
 
     def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
-        """One verdict per dialogue, in order.
-
-        Where the server has stopped answering every verdict of the batch has failed, so that training saves what it
-        has before it stops.
-        """
-        try:
-            answers = self._asker.ask([self._question(scenario, turns) for scenario, turns in dialogues])
-        except ServerDown as error:
-            return [Verdict(failed=str(error))] * len(dialogues)
+        """One verdict per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
+        answers = self._asker.ask([self._question(scenario, turns) for scenario, turns in dialogues])
         return [
             Verdict(failed=f"tutor: {answer.reason}") if isinstance(answer, Failed) else verdict(answer, *dialogue)
             for answer, dialogue in zip(answers, dialogues, strict=True)

@@ -158,7 +158,7 @@ def test_a_server_that_dies_ends_the_run_saved_and_with_the_reason(tmp_path: Pat
     assert run.code == 2
     assert "of the latest 8 requests failed" in run.said
     assert "The first reason: HTTP 503: as told" in run.said
-    assert "rollout.max_failed_share" in run.said
+    assert "The run is saved: go on with ckpt_path=" in run.said
     assert (tmp_path / "checkpoints" / "failed.ckpt").is_file()
     assert "Traceback" not in run.said
 

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,20 @@ def test_every_rollout_is_written_down(make_trainer: Any, small_world: Any, tiny
     for group in groups:
         assert len({row["scenario"] for row in group}) == 1
         assert sum(row["turns"][0]["advantage"] for row in group) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_nothing_was_counted_for_is_not_the_number_of_an_earlier_step(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    """Lightning logs the last value of a name again in every later step of the epoch."""
+    module = make_module(tiny_policy())
+    inner, pairs = module.training_step, iter([(1.0, 2.0), (0.0, 0.0)])
+
+    def step(batch: Any, batch_idx: int) -> None:
+        inner(batch, batch_idx)
+        module.log_ratios({"train/share": next(pairs)})
+
+    module.training_step = step  # type: ignore[method-assign]
+    first, second = run(make_trainer, module, small_world("grpo"), steps=2)
+    assert first["train/share"] == 0.5
+    assert math.isnan(second["train/share"])

@@ -213,13 +213,13 @@ def test_trap_14_special_tokens_do_not_reach_the_tutors_server(answering) -> Non
     assert not any(token in user for token in ("<|im_end|>", "<|im_start|>", "<|image_pad|>", "[INST]", "</s>"))
 
 
-def test_a_server_that_is_down_fails_the_batch_so_that_training_can_save_itself() -> None:
+def test_a_server_that_is_down_ends_the_run_and_is_no_verdict() -> None:
     class Down:
         def ask(self, requests: object) -> list[object]:
             raise ServerDown("9 of 10 requests failed")
 
-    verdicts = LlmTutor(Down(), open_image).score([played(REFUSAL), played(AGREES)])  # type: ignore[arg-type]
-    assert verdicts == [Verdict(failed="9 of 10 requests failed")] * 2
+    with pytest.raises(ServerDown, match="9 of 10"):
+        LlmTutor(Down(), open_image).score([played(REFUSAL), played(AGREES)])  # type: ignore[arg-type]
 
 
 def test_a_broken_picture_fails_the_verdict(answering) -> None:
