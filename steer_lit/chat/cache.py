@@ -51,7 +51,8 @@ class ReplyCache:
             return None
         if not isinstance(text, str) or not isinstance(prompt, int) or not isinstance(completion, int):
             return None
-        return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True)
+        cut = entry.get("cut") is True
+        return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True, cut=cut)
 
     def put(self, key: str, reply: ChatReply, model: str) -> None:
         """Keep a reply that did not fail; its model and seconds for whoever looks. Raises OSError when that fails."""
@@ -61,6 +62,7 @@ class ReplyCache:
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),
+            "cut": reply.cut,
         }
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,8 @@ class ChatReply:
     """What came back: `text`, not blank, or `failed` with a short reason; exactly one of the two is set.
 
     `seconds` is the time the request took, waits for a retry included, the wait for a free connection not; 0 for a
-    stored reply. Token counts are the server's own, 0 where it gives none.
+    stored reply. Token counts are the server's own, 0 where it gives none. `cut`: the token limit was reached.
+    `declined`: it failed because the model or a filter had nothing to give, while the server is well.
     """
 
     text: str | None = None
@@ -45,6 +46,8 @@ class ChatReply:
     completion_tokens: int = 0
     seconds: float = 0.0
     cached: bool = False
+    cut: bool = False
+    declined: bool = False
 
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failed is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -46,7 +47,8 @@ class ChatSettings:
             problems.append(Problem("base_url", _without_login(self.base_url), remedy))
         if not isinstance(self.model, str) or not self.model:
             problems.append(Problem("model", self.model, "name the model as the server lists it"))
-        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.api_key_env), re.ASCII):  # perhaps the key itself: not shown
+        name = str(self.api_key_env)  # perhaps the key itself: not shown
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or not (name.isupper() or name in os.environ):
             remedy = "must be the name of an environment variable, never the key itself"
             problems.append(Problem("api_key_env", "***", remedy))
         if self.structured not in (forms := get_args(Structured)):
@@ -78,18 +80,18 @@ def _url_remedy(url: object) -> str | None:
         return "names no server: give its address, such as server.base_url=http://localhost:8000/v1"
     try:
         parts = urlsplit(str(url))
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:
         return "is no address: such as http://localhost:8000/v1"
     if parts.scheme not in ("http", "https") or not host:
         return "must be a whole address with http:// or https://, such as http://localhost:8000/v1"
-    if "@" in parts.netloc or parts.query:
+    if "@" in str(url) or parts.query or parts.fragment:
         return "is saved with the config, so it must hold no key: put that in the variable server.api_key_env names"
     return None
 
 
 def _without_login(url: object) -> object:
-    return re.sub(r"//[^/]*@|\?.*", "***", url) if isinstance(url, str) else url
+    return re.sub(r"//.*@|[?#].*", "***", url) if isinstance(url, str) else url
 
 
 def _number(value: object) -> bool:

@@ -63,7 +63,9 @@ def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
         raise ValueError(f"the body holds no choices{inner}")
     usage = body.get("usage")
     text, failed = _text_or_reason(choices[0], request)
-    return ChatReply(text, failed, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+    counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    cut = choices[0].get("finish_reason") == "length"
+    return ChatReply(text, failed, *counts, cut=cut, declined=failed is not None and not cut)
 
 
 def error_object(content: bytes) -> object:

@@ -8,7 +8,7 @@ from typing import Generic, Protocol
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.errors import SteerError
-from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.fill import Prompt, as_data, fence
 from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
 from steer_lit.types import ImageRef
@@ -103,5 +103,5 @@ class Asker(Generic[Shape]):
         repair = self._repair.fill(problem=fence(problem))
         return replace(
             request,
-            parts=(*request.parts, ChatPart("assistant", text[:_REPEATED]), ChatPart("user", repair)),
+            parts=(*request.parts, ChatPart("assistant", as_data(text[:_REPEATED])), ChatPart("user", repair)),
         )

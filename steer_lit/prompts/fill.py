@@ -18,6 +18,8 @@ BAR = "| "
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 # Servers turn special tokens typed as text into real ones: <|im_start|>, <｜User｜>, </s>, <start_of_turn>, [INST].
 _SPECIAL = re.compile(r"<(?=[|｜/!\w])|\[(?=/?[A-Z_]+\])")
+# The same marks, without what looks like the policy's own format, <thinking> and <answer>.
+_TEMPLATE = re.compile(r"<(?=[|｜]|/?s>|(?:start|end)_of_turn>)|\[(?=/?INST\])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f]")
 
 
@@ -64,6 +66,11 @@ def fence(text: str) -> str:
     """
     plain = _SPECIAL.sub(lambda mark: f"{mark[0]} ", writable(text))
     return "\n".join(f"{BAR}{line}" for line in plain.splitlines() or [""])
+
+
+def as_data(text: str) -> str:
+    """The text as a message of its own: no template mark left whole (TRAPS 14), nothing that JSON cannot carry."""
+    return _TEMPLATE.sub(lambda mark: f"{mark[0]} ", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def writable(text: str) -> str:

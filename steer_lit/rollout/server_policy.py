@@ -7,7 +7,6 @@ said in earlier turns, its thinking included, goes back as it was said (TRAPS 4)
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,14 +14,12 @@ from typing import Protocol
 from steer_lit import __version__
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.errors import SteerError
+from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Message, Scenario
 
 MAX_PIXELS = 512 * 512  # authors' evaluator
-# What servers' chat templates take for their own marks: <|im_start|>, <｜User｜>, </s>, <start_of_turn>, [INST]. Not
-# <thinking> and <answer>: those are the policy's own format.
-_SPECIAL = re.compile(r"<(?=[|｜]|/?s>|(?:start|end)_of_turn>)|\[(?=/?INST\])")
 _NOTHING_YET = Completion("")
 
 
@@ -121,16 +118,12 @@ class ServerSession:
         )
 
     def _take(self, state: _Row, reply: ChatReply) -> None:
-        if reply.text is None:
+        """What the model or its filter gave, nothing included, is the policy's answer; a server's silence is not."""
+        if reply.failed is not None and not (reply.declined or reply.cut):
             state.latest = Completion("", failed=f"policy: {reply.failed}")
             return
         state.turns += 1
-        state.parts.append(ChatPart("assistant", as_data(reply.text)))
-        cut = reply.completion_tokens >= self.policy.max_new_tokens
-        state.latest = Completion(reply.text, finish="length" if cut else "stop")
-
-
-def as_data(text: str) -> str:
-    """The text with no template mark left whole (TRAPS 14) and without what JSON cannot carry."""
-    plain = text.encode("utf-8", "replace").decode("utf-8")
-    return _SPECIAL.sub(lambda mark: f"{mark[0]} ", plain)
+        text = reply.text or ""
+        state.parts.append(ChatPart("assistant", as_data(text)))
+        cut = reply.cut or reply.completion_tokens >= self.policy.max_new_tokens
+        state.latest = Completion(text, finish="length" if cut else "stop")

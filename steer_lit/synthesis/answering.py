@@ -8,7 +8,7 @@ from dataclasses import replace
 from steer_lit.chat import ChatPart, ChatRequest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client
-from steer_lit.prompts.fill import Prompt
+from steer_lit.prompts.fill import Prompt, as_data
 from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.reward.score import format_ok
 from steer_lit.synthesis.asking import KEPT_CHARACTERS, Wording
@@ -42,7 +42,7 @@ class _ServedSession:
         self._policy = policy
         self._seeds = [seed % 2**31 for seed in seeds]  # servers take 32 bits
         systems = [policy.system if policy.system is not None else scenario.system for scenario in scenarios]
-        self._parts = [[ChatPart("system", system)] if system is not None else [] for system in systems]
+        self._parts = [[ChatPart("system", as_data(system))] if system is not None else [] for system in systems]
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         for row, message in zip(rows, messages, strict=True):
@@ -51,7 +51,7 @@ class _ServedSession:
         for at, row in enumerate(rows):
             if self._policy.in_form and not format_ok(texts[at]):
                 texts[at] = self._once_more(row, texts[at])
-            self._parts[row].append(ChatPart("assistant", texts[at]))
+            self._parts[row].append(ChatPart("assistant", as_data(texts[at])))
         return [Completion(text) for text in texts]
 
     def trace(self, row: int) -> None:
@@ -59,7 +59,7 @@ class _ServedSession:
 
     def _user(self, message: Message) -> ChatPart:
         try:
-            return ChatPart("user", message.text, tuple(self._policy.pictures.png(ref) for ref in message.images))
+            return ChatPart("user", as_data(message.text), tuple(map(self._policy.pictures.png, message.images)))
         except SteerError as error:
             raise RowEnds("rejected", "its picture cannot be used", str(error)) from error
 
@@ -83,7 +83,8 @@ class _ServedSession:
 
     def _once_more(self, row: int, text: str) -> str:
         request = self._request(row)
-        again = (*request.parts, ChatPart("assistant", text), ChatPart("user", Prompt.load("synthesis_form").fill()))
+        repair = Prompt.load("synthesis_form").fill()
+        again = (*request.parts, ChatPart("assistant", as_data(text)), ChatPart("user", repair))
         (repaired,) = self._ask([replace(request, parts=again)])
         if not format_ok(repaired):
             raise RowEnds("unreadable", f"{self._policy.name}: not in the form asked for", repaired[:KEPT_CHARACTERS])

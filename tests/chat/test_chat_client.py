@@ -237,7 +237,7 @@ def test_an_entry_that_cannot_be_read_is_asked_for_again(
         assert client.ask([question()])[0].cached is True
     kept = json.loads(entry.read_text())
     assert kept.pop("seconds") > 0
-    assert kept == {"model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3}
+    assert kept == {"model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3, "cut": False}
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no half-written files either
 
 

@@ -223,3 +223,11 @@ def test_many_requests_through_seeded_chaos(client_of: MakeClient, question: Que
     doomed = {n for n in range(200) if random.Random(f"question {n}").random() < 0.1}
     assert {n for n, reply in enumerate(replies) if reply.failed is not None} >= doomed
     assert len(replies) - outcome["answered"] - len(doomed) <= 5
+
+
+def test_a_model_that_declines_does_not_make_a_server_down(client_of: MakeClient, question: Question) -> None:
+    """Behind a filter a red-team run meets nothing else: asked again, it would stop at the same place for ever."""
+    with ChaosServer(lambda body, earlier: "content filter") as server:
+        client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
+        replies = client.ask([question(str(n)) for n in range(8)])
+    assert all(reply.declined and "content filter" in (reply.failed or "") for reply in replies)

@@ -27,9 +27,13 @@ CLIENT = "steer_lit.chat.ChatClient"
         ("base_url", "http://[host/v1", "no address"),
         ("base_url", "https://me:sk-1234@host/v1", "must hold no key"),
         ("base_url", "https://host/v1?key=sk-1234", "must hold no key"),
+        ("base_url", "http://me:sk-1234/w@host/v1", "no address"),
+        ("base_url", "http://host/v1#sk-1234", "must hold no key"),
+        ("base_url", "http://host:99999/v1", "no address"),
         ("model", None, "name the model"),
         ("model", "", "name the model"),
         ("api_key_env", "sk-1234", "never the key itself"),
+        ("api_key_env", "hf_AbCd1234", "never the key itself"),  # a key may look like a name: no such variable here
         ("api_key_env", "", "never the key itself"),
         ("structured", "yes", "auto, json_schema, json_object, off"),
         ("cache_dir", "", "null to keep nothing"),

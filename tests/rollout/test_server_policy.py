@@ -128,3 +128,27 @@ def test_the_fingerprint_changes_with_whatever_changes_answers(answering) -> Non
         policy(answering(said), max_new_tokens=65),
     ]
     assert len({one, *(other.fingerprint for other in others)}) == 5
+
+
+class Replies:
+    """A client whose replies are given."""
+
+    def __init__(self, answering, *replies: ChatReply) -> None:
+        self.settings = answering(said).settings
+        self.replies = list(replies)
+
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        return [self.replies.pop(0) for _ in requests]
+
+
+def test_an_answer_of_nothing_is_an_answer_and_silence_is_none(answering) -> None:
+    """Otherwise a policy would leave the figures, instead of lowering them, by saying nothing."""
+    declined, silent = ChatReply(failed="no text", declined=True), ChatReply(failed="HTTP 503")
+    first, second = played(Replies(answering, declined, silent), [scenario("a", "one"), scenario("b", "one")])
+    assert (first.turns[0].completion.text, first.turns[0].completion.failed) == ("", None)
+    assert second.turns[0].completion.failed == "policy: HTTP 503"
+
+
+def test_a_server_that_counts_no_tokens_can_still_say_that_it_cut(answering) -> None:
+    (trajectory,) = played(Replies(answering, ChatReply("half a", cut=True)), [scenario("a", "one")])
+    assert trajectory.turns[0].completion.finish == "length"

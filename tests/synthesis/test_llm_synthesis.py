@@ -323,6 +323,8 @@ def test_trap_14_what_others_write_enters_prompts_as_data(
 
     client, generator = played(writes)
     run(generator, settings("1"), tmp_path / "run")
+    for _, request in client.asked:  # the target's own answers too, which go back to it
+        assert all("<|im_" not in part.text for part in request.parts)
     shown = [request.parts[1].text for part, request in client.asked if part != "target"]
     assert len(shown) == 24  # look, rewrite, plan and judge, six times each
     for text in shown:
