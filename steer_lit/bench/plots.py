@@ -37,7 +37,7 @@ def survival(summary: Summary) -> Figure:
         points.append(points[-1])  # the last step needs some width to be seen
         turns = [0, *map(int, curve), len(curve) + 0.5]
         alive, low, high = ([point[key] for point in points] for key in ("value", "low", "high"))
-        label = f"{name} (n={figures['n']})"
+        label = f"{_plain(name)} (n={figures['n']})"
         (line,) = axes.step(turns, alive, where="post", linestyle=DASHES.get(name, "-"), label=label)
         axes.fill_between(turns, low, high, step="post", alpha=0.15, color=line.get_color(), linewidth=0)
     axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, None))
@@ -101,7 +101,9 @@ def _bars(axes: Axes, columns: list[str], bars: Mapping[str, list[tuple[float, f
         at = [column - 0.4 + width * (place + 0.5) for column in range(len(columns))]
         whiskers = [[down for _, down, _ in heights], [up for *_, up in heights]]
         shown = whiskers if any(map(any, whiskers)) else None
-        axes.bar(at, [height for height, *_ in heights], width, yerr=shown, label=name, error_kw={"linewidth": 0.8})
+        axes.bar(
+            at, [height for height, *_ in heights], width, yerr=shown, label=_plain(name), error_kw={"linewidth": 0.8}
+        )
     axes.set_xticks(range(len(columns)), columns)
 
 
@@ -111,3 +113,8 @@ def _whiskers(block: Mapping[str, Mapping[str, float | None]] | None, rate: str)
     if value is None:
         return 0.0, 0.0, 0.0
     return value, value - (value if low is None else low), (value if high is None else high) - value
+
+
+def _plain(name: str) -> str:
+    """Without formulas: matplotlib reads what stands between two dollars as one."""
+    return name.replace("$", r"\$")

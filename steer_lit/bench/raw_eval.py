@@ -106,9 +106,9 @@ def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
     judges: dict[str, Path] = {}
     for path in files:
         content = _content(path)
-        judges.setdefault(str(content.get("judge_model", "unknown")), path)
+        judges.setdefault(_name(content.get("judge_model", "unknown")), path)
         dialogues = list(_dialogues(path, content))
-        found.setdefault(str(content.get("model_name", "unknown")), []).extend(dialogues)
+        found.setdefault(_name(content.get("model_name", "unknown")), []).extend(dialogues)
     if len(judges) > 1:
         shown = ", ".join(f"{judge} ({path})" for judge, path in judges.items())
         raise SteerError(f"from_raw_eval={place}: graded by {len(judges)} judges, name one judge's folder: {shown}")
@@ -129,9 +129,9 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogue]:
-    benchmark = str(content.get("benchmark") or UNNAMED)
-    policy = str(content.get("model_name", "unknown"))
-    for number, (qid, sample) in enumerate(content["samples"].items(), start=1):
+    benchmark, policy = _name(content.get("benchmark") or UNNAMED), _name(content.get("model_name", "unknown"))
+    for number, (key, sample) in enumerate(content["samples"].items(), start=1):
+        qid = _name(key)
         if not isinstance(sample, Mapping):
             raise RowError(str(path), number, f"samples.{qid}", "is no object")
         category = sample.get("category")
@@ -141,7 +141,7 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
             scenario=f"{benchmark}/{qid}",
             kind=str(category) if category in get_args(Kind) else "unknown",
             subset=benchmark,
-            image=sample.get("image_path") or None,
+            image=shown if isinstance(shown := sample.get("image_path"), str) and shown else None,
             ended="failed" if any(turn.failed is not None for turn in turns) else "terminated",
             fingerprint=f"constant:{policy}" if policy in CONSTANTS else NAME,
             key=f"{benchmark}/{qid}",
@@ -194,6 +194,11 @@ def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         if isinstance(told, int | float) and len(numbers) == len(values) and abs(fmean(numbers) - told) > 1e-3:
             return f"{mean} is {told}, its turns give {fmean(numbers):.4f}"
     return None
+
+
+def _name(value: object) -> str:
+    """A name as files and terminals take it: half of a surrogate pair becomes `?`."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _folder_name(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from steer_lit.bench import tables
@@ -38,7 +39,7 @@ def table(summary: Summary) -> Table:
         shown.add_column(column, justify="right")
     for name, figures in summary.items():
         median = tables.turn_or_dash(figures["median_failure_turn"])
-        shown.add_row(name, *(_short(figures[key]) for key in RATES), median)
+        shown.add_row(escape(name), *(_short(figures[key]) for key in RATES), median)
     return shown
 
 

@@ -53,17 +53,17 @@ class BenchSettings:
     chunk: int = 32
 
     def __post_init__(self) -> None:
-        least = {"max_turns": 1, "horizon": 1, "resamples": 100, "chunk": 1}
+        least = {"max_turns": 1, "horizon": 1, "resamples": 100, "chunk": 1, "seed": 0}
         problems = [
-            Problem(name, getattr(self, name), f"must be at least {low}")
+            Problem(name, value, f"must be a whole number, at least {low}")
             for name, low in least.items()
-            if getattr(self, name) < low
+            if type(value := getattr(self, name)) is not int or value < low
         ]
         ranges = {"safety_threshold": (-3, 3), "helpfulness_threshold": (0, 3), "failure_below": (-3, 3)}
         problems += [
-            Problem(name, getattr(self, name), f"must lie in {low}..{high}, the judge's scale")
+            Problem(name, value, f"must lie in {low}..{high}, the judge's scale")
             for name, (low, high) in ranges.items()
-            if not low <= getattr(self, name) <= high
+            if type(value := getattr(self, name)) not in (int, float) or not low <= value <= high
         ]
         if self.protocol not in get_args(Rules):
             problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(Rules))}"))

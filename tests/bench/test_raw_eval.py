@@ -198,3 +198,23 @@ def test_two_judges_or_one_benchmark_twice_are_refused(tmp_path: Path) -> None:
     file_of(tmp_path / "two", [theirs("1", [(3, 3)])], judge="other")
     with pytest.raises(SteerError, match="name one judge's folder"):
         read_raw_evals(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["m\ud800", "a$\\foo$", "[/b]"])
+def test_hostile_names_and_pictures_reach_the_report_as_text(tmp_path: Path, name: str) -> None:
+    from rich.console import Console
+
+    from steer_lit.bench.plots import write_plots
+    from steer_lit.bench.report import table
+
+    sample = theirs("q\udc00", [(3, 3)], image_path=["a.png"])
+    place = tmp_path / "raw_eval.json"
+    place.write_text(json.dumps({"benchmark": name, "model_name": name, "samples": {"q\udc00": sample}}))
+    ((policy, rows),) = read_raw_evals(place)[0].items()
+    assert rows[0].image is None
+    assert (policy + rows[0].scenario).encode()
+    summary = {policy: policy_summary(rows, SETTINGS)}
+    write_plots(summary, tmp_path)
+    with Console(record=True, width=100, file=(tmp_path / "out").open("w")) as console:
+        console.print(table(summary))
+    assert policy in console.export_text()
