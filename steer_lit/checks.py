@@ -89,6 +89,11 @@ def train_problems(config: DictConfig) -> list[Problem]:
 def bench_problems(config: DictConfig) -> list[Problem]:
     """Every problem of a benchmark config on this machine."""
     plain, problems = _plain(config)
+    sections = ("bench", "policies", "server", "data")
+    if flat := [key for key in sections if not isinstance(plain.get(key), Mapping)]:
+        return [
+            Problem(key, plain.get(key), f"must hold keys of its own, such as {key}.<name>=<value>") for key in flat
+        ]
     found = [*problems, *_number_problems(plain), *_choice_problems(plain), *_bench_problems(plain)]
     found += [*client_problems(plain), *_source_problems(plain)]
     return _once(found if plain["judge_check"] is True else [*found, *_machine_problems(plain)])

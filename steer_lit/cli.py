@@ -70,6 +70,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
         except (SteerError, InstantiationException, OmegaConfBaseException) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
+            _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
             # Not raised further: Hydra would print all overrides around it.
             print(refusal, file=sys.stderr)
             raise SystemExit(REFUSED) from None
@@ -84,6 +85,14 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
         os.environ.pop("HYDRA_FULL_ERROR")
         if full is not None:
             os.environ["HYDRA_FULL_ERROR"] = full
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log."""
+    if all(path.is_file() and not path.stat().st_size for path in folder.iterdir()):
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
 
 
 def _lenient(word: str, name: str) -> str:

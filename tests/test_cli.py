@@ -173,3 +173,34 @@ def test_a_tutor_behind_a_server_reaches_the_module(repository: Path) -> None:
     made = runs.seeing(config.module.tutor, str)
     assert type(made) is LlmTutor
     assert instantiate(config.module, tutor=made)["tutor"] is made
+
+
+def test_a_refused_run_leaves_nothing_on_disk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    message = refused(
+        capsys, "+experiment=grpo_tiny", "tutor=llm", "server.api_key_env=sk-1234", f"hydra.run.dir={folder}"
+    )
+    assert "never the key itself" in message
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "kept").write_text("of an earlier run")
+    refused(capsys, "rollout.group_size=1", "+experiment=grpo_tiny", f"hydra.run.dir={folder}")
+    assert (folder / "kept").is_file()
+    assert "sk-1234" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("word", "key"), [("bench.max_turns=abc", "bench.max_turns"), ("bench=null", "bench"), ("policies=foo", "policies"),
+    ("bench.seed=-1", "bench.seed"), ("bench.chunk=2.5", "bench.chunk")]
+)  # fmt: skip
+def test_bench_refuses_values_of_another_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, key: str
+) -> None:
+    assert cli.bench([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert f"{key}=" in capsys.readouterr().err
+
+
+def test_each_program_explains_itself(repository: Path) -> None:
+    for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
+        done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
+        assert word in done.stdout

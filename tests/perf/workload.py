@@ -36,14 +36,8 @@ def load(model: str, dtype: str, device: str | None = None) -> Any:
     from steer_lit.runs import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        overrides = [
-            f"model={model}",
-            "experiment=null",
-            f"model.dtype={dtype}",
-            "model.lora.r=8",
-            "model.lora.alpha=16",
-        ]
-        config = compose("train", [word.replace("experiment=null", "~experiment") for word in overrides])
+        lora = ["model.lora.r=8", "model.lora.alpha=16"]
+        config = compose("train", ["~experiment", f"model={model}", f"model.dtype={dtype}", *lora])
     policy = instantiate(config.model, open_image=flat_picture, device=device)
     pixels = PICTURE_SIDE**2
     assert policy.parts.min_pixels <= pixels <= policy.parts.max_pixels, "the picture would be resized"
