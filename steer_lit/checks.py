@@ -133,7 +133,7 @@ def _number_problems(config: Config) -> Iterator[Problem]:
     for key, fits, allowed in _NUMBERS:
         value = _at(config, key)
         if value is not _ABSENT and not (_number(value) and fits(value)):
-            yield Problem(key, value, allowed)
+            yield Problem(key, value, allowed if _number(value) else f"is no number; {allowed}")
     temperature = _at(config, "rollout.temperature")
     if temperature is not _ABSENT and "objective" in config and not (_number(temperature) and temperature > 0):
         yield Problem("rollout.temperature", temperature, "must be above 0: a group of greedy dialogues is all alike")
@@ -308,9 +308,13 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
 def _machine_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.policy.preflight import has_gpu, preflight
 
-    yield from preflight({**config["model"], "init_from": None})  # the adapter has been looked at already
-    if _at(config, "trainer.accelerator") in ("gpu", "cuda") and not has_gpu():
-        yield Problem("hardware", "gpu", "no NVIDIA GPU is visible here: hardware=cpu runs model=smol and model=tiny")
+    found = preflight({**config["model"], "init_from": None})  # the adapter has been looked at already
+    yield from found
+    accelerator = _at(config, "trainer.accelerator")
+    told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
+    if accelerator in ("gpu", "cuda") and not told and not has_gpu():
+        remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=smol and model=tiny"
+        yield Problem("trainer.accelerator", accelerator, remedy)
 
 
 def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:

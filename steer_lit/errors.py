@@ -33,7 +33,8 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.key}={self.value!r}: {self.remedy}"
+        value = "null" if self.value is None else repr(self.value)  # as it would be typed
+        return f"{self.key}={value}: {self.remedy}"
 
 
 class ConfigError(SteerError):

@@ -55,8 +55,19 @@ def test_every_problem_is_named_before_anything_loads(
     )
     lines = message.splitlines()
     assert lines[0] == f"{len(lines) - 1} problems in the configuration:"
-    for key in ("rollout.group_size=1", "trainer.strategy='fsdp'", "init_from='nowhere'", "model.source", "hardware"):
+    for key in ("rollout.group_size=1", "trainer.strategy='fsdp'", "init_from='nowhere'", "model.source"):
         assert sum(f"* {key}" in line for line in lines) == 1
+    assert sum("no NVIDIA GPU" in line for line in lines) == 1
+
+
+def test_what_is_said_can_be_typed_and_no_number_is_called_one(
+    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    message = refused(capsys, "+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
+    assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
+    assert "* optim.lr='abc': is no number; must be above 0" in message
+    assert "* init_from=null: this run starts from an SFT adapter" in message
 
 
 def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, tmp_path: Path) -> None:
