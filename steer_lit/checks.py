@@ -45,11 +45,7 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
     ("objective.epochs", lambda v: _whole(v) and v >= 1, "must be at least 1"),
-    (
-        "server.connect_timeout",
-        lambda v: v >= 30,
-        "at least 30 s: a busy server lets a wave of requests wait that long",
-    ),
+    ("server.connect_timeout", lambda v: v >= 30, "at least 30 s: a busy server lets a wave of requests wait so long"),
 )
 _NUMBERS += tuple(
     (f"{asker}.{key}", fits, allowed)

@@ -27,7 +27,7 @@ from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.types import ImageRef
 
-INTERRUPTED = 130  # as shells report Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 PLAYERS = ("attacker", "tutor")
 FROZEN = "--frozen="
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
@@ -65,7 +65,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     module = instantiate(config.module, policy=policy, **players)
-    with children_read(frozen), hanging_up(*players.values()):
+    with children_read(frozen), hanging_up(*players.values()), resumable(run_dir):
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
@@ -155,6 +155,20 @@ def hanging_up(*players: Any) -> Iterator[None]:
         for player in players:
             if (client := getattr(player, "client", None)) is not None:
                 client.close()
+
+
+@contextmanager
+def resumable(run_dir: Path) -> Iterator[None]:
+    """Say how to go on with a training run that Ctrl-C or a scheduler's SIGTERM stopped."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    try:
+        yield
+    except SystemExit as stop:  # what Lightning makes of either
+        saved = run_dir / "checkpoints" / "last.ckpt"
+        words = f"the same command with hydra.run.dir={_shown(run_dir)} ckpt_path={_shown(saved)} goes on from there"
+        print(f"stopped: {words if saved.is_file() else 'nothing had been saved yet'}", file=sys.stderr)
+        raise SystemExit(TERMINATED if isinstance(stop, SIGTERMException) else INTERRUPTED) from None
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:

@@ -26,7 +26,8 @@ PICTURES_SHOWN = 4
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps and at the end of training.
+    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and after
+    the step in which a scheduler's SIGTERM came.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
     """
@@ -42,7 +43,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
-        if trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps:
+        due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
+        if due or trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Adapter = tuple[Tensor, Tensor]  # A [R, in] and scale * B^T [R, out]
+BLOCK = 16  # queries whose scores a CPU holds at a time: the fastest of 8 to 128
 
 
 class KeyValues(Protocol):
     """Where a forward finds the keys and values of earlier ones and leaves its own."""
 
     def update(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """[B, kv_heads, q, d] of new columns in, [B, kv_heads, columns, d] of all columns in use out."""
+        """[B, kv_heads, q, d] of new columns in, [B, kv_heads, columns, d] of all columns out."""
         ...
 
 
@@ -133,28 +134,46 @@ class TextStack:
         cos, sin = (part[:, :, None] for part in self.rotary(embeds, position_ids))  # [B, q, 1, d]
         half = self.head_dim // 2
         sin = torch.cat((-sin[..., :half], sin[..., half:]), -1)  # the sign of the rotation, taken once for all layers
-        group = self.heads // self.kv_heads
-        look = mask if queries == 1 else mask.repeat(1, 1, group, 1)
+        attend = _on_cpu if embeds.device.type == "cpu" else _on_gpu
         x = embeds.reshape(rows * queries, hidden)
         for index, (layer, (qkv, out, gate_up, down)) in enumerate(zip(self.layers, adapters, strict=True)):
             heads = layer.qkv(_normed(x, layer.norm_attention), qkv).view(rows, queries, -1, self.head_dim)
-            mixed = self._attend(heads, cos, sin, look, cache, index)
+            query, keys, values = self._turned(heads, cos, sin, cache, index)
+            mixed = attend(query, keys, values, mask).transpose(1, 2)
             x = layer.out(mixed.reshape(rows * queries, -1), out, add=x)
             gate, up = layer.gate_up(_normed(x, layer.norm_mlp), gate_up).chunk(2, -1)
             x = layer.down(F.silu(gate).mul_(up), down, add=x)
         return _normed(x, self.norm).view(rows, queries, hidden)
 
-    def _attend(self, heads: Tensor, cos: Tensor, sin: Tensor, look: Tensor, cache: KeyValues, index: int) -> Tensor:
-        """[B, q, heads + 2 kv_heads, d] to [B, q, heads, d]."""
-        rows, queries, _, dim = heads.shape
+    def _turned(
+        self, heads: Tensor, cos: Tensor, sin: Tensor, cache: KeyValues, index: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, q, heads + 2 kv_heads, d] to queries [B, heads, q, d] and the cache's keys and values, all rotated."""
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 2)
-        turned = torch.addcmul(turning * cos, turning.roll(dim // 2, -1), sin)
-        query, key = turned.split((self.heads, self.kv_heads), 2)
-        keys, values = cache.update(key.transpose(1, 2), value.transpose(1, 2), index)
-        # Heads that share keys stand behind each other as if they were further queries.
-        grouped = query.transpose(1, 2).reshape(rows, self.kv_heads, -1, dim)
-        mixed = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look)
-        return mixed.view(rows, self.heads, queries, dim).transpose(1, 2)
+        turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
+        query, key = turned.transpose(1, 2).split((self.heads, self.kv_heads), 1)
+        return query, *cache.update(key, value.transpose(1, 2), index)
+
+
+def _on_gpu(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention, [B, heads, q, d]. Heads that share keys stand behind each other as if they were further queries."""
+    rows, heads, queries, dim = query.shape
+    grouped = query.reshape(rows, keys.shape[1], -1, dim)
+    look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
+    return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).view(query.shape)
+
+
+def _on_cpu(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache. Float32 softmax."""
+    rows, kv_heads, columns, dim = keys.shape
+    flat_keys, flat_values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
+    mixed = []
+    for part, look in zip(query.split(BLOCK, 2), mask.split(BLOCK, 2), strict=True):
+        scores = torch.bmm(part.reshape(rows * kv_heads, -1, dim), flat_keys)
+        scores = scores.float().view(rows, -1, part.shape[2], columns).mul_(dim**-0.5)
+        shares = scores.add_(torch.where(look, 0.0, -torch.inf)).softmax(-1).to(values.dtype)
+        mixed.append(torch.bmm(shares.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
+    return torch.cat(mixed, 2)
 
 
 def _normed(x: Tensor, norm: Any) -> Tensor:

@@ -2,7 +2,8 @@
 
 Each call appends the same number of columns to every row; a row's padding columns are masked for ever, so what
 matters to a row is its mask and its explicit positions, not where its columns lie (TRAPS 12). Buffers are allocated
-ahead and written in place: growing by concatenation would copy the whole cache once per token.
+ahead and written in place: growing by concatenation would copy the whole cache once per token. They are handed out
+whole, columns not yet in use masked: a slice would be copied before every matrix product.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+
+AHEAD = 64  # columns by which buffers grow
 
 
 class TurnCache:
@@ -29,9 +32,9 @@ class TurnCache:
         return len(self.mask)
 
     def append(self, real: torch.Tensor) -> torch.Tensor:
-        """Reserve columns for `real` [B, q] (True on tokens, False on padding) and return the attention mask.
+        """Take columns for `real` [B, q] (True on tokens, False on padding) and return the attention mask.
 
-        The mask is bool [B, 1, q, length]: a query sees the row's real tokens up to itself. A padding query sees
+        The mask is bool [B, 1, q, capacity]: a query sees the row's real tokens up to itself. A padding query sees
         only itself, because a softmax over nothing is not a number.
         """
         start, count = self.length, real.shape[1]
@@ -39,15 +42,15 @@ class TurnCache:
         self._reserve(self._end)
         self.mask[:, start : self._end] = real
         self.length = self._end
-        visible = self.mask[:, None, None, : self._end]
+        visible = self.mask[:, None, None]
         if count == 1:
             return visible
-        column = torch.arange(self._end, device=real.device)
+        column = torch.arange(self.mask.shape[1], device=real.device)
         query = torch.arange(start, self._end, device=real.device)[:, None]
         return (visible & (column <= query)) | (column == query)
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one layer's new columns and return all its columns in use."""
+        """Write one layer's new columns and return its buffers, [B, kv_heads, capacity, d]."""
         if layer == len(self.keys):
             shape = (key.shape[0], key.shape[1], self.mask.shape[1], key.shape[3])
             self.keys.append(key.new_zeros(shape))
@@ -55,7 +58,7 @@ class TurnCache:
         start = self._end - key.shape[2]
         self.keys[layer][:, :, start : self._end] = key
         self.values[layer][:, :, start : self._end] = value
-        return self.keys[layer][:, :, : self._end], self.values[layer][:, :, : self._end]
+        return self.keys[layer], self.values[layer]
 
     def select(self, rows: Sequence[int]) -> TurnCache:
         """A copy that holds only `rows`, in that order."""
@@ -77,10 +80,9 @@ class TurnCache:
         self.length = self._end = max(self.length, part.length)
 
     def _reserve(self, columns: int) -> None:
-        have = self.mask.shape[1]
-        if columns <= have:
+        extra = -(-columns // AHEAD) * AHEAD - self.mask.shape[1]
+        if extra <= 0:
             return
-        extra = max(columns, have + 256) - have
         self.mask = torch.nn.functional.pad(self.mask, (0, extra))
         self.keys = [torch.nn.functional.pad(keys, (0, 0, 0, extra)) for keys in self.keys]
         self.values = [torch.nn.functional.pad(values, (0, 0, 0, extra)) for values in self.values]

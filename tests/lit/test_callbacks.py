@@ -18,9 +18,15 @@ from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn
 
 
-def trainer_at(step: int, total: float = 10, **metrics: float) -> Any:
+def trainer_at(step: int, total: float = 10, terminated: bool = False, **metrics: float) -> Any:
     found = {name.replace("__", "/"): torch.tensor(value) for name, value in metrics.items()}
-    return SimpleNamespace(global_step=step, estimated_stepping_batches=total, callback_metrics=found)
+    return SimpleNamespace(
+        global_step=step,
+        estimated_stepping_batches=total,
+        callback_metrics=found,
+        received_sigterm=terminated,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -56,7 +62,7 @@ def test_time_left_by_hand() -> None:
     assert progress._clock(float("inf")) == "-:--:--"
 
 
-def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_and_at_the_end() -> None:
+def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_and_at_the_end() -> None:
     callback, saved = LastCheckpoint(every_n_steps=5), []
     callback._save = lambda trainer: (  # type: ignore[method-assign]
         saved.append(trainer.global_step),
@@ -66,8 +72,9 @@ def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_and_at_the_en
     for step in (8, 10, 12, 16):  # two optimizer steps a batch and more: 15 itself is never seen
         callback.on_train_batch_end(trainer_at(step), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(16), None)  # type: ignore[arg-type]
+    callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
-    assert saved == [10, 16, 18]
+    assert saved == [10, 16, 17, 18]
 
 
 def test_settings_are_flattened_to_what_tensorboard_shows() -> None:

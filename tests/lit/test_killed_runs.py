@@ -217,17 +217,27 @@ def diary(folder: Path) -> list[str]:
     return (folder / "diary.jsonl").read_text().splitlines()
 
 
-def test_trap_35_a_command_that_was_killed_goes_on_in_another_process(repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
+)
+def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
+    repository: Path, tmp_path: Path, with_signal: signal.Signals, code: int
+) -> None:
     """From outside and at any moment; the processes hash texts differently, as any two do."""
     words = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
     words += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollout.max_turns=2", "logger=none"]
     killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    command = subprocess.Popen([sys.executable, "train.py", *words, f"hydra.run.dir={killed}"], cwd=repository)
+    call = [sys.executable, "train.py", *words, f"hydra.run.dir={killed}"]
+    command = subprocess.Popen(call, cwd=repository, stderr=subprocess.PIPE, text=True)
     while not last.is_file():
         time.sleep(0.02)
         assert command.poll() is None
-    command.kill()
-    assert command.wait() == -signal.SIGKILL
+    command.send_signal(with_signal)
+    _, said = command.communicate()
+    assert command.returncode == code
+    if with_signal != signal.SIGKILL:
+        assert f"hydra.run.dir={killed} ckpt_path={last} goes on from there" in said
+        assert "Traceback" not in said
     assert cli.train([*words, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
     assert cli.train([*words, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
     for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
