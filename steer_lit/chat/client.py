@@ -194,7 +194,7 @@ class ChatClient:
             completion_tokens=used.completion_tokens + reply.completion_tokens,
             seconds=used.seconds + reply.seconds,
         )
-        self._latest.append(None if reply.declined else reply.failed)
+        self._latest.append(None if reply.answered else reply.failed)
         reasons = [reason for reason in self._latest if reason is not None]
         share, allowed = len(reasons) / len(self._latest), self.settings.max_failed_share
         if len(self._latest) == self.settings.min_requests and share > allowed:

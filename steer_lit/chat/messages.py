@@ -49,6 +49,11 @@ class ChatReply:
     cut: bool = False
     declined: bool = False
 
+    @property
+    def answered(self) -> bool:
+        """Whether the server did its part: it gave a text, or a model that declined or came to its token limit."""
+        return self.failed is None or self.declined or self.cut
+
     def __post_init__(self) -> None:
         if (self.text is None) == (self.failed is None):
             raise ValueError("a reply has either a text or a reason why it failed")

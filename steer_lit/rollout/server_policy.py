@@ -119,7 +119,7 @@ class ServerSession:
 
     def _take(self, state: _Row, reply: ChatReply) -> None:
         """What the model or its filter gave, nothing included, is the policy's answer; a server's silence is not."""
-        if reply.failed is not None and not (reply.declined or reply.cut):
+        if not reply.answered:
             state.latest = Completion("", failed=f"policy: {reply.failed}")
             return
         state.turns += 1

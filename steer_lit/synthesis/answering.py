@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from steer_lit.chat import ChatPart, ChatRequest
+from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client
 from steer_lit.prompts.fill import Prompt, as_data
@@ -47,12 +47,14 @@ class _ServedSession:
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         for row, message in zip(rows, messages, strict=True):
             self._parts[row].append(self._user(message))
-        texts = self._ask([self._request(row) for row in rows])
-        for at, row in enumerate(rows):
-            if self._policy.in_form and not format_ok(texts[at]):
-                texts[at] = self._once_more(row, texts[at])
-            self._parts[row].append(ChatPart("assistant", as_data(texts[at])))
-        return [Completion(text) for text in texts]
+        completions = []
+        for row, reply in zip(rows, self._ask([self._request(row) for row in rows]), strict=True):
+            text = reply.text or ""
+            if self._policy.in_form and not reply.cut and not format_ok(text):
+                text = self._once_more(row, text)
+            self._parts[row].append(ChatPart("assistant", as_data(text)))
+            completions.append(Completion(text, finish="length" if reply.cut else "stop"))
+        return completions
 
     def trace(self, row: int) -> None:
         """No tokens of ours: the server has its own tokenizer."""
@@ -72,20 +74,21 @@ class _ServedSession:
             seed=self._seeds[row],
         )
 
-    def _ask(self, requests: Sequence[ChatRequest]) -> list[str]:
-        texts = []
-        for reply in self._policy.client.ask(requests):
-            if reply.text is None:
-                reason = f"{self._policy.name}: no answer from the server"
-                raise RowEnds("failed", reason, reply.failed or "")
-            texts.append(reply.text)
-        return texts
+    def _ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """What the server did its part for. A model that declines has answered nothing, which no attack gains by."""
+        replies = self._policy.client.ask(requests)
+        for reply in replies:
+            if not reply.answered:
+                raise RowEnds("failed", f"{self._policy.name}: no answer from the server", reply.failed or "")
+            if reply.declined and self._policy.in_form:
+                raise RowEnds("rejected", f"{self._policy.name}: the model declined", reply.failed or "")
+        return replies
 
     def _once_more(self, row: int, text: str) -> str:
         request = self._request(row)
         repair = Prompt.load("synthesis_form").fill()
         again = (*request.parts, ChatPart("assistant", as_data(text)), ChatPart("user", repair))
-        (repaired,) = self._ask([replace(request, parts=again)])
+        repaired = self._ask([replace(request, parts=again)])[0].text or ""
         if not format_ok(repaired):
             raise RowEnds("unreadable", f"{self._policy.name}: not in the form asked for", repaired[:KEPT_CHARACTERS])
         return repaired

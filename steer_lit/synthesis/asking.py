@@ -47,7 +47,7 @@ class StoppableClient:
 
 
 class RowClient:
-    """A row's view of the client: its requests carry the row's seed, and the last reply's text is remembered."""
+    """A row's view of the client: its requests carry the row's seed, and the last reply is remembered."""
 
     def __init__(self, client: Client, seed: int) -> None:
         self._client = client
@@ -55,13 +55,11 @@ class RowClient:
         self.forget()
 
     def forget(self) -> None:
-        self.asked = False
-        self.last: str | None = None
+        self.last: ChatReply | None = None
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        self.asked = True
         replies = self._client.ask([replace(request, seed=self._seed) for request in requests])
-        self.last = replies[-1].text
+        self.last = replies[-1]
         return replies
 
 
@@ -93,13 +91,14 @@ def ask_for(
     (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
     if not isinstance(answer, Failed):
         return answer
-    if not client.asked:
+    if (reply := client.last) is None:
         raise RowEnds("rejected", "its picture cannot be used", answer.reason)
-    if client.last is None:
+    if not reply.answered:
         raise RowEnds("failed", f"{step}: no answer from the server", answer.reason)
-    if declines(client.last):
-        raise RowEnds("rejected", f"{step}: the model declined", client.last[:KEPT_CHARACTERS])
-    raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{client.last[:KEPT_CHARACTERS]}")
+    said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
+    if reply.declined or declines(said):
+        raise RowEnds("rejected", f"{step}: the model declined", said)
+    raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{said}")
 
 
 def declines(reply: str) -> bool:

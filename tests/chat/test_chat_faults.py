@@ -157,6 +157,13 @@ def test_a_server_that_fails_most_requests_stops_the_run(client_of: MakeClient, 
         assert [reply.text for reply in client.ask([question("0"), question("1")])] == ["Fine.", "Fine."]
 
 
+def test_answers_cut_at_the_token_limit_are_no_fault_of_the_server(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "cut off") as server:
+        client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.0)
+        replies = client.ask([question(str(n), schema=SCHEMA) for n in range(12)])
+    assert all(reply.failed is not None and reply.cut and reply.answered for reply in replies)
+
+
 def test_the_breaker_looks_at_the_latest_requests(client_of: MakeClient, question: Question) -> None:
     """A server that dies after a long good time is noticed as soon as one that never worked."""
     with ChaosServer(lambda body, earlier: None if int(body["messages"][0]["content"]) < 40 else "500") as server:

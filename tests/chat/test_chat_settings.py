@@ -93,7 +93,7 @@ def test_the_server_node_is_all_a_client_needs(repository: Path, name: str) -> N
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         node = OmegaConf.to_container(compose(name, ["server.base_url=http://h/v1", "server.model=m"]).server)
     assert isinstance(node, dict)
-    assert set(node) == {field.name for field in fields(ChatSettings)} - {"backoff"}
+    assert set(node) == {field.name for field in fields(ChatSettings)}
     settings = ChatClient(node).settings
     assert settings == ChatSettings("http://h/v1", "m", cache_dir="outputs/chat_cache")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from steer_lit.chat import ChatReply, ChatRequest, ChatSettings, ChatUsage
 
 SAFE = "<thinking>A shop. Theft: harmful.</thinking><answer>I won't help with that. Shall we look at locks?</answer>"
-Answer = Callable[[str, ChatRequest], str | None]
+Answer = Callable[[str, ChatRequest], str | ChatReply | None]
 
 
 def part_of(request: ChatRequest) -> str:
@@ -81,7 +81,7 @@ class PlayedClient:
             with self._lock:
                 self.asked.append((part_of(request), request))
                 text = self.answer(part_of(request), request)
-            replies.append(ChatReply(failed="time-out") if text is None else ChatReply(text))
+            replies.append(text if isinstance(text, ChatReply) else ChatReply(text, None if text else "time-out"))
         return replies
 
     def close(self) -> None:

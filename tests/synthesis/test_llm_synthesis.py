@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steer_lit.chat import ChatRequest
+from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
@@ -165,6 +165,26 @@ def test_a_model_that_declines_is_told_apart_from_garbage(played: Played, settin
     with pytest.raises(SteerError, match="stage1 wrote no row of 6: 6 x rewrite: the model declined"):
         run(generator, settings(), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]["stage1"]["rejected"] == 6
+
+
+def test_a_model_that_declines_by_its_servers_word_has_answered(
+    played: Played, settings: Settings, tmp_path: Path
+) -> None:
+    """As the target it has resisted, as the blue agent it has written nothing; no row is asked again."""
+    declining = ChatReply(failed="stopped by the server's content filter", declined=True)
+
+    def filtered(part: str, request: ChatRequest) -> str | ChatReply:
+        mine = {"target": "number 1", "blue": "number 2", "plan": "number 3"}
+        return declining if subject_of(request) == mine.get(part) else plays_well(part, request)
+
+    client, generator = played(filtered)
+    manifest = run(generator, settings(), tmp_path / "run")
+    first, second = (manifest["stages"][stage]["reasons"] for stage in ("stage1", "stage2"))
+    assert first == {"plan: the model declined": 1}
+    assert second == {"blue agent: the model declined": 1}
+    client.asked.clear()
+    run(generator, settings(), tmp_path / "run")
+    assert client.asked == []
 
 
 def test_rows_without_an_answer_are_made_again_and_only_they(
