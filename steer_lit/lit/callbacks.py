@@ -13,7 +13,9 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from steer_lit.errors import TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
@@ -26,8 +28,9 @@ PICTURES_SHOWN = 4
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and after
-    the step in which a scheduler's SIGTERM came.
+    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and when a
+    scheduler's SIGTERM ends it, after the step under way. On several ranks that last one is not to be relied on: a
+    rank that waits for another hears no signal.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
     """
@@ -49,6 +52,12 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step != self._saved_at:
+            self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A SIGTERM during validation."""
+        alone = trainer.world_size == 1 and trainer.global_step != self._saved_at
+        if alone and isinstance(exception, SIGTERMException):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
@@ -99,7 +108,7 @@ class TrajectoryLog(Callback):
         path = self._path(trainer)
         if not path.is_file():
             return
-        *lines, cut_short = path.read_text(encoding="utf-8").split("\n")
+        *lines, cut_short = path.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if json.loads(line)["step"] < trainer.global_step]
         if cut_short or len(kept) < len(lines):
             unfinished = path.with_suffix(".tmp")
@@ -109,12 +118,19 @@ class TrajectoryLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(pl_module, GRPOModule):
-            return
+        if isinstance(pl_module, GRPOModule):
+            self._write(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The rollouts of which too many failed are the ones to look at."""
+        if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: GRPOModule) -> None:
         path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record(played), ensure_ascii=False) + "\n" for played in pl_module.rollouts)
+            file.writelines(json.dumps(record(played), ensure_ascii=False) + "\n" for played in module.rollouts)
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

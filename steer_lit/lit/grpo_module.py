@@ -98,7 +98,7 @@ class GRPOModule(PolicyModule):
         micro_tokens: int,
         seed: int,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens, "val/right_share")
+        super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
@@ -182,6 +182,10 @@ class GRPOModule(PolicyModule):
     def _saved(self) -> str:
         """Save the run as it was before this step, and say how to go on."""
         path = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
+        # The batch under way will be taken again. Lightning takes it back from the epoch's count, not from the run's,
+        # by which it decides when to validate.
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        batches.ready = batches.started = batches.processed = batches.completed
         self.trainer.save_checkpoint(path)
         return f"The run is saved: go on with ckpt_path={path} once the server answers"
 

@@ -31,12 +31,16 @@ class PolicyModule(LightningModule):
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
     gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's padded tokens. `headline` names the
-    metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show.
+    metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show. A batch takes
+    `steps_per_batch` optimizer steps.
     """
 
-    def __init__(self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: str) -> None:
+    def __init__(
+        self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: str, steps_per_batch: int = 1
+    ) -> None:
         super().__init__()
         self.headline = headline
+        self.steps_per_batch = steps_per_batch
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds what trains, not the base model
         self.policy = policy.train()  # activation checkpointing acts in this mode only
@@ -54,11 +58,17 @@ class PolicyModule(LightningModule):
             weight_decay=optim.weight_decay,
             betas=(optim.betas[0], optim.betas[1]),
         )
-        total = self.trainer.estimated_stepping_batches
+        total = self.total_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, total, optim.schedule, optim.warmup)
         )
         return [optimizer], [schedule]
+
+    @property
+    def total_steps(self) -> float:
+        """Optimizer steps of the whole run, infinite where it has no end. Lightning's own estimate counts batches."""
+        steps, most = self.trainer.estimated_stepping_batches * self.steps_per_batch, self.trainer.max_steps
+        return steps if most == -1 else min(steps, most)
 
     def accumulate(self, traces: Sequence[TokenTrace], loss_of: Callable[[TokenBatch, list[int]], Tensor]) -> None:
         """Add up the gradients of `loss_of(batch, rows)` over micro-batches; `rows` index into `traces`."""
@@ -75,8 +85,8 @@ class PolicyModule(LightningModule):
         for rows in token_budget_batches([len(trace.token_ids) for trace in traces], self.micro_tokens):
             yield self.policy.collate([traces[row] for row in rows]), rows
 
-    def step_optimizer(self) -> float:
-        """Add up gradients over ranks, clip, step. Returns the gradient's norm before clipping."""
+    def step_optimizer(self) -> None:
+        """Add up gradients over ranks, clip, step."""
         optimizer = self.optimizers()
         masters = list(optimizer.masters.values())
         for master in masters:  # nothing to learn from is a gradient of zero, on one rank as on many
@@ -94,7 +104,6 @@ class PolicyModule(LightningModule):
         optimizer.step()
         optimizer.zero_grad()
         self.lr_schedulers().step()
-        return float(norm)
 
     # ---- numbers over all ranks
 
@@ -123,7 +132,8 @@ class PolicyModule(LightningModule):
         if self.trainer.world_size > 1:
             mine, states = states[0], [None] * self.trainer.world_size
             torch.distributed.all_gather_object(states, mine)
-        checkpoint[CHECKPOINT_KEY] = {"fingerprint": self.policy.fingerprint, "random_states": states}
+        facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
+        checkpoint[CHECKPOINT_KEY] = {**facts, "random_states": states}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY)
@@ -134,6 +144,11 @@ class PolicyModule(LightningModule):
                 f"the checkpoint belongs to base model {saved['fingerprint']}, this run loaded "
                 f"{self.policy.fingerprint}: resume with the model the run was started with"
             )
+        for key, here in self.policy.trained_as.items():
+            if (there := saved["trained_as"][key]) != here:
+                raise SteerError(
+                    f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
+                )
         self._random_states = saved["random_states"]
 
     def on_train_start(self) -> None:

@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from steer_lit.lit.policy_module import PolicyModule
+
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
@@ -67,7 +69,7 @@ class StepProgress(ProgressBar):
             console=self._console,
             speed_estimate_period=600.0,
         )
-        total = trainer.estimated_stepping_batches
+        total = _total(trainer, pl_module)
         self._task = self._bar.add_task("", total=total, completed=trainer.global_step, numbers="")
         self._bar.start()
 
@@ -79,7 +81,7 @@ class StepProgress(ProgressBar):
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=trainer.global_step, numbers=_numbers(trainer))
             return
-        now, total = time.perf_counter(), trainer.estimated_stepping_batches
+        now, total = time.perf_counter(), _total(trainer, pl_module)
         if now - self._last_line >= self.line_every_s or trainer.global_step >= total:
             self._last_line = now
             pace = (now - self._began) / max(1, trainer.global_step - self._first_step)
@@ -103,6 +105,10 @@ def _numbers(trainer: Trainer) -> str:
     metrics = trainer.callback_metrics
     shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))
+
+
+def _total(trainer: Trainer, module: LightningModule) -> float:
+    return module.total_steps if isinstance(module, PolicyModule) else trainer.estimated_stepping_batches
 
 
 def _clock(seconds: float) -> str:

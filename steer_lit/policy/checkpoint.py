@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +11,7 @@ import torch
 from steer_lit.errors import MissingResource
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
+from steer_lit.ranks import local_rank
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -67,7 +67,7 @@ def open_checkpoint(
 
 
 def _default_device() -> str:
-    """This rank's GPU if there is one. LOCAL_RANK counts because models load before a strategy picks the device."""
+    """This rank's GPU if there is one. Models load before a strategy picks the device."""
     if not torch.cuda.is_available():
         return "cpu"
-    return f"cuda:{os.environ.get('LOCAL_RANK') or torch.cuda.current_device()}"
+    return f"cuda:{local_rank()}"

@@ -57,7 +57,7 @@ def load_policy(
             module.support_avx512bf16_for_cpu = False
     model = attach_adapter(parts.model, lora, seed)
     if init_from is not None:
-        load_adapter(model, Path(init_from), parts.fingerprint)
+        load_adapter(model, Path(init_from), parts.fingerprint, system_prompt)
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

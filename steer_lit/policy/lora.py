@@ -87,18 +87,18 @@ def adapted_layers(model: torch.nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def save_adapter(model: PeftModel, fingerprint: str, folder: Path) -> None:
-    """Write a standard PEFT folder and, last, the fingerprint of the base the adapter belongs to."""
+def save_adapter(model: PeftModel, fingerprint: str, system_prompt: str, folder: Path) -> None:
+    """Write a standard PEFT folder and, last, what the adapter belongs to: its base's fingerprint and the prompt."""
     folder = Path(folder)
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base = model.peft_config["default"].base_model_name_or_path
-    facts = {"base": base, "fingerprint": fingerprint}
+    facts = {"base": base, "fingerprint": fingerprint, "system_prompt": system_prompt}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(model: PeftModel, folder: Path, fingerprint: str) -> None:
-    """Copy a saved adapter into the trainable one.
+def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt: str) -> None:
+    """Copy a saved adapter into the trainable one. One that was trained under another system prompt is warned of.
 
     Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has
     another shape, or covers other layers than `model` does.
@@ -107,7 +107,7 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str) -> None:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise MissingResource(f"init_from={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
-    _check_base(folder, fingerprint)
+    _check_facts(folder, fingerprint, system_prompt)
     own = model.peft_config["default"]
     saved_config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     for key, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
@@ -119,7 +119,7 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str) -> None:
     _copy_weights(model, folder)
 
 
-def _check_base(folder: Path, fingerprint: str) -> None:
+def _check_facts(folder: Path, fingerprint: str, system_prompt: str) -> None:
     if not (folder / FACTS).is_file():
         log.warning("init_from=%s: no %s, so whether it fits this base model cannot be checked", folder, FACTS)
         return
@@ -129,6 +129,8 @@ def _check_base(folder: Path, fingerprint: str) -> None:
             f"init_from={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
             f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the model (and tower) it belongs to"
         )
+    if (trained := facts.get("system_prompt", system_prompt)) != system_prompt:
+        log.warning("init_from=%s: that adapter was trained with system_prompt=%r, not this run's", folder, trained)
 
 
 def _copy_weights(model: PeftModel, folder: Path) -> None:

@@ -44,12 +44,13 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         for key, allowed in _CHOICES.items()
         if key in flat and flat[key] not in allowed
     ]
+    fewest = model.get("min_pixels") if isinstance(model.get("min_pixels"), int | float) else 1
     ranges = {
         "lora.r": (lambda value: value >= 1 and value == int(value), "a whole number from 1 up"),
         "lora.alpha": (lambda value: value > 0, "above 0"),
         "lora.dropout": (lambda value: 0 <= value < 1, "from 0 to below 1"),
         "min_pixels": (lambda value: value >= 1, "at least 1"),
-        "max_pixels": (lambda value: value >= (model.get("min_pixels") or 1), "at least model.min_pixels"),
+        "max_pixels": (lambda value: value >= fewest, "at least model.min_pixels"),
     }
     for key, (fits, allowed) in ranges.items():
         if key in flat and not (isinstance(flat[key], int | float) and fits(flat[key])):

@@ -26,6 +26,7 @@ from steer_lit.policy.token_batch import TokenBatch, collate
 from steer_lit.types import ImageRef, TokenTrace
 
 FEATURE_CACHE_BYTES = 1 << 30
+MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
 
 
 class QwenVL(nn.Module):
@@ -47,7 +48,8 @@ class QwenVL(nn.Module):
         self.trains_tower = False
         self._features: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()
         self._feature_bytes = 0
-        self._patches: dict[ImageRef, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._patches: dict[ImageRef, tuple[torch.Tensor, torch.Tensor]] = {}  # of pictures with no features yet
+        self._grids: dict[ImageRef, Grid] = {}
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
@@ -76,6 +78,13 @@ class QwenVL(nn.Module):
         return self.parts.fingerprint
 
     @property
+    def trained_as(self) -> dict[str, Any]:
+        """What a checkpoint of this policy goes with: continued under anything else it would be another policy."""
+        configs: Any = self.model.peft_config
+        lora = configs["default"]
+        return {"system_prompt": self.system_prompt, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
+
+    @property
     def device(self) -> torch.device:
         return self.base.get_input_embeddings().weight.device
 
@@ -88,8 +97,10 @@ class QwenVL(nn.Module):
 
     def grid(self, ref: ImageRef) -> Grid:
         """Rows and columns of language-model tokens the picture takes."""
-        _, rows, columns = self._patched(ref)[1].tolist()
-        return rows // self.parts.merge_size, columns // self.parts.merge_size
+        if ref not in self._grids:
+            _, rows, columns = self._patched(ref)[1].tolist()
+            self._grids[ref] = rows // self.parts.merge_size, columns // self.parts.merge_size
+        return self._grids[ref]
 
     def image_tokens(self, ref: ImageRef) -> int:
         rows, columns = self.grid(ref)
@@ -109,7 +120,7 @@ class QwenVL(nn.Module):
 
     def _patched(self, ref: ImageRef) -> tuple[torch.Tensor, torch.Tensor]:
         if ref not in self._patches:
-            if len(self._patches) >= 512:
+            if len(self._patches) >= MAX_PATCHED:
                 self._patches.clear()
             self._patches[ref] = to_patches(self.open_image(ref), self.parts)
         return self._patches[ref]
@@ -122,6 +133,7 @@ class QwenVL(nn.Module):
         return list(tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist()))
 
     def _remember(self, ref: ImageRef, feature: torch.Tensor) -> None:
+        self._patches.pop(ref, None)
         self._features[ref] = feature.clone()  # a split is a view that would keep the whole batch alive
         self._feature_bytes += feature.nbytes
         while self._feature_bytes > FEATURE_CACHE_BYTES:
@@ -219,13 +231,14 @@ class QwenVL(nn.Module):
         """A standard PEFT folder, with the base model's fingerprint beside it."""
         from steer_lit.policy.lora import save_adapter
 
-        save_adapter(self.model, self.fingerprint, folder)
+        save_adapter(self.model, self.fingerprint, self.system_prompt, folder)
 
     # ---- the reference: the adapter GRPO starts from, not the base model (TRAPS 19)
 
     def freeze_reference(self, state: dict[str, torch.Tensor] | None = None) -> None:
         """Keep a frozen copy of the adapter as it is now, or of `state` when a run resumes."""
-        self._reference = state or self.adapter_state()
+        frozen = state or self.adapter_state()
+        self._reference = {name: tensor.to(self.device) for name, tensor in frozen.items()}
 
     @property
     def reference_state(self) -> dict[str, torch.Tensor]:
@@ -241,7 +254,7 @@ class QwenVL(nn.Module):
         live = {name: parameter.data for name, parameter in parameters.items()}
         try:
             for name, parameter in parameters.items():
-                parameter.data = frozen[name].to(parameter.device)
+                parameter.data = frozen[name]
             with self.inference():
                 yield
         finally:

@@ -41,8 +41,10 @@ class _Projection:
         self.bias: Tensor | None = None
         if all(type(base) is nn.Linear for base in self.bases):
             self.weight = _stacked([base.weight for base in self.bases]).T
-            if all(base.bias is not None for base in self.bases):
-                self.bias = _stacked([base.bias for base in self.bases])
+            biases = [base.bias for base in self.bases if base.bias is not None]
+            if biases:
+                assert len(biases) == len(self.bases), "layers that read the same input all have a bias, or none has"
+                self.bias = _stacked(biases)
 
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
@@ -59,6 +61,7 @@ class _Projection:
 
     def __call__(self, x: Tensor, adapter: Adapter | None, add: Tensor | None = None) -> Tensor:
         """[M, in] to [M, out], plus `add` [M, out] where given."""
+        assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y + add

@@ -25,7 +25,6 @@ class TurnCache:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self.length = 0
-        self._end = 0
 
     @property
     def rows(self) -> int:
@@ -38,15 +37,14 @@ class TurnCache:
         only itself, because a softmax over nothing is not a number.
         """
         start, count = self.length, real.shape[1]
-        self._end = start + count
-        self._reserve(self._end)
-        self.mask[:, start : self._end] = real
-        self.length = self._end
+        self.length = start + count
+        self._reserve(self.length)
+        self.mask[:, start : self.length] = real
         visible = self.mask[:, None, None]
         if count == 1:
             return visible
         column = torch.arange(self.mask.shape[1], device=real.device)
-        query = torch.arange(start, self._end, device=real.device)[:, None]
+        query = torch.arange(start, self.length, device=real.device)[:, None]
         return (visible & (column <= query)) | (column == query)
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,9 +53,9 @@ class TurnCache:
             shape = (key.shape[0], key.shape[1], self.mask.shape[1], key.shape[3])
             self.keys.append(key.new_zeros(shape))
             self.values.append(value.new_zeros(shape))
-        start = self._end - key.shape[2]
-        self.keys[layer][:, :, start : self._end] = key
-        self.values[layer][:, :, start : self._end] = value
+        start = self.length - key.shape[2]
+        self.keys[layer][:, :, start : self.length] = key
+        self.values[layer][:, :, start : self.length] = value
         return self.keys[layer], self.values[layer]
 
     def select(self, rows: Sequence[int]) -> TurnCache:
@@ -67,7 +65,7 @@ class TurnCache:
         part.mask = self.mask[index]
         part.keys = [keys[index] for keys in self.keys]
         part.values = [values[index] for values in self.values]
-        part.length = part._end = self.length
+        part.length = self.length
         return part
 
     def merge(self, part: TurnCache, rows: Sequence[int], start: int) -> None:
@@ -77,7 +75,7 @@ class TurnCache:
         self.mask[index, start : part.length] = part.mask[:, start : part.length]
         for mine, theirs in zip(self.keys + self.values, part.keys + part.values, strict=True):
             mine[index, :, start : part.length] = theirs[:, :, start : part.length]
-        self.length = self._end = max(self.length, part.length)
+        self.length = max(self.length, part.length)
 
     def _reserve(self, columns: int) -> None:
         extra = -(-columns // AHEAD) * AHEAD - self.mask.shape[1]

@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,44 @@ def test_too_many_failures_stop_the_run_after_saving_it(
         run(make_trainer, module, small_world("grpo"), steps=1)
     saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
     assert saved["global_step"] == 0
+
+
+def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    def fit(died_in: int | None, ckpt_path: Path | None) -> list[int]:
+        module, validated = make_module(tiny_policy()), []
+        play = module.play
+
+        def dies(*arguments: Any) -> Any:
+            if module.trainer.training and module.global_step == died_in:
+                raise ServerDown("nobody answers")
+            return play(*arguments)
+
+        module.play = dies  # type: ignore[method-assign]
+        module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
+        trainer = make_trainer(
+            4, val_check_interval=2, limit_val_batches=1, check_val_every_n_epoch=None, num_sanity_val_steps=0
+        )
+        with nullcontext() if died_in is None else pytest.raises(ServerDown):
+            trainer.fit(module, small_world("grpo", val_size=10), ckpt_path=ckpt_path, weights_only=True)
+        return validated
+
+    assert fit(None, None) == [2, 4]
+    assert fit(1, None) == []
+    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]
+
+
+@pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])
+def test_two_epochs_a_batch_are_two_steps_of_the_schedule(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, limits: dict[str, int], total: int
+) -> None:
+    module = make_module(tiny_policy(), objective=ObjectiveSettings(epochs=2))
+    seen: list[float] = []
+    module.on_train_start = lambda: seen.append(module.total_steps)  # type: ignore[method-assign]
+    module.training_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
+    make_trainer(**{"max_steps": -1, "limit_train_batches": 13, **limits}).fit(module, small_world("grpo"))
+    assert seen == [total]
 
 
 def test_an_attackers_dead_server_stops_the_run_after_saving_it(

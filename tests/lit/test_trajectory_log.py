@@ -8,12 +8,14 @@ import pytest
 from steer_lit.lit.callbacks import TrajectoryLog
 
 
-@pytest.mark.parametrize(("cut_short", "step", "left"), [("", 2, [0, 0, 1]), ('{"step": 2, "te', 3, [0, 0, 1, 2])])
+@pytest.mark.parametrize(
+    ("cut_short", "step", "left"), [(b"", 2, [0, 0, 1]), (b'{"step": 2, "text": "\xc3', 3, [0, 0, 1, 2])]
+)
 def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_short, step, left):
     """Text may hold a line separator that is no end of a row."""
     rows = [{"step": step, "text": "a\u2028b"} for step in (0, 0, 1, 2)]
     path = tmp_path / "trajectories.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) + cut_short, encoding="utf-8")
+    path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode() + cut_short)
     trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=step)
     TrajectoryLog().on_train_start(trainer, None)
     kept = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")

@@ -193,7 +193,7 @@ def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     policy().save_adapter(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     facts = json.loads((tmp_path / "steer_lit.json").read_text())
-    assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint}
+    assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, "system_prompt": "Be brief."}
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path):
@@ -228,6 +228,15 @@ def test_folders_that_are_no_adapters_are_named(tmp_path):
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(MissingResource, match=r"adapter_model\.safetensors is not there"):
         policy(init_from=str(tmp_path))
+
+
+def test_an_adapter_trained_under_another_prompt_loads_with_a_warning(tmp_path, caplog):
+    policy().save_adapter(tmp_path)
+    facts = tmp_path / "steer_lit.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "system_prompt": "Be long."}))
+    with caplog.at_level(logging.WARNING, logger=lora_module.__name__):
+        policy(init_from=str(tmp_path))
+    assert "was trained with system_prompt='Be long.'" in caplog.text
 
 
 def test_an_adapter_from_elsewhere_loads_with_a_warning(tmp_path, caplog):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from steer_lit.data.images import open_image
+from steer_lit.policy import text_stack
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.text_stack import TextStack
@@ -87,3 +88,16 @@ def test_what_has_generated_can_still_be_trained(quantize):
     session.reply([0], [Message.of("user", "Hi")])
     policy.logprobs(policy.collate([session.trace(0)])).sum().backward()
     assert all(parameter.grad is not None for parameter in policy.trainable().values())
+
+
+@pytest.mark.parametrize("queries", [1, 40])  # one, and more than a CPU takes at a time
+def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(3, 6, queries, 8, generator=generator)
+    keys, values = torch.randn(2, 3, 2, 48, 8, generator=generator)
+    mask = torch.ones(3, 1, queries, 48, dtype=torch.bool).tril(48 - queries - 4)
+    mask[1, ..., 3:9] = False  # padding inside the cache
+    scores = query @ keys.repeat_interleave(3, 1).transpose(-1, -2) / 8**0.5
+    by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
+    for attend in (text_stack._on_cpu, text_stack._on_gpu):
+        assert torch.allclose(attend(query, keys, values, mask), by_hand, atol=1e-5)
