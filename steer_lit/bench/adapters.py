@@ -48,7 +48,7 @@ class AdapterPolicies:
             self._qwen.load_adapter_state(self._fresh)
             digest = BASE
         else:
-            load_adapter(self._qwen.model, Path(adapter), self._qwen.fingerprint)
+            load_adapter(self._qwen.model, Path(adapter), self._qwen.fingerprint, self._qwen.system_prompt)
             digest = hashlib.sha256((Path(adapter) / WEIGHTS).read_bytes()).hexdigest()
         return AdaptedPolicy(
             self._qwen,

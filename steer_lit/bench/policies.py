@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import BenchPolicy, MakePolicy, with_constants
+from steer_lit.bench.suite import BenchPolicy, MakePolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
 
@@ -58,7 +58,7 @@ def served(value: object) -> ServedModel | None:
 def make_policies(
     config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage
 ) -> dict[str, MakePolicy]:
-    """What makes each policy that a benchmark's config names, in its order, then the constant ones if it asks for them.
+    """What makes each policy that a benchmark's config names, in its order.
 
     `load` makes the base model, once, when an adapter needs it. Policies behind a server see what `open_image` opens.
     """
@@ -84,4 +84,4 @@ def make_policies(
     for name, value in config["policies"].items():
         model = served(value)
         makers[str(name)] = partial(in_process, value) if model is None else partial(behind_server, model)
-    return with_constants(makers) if config["bench"]["constants"] else makers
+    return makers

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,11 @@ def run_bench(
         for name, make in policies.items():
             task = progress.add_task(name, total=len(scenarios))
             policy = make()
-            for done in _play_policy(name, policy, scenarios, judge, settings, records):
-                progress.update(task, completed=done)
-                if not console.is_terminal:  # where the bar shows only once all is done
-                    console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
-            if isinstance(policy, ServerPolicy):
-                policy.close()
+            with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
+                for done in _play_policy(name, policy, scenarios, judge, settings, records):
+                    progress.update(task, completed=done)
+                    if not console.is_terminal:  # where the bar shows only once all is done
+                        console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
             del policy
             gc.collect()  # a model is full of cycles
             order = {scenario.id: number for number, scenario in enumerate(scenarios)}
@@ -71,8 +71,8 @@ def run_bench(
     console.print(report.table(summary))
     for line in [*report.notes(summary), *_failures(played)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    closing = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
-    console.print(closing, markup=False, highlight=False, soft_wrap=True)
+    where = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Literal, Protocol, get_args
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.types import Policy, Scenario
+
+log = logging.getLogger(__name__)
 
 
 class BenchPolicy(Policy, Protocol):
@@ -87,10 +90,13 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     return chosen
 
 
-def with_constants(policies: Mapping[str, MakePolicy]) -> dict[str, MakePolicy]:
-    """The named policies in their order, then the constant ones."""
+def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:
+    """The named policies in their order, then the constant ones; `gold` only where every row has expected answers."""
     clashes = [Problem(f"policies.{name}", name, "is a constant policy's name, take another") for name in CONSTANTS]
     clashes = [problem for problem in clashes if problem.value in policies]
     if clashes:
         raise ConfigError(clashes)
-    return {**policies, **CONSTANTS}
+    unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
+    if unknown:
+        log.warning("the constant policy gold is left out: %d dialogues have no expected answers", unknown)
+    return {**policies, **{name: make for name, make in CONSTANTS.items() if name != "gold" or not unknown}}

@@ -4,7 +4,8 @@
               median_failure_turn, survival, failure_turns, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
-`vs` compares with the policy listed before: `{earlier: {"n", <rates>}}`, paired differences in percentage points.
+`vs` compares with the policy listed before: `{earlier: {"n", <rates>, "by_tier"}}`, paired differences in percentage
+points; `by_tier` is that of the harmful turns kept safe.
 docs/metrics.md says what each figure means.
 """
 
@@ -15,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from steer_lit.bench import metrics, survival
-from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import BenchSettings
 
 
@@ -38,13 +39,14 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
     valid = _valid(dialogues)
     subsets = _split(valid, lambda dialogue: dialogue.subset)
     by_turn = metrics.safe_turns(valid, lambda number, _: str(number), settings)
+    by_tier = metrics.safe_turns(valid, _tier, settings)
     return {
         **_block(valid, settings),
         "failed": len(dialogues) - len(valid),
         "survival": survival.by_turn(valid, settings),
         "failure_turns": survival.failure_turns(valid, settings),
         "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
-        "by_tier": dict(sorted(metrics.safe_turns(valid, lambda _, turn: turn.tier or "unknown", settings).items())),
+        "by_tier": dict(sorted(by_tier.items())),
         "by_kind": {kind: _block(rows, settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
         "by_subset": {subset: _block(rows, settings) for subset, rows in subsets.items()},
         "subset_mean": {
@@ -61,7 +63,9 @@ def compare(
     new, old = _valid(later), _valid(earlier)
     shared = {dialogue.scenario for dialogue in new} & {dialogue.scenario for dialogue in old}
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
-    return {"n": len(shared), **differences}
+    tiers = sorted(metrics.safe_turns(new, _tier, settings))
+    by_tier = {tier: metrics.difference(new, old, metrics.kept_safe(tier), settings) for tier in tiers}
+    return {"n": len(shared), **differences, "by_tier": by_tier}
 
 
 def _block(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
@@ -74,6 +78,10 @@ def _block(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict
         "answer_helpful_mean": _mean(metrics.helpfulness(dialogue)[-1] for dialogue in dialogues),
         "median_failure_turn": survival.median_failure_turn(dialogues, settings),
     }
+
+
+def _tier(number: int, turn: GradedTurn) -> str:
+    return turn.tier or metrics.UNKNOWN
 
 
 def _mean(values: Iterable[float]) -> float | None:

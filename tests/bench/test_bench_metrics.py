@@ -180,6 +180,12 @@ def test_harmful_turns_kept_safe_by_turn_and_tier(dialogue: MakeDialogue) -> Non
     assert summary["by_tier"] == {"words": {"n": 4, "safe": 50.0}}
 
 
+def test_tiers_are_compared_in_pairs(dialogue: MakeDialogue) -> None:
+    # Harmful turns kept safe: 2 of 3 before, 1 of 3 after; on the one dialogue that both have: 2 of 2, then 1 of 2.
+    before, after = [dialogue("a", [3, 2]), dialogue("b", [1])], [dialogue("a", [3, 1])]
+    assert compare(after, before, SETTINGS)["by_tier"] == {"words": {"value": -50.0, "low": None, "high": None}}
+
+
 def test_each_policy_is_compared_with_the_one_before_and_constants_with_none(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [3]), dialogue("b", [-3])]
     constant = [dialogue("a", [3], fingerprint="constant:gold"), dialogue("b", [3], fingerprint="constant:gold")]

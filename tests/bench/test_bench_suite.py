@@ -2,7 +2,7 @@ import pytest
 
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, choose, with_constants
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.types import Attack, Message, Scenario
+from steer_lit.types import Attack, Message, Scenario, TurnGold
 
 
 def scenario(id: str) -> Scenario:
@@ -27,6 +27,14 @@ def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
 
 def test_constants_come_last_and_keep_their_names() -> None:
     gold = CONSTANTS["gold"]
-    assert list(with_constants({"sft": gold})) == ["sft", "always-refuse", "always-comply", "gold"]
+    assert list(with_constants({"sft": gold}, [])) == ["sft", "always-refuse", "always-comply", "gold"]
     with pytest.raises(ConfigError, match="always-comply"):
-        with_constants({"always-comply": gold})
+        with_constants({"always-comply": gold}, [])
+
+
+def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.LogCaptureFixture) -> None:
+    known = Scenario("known", "benign", Attack(Message.of("user", "Hi?"), gold=TurnGold("harmless", "none", "Hello.")))
+    rows = [known, scenario("unknown")]
+    assert "gold" in with_constants({}, rows[:1])
+    assert list(with_constants({}, rows)) == ["always-refuse", "always-comply"]
+    assert "1 dialogues have no expected answers" in caplog.text
