@@ -26,6 +26,9 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optim.weight_decay", lambda v: v >= 0, "must be at least 0"),
     ("optim.warmup", lambda v: 0 <= v < 1, "is the share of all steps, from 0 to below 1"),
     ("optim.max_grad_norm", lambda v: v > 0, "must be above 0"),
+    ("data.val_size", lambda v: _whole(v) and v >= 0, "must be at least 0"),
+    ("data.max_turns", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    ("data.max_bad_rows", lambda v: _whole(v) and v >= 0, "must be at least 0"),
     ("data.batch_size", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("hardware.micro_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("hardware.side_by_side", lambda v: _whole(v) and v >= 1, "must be at least 1"),
@@ -39,6 +42,7 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("rollout.group_size", lambda v: _whole(v) and v >= 2, "a group of one has nothing to compare with: at least 2"),
     ("rollout.max_turns", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("rollout.max_new_tokens", lambda v: _whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.temperature", lambda v: v >= 0, "must be at least 0; 0 is greedy"),
     ("rollout.waves", lambda v: _whole(v) and v >= 1, "must be at least 1"),
     ("rollout.max_failed_share", lambda v: 0 <= v <= 1, "is a share, from 0 to 1"),
     ("objective.kl_coef", lambda v: v >= 0, "must be at least 0"),
@@ -130,9 +134,8 @@ def _number_problems(config: Config) -> Iterator[Problem]:
         value = _at(config, key)
         if value is not _ABSENT and not (_number(value) and fits(value)):
             yield Problem(key, value, allowed if _number(value) else f"is no number; {allowed}")
-    temperature = _at(config, "rollout.temperature")
-    if temperature is not _ABSENT and "objective" in config and not (_number(temperature) and temperature > 0):
-        yield Problem("rollout.temperature", temperature, "must be above 0: a group of greedy dialogues is all alike")
+    if _at(config, "rollout.temperature") == 0 and "objective" in config:
+        yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
 
 
 def _choice_problems(config: Config) -> Iterator[Problem]:
@@ -158,7 +161,7 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
     if not _whole(steps) or steps == 0 or steps < -1:
         yield Problem("trainer.max_steps", steps, "must be at least 1, or -1 to go by trainer.max_epochs")
-    elif steps == -1 and (epochs is None or epochs < 1):
+    elif steps == -1 and not (_whole(epochs) and epochs >= 1):
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
@@ -195,8 +198,7 @@ def _player_problems(config: Config) -> Iterator[Problem]:
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
-        remedy = "without bootstrapping a run starts from the base policy: leave it out; other rows have sft_adapter="
-        yield Problem("init_from", adapter, remedy)
+        yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")
 
 
 def _file_problems(config: Config) -> Iterator[Problem]:

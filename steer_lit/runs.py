@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import sys
 import warnings
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit import __version__
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.errors import ConfigError, ServerDown, SteerError
+from steer_lit.ranks import local_rank
 from steer_lit.types import ImageRef
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
@@ -86,7 +86,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import make_policies
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, choose
+    from steer_lit.bench.suite import BenchSettings, choose, with_constants
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -98,8 +98,10 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
     policies = make_policies(plain, load, datamodule.open_image)
+    if config.bench.constants:
+        policies = with_constants(policies, scenarios)
     judge = seeing(config.judge, datamodule.open_image)
-    with hanging_up(judge):
+    with hanging_up(judge), continuable(run_dir):
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
@@ -123,13 +125,8 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     tell_cost(settings, config.generator.name, console)
     if config.dry_run:
         return
-    try:
+    with continuable(run_dir):
         manifest = run_synthesis(instantiate(config.generator), settings, run_dir, console)
-    except (KeyboardInterrupt, ServerDown) as stop:
-        print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
-        if isinstance(stop, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED) from None
-        raise
     print(next_steps(manifest, settings, _shown(run_dir), program("train"), program("synthesize")))
 
 
@@ -158,6 +155,18 @@ def hanging_up(*players: Any) -> Iterator[None]:
 
 
 @contextmanager
+def continuable(run_dir: Path) -> Iterator[None]:
+    """Say how to go on with a benchmark or a synthesis that Ctrl-C or a dead server stopped."""
+    try:
+        yield
+    except (KeyboardInterrupt, ServerDown) as stop:
+        print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
+        if isinstance(stop, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
+
+
+@contextmanager
 def resumable(run_dir: Path) -> Iterator[None]:
     """Say how to go on with a training run that Ctrl-C or a scheduler's SIGTERM stopped."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -177,7 +186,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
     resolved = config.copy()
     OmegaConf.resolve(resolved)
     path = run_dir / "config.yaml"
-    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    if local_rank() == 0:
         OmegaConf.save(resolved, path)
         found = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}

@@ -237,3 +237,9 @@ def test_trap_39_nothing_of_omegaconf_reaches_what_is_saved(tmp_path: Path) -> N
     settings = instantiate(config.callbacks.settings).settings
     assert {type(value) for value in settings.values()} <= {bool, int, float, str}
     assert settings["optim.lr"] == config.optim.lr
+
+
+@pytest.mark.parametrize(("group", "client"), [("attacker", "client"), ("generator", "target")])
+def test_a_client_with_a_model_of_its_own_has_every_setting_of_the_server(group: str, client: str) -> None:
+    settings = OmegaConf.load(CONF / group / "llm.yaml")[client].settings
+    assert set(settings) == set(OmegaConf.load(CONF / "server" / "openai.yaml"))

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 
 from steer_lit.attacker.adaptive import strategy_for, written
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.prompts.ask import Asker, Client, Failed, Question
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history, pictures
 from steer_lit.types import Attack, Scenario, Strategy, Turn
-
-MAX_QUESTION = 600  # characters; a longer one is no chat message
 
 
 class AttackReply(Reply):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -20,6 +21,8 @@ from steer_lit.types import Dialogue, ImageRef, Message, Scenario
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["ground", "sft", "grpo"]
 _PART: dict[Stage, SourcePart] = {"ground": "captions", "sft": "sft", "grpo": "rl"}
@@ -71,8 +74,8 @@ class SteerDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the rows of the fit before anything is trained on them."""
-        if stage == "fit":
-            _ = self._blocks
+        if stage == "fit" and self._blocks and self._place[0] == 0:
+            log.info(self.describe())
 
     def train_dataloader(self) -> StepLoader[Record]:
         """Steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""

@@ -7,7 +7,6 @@ how many consecutive rows belong together, `image_root` the only folder that pic
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from steer_lit.data.mini import CaptionSplit, MiniSplit
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
+from steer_lit.ranks import local_rank
 from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
 
 Record = Dialogue | Scenario
@@ -169,7 +169,7 @@ def _cut_scenario(scenario: Scenario, max_turns: int) -> Scenario:
 
 def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, str]:
     """What is wrong with each picture that cannot be opened; a bar on the terminal while many are looked at."""
-    first_rank = os.environ.get("LOCAL_RANK", "0") == "0"
+    first_rank = local_rank() == 0
     console = Console(stderr=True)
     shown = len(pictures) >= _MANY and first_rank and console.is_terminal
     found = {}

@@ -49,7 +49,8 @@ def turn_advantages(
     the factor is the same at every turn, so under `scale="none"` the expected gradient is (n - 1) / n times the
     true one. The plain mean over the survivors would shrink each turn by its own number of survivors; counting
     the ended rows as 0 would be unbiased, but pushes every survivor up. A row alive alone has baseline 0, the
-    return-to-go of the dialogues that ended. 0 where not alive or not usable.
+    return-to-go of the dialogues that ended; under `scale="group"` it teaches nothing, having no spread to be
+    measured by. 0 where not alive or not usable.
     """
     usable = usable_rows(valid)[..., None]  # [G, K, 1]
     voters = usable & alive.bool()  # [G, K, T]

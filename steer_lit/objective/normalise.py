@@ -2,8 +2,7 @@
 
 A "sequence" of the literature is a dialogue here: one row, all its turns. The counts cover every micro-batch on
 every rank and leave failed rows out (their mask is 0), so the step's gradient is the *sum* over micro-batches and
-ranks of the micro-batch gradients, however the step was cut (TRAPS 22). Where ranks average their gradients (DDP's
-default), multiply the loss by the number of ranks.
+ranks of the micro-batch gradients, however the step was cut (TRAPS 22).
 """
 
 from __future__ import annotations

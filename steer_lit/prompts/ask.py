@@ -13,6 +13,7 @@ from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
 from steer_lit.types import ImageRef
 
+MAX_QUESTION = 600  # characters of a user message that a model writes; a longer one is no chat message
 _REPEATED = 2000  # characters of an unreadable reply that its author is shown again
 
 

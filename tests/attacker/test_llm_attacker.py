@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from steer_lit.attacker.llm import MAX_QUESTION, LlmAttacker
+from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.data.images import open_image
 from steer_lit.errors import ServerDown
+from steer_lit.prompts.ask import MAX_QUESTION
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Turn, TurnGold, Verdict
 
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")

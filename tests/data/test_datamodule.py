@@ -215,7 +215,7 @@ def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathF
     elsewhere.write_text('{"question": 1}')
     rl = str(folder / "rl.jsonl")
     for source, stage, error, reason in (
-        (FileSource(rl=rl), "sft", ConfigError, r"data\.source\.sft=None: name a row file"),
+        (FileSource(rl=rl), "sft", ConfigError, r"data\.source\.sft=null: name a row file"),
         (FileSource(rl=rl), "ground", ConfigError, "hold no captions"),
         (FileSource(rl=rl, bench=str(elsewhere)), "grpo", ConfigError, r"data\.source\.folder"),
         (FileSource(rl=str(folder / "none.jsonl")), "grpo", MissingResource, "is no such file"),

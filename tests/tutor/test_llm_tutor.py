@@ -6,7 +6,8 @@ import pytest
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.errors import ServerDown
-from steer_lit.tutor.llm import MAX_QUESTION, LlmTutor, TutorReply, locked_usefulness
+from steer_lit.prompts.ask import MAX_QUESTION
+from steer_lit.tutor.llm import LlmTutor, TutorReply, locked_usefulness
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Turn, Verdict
 
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")

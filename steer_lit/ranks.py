@@ -1,0 +1,10 @@
+"""Which of a run's processes this one is, before Lightning has been asked."""
+
+from __future__ import annotations
+
+import os
+
+
+def local_rank() -> int:
+    """This process's number on its machine, from 0: Lightning and torchrun say LOCAL_RANK, Slurm SLURM_LOCALID."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
