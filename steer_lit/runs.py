@@ -125,8 +125,12 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     tell_cost(settings, config.generator.name, console)
     if config.dry_run:
         return
-    with continuable(run_dir):
-        manifest = run_synthesis(instantiate(config.generator), settings, run_dir, console)
+    generator = instantiate(config.generator)
+    try:
+        with continuable(run_dir):
+            manifest = run_synthesis(generator, settings, run_dir, console)
+    finally:
+        generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, _shown(run_dir), program("train"), program("synthesize")))
 
 

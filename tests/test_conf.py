@@ -106,6 +106,9 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["data=steer", "data.source.kind=good"], ["data.source.kind", "data.source.sft"]),
         (["stage=ground", "data=steer"], ["data"]),
         (["model=smol"], ["model"]),  # on top of sft_tiny, whose learning rate is for a random base
+        (["data.val_size=few", "data.max_turns=0"], ["data.val_size", "data.max_turns"]),
+        (["stage=grpo", "rollout.temperature=hot"], ["rollout.temperature"]),
+        (["trainer.max_steps=-1", "trainer.max_epochs=two"], ["trainer.max_epochs"]),
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
     ],
 )

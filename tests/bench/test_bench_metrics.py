@@ -181,9 +181,13 @@ def test_harmful_turns_kept_safe_by_turn_and_tier(dialogue: MakeDialogue) -> Non
 
 
 def test_tiers_are_compared_in_pairs(dialogue: MakeDialogue) -> None:
-    # Harmful turns kept safe: 2 of 3 before, 1 of 3 after; on the one dialogue that both have: 2 of 2, then 1 of 2.
-    before, after = [dialogue("a", [3, 2]), dialogue("b", [1])], [dialogue("a", [3, 1])]
-    assert compare(after, before, SETTINGS)["by_tier"] == {"words": {"value": -50.0, "low": None, "high": None}}
+    def seen_last(row: GradedDialogue) -> GradedDialogue:
+        return replace(row, turns=(*row.turns[:-1], replace(row.turns[-1], tier="picture")))
+
+    # Of the one dialogue that both have: in the words 2 of 2 turns kept safe, then 1; in the picture 0 of 1, then 1.
+    before, after = [dialogue("a", [3, 2, 1]), dialogue("b", [1])], [dialogue("a", [3, 1, 3])]
+    by_tier = compare(list(map(seen_last, after)), list(map(seen_last, before)), SETTINGS)["by_tier"]
+    assert {tier: rate["value"] for tier, rate in by_tier.items()} == {"words": -50.0, "picture": 100.0}
 
 
 def test_each_policy_is_compared_with_the_one_before_and_constants_with_none(dialogue: MakeDialogue) -> None:

@@ -179,17 +179,27 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     assert saved["global_step"] == 0
 
 
+def test_the_rollouts_of_which_too_many_failed_are_written_down(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
+    with pytest.raises(TooManyFailures):
+        run(make_trainer, module, small_world("grpo"), steps=1, callbacks=[TrajectoryLog()])
+    rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
+    assert [row["failed"] for row in rows] == ["silent"] * 9
+
+
 def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    def fit(died_in: int | None, ckpt_path: Path | None) -> list[int]:
+    def fit(died_in: int | None, ckpt_path: Path | None, validating: bool = False) -> list[int]:
         module, validated = make_module(tiny_policy()), []
         play = module.play
 
-        def dies(*arguments: Any) -> Any:
-            if module.trainer.training and module.global_step == died_in:
+        def dies(*arguments: Any, **named: Any) -> Any:
+            if module.trainer.validating is validating and module.global_step == died_in:
                 raise ServerDown("nobody answers")
-            return play(*arguments)
+            return play(*arguments, **named)
 
         module.play = dies  # type: ignore[method-assign]
         module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
@@ -203,6 +213,8 @@ def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
     assert fit(None, None) == [2, 4]
     assert fit(1, None) == []
     assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]
+    assert fit(2, None, validating=True) == []
+    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]  # the validation it died in comes again
 
 
 @pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])

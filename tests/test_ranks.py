@@ -1,0 +1,17 @@
+"""Which process this is, by what its launcher says."""
+
+import pytest
+
+from steer_lit.ranks import local_rank
+
+
+@pytest.mark.parametrize(
+    ("said", "rank"),
+    [({}, 0), ({"LOCAL_RANK": "2"}, 2), ({"SLURM_LOCALID": "3"}, 3), ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 1)],
+)
+def test_the_launchers_word_is_taken(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], rank: int) -> None:
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert local_rank() == rank
