@@ -17,7 +17,7 @@ from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.token_batch import TokenBatch, token_budget_batches
+from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.types import TokenTrace
 
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
@@ -30,7 +30,7 @@ class PolicyModule(LightningModule):
 
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
-    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's padded tokens. `headline` names the
+    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens. `headline` names the
     metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show. A batch takes
     `steps_per_batch` optimizer steps.
     """
@@ -81,8 +81,8 @@ class PolicyModule(LightningModule):
                 optimizer.collect()
 
     def micro_batches(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[TokenBatch, list[int]]]:
-        """The traces in batches of at most `micro_tokens` padded tokens, each with the indices of its rows."""
-        for rows in token_budget_batches([len(trace.token_ids) for trace in traces], self.micro_tokens):
+        """The traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""
+        for rows in self.policy.micro_batches(traces, self.micro_tokens):
             yield self.policy.collate([traces[row] for row in rows]), rows
 
     def step_optimizer(self) -> None:

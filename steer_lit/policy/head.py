@@ -27,7 +27,7 @@ class _HeadLogprobs(torch.autograd.Function):
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(tokens), chunk):
             part = slice(start, start + chunk)
-            logits = restricted_logits(hidden[part], weight, forbidden, temperature)  # [n, V]
+            logits = restricted(hidden[part].to(weight.dtype) @ weight.T, forbidden, temperature)  # [n, V]
             log_total = logits.logsumexp(-1)
             logprobs[part] = logits.gather(-1, tokens[part, None]).squeeze(-1) - log_total
             if slope is not None:
@@ -43,16 +43,14 @@ class _HeadLogprobs(torch.autograd.Function):
         return (upstream[:, None] * slope).to(slope.dtype), None, None, None, None, None
 
 
-def restricted_logits(
-    hidden: torch.Tensor, weight: torch.Tensor, forbidden: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Float32 logits [N, V] over the temperature, with forbidden tokens at minus infinity.
+def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float) -> torch.Tensor:
+    """`logits` [N, V], whose memory may be reused, as float32 over the temperature, forbidden ones at minus infinity.
 
     Sampling and scoring share this, so that a forbidden token is absent from both (TRAPS 14, 17).
     """
-    logits = (hidden.to(weight.dtype) @ weight.T).float()
+    logits = logits.float()
     if temperature != 1.0:
-        logits /= temperature
+        logits = logits / temperature
     logits[:, forbidden] = -torch.inf
     return logits
 

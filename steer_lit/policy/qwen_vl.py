@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from steer_lit.policy.causal_attention import use_causal_attention
-from steer_lit.policy.head import head_logprobs, restricted_logits
+from steer_lit.policy.head import head_logprobs, restricted
+from steer_lit.policy.packed_attention import packed_attention
+from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.positions import Grid
 from steer_lit.policy.text_stack import TextStack
-from steer_lit.policy.token_batch import TokenBatch, collate
+from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
 
 FEATURE_CACHE_BYTES = 1 << 30
@@ -55,8 +56,6 @@ class QwenVL(nn.Module):
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
         never = torch.tensor([*forbidden, *spare], device=self.device)
         self.register_buffer("forbidden", never, persistent=False)
-        if self.device.type == "cpu":
-            use_causal_attention(self.base.model.language_model)
 
     # ---- what the model is made of
 
@@ -164,25 +163,47 @@ class QwenVL(nn.Module):
 
     @cached_property
     def stack(self) -> TextStack:
-        """The same language model for generation, which feeds few tokens at a time."""
-        return TextStack(self.base.model.language_model)
+        """The same language model in few, large products."""
+        return TextStack(self.base.model.language_model, self.base.lm_head)
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows are scored packed, through `stack`: on a CPU, where nothing has to be drawn for dropout."""
+        configs: Any = self.model.peft_config
+        return self.device.type == "cpu" and not configs["default"].lora_dropout
+
+    def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
+        """Cut rows for `logprobs`, at most `budget` tokens at a time; returns lists of row indices."""
+        return (packed_batches if self.packs else padded_batches)(traces, budget)
 
     def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity."""
-        return restricted_logits(hidden, self.base.lm_head.weight, self.forbidden, temperature)
+        return restricted(self.stack.head(hidden, None), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
-        hidden = self.hidden(self.embed(batch.input_ids, batch.images), batch.position_ids)
         mask = batch.completion_mask.to(self.device)
         scored = head_logprobs(
-            hidden[:, :-1][mask[:, 1:]],
+            self._before(batch, mask),
             self.base.lm_head.weight,
             batch.input_ids.to(self.device)[mask],
             self.forbidden,
             temperature,
         )
         return torch.zeros(mask.shape, device=self.device).masked_scatter(mask, scored)
+
+    def _before(self, batch: TokenBatch, mask: torch.Tensor) -> torch.Tensor:
+        """Hidden states [N, H] at the token before each of the N that `mask` [B, L] selects."""
+        embeds = self.embed(batch.input_ids, batch.images)
+        if not self.packs:
+            return self.hidden(embeds, batch.position_ids)[:, :-1][mask[:, 1:]]
+        packing = pack(batch)
+
+        def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int) -> torch.Tensor:
+            return packed_attention(query, key, value, packing.stretches)
+
+        packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
+        return self.stack(*packed, attend, self.stack.adapters())[packing.slots[:, :-1][mask[:, 1:]]]
 
     def forward(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """The log-probabilities: what Lightning's strategies wrap."""

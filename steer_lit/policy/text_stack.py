@@ -1,22 +1,34 @@
-"""The language model for generation: transformers' arithmetic with PEFT's adapters, in few and large products.
+"""The language model in few and large products: transformers' arithmetic with PEFT's adapters.
 
-Training goes through transformers' modules. Generation feeds one token a row, so its time goes into calls and into
-reading weights: here q, k and v are one product, gate and up are one, and so are their adapters; residuals are added
-inside products, and keys and values that several heads share are never repeated. A test holds it against the modules.
+Time goes into calls and into reading weights, so q, k and v are one product here, gate and up are one, and so are
+their adapters; residuals are added inside products, and keys and values that several heads share are never repeated.
+It generates everywhere, and on a CPU it trains too. A test holds it against transformers' modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-Adapter = tuple[Tensor, Tensor]  # A [R, in] and scale * B^T [R, out]
-BLOCK = 16  # queries whose scores a CPU holds at a time: the fastest of 8 to 128
+from steer_lit.policy.laid_out import laid_out, product
+from steer_lit.policy.layer_ops import Adapter, adapted, gated, norm
+
+BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
+
+
+class Attend(Protocol):
+    """How tokens look at each other."""
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
+        """Rotated queries [N, heads, d], keys and values [N, kv_heads, d] of a layer in, [N, heads, d] out."""
+        ...
 
 
 class KeyValues(Protocol):
@@ -46,39 +58,42 @@ class _Projection:
                 assert len(biases) == len(self.bases), "layers that read the same input all have a bias, or none has"
                 self.bias = _stacked(biases)
 
+    @cached_property
+    def laid_out(self) -> Tensor | None:
+        return None if self.weight is None else laid_out(self.weight.T)
+
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
-        downs = [layer.lora_A["default"].weight for layer in self.layers if hasattr(layer, "lora_A")]
+        adapted = [hasattr(layer, "lora_A") and not layer.disable_adapters for layer in self.layers]
+        downs = [layer.lora_A["default"].weight for layer, on in zip(self.layers, adapted, strict=True) if on]
         if not downs:
             return None
         ups = [
             layer.lora_B["default"].weight.T * layer.scaling["default"]
-            if hasattr(layer, "lora_A")
+            if on
             else downs[0].new_zeros(0, base.out_features)
-            for layer, base in zip(self.layers, self.bases, strict=True)
+            for layer, base, on in zip(self.layers, self.bases, adapted, strict=True)
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
     def __call__(self, x: Tensor, adapter: Adapter | None, add: Tensor | None = None) -> Tensor:
         """[M, in] to [M, out], plus `add` [M, out] where given."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
+        shift = self.bias if add is None else add
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
-            y = y if add is None else y + add
-        elif (shift := self.bias if add is None else add) is not None:
-            y = torch.addmm(shift, x, self.weight)
+            y = y if add is None else y.add_(add)
+        elif self.laid_out is not None and not torch.is_grad_enabled():
+            y = product(x, self.laid_out, shift)
         else:
-            y = x @ self.weight
-        if adapter is None:
-            return y
-        down, up = adapter
-        if down.dtype == y.dtype:
-            return torch.addmm(y, x @ down.T, up)
-        return (y + (x.to(down.dtype) @ down.T) @ up).to(y.dtype)
+            y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
+        return adapted(y, x, adapter)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
     """The parameters one below the other, each now a view of its rows."""
+    if len(parameters) == 1:
+        return parameters[0].detach()
     with torch.inference_mode(False), torch.no_grad():  # what is made in inference mode can never train
         whole = torch.cat([parameter.detach() for parameter in parameters])
     for parameter, rows in zip(parameters, whole.split([len(p) for p in parameters]), strict=True):
@@ -112,11 +127,14 @@ class _Layer:
 
 
 class TextStack:
-    """Embeddings to last hidden states. `model` is the language model with PEFT's layers in place."""
+    """Embeddings to last hidden states. `model` is the language model with PEFT's layers in place.
 
-    def __init__(self, model: Any) -> None:
+    `head` makes logits of hidden states.
+    """
+
+    def __init__(self, model: Any, head: Any) -> None:
         config = model.config
-        self.rotary, self.norm = model.rotary_emb, model.norm
+        self.model, self.head = model, _Projection(head)
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.layers = [_Layer.of(block) for block in model.layers]
@@ -127,57 +145,76 @@ class TextStack:
 
     def __call__(
         self,
-        embeds: Tensor,  # [B, q, H]
-        position_ids: Tensor,  # [3, B, q]
-        mask: Tensor,  # bool [B, 1, q, columns], True where a query may look
-        cache: KeyValues,
+        embeds: Tensor,  # [N, H], all rows behind each other
+        position_ids: Tensor,  # [3, N]
+        attend: Attend,
         adapters: Sequence[tuple[Adapter | None, ...]],
-    ) -> Tensor:  # [B, q, H]
-        rows, queries, hidden = embeds.shape
-        cos, sin = (part[:, :, None] for part in self.rotary(embeds, position_ids))  # [B, q, 1, d]
+    ) -> Tensor:  # [N, H]
+        cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
         half = self.head_dim // 2
         sin = torch.cat((-sin[..., :half], sin[..., half:]), -1)  # the sign of the rotation, taken once for all layers
-        attend = _on_cpu if embeds.device.type == "cpu" else _on_gpu
-        x = embeds.reshape(rows * queries, hidden)
-        for index, (layer, (qkv, out, gate_up, down)) in enumerate(zip(self.layers, adapters, strict=True)):
-            heads = layer.qkv(_normed(x, layer.norm_attention), qkv).view(rows, queries, -1, self.head_dim)
-            query, keys, values = self._turned(heads, cos, sin, cache, index)
-            mixed = attend(query, keys, values, mask).transpose(1, 2)
-            x = layer.out(mixed.reshape(rows * queries, -1), out, add=x)
-            gate, up = layer.gate_up(_normed(x, layer.norm_mlp), gate_up).chunk(2, -1)
-            x = layer.down(F.silu(gate).mul_(up), down, add=x)
-        return _normed(x, self.norm).view(rows, queries, hidden)
+        sparing = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
+        x = embeds
+        for index in range(len(self.layers)):
+            work = (x, cos, sin, attend, adapters[index], index)
+            x = checkpoint(self._layer, *work, use_reentrant=False) if sparing else self._layer(*work)
+        return _normed(x, self.model.norm)
 
-    def _turned(
-        self, heads: Tensor, cos: Tensor, sin: Tensor, cache: KeyValues, index: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, q, heads + 2 kv_heads, d] to queries [B, heads, q, d] and the cache's keys and values, all rotated."""
-        turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 2)
+    def _layer(
+        self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, adapters: Sequence[Adapter | None], index: int
+    ) -> Tensor:
+        layer, (qkv, out, gate_up, down) = self.layers[index], adapters
+        heads = layer.qkv(_normed(x, layer.norm_attention), qkv).unflatten(-1, (-1, self.head_dim))
+        turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
-        query, key = turned.transpose(1, 2).split((self.heads, self.kv_heads), 1)
-        return query, *cache.update(key, value.transpose(1, 2), index)
+        query, key = turned.split((self.heads, self.kv_heads), 1)
+        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x)
+        return layer.down(gated(layer.gate_up(_normed(x, layer.norm_mlp), gate_up)), down, add=x)
 
 
-def _on_gpu(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Attention, [B, heads, q, d]. Heads that share keys stand behind each other as if they were further queries."""
-    rows, heads, queries, dim = query.shape
-    grouped = query.reshape(rows, keys.shape[1], -1, dim)
-    look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
-    return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).view(query.shape)
+def through_cache(cache: KeyValues, mask: Tensor, dtype: torch.dtype) -> Attend:
+    """Attention of B rows of q tokens to what `cache` holds; `mask` is bool [B, 1, q, columns], True where allowed."""
+    rows, _, queries, _ = mask.shape
+    mix = _on_cpu(mask, dtype) if mask.device.type == "cpu" else _on_gpu(mask)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
+        query, key, value = (part.unflatten(0, (rows, queries)).transpose(1, 2) for part in (query, key, value))
+        return mix(query, *cache.update(key, value, layer)).transpose(1, 2).flatten(0, 1)
+
+    return attend
 
 
-def _on_cpu(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache. Float32 softmax."""
-    rows, kv_heads, columns, dim = keys.shape
-    flat_keys, flat_values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
-    mixed = []
-    for part, look in zip(query.split(BLOCK, 2), mask.split(BLOCK, 2), strict=True):
-        scores = torch.bmm(part.reshape(rows * kv_heads, -1, dim), flat_keys)
-        scores = scores.float().view(rows, -1, part.shape[2], columns).mul_(dim**-0.5)
-        shares = scores.add_(torch.where(look, 0.0, -torch.inf)).softmax(-1).to(values.dtype)
-        mixed.append(torch.bmm(shares.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
-    return torch.cat(mixed, 2)
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries [B, heads, q, d], keys and values [B, kv_heads, columns, d]
 
 
-def _normed(x: Tensor, norm: Any) -> Tensor:
-    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+def _on_gpu(mask: Tensor) -> Mix:
+    """Heads that share keys stand behind each other as if they were further queries."""
+
+    def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        rows, heads, queries, dim = query.shape
+        grouped = query.reshape(rows, keys.shape[1], -1, dim)
+        look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).view(query.shape)
+
+    return mix
+
+
+def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
+    """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache."""
+    barred = [torch.zeros(look.shape, dtype=dtype).masked_fill_(~look, -torch.inf) for look in mask.split(BLOCK, 2)]
+
+    def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        (rows, kv_heads, columns, dim), queries = keys.shape, query.shape[2]
+        flat_keys, flat_values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
+        mixed = []
+        for part, bar in zip((query * dim**-0.5).split(BLOCK, 2), barred, strict=True):
+            scores = torch.bmm(part.reshape(rows * kv_heads, -1, dim), flat_keys)
+            shares = scores.view(rows, -1, part.shape[2], columns).add_(bar).softmax(-1)
+            mixed.append(torch.bmm(shares.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
+        return mixed[0] if queries <= BLOCK else torch.cat(mixed, 2)
+
+    return mix
+
+
+def _normed(x: Tensor, module: Any) -> Tensor:
+    return norm(x, module.weight, module.variance_epsilon)

@@ -13,7 +13,11 @@ from steer_lit.types import ImageRef, TokenTrace
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """B traces of at most L tokens. `images` lists the pictures row by row, in the order of their tokens."""
+    """B traces of at most L tokens. `images` lists the pictures row by row, in the order of their tokens.
+
+    `openings` says of each row which is the first that opens like it - itself, where none before does - and for how
+    many tokens.
+    """
 
     input_ids: torch.Tensor  # [B, L] int64
     attention_mask: torch.Tensor  # [B, L] bool, True on real tokens
@@ -22,6 +26,13 @@ class TokenBatch:
     old_logprobs: torch.Tensor  # [B, L] float32, 0 elsewhere
     position_ids: torch.Tensor  # [3, B, L] int64
     images: tuple[ImageRef, ...]
+    openings: tuple[tuple[int, int], ...]
+
+
+def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
+    """Two traces with the same are alike up to their first sampled token. All pictures count, for simplicity's sake."""
+    sampled = trace.completion_mask.index(1) if 1 in trace.completion_mask else len(trace.token_ids)
+    return trace.token_ids[:sampled], trace.images
 
 
 def collate(
@@ -45,14 +56,20 @@ def collate(
         grids = [grid_of(ref) for ref in trace.images]
         position_ids[:, row, :size] = rope_positions(trace.token_ids, image_token_id, grids)[0]
     images = tuple(ref for trace in traces for ref in trace.images)
-    return TokenBatch(input_ids, attention_mask, completion_mask, turn_ids, old_logprobs, position_ids, images)
+    firsts: dict[object, int] = {}
+    openings = tuple(
+        (firsts.setdefault(opening, row), len(opening[0])) for row, opening in enumerate(map(opening_of, traces))
+    )
+    sampled = completion_mask, turn_ids, old_logprobs
+    return TokenBatch(input_ids, attention_mask, *sampled, position_ids, images, openings)
 
 
-def token_budget_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+def padded_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
     """Cut rows into micro-batches of at most `budget` padded tokens, rows of like length together.
 
     Returns lists of row indices; a row longer than the budget gets a micro-batch of its own.
     """
+    lengths = [len(trace.token_ids) for trace in traces]
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:

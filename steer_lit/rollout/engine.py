@@ -15,6 +15,7 @@ import torch
 from steer_lit.data.render import Renderer
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.text_stack import through_cache
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
@@ -162,7 +163,9 @@ class SampledSession:
         """Append columns to the cache. Returns the hidden states of the last one."""
         qwen = self.policy.qwen
         mask = cache.append(real.to(qwen.device))
-        return qwen.stack(embeds, positions.to(qwen.device), mask, cache, self.adapters)[:, -1]
+        attend = through_cache(cache, mask, embeds.dtype)
+        states = qwen.stack(embeds.flatten(0, 1), positions.to(qwen.device).flatten(1), attend, self.adapters)
+        return states.view_as(embeds)[:, -1]
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
         """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""

@@ -18,11 +18,19 @@ import pytest
 import torch
 from torch import Tensor, multiprocessing
 
+from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import Scenario, Turn, Verdict
 
 TOLERANCE = 1e-6  # of the gradient's size; float32 carries 6e-8
 PADDED, BUCKETED, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch as wide as its longest row, some, single rows
-WORK = [(BUCKETED, False), (ROW_BY_ROW, False), (PADDED, True), (BUCKETED, True)]  # (micro_tokens, checkpointing)
+PACKS = (True, False)  # rows end to end through our stack, or padded through transformers' modules
+WORK = [  # (micro_tokens, checkpointing, packs)
+    *((BUCKETED, False, packs) for packs in PACKS),
+    *((ROW_BY_ROW, False, packs) for packs in PACKS),
+    *((PADDED, True, packs) for packs in PACKS),
+    (BUCKETED, True, True),
+    (PADDED, False, False),
+]
 Step = tuple[dict[str, Tensor], dict[str, float], int]  # gradients, figures, micro-batches
 
 
@@ -115,12 +123,12 @@ def watch(module: Any) -> tuple[dict[str, Tensor], list[int]]:
     return gradients, batches
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
     assert found.keys() == expected.keys()
     assert all(gradient.any() for gradient in expected.values())
-    assert difference(*(torch.cat([g[name].flatten() for name in expected]) for g in (found, expected))) < TOLERANCE
+    assert difference(*(torch.cat([g[name].flatten() for name in expected]) for g in (found, expected))) < tolerance
     for name, gradient in expected.items():
-        assert difference(found[name], gradient) < 5 * TOLERANCE, name  # a tensor can be what is left of large terms
+        assert difference(found[name], gradient) < 5 * tolerance, name  # a tensor can be what is left of large terms
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
@@ -140,20 +148,27 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
     return step
 
 
-@pytest.mark.parametrize(("micro_tokens", "checkpointing"), WORK)
+@pytest.mark.parametrize(("micro_tokens", "checkpointing", "packs"), WORK)
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 def test_trap_22_28_the_gradient_is_the_same_however_the_step_is_computed(
-    stage: str, micro_tokens: int, checkpointing: bool, whole: Callable[[str], Step], tmp_path: Path
+    stage: str,
+    micro_tokens: int,
+    checkpointing: bool,
+    packs: bool,
+    whole: Callable[[str], Step],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected, figures, batches = whole(stage)
     assert batches == 1
+    monkeypatch.setattr(QwenVL, "packs", packs)
     assert figures.get("train/turns", 2.0) > 1.5
     gradients, again, batches = one_step(stage, micro_tokens, checkpointing, tmp_path)
     rows = 5 if stage == "sft" else 15
     assert batches == {PADDED: 1, ROW_BY_ROW: rows}.get(micro_tokens, batches)
     assert 1 < batches < rows or micro_tokens != BUCKETED
-    assert_same(gradients, expected)
-    assert again == pytest.approx(figures, rel=1e-5, abs=1e-6)
+    assert_same(gradients, expected, TOLERANCE if packs else 2 * TOLERANCE)  # other kernels round elsewhere
+    assert again == pytest.approx(figures, rel=1e-5, abs=1e-6 if packs else 5e-6)
 
 
 # ---- two ranks

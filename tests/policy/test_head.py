@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from steer_lit.policy.head import head_logprobs, restricted_logits
+from steer_lit.policy.head import head_logprobs, restricted
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_trap_17_temperature_divides_the_scored_logits():
 
 def test_trap_14_forbidden_tokens_have_no_probability(problem):
     hidden, weight, _ = problem
-    shares = restricted_logits(hidden, weight, torch.tensor([2, 5]), 1.0).softmax(-1)
+    shares = restricted(hidden @ weight.T, torch.tensor([2, 5]), 1.0).softmax(-1)
     assert torch.all(shares[:, [2, 5]] == 0)
     torch.testing.assert_close(shares.sum(-1), torch.ones(11))
 

@@ -91,13 +91,28 @@ def test_nf4_answers_almost_as_the_whole_model_does():
 # ---- what trains
 
 
+def count_runs_of_first_layer(model: QwenVL, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    runs: list[int] = []
+    module = model.base.model.language_model.layers[0]
+    module.mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+    layer = model.stack._layer  # what stands for the module where rows are packed
+
+    def counted(*work):
+        runs.extend([1] * (work[-1] == 0))
+        return layer(*work)
+
+    monkeypatch.setattr(model.stack, "_layer", counted)
+    return runs
+
+
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("quantize_to", ["none", "nf4"])
-def test_trap_28_all_and_only_lora_gets_gradients_the_same_with_checkpointing(quantize_to):
+def test_trap_28_all_and_only_lora_gets_gradients_the_same_with_checkpointing(quantize_to, packs, monkeypatch):
+    monkeypatch.setattr(QwenVL, "packs", packs)
     gradients = {}
     for checkpointing in (False, True):
         model = policy(quantize=quantize_to, gradient_checkpointing=checkpointing).train()
-        runs = []
-        model.base.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        runs = count_runs_of_first_layer(model, monkeypatch)
         logprobs(model).sum().backward()
         assert len(runs) == 1 + checkpointing  # the layer really is computed again in backward
         for name, parameter in model.named_parameters():

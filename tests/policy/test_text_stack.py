@@ -7,7 +7,7 @@ from steer_lit.data.images import open_image
 from steer_lit.policy import text_stack
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
-from steer_lit.policy.text_stack import TextStack
+from steer_lit.policy.text_stack import TextStack, through_cache
 from steer_lit.rollout.cache import TurnCache
 
 
@@ -47,7 +47,8 @@ def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings)
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
             mask = cache.append(torch.ones(3, part.stop - part.start, dtype=torch.bool))
-            found.append(policy.stack(embeds[:, part], positions[:, :, part], mask, cache, adapters))
+            flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
+            found.append(policy.stack(*flat, through_cache(cache, mask, embeds.dtype), adapters).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
@@ -99,5 +100,5 @@ def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
     mask[1, ..., 3:9] = False  # padding inside the cache
     scores = query @ keys.repeat_interleave(3, 1).transpose(-1, -2) / 8**0.5
     by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    for attend in (text_stack._on_cpu, text_stack._on_gpu):
-        assert torch.allclose(attend(query, keys, values, mask), by_hand, atol=1e-5)
+    for mix in (text_stack._on_cpu(mask, torch.float32), text_stack._on_gpu(mask)):
+        assert torch.allclose(mix(query, keys, values), by_hand, atol=1e-5)

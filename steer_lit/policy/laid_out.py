@@ -1,0 +1,31 @@
+"""Frozen weights in the layout oneDNN multiplies by, for generation on a CPU.
+
+A product of a few rows takes as long as its weights take to arrive, and twice as long when they are laid out anew at
+every call. The operators are the ones torch's compiler emits on CPUs. They are not public, so plain products stand in
+where a build of torch has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS = 16  # the number the layout is chosen for
+
+
+def laid_out(weight: Tensor) -> Tensor | None:
+    """A copy of `weight` [out, in], opaque; None where there is none to be had: only for bfloat16 on a CPU."""
+    operators: Any = torch.ops.mkldnn
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not hasattr(operators, "_linear_pointwise"):
+        return None
+    return operators._reorder_linear_weight(weight.detach(), ROWS) if operators._is_mkldnn_bf16_supported() else None
+
+
+def product(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:
+    """x W^T + shift, [M, out]: `weight` as `laid_out` made it, `shift` a bias [out] or a residual [M, out]."""
+    operator: Any = torch.ops.mkldnn._linear_pointwise
+    if shift is None or shift.ndim == 1:
+        return operator(x, weight, shift, "none", [], "")
+    return operator.binary(x, shift, weight, None, "add")

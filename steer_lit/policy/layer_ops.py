@@ -1,0 +1,73 @@
+"""What a decoder layer is made of besides products with frozen weights and attention.
+
+Left to autograd, the norm and the gate are ten kernels each way and keep most of what lies between them. Here each is
+one node of the graph that keeps what it was given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Adapter = tuple[Tensor, Tensor]  # A [R, in] and scale * B^T [R, out]
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.eps = eps
+        return F.rms_norm(x, weight.shape, weight, eps)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
+        scale = square.div_(x.shape[-1]).add_(ctx.eps).rsqrt_()  # 1 / rms, [M, 1]
+        slope = upstream.float() * weight
+        along = (slope * x).mean(-1, keepdim=True).mul_(scale.square())
+        return slope.addcmul_(along, x.float(), value=-1).mul_(scale).to(x.dtype), None, None
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        return _gated(gate_up)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        (gate_up,) = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, -1)
+        slope = torch.empty_like(gate_up)
+        d_gate, d_up = slope.chunk(2, -1)
+        torch.mul(upstream, F.silu(gate), out=d_up)
+        torch.ops.aten.silu_backward.grad_input(upstream * up, gate, grad_input=d_gate)
+        return slope
+
+
+def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS normalisation of [M, H], computed in float32, times the frozen `weight` [H]."""
+    return _Norm.apply(x, weight, eps) if torch.is_grad_enabled() else F.rms_norm(x, weight.shape, weight, eps)
+
+
+def gated(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up, [M, I], of the two side by side, [M, 2 I]."""
+    return _Gated.apply(gate_up) if torch.is_grad_enabled() else _gated(gate_up)
+
+
+def adapted(y: Tensor, x: Tensor, adapter: Adapter | None) -> Tensor:
+    """Adds (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter may have another dtype than the rest."""
+    if adapter is None:
+        return y
+    down, up = adapter
+    low = x.to(down.dtype) @ down.T
+    return y.addmm_(low, up) if up.dtype == y.dtype else y.add_(low @ up)
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate).mul_(up)

@@ -1,0 +1,53 @@
+"""Attention over packed rows equals torch's over each row alone, forward and backward."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from steer_lit.policy import packed_attention as module
+from steer_lit.policy.packed_attention import BLOCK, packed_attention
+from steer_lit.policy.packing import Stretch
+
+# Packed places of each row's tokens: two rows share the first 5 tokens, the third stands alone.
+OWN = (slice(0, 12), slice(12, 20), slice(20, 29))
+SHARED = [Stretch(own, opening) for own, opening in zip(OWN, (slice(0, 0), slice(0, 5), slice(20, 20)), strict=True)]
+
+
+def of_each_row(query, key, value, stretches):
+    """torch's kernel, row by row; what a row shares is computed again and left out."""
+    out = []
+    for stretch in stretches:
+        places = [*range(stretch.opening.start, stretch.opening.stop), *range(stretch.own.start, stretch.own.stop)]
+        row = (part[places].transpose(0, 1)[None] for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(*row, is_causal=True, enable_gqa=True)
+        out.append(mixed[0].transpose(0, 1)[-(stretch.own.stop - stretch.own.start) :])
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("longest", [10_000, 6], ids=["kept", "computed again"])
+@pytest.mark.parametrize("length", [1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4), (3, 1)])
+def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest, monkeypatch):
+    monkeypatch.setattr(module, "LONGEST", longest)
+    stretches = [*SHARED, Stretch(slice(29, 29 + length), slice(0, 5))]
+    generator = torch.Generator().manual_seed(length)
+    query, key, value, slope = (
+        torch.randn(29 + length, number, 16, generator=generator, requires_grad=True)
+        for number in (heads, kv_heads, kv_heads, heads)
+    )
+    expected = of_each_row(query, key, value, stretches)
+    found = packed_attention(query, key, value, stretches)
+    assert torch.allclose(found, expected, atol=1e-6)
+    wanted = torch.autograd.grad(expected, (query, key, value), slope.detach())
+    got = torch.autograd.grad(found, (query, key, value), slope.detach())
+    for one, other in zip(got, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_token_sees_neither_later_ones_nor_another_row():
+    query, key, value = (torch.randn(29, 2, 8) for _ in range(3))
+    before = packed_attention(query, key, value, SHARED)
+    key[8:12], value[8:12] = 100.0, -100.0  # the first row's, after what the second shares of it
+    after = packed_attention(query, key, value, SHARED)
+    changed = (before != after).any(-1).any(-1)
+    assert changed.tolist() == [8 <= place < 12 for place in range(29)]
