@@ -43,5 +43,4 @@ def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
     assert figures["train/ratio"] == figures["train/ratio_max"] == 1.0
     assert figures["train/kl"] == 0.0
     # transformers' modules round otherwise than our stack, which samples. That is logged and not trained on.
-    assert (figures["train/ratio_gap_max"] < 1e-5) == packs
-    assert (figures["train/ratio_gap_max"] > 1e-3) != packs
+    assert packs or figures["train/ratio_gap_max"] > 1e-3
