@@ -1,8 +1,8 @@
 """Causal attention over packed rows, forward and back, for training on a CPU.
 
 Each stretch's queries go in blocks, each against the keys it may see and no others; heads that share keys are one
-matrix. Scores and softmax are float32; the products around them have the inputs' dtype. Backward needs every block's
-probabilities: those of short stretches are kept, L^2 / 2 a head, those of long ones are computed again.
+matrix. Products have the inputs' dtype, as in generation; what is added up over blocks is float32. Backward needs
+every block's probabilities: those of short stretches are kept, L^2 / 2 a head, those of long ones are computed again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LONGEST = 2048  # keys up to which probabilities are kept
 class _PackedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, stretches: Sequence[Stretch]) -> Tensor:
-        queries, keys, values = _by_key_head(query, key, value)
+        queries, keys, values = _by_key_head(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
         out = torch.empty_like(queries)
         kept: list[Tensor | None] = []
         for stretch in stretches:
             seen_keys, seen_values = _seen(stretch, keys), _seen(stretch, values)
             for block, visible in _blocks(stretch):
-                shares = _shares(queries[:, :, block], seen_keys[:, :visible])
-                out[:, :, block] = (shares @ seen_values[:, :visible]).view_as(out[:, :, block])
+                shares = _shares(queries[:, block], seen_keys[:, :visible])
+                out[:, block] = (shares @ seen_values[:, :visible]).view_as(out[:, block])
                 kept.append(shares if seen_keys.shape[1] <= LONGEST else None)
         mixed = _by_token(out)
         ctx.save_for_backward(query, key, value, mixed, *kept)
@@ -39,11 +39,10 @@ class _PackedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, mixed, *kept = ctx.saved_tensors
-        queries, keys, values = _by_key_head(query, key, value)
-        slopes = _by_key_head(upstream, key, value)[0]
         # Softmax's backward takes from each score's slope the mean over its row, which is the output's own slope.
-        means = (upstream.float() * mixed).sum(-1, keepdim=True).to(query.dtype)
-        means = _by_key_head(means, key, value)[0]
+        mean = (upstream.float() * mixed).sum(-1, keepdim=True).to(query.dtype)
+        queries, slopes, means = (_by_key_head(part, key.shape[1]) for part in (query, upstream, mean))
+        keys, values = key.transpose(0, 1), value.transpose(0, 1)
         d_queries = torch.empty_like(queries)
         d_keys, d_values = (torch.zeros(keys.shape, device=keys.device) for _ in range(2))
         saved = iter(kept)
@@ -52,14 +51,14 @@ class _PackedAttention(torch.autograd.Function):
             seen_keys, seen_values = _seen(stretch, keys), _seen(stretch, values)
             d_seen_keys, d_seen_values = (torch.zeros(seen_keys.shape, device=keys.device) for _ in range(2))
             for block, visible in _blocks(stretch):
-                asking, slope = queries[:, :, block], slopes[:, :, block].flatten(1, 2)
+                asking, slope = queries[:, block], slopes[:, block].flatten(1, 2)
                 shares = next(saved)
                 if shares is None:
                     shares = _shares(asking, seen_keys[:, :visible])
                 d_seen_values[:, :visible] += shares.transpose(-1, -2) @ slope
                 d_scores = slope @ seen_values[:, :visible].transpose(-1, -2)
-                d_scores.sub_(means[:, :, block].flatten(1, 2)).mul_(shares)
-                d_queries[:, :, block] = (d_scores @ seen_keys[:, :visible]).mul_(scale).view_as(asking)
+                d_scores.sub_(means[:, block].flatten(1, 2)).mul_(shares)
+                d_queries[:, block] = (d_scores @ seen_keys[:, :visible]).mul_(scale).view_as(asking)
                 d_seen_keys[:, :visible] += d_scores.transpose(-1, -2) @ asking.flatten(1, 2)
             for whole, seen in ((d_keys, d_seen_keys), (d_values, d_seen_values)):
                 opening, own = seen.split((_size(stretch.opening), _size(stretch.own)), 1)
@@ -78,14 +77,13 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, stretches: Seque
     return _PackedAttention.apply(query, key, value, stretches)
 
 
-def _by_key_head(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries as [kv_heads, heads / kv_heads, T, d], keys and values as [kv_heads, T, d]."""
-    queries = query.unflatten(1, (key.shape[1], -1)).permute(1, 2, 0, 3).contiguous()
-    return queries, key.transpose(0, 1), value.transpose(0, 1)
+def _by_key_head(heads: Tensor, kv_heads: int) -> Tensor:
+    """[T, heads, d] to [kv_heads, T, heads / kv_heads, d]: any tokens' queries to a key head are one matrix."""
+    return heads.unflatten(1, (kv_heads, -1)).transpose(0, 1).contiguous()
 
 
-def _by_token(queries: Tensor) -> Tensor:
-    return queries.permute(2, 0, 1, 3).flatten(1, 2)
+def _by_token(heads: Tensor) -> Tensor:
+    return heads.transpose(0, 1).flatten(1, 2)
 
 
 def _seen(stretch: Stretch, x: Tensor) -> Tensor:
@@ -105,12 +103,12 @@ def _size(part: slice) -> int:
 
 
 def _shares(queries: Tensor, keys: Tensor) -> Tensor:
-    """Probabilities [kv_heads, group * n, keys] for [kv_heads, group, n, d] and float32 [kv_heads, keys, d].
+    """Probabilities [kv_heads, n * group, keys] for [kv_heads, n, group, d] and [kv_heads, keys, d].
 
     The last n keys are the queries' own tokens.
     """
-    kv_heads, group, size, dim = queries.shape
+    kv_heads, size, group, dim = queries.shape
     scores = (queries * dim**-0.5).flatten(1, 2) @ keys.transpose(-1, -2)
     future = torch.ones(size, size, dtype=torch.bool, device=keys.device).triu_(1)
-    scores.view(kv_heads, group, size, -1)[..., -size:].masked_fill_(future, -torch.inf)
+    scores.view(kv_heads, size, group, -1)[..., -size:].masked_fill_(future[:, None], -torch.inf)
     return scores.softmax(-1)

@@ -95,6 +95,7 @@ def report(module: Any, policy: Any, options: Any, marks: list[float], generatin
     tokens = sum(len(trace.token_ids) for trace in rows)
     layer, head = workload.weights_flops(policy)
     # Rollout and reference go forward once, the policy forward and back to its inputs; the head sees sampled tokens.
+    # This is the work of the dialogues as they stand: what a group shares counts for each, though it is done once.
     flops = tokens * layer * 4 + sampled * head * 4
     step_s = statistics.median(marks[1:] or marks)
     peak = workload.matrix_peak(policy.base.lm_head.weight.dtype, policy.device)
