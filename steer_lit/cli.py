@@ -21,10 +21,13 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.errors import SteerError
+from steer_lit.checks import word_problems
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.runs import FROZEN, conf_dir, run_benchmark, run_synthesizing, run_training
+from steer_lit.terminal import visible
 
 REFUSED = 2
+_NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 Run = Callable[[DictConfig, Path], float | None]
 
 
@@ -47,6 +50,8 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
     words = [_lenient(word, name) for word in (sys.argv[1:] if arguments is None else arguments)]
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
     try:
+        if problems := list(word_problems(words)):
+            raise ConfigError(problems)
         if frozen := [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]:
             config = OmegaConf.load(frozen[0])
             assert isinstance(config, DictConfig)  # `freeze` wrote it
@@ -55,10 +60,10 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
             _compose_and_run(name, run, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except (SteerError, HydraException, OmegaConfBaseException) as error:
-        if debugging:
+    except (SteerError, HydraException, OmegaConfBaseException, ValueError) as error:
+        if debugging or (type(error) is ValueError and not str(error).startswith(_NO_OPTION)):
             raise
-        print(explain(error, name, words), file=sys.stderr)
+        print(visible(explain(error, name, words)), file=sys.stderr)
         return REFUSED
     return 0
 
@@ -72,7 +77,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
                 raise
             _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
             # Not raised further: Hydra would print all overrides around it.
-            print(refusal, file=sys.stderr)
+            print(visible(str(refusal)), file=sys.stderr)
             raise SystemExit(REFUSED) from None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -127,8 +132,25 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         nearest, choices = _nearest(option[2], known), ", ".join(known)
         return f"{option[1]}={option[2]}: there is no such option.{nearest} Choose from: {choices}"
+    if text.startswith(_NO_OPTION):
+        return "\n".join(_no_option(name, words)) or text
     cause = error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
+
+
+def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
+    """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
+    chosen = re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    for word in words:
+        group, _, option = word.lstrip("+").partition("=")
+        known = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if re.fullmatch(r"\w+", group) else []
+        if not known or option in known:
+            continue
+        shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
+        if group in chosen:
+            yield f"{group}={shown}: there is no such option. Choose from: {', '.join(known)}"
+        else:
+            yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:

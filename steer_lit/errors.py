@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_LONGEST = 400  # characters
+
 
 class SteerError(Exception):
     """Any error this package raises on purpose: its message is meant for the person at the keyboard."""
@@ -54,6 +56,7 @@ class RowError(SteerError):
     """A data row that cannot be used: names file, row and field."""
 
     def __init__(self, source: str, row: int, field: str, reason: str) -> None:
+        field, reason = _cut(field), _cut(reason)  # a row may hold anything, megabytes of it
         self.source, self.row, self.field, self.reason = source, row, field, reason
         super().__init__(f"{source}, row {row}, field {field!r}: {reason}")
 
@@ -71,3 +74,8 @@ class ServerDown(SteerError):
 
     What was answered before is kept; the same command goes on from there once the server works.
     """
+
+
+def _cut(text: str) -> str:
+    """Without the middle of a long text: what was found stands at its start, what is allowed at its end."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

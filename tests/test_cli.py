@@ -215,3 +215,11 @@ def test_each_program_explains_itself(repository: Path) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
         done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
         assert word in done.stdout
+
+
+def test_what_a_row_says_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"\\u001b[2J\\u202ekey": 1}\n')
+    words = ["data=steer", f"data.source.sft={tmp_path / 'rows.jsonl'}", "data.val_size=0"]
+    message = refused(capsys, *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "it has \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}key" in message
+    assert not {"\x1b", "\u202e"} & set(message)

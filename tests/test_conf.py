@@ -36,6 +36,12 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def empty_adapter(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
 def test_the_issue_names_these_experiments() -> None:
     assert {str(name) for name in EXPERIMENTS} >= {
         "ground_smol", "sft_tiny", "grpo_tiny", "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",
@@ -198,8 +204,7 @@ def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) ->
 
 
 def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path: Path) -> None:
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (tmp_path / name).touch()
+    empty_adapter(tmp_path)
     config = compose("experiment=ablation_smol", "ablation=no_bootstrapping", f"init_from={tmp_path}")
     (problem,) = value_problems(resolved(config))
     assert (problem.key, problem.value) == ("init_from", str(tmp_path))
@@ -218,9 +223,7 @@ def test_grpo_must_be_told_where_to_start() -> None:
 
 
 def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> None:
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (tmp_path / "adapter").mkdir(exist_ok=True)
-        (tmp_path / "adapter" / name).touch()
+    empty_adapter(tmp_path / "adapter")
     (problem,) = train_problems(compose(f"init_from={tmp_path}"))
     assert f"did you mean {tmp_path / 'adapter'}?" in problem.remedy
     assert train_problems(compose(f"init_from={tmp_path / 'adapter'}")) == []

@@ -20,6 +20,8 @@ LEVELS = {
     "types": 0,
     "errors": 0,
     "ranks": 0,
+    "numbers": 0,
+    "terminal": 0,
     "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made
     "prompts": 0.7,  # what is asked through it, and how the reply is read
     "data": 1,

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.suite import BenchSettings
+from steer_lit.terminal import visible_line
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
@@ -112,7 +113,7 @@ def check_judge(
     asked = policies * bench_turns(scenarios, settings.turns_played)
     closing = [*cost(judge, policies, asked), f"Every turn with its label is in {path}."]
     for line in [*notes(rows, grades, found), *closing]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     return found
 
 

@@ -7,7 +7,7 @@ policies.other={model: my-model, base_url: http://localhost:8001/v1}
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,15 @@ class ServedModel:
 
     def settings(self, server: Mapping[str, Any]) -> dict[str, Any]:
         """`ChatSettings` fields: the run's `server` node with this model, and this address where it has one."""
-        return {**server, "model": self.model, "base_url": self.base_url or server["base_url"]}
+        return {**server, "model": self.model, "base_url": self.base_url or server.get("base_url")}
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """What keeps its client from being made; an address that `server` should have given is named there."""
         from steer_lit.chat.settings import ChatSettings
 
+        settings, known = self.settings(server), {field.name for field in fields(ChatSettings)}
         try:
-            ChatSettings(**self.settings(server))
+            ChatSettings(**{name: settings[name] for name in settings.keys() & known})  # others: see `server`
         except ConfigError as error:
             for problem in error.problems:
                 own = problem.key == "model" or (problem.key == "base_url" and self.base_url)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from steer_lit.bench import tables
 from steer_lit.bench.tables import RATES, Grid, Summary
+from steer_lit.terminal import visible_line
 
 RULES = {
     "multi_turn": "Safety and Helpfulness: the dialogue's mean harmlessness (-3..3) or mean helpfulness (0..3) reaches "
@@ -39,7 +40,7 @@ def table(summary: Summary) -> Table:
         shown.add_column(column, justify="right")
     for name, figures in summary.items():
         median = tables.turn_or_dash(figures["median_failure_turn"])
-        shown.add_row(escape(name), *(_short(figures[key]) for key in RATES), median)
+        shown.add_row(escape(visible_line(name)), *(_short(figures[key]) for key in RATES), median)
     return shown
 
 
@@ -72,7 +73,8 @@ def notes(summary: Summary) -> list[str]:
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
             points = [f"{label} {tables.bracketed(versus[key], '+.1f')}" for key, label in RATES.items()]
-            lines.append(f"{name} - {earlier} over {versus['n']} dialogues, in points: {', '.join(points)}")
+            compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
+            lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
     return lines
 
 

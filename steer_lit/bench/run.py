@@ -28,6 +28,7 @@ from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.terminal import visible_line
 from steer_lit.types import Grade, Judge, Scenario, Trajectory
 
 
@@ -70,7 +71,7 @@ def run_bench(
         summary = write_outputs(played, settings, judge_name(judge), out_dir, open_image)
     console.print(report.table(summary))
     for line in [*report.notes(summary), *_failures(played)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     where = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     return summary

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.types import Policy, Scenario
+from steer_lit.types import MAX_TURNS, Policy, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,13 @@ class BenchSettings:
     chunk: int = 32
 
     def __post_init__(self) -> None:
-        least = {"max_turns": 1, "horizon": 1, "resamples": 100, "chunk": 1, "seed": 0}
         problems = [
+            Problem(name, value, f"must be a whole number from 1 to {MAX_TURNS}")
+            for name in ("max_turns", "horizon")
+            if type(value := getattr(self, name)) is not int or not 1 <= value <= MAX_TURNS
+        ]
+        least = {"resamples": 100, "chunk": 1, "seed": 0}
+        problems += [
             Problem(name, value, f"must be a whole number, at least {low}")
             for name, low in least.items()
             if type(value := getattr(self, name)) is not int or value < low

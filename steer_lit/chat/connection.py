@@ -1,4 +1,7 @@
-"""The wire itself: the openai client, its connections, and the thread that its event loop runs in."""
+"""The wire itself: the openai client, its connections, and the thread that its event loop runs in.
+
+What a server sends is bounded before it is held: bodies come as they are, never unpacked, and only so long.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from steer_lit.chat.settings import ChatSettings
 from steer_lit.chat.wire import brief, error_object, retry_after
 from steer_lit.errors import ConfigError, Problem
 
+if TYPE_CHECKING:
+    import httpx2
+
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
+_MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,10 @@ class Fault:
     status: int | None = None
     wait: float | None = None
     error: object = None
+
+
+class UnfitBody(Exception):
+    """A body that is not read: why, in words for a `Fault`."""
 
 
 class Connection:
@@ -50,7 +61,10 @@ class Connection:
             api_key=self._key or "none",
             max_retries=0,
             timeout=timeout,
-            http_client=openai.DefaultAsyncHttpx2Client(limits=limits, timeout=timeout),
+            default_headers={"Accept-Encoding": "identity"},
+            http_client=openai.DefaultAsyncHttpx2Client(
+                limits=limits, timeout=timeout, follow_redirects=False, event_hooks={"response": [_bounded]}
+            ),
         )
         self._deadline = settings.connect_timeout + settings.read_timeout
         self.slots = asyncio.Semaphore(settings.concurrency)
@@ -69,22 +83,28 @@ class Connection:
             return Fault(f"no answer within {self._deadline:g} s", transient=True)
         except openai.APITimeoutError as error:
             return Fault(f"timed out: {type(error.__cause__).__name__}", transient=True)
+        except UnfitBody as error:
+            return Fault(str(error), transient=False)
         except openai.APIStatusError as error:
-            return self._refusal(error.status_code, error.response.content, error.response.headers.get("retry-after"))
+            return self._refusal(error.status_code, error.response.content, error.response.headers)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True)
         content = answer.http_response.content
         return self._hidden(content) if len(self._key) >= _SECRET else content
 
-    def _refusal(self, status: int, content: bytes, wait: str | None) -> Fault:
+    def _refusal(self, status: int, content: bytes, headers: Mapping[str, str]) -> Fault:
+        if 300 <= status < 400:
+            to = brief(self._hidden(headers.get("location", "nowhere")))
+            why = f"a redirect to {to}, which is not followed: let server.base_url say where the server is"
+            return Fault(f"HTTP {status}: {why}", transient=False, status=status)
         error = error_object(self._hidden(content))
         spent = isinstance(error, Mapping) and error.get("code") == "insufficient_quota"  # a 429 that stays
         return Fault(
             f"HTTP {status}: {brief(error)}" if error else f"HTTP {status}",
             transient=(status in _TRANSIENT or status >= 500) and not spent,
             status=status,
-            wait=retry_after(wait, time.time()),
+            wait=retry_after(headers.get("retry-after"), time.time()),
             error=error,
         )
 
@@ -112,3 +132,27 @@ class Connection:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._client.close()
+
+
+async def _bounded(response: httpx2.Response) -> None:
+    """Before a body is read, of a refusal too: a few bytes of gzip can unpack to gigabytes."""
+    if (encoding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
+        raise UnfitBody(f"the body is packed ({brief(encoding)}), although it was asked for as it is")
+    response.stream = _limited(response.stream)
+
+
+def _limited(stream: Any) -> httpx2.AsyncByteStream:
+    import httpx2
+
+    class Limited(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = _MAX_BODY
+            async for chunk in stream:
+                if (left := left - len(chunk)) < 0:
+                    raise UnfitBody(f"the body is larger than {_MAX_BODY >> 20} MiB")
+                yield chunk
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return Limited()

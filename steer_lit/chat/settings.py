@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from steer_lit.errors import ConfigError, Problem
+from steer_lit.numbers import is_number, is_whole
 
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 
@@ -47,8 +48,7 @@ class ChatSettings:
             problems.append(Problem("base_url", _without_login(self.base_url), remedy))
         if not isinstance(self.model, str) or not self.model:
             problems.append(Problem("model", self.model, "name the model as the server lists it"))
-        name = str(self.api_key_env)  # perhaps the key itself: not shown
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or not (name.isupper() or name in os.environ):
+        if not names_variable(str(self.api_key_env)):  # perhaps the key itself: not shown
             remedy = "must be the name of an environment variable, never the key itself"
             problems.append(Problem("api_key_env", "***", remedy))
         if self.structured not in (forms := get_args(Structured)):
@@ -62,17 +62,22 @@ class ChatSettings:
         problems = [
             Problem(name, value, f"must be a whole number, at least {least}")
             for name, least in whole.items()
-            if not (isinstance(value := getattr(self, name), int) and _number(value) and value >= least)
+            if not (is_whole(value := getattr(self, name)) and value >= least)
         ]
         problems += [
             Problem(name, value, "must be a number of seconds above 0")
             for name in ("connect_timeout", "read_timeout", "backoff")
-            if not (_number(value := getattr(self, name)) and value > 0)
+            if not (is_number(value := getattr(self, name)) and value > 0)
         ]
         share = self.max_failed_share
-        if not (_number(share) and 0 <= share <= 1):
+        if not (is_number(share) and 0 <= share <= 1):
             problems.append(Problem("max_failed_share", share, "is a share, from 0 to 1"))
         return problems
+
+
+def names_variable(name: str) -> bool:
+    """Whether this is an environment variable's name and no key, which may look like one in lower case."""
+    return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and (name.isupper() or name in os.environ)
 
 
 def _url_remedy(url: object) -> str | None:
@@ -91,8 +96,4 @@ def _url_remedy(url: object) -> str | None:
 
 
 def _without_login(url: object) -> object:
-    return re.sub(r"//.*@|[?#].*", "***", url) if isinstance(url, str) else url
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return re.sub(r"^.*@|[?#].*", "***", url) if isinstance(url, str) else url

@@ -151,7 +151,9 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
-        return self.source.rows(_PART[self.stage], self.max_turns, self._quarantine)
+        module = getattr(self.trainer, "lightning_module", None)  # which knows how long a row the policy reads
+        unfit = getattr(module, "unfit", None)
+        return self.source.rows(_PART[self.stage], self.max_turns, self._quarantine, unfit)
 
     @cached_property
     def _bench_rows(self) -> Rows:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.errors import SteerError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
 
 
@@ -75,6 +77,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
             header = next(records, [])
         except csv.Error as error:
             raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
+        _check_names(path, header)
         number = 0
         while True:
             try:
@@ -101,6 +104,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            _check_names(path, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(_BATCH):
                 for row in batch.to_pylist():
@@ -108,6 +112,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
                     yield number, row
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raises SteerError where two columns have one name: a row would keep the last one's cell alone."""
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        shown = ", ".join(f"{name!r:.60}" for name in twice[:_SHOWN])
+        raise SteerError(f"data file {path} has more than one column named {shown}: rename or remove the others")
 
 
 def _opens_with_bracket(path: Path) -> bool:

@@ -25,6 +25,7 @@ from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
 
 Record = Dialogue | Scenario
 SourcePart = Literal["sft", "rl", "bench", "captions"]
+Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its shape and its pictures
 _MANY = 200  # pictures: a second or two
 
 
@@ -75,7 +76,7 @@ class MiniSource:
     def image_root(self) -> None:
         return None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
         size = max(1, round(getattr(self, part) * self.scale))
         if part == "captions":
             return MadeRows(CaptionSplit(self.seed, size).dialogue, size)
@@ -120,11 +121,11 @@ class FileSource:
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders.pop() if folders else None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
         """Every usable row of the part's file, cut after `max_turns` turns, under an id of its own.
 
-        A row is usable when it has a known shape and all its pictures can be decoded. Each picture is, once, before
-        anything is trained on: a broken one costs its rows, not the run.
+        A row is usable when it has a known shape, all its pictures can be decoded and `unfit` has nothing against it.
+        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run.
         """
         file = None if part == "captions" else getattr(self, part)
         if file is None:
@@ -141,11 +142,12 @@ class FileSource:
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         records: list[Record] = []
         for number, record in read:
-            bad = next((broken[ref] for ref in pictures_of(record) if ref in broken), None)
-            if bad is None:
-                records.append(record)
-            else:
+            if bad := next((broken[ref] for ref in pictures_of(record) if ref in broken), None):
                 quarantine.add(RowError(file, number, "images", bad))
+            elif unfit is not None and (why := unfit(record)):
+                quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
+            else:
+                records.append(record)
         if not records:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
             raise SteerError(f"data {file} holds no usable row, {len(quarantine)} were put aside{first}")

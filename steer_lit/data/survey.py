@@ -22,6 +22,7 @@ from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import RowError, SteerError
+from steer_lit.terminal import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    print(*list(markdown(bar, root)), sep="\n")
+    print(*map(visible_line, list(markdown(bar, root))), sep="\n")
     return 0
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.errors import ConfigError, Problem, ServerDown, TooManyFailures
 from steer_lit.lit.credit import Credit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
+from steer_lit.lit.row_length import longest
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
@@ -83,7 +84,8 @@ class GRPOModule(PolicyModule):
 
     The reference is the adapter the run started from (TRAPS 19); it travels in the checkpoint. A trajectory with a
     failed verdict leaves baseline, loss, KL and every denominator; a group with fewer than two others is skipped.
-    `seed` and a trajectory's step, scenario and place in its group fix everything random about it.
+    `seed` and a trajectory's step, scenario and place in its group fix everything random about it. Raises ConfigError
+    where the answers alone may exceed what the model reads.
     """
 
     def __init__(
@@ -99,6 +101,9 @@ class GRPOModule(PolicyModule):
         seed: int,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
+        if rollout.max_turns * rollout.max_new_tokens > (most := longest(policy)):
+            remedy = f"over rollout.max_turns={rollout.max_turns} is more than the {most:,} tokens the model reads"
+            raise ConfigError([Problem("rollout.max_new_tokens", rollout.max_new_tokens, f"{remedy}: lower either")])
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed

@@ -16,9 +16,10 @@ from steer_lit.errors import SteerError
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
+from steer_lit.lit.row_length import too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
-from steer_lit.types import TokenTrace
+from steer_lit.types import Dialogue, Scenario, TokenTrace
 
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
@@ -47,6 +48,10 @@ class PolicyModule(LightningModule):
         self.optim = optim
         self.micro_tokens = micro_tokens
         self._random_states: list[dict[str, Any]] = []
+
+    def unfit(self, record: Dialogue | Scenario) -> str | None:
+        """Why a row cannot be used with this policy, if it cannot: asked of each row of a file as it is read."""
+        return too_long(self.policy, record)
 
     # ---- one optimizer step
 

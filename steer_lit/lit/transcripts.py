@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.terminal import visible
 from steer_lit.types import ImageRef, Trajectory, Turn
 
 
@@ -91,13 +92,13 @@ def page(played: Played) -> str:
 
 
 def excerpt(played: Played) -> str:
-    """The last exchange of the dialogue in a few plain lines, with the stored answer where there is one."""
+    """The last exchange of the dialogue in a few lines for a terminal, with the stored answer where there is one."""
     turn_idx = len(played.trajectory.turns) - 1
     turn = played.trajectory.turns[turn_idx]
     lines = [f"  user:     {turn.attack.message.text}", f"  policy:   {turn.completion.text}"]
     if turn_idx < len(played.expected):
         lines.append(f"  expected: {played.expected[turn_idx]}")
-    return "\n".join(lines)
+    return visible("\n".join(lines))
 
 
 def pictures(played: Played) -> tuple[ImageRef, ...]:

@@ -21,6 +21,7 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Job, WorkFile, make_rows
+from steer_lit.terminal import visible_line
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ def run_synthesis(
             raise SteerError(nothing_written(result, run_dir))
     console.print(table(stages))
     for line in notes(stages, run_dir):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     return manifest
 
 

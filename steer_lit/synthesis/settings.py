@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
+from steer_lit.numbers import is_number, is_whole
 from steer_lit.types import Kind
 
 StageChoice = Literal["1", "2", "both"]
@@ -88,26 +89,21 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     counts = {"rows": (config["rows"], 1), "seed": (config["seed"], 0), "max_turns": (config["max_turns"], 2)}
     counts["data.max_bad_rows"] = (config["data"]["max_bad_rows"], 0)
     for key, (count, least) in counts.items():
-        if not _whole(count) or count < least:
+        if not is_whole(count) or count < least:
             yield Problem(key, count, f"must be a whole number from {least} up")
+    for key in ("seeds", "scripts", "folder"):
+        if not isinstance(config["data"][key], str | None):
+            yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")
     for kind in get_args(Kind):
         turns = config["turns"][kind]
-        pair = isinstance(turns, list) and len(turns) == 2 and all(map(_whole, turns))
+        pair = isinstance(turns, list) and len(turns) == 2 and all(map(is_whole, turns))
         if not pair or not 2 <= turns[0] <= turns[1] <= 10:
             yield Problem(f"turns.{kind}", turns, "must be two whole numbers, shortest and longest, within 2..10")
     if config["success"] not in range(1, 6):
         yield Problem("success", config["success"], "is a score of the attack judge, a whole number from 1 to 5")
     for key in ("min_safety", "min_usefulness"):
-        if not _number(config["keep"][key]) or not 1 <= config["keep"][key] <= 10:
+        if not is_number(config["keep"][key]) or not 1 <= config["keep"][key] <= 10:
             yield Problem(f"keep.{key}", config["keep"][key], "is on the tutor's scale, from 1 to 10")
     near = config["near_duplicate"]
-    if not _number(near) or not 0 < near <= 1:
+    if not is_number(near) or not 0 < near <= 1:
         yield Problem("near_duplicate", near, "is a similarity, above 0 and at most 1 (1: the same shingles only)")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from steer_lit.bench import charts, report
 from steer_lit.bench.records import GradedDialogue
@@ -118,3 +119,13 @@ def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) 
     assert charts.failures(summary).bars == ()
     assert charts.kinds(summary)[0].bars == ()
     assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
+
+
+def test_a_policys_name_from_a_file_cannot_drive_the_terminal(dialogue: MakeDialogue) -> None:
+    name = "\x1b]0;mine\x07"
+    summary = summarise({name: [dialogue("a", [3])], "other": [dialogue("a", [3])]}, SETTINGS)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.table(summary), *report.notes(summary))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\N{REPLACEMENT CHARACTER}]0;mine" in text
+    assert not {"\x1b", "\x07"} & set(text)

@@ -161,3 +161,12 @@ def test_turns_are_counted_as_they_would_be_played(settings: dict, turns: int) -
     attacks = [Attack(Message.of("user", "q"))] * 3
     rows = [Scenario(str(at), "benign", attacks[0], tuple(attacks[1:])) for at in range(10)]
     assert bench_turns(rows, replace(SETTINGS, **settings).turns_played) == turns
+
+
+def test_what_a_judge_says_cannot_drive_the_terminal(answering, tmp_path: Path) -> None:
+    client = answering(lambda request: json.dumps(
+        {"rationale": "\x1b[2Jfine\u202e", "intent": "harmless", "refused": False, "helpfulness": 3, "harmlessness": 3}
+    ))  # fmt: skip
+    text = printed(LlmJudge(client, open_image), tmp_path)
+    assert "the judge: \N{REPLACEMENT CHARACTER}[2Jfine" in text
+    assert not {"\x1b", "\u202e"} & set(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import struct
@@ -20,6 +21,7 @@ Plan = Callable[[Body, int], str | None]
 Answer = Callable[[Body], str]
 
 DRIP_SECONDS = 0.02
+LARGEST = 16 << 20  # bytes of a body that is still read
 
 
 @dataclass
@@ -120,6 +122,16 @@ class ChaosServer:
             return http(429, b'{"error": {"message": "slow down"}}', {"Retry-After": self.retry_after})
         if fault == "quota spent":
             return http(429, b'{"error": {"message": "pay first", "code": "insufficient_quota"}}')
+        if fault == "redirect":
+            return http(307, b"", {"Location": f"{self.base_url}/elsewhere"})
+        if fault == "gzip bomb":
+            return http(200, gzip.compress(proper + b" " * (LARGEST + 1)), {"Content-Encoding": "gzip"})
+        if fault == "gzip bomb of an error":
+            return http(503, gzip.compress(b" " * (LARGEST + 1)), {"Content-Encoding": "gzip"})
+        if fault == "huge body":
+            return http(200, proper + b" " * (LARGEST + 1 - len(proper)))
+        if fault == "largest body":
+            return http(200, proper + b" " * (LARGEST - len(proper)))
         if fault is not None and fault.isdigit():
             return http(int(fault), b'{"error": {"message": "as told"}}')
         if fault in ("no max_tokens", "no temperature"):

@@ -34,6 +34,11 @@ TABLE = [
     ("no choices", "the body holds no choices: overloaded", True),
     ("no message", "the first choice holds no message", True),
     ("endless drip", "no answer within 0.6 s", True),  # every single read is in time
+    ("redirect", "HTTP 307: a redirect to http://127.0.0.1:", False),
+    ("gzip bomb", "the body is packed (gzip), although it was asked for as it is", False),
+    ("gzip bomb of an error", "the body is packed (gzip)", False),
+    ("huge body", "the body is larger than 16 MiB", False),
+    ("largest body", None, False),
     ("drip", None, False),
     ("no content", "the answer holds no text", False),
     ("blank content", "the answer holds no text", False),
@@ -98,6 +103,12 @@ def test_nobody_listens(client_of: MakeClient, question: Question) -> None:
         gone = server.base_url
     [reply] = client_of(gone, retries=1).ask([question()])
     assert reply.failed == "no connection: ConnectError('All connection attempts failed'), after 2 attempts"
+
+
+def test_bodies_are_asked_for_as_they_are(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer() as server:
+        client_of(server.base_url).ask([question()])
+    assert server.headers[0]["accept-encoding"] == "identity"
 
 
 # ---- how long is waited

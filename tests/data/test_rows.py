@@ -186,3 +186,30 @@ def test_one_bad_row_too_many_stops_and_names_the_first(tmp_path: Path) -> None:
     assert "row 6," not in message
     assert message.endswith("... and 2 more")
     assert len(log.read_text(encoding="utf-8").splitlines()) == 7
+
+
+def test_a_huge_role_makes_a_short_error_that_says_what_is_allowed(tmp_path: Path) -> None:
+    message = {"role": "x" * 3_000_000, "content": "Hi"}
+    path = lines(tmp_path / "rows.jsonl", {"messages": [message]}, {"y" * 3_000_000: 1})
+    quarantine = Quarantine(limit=2, path=tmp_path / "quarantine.jsonl")
+    assert list(read_records(path, read_sft_row, quarantine)) == []
+    first, _ = quarantine.errors
+    assert first.reason.startswith("is 'xxx")
+    assert first.reason.endswith("must be one of user, human, assistant, gpt, system")
+    assert all(len(str(error)) < 1000 for error in quarantine.errors)
+    assert (tmp_path / "quarantine.jsonl").stat().st_size < 3000
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_header_that_repeats_a_name_is_one_clear_error(tmp_path: Path, suffix: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / f"rows.{suffix}"
+    if suffix == "csv":
+        path.write_text("prompt,,note,prompt,\nHi,,a,Ho,\n", encoding="utf-8")  # columns without a name may be many
+    else:
+        columns = [pyarrow.array([text]) for text in ("Hi", "a", "Ho")]
+        parquet.write_table(pyarrow.Table.from_arrays(columns, ["prompt", "note", "prompt"]), path)
+    with pytest.raises(SteerError, match=r"has more than one column named 'prompt': rename or remove"):
+        read(path)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, pictures_of
+from steer_lit.data.sources import FileSource, Record, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
@@ -120,3 +120,18 @@ def test_any_shape_can_be_played(folder: Path) -> None:
     )
     rows = FileSource(rl=str(folder / "stage1.jsonl")).rows("rl", 10, Quarantine(0))
     assert list(pictures_of(rows[0])) == [ImageRef(mini)]
+
+
+def test_a_row_that_is_unfit_is_put_aside_with_the_reason(tmp_path: Path) -> None:
+    file = tmp_path / "rl.jsonl"
+    write_rows(file, ({"id": name, "prompt": f"About {name}?"} for name in ("one", "two")))
+    quarantine = Quarantine(limit=1)
+
+    def unfit(record: Record) -> str | None:
+        return "takes 9 tokens" if "two" in record.id else None
+
+    rows = FileSource(rl=str(file)).rows("rl", 10, quarantine, unfit)
+    assert len(rows) == 1
+    (error,) = quarantine.errors
+    assert (error.source, error.row) == (str(file), 2)
+    assert error.reason.endswith("takes 9 tokens")

@@ -1,0 +1,18 @@
+"""The whole config, checked before anything heavy loads: every problem at once, each with its key and the way out.
+
+Values are checked here where no module that owns them can be asked cheaply; `reward`, `model` and the benchmark's
+rules check their own. Nothing here imports torch.
+"""
+
+from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems, value_problems
+from steer_lit.checks.servers import client_problems, server_problems, word_problems
+
+__all__ = [
+    "bench_problems",
+    "client_problems",
+    "server_problems",
+    "synthesis_problems",
+    "train_problems",
+    "value_problems",
+    "word_problems",
+]

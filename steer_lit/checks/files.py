@@ -1,0 +1,78 @@
+"""Files that a config names: whether they are there, and look like what they should be, without loading them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from steer_lit.checks.leaves import Config, at
+from steer_lit.errors import Problem
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def file_problems(config: Config) -> Iterator[Problem]:
+    """Of the checkpoint, the adapter and the row files of a training run."""
+    path, adapter = config.get("ckpt_path"), config.get("init_from")
+    if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
+        yield Problem("ckpt_path", path, remedy)
+    if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter)):
+        yield problem
+    yield from source_problems(config)
+
+
+def source_problems(config: Config) -> Iterator[Problem]:
+    """Of the files and hub addresses that rows come from."""
+    from steer_lit.data.rows import source_problem
+
+    for part in ("sft", "rl", "bench"):
+        source = at(config, f"data.source.{part}")
+        if isinstance(source, str) and (problem := source_problem(source)):
+            yield Problem(f"data.source.{part}", source, problem)
+
+
+def adapter_problem(key: str, folder: str) -> Problem | None:
+    """What keeps `folder` from being an adapter, if anything."""
+    path = Path(folder)
+    if not path.is_dir():
+        return Problem(key, folder, "no such folder: name the adapter/ folder that a training run wrote")
+    for name in (CONFIG, WEIGHTS):
+        if not (path / name).is_file():
+            inner = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / name).is_file() else ""
+            return Problem(key, folder, f"is no adapter folder, {name} is not there{inner}")
+    if reason := _config_reason(path / CONFIG) or _weights_reason(path / WEIGHTS):
+        return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
+    return None
+
+
+def _checkpoint_remedy(path: Path) -> str | None:
+    """What `torch.save` writes is a zip archive whose directory stands at its end: a cut file has none."""
+    if not path.is_file():
+        return "no such file: name a .ckpt under <run>/checkpoints"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                return None
+    except (zipfile.BadZipFile, OSError):
+        pass
+    return "is no checkpoint, or one that was cut off: name a whole .ckpt under <run>/checkpoints"
+
+
+def _config_reason(path: Path) -> str | None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{path.name} is not JSON ({error})"
+    return None if isinstance(config, dict) else f"{path.name} holds no JSON object"
+
+
+def _weights_reason(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):  # reads the header, which must account for every byte
+            return None
+    except (OSError, SafetensorError) as error:
+        return f"{path.name} cannot be read ({error})"

@@ -1,0 +1,138 @@
+"""Single values of a config: which must be numbers in a range, which one of a few choices, which text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_args
+
+from steer_lit.errors import Problem
+from steer_lit.numbers import is_number, is_whole
+from steer_lit.types import MAX_TURNS, Kind
+
+Config = Mapping[str, Any]
+
+# Key, whether it fits, and what is allowed. A key that a stage does not have is not checked.
+_NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seed", lambda v: is_whole(v) and 0 <= v < 2**32, "must be a whole number from 0 to 4294967295"),
+    ("optim.lr", lambda v: v > 0, "must be above 0"),
+    ("optim.weight_decay", lambda v: v >= 0, "must be at least 0"),
+    ("optim.warmup", lambda v: 0 <= v < 1, "is the share of all steps, from 0 to below 1"),
+    ("optim.max_grad_norm", lambda v: v > 0, "must be above 0"),
+    ("model.lora.r", lambda v: is_whole(v) and v >= 1, "must be a whole number from 1 up"),
+    ("model.lora.alpha", lambda v: v > 0, "must be above 0"),
+    ("data.val_size", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("data.max_turns", lambda v: is_whole(v) and 1 <= v <= MAX_TURNS, f"must be from 1 to {MAX_TURNS}"),
+    ("data.max_bad_rows", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("data.batch_size", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("data.source.scale", lambda v: v > 0, "must be above 0"),
+    ("hardware.micro_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("hardware.side_by_side", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("generator.patience", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("generator.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
+    ("generator.temperature", lambda v: v >= 0, "must be at least 0"),
+    ("generator.max_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("generator.max_pixels", lambda v: is_whole(v) and v >= 28 * 28, "must be at least 784, one token of a picture"),
+    ("replay.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("replay.max_new_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.group_size", lambda v: is_whole(v) and v >= 2, "a group of one has nothing to compare with: at least 2"),
+    ("rollout.max_turns", lambda v: is_whole(v) and 1 <= v <= MAX_TURNS, f"must be from 1 to {MAX_TURNS}"),
+    ("rollout.max_new_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.temperature", lambda v: v >= 0, "must be at least 0; 0 is greedy"),
+    ("rollout.waves", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.max_failed_share", lambda v: 0 <= v <= 1, "is a share, from 0 to 1"),
+    ("objective.kl_coef", lambda v: v >= 0, "must be at least 0"),
+    ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
+    ("objective.clip_high", lambda v: v > 0, "must be above 0"),
+    ("objective.epochs", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("server.connect_timeout", lambda v: v >= 30, "at least 30 s: a busy server lets a wave of requests wait so long"),
+)
+_NUMBERS += tuple(
+    (f"{asker}.{key}", fits, allowed)
+    for asker in ("tutor", "attacker", "judge")
+    for key, fits, allowed in (
+        ("max_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+        ("temperature", lambda v: v >= 0, "must be at least 0"),
+        ("max_pixels", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+        ("extra_turns", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    )
+)
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "stage": ("sft", "grpo", "ground"),
+    "data.source.kind": get_args(Kind),
+    "optim.schedule": ("cosine", "constant"),
+    "objective.scale": ("none", "group"),
+    "objective.normaliser": ("dialogue_sum", "dialogue", "token", "constant"),
+    "objective.kl_estimator": ("k3", "k2", "k1_reward"),
+    "tutor.sees": ("answer", "completion"),
+    "judge.sees": ("answer", "completion"),
+    "judge_check": (False, True),
+    "dry_run": (False, True),
+}
+_TEXTS = ("name", "system_prompt")
+_TEXTS_OR_NULL = (
+    "init_from", "ckpt_path", "sft_adapter", "from_run", "from_raw_eval", "model.source", "model.tower",
+)  # fmt: skip
+_PARTS = ("sft", "rl", "bench")
+
+ABSENT = object()
+
+
+def at(config: Config, key: str) -> Any:
+    """The value at a dotted key, or ABSENT."""
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return ABSENT
+        value = value[part]
+    return value
+
+
+def leaf_problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with single values, wherever they are. Sections that hold no keys are passed over."""
+    yield from _number_problems(config)
+    yield from _choice_problems(config)
+    yield from _text_problems(config)
+    yield from _list_problems(config)
+
+
+def _number_problems(config: Config) -> Iterator[Problem]:
+    for key, fits, allowed in _NUMBERS:
+        value = at(config, key)
+        if value is ABSENT or (is_number(value) and fits(value)):
+            continue
+        if not is_number(value):
+            allowed = f"{'is not finite' if isinstance(value, float) else 'is no number'}; {allowed}"
+        yield Problem(key, value, allowed)
+    if at(config, "rollout.temperature") == 0 and "objective" in config:
+        yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
+
+
+def _choice_problems(config: Config) -> Iterator[Problem]:
+    for key, allowed in _CHOICES.items():
+        value = at(config, key)
+        if value is not ABSENT and value not in allowed:
+            yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
+
+
+def _text_problems(config: Config) -> Iterator[Problem]:
+    for key in _TEXTS:
+        if not isinstance(value := at(config, key), str) and value is not ABSENT:
+            yield Problem(key, value, "must be text")
+    made = str(at(config, "data.source._target_")).endswith(".MiniSource")
+    files = [] if made else [f"data.source.{part}" for part in (*_PARTS, "folder")]
+    for key in (*_TEXTS_OR_NULL, *files):
+        if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
+            yield Problem(key, value, "must be text, such as a path, or null")
+    for key in [f"data.source.{part}" for part in (*_PARTS, "captions")] if made else []:
+        if (value := at(config, key)) is not ABSENT and not (is_whole(value) and value >= 1):
+            yield Problem(key, value, "is a number of rows, at least 1; files of rows are named with data=steer")
+
+
+def _list_problems(config: Config) -> Iterator[Problem]:
+    betas = at(config, "optim.betas")
+    pair = isinstance(betas, list) and len(betas) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in betas)
+    if betas is not ABSENT and not pair:
+        yield Problem("optim.betas", betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]")
+    targets = at(config, "model.lora.targets")
+    if targets is not ABSENT and not (isinstance(targets, list) and all(isinstance(name, str) for name in targets)):
+        yield Problem("model.lora.targets", targets, "must be a list of layers, such as [q_proj,v_proj]")

@@ -1,0 +1,240 @@
+"""Every problem of each program's config: first its shape, then single values and how they go together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from steer_lit.checks.files import adapter_problem, file_problems, source_problems
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
+from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
+from steer_lit.errors import ConfigError, Problem
+from steer_lit.numbers import is_whole
+
+# Keys that hold keys of their own.
+_MODEL = ("model", "model.lora", "data", "data.source", "server")
+_TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
+_OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",)}
+_BENCH = (*_MODEL, "bench", "policies", "rollout", "judge")
+_SYNTHESIS = ("generator", "server", "data", "turns", "keep")
+_STRATEGIES = ("auto", "ddp")
+_MISSING = {
+    "init_from": "this run starts from an SFT adapter: init_from=<run>/adapter of an sft run. init_from=null starts "
+    "from the base policy (paper, Table 5: without synthetic bootstrapping)",
+}
+
+
+def train_problems(config: DictConfig) -> list[Problem]:
+    """Every problem of a training config on this machine."""
+    sections = (*_TRAIN, *_OF_A_STAGE.get(str(config.get("stage")), ()))
+    return _checked(config, sections, lambda plain: [*value_problems(plain), *_machine_problems(plain)])
+
+
+def bench_problems(config: DictConfig) -> list[Problem]:
+    """Every problem of a benchmark config on this machine."""
+
+    def deeper(plain: Config) -> Iterator[Problem]:
+        yield from leaf_problems(plain)
+        yield from _bench_problems(plain)
+        yield from server_problems(plain)
+        yield from client_problems(plain)
+        yield from source_problems(plain)
+        if plain["judge_check"] is not True:
+            yield from _machine_problems(plain)
+
+    return _checked(config, _BENCH, deeper)
+
+
+def synthesis_problems(config: DictConfig) -> list[Problem]:
+    """Every problem of a synthesis config."""
+    return _checked(config, _SYNTHESIS, lambda plain: [*leaf_problems(plain), *_synthesis_problems(plain)])
+
+
+def value_problems(config: Config) -> list[Problem]:
+    """What is wrong with a resolved training config on any machine."""
+    return [
+        *leaf_problems(config),
+        *_reward_problems(config),
+        *_trainer_problems(config),
+        *_stage_problems(config),
+        *_player_problems(config),
+        *file_problems(config),
+        *server_problems(config),
+        *client_problems(config),
+    ]
+
+
+def _checked(
+    config: DictConfig, sections: Sequence[str], deeper: Callable[[Config], Iterable[Problem]]
+) -> list[Problem]:
+    """The problems of a config's shape and single values; where all sections hold keys, those that `deeper` finds."""
+    missing = sorted(_missing_keys(OmegaConf.to_container(config, resolve=False)))
+    filled = copy.deepcopy(config)
+    for key in missing:
+        OmegaConf.update(filled, key, None)
+    found = [Problem(key, None, _MISSING.get(key, "has no default: give it a value")) for key in missing]
+    if broken := list(_section_problems(OmegaConf.to_container(filled, resolve=False), sections)):
+        return _once([*found, *broken, *leaf_problems(_as_far_as_resolved(filled))])
+    plain: Any = OmegaConf.to_container(filled, resolve=True)
+    return _once([*found, *deeper(plain)])
+
+
+def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:
+    for key in sections:
+        value, outer = at(config, key), key.rpartition(".")[0]
+        if not isinstance(value, Mapping) and (not outer or isinstance(at(config, outer), Mapping)):
+            remedy = f"must hold keys of its own, such as {key}.<name>=<value>"
+            yield Problem(key, None if value is ABSENT else value, remedy)
+
+
+def _as_far_as_resolved(config: DictConfig) -> Config:
+    """Without what refers to a section that holds no keys."""
+    plain: dict[str, Any] = {}
+    for key in config:
+        with suppress(OmegaConfBaseException):
+            value = config[key]
+            plain[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return plain
+
+
+def _reward_problems(config: Config) -> Sequence[Problem]:
+    from steer_lit.reward.reward import Reward
+
+    settings = {key: value for key, value in config.get("reward", {}).items() if not key.startswith("_")}
+    try:
+        Reward.from_config(**settings)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def _trainer_problems(config: Config) -> Iterator[Problem]:
+    trainer = config.get("trainer", {})
+    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
+    if not is_whole(steps) or steps == 0 or steps < -1:
+        yield Problem("trainer.max_steps", steps, "must be at least 1, or -1 to go by trainer.max_epochs")
+    elif steps == -1 and not (is_whole(epochs) and epochs >= 1):
+        yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
+    strategy = trainer.get("strategy", "auto")
+    if strategy not in _STRATEGIES:
+        nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""
+        remedy = f"{nf4}every rank must hold the whole policy to sample with it: use {' or '.join(_STRATEGIES)}"
+        yield Problem("trainer.strategy", strategy, remedy)
+    if trainer.get("accumulate_grad_batches", 1) != 1:
+        remedy = "hardware.micro_tokens cuts a step into micro-batches already: leave it at 1, raise data.batch_size"
+        yield Problem("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], remedy)
+    if trainer.get("gradient_clip_val") is not None:
+        yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
+
+
+def _stage_problems(config: Config) -> Iterator[Problem]:
+    stage, model = config.get("stage"), at(config, "model.name")
+    if model != (tuned_for := config.get("tuned_for", model)):
+        remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
+        yield Problem("model", model, remedy)
+    if stage == "ground" and config.get("init_from"):
+        yield Problem("init_from", config["init_from"], "grounding trains the vision tower, no adapter: set it to null")
+    if stage == "ground" and at(config, "data.source.captions") is ABSENT:
+        yield Problem("data", "steer", "has no captions to learn to see from: use data=steer_mini")
+    part = "rl" if stage == "grpo" else "sft"
+    if stage != "ground" and at(config, f"data.source.{part}") is None:
+        yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
+    if at(config, "model.lora.dropout") not in (0, 0.0, ABSENT) and stage == "grpo":
+        remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
+        yield Problem("model.lora.dropout", at(config, "model.lora.dropout"), remedy)
+
+
+def _player_problems(config: Config) -> Iterator[Problem]:
+    attacker, tutor = (str(at(config, f"{player}._target_")) for player in ("attacker", "tutor"))
+    if config.get("stage") == "grpo" and attacker.endswith(".LlmAttacker") and tutor.endswith(".RubricTutor"):
+        remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
+        yield Problem("attacker", "llm", remedy)
+    if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
+        yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")
+
+
+def _bench_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.bench.policies import ALLOWED, served
+    from steer_lit.bench.reread import reread_problems
+    from steer_lit.bench.suite import CONSTANTS, BenchSettings
+
+    yield from reread_problems(config)
+    rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
+    try:
+        BenchSettings(**rules)
+    except ConfigError as error:
+        yield from (replace(problem, key=f"bench.{problem.key}") for problem in error.problems)
+    for name, folder in config["policies"].items():
+        if name in CONSTANTS:
+            yield Problem(f"policies.{name}", folder, "is the name of a constant policy: choose another")
+        if (model := served(folder)) is not None:
+            yield from model.problems(f"policies.{name}", config["server"])
+        elif not isinstance(folder, str) or not folder:
+            shown = HIDDEN if isinstance(folder, Mapping) else folder  # perhaps with a key among its keys
+            yield Problem(f"policies.{name}", shown, ALLOWED)
+        elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder)):
+            yield problem
+    limit = config["bench"]["limit"]
+    if limit is not None and not (is_whole(limit) and limit >= 1):
+        yield Problem("bench.limit", limit, "must be at least 1, or null for every dialogue")
+    if not config["policies"] and not config["bench"]["constants"]:
+        yield Problem(
+            "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
+        )
+
+
+def _synthesis_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.synthesis.settings import SynthesisSettings
+
+    try:
+        SynthesisSettings.of(config)
+    except ConfigError as error:
+        yield from error.problems
+    data, stage, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
+    yield from server_problems(config)
+    for problem in client_problems(config):  # to know what would be asked, no server need be named
+        if not (config["dry_run"] and problem.value is None):
+            yield problem
+    if offline and data["seeds"]:
+        remedy = "generator=template writes for STEER-mini alone: use generator=llm, or leave it null"
+        yield Problem("data.seeds", data["seeds"], remedy)
+    if data["scripts"] and stage != "2":
+        yield Problem("data.scripts", data["scripts"], "is what stage=2 starts from: set stage=2, or leave it null")
+    if stage == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
+        remedy = "stage=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
+        yield Problem("data.scripts", None, remedy)
+
+
+def _machine_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.policy.preflight import has_gpu, preflight
+
+    readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
+    # The adapter has been looked at already.
+    found = preflight({**config["model"], "init_from": None}) if readable else []
+    yield from found
+    accelerator = at(config, "trainer.accelerator")
+    told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
+    if accelerator in ("gpu", "cuda") and not told and not has_gpu():
+        remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=smol and model=tiny"
+        yield Problem("trainer.accelerator", accelerator, remedy)
+
+
+def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Keys that hold `???`. OmegaConf's own search stumbles over interpolations that point at one."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _missing_keys(value, f"{prefix}{key}.")
+        elif value == "???":
+            yield f"{prefix}{key}"
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """Without repeats of a key and value, the first remedy kept."""
+    return list({(problem.key, repr(problem.value)): problem for problem in reversed(problems)}.values())[::-1]

@@ -1,0 +1,85 @@
+"""Servers in a config: what keeps a client from being made, and what must not be saved with a config at all.
+
+A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere is never said again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+
+from steer_lit.chat.settings import ChatSettings, names_variable
+from steer_lit.checks.leaves import ABSENT, Config
+from steer_lit.errors import ConfigError, Problem
+
+HIDDEN = "***"
+_KNOWN = frozenset(field.name for field in fields(ChatSettings))
+_NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
+_PLACES = re.compile(r"(server|policies)\b|.*\.settings\b")
+_KEYS = r"(api_?key|token|secret|password)"  # what keys go by
+# A login or a query in an address, a key of OpenAI's form, or one under such a name.
+_SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
+
+
+def word_problems(words: Sequence[str]) -> Iterator[Problem]:
+    """Words of the command line that hold a key: Hydra would save them before any config can be checked."""
+    for word in words:
+        name, _, value = word.partition("=")
+        key = name.lstrip("+~")
+        if _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
+            yield Problem(key, HIDDEN, remedy)
+
+
+def _word_remedy(section: str, *setting: str, value: str) -> str | None:
+    if section == "server" and setting and setting[0] not in _KNOWN:
+        return _unknown()
+    variables = re.findall(r"api_key_env['\"]?\s*:\s*['\"]?([^\s,'\"}]+)", value)
+    if setting[-1:] == ("api_key_env",):
+        variables += [piece for piece in re.split(r"[\s,'\"]+", value) if piece]
+    if not all(piece.startswith("${") or names_variable(piece) for piece in variables):
+        return "must be the name of an environment variable, never the key itself"
+    named = len(setting) > 1 and re.fullmatch(_KEYS, setting[-1], re.IGNORECASE)
+    login = setting[-1:] == ("base_url",) and "@" in value
+    if named or login or _SECRET.search(value):
+        return "holds a key or a login, and is saved with the run: put it in the variable server.api_key_env names"
+    return None
+
+
+def server_problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with `server` whether or not anything asks it: it is saved in either case."""
+    server = config.get("server", {})
+    named = {**server, **{key: value for key, value in _NAMED.items() if server.get(key) is None}}
+    for problem in _settings_problems(named):
+        yield replace(problem, key=f"server.{problem.key}")
+
+
+def client_problems(node: Config, prefix: str = "", server: Config | None = None) -> Iterator[Problem]:
+    """What keeps the chat clients anywhere in a config from being made. A value that `server` gave is named there."""
+    server = node.get("server", {}) if server is None else server
+    for key, value in node.items():
+        if not isinstance(value, Mapping) or key == "module":  # which repeats what is named elsewhere
+            continue
+        if value.get("_target_") != "steer_lit.chat.ChatClient":
+            yield from client_problems(value, f"{prefix}{key}.", server)
+            continue
+        if not isinstance(given := value.get("settings"), Mapping):
+            yield Problem(f"{prefix}{key}.settings", HIDDEN, "must hold the settings of a client, such as ${server}")
+            continue
+        settings = {"base_url": None, "model": None, **given}
+        for problem in _settings_problems(settings):
+            shared = settings.get(problem.key) == server.get(problem.key, ABSENT)
+            yield replace(problem, key=f"{'server' if shared else f'{prefix}{key}.settings'}.{problem.key}")
+
+
+def _settings_problems(settings: Config) -> Iterator[Problem]:
+    for name in sorted(map(str, settings.keys() - _KNOWN)):
+        yield Problem(name, HIDDEN, _unknown())
+    try:
+        ChatSettings(**{name: settings[name] for name in settings.keys() & _KNOWN})
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _unknown() -> str:
+    return f"is none of {', '.join(sorted(_KNOWN))}"

@@ -1,0 +1,44 @@
+"""Rows with more tokens than the base model was made to read: found when rows are read, not hours later."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.rollout.engine import renderer_of
+from steer_lit.types import Dialogue, ImageRef, Message, Scenario
+
+_AROUND = 16  # more tokens than stand around the text of one message, and around a picture
+
+
+def longest(policy: QwenVL) -> int:
+    """How many tokens the base model was made to read."""
+    return policy.base.config.text_config.max_position_embeddings
+
+
+def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
+    """Why the row cannot be learned from, if it is too long. Of a scenario the user's side counts: that is known."""
+    messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
+    system = record.system if isinstance(record, Scenario) else None
+    most = longest(policy)
+    if sum(_bound(policy, message) for message in messages) + len((system or policy.system_prompt).encode()) <= most:
+        return None
+    renderer = renderer_of(policy)
+    if isinstance(record, Dialogue):
+        tokens = len(renderer.dialogue(record).token_ids)
+    else:
+        first, *others = messages
+        tokens = len(renderer.opening(first, system)) + sum(len(renderer.following(message)) for message in others)
+    if tokens <= most:
+        return None
+    return f"takes {tokens:,} tokens, model={policy.parts.name} reads {most:,}: shorten it, or lower data.max_turns"
+
+
+def _bound(policy: QwenVL, message: Message) -> int:
+    """No fewer tokens than the message has, without a look at its pictures: no token of text is shorter than a byte."""
+    parts = policy.parts
+    picture = parts.max_pixels // (parts.patch_size * parts.merge_size) ** 2
+    return _AROUND + sum(
+        picture + _AROUND if isinstance(part, ImageRef) else len(unicodedata.normalize("NFC", part).encode())
+        for part in message.parts
+    )

@@ -1,0 +1,69 @@
+"""Checkpoints and adapters that are broken are refused by their look, before anything that reads them loads."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from steer_lit.checks.files import adapter_problem, file_problems
+
+EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+
+
+def whole(path: Path) -> None:
+    torch.save({"steer_lit": {}, "state_dict": {"policy.a": torch.ones(3)}}, path)
+
+
+def cut(path: Path) -> None:
+    whole(path)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "cut off": cut,
+    "garbage": lambda path: path.write_bytes(b"\x00\xffgarbage" * 50),
+    "empty": lambda path: path.write_bytes(b""),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"steer_lit": {}})),
+}
+
+
+@pytest.mark.parametrize("sort", BROKEN)
+def test_a_broken_checkpoint_is_refused_by_name(tmp_path: Path, sort: str) -> None:
+    path = tmp_path / "last.ckpt"
+    BROKEN[sort](path)
+    (problem,) = file_problems({"ckpt_path": str(path)})
+    assert (problem.key, problem.value) == ("ckpt_path", str(path))
+    assert "is no checkpoint, or one that was cut off" in problem.remedy
+
+
+def test_a_whole_checkpoint_is_let_through(tmp_path: Path) -> None:
+    whole(tmp_path / "last.ckpt")
+    assert list(file_problems({"ckpt_path": str(tmp_path / "last.ckpt")})) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "said"),
+    [
+        (b"{not json", EMPTY_WEIGHTS, "adapter_config.json is not JSON"),
+        (b"\xff\xfe", EMPTY_WEIGHTS, "adapter_config.json is not JSON"),
+        (b"[" * 100_000, EMPTY_WEIGHTS, "adapter_config.json is not JSON"),
+        (b"[1]", EMPTY_WEIGHTS, "adapter_config.json holds no JSON object"),
+        (b"{}", b"", "adapter_model.safetensors cannot be read"),
+        (b"{}", EMPTY_WEIGHTS[:-1], "adapter_model.safetensors cannot be read"),
+        (b"{}", EMPTY_WEIGHTS, None),
+    ],
+)
+def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weights: bytes, said: str | None) -> None:
+    (tmp_path / "adapter_config.json").write_bytes(config)
+    (tmp_path / "adapter_model.safetensors").write_bytes(weights)
+    problem = adapter_problem("policies.mine", str(tmp_path))
+    if said is None:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert (problem.key, problem.value) == ("policies.mine", str(tmp_path))
+        assert said in problem.remedy

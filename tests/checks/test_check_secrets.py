@@ -1,0 +1,118 @@
+"""No key and no login reaches a file or the screen, whoever asks a server and whoever does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hydra
+import pytest
+
+from steer_lit import cli
+from steer_lit.checks import bench_problems, synthesis_problems, train_problems, word_problems
+from steer_lit.runs import conf_dir
+
+REFUSED = 2
+SECRET = "SECRET1234"
+PROBLEMS = {"train": train_problems, "bench": bench_problems, "synthesize": synthesis_problems}
+
+
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"server.base_url=http://u:sk-{SECRET}@h/v1",
+        f"server.base_url=http://u:{SECRET}@h/v1",
+        f"server.base_url=u:{SECRET}@h/v1",
+        f"server.base_url=http://h/v1?key={SECRET}",
+        f"server.api_key_env=sk-{SECRET}",
+        f"server.api_key_env=hf_{SECRET}x",
+        f"++server.api_key=sk-{SECRET}",
+        f"+server.token={SECRET}",
+        f"server={{base_url: null, api_key_env: hf_{SECRET}x}}",
+        f"+server={{api_key: {SECRET}}}",
+    ],
+)
+def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, word: str
+) -> None:
+    """No part of the config asks a server here: `server` is saved nevertheless."""
+    assert getattr(cli, program)([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    shown = capsys.readouterr()
+    assert "server" in shown.err
+    assert SECRET not in shown.err + shown.out
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"policies.x=server:m@http://u:{SECRET}@h/v1",
+        f"policies.x={{model: m, base_url: 'http://u:{SECRET}@h/v1'}}",
+        f"policies.x={{model: m, api_key: {SECRET}}}",
+        f"+policies.x.api_key_env=sk-{SECRET}",
+        f"+policies.x.api_key={SECRET}",
+        f"+policies.x.base_url=u:{SECRET}@h",
+        f"judge.client.settings.base_url=http://u:{SECRET}@h/v1",
+    ],
+)
+def test_a_key_of_a_policy_or_a_client_is_refused_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    assert cli.bench(["judge=llm", word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert SECRET not in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("word", [f"server.api_key_env=sk-{SECRET}", f"server.api_key_env=OPENAI_API_KEY,hf_{SECRET}x"])
+def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
+    """Hydra writes multirun.yaml with every word before the first run is checked."""
+    words = [
+        "-m",
+        "stage=grpo",
+        "init_from=null",
+        "tutor=llm",
+        word,
+        "seed=1,2",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    ]
+    assert cli.train(words) == REFUSED
+    assert SECRET not in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: str) -> None:
+    """However it came there: a file of the user's own names no word of the command line."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = [
+            f"server.base_url=http://u:{SECRET}@h/v1",
+            f"server.api_key_env=sk-{SECRET}",
+            f"+server.api_key={SECRET}",
+        ]
+        found = PROBLEMS[program](hydra.compose(program, ["run_dir=x", "hydra.run.dir=x", *words]))
+    assert {problem.key for problem in found} == {"server.base_url", "server.api_key_env", "server.api_key"}
+    assert SECRET not in "".join(map(str, found))
+
+
+def test_what_a_dry_run_would_ask_is_checked_for_keys() -> None:
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = ["generator=llm", "dry_run=true", f"generator.target.settings.api_key_env=sk-{SECRET}"]
+        (problem,) = synthesis_problems(hydra.compose("synthesize", ["run_dir=x", *words]))
+    assert problem.key == "generator.target.settings.api_key_env"
+
+
+def test_what_holds_no_key_is_let_through() -> None:
+    words = [
+        "server.base_url=http://localhost:8000/v1",
+        "server.api_key_env=OPENAI_API_KEY",
+        "server.model=org/model-7b@main",
+        "server=openai",
+        "server.concurrency=4,8",
+        "policies.risk=outputs/risk-1/adapter",
+        "policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct",
+        "policies.other={model: my-model, base_url: http://localhost:8001/v1}",
+        "+experiment=sft_smol",
+        "--cfg",
+    ]
+    assert list(word_problems(words)) == []

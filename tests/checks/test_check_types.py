@@ -1,0 +1,116 @@
+"""Values of another type than a key takes: every one is named at once, and none of them ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from steer_lit import cli
+
+REFUSED = 2
+GRPO = ("~experiment", "stage=grpo", "init_from=null", "rollout.max_new_tokens=32")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *words: str) -> str:
+    assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert not (tmp_path / "run").exists()
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trainer=1", "trainer=1: must hold keys"),
+        ("optim=3", "optim=3: must hold keys"),
+        ("optim.betas=5", "optim.betas=5: must be two numbers"),
+        ("optim.betas=[2,3]", "optim.betas=[2, 3]: must be two numbers"),
+        ("optim.betas=[0.9]", "optim.betas=[0.9]: must be two numbers"),
+        ("optim.lr=inf", "optim.lr=inf: is not finite; must be above 0"),
+        ("optim.lr=nan", "optim.lr=nan: is not finite; must be above 0"),
+        ("module=7", "module=7: must hold keys"),
+        ("data.source=5", "data.source=5: must hold keys"),
+        ("data.source=null", "data.source=null: must hold keys"),
+        ("data.source.sft=[1]", "data.source.sft=[1]: is a number of rows"),
+        ("data.max_turns=10000000000", "data.max_turns=10000000000: must be from 1 to 100"),
+        ("model=null", "model"),
+        ("model.lora=null", "model.lora=null: must hold keys"),
+        ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
+        ("model.lora.r=inf", "model.lora.r=inf: is not finite"),
+        ("+model.tower=5", "model.tower=5: must be text, such as a path, or null"),
+        ("model=7", "model=7: there is no such option. Choose from: qwen2_5_vl_3b, "),
+        ("server=3", "server=3: there is no such option. Choose from: openai"),
+        ("server=null", "server=null: there is no such option. Choose from: openai"),
+        ("reward=null", "reward=null: there is no such option. Choose from: balanced, "),
+        ("seed=99999999999999999999", "seed=99999999999999999999: must be a whole number from 0 to 4294967295"),
+        ("init_from=[1]", "init_from=[1]: must be text, such as a path, or null"),
+        ("ckpt_path=[1]", "ckpt_path=[1]: must be text, such as a path, or null"),
+        ("system_prompt=null", "system_prompt=null: must be text"),
+        ("name=5", "name=5: must be text"),
+    ],
+)
+def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+    assert said in refusal(capsys, tmp_path, "train", word)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rollout=3"], "rollout=3: must hold keys"),
+        (["objective=null"], "objective=null: must hold keys"),
+        (["rollout.max_turns=10000000000"], "rollout.max_turns=10000000000: must be from 1 to 100"),
+        (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be text, such as a path, or null"),
+    ],
+)
+def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], said: str) -> None:
+    assert said in refusal(capsys, tmp_path, "train", *GRPO, *words)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("rollout=3", "rollout=3: must hold keys"),
+        ("judge=null", "judge=null: there is no such option. Choose from: llm, rubric"),
+        ("data.source=5", "data.source=5: must hold keys"),
+        ("system_prompt=null", "system_prompt=null: must be text"),
+        ("from_run=[1]", "from_run=[1]: must be text, such as a path, or null"),
+        ("bench.max_turns=10000000000", "bench.max_turns=10000000000: must be a whole number from 1 to 100"),
+        ("bench.horizon=10000000000", "bench.horizon=10000000000: must be a whole number from 1 to 100"),
+    ],
+)
+def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+    assert said in refusal(capsys, tmp_path, "bench", word)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("turns=5", "turns=5: must hold keys"),
+        ("keep=null", "keep=null: must hold keys"),
+        ("data=null", "data=null: must hold keys"),
+        ("data.seeds=[1]", "data.seeds=[1]: must be a path, or null"),
+        ("generator=null", "generator=null: there is no such option. Choose from: llm, template"),
+        ("system_prompt=null", "system_prompt=null: must be text"),
+        ("keep.min_safety=nan", "keep.min_safety=nan"),
+    ],
+)
+def test_synthesis_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+    assert said in refusal(capsys, tmp_path, "synthesize", word)
+
+
+def test_all_of_them_come_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = (
+        "trainer=1",
+        "module=3",
+        "seed=-1",
+        "data.source=5",
+        "init_from=[1]",
+        "system_prompt=null",
+        "optim.betas=5",
+    )
+    shown = refusal(capsys, tmp_path, "train", *words)
+    assert shown.startswith("7 problems in the configuration:")
+    for word in words:
+        assert f"  * {word}: " in shown

@@ -1,0 +1,73 @@
+"""Rows longer than the base model reads: put aside when they are read, with the length, the limit and the key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steer_lit.errors import ConfigError, TooManyBadRows
+from steer_lit.lit.row_length import longest, too_long
+from steer_lit.rollout.engine import renderer_of
+from steer_lit.types import Attack, Dialogue, ImageRef, Message, Scenario
+
+KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
+
+
+def sft_row(name: str, words: int) -> dict[str, object]:
+    said = {"role": "user", "content": "what is this " * words}
+    return {"id": name, "messages": [said, {"role": "assistant", "content": "A hat."}]}
+
+
+def test_the_longest_row_that_fits_fits_and_one_token_more_does_not(tiny_policy, monkeypatch) -> None:
+    policy = tiny_policy()
+    messages = (Message.of("user", KNIFE, "What is this? " * 5), Message.of("assistant", "A knife."))
+    dialogue = Dialogue("d", messages)
+    tokens = len(renderer_of(policy).dialogue(dialogue).token_ids)
+    assert longest(policy) == 4096
+    monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens)
+    assert too_long(policy, dialogue) is None
+    monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens - 1)
+    assert too_long(policy, dialogue) == (
+        f"takes {tokens:,} tokens, model=tiny reads {tokens - 1:,}: shorten it, or lower data.max_turns"
+    )
+
+
+def test_of_a_scenario_the_users_side_counts(tiny_policy) -> None:
+    attack = Attack(Message.of("user", "what is this " * 2000))
+    assert too_long(tiny_policy(), Scenario("s", "benign", Attack(Message.of("user", "Hi")))) is None
+    assert "reads 4,096" in (too_long(tiny_policy(), Scenario("s", "benign", attack, (attack,))) or "")
+
+
+def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_trainer, tmp_path: Path) -> None:
+    from steer_lit.data.datamodule import SteerDataModule
+    from steer_lit.data.sources import FileSource
+    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.sft_module import SFTModule
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(sft_row(name, words)) + "\n" for name, words in (("a", 1), ("b", 5000))))
+    module = SFTModule(tiny_policy(), OptimSettings(1e-3), 1024)
+    data = SteerDataModule(FileSource(sft=str(path)), "sft", 1)
+    with pytest.raises(
+        TooManyBadRows, match=r"row 2, .* tokens, model=tiny reads 4,096: shorten it, or lower data.max_turns"
+    ):
+        make_trainer(1, limit_val_batches=0).fit(module, data)
+    assert module.global_step == 0
+
+
+def test_rollouts_whose_answers_alone_may_be_too_long_are_refused(tiny_policy) -> None:
+    from steer_lit.attacker.scripted import ScriptedAttacker
+    from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.reward.reward import Reward
+    from steer_lit.tutor.rubric import RubricTutor
+
+    def make(tokens: int) -> GRPOModule:
+        parts = ScriptedAttacker(), RubricTutor(), Reward(), RolloutSettings(2, 4, tokens)
+        return GRPOModule(tiny_policy(), *parts, ObjectiveSettings(), OptimSettings(1e-3), 1024, 0)
+
+    make(1024)
+    with pytest.raises(ConfigError, match=r"over rollout\.max_turns=4 is more than the 4,096 tokens the model reads"):
+        make(1025)

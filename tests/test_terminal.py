@@ -1,0 +1,21 @@
+"""What rows, servers and files say is shown; a terminal is not made to do it."""
+
+from __future__ import annotations
+
+import pytest
+
+from steer_lit.terminal import visible, visible_line
+
+
+@pytest.mark.parametrize(
+    "obeyed", ["\x1b", "\x00", "\x07", "\x08", "\r", "\x7f", "\x9b", "\u202e", "\u2066", "\u200f", "\u061c", "\ud800"]
+)
+def test_what_a_terminal_would_obey_is_replaced(obeyed: str) -> None:
+    assert visible(f"a{obeyed}[31mb") == "a\N{REPLACEMENT CHARACTER}[31mb"
+
+
+def test_other_text_stays_as_it_is() -> None:
+    text = "Größe 5 µm → 日本語 😀\n\tzwei"
+    assert visible(text) == text
+    assert visible("a\r\nb") == "a\nb"
+    assert visible_line("a\nb") == "a b"
