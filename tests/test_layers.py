@@ -19,6 +19,7 @@ SCRIPTS = [ROOT / "train.py", ROOT / "bench.py", ROOT / "synthesize.py"]
 LEVELS = {
     "types": 0,
     "errors": 0,
+    "locks": 0,
     "ranks": 0,
     "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made
     "prompts": 0.7,  # what is asked through it, and how the reply is read
