@@ -122,7 +122,9 @@ def _refusal(error: BaseException | None) -> BaseException | None:
 
 def _unusable(error: OSError, folder: Path | None = None) -> str:
     """What the system refused, and where; `folder` is the run's, if Hydra could make it."""
-    where = folder if error.filename is None and error.errno in FULL else error.filename
+    where = error.filename2 or error.filename  # of a copy that failed, the second is what there was no room for
+    if where is None and error.errno in FULL:
+        where = folder
     reason = error.strerror or str(error) or type(error).__name__
     if where is None:
         return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"

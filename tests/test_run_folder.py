@@ -146,6 +146,8 @@ def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.Capt
 def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
     assert cli._unusable(missing, tmp_path) == "/else/where: No such file or directory"
+    copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, str(tmp_path / "last.ckpt.part"))
+    assert cli._unusable(copied, tmp_path).startswith(f"{tmp_path}/last.ckpt.part: No space left on device. Make room")
     assert cli._unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
 
 

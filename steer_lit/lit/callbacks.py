@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -105,7 +106,7 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
         shutil.rmtree(fresh, ignore_errors=True)
         policy.save_adapter(fresh)
     except SafetensorError as error:  # its word for a full disk
-        raise OSError(f"{target} cannot be written: {error}") from error
+        raise OSError(errno.EIO, str(error), str(target)) from error
     if not target.is_dir():
         os.replace(fresh, target)
         return target
