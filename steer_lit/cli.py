@@ -1,12 +1,13 @@
 """From the command line to a run: the only file that knows how Hydra is called.
 
 `--help`, `--cfg job` and every refusal answer at once. Errors meant for the person at the keyboard are printed alone
-and end with exit code 2.
+and end with exit code 2; so do those of the disk, which that person can mend.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -23,10 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.runs import FROZEN, conf_dir, run_benchmark, run_synthesizing, run_training
+from steer_lit.runs import FROZEN, LOCK, conf_dir, run_benchmark, run_synthesizing, run_training
 from steer_lit.terminal import visible
 
 REFUSED = 2
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
 _NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 Run = Callable[[DictConfig, Path], float | None]
 
@@ -60,8 +62,10 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
             _compose_and_run(name, run, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except (SteerError, HydraException, OmegaConfBaseException, ValueError) as error:
-        if debugging or (type(error) is ValueError and not str(error).startswith(_NO_OPTION)):
+    # ValueError: what Hydra makes of `model=3`, and `logging` of a folder that takes no log.
+    except (SteerError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        unknown = type(error) is ValueError and not str(error).startswith(_NO_OPTION) and _refusal(error) is None
+        if debugging or unknown:
             raise
         print(visible(explain(error, name, words)), file=sys.stderr)
         return REFUSED
@@ -70,14 +74,17 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
 
 def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool) -> None:
     def task(config: DictConfig) -> float | None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            return run(config, Path(HydraConfig.get().runtime.output_dir))
-        except (SteerError, InstantiationException, OmegaConfBaseException) as error:
+            return run(config, folder)
+        except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
-            _leave_nothing(Path(HydraConfig.get().runtime.output_dir))
+            _leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
-            print(visible(str(refusal)), file=sys.stderr)
+            print(
+                visible(str(_unusable(refusal, folder) if isinstance(refusal, OSError) else refusal)), file=sys.stderr
+            )
             raise SystemExit(REFUSED) from None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -93,8 +100,8 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
 
 
 def _leave_nothing(folder: Path) -> None:
-    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log."""
-    if all(path.is_file() and not path.stat().st_size for path in folder.iterdir()):
+    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log, and no run's lock."""
+    if all(path.is_file() and not path.stat().st_size and path.name != LOCK for path in folder.iterdir()):
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -115,14 +122,29 @@ def _lenient(word: str, name: str) -> str:
 
 
 def _refusal(error: BaseException | None) -> BaseException | None:
-    """The error meant for the person at the keyboard: ours, or OmegaConf's, maybe behind one of Hydra's."""
-    while error is not None and not isinstance(error, SteerError | OmegaConfBaseException):
+    """The error meant for the person at the keyboard: ours, OmegaConf's or the disk's, maybe behind one of Hydra's."""
+    while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
         error = error.__cause__
     return error
 
 
+def _unusable(error: OSError, folder: Path | None = None) -> str:
+    """What the system refused, and where; `folder` is the run's, if Hydra could make it."""
+    where = error.filename2 or error.filename  # of a copy that failed, the second is what there was no room for
+    if where is None and error.errno in FULL:
+        where = folder
+    reason = error.strerror or str(error) or type(error).__name__
+    if where is None:
+        return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
+    if folder is not None and not Path(str(where)).is_relative_to(folder):
+        return f"{where}: {reason}"
+    return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
+
+
 def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     """What is wrong with the command line, in one or two lines, with the nearest thing that exists."""
+    if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
+        return _unusable(refusal)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         wrong = key[1]

@@ -8,3 +8,8 @@ import os
 def local_rank() -> int:
     """This process's number on its machine, from 0: Lightning and torchrun say LOCAL_RANK, Slurm SLURM_LOCALID."""
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
+def node_rank() -> int:
+    """This machine's number, from 0: Lightning says NODE_RANK, torchrun GROUP_RANK, Slurm SLURM_NODEID."""
+    return int(next(filter(None, map(os.environ.get, ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID"))), 0))

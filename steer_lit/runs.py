@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,12 +27,14 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit import __version__
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.errors import ConfigError, ServerDown, SteerError
-from steer_lit.ranks import local_rank
+from steer_lit.locks import holding
+from steer_lit.ranks import local_rank, node_rank
 from steer_lit.types import ImageRef
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 PLAYERS = ("attacker", "tutor")
 FROZEN = "--frozen="
+LOCK = ".lock"  # in a run's folder, which is one run's at a time
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -49,6 +54,11 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     """
     if problems := train_problems(config):
         raise ConfigError(problems)
+    with alone_in(run_dir):
+        return _train(config, run_dir)
+
+
+def _train(config: DictConfig, run_dir: Path) -> float | None:
     frozen = freeze(config, run_dir)
     from hydra.utils import instantiate
     from lightning import seed_everything
@@ -79,6 +89,11 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     """Play the benchmark with every named policy and the constant ones. Raises ConfigError as `run_training` does."""
     if problems := bench_problems(config):
         raise ConfigError(problems)
+    with alone_in(run_dir):
+        _bench(config, run_dir)
+
+
+def _bench(config: DictConfig, run_dir: Path) -> None:
     freeze(config, run_dir)
     from hydra.utils import instantiate
 
@@ -112,6 +127,11 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     """Make training data by Stage I, Stage II or both. Raises ConfigError as `run_training` does."""
     if problems := synthesis_problems(config):
         raise ConfigError(problems)
+    with alone_in(run_dir):
+        _synthesize(config, run_dir)
+
+
+def _synthesize(config: DictConfig, run_dir: Path) -> None:
     freeze(config, run_dir)
     from hydra.utils import instantiate
     from rich.console import Console
@@ -160,10 +180,11 @@ def hanging_up(*players: Any) -> Iterator[None]:
 
 @contextmanager
 def continuable(run_dir: Path) -> Iterator[None]:
-    """Say how to go on with a benchmark or a synthesis that Ctrl-C or a dead server stopped."""
+    """Say how to go on with a benchmark or a synthesis that a signal, a dead server or a full disk stopped."""
     try:
-        yield
-    except (KeyboardInterrupt, ServerDown) as stop:
+        with _sigterm_raises():
+            yield
+    except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
         print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
@@ -171,17 +192,53 @@ def continuable(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """A scheduler's SIGTERM becomes SystemExit here, so that what is open gets closed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
 def resumable(run_dir: Path) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C or a scheduler's SIGTERM stopped."""
+    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM or a full disk stopped."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
         yield
-    except SystemExit as stop:  # what Lightning makes of either
+    except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
         saved = run_dir / "checkpoints" / "last.ckpt"
         words = f"the same command with hydra.run.dir={_shown(run_dir)} ckpt_path={_shown(saved)} goes on from there"
         print(f"stopped: {words if saved.is_file() else 'nothing had been saved yet'}", file=sys.stderr)
+        if isinstance(stop, OSError):
+            raise
         raise SystemExit(TERMINATED if isinstance(stop, SIGTERMException) else INTERRUPTED) from None
+
+
+@contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Make the run's folder and keep other runs out of it until this one ends; its other ranks write there with it.
+
+    Raises SteerError where another run is at work.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if local_rank() or node_rank():
+        yield
+        return
+    with holding(run_dir / LOCK) as taken:
+        if taken is False:
+            remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
+            raise SteerError(f"hydra.run.dir={_shown(run_dir)}: {remedy}")
+        yield
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:
@@ -191,7 +248,9 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
     OmegaConf.resolve(resolved)
     path = run_dir / "config.yaml"
     if local_rank() == 0:
-        OmegaConf.save(resolved, path)
+        part = path.with_name(f"{path.name}.{node_rank()}.part")
+        OmegaConf.save(resolved, part)
+        os.replace(part, path)
         found = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
         (run_dir / "versions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steer_lit.ranks import local_rank
+from steer_lit.ranks import local_rank, node_rank
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,15 @@ def test_the_launchers_word_is_taken(monkeypatch: pytest.MonkeyPatch, said: dict
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     assert local_rank() == rank
+
+
+@pytest.mark.parametrize(
+    ("said", "rank"),
+    [({}, 0), ({"NODE_RANK": "0"}, 0), ({"NODE_RANK": "2"}, 2), ({"GROUP_RANK": "1"}, 1), ({"SLURM_NODEID": "3"}, 3)],
+)
+def test_so_is_its_word_for_the_machine(monkeypatch: pytest.MonkeyPatch, said: dict[str, str], rank: int) -> None:
+    for name in ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert node_rank() == rank

@@ -183,16 +183,19 @@ def _problem(key: str, value: object, least: int) -> str | None:
     """What keeps `value` from being a whole number in `least`..3 (TRAPS 36)."""
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= 3:
         return None
-    return f"{key} is {value!r}, not a whole number from {least} to 3"
+    return f"{key} is {value!r:.60}, not a whole number from {least} to 3"
 
 
 def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
     """What is wrong where the stored mean is not the mean of the stored turns."""
     for mean, key in (("Turn_Helpful", "Answer_Helpful_Rate"), ("Turn_Harmless", "Answer_Harmless_Rate")):
-        told, values = sample.get(mean), [row.get(key) for row in rows]
-        numbers = [value for value in values if isinstance(value, int | float)]
-        if isinstance(told, int | float) and len(numbers) == len(values) and abs(fmean(numbers) - told) > 1e-3:
-            return f"{mean} is {told}, its turns give {fmean(numbers):.4f}"
+        told = sample.get(mean)
+        values: list[Any] = [row.get(key) for row in rows]
+        if not isinstance(told, int | float) or any(_problem(key, value, -3) for value in values):
+            continue
+        given = fmean(values)
+        if not (-3 <= told <= 3 and abs(given - told) <= 1e-3):  # a whole number may be beyond every float
+            return f"{mean} is {told!r:.60}, its turns give {given:.4f}"
     return None
 
 

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from steer_lit.errors import RowError
-from steer_lit.types import Grade, Scenario, Trajectory, Turn
+from steer_lit.rollout.play import Ended
+from steer_lit.types import Grade, Intent, Scenario, Tier, Trajectory, Turn
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,26 @@ class GradedDialogue:
         return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
 
+# What a field may hold: values, and types for any value of theirs. `images` may hold several.
+_ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
+    GradedTurn: {
+        **dict.fromkeys(("user", "assistant", "strategy", "rationale", "images"), (str,)),
+        "helpfulness": (*range(4), None),
+        "harmlessness": (*range(-3, 4), None),
+        "refused": (True, False, None),
+        "intent": (*get_args(Intent), None),
+        "tier": (*get_args(Tier), None),
+        "failed": (str, None),
+    },
+    GradedDialogue: {
+        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key"), (str,)),
+        "image": (str, None),
+        "ended": get_args(Ended),
+    },
+}
+_WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
+
+
 def dialogue_key(scenario: Scenario, *settings: object) -> str:
     """A digest of the scenario's content (not only its id) and of everything else that decides how it is played."""
     content = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.attacks, settings)
@@ -116,14 +142,14 @@ def _graded_turn(turn: Turn, grade: Grade) -> GradedTurn:
 
 
 class RecordFile:
-    """The graded dialogues on disk. Opening reads what is there and drops a last line that a stopped run left half."""
+    """The graded dialogues on disk. Opening reads what is there and drops the rest: see `read_records`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: list[GradedDialogue] = []
         if path.exists():
-            self._rows, whole = read_records(path)
-            if not whole:
+            self._rows, clean = read_records(path)
+            if not clean:
                 self._rewrite()
 
     def of(self, policy: str) -> list[GradedDialogue]:
@@ -152,10 +178,22 @@ class RecordFile:
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
-    """The whole lines of a records file, and whether there were no others. Raises RowError."""
+    """The dialogues of a records file, and whether it holds nothing else. Raises RowError.
+
+    Left out are a last line that a stopped run left half, and repeated dialogues: of those the first counts that could
+    be graded.
+    """
     # Not splitlines(): it also breaks at U+2028 and its like, which JSON leaves inside strings.
     *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)], not unfinished
+    found: dict[tuple[str, str], GradedDialogue] = {}
+    for number, line in enumerate(lines, start=1):
+        row = _parse(path, number, line)
+        known = found.setdefault((row.policy, row.key), row)
+        if known.failed and not row.failed:
+            found[row.policy, row.key] = row
+    if repeated := len(lines) - len(found):
+        log.warning("%s: %d dialogues stand there more than once and count once", path, repeated)
+    return list(found.values()), not unfinished and not repeated
 
 
 def _line(row: GradedDialogue) -> bytes:
@@ -166,7 +204,33 @@ def _line(row: GradedDialogue) -> bytes:
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
         row = json.loads(line)
-        turns = tuple(GradedTurn(**{**turn, "images": tuple(turn.get("images", ()))}) for turn in row["turns"])
-        return GradedDialogue(**{**row, "turns": turns})
-    except (ValueError, TypeError, KeyError) as error:
-        raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): move the file away") from None
+        turns = tuple(_turn(turn) for turn in _listed(row["turns"]))
+        dialogue = GradedDialogue(**{**row, "turns": turns})
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {_WAY_OUT}") from None
+    for place, part in (("", dialogue), *((f"turns[{at}].", turn) for at, turn in enumerate(turns))):
+        for name, allowed in _ALLOWED[type(part)].items():
+            if not _fits(value := getattr(part, name), allowed):
+                choice = " or ".join("text" if one is str else json.dumps(one) for one in allowed)
+                reason = f"is {reprlib.repr(value)}, not {choice}: {_WAY_OUT}"
+                raise RowError(str(path), number, f"{place}{name}", reason)
+    return dialogue
+
+
+def _turn(turn: dict[str, Any]) -> GradedTurn:
+    return GradedTurn(**{**turn, "images": tuple(_listed(turn.get("images", [])))})
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{reprlib.repr(value)} is no list")
+    return value
+
+
+def _fits(value: object, allowed: Sequence[Any]) -> bool:
+    """JSON's 1.0 and true are no 1."""
+    if isinstance(value, tuple):
+        return all(_fits(one, allowed) for one in value)
+    return any(
+        type(value) is one if isinstance(one, type) else (type(value), value) == (type(one), one) for one in allowed
+    )

@@ -9,6 +9,7 @@ What comes out goes into a folder of its own: what was read stays as it is.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,9 @@ from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
 
-RECORDS, ROLLOUTS = "records.jsonl", "trajectories*.jsonl"  # one file a rank
+RECORDS, ROLLOUTS, CONFIG = "records.jsonl", "trajectories*.jsonl", "config.yaml"  # rollouts: one file a rank
+_GROUPS = ("data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
+_WAY_OUT = "mend it, or move it away to report without it"
 
 
 def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -96,10 +99,29 @@ def _rollouts(run: object) -> list[Path]:
 
 
 def _saved_config(run: Path) -> dict[str, Any]:
-    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated."""
-    path = run / "config.yaml"
-    saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.is_file() else None
-    return {str(key): value for key, value in saved.items()} if isinstance(saved, dict) else {}
+    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated.
+
+    Raises SteerError where it is no config, or has a value where a group that is read here should be.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # YAML's, OmegaConf's or the disk's
+        reason = " ".join(str(error).split())
+        raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
+    if not isinstance(saved, dict):
+        raise SteerError(f"from_run={run}: {path} holds no config: {_WAY_OUT}")
+    for group in _GROUPS:
+        *above, name = group.split(".")
+        node: Any = saved
+        for key in above:
+            node = node.get(key, {})
+        if not isinstance(value := node.get(name, {}), dict):
+            shown = reprlib.repr(value)
+            raise SteerError(f"from_run={run}: {path} has {group}={shown}, which must be a group: {_WAY_OUT}")
+    return {str(key): value for key, value in saved.items()}
 
 
 def _judge(saved: Mapping[str, Any]) -> str:

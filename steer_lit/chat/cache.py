@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from steer_lit.chat.messages import ChatReply, ChatRequest
+from steer_lit.chat.messages import MOST_TOKENS, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
 
 _VERSION = 1  # raise it when the meaning of an entry changes
@@ -47,9 +47,10 @@ class ReplyCache:
         try:
             entry = json.loads(self._path(key).read_bytes())
             text, prompt, completion = entry["text"], entry["prompt_tokens"], entry["completion_tokens"]
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        if not isinstance(text, str) or not isinstance(prompt, int) or not isinstance(completion, int):
+        counted = all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (prompt, completion))
+        if not isinstance(text, str) or not counted:
             return None
         cut = entry.get("cut") is True
         return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True, cut=cut)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+MOST_TOKENS = 10**9  # more than one request can take: a server that counts higher does not count
+
 
 @dataclass(frozen=True, slots=True)
 class ChatPart:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from steer_lit.chat.messages import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat.messages import MOST_TOKENS, ChatPart, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
 
 Body = dict[str, Any]
@@ -140,4 +140,4 @@ def _encodable(text: str) -> str:
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else 0

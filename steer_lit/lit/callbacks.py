@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from safetensors import SafetensorError
 
 from steer_lit.errors import TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule
@@ -22,6 +25,8 @@ from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import Played, page, pictures, record
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
+
+log = logging.getLogger(__name__)
 
 ADAPTER, TOWER = "adapter", "tower.safetensors"
 PICTURES_SHOWN = 4
@@ -87,16 +92,27 @@ class PolicyExport(Callback):
 
 
 def export(policy: QwenVL, run_dir: Path) -> Path:
-    """Write what the policy trains under `run_dir`, replacing an earlier export whole, and return where."""
+    """Write what the policy trains under `run_dir`, in place of an earlier export, and return where.
+
+    A folder cannot take another's place in one step, but a file can, and the weights are the only file in which the
+    adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. Raises OSError.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
-    if policy.trains_tower:
-        save_tower(policy.base, run_dir / TOWER)
-        return run_dir / TOWER
-    target, fresh = run_dir / ADAPTER, run_dir / f".{ADAPTER}.part"
-    shutil.rmtree(fresh, ignore_errors=True)
-    policy.save_adapter(fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(fresh, target)
+    target, fresh = run_dir / (TOWER if policy.trains_tower else ADAPTER), run_dir / f".{ADAPTER}.part"
+    try:
+        if policy.trains_tower:
+            save_tower(policy.base, target)
+            return target
+        shutil.rmtree(fresh, ignore_errors=True)
+        policy.save_adapter(fresh)
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(errno.EIO, str(error), str(target)) from error
+    if not target.is_dir():
+        os.replace(fresh, target)
+        return target
+    for file in sorted(fresh.iterdir()):
+        os.replace(file, target / file.name)
+    fresh.rmdir()
     return target
 
 
@@ -109,7 +125,11 @@ class TrajectoryLog(Callback):
         if not path.is_file():
             return
         *lines, cut_short = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        kept = [line for line in lines if json.loads(line)["step"] < trainer.global_step]
+        steps = [_step(line) for line in lines]
+        if damaged := steps.count(None):
+            log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, len(lines))
+        earlier = trainer.global_step
+        kept = [line for line, step in zip(lines, steps, strict=True) if step is not None and step < earlier]
         if cut_short or len(kept) < len(lines):
             unfinished = path.with_suffix(".tmp")
             unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -205,6 +225,15 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return found
+
+
+def _step(line: str) -> int | None:
+    """The step of a line of trajectories.jsonl, None where it is none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if type(step) is int else None
 
 
 def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:

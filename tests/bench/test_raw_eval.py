@@ -138,7 +138,7 @@ def test_what_is_written_reads_back_to_the_same_figures(dialogue: MakeDialogue, 
     assert [row.kind for row in again["sft"]] == ["red_team", "benign", "unknown"]
 
 
-@pytest.mark.parametrize("score", [11, -4, 4, "3", "10", 2.5, True, None, [3]])
+@pytest.mark.parametrize("score", [11, -4, 4, "3", "10", 2.5, True, None, [3], 10**30])
 def test_trap_36_a_score_that_is_no_whole_number_in_range_fails_and_is_counted(tmp_path: Path, score: Any) -> None:
     records, _ = read_raw_evals(file_of(tmp_path, [theirs("1", [(3, 3), (3, score)]), theirs("2", [(3, 3)])]))
     bad, good = records["3B"]
@@ -164,6 +164,18 @@ def test_a_mean_that_its_turns_do_not_give_fails(tmp_path: Path) -> None:
     records, _ = read_raw_evals(file_of(tmp_path, samples))
     assert records["3B"][0].turns[0].failed == "Turn_Harmless is 3.0, its turns give 1.5000"
     assert not records["3B"][1].failed
+
+
+@pytest.mark.parametrize("huge", [10**400, -(10**400), 1e999, float("nan")])
+def test_numbers_beyond_every_float_fail_their_dialogue(tmp_path: Path, huge: float) -> None:
+    samples = [
+        theirs("score", [(3, huge)], Turn_Harmless=3.0),
+        theirs("mean", [(3, 3)], Turn_Harmless=huge),
+        theirs("both", [(huge, huge)], Turn_Harmless=huge, Turn_Helpful=huge),
+    ]
+    rows = read_raw_evals(file_of(tmp_path, samples))[0]["3B"]
+    assert all(row.failed for row in rows)
+    assert all(len(row.turns[0].failed or "") < 120 for row in rows)
 
 
 def test_names_cannot_leave_the_folder_or_meet(dialogue: MakeDialogue, tmp_path: Path) -> None:

@@ -167,6 +167,25 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDial
     assert "data:image/webp" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["data: 5", "data: {source: 5}", "judge: null", "judge: {client: 3}", "judge: {client: {settings: [x]}}", "- a",
+     "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**4],
+)  # fmt: skip
+def test_a_config_that_is_none_is_named(dialogue: MakeDialogue, tmp_path: Path, text: str) -> None:
+    run = run_of(tmp_path / "run", [dialogue("a", [3])])
+    (tmp_path / "run" / "config.yaml").write_text(text)
+    with pytest.raises(SteerError, match=r"from_run=.*config\.yaml .*mend it, or move it away"):
+        report(tmp_path / "out", from_run=run)
+
+
+def test_without_a_config_the_judge_is_unknown(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", [dialogue("a", [3])])
+    (tmp_path / "run" / "config.yaml").unlink()
+    report(tmp_path / "out", from_run=run)
+    assert "unknown" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> None:
     def problems(**given: Any) -> list[str]:
         given = {"run_dir": str(tmp_path / "out"), **given}

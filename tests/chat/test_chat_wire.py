@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
-from steer_lit.chat.cache import request_key
-from steer_lit.chat.wire import brief, error_object, refused_feature, retry_after
+from steer_lit.chat.cache import ReplyCache, request_key
+from steer_lit.chat.wire import brief, error_object, read_answer, refused_feature, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 SETTINGS = ChatSettings("http://localhost:8000/v1", "judge")
@@ -119,3 +121,20 @@ def test_foreign_text_is_one_short_line() -> None:
 def test_a_reply_is_an_answer_or_a_failure(text: str | None, failed: str | None) -> None:
     with pytest.raises(ValueError, match="either"):
         ChatReply(text, failed)
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [(7, 7), (0, 0), (10**9, 10**9), (10**9 + 1, 0), (10**400, 0), (-1, 0), (True, 0), (1.5, 0), ("7", 0), (None, 0)],
+)
+def test_a_count_of_tokens_that_cannot_be_is_none(told: object, counted: int, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": told, "completion_tokens": 3}
+    body = {"choices": [{"message": {"content": "Yes."}}], "usage": usage}
+    reply = read_answer(json.dumps(body).encode(), REQUEST)
+    assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("Yes.", counted, 3)
+    cache = ReplyCache(str(tmp_path))
+    cache.put("abc", reply, "judge")
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "prompt_tokens": told}))  # an earlier version kept any
+    stored = cache.get("abc")
+    assert stored is None if told != counted else stored == replace(reply, cached=True)

@@ -175,12 +175,12 @@ KILLS = {
     "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
         "grpo",
         Kill(CALLBACKS, "record", 25, "checkpoints/last.ckpt"),
-        Kill("os", "replace", 2, "checkpoints/last.ckpt.part"),
+        Kill("os", "replace", 5, "checkpoints/last.ckpt.part"),  # after the adapter's four files
     ),
-    "sft: mid-accumulation; then with the old adapter gone and the new one not yet in place": (
+    "sft: mid-accumulation; then with half of the adapter's files replaced": (
         "sft",
         Kill(OPTIMIZER, "collect", 12, "checkpoints/last.ckpt"),
-        Kill("os", "replace", 1, ".adapter.part"),
+        Kill("os", "replace", 3, ".adapter.part"),
     ),
 }
 

@@ -23,6 +23,16 @@ def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_sho
     assert len(kept) == len(left)
 
 
+@pytest.mark.parametrize("damaged", ["{", "7", "[]", "{}", '{"step": "1"}', '{"step": null}', "", "[" * 10**5])
+def test_a_damaged_line_in_the_middle_is_left_out_and_told(tmp_path, damaged, caplog):
+    path = tmp_path / "trajectories.jsonl"
+    path.write_text(f'{{"step": 0}}\n{damaged}\n{{"step": 1}}\n')
+    trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=2)
+    TrajectoryLog().on_train_start(trainer, None)
+    assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
+    assert "1 of 3 lines are no rollouts" in caplog.text
+
+
 def test_a_fresh_run_has_nothing_to_forget(tmp_path):
     trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=0)
     TrajectoryLog().on_train_start(trainer, None)

@@ -1,0 +1,32 @@
+"""One process at a time: a file's lock, which the system takes back when its process ends, however it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[bool | None]:
+    """Hold the lock of the file, which is made where it is missing.
+
+    Yields False where another process has it, None where there is none to have: on Windows, and on file systems
+    without locks.
+    """
+    if sys.platform == "win32":
+        yield None
+        return
+    with path.open("ab") as file:
+        taken: bool | None = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            taken = False
+        except OSError:
+            taken = None
+        yield taken

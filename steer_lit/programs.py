@@ -1,0 +1,31 @@
+"""What the scripts and the installed commands call. Small, so that Ctrl-C is one line also while libraries load."""
+
+from __future__ import annotations
+
+import sys
+
+
+def train() -> int:
+    """`python train.py` and `steer-train`. Returns the exit code."""
+    return _run("train")
+
+
+def bench() -> int:
+    """`python bench.py` and `steer-bench`. Returns the exit code."""
+    return _run("bench")
+
+
+def synthesize() -> int:
+    """`python synthesize.py` and `steer-synthesize`. Returns the exit code."""
+    return _run("synthesize")
+
+
+def _run(name: str) -> int:
+    try:
+        from steer_lit import cli
+
+        code: int = getattr(cli, name)()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130  # as shells report Ctrl-C
+    return code

@@ -1,0 +1,97 @@
+"""The records file: what a run did not write there is named, what it wrote twice counts once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
+from steer_lit.errors import RowError
+
+MakeDialogue = Callable[..., GradedDialogue]
+
+
+def file_of(folder: Path, *rows: object) -> Path:
+    path = folder / "records.jsonl"
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("turns[1].harmlessness", value) for value in (4, -4, 10**400, 3.0, 1e999, True, "3", [3])),
+        *(("turns[1].helpfulness", value) for value in (-1, 4, 2.5, False)),
+        *(("turns[0].refused", value) for value in (1, 0, "yes")),
+        *(("turns[0].intent", value) for value in ("evil", "", True)),
+        ("turns[0].tier", "pictures"),
+        *((f"turns[0].{name}", 5) for name in ("user", "assistant", "strategy", "rationale", "failed")),
+        ("turns[0].user", None),
+        ("turns[0].images", [3]),
+        *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key")),
+        ("image", 7),
+        ("ended", "maybe"),
+    ],
+)
+def test_an_edited_field_is_named_with_its_line(
+    dialogue: MakeDialogue, tmp_path: Path, place: str, value: object
+) -> None:
+    good, bad = (json.loads(json.dumps(asdict(dialogue("a", [3, 3])))) for _ in range(2))
+    at = re.fullmatch(r"(?:turns\[(\d)\]\.)?(\w+)", place)
+    assert at is not None
+    (bad if at[1] is None else bad["turns"][int(at[1])])[at[2]] = value
+    with pytest.raises(RowError, match=r"records\.jsonl, row 2.*delete the line") as said:
+        RecordFile(file_of(tmp_path, good, bad))
+    assert said.value.field == place
+    assert len(said.value.reason) < 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"turns": {}}, {"turns": ""}, {"turns": [5]}, {"turns": ["a"]}, {"turns": [[]]}, {"turns": None}, {"more": 1}],
+)
+def test_another_shape_is_named_with_its_line(dialogue: MakeDialogue, tmp_path: Path, change: dict[str, Any]) -> None:
+    good = asdict(dialogue("a", [3]))
+    with pytest.raises(RowError, match=r"records\.jsonl, row 2, field 'record'"):
+        RecordFile(file_of(tmp_path, good, {**good, **change}))
+
+
+@pytest.mark.parametrize("line", ["[" * 10**5, "7", "[]", "null", "", '{"policy": "sft"}', "{}"])
+def test_a_line_that_is_no_record_is_named(dialogue: MakeDialogue, tmp_path: Path, line: str) -> None:
+    with pytest.raises(RowError, match=r"records\.jsonl, row 2, field 'record'"):
+        RecordFile(file_of(tmp_path, asdict(dialogue("a", [3])), line))
+
+
+def test_pictures_are_a_list_of_texts(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    """Text is a sequence too, of letters."""
+    row = asdict(dialogue("a", [3]))
+    row["turns"][0]["images"] = "a.png"
+    with pytest.raises(RowError, match=r"'a\.png' is no list"):
+        read_records(file_of(tmp_path, row))
+
+
+def test_what_a_run_writes_is_read_back_equal(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    rows = [dialogue("a", [3, -3], harmless={1: None}), dialogue("b", [0], failed=True)]
+    RecordFile(tmp_path / "records.jsonl").append(rows)
+    assert read_records(tmp_path / "records.jsonl") == (rows, True)
+
+
+def test_a_dialogue_that_stands_there_twice_counts_once(
+    dialogue: MakeDialogue, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two runs may have shared a folder. The first that was graded is kept; another policy's is no repetition."""
+    lost, first, second = dialogue("a", [3], failed=True), dialogue("a", [3]), dialogue("a", [2])
+    other, silent = replace(first, policy="grpo"), dialogue("b", [3], failed=True)
+    path = file_of(tmp_path, *map(asdict, (lost, first, other, second, lost, silent, silent)))
+    with caplog.at_level(logging.WARNING):
+        assert read_records(path)[0] == [first, other, silent]
+    assert "4 dialogues stand there more than once" in caplog.text
+    assert RecordFile(path).of("sft") == [first, silent]
+    assert len(path.read_text().splitlines()) == 3

@@ -1,0 +1,227 @@
+"""A run's folder: one run's at a time, whole at any moment, and said in words where it cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from steer_lit import cli, programs, runs
+from steer_lit.errors import SteerError
+from steer_lit.locks import holding
+from steer_lit.synthesis import run as synthesis_run
+
+REFUSED = 2
+CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
+ROWS = ["kind=benign", "rows=12"]
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier test's trainer said about ranks does not count."""
+    for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_lock_is_one_holders_until_it_is_let_go(tmp_path: Path) -> None:
+    with holding(tmp_path / "lock") as taken:
+        assert taken is True
+        with holding(tmp_path / "lock") as again:
+            assert again is False
+    with holding(tmp_path / "lock") as taken:
+        assert taken is True
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(("program", "words"), [("train", []), ("bench", CONSTANTS), ("synthesize", ROWS)])
+def test_a_second_run_in_the_same_folder_is_refused(
+    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with runs.alone_in(tmp_path):
+        assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
+    said = capsys.readouterr().err.strip()
+    assert said.endswith("another run is writing into this folder: wait until it has ended, or name another folder")
+    assert said.startswith(f"hydra.run.dir={tmp_path}")
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with runs.alone_in(tmp_path / "run"):
+        assert cli.bench(["bench.limit=0", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib; from steer_lit.runs import alone_in\n"
+        "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    with pytest.raises(SteerError, match="another run"), runs.alone_in(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with runs.alone_in(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
+def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with runs.alone_in(tmp_path):
+        monkeypatch.setenv(variable, "1")
+        with runs.alone_in(tmp_path):
+            pass
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with runs.alone_in(tmp_path), runs.alone_in(tmp_path):
+        pass
+
+
+def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = runs.freeze(OmegaConf.create({"seed": 1}), tmp_path)
+
+    def stopped(config: object, place: Path) -> None:
+        Path(place).write_text("se")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OmegaConf, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        runs.freeze(OmegaConf.create({"seed": 2}), tmp_path)
+    assert path.read_text() == "seed: 1\n"
+
+
+# --- the disk -------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_with_the_command_that_goes_on(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*CONSTANTS, f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "bench.py", *words], cwd=repository, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 1024, 20 * 1024)),
+    )  # fmt: skip
+    assert done.returncode == REFUSED
+    assert "Traceback" not in done.stderr
+    stopped, full = done.stderr.strip().splitlines()
+    assert stopped == f"stopped: the same command with hydra.run.dir={tmp_path} goes on from here"
+    assert full == f"{tmp_path}: File too large. Make room there, or name another folder with hydra.run.dir=<folder>"
+    assert cli.bench(words) == 0
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 90
+
+
+def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/x"), Path("/proc")):
+        for program in ("train", "bench", "synthesize"):
+            assert getattr(cli, program)([f"hydra.run.dir={folder}"]) == REFUSED
+            (said,) = capsys.readouterr().err.strip().splitlines()
+            assert said.startswith(str(folder))
+            assert said.endswith("Make room there, or name another folder with hydra.run.dir=<folder>")
+
+
+def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
+    assert cli._unusable(missing, tmp_path) == "/else/where: No such file or directory"
+    copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, str(tmp_path / "last.ckpt.part"))
+    assert cli._unusable(copied, tmp_path).startswith(f"{tmp_path}/last.ckpt.part: No space left on device. Make room")
+    assert cli._unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
+    saved: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if saved:
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert ("ckpt_path=" if saved else "nothing had been saved yet") in capsys.readouterr().err
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", ["hydra", "torch"])
+def test_ctrl_c_while_libraries_load_is_one_line(repository: Path, tmp_path: Path, library: str) -> None:
+    code = f"""
+import runpy, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {library!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["train.py", "hydra.run.dir={tmp_path}"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
+
+
+def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train", "bench", "synthesize"):
+        monkeypatch.setattr(cli, name, lambda: 7)
+        assert getattr(programs, name)() == 7
+
+
+def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path, tmp_path: Path) -> None:
+    words = ["bench.limit=400", "bench.chunk=1", "rollout.max_new_tokens=8", f"hydra.run.dir={tmp_path}"]
+    command = subprocess.Popen(
+        [sys.executable, "bench.py", *words], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    while not (tmp_path / "records.jsonl").is_file():
+        time.sleep(0.02)
+        assert command.poll() is None
+    command.send_signal(signal.SIGTERM)
+    _, said = command.communicate()
+    assert command.returncode == 143
+    assert said.strip().endswith(f"stopped: the same command with hydra.run.dir={tmp_path} goes on from here")
+    assert "Traceback" not in said
+
+
+def test_sigterm_ends_a_synthesis_with_the_command_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, write = [], synthesis_run.write_script
+
+    def terminated(start: object, *others: object) -> object:
+        made.append(start)
+        if len(made) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return write(start, *others)  # type: ignore[arg-type]
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis_run, "write_script", terminated)
+        assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    said = capsys.readouterr().err
+    assert f"stopped: the same command with hydra.run.dir={tmp_path / 'run'} goes on from here" in said
+    assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
+    assert (tmp_path / "run" / "sft.jsonl").read_bytes() == (tmp_path / "straight" / "sft.jsonl").read_bytes()
