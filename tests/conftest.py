@@ -86,3 +86,12 @@ class AnsweringClient:
 def answering() -> type[AnsweringClient]:
     """`answering(answer)` is a chat client that needs no server."""
     return AnsweringClient
+
+
+@pytest.fixture(params=[True, False], ids=["packed", "padded"])
+def packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether rows are packed, as on a CPU, or padded and put through transformers' modules, as on a GPU."""
+    from steer_lit.policy.qwen_vl import QwenVL
+
+    monkeypatch.setattr(QwenVL, "packs", request.param)
+    return request.param

@@ -31,9 +31,9 @@ class PolicyModule(LightningModule):
 
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
-    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens. `headline` names the
-    metric that sums up a run: what the closing line and TensorBoard's hyper-parameter table show. A batch takes
-    `steps_per_batch` optimizer steps.
+    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens, packed or with padding as the
+    policy takes them. `headline` names the metric that sums up a run: what the closing line and TensorBoard's
+    hyper-parameter table show. A batch takes `steps_per_batch` optimizer steps.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float
     """
     logits = logits.float()
     if temperature != 1.0:
-        logits = logits / temperature
+        logits /= temperature
     logits[:, forbidden] = -torch.inf
     return logits
 

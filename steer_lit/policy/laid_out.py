@@ -1,4 +1,4 @@
-"""Frozen weights in the layout oneDNN multiplies by, for generation on a CPU.
+"""Frozen weights in the layout oneDNN multiplies by, for the few rows of a decoding step on a CPU.
 
 A product of a few rows takes as long as its weights take to arrive, and twice as long when they are laid out anew at
 every call. The operators are the ones torch's compiler emits on CPUs. They are not public, so plain products stand in
@@ -15,8 +15,8 @@ from torch import Tensor
 ROWS = 16  # the number the layout is chosen for
 
 
-def laid_out(weight: Tensor) -> Tensor | None:
-    """A copy of `weight` [out, in], opaque; None where there is none to be had: only for bfloat16 on a CPU."""
+def lay_out(weight: Tensor) -> Tensor | None:
+    """A copy of `weight` [out, in] as it is now, opaque; None where there is none: it takes bfloat16 on a CPU."""
     operators: Any = torch.ops.mkldnn
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not hasattr(operators, "_linear_pointwise"):
         return None
@@ -24,7 +24,7 @@ def laid_out(weight: Tensor) -> Tensor | None:
 
 
 def product(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:
-    """x W^T + shift, [M, out]: `weight` as `laid_out` made it, `shift` a bias [out] or a residual [M, out]."""
+    """x W^T + shift, [M, out]: `weight` as `lay_out` made it, `shift` a bias [out] or a residual [M, out]."""
     operator: Any = torch.ops.mkldnn._linear_pointwise
     if shift is None or shift.ndim == 1:
         return operator(x, weight, shift, "none", [], "")

@@ -16,7 +16,7 @@ from torch import Tensor
 from steer_lit.policy.packing import Stretch
 
 BLOCK = 128  # queries at a time
-LONGEST = 2048  # keys up to which probabilities are kept
+KEEPS = 2048  # keys up to which a stretch's probabilities are kept
 
 
 class _PackedAttention(torch.autograd.Function):
@@ -25,12 +25,13 @@ class _PackedAttention(torch.autograd.Function):
         queries, keys, values = _by_key_head(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
         out = torch.empty_like(queries)
         kept: list[Tensor | None] = []
+        trains = any(ctx.needs_input_grad)
         for stretch in stretches:
             seen_keys, seen_values = _seen(stretch, keys), _seen(stretch, values)
             for block, visible in _blocks(stretch):
                 shares = _shares(queries[:, block], seen_keys[:, :visible])
                 out[:, block] = (shares @ seen_values[:, :visible]).view_as(out[:, block])
-                kept.append(shares if seen_keys.shape[1] <= LONGEST else None)
+                kept.append(shares if trains and seen_keys.shape[1] <= KEEPS else None)
         mixed = _by_token(out)
         ctx.save_for_backward(query, key, value, mixed, *kept)
         ctx.stretches = stretches

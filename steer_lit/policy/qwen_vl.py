@@ -88,7 +88,7 @@ class QwenVL(nn.Module):
         return self.base.get_input_embeddings().weight.device
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Moving or casting gives the layers new weights: the generating stack is made again from them."""
+        """Moving or casting gives the layers new weights: the stack is made again from them."""
         self.__dict__.pop("stack", None)
         return super()._apply(fn, recurse)
 
@@ -108,7 +108,9 @@ class QwenVL(nn.Module):
     def image_features(self, refs: Sequence[ImageRef]) -> torch.Tensor:
         """Language-model embeddings [sum of tokens, H] of the pictures, in order."""
         if self.trains_tower:
-            return torch.cat(self._encode(refs))
+            once = list(dict.fromkeys(refs))
+            features = dict(zip(once, self._encode(once), strict=True))
+            return torch.cat([features[ref] for ref in refs])
         missing = list(dict.fromkeys(ref for ref in refs if ref not in self._features))
         with torch.no_grad():
             fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
@@ -177,8 +179,11 @@ class QwenVL(nn.Module):
         return (packed_batches if self.packs else padded_batches)(traces, budget)
 
     def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-        """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity."""
-        return restricted(self.stack.head(hidden, None), self.forbidden, temperature)
+        """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity.
+
+        For sampling: nothing trains through it.
+        """
+        return restricted(self.stack.head(hidden, None, decoding=True), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
@@ -203,7 +208,9 @@ class QwenVL(nn.Module):
             return packed_attention(query, key, value, packing.stretches)
 
         packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
-        return self.stack(*packed, attend, self.stack.adapters())[packing.slots[:, :-1][mask[:, 1:]]]
+        states = self.stack(*packed, attend, self.stack.adapters())
+        # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
+        return states.index_select(0, packing.slots[:, :-1][mask[:, 1:]])
 
     def forward(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """The log-probabilities: what Lightning's strategies wrap."""

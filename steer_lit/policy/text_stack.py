@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from steer_lit.policy.laid_out import laid_out, product
+from steer_lit.policy.laid_out import lay_out, product
 from steer_lit.policy.layer_ops import Adapter, adapted, gated, norm
 
 BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
@@ -42,7 +42,7 @@ class KeyValues(Protocol):
 class _Projection:
     """Linear layers that read the same input, as one: x W^T + bias + (x A^T) (scale * B^T).
 
-    Plain weights are laid out one below the other and the layers keep views of them, so nothing is stored twice;
+    Plain weights are laid out one below the other and the layers keep views of them, so training stores nothing twice;
     4-bit weights are multiplied by their own layers.
     """
 
@@ -60,30 +60,33 @@ class _Projection:
 
     @cached_property
     def laid_out(self) -> Tensor | None:
-        return None if self.weight is None else laid_out(self.weight.T)
+        """A copy of the weights for a decoding step, made at the first."""
+        return None if self.weight is None else lay_out(self.weight.T)
 
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
-        adapted = [hasattr(layer, "lora_A") and not layer.disable_adapters for layer in self.layers]
-        downs = [layer.lora_A["default"].weight for layer, on in zip(self.layers, adapted, strict=True) if on]
+        on = [hasattr(layer, "lora_A") and not layer.disable_adapters for layer in self.layers]
+        downs = [layer.lora_A["default"].weight for layer, is_on in zip(self.layers, on, strict=True) if is_on]
         if not downs:
             return None
         ups = [
             layer.lora_B["default"].weight.T * layer.scaling["default"]
-            if on
+            if is_on
             else downs[0].new_zeros(0, base.out_features)
-            for layer, base, on in zip(self.layers, self.bases, adapted, strict=True)
+            for layer, base, is_on in zip(self.layers, self.bases, on, strict=True)
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(self, x: Tensor, adapter: Adapter | None, add: Tensor | None = None) -> Tensor:
-        """[M, in] to [M, out], plus `add` [M, out] where given."""
+    def __call__(
+        self, x: Tensor, adapter: Adapter | None, add: Tensor | None = None, *, decoding: bool = False
+    ) -> Tensor:
+        """[M, in] to [M, out], plus `add` [M, out] where given. `decoding`: M is small, and nothing trains."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         shift = self.bias if add is None else add
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif self.laid_out is not None and not torch.is_grad_enabled():
+        elif decoding and self.laid_out is not None:
             y = product(x, self.laid_out, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
@@ -149,31 +152,43 @@ class TextStack:
         position_ids: Tensor,  # [3, N]
         attend: Attend,
         adapters: Sequence[tuple[Adapter | None, ...]],
+        decoding: bool = False,  # one token a row, and nothing trains
     ) -> Tensor:  # [N, H]
         cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
         half = self.head_dim // 2
         sin = torch.cat((-sin[..., :half], sin[..., half:]), -1)  # the sign of the rotation, taken once for all layers
-        sparing = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
+        recomputes = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
         x = embeds
         for index in range(len(self.layers)):
-            work = (x, cos, sin, attend, adapters[index], index)
-            x = checkpoint(self._layer, *work, use_reentrant=False) if sparing else self._layer(*work)
+            inputs = (x, cos, sin, attend, adapters[index], decoding, index)
+            x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
         return _normed(x, self.model.norm)
 
     def _layer(
-        self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, adapters: Sequence[Adapter | None], index: int
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        attend: Attend,
+        adapters: Sequence[Adapter | None],
+        decoding: bool,
+        index: int,
     ) -> Tensor:
         layer, (qkv, out, gate_up, down) = self.layers[index], adapters
-        heads = layer.qkv(_normed(x, layer.norm_attention), qkv).unflatten(-1, (-1, self.head_dim))
+        heads = layer.qkv(_normed(x, layer.norm_attention), qkv, decoding=decoding).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
         query, key = turned.split((self.heads, self.kv_heads), 1)
-        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x)
-        return layer.down(gated(layer.gate_up(_normed(x, layer.norm_mlp), gate_up)), down, add=x)
+        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x, decoding=decoding)
+        inner = gated(layer.gate_up(_normed(x, layer.norm_mlp), gate_up, decoding=decoding))
+        return layer.down(inner, down, add=x, decoding=decoding)
 
 
 def through_cache(cache: KeyValues, mask: Tensor, dtype: torch.dtype) -> Attend:
-    """Attention of B rows of q tokens to what `cache` holds; `mask` is bool [B, 1, q, columns], True where allowed."""
+    """Attention of B rows of q tokens to what `cache` holds; `mask` is bool [B, 1, q, columns], True where allowed.
+
+    `dtype` is the queries'.
+    """
     rows, _, queries, _ = mask.shape
     mix = _on_cpu(mask, dtype) if mask.device.type == "cpu" else _on_gpu(mask)
 

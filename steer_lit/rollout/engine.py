@@ -164,7 +164,13 @@ class SampledSession:
         qwen = self.policy.qwen
         mask = cache.append(real.to(qwen.device))
         attend = through_cache(cache, mask, embeds.dtype)
-        states = qwen.stack(embeds.flatten(0, 1), positions.to(qwen.device).flatten(1), attend, self.adapters)
+        states = qwen.stack(
+            embeds.flatten(0, 1),
+            positions.to(qwen.device).flatten(1),
+            attend,
+            self.adapters,
+            decoding=embeds.shape[1] == 1,
+        )
         return states.view_as(embeds)[:, -1]
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:

@@ -22,14 +22,14 @@ from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import Scenario, Turn, Verdict
 
 TOLERANCE = 1e-6  # of the gradient's size; float32 carries 6e-8
-PADDED, BUCKETED, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch as wide as its longest row, some, single rows
+WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch, a few, one a row
 PACKS = (True, False)  # rows end to end through our stack, or padded through transformers' modules
 WORK = [  # (micro_tokens, checkpointing, packs)
-    *((BUCKETED, False, packs) for packs in PACKS),
+    *((SOME, False, packs) for packs in PACKS),
     *((ROW_BY_ROW, False, packs) for packs in PACKS),
-    *((PADDED, True, packs) for packs in PACKS),
-    (BUCKETED, True, True),
-    (PADDED, False, False),
+    *((WHOLE, True, packs) for packs in PACKS),
+    (SOME, True, True),
+    (WHOLE, False, False),
 ]
 Step = tuple[dict[str, Tensor], dict[str, float], int]  # gradients, figures, micro-batches
 
@@ -142,7 +142,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
 
     def step(stage: str) -> Step:
         if stage not in known:
-            known[stage] = one_step(stage, PADDED, False, tmp_path_factory.mktemp(stage))
+            known[stage] = one_step(stage, WHOLE, False, tmp_path_factory.mktemp(stage))
         return known[stage]
 
     return step
@@ -165,8 +165,8 @@ def test_trap_22_28_the_gradient_is_the_same_however_the_step_is_computed(
     assert figures.get("train/turns", 2.0) > 1.5
     gradients, again, batches = one_step(stage, micro_tokens, checkpointing, tmp_path)
     rows = 5 if stage == "sft" else 15
-    assert batches == {PADDED: 1, ROW_BY_ROW: rows}.get(micro_tokens, batches)
-    assert 1 < batches < rows or micro_tokens != BUCKETED
+    assert batches == {WHOLE: 1, ROW_BY_ROW: rows}.get(micro_tokens, batches)
+    assert 1 < batches < rows or micro_tokens != SOME
     assert_same(gradients, expected, TOLERANCE if packs else 2 * TOLERANCE)  # other kernels round elsewhere
     assert again == pytest.approx(figures, rel=1e-5, abs=1e-6 if packs else 5e-6)
 
@@ -177,7 +177,7 @@ def test_trap_22_28_the_gradient_is_the_same_however_the_step_is_computed(
 def run_rank(rank: int, folder: str, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     for stage in ("sft", "grpo"):
-        for micro_tokens in (PADDED, ROW_BY_ROW):
+        for micro_tokens in (WHOLE, ROW_BY_ROW):
             step = one_step(stage, micro_tokens, False, Path(folder), devices=2, strategy="ddp")
             torch.save(step, Path(folder) / f"{stage}-{micro_tokens}-{rank}.pt")
             # As in a run of its own: while ranks are joined, transformers writes weights on the first one only.
@@ -195,7 +195,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("micro_tokens", [PADDED, ROW_BY_ROW])
+@pytest.mark.parametrize("micro_tokens", [WHOLE, ROW_BY_ROW])
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 def test_trap_22_two_ranks_have_the_gradient_of_one(
     stage: str, micro_tokens: int, whole: Callable[[str], Step], two_ranks: Path
@@ -207,7 +207,7 @@ def test_trap_22_two_ranks_have_the_gradient_of_one(
         assert_same(gradients, expected)
         batches.append(count)
     scale = 1 if stage == "sft" else 3
-    assert batches == ([1, 1] if micro_tokens == PADDED else [3 * scale, 2 * scale])
+    assert batches == ([1, 1] if micro_tokens == WHOLE else [3 * scale, 2 * scale])
 
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
@@ -217,5 +217,5 @@ def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
     """Three rows on one rank and two on the other: the mean of the ranks' means would be another number."""
     _, figures, _ = whole(stage)
     for rank in (0, 1):
-        _, together, _ = torch.load(two_ranks / f"{stage}-{PADDED}-{rank}.pt", weights_only=True)
+        _, together, _ = torch.load(two_ranks / f"{stage}-{WHOLE}-{rank}.pt", weights_only=True)
         assert together == pytest.approx(figures, rel=1e-5, abs=1e-6)

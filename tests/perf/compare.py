@@ -39,7 +39,7 @@ def measured(command: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer-python", default="", help="empty: ours alone")
-    parser.add_argument("--vllm-python", default="", help="empty: no generation against vLLM")
+    parser.add_argument("--vllm-python", default="", help="empty: ours alone")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", default="", help="workloads whose name contains this")
     options = parser.parse_args()
@@ -61,11 +61,14 @@ def main() -> None:
                 peer = measured([options.peer_python, *script, *arguments, *steps])
             rows.append((name, ours, peer))
         for name, arguments in GENERATION.items():
-            if options.only not in name or not options.vllm_python:
+            if options.only not in name:
                 continue
             ours = measured([sys.executable, "-m", "tests.perf.generate", *arguments, *steps])
-            script = ["tests/perf/vllm_generate.py", "--model", str(folder)]
-            generation.append((name, ours, measured([options.vllm_python, *script, *arguments, *steps])))
+            peer = None
+            if options.vllm_python:
+                script = ["tests/perf/vllm_generate.py", "--model", str(folder)]
+                peer = measured([options.vllm_python, *script, *arguments, *steps])
+            generation.append((name, ours, peer))
     for other, found in (("TRL", rows), ("vLLM", generation)):
         if found:
             print(f"\n| workload | ours | {other} | faster | peak GB, ours | {other} | memory |")

@@ -120,11 +120,11 @@ def peak_rss_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def arguments(description: str, **defaults: int) -> argparse.Namespace:
-    """`--model`, `--dtype` and one integer option per keyword, with its default."""
+def arguments(description: str, **defaults: float) -> argparse.Namespace:
+    """`--model`, `--dtype` and one option per keyword, with its default and of its type."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="smol")
     parser.add_argument("--dtype", default="bfloat16")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steer_lit.policy.laid_out import laid_out, product
+from steer_lit.policy.laid_out import lay_out, product
 
 
 @pytest.mark.parametrize("rows", [1, 16, 100])
@@ -13,7 +13,7 @@ def test_equals_the_plain_product(rows, shift):
     x, weight, bias, residual = (
         torch.randn(*shape, generator=generator).bfloat16() for shape in ((rows, 48), (40, 48), (40,), (rows, 40))
     )
-    layout = laid_out(weight)
+    layout = lay_out(weight)
     if layout is None:
         pytest.skip("this CPU or build of torch has no bfloat16 products of its own layout")
     add = {"none": None, "bias": bias, "residual": residual}[shift]
@@ -22,9 +22,9 @@ def test_equals_the_plain_product(rows, shift):
 
 
 def test_only_bfloat16_weights_are_laid_out():
-    assert laid_out(torch.ones(4, 4)) is None
+    assert lay_out(torch.ones(4, 4)) is None
 
 
 def test_a_build_without_the_operator_multiplies_plainly(monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert laid_out(torch.ones(4, 4, dtype=torch.bfloat16)) is None
+    assert lay_out(torch.ones(4, 4, dtype=torch.bfloat16)) is None

@@ -105,10 +105,8 @@ def count_runs_of_first_layer(model: QwenVL, monkeypatch: pytest.MonkeyPatch) ->
     return runs
 
 
-@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("quantize_to", ["none", "nf4"])
 def test_trap_28_all_and_only_lora_gets_gradients_the_same_with_checkpointing(quantize_to, packs, monkeypatch):
-    monkeypatch.setattr(QwenVL, "packs", packs)
     gradients = {}
     for checkpointing in (False, True):
         model = policy(quantize=quantize_to, gradient_checkpointing=checkpointing).train()

@@ -28,7 +28,7 @@ def of_each_row(query, key, value, stretches):
 @pytest.mark.parametrize("length", [1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4), (3, 1)])
 def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest, monkeypatch):
-    monkeypatch.setattr(module, "LONGEST", longest)
+    monkeypatch.setattr(module, "KEEPS", longest)
     stretches = [*SHARED, Stretch(slice(29, 29 + length), slice(0, 5))]
     generator = torch.Generator().manual_seed(length)
     query, key, value, slope = (

@@ -47,3 +47,10 @@ def test_micro_batches_count_a_shared_opening_once_and_keep_groups_whole():
 def test_a_group_too_large_for_one_micro_batch_fills_several():
     rows = [trace([1] * 10, [7] * 5) for _ in range(5)]
     assert packed_batches(rows, 21) == [[0, 1], [2, 3], [4]]
+
+
+def test_a_row_that_is_all_opening_adds_nothing():
+    packing = pack(batch(trace([5, 6], []), trace([5, 6], [])))
+    assert packing.source.tolist() == [0, 1]
+    assert packing.slots.tolist() == [[0, 1], [0, 1]]
+    assert packing.stretches == (Stretch(slice(0, 2), slice(0, 0)), Stretch(slice(2, 2), slice(0, 2)))

@@ -57,6 +57,7 @@ def scored(model, rows):
         return model.logprobs(batch)[batch.completion_mask].view(-1, 5)
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_13_pictures_stay_with_their_rows_however_rows_are_ordered_or_cut():
     """Each policy encodes its pictures for the first time: the order in which they are encoded differs too."""
     found = []
@@ -72,6 +73,7 @@ def test_trap_13_pictures_stay_with_their_rows_however_rows_are_ordered_or_cut()
     assert changed.tolist() == [True, False, True, False]
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_10_what_transformers_remembers_of_a_generation_is_not_used(model):
     before = scored(model, ROWS)
     model.base.model.rope_deltas = torch.tensor([[-14]])  # what its `generate` leaves behind after a picture

@@ -1,21 +1,24 @@
-"""The stack that generates equals transformers' modules with PEFT's adapters inside."""
+"""Our stack equals transformers' modules with PEFT's adapters inside."""
 
 import pytest
 import torch
+from PIL import Image
 
 from steer_lit.data.images import open_image
 from steer_lit.policy import text_stack
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.text_stack import TextStack, through_cache
 from steer_lit.rollout.cache import TurnCache
+from steer_lit.types import ImageRef, TokenTrace
 
 
-def policy_with(quantize="none", **lora):
+def policy_with(quantize="none", base="float32", **lora):
     policy = load_policy(
         name="tiny",
         quantize=quantize,
-        dtype="float32",
+        dtype=base,
         lora=LoraSettings(r=4, alpha=8, **lora),
         min_pixels=784,
         max_pixels=12544,
@@ -52,7 +55,7 @@ def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings)
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
-def test_nothing_is_stored_twice_and_the_layers_still_see_their_weights():
+def test_training_stores_nothing_twice_and_the_layers_still_see_their_weights():
     policy = policy_with()
     attention = policy.base.model.language_model.layers[0].self_attn
     before = attention.k_proj.base_layer.weight.clone()
@@ -102,3 +105,89 @@ def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
     by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
     for mix in (text_stack._on_cpu(mask, torch.float32), text_stack._on_gpu(mask)):
         assert torch.allclose(mix(query, keys, values), by_hand, atol=1e-5)
+
+
+# ---- rows packed for training, against the modules they stand for
+
+
+RED = ImageRef("mini://red")
+
+
+def rows(policy):
+    """Two that share an opening with a picture, one with another, and one that shares and was never answered."""
+    policy.open_image = lambda _: Image.new("RGB", (112, 112), "red")
+    look = [40, 41, *[policy.parts.image_token_id] * policy.image_tokens(RED), 42]
+    parts = ((look, [50, 51, 52], RED), ([43, 44, 45], [50, 53], None), (look, [54, 55, 56, 57], RED), (look, [], RED))
+    traces = []
+    for opening, answer, picture in parts:
+        mask = (0,) * len(opening) + (1,) * len(answer)
+        turns, images = tuple(on - 1 for on in mask), () if picture is None else (picture,)
+        traces.append(TokenTrace((*opening, *answer), mask, turns, (0.0,) * len(mask), images))
+    return policy.collate(traces)
+
+
+def gradients(policy, batch):
+    """Of log-probs that all weigh differently, and the log-probs."""
+    policy.zero_grad()
+    logprobs = policy.logprobs(batch)
+    (logprobs * torch.linspace(-1, 1, logprobs.numel()).view_as(logprobs)).sum().backward()
+    return logprobs.detach(), {name: parameter.grad.clone() for name, parameter in policy.trainable().items()}
+
+
+@pytest.mark.parametrize("tower", [False, True], ids=["adapter", "tower"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"quantize": "nf4"}, {"targets": ["k_proj", "up_proj"]}],
+    ids=["plain", "nf4", "some layers"],
+)
+def test_packed_rows_and_padded_ones_give_the_same_gradients(settings, tower, monkeypatch):
+    policy = policy_with(**settings).train()
+    batch = rows(policy)
+    assert [first for first, _ in batch.openings] == [0, 1, 0, 0]
+    if tower:
+        policy.train_tower()
+    found = {}
+    for packs in (True, False):
+        monkeypatch.setattr(QwenVL, "packs", packs)
+        found[packs] = gradients(policy, batch)
+    assert torch.allclose(found[True][0], found[False][0], atol=1e-5)
+    for name, gradient in found[False][1].items():
+        assert gradient.any() or "merger" not in name
+        assert torch.allclose(found[True][1][name], gradient, atol=1e-5, rtol=1e-4), name
+
+
+@pytest.mark.usefixtures("packs")
+def test_a_disabled_adapter_is_without_effect():
+    policy = policy_with()
+    with torch.no_grad():
+        batch = rows(policy)
+        adapted = policy.logprobs(batch)
+        with policy.model.disable_adapter():
+            plain = policy.logprobs(batch)
+        for parameter in policy.adapter_parameters().values():
+            parameter.zero_()
+        assert torch.allclose(policy.logprobs(batch), plain, atol=1e-6)
+        assert not torch.allclose(adapted, plain, atol=1e-3)
+
+
+def test_rows_are_packed_on_a_cpu_unless_dropout_has_to_be_drawn():
+    assert policy_with().packs
+    policy = policy_with(dropout=0.5)
+    assert not policy.packs
+    batch = rows(policy)
+    with torch.no_grad():
+        assert torch.equal(policy.logprobs(batch), policy.logprobs(batch))
+        policy.train()
+        assert not torch.equal(policy.logprobs(batch), policy.logprobs(batch))
+
+
+def test_only_decoding_copies_the_weights():
+    policy = policy_with(base="bfloat16", dtype="bfloat16").train()
+    policy.logprobs(rows(policy)).sum().backward()
+    first = policy.stack.layers[0].qkv
+    assert "laid_out" not in vars(first)
+    with policy.inference():
+        policy.logprobs(rows(policy))
+        assert "laid_out" not in vars(first)
+        policy.logits(torch.zeros(1, policy.base.lm_head.in_features, dtype=torch.bfloat16))
+    assert "laid_out" in vars(policy.stack.head)

@@ -69,6 +69,7 @@ def scored(qwen, traces, temperature=1.0):
         return qwen.logprobs(qwen.collate(traces), temperature)
 
 
+@pytest.mark.usefixtures("packs")
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
     """Ragged rows, padding inside the cache, a picture in turn 1, one in a later turn, two at once, none at all."""
@@ -88,6 +89,7 @@ def hasty(qwen):
     qwen.parts = parts
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_12_rows_that_finish_early_leave_the_shared_cache_right(hasty, monkeypatch):
     """The batch shrinks as rows finish and is put together again for the next turn, several times over."""
     padding = []  # columns of finished rows in each part that is merged
@@ -140,6 +142,7 @@ def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monke
         assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
     traces = [trajectory.trace for trajectory in roll(qwen)]
     together = scored(qwen, traces)
@@ -149,6 +152,7 @@ def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
         assert torch.all(together[row, len(alone) :] == 0)
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_13_permuting_rows_permutes_logprobs(qwen):
     traces = [trajectory.trace for trajectory in roll(qwen)]
     order = [2, 0, 3, 1]
@@ -175,6 +179,7 @@ def test_rollouts_leave_global_random_state_alone(qwen):
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_10_generation_leaves_nothing_behind(qwen):
     """Scoring after a rollout with other pictures equals scoring before it."""
     trace = roll(qwen)[1].trace
@@ -216,6 +221,7 @@ def test_trap_14_the_policy_cannot_sample_pictures_or_message_starts(qwen):
         assert not never & {token for turn in trajectory.turns for token in turn.completion.token_ids}
 
 
+@pytest.mark.usefixtures("packs")
 def test_trap_18_no_dropout_no_drift_at_step_zero(qwen):
     """In train mode as in eval mode, the policy's log-probs equal the reference's: ratio 1 and KL 0."""
     trace = roll(qwen)[0].trace
