@@ -82,9 +82,8 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
                 raise
             _leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
-            print(
-                visible(str(_unusable(refusal, folder) if isinstance(refusal, OSError) else refusal)), file=sys.stderr
-            )
+            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else str(refusal)
+            print(visible(said), file=sys.stderr)
             raise SystemExit(REFUSED) from None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

@@ -44,6 +44,16 @@ def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize(("keeps", "computed"), [(10_000, 3), (6, 6)])
+def test_probabilities_of_short_stretches_are_computed_once(keeps, computed, monkeypatch):
+    monkeypatch.setattr(module, "KEEPS", keeps)
+    plain, calls = module._shares, []
+    monkeypatch.setattr(module, "_shares", lambda *inputs: calls.append(1) or plain(*inputs))
+    query, key, value = (torch.randn(29, 2, 8, requires_grad=True) for _ in range(3))
+    packed_attention(query, key, value, SHARED).sum().backward()
+    assert len(calls) == computed
+
+
 def test_a_token_sees_neither_later_ones_nor_another_row():
     query, key, value = (torch.randn(29, 2, 8) for _ in range(3))
     before = packed_attention(query, key, value, SHARED)

@@ -109,6 +109,8 @@ def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
     assert torch.equal(again[:16], kept)  # a token is 2 x 2 patches
     assert torch.equal(again[24:], kept)
     fresh.train_tower()
+    assert torch.allclose(fresh.image_features([SQUARE, WIDE, SQUARE]), again, atol=1e-6)
+    assert patches == [64, 32, 96]  # a picture that is shown twice is encoded once
     with torch.no_grad():
         fresh.base.model.visual.patch_embed.proj.weight *= 1.5
     trained = fresh.image_features([SQUARE])
