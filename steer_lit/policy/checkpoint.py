@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from steer_lit.errors import MissingResource
+from steer_lit.policy.device import NumberType, default_device
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
-from steer_lit.ranks import local_rank
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -25,7 +25,7 @@ def open_checkpoint(
     name: str,
     known_as: str | None = None,
     quantize: Literal["nf4", "none"],
-    dtype: Literal["bfloat16", "float32"],
+    dtype: NumberType,
     device: str | None,
     min_pixels: int,
     max_pixels: int,
@@ -50,7 +50,7 @@ def open_checkpoint(
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 source,
                 dtype=torch_dtype,
-                device_map={"": device or _default_device()},
+                device_map={"": device or default_device()},
                 local_files_only=local_only,
                 **settings,
             )
@@ -64,10 +64,3 @@ def open_checkpoint(
     if adjust is not None:
         adjust(model)
     return ModelParts.of(model, tokenizer, name=name, min_pixels=min_pixels, max_pixels=max_pixels)
-
-
-def _default_device() -> str:
-    """This rank's GPU if there is one. Models load before a strategy picks the device."""
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{local_rank()}"

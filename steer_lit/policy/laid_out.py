@@ -16,11 +16,13 @@ ROWS = 16  # the number the layout is chosen for
 
 
 def lay_out(weight: Tensor) -> Tensor | None:
-    """A copy of `weight` [out, in] as it is now, opaque; None where there is none: it takes bfloat16 on a CPU."""
+    """A copy of `weight` [out, in] as it is now, opaque; None where there is none: it takes a CPU that oneDNN knows."""
     operators: Any = torch.ops.mkldnn
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not hasattr(operators, "_linear_pointwise"):
+    if weight.device.type != "cpu" or not hasattr(operators, "_linear_pointwise"):
         return None
-    return operators._reorder_linear_weight(weight.detach(), ROWS) if operators._is_mkldnn_bf16_supported() else None
+    if weight.dtype == torch.bfloat16 and not operators._is_mkldnn_bf16_supported():
+        return None
+    return operators._reorder_linear_weight(weight.detach(), ROWS)
 
 
 def product(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from steer_lit.errors import MissingResource
 from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.device import NumberType, default_device, number_type
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
@@ -27,7 +28,7 @@ def load_policy(
     *,
     name: str,
     quantize: Literal["nf4", "none"],
-    dtype: Literal["bfloat16", "float32"],
+    dtype: Literal["auto"] | NumberType,
     lora: LoraSettings,
     system_prompt: str,
     open_image: Callable[[ImageRef], Image],
@@ -42,7 +43,8 @@ def load_policy(
 ) -> QwenVL:
     """`tiny` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
 
-    `dtype` is the base's, and in NF4 the one computed in. `init_from` is an adapter folder to start from, otherwise
+    `dtype` is the base's, and in NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
+    `device` None is this rank's GPU, else the CPU. `init_from` is an adapter folder to start from, otherwise
     the adapter is fresh: no effect yet, its A matrices drawn from `seed`. The caller's random state stays as it is.
     Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
     quantization, adapter or tower do not fit.
@@ -50,6 +52,8 @@ def load_policy(
     wanted = {"name": name, "quantize": quantize, "source": source, "tower": tower, "init_from": init_from}
     if problems := preflight.resource_problems(wanted):
         raise MissingResource("\n".join(str(problem) for problem in problems))
+    device = device or default_device()
+    dtype = number_type(dtype, device)
     parts = _open_base(name, source, tower, quantize, dtype, device, min_pixels, max_pixels)
     for module in parts.model.modules():
         # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
@@ -61,7 +65,8 @@ def load_policy(
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    log.info("%s: base %s, adapter %s", name, parts.fingerprint, init_from or f"fresh from seed {seed}")
+    adapter = init_from or f"fresh from seed {seed}"
+    log.info("%s: base %s in %s on %s, adapter %s", name, parts.fingerprint, dtype, device, adapter)
     return QwenVL(parts, model, system_prompt, open_image)
 
 
@@ -70,8 +75,8 @@ def _open_base(
     source: str | None,
     tower: str | None,
     quantize: Literal["nf4", "none"],
-    dtype: Literal["bfloat16", "float32"],
-    device: str | None,
+    dtype: NumberType,
+    device: str,
     min_pixels: int,
     max_pixels: int,
 ) -> ModelParts:

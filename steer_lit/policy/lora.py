@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy.device import number_type
 from steer_lit.policy.parts import own_random_state
 from steer_lit.policy.preflight import LINEAR_LAYERS
 
@@ -37,7 +38,7 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     targets: Sequence[str] = LINEAR_LAYERS
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "bfloat16", "float32"] = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(str(target) for target in self.targets))
@@ -72,7 +73,7 @@ def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) ->
     strangers = [name for name in names if ".language_model." not in name]
     if not names or strangers:
         raise SteerError(f"LoRA must sit on the language model only; {len(names)} layers, not allowed: {strangers[:3]}")
-    dtype = getattr(torch, settings.dtype)
+    dtype = getattr(torch, number_type(settings.dtype, next(model.parameters()).device.type))
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)

@@ -18,7 +18,8 @@ from typing import Any
 from steer_lit.errors import MissingResource, Problem
 
 BUILT_HERE = ("tiny", "smol")
-_CHOICES = {"quantize": ("nf4", "none"), "dtype": ("bfloat16", "float32"), "lora.dtype": ("bfloat16", "float32")}
+_NUMBERS = ("auto", "bfloat16", "float32")
+_CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _HUB_PATIENCE_S = 3.0
 

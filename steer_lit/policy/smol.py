@@ -20,6 +20,7 @@ import torch
 
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.device import NumberType
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
 from steer_lit.policy.tower import load_tower
@@ -67,7 +68,7 @@ def build_smol(
     tower: Path | None = None,
     *,
     quantize: Literal["nf4", "none"] = "none",
-    dtype: Literal["bfloat16", "float32"] = "float32",
+    dtype: NumberType = "float32",
     device: str | None = None,
     min_pixels: int = 4 * 14 * 14,
     max_pixels: int = SIDE * SIDE,

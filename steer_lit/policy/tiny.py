@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.device import NumberType
 from steer_lit.policy.parts import ModelParts, own_random_state
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def build_tiny(
     seed: int = 0,
     *,
     quantize: Literal["nf4", "none"] = "none",
-    dtype: Literal["bfloat16", "float32"] = "float32",
+    dtype: NumberType = "float32",
     device: str | None = None,
     min_pixels: int = 4 * 14 * 14,
     max_pixels: int = SIDE * SIDE,

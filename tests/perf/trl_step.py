@@ -117,7 +117,7 @@ def grpo(options: Any, model: Any, processor: Any) -> tuple[list[float], dict[st
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
         use_cpu=not torch.cuda.is_available(),
-        bf16=True,
+        bf16=options.dtype == "bfloat16",
         per_device_train_batch_size=options.micro,
         gradient_accumulation_steps=options.prompts * options.group // options.micro,
         num_generations=options.group,
@@ -169,7 +169,7 @@ def sft(options: Any, model: Any, processor: Any) -> tuple[list[float], dict[str
     config = SFTConfig(
         output_dir=tempfile.mkdtemp(),
         use_cpu=not torch.cuda.is_available(),
-        bf16=True,
+        bf16=options.dtype == "bfloat16",
         per_device_train_batch_size=options.micro,
         gradient_accumulation_steps=8 // options.micro,
         max_steps=options.steps,
@@ -192,11 +192,12 @@ def main() -> None:
     numbers = {"prompts": 4, "group": 4, "turns": 4, "user-tokens": 40, "new-tokens": 48, "steps": 3, "micro": 4}
     for name, value in {**numbers, "rows": 32, "tokens": 40}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     torch.manual_seed(0)
     processor = AutoProcessor.from_pretrained(options.model)
     processor.tokenizer.padding_side = "left"
-    model = AutoModelForImageTextToText.from_pretrained(options.model, dtype=torch.bfloat16)
+    model = AutoModelForImageTextToText.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
     marks, found = (grpo if options.what == "grpo" else sft)(options, model, processor)
     shown = {"peer": f"trl-{options.what}", "step_s": round(statistics.median(marks[1:] or marks), 2)}
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)

@@ -47,7 +47,7 @@ class Dialogues:
         self.filler = self.ids("place")[0]
         self.engine = LLM(
             options.model,
-            dtype="bfloat16",
+            dtype=options.dtype,
             max_num_seqs=options.prompts * options.group,
             max_model_len=4096,
             enable_prefix_caching=True,
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     for name, value in {"prompts": 4, "group": 4, "turns": 4, "user-tokens": 40, "new-tokens": 48, "steps": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     rng = random.Random(0)
     follow = [say(rng, options.user_tokens) for _ in range(options.turns - 1)]

@@ -36,7 +36,7 @@ def load(model: str, dtype: str, device: str | None = None) -> Any:
     from steer_lit.runs import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        lora = ["model.lora.r=8", "model.lora.alpha=16"]
+        lora = ["model.lora.r=8", "model.lora.alpha=16", "model.lora.dtype=${model.dtype}"]
         config = compose("train", ["~experiment", f"model={model}", f"model.dtype={dtype}", *lora])
     policy = instantiate(config.model, open_image=flat_picture, device=device)
     pixels = PICTURE_SIDE**2
@@ -124,7 +124,7 @@ def arguments(description: str, **defaults: float) -> argparse.Namespace:
     """`--model`, `--dtype` and one option per keyword, with its default and of its type."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="smol")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto", help="auto: what the device is fast in")
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     return parser.parse_args()

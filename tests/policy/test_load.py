@@ -286,7 +286,8 @@ def test_each_model_config_fits_the_function_and_the_check(path):
     needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
     assert keys >= needed - {"open_image"}  # comes from the data module
     assert config.name == path.stem
-    plain = OmegaConf.to_container(config)
+    whole = OmegaConf.create({"model": config, "seed": 0, "system_prompt": "", "init_from": None})
+    plain = OmegaConf.to_container(whole, resolve=True)["model"]
     assert preflight.value_problems(plain) == []
     assert LoraSettings(**{key: value for key, value in plain["lora"].items() if key != "_target_"}).targets
 

@@ -1,0 +1,33 @@
+"""Where a model computes, and in which type of number where the config leaves that open."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from steer_lit.ranks import local_rank
+
+NumberType = Literal["bfloat16", "float32"]
+_NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own questions to an x86 CPU
+
+
+def default_device() -> str:
+    """This rank's GPU if there is one. Models load before a strategy picks the device."""
+    return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+
+
+def number_type(dtype: Literal["auto"] | NumberType, device: str) -> NumberType:
+    """`auto` is bfloat16 where `device` has instructions for its products, else float32.
+
+    A CPU without them takes each bfloat16 product apart, which is several times slower than float32.
+    """
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if _multiplies_bfloat16(device) else "float32"
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(getattr(torch.cpu, question, lambda: False)() for question in _NATIVE)

@@ -1,0 +1,66 @@
+"""The type of number a policy computes in."""
+
+import pytest
+import torch
+
+from steer_lit.policy import device
+from steer_lit.policy.device import number_type
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Makes the processor one with these instructions."""
+
+    def make(*instructions: str) -> None:
+        for question in device._NATIVE:
+            found = question in instructions
+            monkeypatch.setattr(torch.cpu, question, lambda found=found: found, raising=False)
+
+    return make
+
+
+@pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(processor, instructions):
+    processor(instructions)
+    assert number_type("auto", "cpu") == "bfloat16"
+
+
+def test_auto_is_float32_on_a_processor_without_such_instructions(processor):
+    processor()
+    assert number_type("auto", "cpu") == "float32"
+
+
+def test_a_version_of_torch_that_cannot_tell_means_float32(monkeypatch):
+    for question in device._NATIVE:
+        monkeypatch.delattr(torch.cpu, question, raising=False)
+    assert number_type("auto", "cpu") == "float32"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_asks_a_gpu_for_real_instructions_not_for_emulation(monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert number_type("auto", "cuda:0") == expected
+
+
+@pytest.mark.parametrize("named", ["bfloat16", "float32"])
+def test_a_type_that_is_named_stays(processor, named):
+    processor(*([] if named == "bfloat16" else device._NATIVE))
+    assert number_type(named, "cpu") == named
+
+
+@pytest.mark.parametrize(("instructions", "expected"), [((), torch.float32), (device._NATIVE, torch.bfloat16)])
+def test_base_and_adapter_are_loaded_in_that_type(processor, instructions, expected):
+    processor(*instructions)
+    policy = load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="auto",
+        lora=LoraSettings(r=2, dtype="auto"),
+        system_prompt="",
+        open_image=lambda ref: None,
+        min_pixels=784,
+        max_pixels=784,
+    )
+    assert {parameter.dtype for parameter in policy.parameters()} == {expected}
