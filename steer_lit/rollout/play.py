@@ -8,11 +8,11 @@ that cannot be scored teaches nothing.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
+from steer_lit.rollout.waves import Paused, in_turn, to_the_end
 from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor
 
 Ended = Literal["terminated", "truncated", "failed"]
@@ -37,87 +37,56 @@ def play(
     size = max(1, -(-len(scenarios) // waves))
     parts = [slice(start, start + size) for start in range(0, len(scenarios), size)]
     players = (policy, attacker, tutor, max_turns, stop_when_truncated)
-    games = [_Game(scenarios[part], seeds[part], *players) for part in parts]
-    pool = ThreadPoolExecutor(max_workers=max(1, len(games)))
-    try:
-        turns: deque[tuple[_Game, Future[bool] | None]] = deque((game, None) for game in games)
-        while turns:
-            game, goes_on = turns.popleft()
-            if goes_on is None or goes_on.result():
-                game.answer()
-                turns.append((game, pool.submit(game.judge)))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C nobody waits for a server
-    return [trajectory for game in games for trajectory in game.trajectories()]
+    loops = [_loop(scenarios[part], seeds[part], *players) for part in parts]
+    played = in_turn(loops) if len(loops) > 1 else map(to_the_end, loops)
+    return [trajectory for part in played for trajectory in part]
 
 
-class _Game:
-    """Dialogues that are at the same turn: `answer` and `judge` take turns as long as `judge` says so."""
-
-    def __init__(
-        self,
-        scenarios: Sequence[Scenario],
-        seeds: Sequence[int],
-        policy: Policy,
-        attacker: Attacker,
-        tutor: Tutor | None,
-        max_turns: int,
-        stop_when_truncated: bool,
-    ) -> None:
-        self.scenarios, self.seeds = scenarios, seeds
-        self.session = policy.open(scenarios, seeds)
-        self.attacker, self.tutor = attacker, tutor
-        self.max_turns, self.stop_when_truncated = max_turns, stop_when_truncated
-        self.attacks: dict[int, Attack] = {row: scenario.opening for row, scenario in enumerate(scenarios)}
-        self.turns: list[list[Turn]] = [[] for _ in scenarios]
-        self.ended: list[Ended] = ["terminated"] * len(scenarios)
-        self.failed: list[str | None] = [None] * len(scenarios)
-
-    def answer(self) -> None:
-        """The policy's half of a turn."""
-        rows = list(self.attacks)
-        completions = self.session.reply(rows, [self.attacks[row].message for row in rows])
+def _loop(
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
+    policy: Policy,
+    attacker: Attacker,
+    tutor: Tutor | None,
+    max_turns: int,
+    stop_when_truncated: bool,
+) -> Paused[list[Trajectory]]:
+    """Dialogues that are at the same turn, until the last one ends."""
+    session = policy.open(scenarios, seeds)
+    turns: list[list[Turn]] = [[] for _ in scenarios]
+    attacks: dict[int, Attack] = {row: scenario.opening for row, scenario in enumerate(scenarios)}
+    while attacks:
+        rows = list(attacks)
+        completions = session.reply(rows, [attacks[row].message for row in rows])
+        yield  # the policy is free
         for row, completion in zip(rows, completions, strict=True):
-            self.turns[row].append(Turn(self.attacks[row], completion))
+            turns[row].append(Turn(attacks[row], completion))
+        if tutor is not None:
+            verdicts = tutor.score([(scenarios[row], turns[row]) for row in rows])
+            for row, verdict in zip(rows, verdicts, strict=True):
+                turns[row][-1] = replace(turns[row][-1], verdict=verdict)
+        whole = [row for row in rows if _end(turns[row][-1], stop_when_truncated) == "terminated"]
+        going = [row for row in whole if len(turns[row]) < max_turns]
+        found = _next_attacks(attacker, [(scenarios[row], turns[row]) for row in going])
+        attacks = {row: attack for row, attack in zip(going, found, strict=True) if attack is not None}
+        yield  # and is wanted again
+    return [
+        Trajectory(
+            scenario, tuple(said), session.trace(row), seed, _end(said[-1], stop_when_truncated), _failed(said[-1])
+        )
+        for row, (scenario, seed, said) in enumerate(zip(scenarios, seeds, turns, strict=True))
+    ]
 
-    def judge(self) -> bool:
-        """The tutor's and the attacker's half. Returns whether any dialogue goes on."""
-        rows = list(self.attacks)
-        self._score(rows)
-        going = []
-        for row in rows:
-            if self.failed[row] is not None:
-                continue
-            if self.turns[row][-1].completion.finish == "length" and self.stop_when_truncated:
-                self.ended[row] = "truncated"
-            elif len(self.turns[row]) < self.max_turns:
-                going.append(row)
-        found = _next_attacks(self.attacker, [(self.scenarios[row], self.turns[row]) for row in going])
-        self.attacks = {row: attack for row, attack in zip(going, found, strict=True) if attack is not None}
-        return bool(self.attacks)
 
-    def _score(self, rows: Sequence[int]) -> None:
-        if self.tutor is None:
-            return
-        verdicts = self.tutor.score([(self.scenarios[row], self.turns[row]) for row in rows])
-        for row, verdict in zip(rows, verdicts, strict=True):
-            last = self.turns[row][-1]
-            self.turns[row][-1] = Turn(last.attack, last.completion, verdict)
-            if verdict.failed is not None:
-                self.ended[row], self.failed[row] = "failed", verdict.failed
+def _end(last: Turn, stop_when_truncated: bool) -> Ended:
+    """How a dialogue ends whose last turn this is: "terminated" where it could have gone on."""
+    if _failed(last) is not None:
+        return "failed"
+    return "truncated" if last.completion.finish == "length" and stop_when_truncated else "terminated"
 
-    def trajectories(self) -> list[Trajectory]:
-        return [
-            Trajectory(
-                scenario,
-                tuple(self.turns[row]),
-                self.session.trace(row),
-                self.seeds[row],
-                self.ended[row],
-                self.failed[row],
-            )
-            for row, scenario in enumerate(self.scenarios)
-        ]
+
+def _failed(last: Turn) -> str | None:
+    return None if last.verdict is None else last.verdict.failed
 
 
 def _next_attacks(attacker: Attacker, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> Sequence[Attack | None]:

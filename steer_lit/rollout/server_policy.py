@@ -14,6 +14,7 @@ from typing import Protocol
 from steer_lit import __version__
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.errors import SteerError
+from steer_lit.prompts.ask import Client
 from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.rollout.seeds import stable_hash
@@ -23,13 +24,11 @@ MAX_PIXELS = 512 * 512  # authors' evaluator
 _NOTHING_YET = Completion("")
 
 
-class Client(Protocol):
-    """What of `chat.ChatClient` is needed here: whom it asks, and one reply per request, in order, failed ones too."""
+class NamedClient(Client, Protocol):
+    """A client that says whom it asks, and can be closed."""
 
     @property
     def settings(self) -> ChatSettings: ...
-
-    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]: ...
 
     def close(self) -> None: ...
 
@@ -43,7 +42,7 @@ class ServerPolicy:
 
     def __init__(
         self,
-        client: Client,
+        client: NamedClient,
         open_image: OpenImage,
         *,
         system_prompt: str,
@@ -59,7 +58,8 @@ class ServerPolicy:
         self.fingerprint = f"server:{hashlib.sha256(repr(named).encode()).hexdigest()[:16]}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
-        return ServerSession(self, scenarios, seeds)
+        systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]
+        return ServerSession(self.client, self.pictures, systems, seeds, self.max_new_tokens, self.temperature)
 
     def close(self) -> None:
         """Give the client's connections back."""
@@ -77,14 +77,26 @@ class _Row:
 
 
 class ServerSession:
-    """A batch of dialogues in progress."""
+    """A batch of dialogues in progress, each opened by its entry of `systems` where that says anything.
 
-    def __init__(self, policy: ServerPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
-        self.policy = policy
-        self.rows: list[_Row] = []
-        for scenario, seed in zip(scenarios, seeds, strict=True):
-            system = policy.system_prompt if scenario.system is None else scenario.system
-            self.rows.append(_Row(seed, [ChatPart("system", as_data(system))] if system else []))
+    Every turn of a dialogue is sampled with a seed of its own, which `seeds` fix.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        pictures: Pictures,
+        systems: Sequence[str | None],
+        seeds: Sequence[int],
+        max_tokens: int,
+        temperature: float,
+    ) -> None:
+        self.client, self.pictures = client, pictures
+        self.max_tokens, self.temperature = max_tokens, temperature
+        self.rows = [
+            _Row(seed, [ChatPart("system", as_data(system))] if system else [])
+            for system, seed in zip(systems, seeds, strict=True)
+        ]
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         """Answer `messages[i]` in dialogue `rows[i]`. Raises errors.ServerDown."""
@@ -92,9 +104,10 @@ class ServerSession:
         for state, message in zip(states, messages, strict=True):
             self._hear(state, message)
         asked = [state for state in states if state.latest.failed is None]
-        replies = self.policy.client.ask([self._request(state) for state in asked]) if asked else []
-        for state, reply in zip(asked, replies, strict=True):
-            self._take(state, reply)
+        requests = [self._request(state) for state in asked]
+        replies = self.client.ask(requests) if requests else []
+        for state, request, reply in zip(asked, requests, replies, strict=True):
+            self._take(state, request, reply)
         return [state.latest for state in states]
 
     def trace(self, row: int) -> None:
@@ -102,22 +115,22 @@ class ServerSession:
 
     def _hear(self, state: _Row, message: Message) -> None:
         try:
-            images = tuple(self.policy.pictures.png(ref) for ref in message.images)
+            images = tuple(self.pictures.png(ref) for ref in message.images)
         except SteerError as error:
             state.latest = Completion("", failed=str(error))
         else:
             state.parts.append(ChatPart("user", as_data(message.text), images))
 
     def _request(self, state: _Row) -> ChatRequest:
-        greedy = self.policy.temperature == 0
+        greedy = self.temperature == 0
         return ChatRequest(
             parts=tuple(state.parts),
-            max_tokens=self.policy.max_new_tokens,
-            temperature=self.policy.temperature,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
             seed=None if greedy else stable_hash(state.seed, state.turns) % 2**31,  # servers take 32 bits
         )
 
-    def _take(self, state: _Row, reply: ChatReply) -> None:
+    def _take(self, state: _Row, request: ChatRequest, reply: ChatReply) -> None:
         """What the model or its filter gave, nothing included, is the policy's answer; a server's silence is not."""
         if not reply.answered:
             state.latest = Completion("", failed=f"policy: {reply.failed}")
@@ -125,5 +138,9 @@ class ServerSession:
         state.turns += 1
         text = reply.text or ""
         state.parts.append(ChatPart("assistant", as_data(text)))
-        cut = reply.cut or reply.completion_tokens >= self.policy.max_new_tokens
-        state.latest = Completion(text, finish="length" if cut else "stop")
+        state.latest = Completion(text, finish="length" if was_cut(request, reply) else "stop")
+
+
+def was_cut(request: ChatRequest, reply: ChatReply) -> bool:
+    """Whether the token limit ended the reply: by the server's word, or by its count where it says nothing."""
+    return reply.cut or reply.completion_tokens >= request.max_tokens

@@ -1,4 +1,4 @@
-"""A policy behind a server: the blue agent of Stage II, and the fixed target of Stage I."""
+"""A policy behind a server whose every answer counts: the blue agent of Stage II, and the fixed target of Stage I."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
-from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client
 from steer_lit.prompts.fill import Prompt, as_data
 from steer_lit.prompts.pictures import OpenImage, Pictures
 from steer_lit.reward.score import format_ok
+from steer_lit.rollout.server_policy import ServerSession, was_cut
 from steer_lit.synthesis.asking import KEPT_CHARACTERS, Wording
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Completion, Message, Scenario
@@ -26,69 +26,57 @@ class ServedPolicy:
     def __init__(
         self, name: str, client: Client, open_image: OpenImage, system: str | None, in_form: bool, wording: Wording
     ) -> None:
-        self.name = name
-        self.client = client
-        self.system = system
-        self.in_form = in_form
-        self.wording = wording
-        self.pictures = Pictures(open_image, wording.max_pixels)
+        self._client = _StrictClient(name, client, in_form)
+        self._pictures = Pictures(open_image, wording.max_pixels)
+        self._system = system
+        self._wording = wording
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> _ServedSession:
-        return _ServedSession(self, scenarios, seeds)
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> _StrictSession:
+        systems = [scenario.system if self._system is None else self._system for scenario in scenarios]
+        wording = self._wording
+        return _StrictSession(self._client, self._pictures, systems, seeds, wording.max_tokens, wording.temperature)
 
 
-class _ServedSession:
-    def __init__(self, policy: ServedPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
-        self._policy = policy
-        self._seeds = [seed % 2**31 for seed in seeds]  # servers take 32 bits
-        systems = [policy.system if policy.system is not None else scenario.system for scenario in scenarios]
-        self._parts = [[ChatPart("system", as_data(system))] if system is not None else [] for system in systems]
+class _StrictSession(ServerSession):
+    """What its client cannot answer has ended the row by then, so a picture is all that can fail a completion."""
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        for row, message in zip(rows, messages, strict=True):
-            self._parts[row].append(self._user(message))
-        completions = []
-        for row, reply in zip(rows, self._ask([self._request(row) for row in rows]), strict=True):
-            text = reply.text or ""
-            if self._policy.in_form and not reply.cut and not format_ok(text):
-                text = self._once_more(row, text)
-            self._parts[row].append(ChatPart("assistant", as_data(text)))
-            completions.append(Completion(text, finish="length" if reply.cut else "stop"))
+        completions = super().reply(rows, messages)
+        for completion in completions:
+            if completion.failed is not None:
+                raise RowEnds("rejected", "its picture cannot be used", completion.failed)
         return completions
 
-    def trace(self, row: int) -> None:
-        """No tokens of ours: the server has its own tokenizer."""
 
-    def _user(self, message: Message) -> ChatPart:
-        try:
-            return ChatPart("user", as_data(message.text), tuple(map(self._policy.pictures.png, message.images)))
-        except SteerError as error:
-            raise RowEnds("rejected", "its picture cannot be used", str(error)) from error
+class _StrictClient:
+    """The client, with replies that the policy of this `name` may give as its answer. Raises RowEnds."""
 
-    def _request(self, row: int) -> ChatRequest:
-        wording = self._policy.wording
-        return ChatRequest(
-            parts=tuple(self._parts[row]),
-            max_tokens=wording.max_tokens,
-            temperature=wording.temperature,
-            seed=self._seeds[row],
-        )
+    def __init__(self, name: str, client: Client, in_form: bool) -> None:
+        self._name, self._client, self._in_form = name, client, in_form
 
-    def _ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        replies = self._answered(requests)
+        return [
+            reply
+            if not self._in_form or was_cut(request, reply) or format_ok(reply.text or "")
+            else self._once_more(request, reply.text or "")
+            for request, reply in zip(requests, replies, strict=True)
+        ]
+
+    def _answered(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """What the server did its part for. A model that declines has answered nothing, which no attack gains by."""
-        replies = self._policy.client.ask(requests)
+        replies = self._client.ask(requests)
         for reply in replies:
             if not reply.answered:
-                raise RowEnds("failed", f"{self._policy.name}: no answer from the server", reply.failed or "")
-            if reply.declined and self._policy.in_form:
-                raise RowEnds("rejected", f"{self._policy.name}: the model declined", reply.failed or "")
+                raise RowEnds("failed", f"{self._name}: no answer from the server", reply.failed or "")
+            if reply.declined and self._in_form:
+                raise RowEnds("rejected", f"{self._name}: the model declined", reply.failed or "")
         return replies
 
-    def _once_more(self, row: int, text: str) -> str:
-        request = self._request(row)
+    def _once_more(self, request: ChatRequest, text: str) -> ChatReply:
         repair = Prompt.load("synthesis_form").fill()
         again = (*request.parts, ChatPart("assistant", as_data(text)), ChatPart("user", repair))
-        repaired = self._ask([replace(request, parts=again)])[0].text or ""
-        if not format_ok(repaired):
-            raise RowEnds("unreadable", f"{self._policy.name}: not in the form asked for", repaired[:KEPT_CHARACTERS])
+        (repaired,) = self._answered([replace(request, parts=again)])
+        if not format_ok(said := repaired.text or ""):
+            raise RowEnds("unreadable", f"{self._name}: not in the form asked for", said[:KEPT_CHARACTERS])
         return repaired

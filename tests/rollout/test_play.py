@@ -103,6 +103,18 @@ def test_waves_change_nothing_but_who_waits_for_whom() -> None:
         assert play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3, waves=waves) == together
 
 
+def test_one_wave_stays_in_the_callers_thread() -> None:
+    seen: list[threading.Thread] = []
+
+    class Notes(FailsOn):
+        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+            seen.append(threading.current_thread())
+            return super().score(dialogues)
+
+    play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Notes("c1"), max_turns=3)
+    assert set(seen) == {threading.current_thread()}
+
+
 def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
     both_answered = threading.Event()
 

@@ -1,0 +1,153 @@
+"""The rows of a file as another file, in any shape that can be written: for a run, or for another program.
+
+    python -m steer_lit.data.convert rows/train.parquet rows/sft.json --as sharegpt
+
+What a row looks like is told by the key of its messages, as in `shapes.py`. Rows that the shape cannot hold are put in
+a quarantine beside the new file, with the reason. What the others hold and the shape has no place for, such as the
+answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep their names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from steer_lit.data.losses import lost
+from steer_lit.data.rows import Quarantine, is_hub, read_records
+from steer_lit.data.shapes import read_dialogue, read_scenario
+from steer_lit.data.sources import pictures_of
+from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
+from steer_lit.errors import RowError, SteerError
+from steer_lit.terminal import visible_line
+from steer_lit.types import Dialogue, Scenario
+
+_FEW = 8  # losses that are shown
+
+
+def _stage1_row(scenario: Scenario) -> Row:
+    """With the scores that reading left in the metadata."""
+    facts = scenario.metadata
+    if not isinstance(scores := facts.get("scores", ()), tuple):
+        raise WriteError(f"record {scenario.id!r}: its scores are {scores!r:.200}, must be a list, one for each turn")
+    return stage1_row(scenario, scores, facts.get("max_score"), facts.get("strategy"))  # type: ignore[arg-type]
+
+
+_DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
+    "messages": sft_row,
+    "conversations": partial(sft_row, style="conversations"),
+    "sharegpt": partial(sft_row, style="conversations"),
+}
+_SCENARIOS: dict[str, Callable[[Scenario], Row]] = {
+    "question": rl_row,
+    "messages_fixed": bench_row,
+    "multiturn_qa": _stage1_row,
+}
+SHAPES = (*_DIALOGUES, *_SCENARIOS)
+
+
+@dataclass(slots=True)
+class Converted:
+    """What became of the rows. `lost` counts those that held what their shape has no place for, by what it was."""
+
+    written: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    refused: Sequence[RowError] = ()
+    pictures: bool = False  # whether one lies in a file
+
+
+def convert(source: str, out: Path, shape: str) -> Converted:
+    """Write the rows of `source`, a file or a hub address, to `out` as rows of `shape`, one of SHAPES.
+
+    Raises SteerError where `out` exists, where a file cannot be read or written, and where no row can be.
+    """
+    aside = quarantine_of(out)
+    if out.exists() or aside.resolve() == Path(source).resolve():
+        raise SteerError(f"{out} or its quarantine is there already: remove it, or name another file to write")
+    aside.unlink(missing_ok=True)  # of an earlier try
+    quarantine = Quarantine(sys.maxsize, aside)
+    done = Converted(refused=quarantine.errors)
+
+    def rows() -> Iterator[Row]:
+        for row, losses, pictures in read_records(source, partial(_converted, shape), quarantine):
+            done.written += 1
+            done.lost.update(losses)
+            done.pictures |= pictures
+            yield row
+        if not done.written:
+            remedy = f"; {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
+            first = f"; the first of {len(quarantine):,}: {quarantine.errors[0]}{remedy}" if quarantine.errors else ""
+            raise SteerError(f"no row of {source} can be written as {shape}{first}")
+
+    write_rows(out, rows())
+    return done
+
+
+def quarantine_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.quarantine.jsonl")
+
+
+def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]:
+    """What was left out, what was refused, and how the new file is named to a run."""
+    if done.lost:
+        shown = ", ".join(f"{name} ({count:,})" for name, count in done.lost.most_common(_FEW))
+        more = f" and {len(done.lost) - _FEW} more" if len(done.lost) > _FEW else ""
+        yield f"left out of so many rows, as {shape} has no place for it: {shown}{more}"
+    if done.refused:
+        yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
+    part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
+    keys = ["data=steer", f"data.source.{part}={out}"]
+    if done.pictures and not is_hub(source) and out.parent.resolve() != (folder := Path(source).parent).resolve():
+        keys.append(f"data.source.folder={folder}")  # where the pictures still lie
+    yield f"rows written: {done.written:,}, refused: {len(done.refused):,}; to use them: {shlex.join(keys)}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser("python -m steer_lit.data.convert", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("source", metavar="IN", help="a .jsonl, .json, .csv or .parquet file, or hf://owner/name")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl, .json or .parquet file to write")
+    shapes = "messages and conversations (sharegpt) hold dialogues; question (RL), messages_fixed (bench) and "
+    shapes += "multiturn_qa (Stage I) what is asked in them. Default: messages"
+    parser.add_argument("--as", dest="shape", choices=SHAPES, default="messages", help=shapes)
+    try:
+        given = parser.parse_args(arguments)
+        done = convert(given.source, given.out, given.shape)
+    except (SteerError, OSError) as error:
+        print(*map(visible_line, str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 2
+    except SystemExit as asked:  # --help, or arguments that are none
+        return int(asked.code or 0)
+    print(*map(visible_line, report(given.source, given.out, given.shape, done)), sep="\n")
+    return 0
+
+
+def _converted(shape: str, value: object, source: str, number: int) -> tuple[Row, list[str], bool]:
+    """(the row in its new shape, what that leaves out, whether it names a picture's file). Raises RowError."""
+    record: Dialogue | Scenario
+    try:
+        if shape in _DIALOGUES:
+            record = read_dialogue(value, source, number)
+            row = _DIALOGUES[shape](record)
+            if read_dialogue(value, source, 0).id != record.id:  # it brings none: its place was taken for one
+                del row["id"]
+        else:
+            record = read_scenario(value, source, number)
+            row = _SCENARIOS[shape](record)
+            if read_scenario(value, source, number, "benign").kind != record.kind:
+                del row["kind"]  # it names none: data.source.kind decides, as before
+    except WriteError as error:
+        raise RowError(source, number, "", str(error)) from error
+    assert isinstance(value, Mapping)
+    facts = {**row, "kind": record.kind, "subset": record.subset}
+    pictures = any(not ref.uri.startswith("mini://") for ref in pictures_of(record))
+    return row, lost(value, facts), pictures
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""What a row holds that the row made of it does not: told by the values, whatever shape either has.
+
+A value is kept where the other row has it under the same key, from the same speaker. Keys that readers take for one
+another count as the same: a text may go from `prompt` to `content`, a picture from `images` to where it is seen.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+from steer_lit.data.content import IMAGE_MARK
+from steer_lit.data.plain import CATEGORIES, PROMPTS
+
+_CONTENT = ("content", "value")
+_SAID = {*PROMPTS, *_CONTENT, "turns", "user", "bot", "system"}
+_SAID |= {"images", "image", "image_url", "url", "path", "unsafe_image_id"}
+_SAME = {**dict.fromkeys(CATEGORIES, "category"), "question_id": "id", "scores": "score"}
+_SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "system": "system"}
+_UNSAID = {("strategy", "scripted")}  # what an attack is whose row does not say
+Path = tuple[str, ...]
+Leaf = tuple[str, object]
+
+
+def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
+    """Where `row` holds what `made` does not, such as `note`, `messages[assistant]` or `messages[user].gold`."""
+    kept = {leaf for _, leaf in _leaves(made)} | _UNSAID
+    leaves = list(_leaves(row))
+    known = {path[:depth] for path, leaf in leaves if leaf in kept for depth in range(len(path) + 1)}
+    gone = (path for path, leaf in leaves if leaf not in kept)
+    firsts = (next((path[:depth] for depth in range(len(path)) if path[:depth] not in known), path) for path in gone)
+    return list(dict.fromkeys(".".join(path) for path in firsts))
+
+
+def _leaves(value: object, path: Path = (), speaker: str = "user") -> Iterator[tuple[Path, Leaf]]:
+    """Each value that says something, as (path, what it is compared by)."""
+    key = path[-1].partition("[")[0] if path else ""
+    if isinstance(value, Mapping):
+        skipped: tuple[str, ...] = ("type",) if key in _CONTENT else ()  # the sort of a part
+        named = value.get("role", value.get("from"))
+        if isinstance(named, str) and any(value.get(name) for name in _CONTENT):
+            skipped, speaker = ("role", "from"), _SPEAKERS.get(named, named)
+            path = (*path[:-1], f"{key}[{speaker}]")
+        for name, item in value.items():
+            if name not in skipped:
+                yield from _leaves(item, (*path, str(name)), _SPEAKERS.get(name, speaker))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item, path, speaker)
+    elif isinstance(value, str) and key in _SAID:
+        yield from ((path, (speaker, piece)) for piece in value.split(IMAGE_MARK) if piece.strip())
+    elif isinstance(value, str) and key == "kind":  # in any spelling
+        yield path, (key, re.sub(r"[^a-z]", "", value.lower()))
+    elif not (value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))):
+        same = _SAME.get(key, key)
+        yield path, (same, str(value) if same == "id" else value)

@@ -1,0 +1,186 @@
+"""Row files made into others: exact where the shape holds everything, and said aloud where it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from steer_lit.data.convert import SHAPES, main
+from steer_lit.data.losses import lost
+from steer_lit.data.mini import MiniSplit
+from steer_lit.data.rows import Quarantine, read_records
+from steer_lit.data.shapes import read_dialogue, read_scenario
+from steer_lit.data.sources import FileSource
+from steer_lit.data.writers import rl_row, write_rows
+from steer_lit.types import Scenario
+
+# As LLaMA-Factory's demo has them: no ids, marks anywhere, one picture twice.
+DEMO = [
+    {
+        "messages": [
+            {"role": "user", "content": "<image>Who are they?"},
+            {"role": "assistant", "content": "Two players.\n"},
+            {"role": "user", "content": "What are they doing?<image>"},
+            {"role": "assistant", "content": "他们在庆祝。"},
+        ],
+        "images": ["pictures/1.png", "pictures/1.png"],
+    },
+    {
+        "messages": [{"role": "system", "content": "Be brief."}, *(
+            {"role": role, "content": text} for role, text in (("user", " Hi "), ("assistant", "Hello!"))
+        )],
+        "images": [],
+    },
+]  # fmt: skip
+ASKED = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"}]
+
+
+def write(path: Path, rows: Sequence[object]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("shape", ["conversations", "sharegpt", "messages"])
+def test_trap_14_llama_factorys_rows_come_back_to_the_letter(tmp_path: Path, shape: str, suffix: str) -> None:
+    there, back = str(tmp_path / f"there.{suffix}"), tmp_path / "back.jsonl"
+    assert main([write(tmp_path / "demo.jsonl", DEMO), there, "--as", shape]) == 0
+    assert main([there, str(back)]) == 0
+    assert lines(back) == DEMO
+
+
+@pytest.mark.parametrize("shape", SHAPES[3:])
+def test_gold_facts_and_stage_1_scores_go_through_every_shape_that_is_played(
+    tmp_path: Path, shape: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [MiniSplit("rl", seed=0, size=10).scenario(row) for row in range(10)]
+    file = tmp_path / "made.jsonl"
+    write_rows(file, map(rl_row, made))
+    there, back = str(tmp_path / "there.json"), tmp_path / "back.jsonl"
+    assert main([str(file), there, "--as", shape]) == 0
+    assert main([there, str(back), "--as", "question"]) == 0
+    assert back.read_bytes() == file.read_bytes()
+
+    turns = [{**ASKED[0], "score": score} for score in (1, 5)]
+    scored = {"question_id": "q", "intent": "Why?", "multiturn_qa": turns, "max_score": 5, "strategy": "own"}
+    there, back = str(tmp_path / "there.parquet"), tmp_path / "stage1.jsonl"
+    assert main([write(tmp_path / "scored.jsonl", [scored]), there, "--as", shape]) == 0
+    assert main([there, str(back), "--as", "multiturn_qa"]) == 0
+    (row,) = lines(back)
+    assert [turn["score"] for turn in row["multiturn_qa"]] == [1, 5]  # type: ignore[attr-defined]
+    assert {**row, "multiturn_qa": turns} == scored
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_what_a_shape_has_no_place_for_is_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gold = {"intent": "harmful", "tier": "words", "answer": "No."}
+    rows = [
+        {"id": "a", "messages": [{**ASKED[0], "gold": gold}, ASKED[1]], "verdict": {"safety": 9}, "note": "x"},
+        {"id": "b", "messages": ASKED, "note": ""},
+    ]
+    file = write(tmp_path / "rows.jsonl", rows)
+    assert main([file, str(tmp_path / "sft.jsonl")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    losses = "messages[user].gold (1), verdict (1), note (1)"
+    assert said[0] == f"left out of so many rows, as messages has no place for it: {losses}"
+    assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "messages[assistant] (2), verdict (1), note (1)" in said[0]
+    (kept, _) = lines(tmp_path / "rl.jsonl")
+    assert kept["question"] == [{**ASKED[0], "gold": gold}]
+
+
+def test_a_kind_that_no_row_named_stays_open(tmp_path: Path) -> None:
+    file = write(tmp_path / "asked.jsonl", [{"prompt": "Hi?"}, {"prompt": "And?", "kind": "obfuscated"}])
+    for shape in SHAPES[3:]:
+        out = tmp_path / f"{shape}.jsonl"
+        assert main([file, str(out), "--as", shape]) == 0
+        for kind in ("benign", "red_team"):
+            played = FileSource(rl=str(out), kind=kind).rows("rl", 10, Quarantine(0))
+            assert [played[0].kind, played[1].kind] == [kind, "obfuscated"]
+
+
+def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """IN in one folder with its pictures, OUT in another: the keys that are printed are those that work."""
+    data = tmp_path / "my data"
+    bad = [{"messages": ASKED[:1]}, {"messages": ASKED, "videos": ["v.mp4"]}]
+    file, out = write(data / "demo.jsonl", [DEMO[0], *bad, DEMO[1]]), tmp_path / "new" / "sft.parquet"
+    (data / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(data / "pictures" / "1.png")
+    assert main([file, str(out), "--as", "sharegpt"]) == 0
+    *_, first, closing = capsys.readouterr().out.splitlines()
+    aside = tmp_path / "new" / "sft.quarantine.jsonl"
+    assert first.startswith(f"{aside} says why rows were refused; the first: {file}, row 2, field 'messages': ")
+    keys = f"data=steer data.source.sft={out} 'data.source.folder={data}'"
+    assert closing == f"rows written: 2, refused: 2; to use them: {keys}"
+    assert [(entry["row"], entry["field"]) for entry in lines(aside)] == [(2, "messages"), (3, "videos")]
+    rows = FileSource(sft=str(out), folder=str(data)).rows("sft", 10, Quarantine(0))
+    assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
+
+
+def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "asked.jsonl", [{"prompt": "Hi?"}])
+    out = tmp_path / "out.jsonl"
+    assert main([file, str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "no row of" in said
+    assert "the first of 1: " in said
+    assert "question, messages_fixed, multiturn_qa need no answers" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["asked.jsonl", "out.quarantine.jsonl"]
+    assert main([file, str(out), "--as", "question"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["asked.jsonl", "out.jsonl"]  # no stale quarantine
+    assert main([file, file, "--as", "question"]) == 2
+    own = write(tmp_path / "own.quarantine.jsonl", [{"prompt": "Hi?"}])
+    assert main([own, str(tmp_path / "own.jsonl"), "--as", "question"]) == 2
+    assert len(lines(Path(own))) == len(lines(Path(file))) == 1
+    for arguments, reason in (
+        ([file, str(tmp_path / "out.csv"), "--as", "question"], ".jsonl, .json and .parquet"),
+        ([str(tmp_path / "none.jsonl"), str(tmp_path / "x.jsonl")], "is no such file"),
+        ([file, str(tmp_path / "x.jsonl"), "--as", "pairs"], "invalid choice"),
+    ):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], ["high"], [2])]
+    assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 0
+    assert "rows written: 1, refused: 3" in capsys.readouterr().out
+    assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("row", "gone"),
+    [
+        ({"prompt": "Hi?", "type": "homonyms", "focus": "kill"}, ["focus"]),
+        ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words, another speaker
+        ({"question": ASKED, "metadata": {"question_id": 7, "own": {"a": [1]}}}, ["question[assistant]"]),
+        ({"messages_fixed": ASKED[:1], "question_id": 1, "judge": {"score": 3, "by": "x"}}, ["judge"]),
+        ({"turns": ["<image>Look"], "images": ["a.png"], "kind": "Red-Team", "score": float("nan")}, []),
+        ({"prompt": "Hi?", "category": "a", "task": "b"}, ["task"]),
+    ],
+)  # fmt: skip
+def test_losses_are_named_where_they_are(row: dict[str, object], gone: list[str]) -> None:
+    scenario = read_scenario(row, "f", 1)
+    assert lost(row, {**rl_row(scenario), "kind": scenario.kind}) == gone
+
+
+def test_public_files_lose_nothing_unsaid(shared_data: Path, tmp_path: Path) -> None:
+    demo, out = shared_data / "llamafactory-mllm-demo" / "mllm_demo.json", tmp_path / "sharegpt.json"
+    assert main([str(demo), str(out), "--as", "sharegpt"]) == 0
+    assert main([str(out), str(tmp_path / "back.json")]) == 0
+    assert json.loads((tmp_path / "back.json").read_text("utf-8")) == json.loads(demo.read_text("utf-8"))
+    questions = shared_data / "xstest-prompts" / "xstest_prompts.csv"
+    assert main([str(questions), str(tmp_path / "bench.parquet"), "--as", "messages_fixed"]) == 0
+    before: list[Scenario] = list(read_records(questions, read_scenario, Quarantine(0)))
+    assert list(read_records(tmp_path / "bench.parquet", read_scenario, Quarantine(0))) == before
