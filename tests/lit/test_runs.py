@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from steer_lit import cli
 from steer_lit.lit.rollout_metrics import rollout_ratios
+from steer_lit.runs import closing
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
@@ -70,6 +71,24 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
         assert f"adapter: {run.folder}/adapter" in run.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter"]
     assert grpo.next[2:] == ["model=tiny", f"policies.grpo={grpo.folder}/adapter"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "export", "following"),
+    [
+        ("sft", "adapter", "python train.py +experiment=grpo_tiny init_from={export}"),
+        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export}"),
+        ("ground", "tower.safetensors", "python train.py +experiment=sft_smol model.tower={export}"),
+    ],
+)
+def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
+    model = "smol" if stage == "ground" else "tiny"
+    config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}})
+    assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
+    (tmp_path / export).touch()
+    said = closing(config, tmp_path, "val/loss", 0.5)
+    assert said.splitlines()[0].split()[1:] == [str(tmp_path / export), "val/loss", "0.500"]
+    assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
