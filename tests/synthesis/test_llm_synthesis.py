@@ -22,7 +22,7 @@ from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES
 from steer_lit.types import Dialogue, Scenario
-from tests.synthesis.played import SAFE, Answer, PlayedClient, count_in, plays_well, subject_of
+from tests.synthesis.played import SAFE, PlayedClient, count_in, plays_well, subject_of
 
 Settings = Callable[..., SynthesisSettings]
 Played = Callable[..., tuple[PlayedClient, Generator]]
