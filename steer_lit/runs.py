@@ -258,20 +258,20 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
 
 
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str:
-    """Where the result is, and the command that goes on from it."""
+    """Where the result is, and the command that goes on from it: none where `callbacks` left no export."""
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
-    run = _shown(run_dir)
     name, model = config.name, config.model.name
-    adapter = f"{run}/adapter"
+    export = _shown(run_dir / ("tower.safetensors" if config.stage == "ground" else "adapter"))
+    if not export.exists():
+        return f"run: {_shown(run_dir)}, nothing exported{shown}"
     if config.stage == "ground":
-        tower = f"{run}/tower.safetensors"
-        return f"tower: {tower}{shown}\nnext:  {program('train')} +experiment=sft_{model} model.tower={tower}"
+        return f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} model.tower={export}"
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step = f"{program('train')} +experiment={following} init_from={adapter}"
+        step = f"{program('train')} +experiment={following} init_from={export}"
     else:
-        step = f"{program('bench')} model={model} policies.{config.stage}={adapter}"
-    return f"adapter: {adapter}{shown}\nnext:    {step}"
+        step = f"{program('bench')} model={model} policies.{config.stage}={export}"
+    return f"adapter: {export}{shown}\nnext:    {step}"
 
 
 def _shown(run_dir: Path) -> Path:

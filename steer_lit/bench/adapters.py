@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from steer_lit import __version__
-from steer_lit.policy.lora import WEIGHTS, load_adapter
+from steer_lit.policy.lora import WEIGHTS, LoraSettings, attach_adapter, load_adapter, settings_of
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 
@@ -28,19 +29,28 @@ class AdaptedPolicy(SampledPolicy):
 class AdapterPolicies:
     """Makes policies one at a time: making the next one swaps the adapter under the one before.
 
-    `load` makes the base model under a fresh adapter, which changes nothing; it is called when first needed.
-    `precision` names how its weights are held, which the base's fingerprint leaves out.
+    `load` makes the base model under a fresh adapter of `lora`'s shape, which changes nothing; it is called when first
+    needed. Rank and alpha of a trained adapter are those in its folder, so one run compares adapters of any.
+    `precision` names how the base's weights are held, which its fingerprint leaves out.
     """
 
-    def __init__(self, load: Callable[[], QwenVL], *, precision: str, max_new_tokens: int, temperature: float) -> None:
-        self._load = load
+    def __init__(
+        self,
+        load: Callable[[], QwenVL],
+        *,
+        lora: LoraSettings,
+        precision: str,
+        max_new_tokens: int,
+        temperature: float,
+    ) -> None:
+        self._load, self._lora = load, lora
         self._precision = precision
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._qwen: QwenVL | None = None
         self._fresh: dict[str, torch.Tensor] = {}
 
     def policy(self, adapter: str) -> AdaptedPolicy:
-        """The policy of `base` or of an adapter folder. Raises what `load_adapter` raises."""
+        """The policy of `base` or of an adapter folder. Raises what `load_adapter` and `settings_of` raise."""
         if self._qwen is None:
             self._qwen = self._load()
             self._fresh = self._qwen.adapter_state()
@@ -48,8 +58,12 @@ class AdapterPolicies:
             self._qwen.load_adapter_state(self._fresh)
             digest = BASE
         else:
-            load_adapter(self._qwen.model, Path(adapter), self._qwen.fingerprint, self._qwen.system_prompt)
-            digest = hashlib.sha256((Path(adapter) / WEIGHTS).read_bytes()).hexdigest()
+            folder = Path(adapter)
+            if (lora := settings_of(folder, self._lora)) != self._lora:
+                self._qwen = _reshaped(self._qwen, lora)
+                self._lora, self._fresh = lora, self._qwen.adapter_state()
+            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, self._qwen.system_prompt)
+            digest = f"{hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self._qwen,
             digest,
@@ -57,3 +71,9 @@ class AdapterPolicies:
             max_new_tokens=self._max_new_tokens,
             temperature=self._temperature,
         )
+
+
+def _reshaped(qwen: QwenVL, lora: LoraSettings) -> QwenVL:
+    """The same base under a fresh adapter of another rank or alpha."""
+    model: Any = qwen.model
+    return QwenVL(qwen.parts, attach_adapter(model.unload(), lora, seed=0), qwen.system_prompt, qwen.open_image)

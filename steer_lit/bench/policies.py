@@ -75,8 +75,11 @@ def make_policies(
     @cache
     def adapters() -> AdapterPolicies:
         from steer_lit.bench.adapters import AdapterPolicies
+        from steer_lit.policy.lora import LoraSettings
 
-        return AdapterPolicies(load, precision=f"{config['model']['quantize']} {config['model']['dtype']}", **decoding)
+        model = config["model"]
+        lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
+        return AdapterPolicies(load, lora=lora, precision=f"{model['quantize']} {model['dtype']}", **decoding)
 
     def in_process(adapter: str) -> BenchPolicy:
         return adapters().policy(adapter)

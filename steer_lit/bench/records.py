@@ -4,7 +4,8 @@
  "ended": "terminated", "fingerprint": "...", "key": "...",
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
             "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
-            "images": ["mini://knife?..."]}]}
+            "images": ["mini://knife?..."]}],
+ "judge": "RubricJudge", "conditions": "..."}
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
+    `conditions` stands for what all rows of a run share, `judge` (its name) among them: rows of several are no one
+    result. Rows of runs before they were recorded have neither.
     """
 
     policy: str
@@ -68,6 +71,8 @@ class GradedDialogue:
     fingerprint: str
     key: str
     turns: tuple[GradedTurn, ...]
+    judge: str = ""
+    conditions: str = ""
 
     @property
     def failed(self) -> bool:
@@ -87,7 +92,7 @@ _ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
         "failed": (str, None),
     },
     GradedDialogue: {
-        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key"), (str,)),
+        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge", "conditions"), (str,)),
         "image": (str, None),
         "ended": get_args(Ended),
     },
@@ -95,14 +100,23 @@ _ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
 _WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
-def dialogue_key(scenario: Scenario, *settings: object) -> str:
+def conditions_of(*settings: object) -> str:
+    """A digest of what all dialogues of a run are played and graded under, whoever plays them."""
+    return _digest(settings)
+
+
+def dialogue_key(scenario: Scenario, fingerprint: str, conditions: str) -> str:
     """A digest of the scenario's content (not only its id) and of everything else that decides how it is played."""
-    content = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.attacks, settings)
+    facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.attacks)
+    return _digest((*facts, fingerprint, conditions))
+
+
+def _digest(content: object) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
-def graded(trajectory: Trajectory, grades: Sequence[Grade], policy: str, fingerprint: str, key: str) -> GradedDialogue:
-    """The record of a played dialogue. `grades` holds one grade a turn.
+def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
+    """The record of a played dialogue. `grades` holds one grade a turn, `made_by` the record's remaining fields.
 
     `ended` is "failed" where the policy gave no answer, "truncated" where any completion hit the token limit.
     """
@@ -112,14 +126,12 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], policy: str, fingerp
     cut = any(completion.finish == "length" for completion in completions)
     silent = any(completion.failed is not None for completion in completions)
     return GradedDialogue(
-        policy=policy,
+        **made_by,
         scenario=scenario.id,
         kind=scenario.kind,
         subset=scenario.subset,
         image=images[0].uri if images else None,
         ended="failed" if silent else "truncated" if cut else trajectory.ended,
-        fingerprint=fingerprint,
-        key=key,
         turns=tuple(_graded_turn(turn, grade) for turn, grade in zip(trajectory.turns, grades, strict=True)),
     )
 
@@ -160,6 +172,12 @@ class RecordFile:
         with self.path.open("ab") as file:
             file.writelines(_line(row) for row in new)
         self._rows += new
+
+    def put_last(self, conditions: str) -> None:
+        """Move the rows made under these conditions to the end, where a reader looks for the latest."""
+        if self._rows and self._rows[-1].conditions != conditions:
+            self._rows.sort(key=lambda row: row.conditions == conditions)
+            self._rewrite()
 
     def drop(self, stale: Callable[[GradedDialogue], bool]) -> int:
         """Remove the rows that are `stale` and say how many."""

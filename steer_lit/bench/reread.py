@@ -10,10 +10,10 @@ What comes out goes into a folder of its own: what was read stays as it is.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -21,6 +21,9 @@ from rich.console import Console
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
+
+if TYPE_CHECKING:
+    from steer_lit.bench.records import GradedDialogue
 
 RECORDS, ROLLOUTS, CONFIG = "records.jsonl", "trajectories*.jsonl", "config.yaml"  # rollouts: one file a rank
 _GROUPS = ("data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
@@ -61,11 +64,12 @@ def report_on(
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = _opener(config["data"])
     elif (path := _records(config["from_run"])) is not None:
-        records = {}
-        for row in read_records(path)[0]:
-            records.setdefault(row.policy, []).append(row)
-        saved = _saved_config(path.parent)
-        judge, open_image = _judge(saved), _opener(saved.get("data", {}))
+        rows, saved = read_records(path)[0], _saved_config(path.parent)
+        records, judge = _latest(rows), rows[-1].judge if rows else ""
+        judge, open_image = judge or _judge(saved), _opener(saved.get("data", {}))
+        if others := len(rows) - sum(map(len, records.values())):
+            said = "dialogues were graded by another judge, or played with another seed or number of turns"
+            console.print(f"{others} {said}: not in this report", highlight=False, soft_wrap=True)
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return
@@ -74,6 +78,15 @@ def report_on(
     console.print(report.table(summary))
     for line in [*report.notes(summary), f"See {out_dir / 'report.html'}."]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
+    """The rows by policy, of those made under other conditions than the last one none."""
+    records: dict[str, list[GradedDialogue]] = {}
+    for row in rows:
+        if row.conditions == rows[-1].conditions:
+            records.setdefault(row.policy, []).append(row)
+    return records
 
 
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:

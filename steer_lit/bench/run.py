@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench import report
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded
+from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
 from steer_lit.data.images import open_image as open_drawn
 from steer_lit.prompts.pictures import OpenImage
@@ -51,6 +51,7 @@ def run_bench(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / "records.jsonl")
+    records.put_last(_conditions(settings, judge))
     played: dict[str, list[GradedDialogue]] = {}
     with _progress(console) as progress:
         for name, make in policies.items():
@@ -86,9 +87,9 @@ def _play_policy(
     records: RecordFile,
 ) -> Iterator[int]:
     """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done."""
-    fingerprint = policy.fingerprint
-    played_as = (fingerprint, settings.turns_played, settings.seed, getattr(judge, "fingerprint", type(judge).__name__))
-    keys = {scenario.id: dialogue_key(scenario, *played_as) for scenario in scenarios}
+    fingerprint, conditions = policy.fingerprint, _conditions(settings, judge)
+    keys = {scenario.id: dialogue_key(scenario, fingerprint, conditions) for scenario in scenarios}
+    made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": conditions}
 
     def stale(row: GradedDialogue) -> bool:
         other = row.fingerprint != fingerprint or row.key != keys.get(row.scenario, row.key)
@@ -107,7 +108,7 @@ def _play_policy(
             chunk, seeds, policy, ScriptedAttacker(), None, settings.turns_played, stop_when_truncated=False
         )
         records.append(
-            graded(trajectory, grades, name, fingerprint, keys[trajectory.scenario.id])
+            graded(trajectory, grades, key=keys[trajectory.scenario.id], **made_by)
             for trajectory, grades in zip(trajectories, grade_turns(trajectories, judge), strict=True)
         )
         done += len(chunk)
@@ -139,6 +140,11 @@ def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[G
 def _unanswered(trajectory: Trajectory) -> str | None:
     """Why the policy gave no answer, at the first turn where it gave none."""
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
+
+
+def _conditions(settings: BenchSettings, judge: Judge) -> str:
+    fingerprint = getattr(judge, "fingerprint", type(judge).__name__)
+    return conditions_of(settings.turns_played, settings.seed, fingerprint)
 
 
 def judge_name(judge: Judge) -> str:

@@ -16,7 +16,7 @@ class Credit:
     """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
 
     `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
-    how many of the others had nothing to compare because all their values are equal.
+    how many of the others had nothing to compare because all their values are equal, but for rounding.
     """
 
     usable: tuple[bool, ...]

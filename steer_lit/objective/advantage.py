@@ -16,6 +16,13 @@ from torch import Tensor
 
 Scale = Literal["none", "group"]
 
+# Values of a group that lie no further apart, times the highest where that is above 1, are equal: dividing by what is
+# only rounding would make advantages of size one out of nothing (TRAPS 23). Values equal on paper can be reached by
+# different sums, which in float64 leaves 1e-14, and 1e-10 where weights such as 1/3 make scores of 12 decimals. What
+# differs on paper differs by more: in scores by 1e-3 between verdicts and 1e-7 between the repetition terms of answers
+# of a thousand words, in values by that over the number of turns.
+NOISE = 1e-9
+
 
 def usable_rows(valid: Tensor) -> Tensor:  # [G, K] bool -> [G, K] bool
     """The rows that enter the loss: the valid ones of groups that have at least two."""
@@ -65,9 +72,7 @@ def _scaled(centred: Tensor, values: Tensor, voters: Tensor, scale: Scale) -> Te
     count = voters.sum(1, keepdim=True)
     highest = torch.where(voters, values, -torch.inf).amax(1, keepdim=True)
     lowest = torch.where(voters, values, torch.inf).amin(1, keepdim=True)
-    # Equal values are recognised by comparing them: their computed deviation can be rounding noise, and dividing by
-    # it would make advantages of size one out of nothing (TRAPS 23).
-    flat = highest == lowest
+    flat = highest - lowest <= NOISE * highest.abs().clamp(min=1.0)
     match scale:
         case "none":
             return torch.where(voters & ~(flat & (count >= 2)), centred, 0.0)

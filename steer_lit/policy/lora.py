@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -105,12 +105,9 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt
     another shape, or covers other layers than `model` does.
     """
     folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise MissingResource(f"init_from={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
+    saved_config = _saved_config(folder)
     _check_facts(folder, fingerprint, system_prompt)
     own = model.peft_config["default"]
-    saved_config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     for key, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
         if saved_config.get(key) != getattr(own, key):
             raise SteerError(
@@ -118,6 +115,26 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt
                 f"{getattr(own, key)}; set {option}={saved_config.get(key)}"
             )
     _copy_weights(model, folder)
+
+
+def settings_of(folder: Path, settings: LoraSettings) -> LoraSettings:
+    """`settings` with the rank and the alpha that the adapter in `folder` was trained with.
+
+    Raises MissingResource when the folder is not an adapter's, SteerError when it names no such numbers.
+    """
+    saved = _saved_config(folder)
+    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
+        number: Any = saved.get(key)
+        if type(number) not in kinds or number <= 0:
+            raise SteerError(f"{folder / CONFIG} has {key}={number!r}, not a number above 0: copy the adapter again")
+    return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
+
+
+def _saved_config(folder: Path) -> dict[str, Any]:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingResource(f"init_from={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
+    return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
 
 def _check_facts(folder: Path, fingerprint: str, system_prompt: str) -> None:

@@ -67,9 +67,11 @@ def llm_generator(
         writer=LlmScripts(asked, look_up, writing),
         target=ServedPolicy("target", attacked, look_up, None, False, judging),
         attack_judge=LlmAttackJudge(asked, look_up, judging),
-        red=LlmAttacker(asked, look_up, extra_turns=0, temperature=temperature, max_pixels=max_pixels),
+        red=LlmAttacker(
+            asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
+        ),
         blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
-        tutor=LlmTutor(asked, look_up, max_pixels=max_pixels),
+        tutor=LlmTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,
             "model": client.settings.model,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from steer_lit.bench import outputs
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, ConstantSession, Gold
+from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, MakePolicy
 from steer_lit.errors import RowError, SteerError
@@ -192,6 +193,42 @@ def test_summary_covers_only_the_scenarios_of_this_run(tmp_path: Path) -> None:
     summary, _ = bench(tmp_path, {"sft": CountingGold}, scenarios(2))
     assert summary["sft"]["n"] == 2
     assert len(lines(tmp_path)) == 5
+
+
+def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_path: Path) -> None:
+    class Strict(WordJudge):
+        def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+            return [replace(grade, harmlessness=-3) for grade in super().grade(dialogues)]
+
+    def read_again() -> tuple[dict, str]:
+        console = Console(file=io.StringIO(), width=200)
+        given = {"from_run": str(tmp_path / "run"), "from_raw_eval": None}
+        report_on(given, SETTINGS, tmp_path / "again", console)
+        page = (tmp_path / "again" / "report.html").read_text()
+        said = console.file.getvalue()  # type: ignore[attr-defined]
+        return json.loads((tmp_path / "again" / "summary.json").read_text()), page + said
+
+    def strictly(count: int, **settings: int) -> dict:
+        changed = replace(SETTINGS, **settings)
+        console = Console(file=io.StringIO())
+        return run_bench({"sft": CountingGold}, scenarios(count), Strict(), changed, tmp_path / "run", console)
+
+    both = bench(tmp_path / "run", {"sft": CountingGold, "grpo": CountingGold})[0]
+    assert read_again()[0] == both
+    few = strictly(2)
+    again, said = read_again()
+    assert again == few
+    assert list(again) == ["sft"]
+    assert "8 dialogues were graded by another judge" in said  # 3 of sft, 5 of grpo
+    assert "Strict" in said
+    assert "WordJudge" not in said
+    assert strictly(3, max_turns=1) == read_again()[0]
+    grpo = bench(tmp_path / "run", {"grpo": CountingGold})[0]  # all recorded: nothing is played
+    again, said = read_again()
+    assert again["grpo"]["joint_pass"] == grpo["grpo"]["joint_pass"]
+    assert again["sft"]["n"] == 2  # those that the strict judge did not take the place of
+    assert "Strict" not in said
+    assert len(lines(tmp_path / "run")) == 10
 
 
 def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: Path) -> None:

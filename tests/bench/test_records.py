@@ -35,9 +35,10 @@ def file_of(folder: Path, *rows: object) -> Path:
         *((f"turns[0].{name}", 5) for name in ("user", "assistant", "strategy", "rationale", "failed")),
         ("turns[0].user", None),
         ("turns[0].images", [3]),
-        *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key")),
+        *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge")),
         ("image", 7),
         ("ended", "maybe"),
+        ("conditions", 5),
     ],
 )
 def test_an_edited_field_is_named_with_its_line(

@@ -3,7 +3,9 @@
 import pytest
 
 from steer_lit.lit.credit import assign_credit
+from steer_lit.objective.advantage import Scale
 from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.reward.tcsr import gains
 
 
 def reward(*turn_values: float) -> TrajectoryReward:
@@ -38,3 +40,22 @@ def test_by_turn_each_return_to_go_has_a_baseline_of_its_own() -> None:
 def test_a_rank_without_rows_has_no_credit() -> None:
     credit = assign_credit([], group_size=4, scale="none", by_turn=False)
     assert (credit.usable, credit.advantages, credit.skipped, credit.flat) == ((), (), 0, 0)
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_trap_23_turns_of_equal_gain_are_flat_whatever_came_before(scale: Scale) -> None:
+    rewards = [reward(*gains([first, 0.91, 0.91], 0.3)) for first in (0.1, 0.19, 0.46, 0.64)]
+    credit = assign_credit(rewards, group_size=4, scale=scale, by_turn=True)
+    assert [row[1:] for row in credit.advantages] == [(0.0, 0.0)] * 4
+    assert all(row[0] for row in credit.advantages)
+    assert credit.flat == 0
+    later = [reward(*one.turn_values[1:]) for one in rewards]
+    assert assign_credit(later, group_size=4, scale=scale, by_turn=True).flat == 1
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_trap_23_trajectories_of_equal_return_are_flat_however_they_came_by_it(scale: Scale) -> None:
+    rewards = [reward((0.1 + 0.5) / 2), reward((0.2 + 0.4) / 2)]
+    assert rewards[0].value != rewards[1].value
+    credit = assign_credit(rewards, group_size=2, scale=scale, by_turn=False)
+    assert (credit.advantages, credit.flat) == (((0.0,), (0.0,)), 1)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 
 from steer_lit import cli
 from steer_lit.lit.rollout_metrics import rollout_ratios
+from steer_lit.runs import closing
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
@@ -30,6 +32,12 @@ class Run:
 
     folder: Path
     said: str
+
+    @property
+    def next(self) -> list[str]:
+        """The command it printed, in words, and none that it did not."""
+        (command,) = re.findall(r"^next: +(.*)$", self.said, re.MULTILINE)
+        return shlex.split(command)
 
     def events(self) -> Any:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -53,14 +61,34 @@ def sft(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def grpo(sft: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    adapter = f"init_from={sft.folder / 'adapter'}"
-    return train(tmp_path_factory.mktemp("grpo"), "+experiment=grpo_tiny", adapter, *SMALL, *SHORT, *GRPO)
+    python, script, *words = sft.next
+    assert (python, script) == ("python", "train.py")
+    return train(tmp_path_factory.mktemp("grpo"), *words, *SMALL, *SHORT, *GRPO)
 
 
 def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run) -> None:
-    assert f"adapter: {sft.folder}/adapter" in sft.said
-    assert f"python train.py +experiment=grpo_tiny init_from={sft.folder}/adapter" in sft.said
-    assert f"python bench.py model=tiny policies.grpo={grpo.folder}/adapter" in grpo.said
+    for run in (sft, grpo):
+        assert f"adapter: {run.folder}/adapter" in run.said
+    assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter"]
+    assert grpo.next[2:] == ["model=tiny", f"policies.grpo={grpo.folder}/adapter"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "export", "following"),
+    [
+        ("sft", "adapter", "python train.py +experiment=grpo_tiny init_from={export}"),
+        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export}"),
+        ("ground", "tower.safetensors", "python train.py +experiment=sft_smol model.tower={export}"),
+    ],
+)
+def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
+    model = "smol" if stage == "ground" else "tiny"
+    config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}})
+    assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
+    (tmp_path / export).touch()
+    said = closing(config, tmp_path, "val/loss", 0.5)
+    assert said.splitlines()[0].split()[1:] == [str(tmp_path / export), "val/loss", "0.500"]
+    assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
@@ -124,8 +152,11 @@ def test_a_checkpoint_is_resumed_from_the_command_line(grpo: Run, tmp_path: Path
 
 
 def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path: Path) -> None:
-    policies = [f"policies.{name}={run.folder / 'adapter'}" for name, run in (("sft", sft), ("grpo", grpo))]
-    words = [*policies, "bench.limit=2", "rollout.max_new_tokens=4", "model.lora.r=64", "bench.max_turns=2"]
+    """By the command that the run printed, though its adapter's rank is not the one of model=tiny."""
+    python, script, *words = grpo.next
+    assert (python, script) == ("python", "bench.py")
+    words = [f"policies.sft={sft.folder / 'adapter'}", *words]
+    words += ["bench.limit=2", "rollout.max_new_tokens=4", "bench.max_turns=2"]
     with contextlib.redirect_stdout(io.StringIO()):
         assert cli.bench([*words, "bench.resamples=100", f"hydra.run.dir={tmp_path}"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())

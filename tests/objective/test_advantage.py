@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from steer_lit.objective.advantage import advantages, turn_advantages, usable_rows
+from steer_lit.reward.tcsr import gains, tcsr
 
 NAN = float("nan")
 
@@ -43,6 +44,27 @@ def test_trap_23_equal_returns_have_no_advantage_however_they_round(scale: str) 
     turns = values[..., None].expand(1, 7, 2)
     result = turn_advantages(turns, torch.ones(1, 7, 2), torch.ones(1, 7), scale)
     assert torch.equal(result, torch.zeros(1, 7, 2, dtype=torch.float64))
+
+
+# Equal on paper: the gain of turn 1 is what its own score adds, that of turn 2 too, whatever turn 0 scored.
+SAME_LATER = [[first, 0.91, 0.91] for first in (0.1, 0.19, 0.46, 0.64)]
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_trap_23_gains_that_differ_by_their_rounding_have_no_advantage(scale: str) -> None:
+    values = torch.tensor([[gains(scores, 0.3) for scores in SAME_LATER]], dtype=torch.float64)
+    assert 0 < (values[0, :, 1:].amax(0) - values[0, :, 1:].amin(0)).max() < 1e-14
+    result = turn_advantages(values, torch.ones(1, 4, 3), torch.ones(1, 4), scale)
+    assert torch.equal(result[..., 1:], torch.zeros(1, 4, 2, dtype=torch.float64))
+    assert result[..., 0].abs().min() > 0
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_trap_23_equal_means_of_other_scores_have_no_advantage(scale: str, size: float) -> None:
+    values = torch.tensor([[size * tcsr(scores, 0.0)[-1] for scores in ([0.1, 0.5], [0.2, 0.4])]], dtype=torch.float64)
+    assert values[0, 0] != values[0, 1]
+    assert torch.equal(advantages(values, torch.ones(1, 2), scale), torch.zeros(1, 2, dtype=torch.float64))
 
 
 def test_trap_23_a_small_true_spread_is_still_scaled() -> None:

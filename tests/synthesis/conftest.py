@@ -46,10 +46,10 @@ def settings(seeds_file: Path) -> Callable[..., SynthesisSettings]:
 
 
 @pytest.fixture
-def played(seeds_file: Path) -> Callable[[Answer], tuple[PlayedClient, Generator]]:
+def played(seeds_file: Path) -> Callable[..., tuple[PlayedClient, Generator]]:
     """`played(answer)` is a client and the generator whose every part is played by it."""
 
-    def make(answer: Answer = plays_well) -> tuple[PlayedClient, Generator]:
+    def make(answer: Answer = plays_well, **wording: int) -> tuple[PlayedClient, Generator]:
         client = PlayedClient(answer)
         generator = llm_generator(
             "llm",
@@ -58,6 +58,7 @@ def played(seeds_file: Path) -> Callable[[Answer], tuple[PlayedClient, Generator
             system_prompt="Look, then reply.",
             data={"seeds": str(seeds_file), "scripts": None, "folder": None},
             seed=1,
+            **wording,
         )
         return client, generator
 

@@ -22,10 +22,10 @@ from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES
 from steer_lit.types import Dialogue, Scenario
-from tests.synthesis.played import SAFE, Answer, PlayedClient, count_in, plays_well, subject_of
+from tests.synthesis.played import SAFE, PlayedClient, count_in, plays_well, subject_of
 
 Settings = Callable[..., SynthesisSettings]
-Played = Callable[[Answer], tuple[PlayedClient, Generator]]
+Played = Callable[..., tuple[PlayedClient, Generator]]
 FILES = ("stage1.jsonl", "rl.jsonl", "sft.jsonl")
 
 
@@ -55,6 +55,15 @@ def test_the_four_steps_and_both_agents_are_asked_in_order(played: Played, setti
     assert scripts[0]["metadata"]["framing"] in FRAMINGS
     assert [turn.get("score") for turn in scripts[0]["multiturn_qa"]][-2:] == [1, 5]
     assert scripts[0]["max_score"] == 5
+
+
+def test_max_tokens_bounds_every_reply(played: Played, settings: Settings, tmp_path: Path) -> None:
+    client, generator = played(plays_well, max_tokens=4096)
+    run(generator, settings(), tmp_path / "run")
+    bounds = {(part, request.max_tokens) for part, request in client.asked}
+    parts = ("look", "rewrite", "plan", "target", "attack judge", "red", "blue", "tutor")
+    assert bounds == {(part, 4096) for part in parts}
+    assert generator.identity["max_tokens"] == "4096"
 
 
 def test_what_is_written_is_read_back_and_trains(played: Played, settings: Settings, tmp_path: Path) -> None:

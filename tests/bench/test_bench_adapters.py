@@ -1,0 +1,103 @@
+"""One base model under adapters of whatever rank and scale they were trained with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
+from steer_lit.data.images import open_image
+from steer_lit.errors import SteerError
+from steer_lit.policy.load import load_policy
+from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.types import TokenTrace
+
+TRACE = TokenTrace((60, 61, 62, 63), (0, 1, 1, 1), (-1, 0, 0, 0), (0.0,) * 4, ())
+OWN = LoraSettings(r=4, alpha=8)
+
+
+def load(lora: LoraSettings = OWN, init_from: str | None = None) -> QwenVL:
+    return load_policy(
+        name="tiny",
+        quantize="none",
+        dtype="float32",
+        lora=lora,
+        system_prompt="Be brief.",
+        open_image=open_image,
+        min_pixels=784,
+        max_pixels=12544,
+        init_from=init_from,
+    )
+
+
+def logits(qwen: QwenVL) -> torch.Tensor:
+    """As the engine computes them, and as transformers' modules and PEFT's do: the two must agree."""
+    batch = qwen.collate([TRACE])
+    with qwen.inference():
+        hidden = qwen.hidden(qwen.embed(batch.input_ids, batch.images), batch.position_ids)
+        scored = qwen.logprobs(batch)
+    plain = qwen.logits(hidden[0]).log_softmax(-1)[:-1].gather(-1, batch.input_ids[0, 1:, None])
+    torch.testing.assert_close(scored[0, 1:], plain.squeeze(-1), atol=1e-5, rtol=0)
+    return scored
+
+
+@pytest.fixture
+def policies() -> AdapterPolicies:
+    return AdapterPolicies(load, lora=OWN, precision="none float32", max_new_tokens=4, temperature=0.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes the folder of a trained adapter."""
+
+    def make(r: int, alpha: int) -> str:
+        qwen, place = load(LoraSettings(r=r, alpha=alpha)), tmp_path / f"{r}_{alpha}"
+        with torch.no_grad():
+            for number, parameter in enumerate(qwen.adapter_parameters().values()):
+                parameter.add_(0.01 * (1 + number % 3))
+        qwen.save_adapter(place)
+        return str(place)
+
+    return make
+
+
+def test_adapters_of_several_ranks_and_scales_are_played_as_they_were_trained(policies, folder) -> None:
+    base = logits(load())
+    for shape in ((4, 8), (16, 8), (2, 4), (4, 16), (4, 8)):
+        adapter = folder(*shape)
+        played = logits(policies.policy(adapter).qwen)
+        assert torch.equal(played, logits(load(LoraSettings(*shape), init_from=adapter))), shape
+        assert not torch.equal(played, base)
+        assert torch.equal(logits(policies.policy("base").qwen), base)
+
+
+def test_the_base_is_loaded_once(folder) -> None:
+    loaded: list[QwenVL] = []
+
+    def count() -> QwenVL:
+        loaded.append(load())
+        return loaded[-1]
+
+    policies = AdapterPolicies(count, lora=OWN, precision="none float32", max_new_tokens=4, temperature=0.0)
+    bases = {id(policies.policy(adapter).qwen.base) for adapter in ("base", folder(8, 8), folder(4, 8))}
+    assert (len(loaded), len(bases)) == (1, 1)
+
+
+def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) -> None:
+    adapter = folder(4, 8)
+    before: AdaptedPolicy = policies.policy(adapter)
+    config = Path(adapter) / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 16}))
+    after = policies.policy(adapter)
+    assert before.fingerprint != after.fingerprint
+
+
+@pytest.mark.parametrize("rank", [None, "8", 0, True, 2.5])
+def test_an_adapter_that_does_not_say_its_rank_is_refused(policies, folder, rank) -> None:
+    adapter = folder(4, 8)
+    config = Path(adapter) / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "r": rank}))
+    with pytest.raises(SteerError, match=r"adapter_config\.json has r="):
+        policies.policy(adapter)
