@@ -31,7 +31,7 @@ class AdapterPolicies:
 
     `load` makes the base model under a fresh adapter of `lora`'s shape, which changes nothing; it is called when first
     needed. Rank and alpha of a trained adapter are those in its folder, so one run compares adapters of any.
-    `precision` names how the base's weights are held, which its fingerprint leaves out.
+    `quantize` is how the base's weights are held, which its fingerprint leaves out.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class AdapterPolicies:
         load: Callable[[], QwenVL],
         *,
         lora: LoraSettings,
-        precision: str,
+        quantize: str,
         max_new_tokens: int,
         temperature: float,
     ) -> None:
         self._load, self._lora = load, lora
-        self._precision = precision
+        self._quantize = quantize
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._qwen: QwenVL | None = None
         self._fresh: dict[str, torch.Tensor] = {}
@@ -67,7 +67,7 @@ class AdapterPolicies:
         return AdaptedPolicy(
             self._qwen,
             digest,
-            precision=self._precision,
+            precision=f"{self._quantize} {self._qwen.number_type}",
             max_new_tokens=self._max_new_tokens,
             temperature=self._temperature,
         )

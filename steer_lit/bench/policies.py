@@ -79,7 +79,7 @@ def make_policies(
 
         model = config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
-        return AdapterPolicies(load, lora=lora, precision=f"{model['quantize']} {model['dtype']}", **decoding)
+        return AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
 
     def in_process(adapter: str) -> BenchPolicy:
         return adapters().policy(adapter)

@@ -77,11 +77,17 @@ class QwenVL(nn.Module):
         return self.parts.fingerprint
 
     @property
+    def number_type(self) -> str:
+        """What weights that are not quantized are held in, and all is computed in."""
+        return str(self.base.lm_head.weight.dtype).removeprefix("torch.")
+
+    @property
     def trained_as(self) -> dict[str, Any]:
         """What a checkpoint of this policy goes with: continued under anything else it would be another policy."""
         configs: Any = self.model.peft_config
         lora = configs["default"]
-        return {"system_prompt": self.system_prompt, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
+        facts = {"system_prompt": self.system_prompt, "model.dtype": self.number_type}
+        return {**facts, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
 
     @property
     def device(self) -> torch.device:

@@ -9,6 +9,7 @@ import torch
 from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
+from steer_lit.policy.device import NumberType
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
@@ -18,11 +19,11 @@ TRACE = TokenTrace((60, 61, 62, 63), (0, 1, 1, 1), (-1, 0, 0, 0), (0.0,) * 4, ()
 OWN = LoraSettings(r=4, alpha=8)
 
 
-def load(lora: LoraSettings = OWN, init_from: str | None = None) -> QwenVL:
+def load(lora: LoraSettings = OWN, init_from: str | None = None, dtype: NumberType = "float32") -> QwenVL:
     return load_policy(
         name="tiny",
         quantize="none",
-        dtype="float32",
+        dtype=dtype,
         lora=lora,
         system_prompt="Be brief.",
         open_image=open_image,
@@ -45,7 +46,7 @@ def logits(qwen: QwenVL) -> torch.Tensor:
 
 @pytest.fixture
 def policies() -> AdapterPolicies:
-    return AdapterPolicies(load, lora=OWN, precision="none float32", max_new_tokens=4, temperature=0.0)
+    return AdapterPolicies(load, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_the_base_is_loaded_once(folder) -> None:
         loaded.append(load())
         return loaded[-1]
 
-    policies = AdapterPolicies(count, lora=OWN, precision="none float32", max_new_tokens=4, temperature=0.0)
+    policies = AdapterPolicies(count, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
     bases = {id(policies.policy(adapter).qwen.base) for adapter in ("base", folder(8, 8), folder(4, 8))}
     assert (len(loaded), len(bases)) == (1, 1)
 
@@ -92,6 +93,14 @@ def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) 
     config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 16}))
     after = policies.policy(adapter)
     assert before.fingerprint != after.fingerprint
+
+
+def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
+    def fingerprint(dtype: NumberType) -> str:
+        made = AdapterPolicies(lambda: load(dtype=dtype), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
+        return made.policy("base").fingerprint
+
+    assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
 
 
 @pytest.mark.parametrize("rank", [None, "8", 0, True, 2.5])

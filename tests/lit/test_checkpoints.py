@@ -153,15 +153,16 @@ def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None
         module.on_load_checkpoint({"state_dict": {}})
 
 
-def test_a_checkpoint_of_another_prompt_or_scale_is_refused(
+def test_a_checkpoint_of_another_prompt_scale_or_number_type_is_refused(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     callbacks = [LastCheckpoint(every_n_steps=100)]
     make_trainer(1, callbacks=callbacks, enable_checkpointing=True).fit(sft_module(tiny_policy()), small_world("sft"))
-    reworded, rescaled = tiny_policy(), tiny_policy()
+    reworded, rescaled, elsewhere = tiny_policy(), tiny_policy(), tiny_policy()
     reworded.system_prompt = "Be brief."
     rescaled.model.peft_config["default"].lora_alpha = 4
-    for policy, key in ((reworded, "system_prompt"), (rescaled, "lora.alpha")):
+    elsewhere.base.lm_head.to(torch.bfloat16)  # `auto` on a processor that multiplies it
+    for policy, key in ((reworded, "system_prompt"), (rescaled, "lora.alpha"), (elsewhere, "model.dtype")):
         with pytest.raises(SteerError, match=rf"was trained with {key}=.*, this run has"):
             make_trainer(2).fit(
                 sft_module(policy), small_world("sft"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
