@@ -63,9 +63,12 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
+    from steer_lit.lit.policy_module import check_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     _quieten()
+    if config.ckpt_path is not None:
+        check_checkpoint(Path(config.ckpt_path))
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     loggers = [instantiate(logger) for logger in config.logger.values()]

@@ -3,17 +3,31 @@
     u_1 = opening;  a_t ~ policy(history);  s_t = tutor(history, a_t);  u_{t+1} = attacker(history, a_t, s_t)
 
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
-that cannot be scored teaches nothing.
+that cannot be scored teaches nothing. One that outgrew what the policy reads is truncated: it teaches up to there.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
-from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor
+from steer_lit.types import (
+    Attack,
+    Attacker,
+    BatchAttacker,
+    Completion,
+    Policy,
+    Scenario,
+    Trajectory,
+    Turn,
+    Tutor,
+    Verdict,
+)
+
+log = logging.getLogger(__name__)
 
 Ended = Literal["terminated", "truncated", "failed"]
 
@@ -78,11 +92,28 @@ class _Game:
         rows = list(self.attacks)
         completions = self.session.reply(rows, [self.attacks[row].message for row in rows])
         for row, completion in zip(rows, completions, strict=True):
-            self.turns[row].append(Turn(self.attacks[row], completion))
+            if completion.failed is None or not self.stop_when_truncated:
+                self.turns[row].append(Turn(self.attacks[row], completion))
+            else:
+                self._unanswered(row, completion)
+
+    def _unanswered(self, row: int, completion: Completion) -> None:
+        """The dialogue ends with the answer before; one without any has failed."""
+        if self.turns[row]:
+            self.ended[row] = "truncated"
+            log.warning(
+                "scenario %r ends at turn %d: %s", self.scenarios[row].id, len(self.turns[row]), completion.failed
+            )
+        else:
+            verdict = None if self.tutor is None else Verdict(failed=completion.failed)
+            self.turns[row].append(Turn(self.attacks[row], completion, verdict))
+            self.ended[row], self.failed[row] = "failed", completion.failed
+        del self.attacks[row]
 
     def judge(self) -> bool:
         """The tutor's and the attacker's half. Returns whether any dialogue goes on."""
-        rows = list(self.attacks)
+        if not (rows := list(self.attacks)):
+            return False
         self._score(rows)
         going = []
         for row in rows:
