@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import platform
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -188,7 +190,7 @@ def continuable(run_dir: Path) -> Iterator[None]:
         with _sigterm_raises():
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
+        print(f"stopped: the same command with {_typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -220,7 +222,8 @@ def resumable(run_dir: Path) -> Iterator[None]:
         yield
     except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
         saved = run_dir / "checkpoints" / "last.ckpt"
-        words = f"the same command with hydra.run.dir={_shown(run_dir)} ckpt_path={_shown(saved)} goes on from there"
+        folder, checkpoint = _typed("hydra.run.dir", run_dir), _typed("ckpt_path", saved)
+        words = f"the same command with {folder} {checkpoint} goes on from there"
         print(f"stopped: {words if saved.is_file() else 'nothing had been saved yet'}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
@@ -268,18 +271,28 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
     adapter = f"{run}/adapter"
     if config.stage == "ground":
         tower = f"{run}/tower.safetensors"
-        return f"tower: {tower}{shown}\nnext:  {program('train')} +experiment=sft_{model} model.tower={tower}"
+        step = f"{program('train')} +experiment=sft_{model} {_typed('model.tower', run_dir / 'tower.safetensors')}"
+        return f"tower: {tower}{shown}\nnext:  {step}"
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step = f"{program('train')} +experiment={following} init_from={adapter}"
+        step = f"{program('train')} +experiment={following} {_typed('init_from', run_dir / 'adapter')}"
     else:
-        step = f"{program('bench')} model={model} policies.{config.stage}={adapter}"
+        step = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', run_dir / 'adapter')}"
     return f"adapter: {adapter}{shown}\nnext:    {step}"
 
 
 def _shown(run_dir: Path) -> Path:
     """The folder as it would be typed here."""
     return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+
+
+def _typed(key: str, path: Path) -> str:
+    """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
+    shown = str(_shown(path))
+    if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
+        return f"{key}={shown}"
+    quoted = shown.replace('"', r"\"")
+    return shlex.quote(f'{key}="{quoted}"')
 
 
 def program(name: str) -> str:
