@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import platform
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -63,9 +65,12 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
+    from steer_lit.lit.policy_module import check_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     _quieten()
+    if config.ckpt_path is not None:
+        check_checkpoint(Path(config.ckpt_path))
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     loggers = [instantiate(logger) for logger in config.logger.values()]
@@ -185,7 +190,7 @@ def continuable(run_dir: Path) -> Iterator[None]:
         with _sigterm_raises():
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        print(f"stopped: the same command with hydra.run.dir={_shown(run_dir)} goes on from here", file=sys.stderr)
+        print(f"stopped: the same command with {_typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -217,7 +222,8 @@ def resumable(run_dir: Path) -> Iterator[None]:
         yield
     except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
         saved = run_dir / "checkpoints" / "last.ckpt"
-        words = f"the same command with hydra.run.dir={_shown(run_dir)} ckpt_path={_shown(saved)} goes on from there"
+        folder, checkpoint = _typed("hydra.run.dir", run_dir), _typed("ckpt_path", saved)
+        words = f"the same command with {folder} {checkpoint} goes on from there"
         print(f"stopped: {words if saved.is_file() else 'nothing had been saved yet'}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
@@ -265,18 +271,29 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
     if not export.exists():
         return f"run: {_shown(run_dir)}, nothing exported{shown}"
     if config.stage == "ground":
-        return f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} model.tower={export}"
+        return (
+            f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} {_typed('model.tower', export)}"
+        )
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step = f"{program('train')} +experiment={following} init_from={export}"
+        step = f"{program('train')} +experiment={following} {_typed('init_from', export)}"
     else:
-        step = f"{program('bench')} model={model} policies.{config.stage}={export}"
+        step = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}"
     return f"adapter: {export}{shown}\nnext:    {step}"
 
 
 def _shown(run_dir: Path) -> Path:
     """The folder as it would be typed here."""
     return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+
+
+def _typed(key: str, path: Path) -> str:
+    """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
+    shown = str(_shown(path))
+    if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
+        return f"{key}={shown}"
+    quoted = shown.replace('"', r"\"")
+    return shlex.quote(f'{key}="{quoted}"')
 
 
 def program(name: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -225,3 +226,12 @@ def test_sigterm_ends_a_synthesis_with_the_command_that_goes_on(
     assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
     assert (tmp_path / "run" / "sft.jsonl").read_bytes() == (tmp_path / "straight" / "sft.jsonl").read_bytes()
+
+
+def test_printed_commands_can_be_typed_again(tmp_path: Path) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for folder in (Path("/runs/2025-01-01_10-00"), Path("/my rún, (1)/a=b"), Path('/it\'s `a` "b"')):
+        (word,) = shlex.split(runs._typed("init_from", folder))
+        assert OverridesParser.create().parse_override(word).value() == str(folder)
+    assert runs._typed("init_from", Path("/runs/a")) == "init_from=/runs/a"

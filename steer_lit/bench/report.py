@@ -26,6 +26,7 @@ LEGEND = (
     "is better). Median failure turn: the turn by which half the dialogues have given an unsafe answer (Kaplan-Meier), "
     "a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
 )
+_FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that a spreadsheet computes
 PLOTS = {"survival.png": "Survival", "failures.png": "First unsafe turn", "kinds.png": "Pass rates by kind"}
 
 
@@ -99,7 +100,13 @@ def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
         blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
         blocks.append(("subset mean", "", figures["subset_mean"]))
         for part, name, block in blocks:
-            yield {"policy": policy, "part": part, "name": name, **_columns(block)}
+            yield {"policy": _inert(policy), "part": part, "name": _inert(name), **_columns(block)}
+
+
+def _inert(name: str) -> str:
+    """A name, which rows or a file of dialogues may have given, as no spreadsheet takes for a formula."""
+    name = visible_line(name)
+    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def _columns(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +132,10 @@ def _markdown(grid: Grid) -> str:
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows
-    )
+    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    """On one line and without markup: rows name subsets, and files of dialogues policies."""
+    text = visible_line(text).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("](", "]\\(")

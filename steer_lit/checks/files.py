@@ -10,7 +10,7 @@ from pathlib import Path
 from steer_lit.checks.leaves import Config, at
 from steer_lit.errors import Problem
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -42,7 +42,8 @@ def adapter_problem(key: str, folder: str) -> Problem | None:
         if not (path / name).is_file():
             inner = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / name).is_file() else ""
             return Problem(key, folder, f"is no adapter folder, {name} is not there{inner}")
-    if reason := _config_reason(path / CONFIG) or _weights_reason(path / WEIGHTS):
+    facts = _config_reason(path / FACTS) if (path / FACTS).exists() else None
+    if reason := _config_reason(path / CONFIG) or _weights_reason(path / WEIGHTS) or facts:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
     return None
 

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, Problem, ServerDown, TooManyFailures
+from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.lit.credit import Credit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
-from steer_lit.lit.row_length import longest
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
@@ -101,7 +100,7 @@ class GRPOModule(PolicyModule):
         seed: int,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
-        if rollout.max_turns * rollout.max_new_tokens > (most := longest(policy)):
+        if rollout.max_turns * rollout.max_new_tokens > (most := policy.parts.longest):
             remedy = f"over rollout.max_turns={rollout.max_turns} is more than the {most:,} tokens the model reads"
             raise ConfigError([Problem("rollout.max_new_tokens", rollout.max_new_tokens, f"{remedy}: lower either")])
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
@@ -120,7 +119,9 @@ class GRPOModule(PolicyModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self._resumed_reference = checkpoint[CHECKPOINT_KEY]["reference"]
+        if "reference" not in (saved := checkpoint[CHECKPOINT_KEY]):
+            raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
+        self._resumed_reference = saved["reference"]
 
     # ---- one step
 

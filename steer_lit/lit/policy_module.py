@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +27,23 @@ from steer_lit.types import Dialogue, Scenario, TokenTrace
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
 CHECKPOINT_KEY = "steer_lit"
+# What Lightning takes out of a checkpoint without asking whether it is there.
+_RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", CHECKPOINT_KEY)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raises SteerError unless the file holds what a run resumes from, in plain types: nothing in it is ever run."""
+    try:
+        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
+        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+            reason = f"names {named[1]}, code that is not run"
+        else:
+            reason = f"cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200})"
+        raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
+    if missing := [key for key in _RESUMED if not isinstance(saved, dict) or key not in saved]:
+        remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
+        raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
 
 
 class PolicyModule(LightningModule):
@@ -52,6 +72,12 @@ class PolicyModule(LightningModule):
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Why a row cannot be used with this policy, if it cannot: asked of each row of a file as it is read."""
         return too_long(self.policy, record)
+
+    def check_length(self, batch: Sequence[Dialogue | Scenario]) -> None:
+        """Raises SteerError for a row that is longer than the model reads: of a made row nobody has asked `unfit`."""
+        for record in batch:
+            if why := self.unfit(record):
+                raise SteerError(f"row {record.id!r} {why}")
 
     # ---- one optimizer step
 

@@ -11,16 +11,11 @@ from steer_lit.types import Dialogue, ImageRef, Message, Scenario
 _AROUND = 16  # more tokens than stand around the text of one message, and around a picture
 
 
-def longest(policy: QwenVL) -> int:
-    """How many tokens the base model was made to read."""
-    return policy.base.config.text_config.max_position_embeddings
-
-
 def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
     """Why the row cannot be learned from, if it is too long. Of a scenario the user's side counts: that is known."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
-    most = longest(policy)
+    most = policy.parts.longest
     if sum(_bound(policy, message) for message in messages) + len((system or policy.system_prompt).encode()) <= most:
         return None
     renderer = renderer_of(policy)

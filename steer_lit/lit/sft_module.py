@@ -51,6 +51,7 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         started = time.perf_counter()
+        self.check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(
             sum(sum(trace.completion_mask) for trace in traces), sum(len(trace.token_ids) for trace in traces)
@@ -78,6 +79,7 @@ class SFTModule(PolicyModule):
         self._held_out, self._val_loss = [], [0.0, 0.0]
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
+        self.check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         with torch.no_grad():
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_RESCALED = ("use_rslora", "rank_pattern", "alpha_pattern")  # other scales for the same tensors
 WEIGHTS, CONFIG, FACTS = "adapter_model.safetensors", "adapter_config.json", "steer_lit.json"
 
 
@@ -102,7 +103,7 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt
     """Copy a saved adapter into the trainable one. One that was trained under another system prompt is warned of.
 
     Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has
-    another shape, or covers other layers than `model` does.
+    another shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
     """
     folder = Path(folder)
     saved_config = _saved_config(folder)
@@ -114,6 +115,8 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt
                 f"init_from={str(folder)!r}: that adapter has {key}={saved_config.get(key)}, this run asks for "
                 f"{getattr(own, key)}; set {option}={saved_config.get(key)}"
             )
+    if special := [key for key in _RESCALED if saved_config.get(key)]:
+        raise SteerError(f"init_from={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here")
     _copy_weights(model, folder)
 
 
@@ -165,6 +168,14 @@ def _copy_weights(model: PeftModel, folder: Path) -> None:
             f"init_from={str(folder)!r}: the adapter covers other layers: {len(only_saved)} tensors this model lacks "
             f"{only_saved[:1]}, {len(only_own)} it does not have {only_own[:1]}; see model.lora.targets"
         )
+    for key, tensor in own.items():
+        if saved[key].shape != tensor.shape:
+            shapes = f"{tuple(saved[key].shape)}, this model's has {tuple(tensor.shape)}"
+            raise SteerError(f"init_from={str(folder)!r}: {key} has shape {shapes}; name an adapter of this model")
+        if not saved[key].isfinite().all():
+            raise SteerError(
+                f"init_from={str(folder)!r}: {key} holds numbers that are not finite: name another adapter"
+            )
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.copy_(saved[key])

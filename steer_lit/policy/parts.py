@@ -87,6 +87,11 @@ class ModelParts:
             fingerprint=fingerprint(model),
         )
 
+    @property
+    def longest(self) -> int:
+        """How many tokens the base model was made to read."""
+        return self.model.config.text_config.max_position_embeddings
+
 
 def fingerprint(model: torch.nn.Module) -> str:
     """Twelve hex digits naming the base weights: a hash of the architecture and of a sample of values.

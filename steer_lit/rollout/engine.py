@@ -53,6 +53,7 @@ class _Row:
     turns: int = 0
     cached: int = 0
     next_position: int = 0
+    full: Completion | None = None  # the answer to everything from where the model reads no further
 
     def extend(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float]) -> None:
         self.token_ids += ids
@@ -62,7 +63,11 @@ class _Row:
 
 
 class SampledSession:
-    """A batch of dialogues with one shared cache. Rows left out of a `reply` are closed for good."""
+    """A batch of dialogues with one shared cache. Rows left out of a `reply` are closed for good.
+
+    A dialogue takes as many tokens as the base model reads: what would be longer is cut there, and a row with no token
+    left for an answer gets `failed` completions from then on.
+    """
 
     def __init__(self, policy: SampledPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
         self.policy = policy
@@ -84,18 +89,31 @@ class SampledSession:
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         """Answer `messages[i]` in dialogue `rows[i]`."""
-        with self.policy.qwen.inference():
-            self._keep(rows)
-            states = [self.rows[row] for row in rows]
-            hidden = self._read(states, messages)
-            sampled = _Decoder(self, states, hidden).run()
-        completions = []
-        for state, (ids, logprobs, stopped) in zip(states, sampled, strict=True):
-            state.extend(ids, state.turns, logprobs)
-            state.turns += 1
-            text = self.policy.renderer.decode(ids)
-            completions.append(Completion(text, tuple(ids), tuple(logprobs), "stop" if stopped else "length"))
-        return completions
+        prompts = {row: self._prompt(self.rows[row], message) for row, message in zip(rows, messages, strict=True)}
+        completions = {row: failed for row, prompt in prompts.items() if (failed := self._no_room(row, prompt))}
+        asked = [(row, message) for row, message in zip(rows, messages, strict=True) if row not in completions]
+        if asked:
+            states = [self.rows[row] for row, _ in asked]
+            with self.policy.qwen.inference():
+                self._keep([row for row, _ in asked])
+                hidden = self._read(states, [message for _, message in asked], [prompts[row] for row, _ in asked])
+                sampled = _Decoder(self, states, hidden).run()
+            for (row, _), state, (ids, logprobs, stopped) in zip(asked, states, sampled, strict=True):
+                state.extend(ids, state.turns, logprobs)
+                state.turns += 1
+                text = self.policy.renderer.decode(ids)
+                completions[row] = Completion(text, tuple(ids), tuple(logprobs), "stop" if stopped else "length")
+        return [completions[row] for row in rows]
+
+    def _no_room(self, row: int, prompt: Sequence[int]) -> Completion | None:
+        """The completion of a row that has not one token left for an answer, or has had none before."""
+        state, parts = self.rows[row], self.policy.qwen.parts
+        if state.full is None and len(state.token_ids) + len(prompt) >= parts.longest:
+            tokens = f"{len(state.token_ids) + len(prompt):,}"
+            remedy = "allow fewer turns or fewer new tokens a turn"
+            reason = f"the dialogue takes {tokens} tokens, model={parts.name} reads {parts.longest:,}: {remedy}"
+            state.full = Completion("", finish="length", failed=reason)
+        return state.full
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Close every open row that is not in `rows`, and drop its share of the cache."""
@@ -108,14 +126,15 @@ class SampledSession:
         self.cache = self.cache.select([at[row] for row in rows])
         self.open_rows = list(rows)
 
-    def _read(self, states: Sequence[_Row], messages: Sequence[Message]) -> torch.Tensor:
+    def _read(
+        self, states: Sequence[_Row], messages: Sequence[Message], prompts: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
         """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H].
 
         Rows that open alike - the group of one scenario - are read once, and the cache is copied.
         """
         fresh: list[list[int]] = []
-        for state, message in zip(states, messages, strict=True):
-            prompt = self._prompt(state, message)
+        for state, message, prompt in zip(states, messages, prompts, strict=True):
             state.extend(prompt, -1, [0.0] * len(prompt))
             state.images += message.images
             fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
@@ -192,14 +211,16 @@ class _Decoder:
         self.ids: list[list[int]] = [[] for _ in states]
         self.logprobs: list[list[float]] = [[] for _ in states]
         self.stopped = [False] * len(states)
+        longest = self.policy.qwen.parts.longest
+        self.room = [min(self.policy.max_new_tokens, longest - len(state.token_ids)) for state in states]
 
     def run(self) -> list[tuple[list[int], list[float], bool]]:
-        start, most = self.cache.length, self.policy.max_new_tokens
+        start = self.cache.length
         working, batch = self.cache, list(range(len(self.states)))  # rows in the working cache
-        for step in range(most):
+        while True:
             self._sample(batch)
-            alive = [row for row in batch if not self.stopped[row]]
-            if not alive or step + 1 == most:
+            alive = [row for row in batch if self._goes_on(row)]
+            if not alive:
                 break
             if len(alive) <= len(batch) // 2:
                 if working is not self.cache:
@@ -210,6 +231,9 @@ class _Decoder:
         if working is not self.cache:
             self.cache.merge(working, batch, start)
         return list(zip(self.ids, self.logprobs, self.stopped, strict=True))
+
+    def _goes_on(self, row: int) -> bool:
+        return not self.stopped[row] and len(self.ids[row]) < self.room[row]
 
     def _sample(self, batch: list[int]) -> None:
         """Draw the next token of every unfinished row by inverting the cumulative distribution."""
@@ -227,7 +251,7 @@ class _Decoder:
             tokens = logits.argmax(-1, keepdim=True)
         chosen = chances.gather(-1, tokens).log().squeeze(-1).tolist()
         for row, token, logprob in zip(batch, tokens.squeeze(-1).tolist(), chosen, strict=True):
-            if not self.stopped[row]:
+            if self._goes_on(row):
                 self.ids[row].append(token)
                 self.logprobs[row].append(logprob)
                 self.stopped[row] = token in qwen.eos_ids
@@ -235,7 +259,7 @@ class _Decoder:
     def _advance(self, cache: TurnCache, batch: list[int]) -> None:
         """Feed the tokens just drawn; finished rows that still share the batch feed padding."""
         qwen = self.policy.qwen
-        live = [not self.stopped[row] for row in batch]
+        live = [self._goes_on(row) for row in batch]
         tokens = [self.ids[row][-1] if on else qwen.parts.pad_id for row, on in zip(batch, live, strict=True)]
         positions = torch.tensor([self.states[row].next_position for row in batch]).expand(3, -1)[..., None]
         for row, on in zip(batch, live, strict=True):

@@ -3,17 +3,20 @@
     u_1 = opening;  a_t ~ policy(history);  s_t = tutor(history, a_t);  u_{t+1} = attacker(history, a_t, s_t)
 
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
-that cannot be scored teaches nothing.
+that cannot be scored teaches nothing. One that outgrew what the policy reads is truncated: it teaches up to there.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
 from steer_lit.rollout.waves import Paused, in_turn, to_the_end
-from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor
+from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor, Verdict
+
+log = logging.getLogger(__name__)
 
 Ended = Literal["terminated", "truncated", "failed"]
 
@@ -55,13 +58,22 @@ def _loop(
     session = policy.open(scenarios, seeds)
     turns: list[list[Turn]] = [[] for _ in scenarios]
     attacks: dict[int, Attack] = {row: scenario.opening for row, scenario in enumerate(scenarios)}
+    unanswered: set[int] = set()
     while attacks:
         rows = list(attacks)
         completions = session.reply(rows, [attacks[row].message for row in rows])
         yield  # the policy is free
         for row, completion in zip(rows, completions, strict=True):
-            turns[row].append(Turn(attacks[row], completion))
-        if tutor is not None:
+            if completion.failed is None or not stop_when_truncated:
+                turns[row].append(Turn(attacks[row], completion))
+                continue
+            unanswered.add(row)
+            if turns[row]:
+                log.warning("scenario %r ends at turn %d: %s", scenarios[row].id, len(turns[row]), completion.failed)
+            else:  # nothing to score
+                turns[row].append(Turn(attacks[row], completion, Verdict(failed=completion.failed)))
+        rows = [row for row in rows if row not in unanswered]
+        if tutor is not None and rows:
             verdicts = tutor.score([(scenarios[row], turns[row]) for row in rows])
             for row, verdict in zip(rows, verdicts, strict=True):
                 turns[row][-1] = replace(turns[row][-1], verdict=verdict)
@@ -72,17 +84,23 @@ def _loop(
         yield  # and is wanted again
     return [
         Trajectory(
-            scenario, tuple(said), session.trace(row), seed, _end(said[-1], stop_when_truncated), _failed(said[-1])
+            scenario,
+            tuple(said),
+            session.trace(row),
+            seed,
+            _end(said[-1], stop_when_truncated, row in unanswered),
+            _failed(said[-1]),
         )
         for row, (scenario, seed, said) in enumerate(zip(scenarios, seeds, turns, strict=True))
     ]
 
 
-def _end(last: Turn, stop_when_truncated: bool) -> Ended:
+def _end(last: Turn, stop_when_truncated: bool, unanswered: bool = False) -> Ended:
     """How a dialogue ends whose last turn this is: "terminated" where it could have gone on."""
     if _failed(last) is not None:
         return "failed"
-    return "truncated" if last.completion.finish == "length" and stop_when_truncated else "terminated"
+    cut = last.completion.finish == "length" and stop_when_truncated
+    return "truncated" if cut or unanswered else "terminated"
 
 
 def _failed(last: Turn) -> str | None:

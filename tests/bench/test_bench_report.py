@@ -129,3 +129,28 @@ def test_a_policys_name_from_a_file_cannot_drive_the_terminal(dialogue: MakeDial
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\N{REPLACEMENT CHARACTER}]0;mine" in text
     assert not {"\x1b", "\x07"} & set(text)
+
+
+def test_names_from_rows_are_neither_markup_nor_formulas(dialogue: MakeDialogue) -> None:
+    names = [
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "a\rb",
+        "<img src=x onerror=alert(1)>",
+        "![x](http://x)",
+    ]
+    rows = [dialogue(str(at), [3], subset=name) for at, name in enumerate(names)]
+    summary = summarise({"=grpo": rows}, SETTINGS)
+    lines = report.spreadsheet(summary).splitlines()
+    assert len(lines) == 1 + 1 + 1 + len(names) + 1  # header, all, kind, subsets, their mean
+    cells = [cell for line in csv.reader(lines) for cell in line[:3]]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert "'=grpo" in cells
+    page = report.markdown(summary)
+    assert "<img" not in page
+    assert "![x](http" not in page
+    assert "\r" not in page

@@ -45,6 +45,15 @@ def test_a_whole_checkpoint_is_let_through(tmp_path: Path) -> None:
     assert list(file_problems({"ckpt_path": str(tmp_path / "last.ckpt")})) == []
 
 
+def test_an_adapter_whose_facts_are_broken_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_bytes(b"{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
+    (tmp_path / "steer_lit.json").write_bytes(b"[1]")
+    problem = adapter_problem("init_from", str(tmp_path))
+    assert problem is not None
+    assert "steer_lit.json holds no JSON object" in problem.remedy
+
+
 @pytest.mark.parametrize(
     ("config", "weights", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from steer_lit.errors import SteerError
 from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings
-from steer_lit.lit.policy_module import CHECKPOINT_KEY
+from steer_lit.lit.policy_module import CHECKPOINT_KEY, check_checkpoint
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
@@ -167,3 +168,50 @@ def test_a_checkpoint_of_another_prompt_scale_or_number_type_is_refused(
             make_trainer(2).fit(
                 sft_module(policy), small_world("sft"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
             )
+
+
+class Runs:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("was-run",)
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"steer_lit": Runs()}, "names posix.mkdir, code that is not run"),
+        ({"steer_lit": {}, "state_dict": {}}, "was not written by steer_lit, it holds no global_step"),
+        (torch.ones(2), "was not written by steer_lit, it holds no steer_lit"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_one_line(
+    saved: Any, said: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    from steer_lit import cli
+
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "last.ckpt"
+    torch.save(saved, path)
+    words = [f"ckpt_path={path}", f"hydra.run.dir={tmp_path / 'run'}", "logger=none"]
+    assert cli.train(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == f"ckpt_path={str(path)!r}: {said}: name a .ckpt under <run>/checkpoints"
+    assert not (tmp_path / "was-run").exists()
+
+
+def test_a_checkpoint_with_a_broken_pickle_is_one_line(tmp_path: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "last.ckpt", "w") as archive:
+        archive.writestr("last/data.pkl", b"\x80\x02garbage")
+        archive.writestr("last/version", "3")
+    with pytest.raises(SteerError, match=r"^ckpt_path=.*last.ckpt': cannot be read \(.*\): name a \.ckpt under"):
+        check_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_grpo_is_not_resumed_from_an_sft_checkpoint(tiny_policy: Any) -> None:
+    checkpoint: dict[str, Any] = {}
+    trained = sft_module(tiny_policy())
+    trained._trainer = type("Alone", (), {"world_size": 1})()  # type: ignore[assignment]
+    trained.on_save_checkpoint(checkpoint)
+    with pytest.raises(SteerError, match=r"of an SFT run: start from its adapter, init_from=<run>/adapter"):
+        grpo_module(tiny_policy()).on_load_checkpoint(checkpoint)

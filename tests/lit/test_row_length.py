@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.errors import ConfigError, TooManyBadRows
-from steer_lit.lit.row_length import longest, too_long
+from steer_lit.errors import ConfigError, SteerError, TooManyBadRows
+from steer_lit.lit.row_length import too_long
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, Scenario
 
@@ -25,7 +25,7 @@ def test_the_longest_row_that_fits_fits_and_one_token_more_does_not(tiny_policy,
     messages = (Message.of("user", KNIFE, "What is this? " * 5), Message.of("assistant", "A knife."))
     dialogue = Dialogue("d", messages)
     tokens = len(renderer_of(policy).dialogue(dialogue).token_ids)
-    assert longest(policy) == 4096
+    assert policy.parts.longest == 4096
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens)
     assert too_long(policy, dialogue) is None
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens - 1)
@@ -55,6 +55,19 @@ def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_traine
     ):
         make_trainer(1, limit_val_batches=0).fit(module, data)
     assert module.global_step == 0
+
+
+def test_a_made_row_that_is_too_long_stops_training_by_name(tiny_policy, make_trainer, monkeypatch) -> None:
+    from steer_lit.data.datamodule import SteerDataModule
+    from steer_lit.data.sources import MiniSource
+    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.sft_module import SFTModule
+
+    policy = tiny_policy()
+    monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", 100)
+    data = SteerDataModule(MiniSource(4, 4, 4, 4), "sft", 1)
+    with pytest.raises(SteerError, match=r"row 'mini-sft-.* tokens, model=tiny reads 100: .* lower data\.max_turns"):
+        make_trainer(1, limit_val_batches=0).fit(SFTModule(policy, OptimSettings(1e-3), 1024), data)
 
 
 def test_rollouts_whose_answers_alone_may_be_too_long_are_refused(tiny_policy) -> None:

@@ -243,6 +243,35 @@ def test_folders_that_are_no_adapters_are_named(tmp_path):
         policy(init_from=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda tensor: tensor[:1].clone(),
+            r"has shape \(1, \d+\), this model's has \(\d+, \d+\)",
+        ),  # would be broadcast
+        (lambda tensor: tensor * float("nan"), "holds numbers that are not finite"),
+    ],
+)
+def test_an_adapter_with_other_tensors_than_it_says_is_refused(tmp_path, change, said):
+    from safetensors.torch import load_file, save_file
+
+    policy().save_adapter(tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    name = next(name for name in weights if "lora_A" in name)
+    save_file({**weights, name: change(weights[name])}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(SteerError, match=said):
+        policy(init_from=str(tmp_path))
+
+
+def test_an_adapter_with_another_scale_is_refused(tmp_path):
+    policy().save_adapter(tmp_path)
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
+    with pytest.raises(SteerError, match="that adapter uses use_rslora, which is not read here"):
+        policy(init_from=str(tmp_path))
+
+
 def test_an_adapter_trained_under_another_prompt_loads_with_a_warning(tmp_path, caplog):
     policy().save_adapter(tmp_path)
     facts = tmp_path / "steer_lit.json"

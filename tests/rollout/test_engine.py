@@ -276,3 +276,36 @@ def test_greedy_takes_the_likeliest_token(qwen):
         best = qwen.logits(hidden[0, :-1]).argmax(-1)
     mask = batch.completion_mask[0, 1:]
     assert torch.equal(best[mask], batch.input_ids[0, 1:][mask])
+
+
+def test_no_dialogue_goes_past_what_the_model_reads(hasty, monkeypatch):
+    """The last answer is cut at the limit; where not one token is left there is no answer, and the reason is told."""
+    config = hasty.base.config.text_config
+    free = roll(hasty, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0)
+    lengths = sorted(len(trajectory.trace.token_ids) for trajectory in free)
+    limit = lengths[len(lengths) // 2]
+    monkeypatch.setattr(config, "max_position_embeddings", limit)
+    held = roll(hasty, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0)
+    unanswered = []
+    for before, after in zip(free, held, strict=True):
+        tokens = len(after.trace.token_ids)
+        assert tokens <= limit
+        assert after.trace.token_ids == before.trace.token_ids[:tokens]
+        torch.testing.assert_close(
+            torch.tensor(after.trace.logprobs), scored(hasty, [after.trace], 3.0)[0], atol=TOLERANCE, rtol=0
+        )
+        for turn in after.turns:
+            assert (turn.completion.failed is None) == bool(turn.completion.token_ids)
+            if turn.completion.failed is not None:
+                unanswered.append(turn.completion)
+    assert any(len(trajectory.trace.token_ids) == limit for trajectory in held)
+    assert unanswered
+    assert unanswered[0].finish == "length"
+    assert f"tokens, model=tiny reads {limit}: allow fewer turns" in unanswered[0].failed
+
+
+def test_a_dialogue_whose_opening_is_too_long_is_not_played(qwen, monkeypatch):
+    monkeypatch.setattr(qwen.base.config.text_config, "max_position_embeddings", 10)
+    played = roll(qwen, stop_when_truncated=True)
+    assert all(trajectory.ended == "failed" and "model=tiny reads 10" in trajectory.failed for trajectory in played)
+    assert all(trajectory.trace.token_ids == () for trajectory in played)

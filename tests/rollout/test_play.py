@@ -38,6 +38,14 @@ class Echo:
     def trace(self, row: int) -> None: ...
 
 
+class Silent(Echo):
+    """Gives no answer where Echo would be cut off."""
+
+    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+        echoed = super().reply(rows, messages)
+        return [Completion("", finish="length", failed="full") if c.finish == "length" else c for c in echoed]
+
+
 class FailsOn:
     """A tutor that has nothing to say about one text."""
 
@@ -78,6 +86,19 @@ def test_trap_09_a_cut_completion_ends_its_dialogue_unless_it_may_go_on() -> Non
     assert [row.ended for row in played] == ["truncated", "terminated", "truncated"]
     played = play(ROWS, (0, 0, 0), Echo("a1"), ScriptedAttacker(), None, max_turns=9, stop_when_truncated=False)
     assert said(played)[0] == ["a0", "a1", "a2"]
+
+
+def test_a_dialogue_without_room_for_an_answer_ends_with_the_answer_before(caplog: pytest.LogCaptureFixture) -> None:
+    tutor = FailsOn("")  # which must not be asked about an answer that is not there
+    played = play(ROWS, (0, 0, 0), Silent("a2", "b0"), ScriptedAttacker(), tutor, max_turns=9)
+    assert said(played) == [["a0", "a1"], [""], ["c0", "c1", "c2", "c3"]]
+    ends = [("truncated", None), ("failed", "full"), ("terminated", None)]
+    assert [(row.ended, row.failed) for row in played] == ends
+    assert played[1].turns[0].verdict == Verdict(failed="full")
+    assert caplog.messages == ["scenario 'a' ends at turn 2: full"]
+    assert said(play(ROWS[1:2], (0,), Silent("b0"), ScriptedAttacker(), tutor, max_turns=9)) == [[""]]
+    graded = play(ROWS[:1], (0,), Silent("a1"), ScriptedAttacker(), None, max_turns=9, stop_when_truncated=False)
+    assert [turn.completion.failed for turn in graded[0].turns] == [None, "full", None]
 
 
 def test_a_failed_verdict_on_a_cut_completion_is_a_failure() -> None:

@@ -1,0 +1,72 @@
+"""Scalars as a table on disk that a killed run leaves whole and a resumed one goes on in."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+STEP = "step"
+
+
+class CsvLog(Logger):
+    """Writes `path`, one row for each time something is logged, at once; the columns are sorted.
+
+    Lightning's CSVLogger writes every hundredth step, and removes what an earlier part of the run has written. Here
+    the rows of steps that are taken again are replaced, the others stay.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._names: list[str] | None = None  # of the columns, None until something is logged
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
+        """The run's config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {STEP: str(step or 0), **{name: str(value) for name, value in metrics.items()}}
+        if self._names is None:
+            kept = [old for old in _rows(self.path) if int(old[STEP]) < (step or 0)]
+            self._write([*kept, row])
+        elif not row.keys() <= set(self._names):
+            self._write([*_rows(self.path), row])
+        else:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._names).writerow(row)
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        self._names = sorted({name for row in rows for name in row})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(f".{self.path.name}.part")
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._names)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(part, self.path)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The whole rows of the file, if there is one: a kill may have cut the last."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    reader = csv.reader(line for line in lines if line.endswith("\n"))
+    header = next(reader, [])
+    cells = (row for row in reader if len(row) == len(header))
+    rows = (dict(zip(header, row, strict=True)) for row in cells)
+    return [row for row in rows if row.get(STEP, "").isdecimal()]

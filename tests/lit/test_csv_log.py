@@ -1,0 +1,46 @@
+"""metrics.csv: whole after every step, kept by a resumed run, and without the steps that are taken again."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from steer_lit import cli
+from steer_lit.lit.csv_log import CsvLog
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(newline="")))
+
+
+def test_rows_are_there_at_once_and_new_columns_keep_the_old_rows(tmp_path: Path) -> None:
+    log = CsvLog(str(tmp_path / "csv" / "m.csv"))
+    log.log_metrics({"b": 1.5}, 0)
+    log.log_metrics({"b": float("nan")}, 1)
+    assert table(log.path) == [{"b": "1.5", "step": "0"}, {"b": "nan", "step": "1"}]
+    log.log_metrics({"a": 2.0}, 1)
+    last = {"a": "2.0", "b": "", "step": "1"}
+    assert table(log.path) == [{"a": "", "b": "1.5", "step": "0"}, {"a": "", "b": "nan", "step": "1"}, last]
+
+
+def test_a_run_that_goes_on_keeps_what_came_before_and_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("a,step\n1,0\n2,1\n3,2\nrubbish\n3")  # the last line was cut by a kill
+    log = CsvLog(str(path))
+    log.log_metrics({"a": 9.0}, 1)
+    log.log_metrics({"a": 8.0}, 2)
+    assert table(path) == [{"a": "1", "step": "0"}, {"a": "9.0", "step": "1"}, {"a": "8.0", "step": "2"}]
+    CsvLog(str(path)).log_metrics({"c": 7.0}, 0)
+    assert table(path) == [{"c": "7.0", "step": "0"}]
+
+
+def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
+    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
+    words += ["logger=csv", "trainer.val_check_interval=3", f"hydra.run.dir={tmp_path}", "optim.schedule=constant"]
+    path = tmp_path / "csv" / "metrics.csv"
+    assert cli.train([*words, "trainer.max_steps=4"]) == 0
+    first = table(path)
+    assert cli.train([*words, "trainer.max_steps=6", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
+    both = table(path)
+    assert [row["train/loss"] for row in both[: len(first)]] == [row["train/loss"] for row in first]
+    assert [row["step"] for row in both if row["train/loss"]] == list("012345")
