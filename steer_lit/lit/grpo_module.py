@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, ServerDown, TooManyFailures
-from steer_lit.lit.credit import Credit, assign_credit
+from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
@@ -196,7 +196,7 @@ class GRPOModule(PolicyModule):
 
     # ---- learning
 
-    def _lesson(self, trajectories: Sequence[Trajectory], credit: Credit) -> _Lesson:
+    def _lesson(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> _Lesson:
         """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
         usable = [
             (trajectory.trace, advantages)
@@ -273,7 +273,7 @@ class GRPOModule(PolicyModule):
     # ---- numbers
 
     def _log_rollouts(
-        self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: Credit
+        self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: AssignedCredit
     ) -> None:
         groups = len(trajectories) / self.rollout.group_size
         ratios = {

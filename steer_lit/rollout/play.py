@@ -45,14 +45,14 @@ def play(
             game, goes_on = turns.popleft()
             if goes_on is None or goes_on.result():
                 game.answer()
-                turns.append((game, pool.submit(game.judge)))
+                turns.append((game, pool.submit(game.respond)))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C nobody waits for a server
     return [trajectory for game in games for trajectory in game.trajectories()]
 
 
 class _Game:
-    """Dialogues that are at the same turn: `answer` and `judge` take turns as long as `judge` says so."""
+    """Dialogues that are at the same turn: `answer` and `respond` take turns as long as `respond` says so."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class _Game:
         for row, completion in zip(rows, completions, strict=True):
             self.turns[row].append(Turn(self.attacks[row], completion))
 
-    def judge(self) -> bool:
+    def respond(self) -> bool:
         """The tutor's and the attacker's half. Returns whether any dialogue goes on."""
         rows = list(self.attacks)
         self._score(rows)
