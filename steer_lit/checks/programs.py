@@ -197,7 +197,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
         SynthesisSettings.of(config)
     except ConfigError as error:
         yield from error.problems
-    data, stage, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
+    data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
     yield from server_problems(config)
     for problem in client_problems(config):  # to know what would be asked, no server need be named
         if not (config["dry_run"] and problem.value is None):
@@ -205,10 +205,10 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
     if offline and data["seeds"]:
         remedy = "generator=template writes for STEER-mini alone: use generator=llm, or leave it null"
         yield Problem("data.seeds", data["seeds"], remedy)
-    if data["scripts"] and stage != "2":
-        yield Problem("data.scripts", data["scripts"], "is what stage=2 starts from: set stage=2, or leave it null")
-    if stage == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
-        remedy = "stage=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
+    if data["scripts"] and stages != "2":
+        yield Problem("data.scripts", data["scripts"], "is what stages=2 starts from: set it, or leave it null")
+    if stages == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
+        remedy = "stages=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
         yield Problem("data.scripts", None, remedy)
 
 
