@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
+from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
@@ -45,6 +46,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
         yield from _bench_problems(plain)
         yield from server_problems(plain)
         yield from client_problems(plain)
+        yield from made_row_problems(plain, "bench")
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
             yield from _machine_problems(plain)
@@ -65,6 +67,8 @@ def value_problems(config: Config) -> list[Problem]:
         *_trainer_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
+        *_length_problems(config),
+        *training_row_problems(config),
         *file_problems(config),
         *server_problems(config),
         *client_problems(config),
@@ -158,6 +162,15 @@ def _player_problems(config: Config) -> Iterator[Problem]:
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
         yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")
+
+
+def _length_problems(config: Config) -> Sequence[Problem]:
+    from steer_lit.policy.preflight import answers_too_long, most_tokens
+
+    max_turns, max_new_tokens = at(config, "rollout.max_turns"), at(config, "rollout.max_new_tokens")
+    known = is_whole(max_turns) and is_whole(max_new_tokens) and config.get("stage") == "grpo"
+    most = most_tokens(config["model"]) if known else None
+    return () if most is None else answers_too_long(max_turns, max_new_tokens, most)
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, Problem, ServerDown, TooManyFailures
+from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
@@ -23,6 +23,7 @@ from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
 from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
+from steer_lit.policy.preflight import answers_too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
@@ -101,9 +102,8 @@ class GRPOModule(PolicyModule):
         seed: int,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
-        if rollout.max_turns * rollout.max_new_tokens > (most := longest(policy)):
-            remedy = f"over rollout.max_turns={rollout.max_turns} is more than the {most:,} tokens the model reads"
-            raise ConfigError([Problem("rollout.max_new_tokens", rollout.max_new_tokens, f"{remedy}: lower either")])
+        if problems := answers_too_long(rollout.max_turns, rollout.max_new_tokens, longest(policy)):
+            raise ConfigError(problems)
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
