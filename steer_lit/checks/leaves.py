@@ -30,11 +30,6 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.batch_size", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("data.source.scale", lambda v: v > 0, "must be above 0"),
     ("data.source.seed", is_whole, "must be a whole number"),
-    ("callbacks.checkpoint.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("callbacks.transcripts.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("callbacks.transcripts.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
-    ("callbacks.progress.line_every_s", lambda v: v >= 0, "must be at least 0"),
-    ("attacker.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
     ("hardware.micro_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("hardware.side_by_side", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("generator.patience", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
@@ -54,6 +49,11 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
     ("objective.epochs", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("attacker.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
+    ("callbacks.checkpoint.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("callbacks.transcripts.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("callbacks.transcripts.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("callbacks.progress.line_every_s", lambda v: v >= 0, "must be at least 0"),
     ("server.connect_timeout", lambda v: v >= 30, "at least 30 s: a busy server lets a wave of requests wait so long"),
 )
 _NUMBERS += tuple(

@@ -88,7 +88,8 @@ class MiniSource:
         try:
             split = MiniSplit(part, self.seed, size, self.mean_turns, max_turns=max_turns)
         except ValueError as error:
-            remedy = f"{error}; dialogues have at most data.max_turns={max_turns}"
+            reason = str(error).removeprefix(f"mean_turns={self.mean_turns}: ")
+            remedy = f"{reason}; dialogues have at most data.max_turns={max_turns}"
             raise ConfigError([Problem("data.source.mean_turns", self.mean_turns, remedy)]) from error
         return MadeRows(split.dialogue if part == "sft" else split.scenario, size)
 
