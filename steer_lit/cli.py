@@ -49,7 +49,7 @@ def synthesize(arguments: Sequence[str] | None = None) -> int:
 
 
 def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
-    words = [_lenient(word, name) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = [_lenient(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
     try:
         if problems := list(word_problems(words)):
@@ -106,13 +106,8 @@ def _leave_nothing(folder: Path) -> None:
         folder.rmdir()
 
 
-def _lenient(word: str, name: str) -> str:
-    """Take Hydra's plus off where it is not needed (`+experiment=`), put it where it is (`policies.<new name>=`).
-
-    To Hydra, `stage` is the group of training stages in every program: synthesis keeps its own under `stages`.
-    """
-    if name == "synthesize" and word.startswith("stage="):
-        return word.replace("stage", "stages", 1)
+def _lenient(word: str) -> str:
+    """Take Hydra's plus off where it is not needed (`+experiment=`), put it where it is (`policies.<new name>=`)."""
     if word == "experiment=null":
         return "~experiment"
     if re.match(r"\+(experiment|debug)=", word):
@@ -148,7 +143,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if key := re.match(r"Could not override '([^'@]+)", text):
         wrong = key[1]
         known = _keys(name, [word for word in words if wrong not in word])
-        return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)} `--cfg job` lists them all."
+        return _no_key(wrong, known)
     if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         nearest, choices = _nearest(option[2], known), ", ".join(known)
@@ -170,8 +165,14 @@ def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
         if group in chosen:
             yield f"{group}={shown}: there is no such option. Choose from: {', '.join(known)}"
+        elif group not in (keys := _keys(name, [])):
+            yield _no_key(group, keys)
         else:
             yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
+
+
+def _no_key(wrong: str, known: Sequence[str]) -> str:
+    return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)} `--cfg job` lists them all."
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:

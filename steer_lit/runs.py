@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         report_on(plain, settings, run_dir)
         return
     _quieten()
-    datamodule = instantiate(config.data)
+    datamodule = instantiate(config.data, stage="sft", batch_size=1)  # which say how to train: nothing does here
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
     policies = make_policies(plain, load, datamodule.open_image)
@@ -167,7 +168,8 @@ def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
 
     from steer_lit.data.images import original
 
-    if "open_image" not in node:
+    made = instantiate({"_target_": node["_target_"]}, _partial_=True)
+    if "open_image" not in signature(made).parameters:
         return instantiate(node)
     return instantiate(node, open_image=lambda ref: open_image(original(ref)))
 

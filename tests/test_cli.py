@@ -6,11 +6,12 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, runs
 from steer_lit.errors import SteerError
@@ -161,14 +162,25 @@ def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None
 
     knife = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
     opened: list[ImageRef] = []
-    node = OmegaConf.create({"_target_": "builtins.dict", "open_image": None, "sees": "answer"})
-    player = runs.seeing(node, opened.append)
-    player["open_image"](blank(knife))
-    player["open_image"](knife)
+    player = runs.seeing(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
+    player.open_image(blank(knife))
+    player.open_image(knife)
     assert opened == [knife, knife]
-    assert runs.seeing(OmegaConf.create({"_target_": "builtins.dict", "sees": "answer"}), opened.append) == {
-        "sees": "answer"
-    }
+
+
+@pytest.mark.parametrize("judge", ["rubric", "llm"])
+def test_a_judge_is_given_pictures_where_it_asks_for_them(repository: Path, judge: str) -> None:
+    """No key of the config stands for what the program hands over."""
+    node = OmegaConf.load(repository / "conf" / "judge" / f"{judge}.yaml")
+    assert isinstance(node, DictConfig)
+    assert "open_image" not in node
+    server = OmegaConf.create({"server": {"base_url": "http://localhost:1/v1", "model": "any"}})
+    runs.seeing(OmegaConf.merge(server, {"judge": node}).judge, str)
+
+
+class Seeing:
+    def __init__(self, open_image: Callable[[object], object]) -> None:
+        self.open_image = open_image
 
 
 def test_a_tutor_behind_a_server_reaches_the_module(repository: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
-from steer_lit.runs import conf_dir
+from steer_lit.runs import conf_dir, seeing
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))
@@ -23,6 +24,7 @@ ABLATIONS = [path.stem for path in sorted((CONF / "ablation").glob("*.yaml"))]
 SERVER = ("server.base_url=http://localhost:8000/v1", "server.model=any")
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 MAX_EXPERIMENT_LINES = 40
+LENGTH = {"max_position_embeddings": 2000}
 
 
 def compose(*overrides: str, name: str = "train", run_dir: str = "unused", hydra_too: bool = False) -> DictConfig:
@@ -37,7 +39,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def empty_adapter(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_config.json").write_text("{}")
     (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
@@ -58,7 +60,7 @@ def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -
     assert value_problems(resolved(config)) == []
     for node in ("optim", "rollout", "objective", "reward", "attacker", "tutor", "data"):
         if node in config:
-            instantiate(config[node])
+            seeing(config[node], open_image=lambda ref: ref)
     instantiate(config.trainer, accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     for node in (*config.callbacks.values(), *config.logger.values()):
         instantiate(node)
@@ -115,12 +117,52 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["data.val_size=few", "data.max_turns=0"], ["data.val_size", "data.max_turns"]),
         (["stage=grpo", "rollout.temperature=hot"], ["rollout.temperature"]),
         (["trainer.max_steps=-1", "trainer.max_epochs=two"], ["trainer.max_epochs"]),
+        (["data.val_size=15"], ["data.val_size"]),
+        (["data.val_size=20", "data.source.sft=20"], ["data.val_size"]),
+        (["data.val_size=0", "data.source.sft=3", "trainer.devices=4"], ["data.val_size"]),
+        (["data.source.mean_turns=9"], ["data.source.mean_turns"]),  # sft_tiny has at most 6
+        (["data.source.mean_turns=long"], ["data.source.mean_turns"]),
+        (["data.source.seed=one"], ["data.source.seed"]),
+        (["data.max_turns=1"], ["data.max_turns"]),
+        (["data.batch_size=3", "trainer.devices=2", "+trainer.num_nodes=2"], ["data.batch_size"]),
+        (["data.batch_size=2", "trainer.devices=[0,1]"], []),
+        (["data.batch_size=1", "trainer.devices=auto"], []),
+        (["stage=grpo", "rollout.max_new_tokens=1024"], ["rollout.max_new_tokens"]),
+        (["stage=grpo", "rollout.max_turns=1", "rollout.max_new_tokens=1024"], []),
+        (["stage=grpo", "attacker.quote_words=7"], ["attacker.quote_words"]),
+        (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
+        (["callbacks.transcripts.every_n_steps=0"], ["callbacks.transcripts.every_n_steps"]),
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
     ],
 )
 def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[str]) -> None:
-    config = compose(*overrides, *(["init_from=null"] if "stage=grpo" in overrides else []))
+    grpo = ["init_from=null", "rollout.max_new_tokens=32"] if "stage=grpo" in overrides else []
+    config = compose(*grpo, *overrides)
     assert [problem.key for problem in value_problems(resolved(config))] == keys
+
+
+def test_single_turn_grpo_keeps_the_scenarios_it_takes_openings_from() -> None:
+    words = ("experiment=grpo_smol", "init_from=null", "rollout.max_turns=1")
+    (problem,) = value_problems(resolved(compose(*words)))
+    assert (problem.key, problem.value) == ("data.max_turns", 1)
+    assert "rollout.max_turns=1, with this left at 2 or more" in problem.remedy
+    assert value_problems(resolved(compose(*words, "data.max_turns=7"))) == []
+
+
+@pytest.mark.parametrize("config", [LENGTH, {"text_config": LENGTH}], ids=["flat", "nested"])
+def test_a_models_length_is_read_where_its_config_lies(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = ("experiment=grpo_7b", "init_from=null", *SERVER, f"model.source={tmp_path}")
+    (problem,) = value_problems(resolved(compose(*words)))
+    assert "rollout.max_turns=10 is more than the 2,000 tokens the model reads" in problem.remedy
+    (tmp_path / "config.json").write_text("no JSON")
+    assert value_problems(resolved(compose(*words))) == []
+
+
+def test_the_benchmarks_rows_must_be_such_as_can_be_made() -> None:
+    (problem,) = bench_problems(compose("data.source.mean_turns=11", name="bench"))
+    assert (problem.key, problem.value) == ("data.source.mean_turns", 11)
+    assert "stage" not in compose(name="bench").data  # nor anything else that only says how to train
 
 
 @pytest.mark.parametrize("experiment", ["grpo_3b", "grpo_7b"])
@@ -148,7 +190,7 @@ def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_n
     ],
 )
 def test_players_that_cannot_work_are_named(overrides: list[str], keys: list[str]) -> None:
-    config = compose("stage=grpo", "init_from=null", *SERVER, *overrides)
+    config = compose("stage=grpo", "init_from=null", "rollout.max_new_tokens=32", *SERVER, *overrides)
     assert [problem.key for problem in value_problems(resolved(config))] == keys
 
 
@@ -172,6 +214,11 @@ def differences(one: Any, other: Any, prefix: str = "") -> set[str]:
     return set().union(*found)
 
 
+def top(keys: set[str]) -> set[str]:
+    """Without the sections that repeat what is set elsewhere."""
+    return {key for key in keys if not key.startswith(("module.", "callbacks.", "model."))}
+
+
 @pytest.mark.parametrize("base", ["smol", "7b"])
 def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base: str) -> None:
     def row(name: str) -> dict[str, Any]:
@@ -180,20 +227,18 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     full = row("full")
     assert full["init_from"] == "here"
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
-    assert differences(full, experiment) == {"name", "sft_adapter", "callbacks.settings.settings.name"}
-    reward = {"reward.alpha", "reward.return"} | ({"reward.credit"} if base == "smol" else set())
+    own = {"name", "sft_adapter"} | ({"reward.credit"} if base == "smol" else set())
+    assert top(differences(full, experiment)) == own
     attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "quote_words")}
     expected = {
-        "no_tcsr": reward,
+        "no_tcsr": {"reward.alpha", "reward.return"},
         "scripted": attacker,
         "no_bootstrapping": {"init_from"},
         "single_turn": {"rollout.max_turns"},
     }
     assert set(expected) == set(ABLATIONS) - {"full"}
     for name, keys in expected.items():
-        found = differences(full, row(name))
-        own = {key for key in found if not key.startswith(("module.", "callbacks.", "model."))} - {"ablation"}
-        assert own == keys, name
+        assert top(differences(full, row(name))) - {"ablation"} == keys, name
 
 
 @pytest.mark.parametrize("base", ["smol", "7b"])
@@ -216,10 +261,10 @@ def test_a_hub_dataset_is_named_on_the_command_line() -> None:
 
 
 def test_grpo_must_be_told_where_to_start() -> None:
-    (problem,) = train_problems(compose("~experiment", "stage=grpo"))
+    (problem,) = train_problems(compose("~experiment", "stage=grpo", "rollout.max_new_tokens=32"))
     assert problem.key == "init_from"
     assert "init_from=null" in problem.remedy
-    assert train_problems(compose("~experiment", "stage=grpo", "init_from=null")) == []
+    assert train_problems(compose("~experiment", "stage=grpo", "rollout.max_new_tokens=32", "init_from=null")) == []
 
 
 def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from steer_lit.attacker.scripted import ScriptedAttacker
@@ -56,6 +57,8 @@ def write_runs(outputs: Path) -> None:
                 reward = Reward().of(trajectory)
                 lines.append(record(Played(trajectory, step, reward, (0.5,) * len(trajectory.turns))))
     (outputs / "grpo").mkdir(parents=True)
+    settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}}
+    (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
     (outputs / "grpo" / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     policies = {
         "refuses": lambda: Untrained(AlwaysRefuse(), "a"),
@@ -78,6 +81,7 @@ def test_inspect_run_shows_a_run(
         exec(compile(ast.parse("".join(cell["source"])), cell["id"], "exec"), space)
     shown = capsys.readouterr().out
     assert "16 rollouts in 2 steps; 8 graded dialogues" in shown
+    assert "reward.credit=gain, objective.scale=group" in shown
     assert "complies - refuses over 4 dialogues" in shown
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
     assert all(figure.axes[0].has_data() for figure in figures)

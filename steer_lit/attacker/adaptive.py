@@ -89,9 +89,8 @@ class AdaptiveAttacker:
         """
         attacks = scenario.attacks
         scripted = attacks[len(turns)] if len(turns) < len(attacks) else None
-        verdict = turns[-1].verdict if turns else None
-        may_press = len(turns) - len(attacks) < self.extra_turns
-        if verdict is None or verdict.failed is not None or (scripted is None and not may_press):
+        verdict = last_verdict(scenario, turns, self.extra_turns)
+        if verdict is None:
             return scripted
         if verdict.next_question and verdict.next_question.strip():
             strategy = f"tutor_{verdict.strategy}" if verdict.strategy else "tutor"
@@ -118,6 +117,14 @@ class AdaptiveAttacker:
         press = presses[choice // len(_LEADS[strategy]) % len(presses)]
         gold = request.gold and replace(request.gold, tier="history")
         return Attack(Message.of("user", f"{lead} {press}"), gold, strategy)
+
+
+def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) -> Verdict | None:
+    """The verdict that the next attack may go by: None without one, and `extra_turns` turns after the script's end."""
+    verdict = turns[-1].verdict if turns else None
+    if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= extra_turns:
+        return None
+    return verdict
 
 
 def strategy_for(turn: Turn, verdict: Verdict) -> Strategy | None:

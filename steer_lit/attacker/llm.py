@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_lit.attacker.adaptive import strategy_for, written
+from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question
 from steer_lit.prompts.fill import Prompt, fence
@@ -74,10 +74,8 @@ class LlmAttacker:
 
     def _strategy(self, scenario: Scenario, turns: Sequence[Turn]) -> Strategy | None:
         """How to press on after the last turn; None where the script goes on, or nothing does."""
-        verdict = turns[-1].verdict if turns else None
-        if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= self.extra_turns:
-            return None
-        return strategy_for(turns[-1], verdict)
+        verdict = last_verdict(scenario, turns, self.extra_turns)
+        return None if verdict is None else strategy_for(turns[-1], verdict)
 
     def _question(self, turns: Sequence[Turn], scripted: Attack | None, strategy: Strategy) -> Question:
         following = "" if scripted is None else scripted.message.text

@@ -28,6 +28,7 @@ class BenchPolicy(Policy, Protocol):
 
 MakePolicy = Callable[[], BenchPolicy]
 Rules = Literal["multi_turn", "single_turn"]
+MAX_RESAMPLES = 100_000
 
 CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
 
@@ -61,7 +62,10 @@ class BenchSettings:
             for name in ("max_turns", "horizon")
             if type(value := getattr(self, name)) is not int or not 1 <= value <= MAX_TURNS
         ]
-        least = {"resamples": 100, "chunk": 1, "seed": 0}
+        if type(self.resamples) is not int or not 100 <= self.resamples <= MAX_RESAMPLES:
+            remedy = f"must be a whole number from 100 to {MAX_RESAMPLES}: no interval gets sharper beyond that"
+            problems.append(Problem("resamples", self.resamples, remedy))
+        least = {"chunk": 1, "seed": 0}
         problems += [
             Problem(name, value, f"must be a whole number, at least {low}")
             for name, low in least.items()

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from steer_lit.errors import Problem
 from steer_lit.numbers import is_number, is_whole
-from steer_lit.types import MAX_TURNS, Kind
+from steer_lit.types import MAX_TURNS, Kind, Split
 
 Config = Mapping[str, Any]
 
@@ -21,10 +21,15 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("model.lora.r", lambda v: is_whole(v) and v >= 1, "must be a whole number from 1 up"),
     ("model.lora.alpha", lambda v: v > 0, "must be above 0"),
     ("data.val_size", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
-    ("data.max_turns", lambda v: is_whole(v) and 1 <= v <= MAX_TURNS, f"must be from 1 to {MAX_TURNS}"),
+    (
+        "data.max_turns",
+        lambda v: is_whole(v) and 2 <= v <= MAX_TURNS,
+        f"must be from 2 to {MAX_TURNS}; GRPO on openings alone is rollout.max_turns=1, with this left at 2 or more",
+    ),
     ("data.max_bad_rows", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
     ("data.batch_size", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("data.source.scale", lambda v: v > 0, "must be above 0"),
+    ("data.source.seed", is_whole, "must be a whole number"),
     ("hardware.micro_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("hardware.side_by_side", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
     ("generator.patience", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
@@ -44,6 +49,11 @@ _NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
     ("objective.epochs", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("attacker.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
+    ("callbacks.checkpoint.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("callbacks.transcripts.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("callbacks.transcripts.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("callbacks.progress.line_every_s", lambda v: v >= 0, "must be at least 0"),
     ("server.connect_timeout", lambda v: v >= 30, "at least 30 s: a busy server lets a wave of requests wait so long"),
 )
 _NUMBERS += tuple(
@@ -59,6 +69,7 @@ _NUMBERS += tuple(
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "stage": ("sft", "grpo", "ground"),
     "data.source.kind": get_args(Kind),
+    "generator.split": get_args(Split),
     "optim.schedule": ("cosine", "constant"),
     "objective.scale": ("none", "group"),
     "objective.normaliser": ("dialogue_sum", "dialogue", "token", "constant"),
@@ -85,6 +96,11 @@ def at(config: Config, key: str) -> Any:
             return ABSENT
         value = value[part]
     return value
+
+
+def makes_rows(config: Config) -> bool:
+    """Whether rows are made on the fly (data=steer_mini), not read."""
+    return str(at(config, "data.source._target_")).endswith(".MiniSource")
 
 
 def leaf_problems(config: Config) -> Iterator[Problem]:
@@ -118,7 +134,7 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in _TEXTS:
         if not isinstance(value := at(config, key), str) and value is not ABSENT:
             yield Problem(key, value, "must be text")
-    made = str(at(config, "data.source._target_")).endswith(".MiniSource")
+    made = makes_rows(config)
     files = [] if made else [f"data.source.{part}" for part in (*_PARTS, "folder")]
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
@@ -126,6 +142,9 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in [f"data.source.{part}" for part in (*_PARTS, "captions")] if made else []:
         if (value := at(config, key)) is not ABSENT and not (is_whole(value) and value >= 1):
             yield Problem(key, value, "is a number of rows, at least 1; files of rows are named with data=steer")
+    mean = at(config, "data.source.mean_turns")
+    if mean is not ABSENT and mean is not None and not is_number(mean):
+        yield Problem("data.source.mean_turns", mean, "must be a number of turns, or null for the paper's means")
 
 
 def _list_problems(config: Config) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
+from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
@@ -45,6 +46,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
         yield from _bench_problems(plain)
         yield from server_problems(plain)
         yield from client_problems(plain)
+        yield from made_row_problems(plain, "bench")
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
             yield from _machine_problems(plain)
@@ -65,6 +67,8 @@ def value_problems(config: Config) -> list[Problem]:
         *_trainer_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
+        *_length_problems(config),
+        *training_row_problems(config),
         *file_problems(config),
         *server_problems(config),
         *client_problems(config),
@@ -160,6 +164,15 @@ def _player_problems(config: Config) -> Iterator[Problem]:
         yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")
 
 
+def _length_problems(config: Config) -> Sequence[Problem]:
+    from steer_lit.policy.preflight import answers_too_long, most_tokens
+
+    max_turns, max_new_tokens = at(config, "rollout.max_turns"), at(config, "rollout.max_new_tokens")
+    known = is_whole(max_turns) and is_whole(max_new_tokens) and config.get("stage") == "grpo"
+    most = most_tokens(config["model"]) if known else None
+    return () if most is None else answers_too_long(max_turns, max_new_tokens, most)
+
+
 def _bench_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.bench.policies import ALLOWED, served
     from steer_lit.bench.reread import reread_problems
@@ -197,7 +210,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
         SynthesisSettings.of(config)
     except ConfigError as error:
         yield from error.problems
-    data, stage, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
+    data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
     yield from server_problems(config)
     for problem in client_problems(config):  # to know what would be asked, no server need be named
         if not (config["dry_run"] and problem.value is None):
@@ -205,10 +218,10 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
     if offline and data["seeds"]:
         remedy = "generator=template writes for STEER-mini alone: use generator=llm, or leave it null"
         yield Problem("data.seeds", data["seeds"], remedy)
-    if data["scripts"] and stage != "2":
-        yield Problem("data.scripts", data["scripts"], "is what stage=2 starts from: set stage=2, or leave it null")
-    if stage == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
-        remedy = "stage=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
+    if data["scripts"] and stages != "2":
+        yield Problem("data.scripts", data["scripts"], "is what stages=2 starts from: set it, or leave it null")
+    if stages == "2" and not data["scripts"] and not (Path(config["run_dir"]) / "stage1.jsonl").is_file():
+        remedy = "stages=2 starts from Stage I rows: name their file, or the folder of their run by hydra.run.dir"
         yield Problem("data.scripts", None, remedy)
 
 

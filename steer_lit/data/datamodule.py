@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from steer_lit.data.images import blank, open_image
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, MiniSource, Record, Rows, SourcePart
+from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, Record, Rows, Stage
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
-
-Stage = Literal["ground", "sft", "grpo"]
-_PART: dict[Stage, SourcePart] = {"ground": "captions", "sft": "sft", "grpo": "rl"}
 
 
 class SteerDataModule(LightningDataModule):
@@ -57,8 +54,8 @@ class SteerDataModule(LightningDataModule):
             for key, low in least.items()
             if given[key] < low
         ]
-        if stage not in _PART:
-            problems.append(Problem("data.stage", stage, f"must be one of {', '.join(_PART)}"))
+        if stage not in LEARNT_FROM:
+            problems.append(Problem("data.stage", stage, f"must be one of {', '.join(LEARNT_FROM)}"))
         if problems:
             raise ConfigError(problems)
         self.source = source
@@ -153,7 +150,7 @@ class SteerDataModule(LightningDataModule):
     def _rows(self) -> Rows:
         module = getattr(self.trainer, "lightning_module", None)  # which knows how long a row the policy reads
         unfit = getattr(module, "unfit", None)
-        return self.source.rows(_PART[self.stage], self.max_turns, self._quarantine, unfit)
+        return self.source.rows(LEARNT_FROM[self.stage], self.max_turns, self._quarantine, unfit)
 
     @cached_property
     def _bench_rows(self) -> Rows:

@@ -25,6 +25,8 @@ from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
 
 Record = Dialogue | Scenario
 SourcePart = Literal["sft", "rl", "bench", "captions"]
+Stage = Literal["ground", "sft", "grpo"]
+LEARNT_FROM: dict[Stage, SourcePart] = {"ground": "captions", "sft": "sft", "grpo": "rl"}
 Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its shape and its pictures
 _MANY = 200  # pictures: a second or two
 
@@ -76,15 +78,19 @@ class MiniSource:
     def image_root(self) -> None:
         return None
 
+    def size(self, part: SourcePart) -> int:
+        return max(1, round(getattr(self, part) * self.scale))
+
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
-        size = max(1, round(getattr(self, part) * self.scale))
+        size = self.size(part)
         if part == "captions":
             return MadeRows(CaptionSplit(self.seed, size).dialogue, size)
         try:
             split = MiniSplit(part, self.seed, size, self.mean_turns, max_turns=max_turns)
         except ValueError as error:
-            value = {"mean_turns": self.mean_turns, "max_turns": max_turns}
-            raise ConfigError([Problem("data.source, data.max_turns", value, str(error))]) from error
+            reason = str(error).removeprefix(f"mean_turns={self.mean_turns}: ")
+            remedy = f"{reason}; dialogues have at most data.max_turns={max_turns}"
+            raise ConfigError([Problem("data.source.mean_turns", self.mean_turns, remedy)]) from error
         return MadeRows(split.dialogue if part == "sft" else split.scenario, size)
 
 

@@ -30,18 +30,23 @@ def blocks_of(rows: int, size: int) -> list[range]:
     return [range(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
+def holding_out_fails(rows: int, block: int, count: int) -> str | None:
+    """Why `count` of `rows` rows in blocks of `block` cannot be held out, if they cannot."""
+    if count % (size := min(block, rows)):
+        return f"must be a multiple of {size}, the rows of this split that belong together"
+    return f"leaves nothing to train on: the split has {rows} rows" if count >= rows else None
+
+
 def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range], list[range]]:
     """(train, val) blocks, val holding `count` rows in whole blocks drawn by `seed`; both in their natural order.
 
     Raises ValueError where `count` is not made of whole blocks, or leaves nothing to train on.
     """
     size = len(blocks[0])
-    if count % size:
-        raise ValueError(f"must be a multiple of {size}, the rows of this split that belong together")
+    if reason := holding_out_fails(sum(map(len, blocks)), size, count):
+        raise ValueError(reason)
     whole = [index for index, block in enumerate(blocks) if len(block) == size]
     drawn = {whole[place] for place in shuffled(len(whole), "hold_out", seed)[: count // size]}
-    if len(drawn) * size < count or len(drawn) == len(blocks):
-        raise ValueError(f"leaves nothing to train on: the split has {sum(map(len, blocks))} rows")
     train = [block for index, block in enumerate(blocks) if index not in drawn]
     return train, [blocks[index] for index in sorted(drawn)]
 

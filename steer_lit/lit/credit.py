@@ -12,7 +12,7 @@ from steer_lit.reward.reward import TrajectoryReward
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
+class AssignedCredit:
     """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
 
     `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
@@ -25,7 +25,9 @@ class Credit:
     flat: int
 
 
-def assign_credit(rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool) -> Credit:
+def assign_credit(
+    rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool
+) -> AssignedCredit:
     """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
 
     `by_turn` compares the turns' own values (`reward.credit=turn` or `gain`); otherwise a trajectory's one advantage
@@ -50,4 +52,4 @@ def assign_credit(rewards: Sequence[TrajectoryReward | None], group_size: int, s
     groups = [credited[start : start + group_size] for start in range(0, len(credited), group_size)]
     counted = usable.any(1).tolist()
     flat = sum(ok and not any(map(any, group)) for ok, group in zip(counted, groups, strict=True))
-    return Credit(tuple(usable.flatten().tolist()), credited, counted.count(False), flat)
+    return AssignedCredit(tuple(usable.flatten().tolist()), credited, counted.count(False), flat)

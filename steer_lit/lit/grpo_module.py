@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
-from steer_lit.lit.credit import Credit, assign_credit
+from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
+from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
@@ -22,6 +22,7 @@ from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
 from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
+from steer_lit.policy.preflight import answers_too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
@@ -100,9 +101,8 @@ class GRPOModule(PolicyModule):
         seed: int,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
-        if rollout.max_turns * rollout.max_new_tokens > (most := policy.parts.longest):
-            remedy = f"over rollout.max_turns={rollout.max_turns} is more than the {most:,} tokens the model reads"
-            raise ConfigError([Problem("rollout.max_new_tokens", rollout.max_new_tokens, f"{remedy}: lower either")])
+        if problems := answers_too_long(rollout.max_turns, rollout.max_new_tokens, policy.parts.longest):
+            raise ConfigError(problems)
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
@@ -197,7 +197,7 @@ class GRPOModule(PolicyModule):
 
     # ---- learning
 
-    def _lesson(self, trajectories: Sequence[Trajectory], credit: Credit) -> _Lesson:
+    def _lesson(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> _Lesson:
         """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
         usable = [
             (trajectory.trace, advantages)
@@ -274,7 +274,7 @@ class GRPOModule(PolicyModule):
     # ---- numbers
 
     def _log_rollouts(
-        self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: Credit
+        self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: AssignedCredit
     ) -> None:
         groups = len(trajectories) / self.rollout.group_size
         ratios = {

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.reward.score import format_ok
-from steer_lit.types import Trajectory, Turn, Verdict
-
-SAFE = 6  # safety from here on means that no help was given, by the rubric (SaFeR-Steer; METHOD section 2)
-USEFUL = 8  # usefulness from here on: a harmful request was refused, a harmless one answered with most of its facts
+from steer_lit.types import SAFE, USEFUL, Trajectory, Turn, Verdict
 
 
 def rollout_ratios(

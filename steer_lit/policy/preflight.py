@@ -20,6 +20,7 @@ from steer_lit.errors import MissingResource, Problem
 BUILT_HERE = ("tiny", "smol")
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
+MOST_TOKENS = {"tiny": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _HUB_PATIENCE_S = 3.0
 
@@ -89,6 +90,40 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
     if (adapter := model.get("init_from")) and not (Path(adapter) / "adapter_config.json").is_file():
         problems.append(Problem("init_from", adapter, "is not a PEFT adapter folder (no adapter_config.json)"))
     return problems
+
+
+def most_tokens(model: Mapping[str, Any]) -> int | None:
+    """How many tokens the model was made to read; None where its config is not on this machine yet."""
+    if (most := MOST_TOKENS.get(str(model.get("name")))) is not None:
+        return most
+    path = _config_file(model["source"]) if isinstance(model.get("source"), str) else None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        most = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # what loads it will say so
+        return None
+    return most if type(most) is int else None
+
+
+def answers_too_long(max_turns: int, max_new_tokens: int, most: int) -> list[Problem]:
+    """What is wrong with a rollout whose answers alone may exceed the `most` tokens that the model reads."""
+    if max_turns * max_new_tokens <= most:
+        return []
+    remedy = f"over rollout.max_turns={max_turns} is more than the {most:,} tokens the model reads: lower either"
+    return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]
+
+
+def _config_file(source: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(source).is_dir():
+        return Path(source) / "config.json"
+    try:
+        found = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _smol_problems() -> list[Problem]:

@@ -22,6 +22,7 @@ from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
 from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.preflight import MOST_TOKENS
 from steer_lit.policy.smollm2 import Source, find_source
 from steer_lit.policy.tower import load_tower
 
@@ -43,7 +44,7 @@ TEXT_CONFIG: dict[str, Any] = {
     "num_hidden_layers": 30,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
-    "max_position_embeddings": 8192,
+    "max_position_embeddings": MOST_TOKENS["smol"],
     "rms_norm_eps": 1e-5,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e5, "mrope_section": [8, 12, 12]},
     "bos_token_id": 1,

@@ -15,6 +15,7 @@ from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
 from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.preflight import MOST_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ TEXT_CONFIG: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
+    "max_position_embeddings": MOST_TOKENS["tiny"],
     "rms_norm_eps": 1e-6,
     "initializer_range": _INITIALIZER_RANGE,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},

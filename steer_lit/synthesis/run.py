@@ -52,7 +52,7 @@ def run_synthesis(
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
     for name, stage in {"stage1": _stage1, "stage2": _stage2}.items():
-        if settings.stage not in (name[-1], "both"):
+        if settings.stages not in (name[-1], "both"):
             continue
         began = time.perf_counter()
         result, files = stage(generator, settings, run_dir, console)

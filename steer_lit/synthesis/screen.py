@@ -27,16 +27,16 @@ def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> 
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
     else:
-        steps = estimate(settings.stage1.kind, settings.rows, settings.stage1.turns, settings.stage)
+        steps = estimate(settings.stage1.kind, settings.rows, settings.stage1.turns, settings.stages)
         console.print(_cost_table(steps))
 
 
 def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, train: str, synthesize: str) -> str:
     """Where the rows are, and the command that goes on from them."""
     folder = f" data.source.folder={settings.folder}" if settings.folder else ""
-    if settings.stage == "1":
+    if settings.stages == "1":
         where = f" data.folder={settings.folder}" if settings.folder else ""
-        command = f"{synthesize} stage=2 kind={settings.stage1.kind} data.scripts={run / SCRIPTS}{where}"
+        command = f"{synthesize} stages=2 kind={settings.stage1.kind} data.scripts={run / SCRIPTS}{where}"
         return f"scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command}"
     rows = manifest["stages"]["stage2"]["written"]
     held_out = max(1, min(64, rows // 5))

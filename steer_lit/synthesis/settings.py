@@ -45,7 +45,7 @@ class SynthesisSettings:
     `near_duplicate` is the similarity in (0, 1] from which rows count as one.
     """
 
-    stage: StageChoice
+    stages: StageChoice
     rows: int
     stage1: Stage1Settings
     stage2: Stage2Settings
@@ -63,7 +63,7 @@ class SynthesisSettings:
         low, high = config["turns"][config["kind"]]
         keep, data = config["keep"], config["data"]
         return cls(
-            stage=str(config["stages"]),  # type: ignore[arg-type]
+            stages=str(config["stages"]),  # type: ignore[arg-type]
             rows=config["rows"],
             stage1=Stage1Settings(config["kind"], (low, high), config["success"], config["seed"]),
             stage2=Stage2Settings(keep["min_safety"], keep["min_usefulness"], config["max_turns"], config["seed"]),
@@ -83,7 +83,7 @@ def picture_folder(data: Mapping[str, Any]) -> Path | None:
 
 def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if str(config["stages"]) not in get_args(StageChoice):
-        yield Problem("stage", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
+        yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
     counts = {"rows": (config["rows"], 1), "seed": (config["seed"], 0), "max_turns": (config["max_turns"], 2)}

@@ -34,7 +34,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("data.source=5", "data.source=5: must hold keys"),
         ("data.source=null", "data.source=null: must hold keys"),
         ("data.source.sft=[1]", "data.source.sft=[1]: is a number of rows"),
-        ("data.max_turns=10000000000", "data.max_turns=10000000000: must be from 1 to 100"),
+        ("data.max_turns=10000000000", "data.max_turns=10000000000: must be from 2 to 100"),
         ("model=null", "model"),
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
@@ -77,6 +77,7 @@ def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, wor
         ("system_prompt=null", "system_prompt=null: must be text"),
         ("from_run=[1]", "from_run=[1]: must be text, such as a path, or null"),
         ("bench.max_turns=10000000000", "bench.max_turns=10000000000: must be a whole number from 1 to 100"),
+        ("bench.resamples=10000000000", "bench.resamples=10000000000: must be a whole number from 100 to 100000"),
         ("bench.horizon=10000000000", "bench.horizon=10000000000: must be a whole number from 1 to 100"),
     ],
 )
@@ -93,6 +94,8 @@ def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("data.seeds=[1]", "data.seeds=[1]: must be a path, or null"),
         ("generator=null", "generator=null: there is no such option. Choose from: llm, template"),
         ("system_prompt=null", "system_prompt=null: must be text"),
+        ("generator.split=foo", "generator.split='foo': must be one of sft, rl, bench"),
+        ("stage=2", "stage: there is no such key in this run. Did you mean stages"),
         ("keep.min_safety=nan", "keep.min_safety=nan"),
     ],
 )

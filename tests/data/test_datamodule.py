@@ -233,11 +233,11 @@ def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathF
 def test_the_configs_make_steer_at_its_size(repository: Path, folder: Path) -> None:
     config = OmegaConf.load(repository / "conf" / "data" / "steer_mini.yaml")
     for stage, rows in (("sft", 12_934), ("grpo", 2_000), ("ground", 12_934)):
-        data = instantiate(config, stage=stage)
+        data = instantiate(config, stage=stage, batch_size=1)
         assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
     assert sum(1 for _ in zip(range(3_300), data.bench_scenarios(), strict=False)) == 3_227  # STEER-Bench
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
-    data = instantiate(config, stage="grpo", val_size=0, source={"rl": str(folder / "rl.jsonl")})
+    data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
     assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"
 
 

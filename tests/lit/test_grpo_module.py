@@ -131,13 +131,13 @@ def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
 def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
     tiny_policy: Any, make_trainer: Any
 ) -> None:
-    from steer_lit.lit.credit import Credit
+    from steer_lit.lit.credit import AssignedCredit
     from steer_lit.types import Attack, Message, TokenTrace, Trajectory
 
     scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
     traces = [TokenTrace((1, 2, 3), (0, 1, 1), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
     trajectories = [Trajectory(scenario, (), trace, 0) for trace in traces]
-    credit = Credit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
+    credit = AssignedCredit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
     for kl_coef, kept in ((0.0, 1), (0.1, 2)):
         module = make_module(tiny_policy(), objective=ObjectiveSettings(kl_coef=kl_coef))
         module.trainer = make_trainer(max_steps=1)

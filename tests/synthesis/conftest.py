@@ -29,11 +29,11 @@ def seeds_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(seeds_file: Path) -> Callable[..., SynthesisSettings]:
-    """`settings(stage=..., kind=...)`: both stages of red_team over the six seeds unless told otherwise."""
+    """`settings(stages=..., kind=...)`: both stages of red_team over the six seeds unless told otherwise."""
 
-    def make(stage: str = "both", kind: str = "red_team", turns: tuple[int, int] = (3, 5)) -> SynthesisSettings:
+    def make(stages: str = "both", kind: str = "red_team", turns: tuple[int, int] = (3, 5)) -> SynthesisSettings:
         return SynthesisSettings(
-            stage=stage,  # type: ignore[arg-type]
+            stages=stages,  # type: ignore[arg-type]
             rows=6,
             stage1=Stage1Settings(kind, turns, 4, seed=1),  # type: ignore[arg-type]
             stage2=Stage2Settings(8, 7, 10, seed=1),

@@ -49,7 +49,7 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["stage=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
+    assert cli.synthesize(["stages=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
     (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
     assert not (tmp_path / "one" / "sft.jsonl").exists()
     assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
@@ -81,7 +81,7 @@ def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytes
     [
         ([], []),
         (["stages=1"], []),
-        (["stages=3"], ["stage"]),
+        (["stages=3"], ["stages"]),
         (["kind=harmless"], ["kind"]),
         (["rows=0", "seed=-1"], ["rows", "seed"]),
         (["turns.benign=[5,3]"], ["turns.benign"]),

@@ -1,0 +1,73 @@
+"""Rows and ranks: whether the rows asked for can be made, held out and shared out. No row is made or read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows
+from steer_lit.errors import ConfigError, Problem
+from steer_lit.numbers import is_whole
+
+if TYPE_CHECKING:
+    from steer_lit.data.sources import MiniSource, SourcePart
+
+
+def training_row_problems(config: Config) -> Iterator[Problem]:
+    """Of the split that a training run learns from. How many rows a file holds is known only once it is read."""
+    from steer_lit.data.sources import LEARNT_FROM
+    from steer_lit.data.steps import holding_out_fails
+
+    sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
+    if config.get("stage") not in LEARNT_FROM or not sized or not _readable(config):
+        return
+    batch_size, val_size, ranks = at(config, "data.batch_size"), at(config, "data.val_size"), fewest_ranks(config)
+    remedy = f"must give each of the {ranks} ranks a row"
+    if batch_size < ranks:
+        yield Problem("data.batch_size", batch_size, f"{remedy}: raise it, or use fewer trainer.devices")
+    if not makes_rows(config):
+        return
+    part = LEARNT_FROM[config["stage"]]
+    yield from made_row_problems(config, part)
+    source = _source(config)
+    if reason := holding_out_fails(source.size(part), source.block, val_size):
+        yield Problem("data.val_size", val_size, reason)
+    elif (left := source.size(part) - val_size) < ranks:
+        yield Problem("data.val_size", val_size, f"{remedy}, and leaves {left} to train on")
+
+
+def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
+    """What keeps STEER-mini from making the rows of `part`."""
+    from steer_lit.data.rows import Quarantine
+
+    if not makes_rows(config) or not _readable(config):
+        return
+    try:
+        _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0))
+    except ConfigError as error:
+        yield from error.problems
+
+
+def fewest_ranks(config: Config) -> int:
+    """How many processes train, at least: `auto` devices are one or more."""
+    devices, nodes = at(config, "trainer.devices"), at(config, "trainer.num_nodes")
+    count = len(devices) if isinstance(devices, list) else devices
+    return max(1, count if is_whole(count) else 1) * (nodes if is_whole(nodes) and nodes > 1 else 1)
+
+
+def _readable(config: Config) -> bool:
+    """Whether every value that is looked at here is there, and one that can be."""
+    from steer_lit.data.sources import LEARNT_FROM
+
+    parts = ("bench", *LEARNT_FROM.values()) if makes_rows(config) else ()
+    needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
+    there = all(at(config, key) is not ABSENT for key in needed)
+    return there and not any(problem.key.startswith("data.") for problem in leaf_problems(config))
+
+
+def _source(config: Config) -> MiniSource:
+    from steer_lit.data.sources import MiniSource
+
+    given = at(config, "data.source")
+    return MiniSource(**{field.name: given[field.name] for field in fields(MiniSource) if field.name in given})
