@@ -182,7 +182,8 @@ class Grade:
 class Completion:
     """The tokens a policy sampled in one turn, as sampled. `text` excludes end tokens.
 
-    `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature (empty for constant policies).
+    `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature, at 1 where it is
+    greedy (empty for constant policies).
     `failed` says why there is no answer, where a server that plays the policy gave none: `text` is then empty.
     """
 

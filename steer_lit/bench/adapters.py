@@ -62,7 +62,7 @@ class AdapterPolicies:
             if (lora := settings_of(folder, self._lora)) != self._lora:
                 self._qwen = _reshaped(self._qwen, lora)
                 self._lora, self._fresh = lora, self._qwen.adapter_state()
-            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, self._qwen.system_prompt)
+            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, self._qwen.shown_as)
             digest = f"{hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self._qwen,

@@ -176,7 +176,7 @@ class PolicyModule(LightningModule):
                 f"{self.policy.fingerprint}: resume with the model the run was started with"
             )
         for key, here in self.policy.trained_as.items():
-            if (there := saved["trained_as"][key]) != here:
+            if (there := saved["trained_as"].get(key, here)) != here:  # older ones do not tell the resolution
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )

@@ -16,7 +16,7 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
     most = policy.parts.longest
-    if sum(_bound(policy, message) for message in messages) + len((system or policy.system_prompt).encode()) <= most:
+    if sum(_bound(policy, message) for message in messages) + _bytes(system or policy.system_prompt) <= most:
         return None
     renderer = renderer_of(policy)
     if isinstance(record, Dialogue):
@@ -33,7 +33,9 @@ def _bound(policy: QwenVL, message: Message) -> int:
     """No fewer tokens than the message has, without a look at its pictures: no token of text is shorter than a byte."""
     parts = policy.parts
     picture = parts.max_pixels // (parts.patch_size * parts.merge_size) ** 2
-    return _AROUND + sum(
-        picture + _AROUND if isinstance(part, ImageRef) else len(unicodedata.normalize("NFC", part).encode())
-        for part in message.parts
-    )
+    return _AROUND + sum(picture + _AROUND if isinstance(part, ImageRef) else _bytes(part) for part in message.parts)
+
+
+def _bytes(text: str) -> int:
+    """As the text is or in NFC, whichever takes more: Qwen's tokenizer normalises, SmolLM2's does not."""
+    return max(len(text.encode()), len(unicodedata.normalize("NFC", text).encode()))

@@ -60,14 +60,15 @@ def load_policy(
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     model = attach_adapter(parts.model, lora, seed)
+    policy = QwenVL(parts, model, system_prompt, open_image)
     if init_from is not None:
-        load_adapter(model, Path(init_from), parts.fingerprint, system_prompt)
+        load_adapter(model, Path(init_from), policy.fingerprint, policy.shown_as)
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = init_from or f"fresh from seed {seed}"
     log.info("%s: base %s in %s on %s, adapter %s", name, parts.fingerprint, dtype, device, adapter)
-    return QwenVL(parts, model, system_prompt, open_image)
+    return policy
 
 
 def _open_base(

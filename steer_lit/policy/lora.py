@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,25 +89,25 @@ def adapted_layers(model: torch.nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def save_adapter(model: PeftModel, fingerprint: str, system_prompt: str, folder: Path) -> None:
-    """Write a standard PEFT folder and, last, what the adapter belongs to: its base's fingerprint and the prompt."""
+def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any], folder: Path) -> None:
+    """Write a standard PEFT folder and, last, what the adapter belongs to: its base and how dialogues were shown."""
     folder = Path(folder)
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base = model.peft_config["default"].base_model_name_or_path
-    facts = {"base": base, "fingerprint": fingerprint, "system_prompt": system_prompt}
+    facts = {"base": base, "fingerprint": fingerprint, **shown_as}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(model: PeftModel, folder: Path, fingerprint: str, system_prompt: str) -> None:
-    """Copy a saved adapter into the trainable one. One that was trained under another system prompt is warned of.
+def load_adapter(model: PeftModel, folder: Path, fingerprint: str, shown_as: Mapping[str, Any]) -> None:
+    """Copy a saved adapter into the trainable one. One trained under another prompt or resolution is warned of.
 
     Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has
     another shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
     """
     folder = Path(folder)
     saved_config = _saved_config(folder)
-    _check_facts(folder, fingerprint, system_prompt)
+    _check_facts(folder, fingerprint, shown_as)
     own = model.peft_config["default"]
     for key, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
         if saved_config.get(key) != getattr(own, key):
@@ -140,7 +140,7 @@ def _saved_config(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
 
-def _check_facts(folder: Path, fingerprint: str, system_prompt: str) -> None:
+def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any]) -> None:
     if not (folder / FACTS).is_file():
         log.warning("init_from=%s: no %s, so whether it fits this base model cannot be checked", folder, FACTS)
         return
@@ -150,8 +150,10 @@ def _check_facts(folder: Path, fingerprint: str, system_prompt: str) -> None:
             f"init_from={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
             f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the model (and tower) it belongs to"
         )
-    if (trained := facts.get("system_prompt", system_prompt)) != system_prompt:
-        log.warning("init_from=%s: that adapter was trained with system_prompt=%r, not this run's", folder, trained)
+    for key, here in shown_as.items():  # folders of before say nothing of the resolution
+        if (trained := facts.get(key, here)) != here:
+            said = "init_from=%s: that adapter was trained with %s=%r, not this run's %r"
+            log.warning(said, folder, key, trained, here)
 
 
 def _copy_weights(model: PeftModel, folder: Path) -> None:

@@ -28,6 +28,7 @@ from steer_lit.types import ImageRef, TokenTrace
 
 FEATURE_CACHE_BYTES = 1 << 30
 MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
+TOWER_PATCHES = 1 << 14  # of one pass of the tower: 12 pictures of 512 x 512, since its activations add up
 
 
 class QwenVL(nn.Module):
@@ -86,8 +87,14 @@ class QwenVL(nn.Module):
         """What a checkpoint of this policy goes with: continued under anything else it would be another policy."""
         configs: Any = self.model.peft_config
         lora = configs["default"]
-        facts = {"system_prompt": self.system_prompt, "model.dtype": self.number_type}
-        return {**facts, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
+        computed = {"model.dtype": self.number_type, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
+        return {**self.shown_as, **computed}
+
+    @property
+    def shown_as(self) -> dict[str, Any]:
+        """How dialogues are put before this policy."""
+        parts = self.parts
+        return {"system_prompt": self.system_prompt, "min_pixels": parts.min_pixels, "max_pixels": parts.max_pixels}
 
     @property
     def device(self) -> torch.device:
@@ -133,11 +140,23 @@ class QwenVL(nn.Module):
         return self._patches[ref]
 
     def _encode(self, refs: Sequence[ImageRef]) -> list[torch.Tensor]:
-        patches, grids = zip(*(self._patched(ref) for ref in refs), strict=True)
+        """One picture's embeddings each, from passes of at most `TOWER_PATCHES` patches or one picture."""
+        found: list[torch.Tensor] = []
+        waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for ref in refs:
+            picture = self._patched(ref)
+            if waiting and sum(len(patches) for patches, _ in [*waiting, picture]) > TOWER_PATCHES:
+                found += self._pass_tower(waiting)
+                waiting = []
+            waiting.append(picture)
+        return [*found, *self._pass_tower(waiting)]
+
+    def _pass_tower(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+        patches, grids = zip(*pictures, strict=True)
         visual = self.base.model.visual
         grid_thw = torch.stack(grids).to(self.device)
         tokens = visual(torch.cat(patches).to(self.device, visual.dtype), grid_thw=grid_thw).pooler_output
-        return list(tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist()))
+        return tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist())
 
     def _remember(self, ref: ImageRef, feature: torch.Tensor) -> None:
         self._patches.pop(ref, None)
@@ -265,7 +284,7 @@ class QwenVL(nn.Module):
         """A standard PEFT folder, with the base model's fingerprint beside it."""
         from steer_lit.policy.lora import save_adapter
 
-        save_adapter(self.model, self.fingerprint, self.system_prompt, folder)
+        save_adapter(self.model, self.fingerprint, self.shown_as, folder)
 
     # ---- the reference: the adapter GRPO starts from, not the base model (TRAPS 19)
 

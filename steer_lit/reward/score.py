@@ -26,7 +26,11 @@ def format_ok(text: str) -> bool:
 
 
 def repetition(items: Sequence[Hashable], n: int = 3, min_tokens: int = 12) -> float:
-    """Share of n-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than `min_tokens` words or ids."""
+    """Share of n-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than `min_tokens` items.
+
+    The reward counts words, of which a text has fewer than the tokens the method's threshold is in: it starts a
+    little later.
+    """
     grams = len(items) - n + 1
     if len(items) < min_tokens or grams < 1:
         return 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_the_exported_folder_starts_another_run_where_this_one_ended(
 
     policy, fresh = tiny_policy(), tiny_policy()
     make_trainer(2, callbacks=[PolicyExport()]).fit(sft_module(policy), small_world("sft"))
-    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint, fresh.system_prompt)
+    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint, fresh.shown_as)
     assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
 
 
@@ -154,20 +155,25 @@ def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None
         module.on_load_checkpoint({"state_dict": {}})
 
 
-def test_a_checkpoint_of_another_prompt_scale_or_number_type_is_refused(
+def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refused(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     callbacks = [LastCheckpoint(every_n_steps=100)]
     make_trainer(1, callbacks=callbacks, enable_checkpointing=True).fit(sft_module(tiny_policy()), small_world("sft"))
-    reworded, rescaled, elsewhere = tiny_policy(), tiny_policy(), tiny_policy()
+    reworded, rescaled, resized, elsewhere = (tiny_policy() for _ in range(4))
     reworded.system_prompt = "Be brief."
     rescaled.model.peft_config["default"].lora_alpha = 4
+    resized.parts = replace(resized.parts, max_pixels=3136)
     elsewhere.base.lm_head.to(torch.bfloat16)  # `auto` on a processor that multiplies it
-    for policy, key in ((reworded, "system_prompt"), (rescaled, "lora.alpha"), (elsewhere, "model.dtype")):
+    others = {"system_prompt": reworded, "lora.alpha": rescaled, "max_pixels": resized, "model.dtype": elsewhere}
+    for key, policy in others.items():
         with pytest.raises(SteerError, match=rf"was trained with {key}=.*, this run has"):
             make_trainer(2).fit(
                 sft_module(policy), small_world("sft"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
             )
+    older = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    del older[CHECKPOINT_KEY]["trained_as"]["max_pixels"]  # as checkpoints were before they named the resolution
+    sft_module(resized).on_load_checkpoint(older)
 
 
 class Runs:

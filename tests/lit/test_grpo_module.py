@@ -165,6 +165,8 @@ def test_trap_25_a_failed_row_changes_nothing_for_the_others(
         (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
         assert step["train/failed_share"] == pytest.approx(1 / 3 if size == 3 else 0.0)
         found.append(gradients[0])
+    assert found[0].keys() == found[1].keys()
+    assert any(gradient.any() for gradient in found[0].values())
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
 

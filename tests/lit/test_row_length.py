@@ -84,3 +84,18 @@ def test_rollouts_whose_answers_alone_may_be_too_long_are_refused(tiny_policy) -
     make(1024)
     with pytest.raises(ConfigError, match=r"over rollout\.max_turns=4 is more than the 4,096 tokens the model reads"):
         make(1025)
+
+
+@pytest.mark.parametrize("normalizer", ["NFC", None])  # Qwen's tokenizer and SmolLM2's
+@pytest.mark.parametrize("letter", ["e\u0301", "\u0958"])  # NFC makes the first shorter and the second longer
+def test_the_bound_holds_however_the_tokenizer_writes_an_accent(
+    tiny_policy, monkeypatch, letter: str, normalizer: str | None
+) -> None:
+    from tokenizers.normalizers import NFC
+
+    policy = tiny_policy()
+    policy.tokenizer.backend_tokenizer.normalizer = NFC() if normalizer else None
+    dialogue = Dialogue("d", (Message.of("user", letter * 200), Message.of("assistant", letter * 200)))
+    tokens = len(renderer_of(policy).dialogue(dialogue).token_ids)
+    monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens - 1)
+    assert "reads" in (too_long(policy, dialogue) or "")

@@ -206,7 +206,8 @@ def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     policy().save_adapter(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     facts = json.loads((tmp_path / "steer_lit.json").read_text())
-    assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, "system_prompt": "Be brief."}
+    shown = {"system_prompt": "Be brief.", "min_pixels": 784, "max_pixels": 12544}
+    assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, **shown}
 
 
 def test_an_adapter_of_another_base_is_refused(tmp_path):
@@ -272,13 +273,22 @@ def test_an_adapter_with_another_scale_is_refused(tmp_path):
         policy(init_from=str(tmp_path))
 
 
-def test_an_adapter_trained_under_another_prompt_loads_with_a_warning(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"system_prompt": "Be long."}, "was trained with system_prompt='Be long.', not this run's 'Be brief.'"),
+        ({"max_pixels": 3136}, "was trained with max_pixels=3136, not this run's 12544"),
+        ({"min_pixels": None, "max_pixels": None}, None),  # as folders were before they named the resolution
+    ],
+)
+def test_an_adapter_that_was_shown_something_else_loads_with_a_warning(tmp_path, caplog, changes, said):
     policy().save_adapter(tmp_path)
     facts = tmp_path / "steer_lit.json"
-    facts.write_text(json.dumps({**json.loads(facts.read_text()), "system_prompt": "Be long."}))
+    changed = {**json.loads(facts.read_text()), **changes}
+    facts.write_text(json.dumps({key: value for key, value in changed.items() if value is not None}))
     with caplog.at_level(logging.WARNING, logger=lora_module.__name__):
         policy(init_from=str(tmp_path))
-    assert "was trained with system_prompt='Be long.'" in caplog.text
+    assert (said in caplog.text) if said else (not caplog.text)
 
 
 def test_an_adapter_from_elsewhere_loads_with_a_warning(tmp_path, caplog):
