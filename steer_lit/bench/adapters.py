@@ -76,4 +76,5 @@ class AdapterPolicies:
 def _reshaped(qwen: QwenVL, lora: LoraSettings) -> QwenVL:
     """The same base under a fresh adapter of another rank or alpha."""
     model: Any = qwen.model
-    return QwenVL(qwen.parts, attach_adapter(model.unload(), lora, seed=0), qwen.system_prompt, qwen.open_image)
+    adapted = attach_adapter(model.unload(), lora, seed=0)
+    return QwenVL(qwen.parts, adapted, qwen.system_prompt, qwen.pictures.open_image)

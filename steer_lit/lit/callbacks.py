@@ -185,7 +185,7 @@ class TranscriptLog(Callback):
             for index, played in enumerate(dialogues):
                 logger.experiment.add_text(f"transcripts/{index}", page(played), played.step)
                 for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN]):
-                    pixels = np.asarray(policy.open_image(ref))
+                    pixels = np.asarray(policy.pictures.open_image(ref))
                     tag = f"transcripts/{index}/picture{place}"
                     logger.experiment.add_image(tag, pixels, played.step, dataformats="HWC")
 

@@ -6,7 +6,6 @@ vision tower and reused by every row, turn and pass; positions are explicit (TRA
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,15 +19,10 @@ from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.pixels import to_patches
-from steer_lit.policy.positions import Grid
+from steer_lit.policy.pictures import Pictures
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
-
-FEATURE_CACHE_BYTES = 1 << 30
-MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
-TOWER_PATCHES = 1 << 14  # of one pass of the tower: 12 pictures of 512 x 512, since its activations add up
 
 
 class QwenVL(nn.Module):
@@ -46,12 +40,7 @@ class QwenVL(nn.Module):
         self.parts = parts
         self.model = model
         self.system_prompt = system_prompt
-        self.open_image = open_image
-        self.trains_tower = False
-        self._features: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()
-        self._feature_bytes = 0
-        self._patches: dict[ImageRef, tuple[torch.Tensor, torch.Tensor]] = {}  # of pictures with no features yet
-        self._grids: dict[ImageRef, Grid] = {}
+        self.pictures = Pictures(parts, open_image)
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
@@ -64,6 +53,10 @@ class QwenVL(nn.Module):
     def base(self) -> Any:
         """The Qwen2.5-VL model under the adapter."""
         return self.parts.model
+
+    @property
+    def trains_tower(self) -> bool:
+        return self.pictures.tower_trains
 
     @property
     def tokenizer(self) -> Any:
@@ -105,70 +98,12 @@ class QwenVL(nn.Module):
         self.__dict__.pop("stack", None)
         return super()._apply(fn, recurse)
 
-    # ---- pictures
-
-    def grid(self, ref: ImageRef) -> Grid:
-        """Rows and columns of language-model tokens the picture takes."""
-        if ref not in self._grids:
-            _, rows, columns = self._patched(ref)[1].tolist()
-            self._grids[ref] = rows // self.parts.merge_size, columns // self.parts.merge_size
-        return self._grids[ref]
-
-    def image_tokens(self, ref: ImageRef) -> int:
-        rows, columns = self.grid(ref)
-        return rows * columns
-
-    def image_features(self, refs: Sequence[ImageRef]) -> torch.Tensor:
-        """Language-model embeddings [sum of tokens, H] of the pictures, in order."""
-        if self.trains_tower:
-            once = list(dict.fromkeys(refs))
-            features = dict(zip(once, self._encode(once), strict=True))
-            return torch.cat([features[ref] for ref in refs])
-        missing = list(dict.fromkeys(ref for ref in refs if ref not in self._features))
-        with torch.no_grad():
-            fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
-        found = [fresh[ref] if ref in fresh else self._features[ref] for ref in refs]
-        for ref, feature in fresh.items():
-            self._remember(ref, feature)
-        return torch.cat(found)
-
-    def _patched(self, ref: ImageRef) -> tuple[torch.Tensor, torch.Tensor]:
-        if ref not in self._patches:
-            if len(self._patches) >= MAX_PATCHED:
-                self._patches.clear()
-            self._patches[ref] = to_patches(self.open_image(ref), self.parts)
-        return self._patches[ref]
-
-    def _encode(self, refs: Sequence[ImageRef]) -> list[torch.Tensor]:
-        """One picture's embeddings each, from passes of at most `TOWER_PATCHES` patches or one picture."""
-        found: list[torch.Tensor] = []
-        waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for ref in refs:
-            picture = self._patched(ref)
-            if waiting and sum(len(patches) for patches, _ in [*waiting, picture]) > TOWER_PATCHES:
-                found += self._pass_tower(waiting)
-                waiting = []
-            waiting.append(picture)
-        return [*found, *self._pass_tower(waiting)]
-
-    def _pass_tower(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
-        patches, grids = zip(*pictures, strict=True)
-        visual = self.base.model.visual
-        grid_thw = torch.stack(grids).to(self.device)
-        tokens = visual(torch.cat(patches).to(self.device, visual.dtype), grid_thw=grid_thw).pooler_output
-        return tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist())
-
-    def _remember(self, ref: ImageRef, feature: torch.Tensor) -> None:
-        self._patches.pop(ref, None)
-        self._features[ref] = feature.clone()  # a split is a view that would keep the whole batch alive
-        self._feature_bytes += feature.nbytes
-        while self._feature_bytes > FEATURE_CACHE_BYTES:
-            self._feature_bytes -= self._features.popitem(last=False)[1].nbytes
-
     # ---- forward
 
     def collate(self, traces: Sequence[TokenTrace]) -> TokenBatch:
-        return collate(traces, pad_id=self.parts.pad_id, image_token_id=self.parts.image_token_id, grid_of=self.grid)
+        return collate(
+            traces, pad_id=self.parts.pad_id, image_token_id=self.parts.image_token_id, grid_of=self.pictures.grid
+        )
 
     def embed(self, input_ids: torch.Tensor, images: Sequence[ImageRef]) -> torch.Tensor:
         """[B, L] ids to [B, L, H], the pictures' features at their image tokens, row by row (TRAPS 13)."""
@@ -176,7 +111,7 @@ class QwenVL(nn.Module):
         embeds = self.base.get_input_embeddings()(input_ids)
         if not images:
             return embeds
-        features = self.image_features(images).to(embeds.dtype)
+        features = self.pictures.features(images).to(embeds.dtype)
         at = input_ids == self.parts.image_token_id
         if int(at.sum()) != len(features):
             raise ValueError(f"{int(at.sum())} image tokens for {len(features)} picture features")
@@ -258,10 +193,8 @@ class QwenVL(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def train_tower(self) -> None:
-        """Train the vision tower instead of the adapter (grounding): features are no longer cached."""
-        self.trains_tower = True
-        self._features.clear()
-        self._feature_bytes = 0
+        """Train the vision tower instead of the adapter (grounding)."""
+        self.pictures.train_tower()
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(".visual." in name)
 

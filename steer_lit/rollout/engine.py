@@ -23,7 +23,7 @@ from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
 
 def renderer_of(qwen: QwenVL) -> Renderer:
     """The renderer that goes with a policy: the same for SFT, rollouts and bench."""
-    return Renderer(qwen.tokenizer, qwen.image_tokens, qwen.system_prompt)
+    return Renderer(qwen.tokenizer, qwen.pictures.tokens, qwen.system_prompt)
 
 
 class SampledPolicy:
@@ -169,7 +169,7 @@ class SampledSession:
             pad = width - len(ids)
             input_ids[row, pad:] = torch.tensor(ids)
             real[row, pad:] = True
-            grids = [qwen.grid(ref) for ref in message.images]
+            grids = [qwen.pictures.grid(ref) for ref in message.images]
             start = starts[row] if starts else 0
             positions[:, row, pad:], end = rope_positions(ids, qwen.parts.image_token_id, grids, start=start)
             ends.append(end)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steer_lit.policy import qwen_vl
+from steer_lit.policy import pictures
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.pixels import to_patches
@@ -44,7 +44,9 @@ def trace(model, parts):
     ids = []
     for part in parts:
         is_text = isinstance(part, str)
-        ids += model.tokenizer(part).input_ids if is_text else [model.parts.image_token_id] * model.image_tokens(part)
+        ids += (
+            model.tokenizer(part).input_ids if is_text else [model.parts.image_token_id] * model.pictures.tokens(part)
+        )
     sampled = [0] * len(ids) + [1] * 5
     ids += [50, 51, 52, 53, model.eos_ids[0]]
     pictures = tuple(part for part in parts if not isinstance(part, str))
@@ -104,34 +106,34 @@ def test_trap_11_positions_are_those_of_transformers(model, parts, padding):
 def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
     fresh, patches = policy(), []
     fresh.base.model.visual.register_forward_pre_hook(lambda _, arguments: patches.append(len(arguments[0])))
-    kept = fresh.image_features([SQUARE])
-    again = fresh.image_features([SQUARE, WIDE, SQUARE])
+    kept = fresh.pictures.features([SQUARE])
+    again = fresh.pictures.features([SQUARE, WIDE, SQUARE])
     assert patches == [64, 32]  # 112 x 112 pixels are 8 x 8 patches, the wide picture has half of them
     assert torch.equal(again[:16], kept)  # a token is 2 x 2 patches
     assert torch.equal(again[24:], kept)
     fresh.train_tower()
-    assert torch.allclose(fresh.image_features([SQUARE, WIDE, SQUARE]), again, atol=1e-5)
+    assert torch.allclose(fresh.pictures.features([SQUARE, WIDE, SQUARE]), again, atol=1e-5)
     assert patches == [64, 32, 96]  # a picture that is shown twice is encoded once
     with torch.no_grad():
         fresh.base.model.visual.patch_embed.proj.weight *= 1.5
-    trained = fresh.image_features([SQUARE])
+    trained = fresh.pictures.features([SQUARE])
     assert trained.requires_grad
     assert not torch.allclose(trained, kept)
 
 
 @pytest.mark.parametrize("trains", [False, True])
 def test_the_tower_encodes_a_bounded_number_of_patches_a_pass(monkeypatch, trains):
-    whole = policy().image_features([SQUARE, WIDE, TALL])
-    monkeypatch.setattr(qwen_vl, "TOWER_PATCHES", 70)
+    whole = policy().pictures.features([SQUARE, WIDE, TALL])
+    monkeypatch.setattr(pictures, "TOWER_PATCHES", 70)
     fresh, patches = policy(), []
     if trains:
         fresh.train_tower()
     fresh.base.model.visual.register_forward_pre_hook(lambda _, arguments: patches.append(len(arguments[0])))
-    cut = fresh.image_features([SQUARE, WIDE, TALL])
+    cut = fresh.pictures.features([SQUARE, WIDE, TALL])
     assert patches == [64, 64]
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)
     assert cut.requires_grad is trains
-    monkeypatch.setattr(qwen_vl, "TOWER_PATCHES", 1)  # one picture is never cut
+    monkeypatch.setattr(pictures, "TOWER_PATCHES", 1)  # one picture is never cut
     torch.testing.assert_close(
-        policy().image_features([TALL, SQUARE]), whole[[*range(24, 32), *range(16)]], atol=1e-5, rtol=0
+        policy().pictures.features([TALL, SQUARE]), whole[[*range(24, 32), *range(16)]], atol=1e-5, rtol=0
     )

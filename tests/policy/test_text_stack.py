@@ -115,8 +115,8 @@ RED = ImageRef("mini://red")
 
 def rows(policy):
     """Two that share an opening with a picture, one with another, and one that shares and was never answered."""
-    policy.open_image = lambda _: Image.new("RGB", (112, 112), "red")
-    look = [40, 41, *[policy.parts.image_token_id] * policy.image_tokens(RED), 42]
+    policy.pictures.open_image = lambda _: Image.new("RGB", (112, 112), "red")
+    look = [40, 41, *[policy.parts.image_token_id] * policy.pictures.tokens(RED), 42]
     parts = ((look, [50, 51, 52], RED), ([43, 44, 45], [50, 53], None), (look, [54, 55, 56, 57], RED), (look, [], RED))
     traces = []
     for opening, answer, picture in parts:

@@ -1,0 +1,99 @@
+"""Pictures as the language model sees them: encoded once by the frozen tower, then reused by every row and turn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.positions import Grid
+from steer_lit.types import ImageRef
+
+CACHE_BYTES = 1 << 30  # of features
+MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
+TOWER_PATCHES = 1 << 14  # of one pass of the tower: 12 pictures of 512 x 512, since its activations add up
+
+
+class Pictures:
+    """`open_image(ref)` returns a PIL RGB picture; the data layer owns where pictures may come from.
+
+    Features are kept only while the tower is frozen (TRAPS 30); `tower_trains` is set by `train_tower`.
+    """
+
+    def __init__(self, parts: ModelParts, open_image: Callable[[ImageRef], Any]) -> None:
+        self.parts, self.open_image = parts, open_image
+        self.tower_trains = False
+        self._features: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()
+        self._feature_bytes = 0
+        self._patches: dict[ImageRef, tuple[torch.Tensor, torch.Tensor]] = {}  # of pictures with no features yet
+        self._grids: dict[ImageRef, Grid] = {}
+
+    def grid(self, ref: ImageRef) -> Grid:
+        """Rows and columns of language-model tokens the picture takes."""
+        if ref not in self._grids:
+            _, rows, columns = self._patched(ref)[1].tolist()
+            self._grids[ref] = rows // self.parts.merge_size, columns // self.parts.merge_size
+        return self._grids[ref]
+
+    def tokens(self, ref: ImageRef) -> int:
+        """How many language-model tokens the picture takes."""
+        rows, columns = self.grid(ref)
+        return rows * columns
+
+    def features(self, refs: Sequence[ImageRef]) -> torch.Tensor:
+        """Language-model embeddings [sum of tokens, H] of the pictures, in order."""
+        if self.tower_trains:
+            once = list(dict.fromkeys(refs))
+            features = dict(zip(once, self._encode(once), strict=True))
+            return torch.cat([features[ref] for ref in refs])
+        missing = list(dict.fromkeys(ref for ref in refs if ref not in self._features))
+        with torch.no_grad():
+            fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        found = [fresh[ref] if ref in fresh else self._features[ref] for ref in refs]
+        for ref, feature in fresh.items():
+            self._remember(ref, feature)
+        return torch.cat(found)
+
+    def train_tower(self) -> None:
+        """Encode at every call from now on: gradients flow into the tower, whose weights change."""
+        self.tower_trains = True
+        self._features.clear()
+        self._feature_bytes = 0
+
+    def _patched(self, ref: ImageRef) -> tuple[torch.Tensor, torch.Tensor]:
+        if ref not in self._patches:
+            if len(self._patches) >= MAX_PATCHED:
+                self._patches.clear()
+            self._patches[ref] = to_patches(self.open_image(ref), self.parts)
+        return self._patches[ref]
+
+    def _encode(self, refs: Sequence[ImageRef]) -> list[torch.Tensor]:
+        """One picture's embeddings each, from passes of at most `TOWER_PATCHES` patches or one picture."""
+        found: list[torch.Tensor] = []
+        waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for ref in refs:
+            picture = self._patched(ref)
+            if waiting and sum(len(patches) for patches, _ in [*waiting, picture]) > TOWER_PATCHES:
+                found += self._pass_tower(waiting)
+                waiting = []
+            waiting.append(picture)
+        return [*found, *self._pass_tower(waiting)]
+
+    def _pass_tower(self, pictures: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, ...]:
+        patches, grids = zip(*pictures, strict=True)
+        visual: Any = self.parts.model.model.visual
+        device = next(visual.parameters()).device
+        grid_thw = torch.stack(grids).to(device)
+        tokens = visual(torch.cat(patches).to(device, visual.dtype), grid_thw=grid_thw).pooler_output
+        return tokens.split((grid_thw.prod(-1) // self.parts.merge_size**2).tolist())
+
+    def _remember(self, ref: ImageRef, feature: torch.Tensor) -> None:
+        self._patches.pop(ref, None)
+        self._features[ref] = feature.clone()  # a split is a view that would keep the whole batch alive
+        self._feature_bytes += feature.nbytes
+        while self._feature_bytes > CACHE_BYTES:
+            self._feature_bytes -= self._features.popitem(last=False)[1].nbytes
