@@ -17,10 +17,12 @@ GRPO  := $(DEMO)/grpo/.done-$(SFT_STEPS)-$(GRPO_STEPS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint perf
+.PHONY: help install demo test lint perf
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(READY) ## Make .venv and install into it; demo and test do it by themselves
 
 demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
 	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
