@@ -278,9 +278,11 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
         )
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step = f"{program('train')} +experiment={following} {_typed('init_from', export)}"
+        step, part = f"{program('train')} +experiment={following} {_typed('init_from', export)}", "rl"
     else:
-        step = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}"
+        step, part = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}", "bench"
+    if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
+        step += f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
     return f"adapter: {export}{shown}\nnext:    {step}"
 
 
