@@ -28,7 +28,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
-from steer_lit.checks import bench_problems, synthesis_problems, train_problems
+from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank
@@ -66,6 +66,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from hydra.utils import instantiate
     from lightning import seed_everything
 
+    from steer_lit.data.sources import FileSource
     from steer_lit.lit.policy_module import check_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
@@ -77,6 +78,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     loggers = [instantiate(logger) for logger in config.logger.values()]
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     datamodule = instantiate(config.data)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
+        raise ConfigError(problems)
     device = str(trainer.strategy.root_device)
     policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
@@ -107,7 +111,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import make_policies
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, choose, with_constants
+    from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -117,11 +121,13 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     _quieten()
     datamodule = instantiate(config.data, stage="sft", batch_size=1)  # which say how to train: nothing does here
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
+    judge = seeing(config.judge, datamodule.open_image)
+    if not config.judge_check:  # which grades turns of its own
+        check_gold(judge, scenarios, settings.turns_played)
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
     policies = make_policies(plain, load, datamodule.open_image)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
-    judge = seeing(config.judge, datamodule.open_image)
     with hanging_up(judge), continuable(run_dir):
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
@@ -278,9 +284,11 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
         )
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step = f"{program('train')} +experiment={following} {_typed('init_from', export)}"
+        step, part = f"{program('train')} +experiment={following} {_typed('init_from', export)}", "rl"
     else:
-        step = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}"
+        step, part = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}", "bench"
+    if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
+        step += f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
     return f"adapter: {export}{shown}\nnext:    {step}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, runs
 from steer_lit.errors import SteerError
+from tests.test_conf import empty_adapter
 
 REFUSED = 2
 
@@ -113,6 +115,47 @@ def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: 
     message = refused(capsys, *wrong, run_dir, program="bench")
     for key in ("policies.mine='nowhere'", "policies.gold='base'", "bench.limit=0", "bench.chunk=0"):
         assert f"* {key}" in message
+
+
+def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
+    capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
+) -> None:
+    empty_adapter(tmp_path / "a")
+    (tmp_path / "a" / "steer_lit.json").write_text('{"base": "smol"}')
+    message = refused(capsys, "model=tiny", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
+    assert message.splitlines()[0] == "1 problem in the configuration:"
+    assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
+
+
+PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for number in range(4)]
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of four rows without gold facts. No policy may be loaded or made."""
+    monkeypatch.setattr("steer_lit.policy.load.load_policy", pytest.fail)
+    monkeypatch.setattr("steer_lit.bench.policies.make_policies", pytest.fail)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, PLAIN)))
+    return str(path)
+
+
+def test_rows_the_rubric_cannot_grade_are_refused_before_anything_is_played(
+    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+) -> None:
+    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
+    assert "* judge='rubric': grades by gold facts, and none of the 4 dialogues has them" in message
+    assert "use judge=llm server.base_url=" in message
+
+
+def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
+    capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
+) -> None:
+    words = ["+experiment=grpo_tiny", "init_from=null", "data=steer", f"data.source.rl={rows}", "data.val_size=4"]
+    message = refused(capsys, *words, run_dir)
+    assert "* tutor='rubric': scores by gold facts, and none of the 4 rows has them" in message
+    assert "use tutor=llm server.base_url=" in message
+    assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message
 
 
 def test_an_error_of_ours_behind_hydras_is_shown_alone() -> None:

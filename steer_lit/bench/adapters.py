@@ -48,9 +48,13 @@ class AdapterPolicies:
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._qwen: QwenVL | None = None
         self._fresh: dict[str, torch.Tensor] = {}
+        self._seen: set[Path] = set()
 
-    def policy(self, adapter: str) -> AdaptedPolicy:
-        """The policy of `base` or of an adapter folder. Raises what `load_adapter` and `settings_of` raise."""
+    def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
+        """The policy of `base` or of an adapter folder, which the config's `key` names.
+
+        Raises what `load_adapter` and `settings_of` raise.
+        """
         if self._qwen is None:
             self._qwen = self._load()
             self._fresh = self._qwen.adapter_state()
@@ -59,10 +63,12 @@ class AdapterPolicies:
             digest = BASE
         else:
             folder = Path(adapter)
-            if (lora := settings_of(folder, self._lora)) != self._lora:
+            if (lora := settings_of(folder, self._lora, key)) != self._lora:
                 self._qwen = _reshaped(self._qwen, lora)
                 self._lora, self._fresh = lora, self._qwen.adapter_state()
-            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, self._qwen.shown_as)
+            shown_as = None if folder in self._seen else self._qwen.shown_as
+            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, shown_as, key)
+            self._seen.add(folder)
             digest = f"{hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self._qwen,

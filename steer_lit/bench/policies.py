@@ -61,8 +61,12 @@ def make_policies(
 ) -> dict[str, MakePolicy]:
     """What makes each policy that a benchmark's config names, in its order.
 
-    `load` makes the base model, once, when an adapter needs it. Policies behind a server see what `open_image` opens.
+    `load` makes the base model, once, when a policy of this process is first needed. Every adapter is put on it before
+    any policy is made: one that does not fit is refused before the first dialogue is played. Policies behind a server
+    see what `open_image` opens.
     """
+    named = {f"policies.{name}": value for name, value in config["policies"].items()}
+    folders = {key: value for key, value in named.items() if served(value) is None and value != "base"}
     decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
 
     def behind_server(model: ServedModel) -> BenchPolicy:
@@ -79,13 +83,15 @@ def make_policies(
 
         model = config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
-        return AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
+        made = AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
+        for key, folder in folders.items():
+            made.policy(folder, key)
+        return made
 
-    def in_process(adapter: str) -> BenchPolicy:
-        return adapters().policy(adapter)
-
-    makers: dict[str, MakePolicy] = {}
-    for name, value in config["policies"].items():
+    def make(key: str, value: Any) -> BenchPolicy:
+        if folders:
+            adapters()
         model = served(value)
-        makers[str(name)] = partial(in_process, value) if model is None else partial(behind_server, model)
-    return makers
+        return adapters().policy(value, key) if model is None else behind_server(model)
+
+    return {key.removeprefix("policies."): partial(make, key, value) for key, value in named.items()}

@@ -24,6 +24,7 @@ from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
 from steer_lit.data.images import open_image as open_drawn
+from steer_lit.errors import TooManyFailures
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
@@ -46,7 +47,8 @@ def run_bench(
     Policies are made one at a time, in order, and let go before the next: only one has to fit in memory. A policy's
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file.
-    `open_image` gives the report its pictures; by default those of STEER-mini, which are drawn.
+    `open_image` gives the report its pictures; by default those of STEER-mini, which are drawn. Raises TooManyFailures,
+    after all of that, where no dialogue of any policy could be graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -71,10 +73,13 @@ def run_bench(
     with console.status("intervals and report"):
         summary = write_outputs(played, settings, judge_name(judge), out_dir, open_image)
     console.print(report.table(summary))
-    for line in [*report.notes(summary), *_failures(played)]:
+    failures = list(_failures(played))
+    for line in [*report.notes(summary), *failures]:
         console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     where = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
     console.print(where, markup=False, highlight=False, soft_wrap=True)
+    if failures and all(row.failed for rows in played.values() for row in rows):
+        raise TooManyFailures(f"no dialogue could be graded; {failures[0]}")
     return summary
 
 

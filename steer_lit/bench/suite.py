@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, get_args
 
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.types import MAX_TURNS, Policy, Scenario
+from steer_lit.tutor.rubric import RubricJudge
+from steer_lit.types import MAX_TURNS, Judge, Policy, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,22 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     if not chosen:
         raise SteerError("there are no bench scenarios to play: check data and the limit")
     return chosen
+
+
+def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:
+    """Warn of dialogues that a judge by gold facts cannot grade. Raises ConfigError where it can grade none."""
+    if not isinstance(judge, RubricJudge):
+        return
+    lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
+    if lacking == len(scenarios):
+        remedy = (
+            f"grades by gold facts, and none of the {lacking} dialogues has them for every turn: use judge=llm "
+            "server.base_url=http://localhost:8000/v1 server.model=<name>"
+        )
+        raise ConfigError([Problem("judge", "rubric", remedy)])
+    if lacking:
+        said = "judge=rubric grades by gold facts: %d of %d dialogues lack some and will count nowhere, use judge=llm"
+        log.warning(said, lacking, len(scenarios))
 
 
 def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:

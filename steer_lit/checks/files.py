@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steer_lit.checks.leaves import Config, at
 from steer_lit.errors import Problem
+from steer_lit.policy.preflight import BUILT_HERE
 
 CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 
@@ -18,7 +19,7 @@ def file_problems(config: Config) -> Iterator[Problem]:
     path, adapter = config.get("ckpt_path"), config.get("init_from")
     if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
         yield Problem("ckpt_path", path, remedy)
-    if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter)):
+    if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter, config.get("model", {}))):
         yield problem
     yield from source_problems(config)
 
@@ -33,8 +34,8 @@ def source_problems(config: Config) -> Iterator[Problem]:
             yield Problem(f"data.source.{part}", source, problem)
 
 
-def adapter_problem(key: str, folder: str) -> Problem | None:
-    """What keeps `folder` from being an adapter, if anything."""
+def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
+    """What keeps `folder` from being an adapter of `model`, as far as can be told without loading that."""
     path = Path(folder)
     if not path.is_dir():
         return Problem(key, folder, "no such folder: name the adapter/ folder that a training run wrote")
@@ -45,7 +46,20 @@ def adapter_problem(key: str, folder: str) -> Problem | None:
     facts = _config_reason(path / FACTS) if (path / FACTS).exists() else None
     if reason := _config_reason(path / CONFIG) or _weights_reason(path / WEIGHTS) or facts:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
+    if reason := _base_reason(path / FACTS, model):
+        return Problem(key, folder, reason)
     return None
+
+
+def _base_reason(path: Path, model: Config) -> str | None:
+    """Other bases than those built here go by an address: two may be the same weights, which loading them tells."""
+    base = json.loads(path.read_text(encoding="utf-8")).get("base") if path.exists() else None
+    name = str(model.get("name"))
+    here = name if name in BUILT_HERE else model.get("source")
+    if not isinstance(base, str) or not isinstance(here, str) or base == here or not {base, here} & set(BUILT_HERE):
+        return None
+    chosen = f"model={base}" if base in BUILT_HERE else "the model it was trained on"
+    return f"was trained on base {base!r}, this run's is model={name}: use {chosen}, or name an adapter of model={name}"
 
 
 def _checkpoint_remedy(path: Path) -> str | None:

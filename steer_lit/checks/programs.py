@@ -192,7 +192,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         elif not isinstance(folder, str) or not folder:
             shown = HIDDEN if isinstance(folder, Mapping) else folder  # perhaps with a key among its keys
             yield Problem(f"policies.{name}", shown, ALLOWED)
-        elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder)):
+        elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
             yield problem
     limit = config["bench"]["limit"]
     if limit is not None and not (is_whole(limit) and limit >= 1):

@@ -1,7 +1,11 @@
-"""Rows and ranks: whether the rows asked for can be made, held out and shared out. No row is made or read for it."""
+"""Rows and ranks: whether the rows asked for can be made, held out and shared out.
+
+No row is made or read for it, but by `read_row_problems`, which a run asks once its config has been found good.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -9,9 +13,10 @@ from typing import TYPE_CHECKING
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
+from steer_lit.types import Scenario
 
 if TYPE_CHECKING:
-    from steer_lit.data.sources import MiniSource, SourcePart
+    from steer_lit.data.sources import FileSource, MiniSource, SourcePart
 
 
 def training_row_problems(config: Config) -> Iterator[Problem]:
@@ -47,6 +52,34 @@ def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
         _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0))
     except ConfigError as error:
         yield from error.problems
+
+
+def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
+    """Of the rows that training reads from a file: too few to hold some out, or no gold facts for a rubric.
+
+    It reads as far as it must to know, which is not far in a file that will do. A row that has no known shape, and
+    what is wrong with pictures, is for whoever reads on to say.
+    """
+    from steer_lit.data.rows import Quarantine
+    from steer_lit.data.sources import LEARNT_FROM
+    from steer_lit.data.steps import holding_out_fails
+
+    part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
+    gold = config["stage"] != "grpo" or not str(at(config, "tutor._target_")).endswith(".RubricTutor")
+    count = 0
+    for _, record in source.unseen(part, config["data"]["max_turns"], Quarantine(sys.maxsize)):
+        count += 1
+        gold = gold or (isinstance(record, Scenario) and record.opening.gold is not None)
+        if gold and count > val_size:
+            return
+    if count and not gold:
+        remedy = (
+            f"scores by gold facts, and none of the {count} rows has them for its first turn: use tutor=llm "
+            "server.base_url=http://localhost:8000/v1 server.model=<name>"
+        )
+        yield Problem("tutor", "rubric", remedy)
+    if count and (reason := holding_out_fails(count, source.block, val_size)):
+        yield Problem("data.val_size", val_size, reason)
 
 
 def fewest_ranks(config: Config) -> int:

@@ -133,18 +133,8 @@ class FileSource:
         A row is usable when it has a known shape, all its pictures can be decoded and `unfit` has nothing against it.
         Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run.
         """
-        file = None if part == "captions" else getattr(self, part)
-        if file is None:
-            remedy = "row files hold no captions: use data=steer_mini" if part == "captions" else "name a row file"
-            raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
-        root = self.image_root
-
-        def parse(value: object, source: str, number: int) -> tuple[int, Record]:
-            if part == "sft":
-                return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
-            return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
-
-        read = list(read_records(file, parse, quarantine))
+        file, root = self._file(part), self.image_root
+        read = list(self.unseen(part, max_turns, quarantine))
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         records: list[Record] = []
         for number, record in read:
@@ -158,6 +148,23 @@ class FileSource:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
             raise SteerError(f"data {file} holds no usable row, {len(quarantine)} were put aside{first}")
         return _under_own_ids(records)
+
+    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
+        """(number, record) of each row of a known shape, one at a time: no picture is looked at."""
+
+        def parse(value: object, source: str, number: int) -> tuple[int, Record]:
+            if part == "sft":
+                return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
+            return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
+
+        return read_records(self._file(part), parse, quarantine)
+
+    def _file(self, part: SourcePart) -> str:
+        file: str | None = None if part == "captions" else getattr(self, part)
+        if file is None:
+            remedy = "row files hold no captions: use data=steer_mini" if part == "captions" else "name a row file"
+            raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
+        return file
 
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:

@@ -34,7 +34,8 @@ def holding_out_fails(rows: int, block: int, count: int) -> str | None:
     """Why `count` of `rows` rows in blocks of `block` cannot be held out, if they cannot."""
     if count % (size := min(block, rows)):
         return f"must be a multiple of {size}, the rows of this split that belong together"
-    return f"leaves nothing to train on: the split has {rows} rows" if count >= rows else None
+    most = (rows - 1) // size * size
+    return f"leaves nothing to train on: the split has {rows} rows, use at most {most}" if count >= rows else None
 
 
 def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range], list[range]]:

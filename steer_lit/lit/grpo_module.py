@@ -170,7 +170,8 @@ class GRPOModule(PolicyModule):
         except ServerDown as error:
             down = error
         if self.add_up(down is not None)[0]:
-            raise ServerDown(f"{down or 'a server of another rank is down'}\n{self._saved()}") from down
+            reason = down or "a server of another rank is down"
+            raise ServerDown(f"{reason}\n{self._saved()} once the server answers") from down
         return trajectories
 
     def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
@@ -178,11 +179,12 @@ class GRPOModule(PolicyModule):
         failed, played = self.add_up(len(failures), len(trajectories))
         if failed <= self.rollout.max_failed_share * played:
             return
+        asks = any(hasattr(player, "client") for player in (self.attacker, self.tutor))
         raise TooManyFailures(
             f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "
             f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: "
             f"{failures[0] if failures else 'on another rank'}. "
-            f"{self._saved()}"
+            f"{self._saved()}{' once the server answers' if asks else ''}"
         )
 
     def _saved(self) -> str:
@@ -193,7 +195,7 @@ class GRPOModule(PolicyModule):
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
         batches.ready = batches.started = batches.processed = batches.completed
         self.trainer.save_checkpoint(path)
-        return f"The run is saved: go on with ckpt_path={path} once the server answers"
+        return f"The run is saved: go on with ckpt_path={path}"
 
     # ---- learning
 

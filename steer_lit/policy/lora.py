@@ -99,85 +99,88 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(model: PeftModel, folder: Path, fingerprint: str, shown_as: Mapping[str, Any]) -> None:
+def load_adapter(
+    model: PeftModel, folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | None, key: str = "init_from"
+) -> None:
     """Copy a saved adapter into the trainable one. One trained under another prompt or resolution is warned of.
 
-    Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has
-    another shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
+    `shown_as` None stands for an adapter that was looked at before: no warning is said again. The config names the
+    folder under `key`. Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to
+    another base, has another shape or scale, covers other layers than `model` does, or holds numbers that are not
+    finite.
     """
     folder = Path(folder)
-    saved_config = _saved_config(folder)
-    _check_facts(folder, fingerprint, shown_as)
+    saved_config = _saved_config(folder, key)
+    _check_facts(folder, fingerprint, shown_as, key)
     own = model.peft_config["default"]
-    for key, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
-        if saved_config.get(key) != getattr(own, key):
+    for name, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
+        if saved_config.get(name) != getattr(own, name):
             raise SteerError(
-                f"init_from={str(folder)!r}: that adapter has {key}={saved_config.get(key)}, this run asks for "
-                f"{getattr(own, key)}; set {option}={saved_config.get(key)}"
+                f"{key}={str(folder)!r}: that adapter has {name}={saved_config.get(name)}, this run asks for "
+                f"{getattr(own, name)}; set {option}={saved_config.get(name)}"
             )
-    if special := [key for key in _RESCALED if saved_config.get(key)]:
-        raise SteerError(f"init_from={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here")
-    _copy_weights(model, folder)
+    if special := [name for name in _RESCALED if saved_config.get(name)]:
+        raise SteerError(f"{key}={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here")
+    _copy_weights(model, folder, key)
 
 
-def settings_of(folder: Path, settings: LoraSettings) -> LoraSettings:
+def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") -> LoraSettings:
     """`settings` with the rank and the alpha that the adapter in `folder` was trained with.
 
     Raises MissingResource when the folder is not an adapter's, SteerError when it names no such numbers.
     """
-    saved = _saved_config(folder)
-    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
-        number: Any = saved.get(key)
+    saved = _saved_config(folder, key)
+    for name, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
+        number: Any = saved.get(name)
         if type(number) not in kinds or number <= 0:
-            raise SteerError(f"{folder / CONFIG} has {key}={number!r}, not a number above 0: copy the adapter again")
+            raise SteerError(f"{folder / CONFIG} has {name}={number!r}, not a number above 0: copy the adapter again")
     return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
 
 
-def _saved_config(folder: Path) -> dict[str, Any]:
+def _saved_config(folder: Path, key: str) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise MissingResource(f"init_from={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
+            raise MissingResource(f"{key}={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
     return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
 
 
-def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any]) -> None:
+def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | None, key: str) -> None:
     if not (folder / FACTS).is_file():
-        log.warning("init_from=%s: no %s, so whether it fits this base model cannot be checked", folder, FACTS)
+        if shown_as is not None:
+            log.warning("%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, FACTS)
         return
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if facts.get("fingerprint") != fingerprint:
         raise SteerError(
-            f"init_from={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
+            f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
             f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the model (and tower) it belongs to"
         )
-    for key, here in shown_as.items():  # folders of before say nothing of the resolution
-        if (trained := facts.get(key, here)) != here:
-            said = "init_from=%s: that adapter was trained with %s=%r, not this run's %r"
-            log.warning(said, folder, key, trained, here)
+    for name, here in (shown_as or {}).items():  # folders of before say nothing of the resolution
+        if (trained := facts.get(name, here)) != here:
+            said = "%s=%s: that adapter was trained with %s=%r, not this run's %r"
+            log.warning(said, key, folder, name, trained, here)
 
 
-def _copy_weights(model: PeftModel, folder: Path) -> None:
+def _copy_weights(model: PeftModel, folder: Path, key: str) -> None:
     from peft import get_peft_model_state_dict
 
     try:
         saved = load_file(folder / WEIGHTS)
     except SafetensorError as error:
-        raise SteerError(f"init_from={str(folder)!r}: {WEIGHTS} cannot be read: {error}") from error
+        raise SteerError(f"{key}={str(folder)!r}: {WEIGHTS} cannot be read: {error}") from error
     own = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
     if saved.keys() != own.keys():
         only_saved, only_own = sorted(saved.keys() - own.keys()), sorted(own.keys() - saved.keys())
         raise SteerError(
-            f"init_from={str(folder)!r}: the adapter covers other layers: {len(only_saved)} tensors this model lacks "
+            f"{key}={str(folder)!r}: the adapter covers other layers: {len(only_saved)} tensors this model lacks "
             f"{only_saved[:1]}, {len(only_own)} it does not have {only_own[:1]}; see model.lora.targets"
         )
-    for key, tensor in own.items():
-        if saved[key].shape != tensor.shape:
-            shapes = f"{tuple(saved[key].shape)}, this model's has {tuple(tensor.shape)}"
-            raise SteerError(f"init_from={str(folder)!r}: {key} has shape {shapes}; name an adapter of this model")
-        if not saved[key].isfinite().all():
-            raise SteerError(
-                f"init_from={str(folder)!r}: {key} holds numbers that are not finite: name another adapter"
-            )
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape:
+            shapes = f"{tuple(saved[name].shape)}, this model's has {tuple(tensor.shape)}"
+            raise SteerError(f"{key}={str(folder)!r}: {name} has shape {shapes}; name an adapter of this model")
+        if not saved[name].isfinite().all():
+            raise SteerError(f"{key}={str(folder)!r}: {name} holds numbers that are not finite: name another adapter")
     with torch.no_grad():
-        for key, tensor in own.items():
-            tensor.copy_(saved[key])
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])

@@ -1,12 +1,15 @@
 """One base model under adapters of whatever rank and scale they were trained with."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
+from steer_lit.bench.policies import make_policies
+from steer_lit.bench.suite import MakePolicy
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
 from steer_lit.policy.device import NumberType
@@ -101,6 +104,42 @@ def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
         return made.policy("base").fingerprint
 
     assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
+
+
+def makers(**named: str) -> dict[str, MakePolicy]:
+    config = {
+        "policies": {"base": "base", **named},
+        "rollout": {"max_new_tokens": 4, "temperature": 0.0},
+        "model": {"lora": asdict(OWN), "quantize": "none"},
+        "system_prompt": "Be brief.",
+        "server": {"base_url": "http://localhost:1/v1"},
+    }
+    return make_policies(config, load, open_image)
+
+
+def rewrite(adapter: str, **changes: str) -> None:
+    facts = Path(adapter) / "steer_lit.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("first", ["base", "served"])
+def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder, first) -> None:
+    good, bad = folder(4, 8), folder(8, 8)
+    rewrite(bad, fingerprint="0123456789ab")
+    policies = makers(served="server:m", a=good, b=bad)
+    with pytest.raises(SteerError, match=rf"^policies\.b='{bad}': that adapter was trained on base 'tiny'"):
+        policies[first]()
+
+
+def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
+    other, foreign = folder(4, 8), folder(8, 8)
+    rewrite(other, system_prompt="Be long.")
+    (Path(foreign) / "steer_lit.json").unlink()
+    policies = makers(a=other, b=foreign)
+    for name in ("base", "a", "b"):
+        policies[name]()
+    assert caplog.text.count(f"policies.a={other}: that adapter was trained with system_prompt='Be long.'") == 1
+    assert caplog.text.count(f"policies.b={foreign}: no steer_lit.json") == 1
 
 
 @pytest.mark.parametrize("rank", [None, "8", 0, True, 2.5])

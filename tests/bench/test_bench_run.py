@@ -15,7 +15,7 @@ from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, ConstantSession
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, MakePolicy
-from steer_lit.errors import RowError, SteerError
+from steer_lit.errors import RowError, SteerError, TooManyFailures
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, Scenario, Turn, TurnGold
 
 SETTINGS = BenchSettings(resamples=100, chunk=2)
@@ -186,6 +186,15 @@ def test_failed_grades_are_counted_named_and_tried_again(tmp_path: Path) -> None
     assert bench(tmp_path, {"sft": lambda: policy}, rows)[0] == summary
     assert policy.played == ["row-1"]
     assert len(lines(tmp_path)) == 5
+
+
+def test_a_run_in_which_nothing_could_be_graded_is_written_down_and_fails(tmp_path: Path) -> None:
+    silent = Attack(Message.of("user", "What is it?"), TurnGold("harmless", "none", "unreadable"))
+    rows = [replace(row, opening=silent) for row in scenarios(2)]
+    with pytest.raises(TooManyFailures, match=r"could be graded; sft: 2 of 2 .*: the judge could not read it"):
+        bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold}, rows)
+    assert json.loads((tmp_path / "summary.json").read_text())["grpo"]["failed"] == 2
+    assert len(lines(tmp_path)) == 4
 
 
 def test_summary_covers_only_the_scenarios_of_this_run(tmp_path: Path) -> None:

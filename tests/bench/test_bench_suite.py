@@ -1,7 +1,11 @@
+from dataclasses import replace
+from typing import Any, cast
+
 import pytest
 
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, choose, with_constants
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, with_constants
 from steer_lit.errors import ConfigError, SteerError
+from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
 
 
@@ -38,3 +42,17 @@ def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.Log
     assert "gold" in with_constants({}, rows[:1])
     assert list(with_constants({}, rows)) == ["always-refuse", "always-comply"]
     assert "1 dialogues have no expected answers" in caplog.text
+
+
+def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.LogCaptureFixture) -> None:
+    unknown = scenario("unknown")
+    known = replace(unknown, opening=replace(unknown.opening, gold=TurnGold("harmless", "none", "Hello.")))
+    opened = replace(known, scripted=(unknown.opening,))
+    for rows, turns in (([unknown], 10), ([unknown, opened], 10)):
+        with pytest.raises(ConfigError, match=rf"judge='rubric': .* none of the {len(rows)} dialogues .*use judge=llm"):
+            check_gold(RubricJudge(), rows, turns)
+        check_gold(cast(Any, object()), rows, turns)  # another judge
+    check_gold(RubricJudge(), [known, opened], turns_played=1)
+    assert not caplog.text
+    check_gold(RubricJudge(), [known, opened, unknown], turns_played=10)
+    assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -49,9 +50,43 @@ def test_an_adapter_whose_facts_are_broken_is_refused_by_name(tmp_path: Path) ->
     (tmp_path / "adapter_config.json").write_bytes(b"{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
     (tmp_path / "steer_lit.json").write_bytes(b"[1]")
-    problem = adapter_problem("init_from", str(tmp_path))
+    problem = adapter_problem("init_from", str(tmp_path), {})
     assert problem is not None
     assert "steer_lit.json holds no JSON object" in problem.remedy
+
+
+HUB = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("base", "model", "said"),
+    [
+        ("tiny", {"name": "tiny", "source": None}, None),
+        (HUB, {"name": "qwen2_5_vl_7b", "source": HUB}, None),
+        (HUB, {"name": "mine", "source": "/data/the_same_weights"}, None),  # loading will tell
+        (None, {"name": "tiny", "source": None}, None),
+        (["tiny"], {"name": "smol", "source": None}, None),
+        (
+            "tiny",
+            {"name": "smol", "source": None},
+            "trained on base 'tiny', this run's is model=smol: use model=tiny",
+        ),
+        (
+            "smol",
+            {"name": "qwen2_5_vl_7b", "source": HUB},
+            "this run's is model=qwen2_5_vl_7b: use model=smol, or",
+        ),
+        (HUB, {"name": "smol", "source": None}, "use the model it was trained on, or name an adapter of model=smol"),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: object, model: dict, said: str) -> None:
+    (tmp_path / "adapter_config.json").write_bytes(b"{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
+    (tmp_path / "steer_lit.json").write_text(json.dumps({"base": base}))
+    problem = adapter_problem("policies.a", str(tmp_path), model)
+    assert (said in str(problem)) if said else problem is None
+    found = list(file_problems({"init_from": str(tmp_path), "model": model}))
+    assert [one.key for one in found] == (["init_from"] if said else [])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +104,7 @@ def test_an_adapter_whose_facts_are_broken_is_refused_by_name(tmp_path: Path) ->
 def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weights: bytes, said: str | None) -> None:
     (tmp_path / "adapter_config.json").write_bytes(config)
     (tmp_path / "adapter_model.safetensors").write_bytes(weights)
-    problem = adapter_problem("policies.mine", str(tmp_path))
+    problem = adapter_problem("policies.mine", str(tmp_path), {})
     if said is None:
         assert problem is None
     else:

@@ -49,7 +49,12 @@ def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "size", "count", "reason"),
-    [(97, 10, 25, "multiple of 10"), (30, 10, 30, "nothing to train on"), (37, 10, 40, "nothing to train on")],
+    [
+        (97, 10, 25, "multiple of 10"),
+        (30, 10, 30, "nothing to train on: the split has 30 rows, use at most 20$"),
+        (37, 10, 40, "nothing to train on: the split has 37 rows, use at most 30$"),
+        (20, 1, 64, "nothing to train on: the split has 20 rows, use at most 19$"),
+    ],
 )
 def test_what_cannot_be_held_out(rows: int, size: int, count: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):

@@ -91,6 +91,20 @@ def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str,
     assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
 
+@pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])
+def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, part: str) -> None:
+    """It stays a command that can be typed as it is: a shell takes what is added for a comment."""
+    (tmp_path / "adapter").touch()
+    config = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}}
+
+    def step(source: str) -> str:
+        data = {"source": {"_target_": f"steer_lit.data.sources.{source}"}}
+        return closing(OmegaConf.create({**config, "data": data}), tmp_path, "val/loss", None).splitlines()[1]
+
+    said = f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
+    assert step("FileSource") == step("MiniSource") + said
+
+
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,1", *SMALL, *GRPO, "trainer.max_steps=1", "callbacks=none"]
     assert cli.train([*words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={tmp_path}"]) == 0

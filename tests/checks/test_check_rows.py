@@ -1,0 +1,60 @@
+"""What is looked at in a row file before a policy loads: enough rows, and gold facts where a rubric needs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit.checks import read_row_problems
+from steer_lit.data.sources import FileSource
+
+GOLD = {"intent": "harmless", "tier": "none", "answer": "A cup."}
+PLAIN: dict[str, Any] = {"prompt": "What is it?"}
+KNOWN: dict[str, Any] = {"messages_fixed": [{"role": "user", "content": "What is it?", "gold": GOLD}], "question_id": 1}
+SAID: dict[str, Any] = {"history": [{"user": "What is it?", "bot": "A cup."}]}
+
+
+def keys(folder: Path, rows: list[Any], stage: str = "grpo", tutor: str = "Rubric", val_size: int = 1) -> list[str]:
+    (path := folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = {
+        "stage": stage,
+        "data": {"val_size": val_size, "max_turns": 10},
+        "tutor": {"_target_": f"steer_lit.tutor.any.{tutor}Tutor"},
+    }
+    return [problem.key for problem in read_row_problems(config, FileSource(sft=str(path), rl=str(path)))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "found"),
+    [
+        ([PLAIN] * 3, {}, ["tutor"]),
+        ([PLAIN] * 3, {"val_size": 3}, ["tutor", "data.val_size"]),
+        ([PLAIN] * 3, {"tutor": "Llm"}, []),
+        ([PLAIN, PLAIN, KNOWN], {}, []),
+        ([KNOWN, KNOWN], {"val_size": 2}, ["data.val_size"]),
+        ([SAID] * 3, {"stage": "sft"}, []),
+        ([SAID] * 3, {"stage": "sft", "val_size": 64}, ["data.val_size"]),
+        ([KNOWN, 7], {"val_size": 1}, ["data.val_size"]),  # a row of no shape is none
+        ([7, 7], {"val_size": 1}, []),  # which whoever reads them says better
+    ],
+)
+def test_problems_of_the_rows_a_run_reads(
+    tmp_path: Path, rows: list[Any], options: dict[str, Any], found: list[str]
+) -> None:
+    assert keys(tmp_path, rows, **options) == found
+
+
+def test_no_more_is_read_than_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    def some(*_: object) -> Any:
+        for row in [(1, PLAIN), (2, KNOWN), (3, KNOWN), (4, KNOWN)]:
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr("steer_lit.data.rows.file_rows", some)
+    assert keys(tmp_path, [], val_size=2) == []
+    assert len(read) == 3
