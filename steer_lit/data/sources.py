@@ -131,7 +131,8 @@ class FileSource:
         """Every usable row of the part's file, cut after `max_turns` turns, under an id of its own.
 
         A row is usable when it has a known shape, all its pictures can be decoded and `unfit` has nothing against it.
-        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run.
+        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run. Raises
+        TooManyBadRows once all is known that is wrong with the rows.
         """
         file = None if part == "captions" else getattr(self, part)
         if file is None:
@@ -144,7 +145,7 @@ class FileSource:
                 return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
             return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
 
-        read = list(read_records(file, parse, quarantine))
+        read = list(read_records(file, parse, quarantine, check=False))
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         records: list[Record] = []
         for number, record in read:
@@ -154,6 +155,7 @@ class FileSource:
                 quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
+        quarantine.check()
         if not records:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
             raise SteerError(f"data {file} holds no usable row, {len(quarantine)} were put aside{first}")
