@@ -15,13 +15,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from steer_lit import cli, programs, runs
 from steer_lit.errors import SteerError
-from steer_lit.lit import policy_module
 from steer_lit.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 
@@ -160,10 +158,14 @@ def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     saved: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import torch
+
+    from steer_lit.lit.policy_module import _RESUMED
+
     last = tmp_path / "checkpoints" / "last.ckpt"
     if saved:
         last.parent.mkdir()
-        torch.save(dict.fromkeys(policy_module._RESUMED, 7), last)
+        torch.save(dict.fromkeys(_RESUMED, 7), last)
     trainer, words = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[]), ["experiment=a", "init_from='b c'"]
     with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")

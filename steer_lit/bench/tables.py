@@ -145,10 +145,8 @@ def _ours(figures: Mapping[str, Any], table: PublishedTable) -> Iterator[str]:
     if known.keys() == set(SUBSETS):
         known["mean"] = figures["subset_mean"]
     for column in table.columns:
-        rates = (
-            [known[column][key]["value"] for key in ("safety_pass", "helpfulness_pass")] if column in known else [None]
-        )
-        yield _pair(rates)
+        block = known.get(column)
+        yield "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])
 
 
 def _mean_rows(table: PublishedTable) -> list[Row]:
