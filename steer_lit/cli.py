@@ -49,9 +49,10 @@ def synthesize(arguments: Sequence[str] | None = None) -> int:
 
 
 def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
-    words = [_lenient(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    words = list(sys.argv[1:] if arguments is None else arguments)
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
     try:
+        words = [_lenient(word, name) for word in words]
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
         if frozen := [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]:
@@ -106,12 +107,12 @@ def _leave_nothing(folder: Path) -> None:
         folder.rmdir()
 
 
-def _lenient(word: str) -> str:
-    """Take Hydra's plus off where it is not needed (`+experiment=`), put it where it is (`policies.<new name>=`)."""
+def _lenient(word: str, name: str) -> str:
+    """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
+    if (plus := re.match(r"\+(\w+)=", word)) and plus[1] in _groups(name):
+        word = word.removeprefix("+")
     if word == "experiment=null":
         return "~experiment"
-    if re.match(r"\+(experiment|debug)=", word):
-        return word.removeprefix("+")
     return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word
 
 
@@ -154,9 +155,14 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
 
 
+def _groups(name: str) -> list[str]:
+    """The groups of configs that the program `name` takes an option of."""
+    return re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
     """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
-    chosen = re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    chosen = _groups(name)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
         known = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if re.fullmatch(r"\w+", group) else []

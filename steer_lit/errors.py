@@ -58,7 +58,7 @@ class RowError(SteerError):
     def __init__(self, source: str, row: int, field: str, reason: str) -> None:
         field, reason = _cut(field), _cut(reason)  # a row may hold anything, megabytes of it
         self.source, self.row, self.field, self.reason = source, row, field, reason
-        super().__init__(f"{source}, row {row}, field {field!r}: {reason}")
+        super().__init__(f"{source}, row {row}{f', field {field!r}' if field else ''}: {reason}")
 
 
 class TooManyBadRows(SteerError):

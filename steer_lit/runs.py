@@ -15,14 +15,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +33,9 @@ from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank
 from steer_lit.types import ImageRef
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 PLAYERS = ("attacker", "tutor")
@@ -85,7 +88,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     module = instantiate(config.module, policy=policy, **players)
-    with children_read(frozen), hanging_up(*players.values()), resumable(run_dir):
+    words = typed_words()  # while Hydra still tells
+    with children_read(frozen), hanging_up(*players.values()), resumable(run_dir, words, trainer):
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
@@ -222,20 +226,29 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 @contextmanager
-def resumable(run_dir: Path) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM or a full disk stopped."""
+def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
+    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM or a full disk stopped; it was made with
+    `words`.
+    """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from steer_lit.lit.policy_module import check_checkpoint
 
     try:
         yield
     except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
         saved = run_dir / "checkpoints" / "last.ckpt"
-        folder, checkpoint = _typed("hydra.run.dir", run_dir), _typed("ckpt_path", saved)
-        words = f"the same command with {folder} {checkpoint} goes on from there"
-        print(f"stopped: {words if saved.is_file() else 'nothing had been saved yet'}", file=sys.stderr)
+        if not saved.is_file():
+            print("stopped: nothing had been saved yet", file=sys.stderr)
+        elif trainer.is_global_zero:
+            command = f"{program('train')} {shlex.join(words)}".strip()
+            command += f" {_typed('hydra.run.dir', run_dir)} {_typed('ckpt_path', saved)}"
+            print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
-        raise SystemExit(TERMINATED if isinstance(stop, SIGTERMException) else INTERRUPTED) from None
+        interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
+        terminated = isinstance(stop, SIGTERMException) and not interrupted
+        raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 
 
 @contextmanager
@@ -295,6 +308,13 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
 def _shown(run_dir: Path) -> Path:
     """The folder as it would be typed here."""
     return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
+
+
+def typed_words() -> list[str]:
+    """The overrides of this run, in a sweep those of this run of it; none of Hydra's own, and no checkpoint."""
+    if not HydraConfig.initialized():  # a further rank
+        return []
+    return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
 
 
 def _typed(key: str, path: Path) -> str:

@@ -96,6 +96,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("sed=3", "sed: there is no such key in this run. Did you mean seed"),
         ("lr=1e-3", "Did you mean optim.lr?"),
         ("optim.learning_rate=1", "optim.learning_rate: there is no such key"),
+        ("+ablation=no_tscr", "ablation=no_tscr: there is no such option. Did you mean no_tcsr"),
         ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "no viable alternative"),
@@ -108,6 +109,13 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     message = refused(capsys, word, run_dir)
     assert said in message
     assert len(message.splitlines()) <= 4
+
+
+def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
+    for group in ("ablation", "experiment", "debug", "reward", "model"):
+        assert cli._lenient(f"+{group}=x", "train") == f"{group}=x"
+    assert cli._lenient("+ablation=x", "bench") == "+ablation=x"  # which has no such group
+    assert cli._lenient("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
 def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from steer_lit import cli, programs, runs
@@ -156,12 +158,33 @@ def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     saved: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import torch
+
+    from steer_lit.lit.policy_module import _RESUMED
+
+    last = tmp_path / "checkpoints" / "last.ckpt"
     if saved:
-        (tmp_path / "checkpoints").mkdir()
-        (tmp_path / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path):
+        last.parent.mkdir()
+        torch.save(dict.fromkeys(_RESUMED, 7), last)
+    trainer, words = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[]), ["experiment=a", "init_from='b c'"]
+    with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert ("ckpt_path=" if saved else "nothing had been saved yet") in capsys.readouterr().err
+    said = capsys.readouterr().err
+    if not saved:
+        assert said == "stopped: nothing had been saved yet\n"
+        return
+    first, following = said.splitlines()
+    assert first == "stopped, step 7 is saved"
+    command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}", f"ckpt_path={last}"]
+    assert shlex.split(following.removeprefix("next:")) == command
+
+
+def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = {"task": ["seed=2", "++ckpt_path=old.ckpt", "optim.lr=1"], "hydra": ["hydra.run.dir=x"]}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": typed}}))
+    assert runs.typed_words() == ["seed=2", "optim.lr=1"]
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    assert runs.typed_words() == []
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

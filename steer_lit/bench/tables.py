@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
+from steer_lit.data.labels import SUBSETS
 
 Summary = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, ...]
@@ -88,7 +89,7 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, Grid]:
     """The paper's table for `protocol` with ours under it, and the paper's other figures."""
     table = published()[protocol]
     rows = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table.rows.items()]
-    rows += [(name, *(_ours(figures, column) for column in table.columns)) for name, figures in summary.items()]
+    rows += [(name, *_ours(figures, table)) for name, figures in summary.items()]
     note = (
         f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({table.source}). The others are this '
         "run's: another judge and, unless the columns are filled, other dialogues. Not comparable one to one."
@@ -138,9 +139,14 @@ def _pair(cell: Sequence[float | None]) -> str:
     return "-" if None in cell else " / ".join(f"{value:.2f}" for value in cell)
 
 
-def _ours(figures: Mapping[str, Any], column: str) -> str:
-    block = figures["subset_mean"] if column == "mean" else figures["by_subset"].get(column)
-    return "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])
+def _ours(figures: Mapping[str, Any], table: PublishedTable) -> Iterator[str]:
+    """A cell for each column. The mean is the paper's over its five subsets: where the run has these and no others."""
+    known = dict(figures["by_subset"])
+    if known.keys() == set(SUBSETS):
+        known["mean"] = figures["subset_mean"]
+    for column in table.columns:
+        block = known.get(column)
+        yield "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])
 
 
 def _mean_rows(table: PublishedTable) -> list[Row]:

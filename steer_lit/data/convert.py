@@ -3,8 +3,9 @@
     python -m steer_lit.data.convert rows/train.parquet rows/sft.json --as sharegpt
 
 What a row looks like is told by the key of its messages, as in `shapes.py`. Rows that the shape cannot hold are put in
-a quarantine beside the new file, with the reason. What the others hold and the shape has no place for, such as the
-answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep their names.
+a quarantine beside the new file, with the reason, and the exit code is then 1. What the others hold and the shape has
+no place for, such as the answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep
+their names.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import isfile  # which takes any text for a name
 from pathlib import Path
 
 from steer_lit.data.losses import lost
@@ -59,6 +61,7 @@ class Converted:
     lost: Counter[str] = field(default_factory=Counter)
     refused: Sequence[RowError] = ()
     pictures: bool = False  # whether one lies in a file
+    missing: int = 0  # rows with a picture that is no file beside the source
 
 
 def convert(source: str, out: Path, shape: str) -> Converted:
@@ -77,7 +80,8 @@ def convert(source: str, out: Path, shape: str) -> Converted:
         for row, losses, pictures in read_records(source, partial(_converted, shape), quarantine):
             done.written += 1
             done.lost.update(losses)
-            done.pictures |= pictures
+            done.pictures |= bool(pictures)
+            done.missing += not is_hub(source) and not all(isfile(Path(source).parent / name) for name in pictures)
             yield row
         if not done.written:
             remedy = f"; {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
@@ -100,6 +104,8 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
         yield f"left out of so many rows, as {shape} has no place for it: {shown}{more}"
     if done.refused:
         yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
+    if done.missing:
+        yield f"rows with a picture that is no file in {Path(source).parent}: {done.missing:,}"
     part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
     keys = ["data=steer", f"data.source.{part}={out}"]
     if done.pictures and not is_hub(source) and out.parent.resolve() != (folder := Path(source).parent).resolve():
@@ -108,7 +114,7 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Returns the exit code: 1 where some rows were refused, 2 where nothing was written."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("source", metavar="IN", help="a .jsonl, .json, .csv or .parquet file, or hf://owner/name")
     parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl, .json or .parquet file to write")
@@ -124,11 +130,11 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as asked:  # --help, or arguments that are none
         return int(asked.code or 0)
     print(*map(visible_line, report(given.source, given.out, given.shape, done)), sep="\n")
-    return 0
+    return int(bool(done.refused))
 
 
-def _converted(shape: str, value: object, source: str, number: int) -> tuple[Row, list[str], bool]:
-    """(the row in its new shape, what that leaves out, whether it names a picture's file). Raises RowError."""
+def _converted(shape: str, value: object, source: str, number: int) -> tuple[Row, list[str], list[str]]:
+    """(the row in its new shape, what that leaves out, the picture files it names). Raises RowError."""
     record: Dialogue | Scenario
     try:
         if shape in _DIALOGUES:
@@ -145,7 +151,7 @@ def _converted(shape: str, value: object, source: str, number: int) -> tuple[Row
         raise RowError(source, number, "", str(error)) from error
     assert isinstance(value, Mapping)
     facts = {**row, "kind": record.kind, "subset": record.subset}
-    pictures = any(not ref.uri.startswith("mini://") for ref in pictures_of(record))
+    pictures = [ref.uri for ref in pictures_of(record) if not ref.uri.startswith("mini://")]
     return row, lost(value, facts), pictures
 
 

@@ -1,12 +1,14 @@
 """Rows of a file or of a hub dataset, read one at a time, with the rows that cannot be used put aside.
 
 One bad row must not end a run, and one bad file must not pass for data: a bad row is counted and written to the
-quarantine, the rest is used, and past the limit the run stops.
+quarantine, the rest is used, and past the limit the run stops. A file is read to its end first, so that whoever mends
+it learns of all its bad rows at once; of a dataset on the hub no more is fetched.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,8 +25,8 @@ _FEW = 5
 class Quarantine:
     """The rows put aside: kept in `errors`, and appended to `path`, one JSON object each, where there is one.
 
-    A row that `path` already names, from an earlier start of the same run, is not written again. Adding one row more
-    than `limit` raises TooManyBadRows.
+    A row that `path` already names, from an earlier start of the same run, is not written again. More rows than `limit`
+    are too many: `check` says so.
     """
 
     def __init__(self, limit: int, path: Path | None = None) -> None:
@@ -37,17 +39,24 @@ class Quarantine:
         return len(self.errors)
 
     def add(self, error: RowError) -> None:
-        """Put one row aside. Raises TooManyBadRows past the limit."""
-        self.errors.append(error)
+        """Put one row aside."""
+        self.errors.append(error.with_traceback(None))  # which would hold on to the row, however large
         self._write(error)
-        if len(self.errors) > self.limit:
-            shown = "\n".join(f"  * {bad}" for bad in self.errors[:_FEW])
-            more = f"\n  ... and {len(self.errors) - _FEW} more" if len(self.errors) > _FEW else ""
-            where = f"; all are in {self.path}" if self.path else ""
-            raise TooManyBadRows(
-                f"{len(self.errors)} rows cannot be used, data.max_bad_rows={self.limit} allows {self.limit}{where}. "
-                f"Repair the file, or raise data.max_bad_rows to go on without them:\n{shown}{more}"
-            )
+
+    def check(self) -> None:
+        """Raises TooManyBadRows past the limit."""
+        if (count := len(self.errors)) <= self.limit:
+            return
+        shown = "\n".join(f"  * {bad}" for bad in self.errors[:_FEW])
+        more = f"\n  ... and {count - _FEW:,} more" if count > _FEW else ""
+        where = f"; {'all are' if count > 1 else 'it is'} in {self.path}" if self.path else ""
+        source = self.errors[0].source
+        survey = f"`python -m steer_lit.data.survey {shlex.quote(str(Path(source).parent))}` shows what can be read. "
+        raise TooManyBadRows(
+            f"{count:,} row{'s' if count > 1 else ''} cannot be used, data.max_bad_rows={self.limit} allows "
+            f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
+            f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
+        )
 
     def _write(self, error: RowError) -> None:
         if self.path is None:
@@ -61,11 +70,12 @@ class Quarantine:
                 file.write(line + "\n")
 
 
-def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine) -> Iterator[T]:
+def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:
     """`parse(row, source, number)` of every row of a file or hub dataset, without those put aside.
 
     Raises MissingResource where there is no such file or dataset, SteerError where it cannot be read at all,
-    TooManyBadRows past the quarantine's limit.
+    TooManyBadRows past the quarantine's limit: at the end of a file, unless `check` leaves that to a caller who may
+    have more against its rows, and at once on the hub.
     """
     name = str(source)
     if problem := source_problem(name):
@@ -81,6 +91,11 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine) ->
             quarantine.add(RowError(name, number, "", "is nested too deeply"))
         else:
             yield record
+            continue
+        if is_hub(name):
+            quarantine.check()
+    if check:
+        quarantine.check()
 
 
 def is_hub(source: str) -> bool:

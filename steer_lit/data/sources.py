@@ -131,7 +131,8 @@ class FileSource:
         """Every usable row of the part's file, cut after `max_turns` turns, under an id of its own.
 
         A row is usable when it has a known shape, all its pictures can be decoded and `unfit` has nothing against it.
-        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run.
+        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run. Raises
+        TooManyBadRows once all is known that is wrong with the rows.
         """
         file, root = self._file(part), self.image_root
         read = list(self.unseen(part, max_turns, quarantine))
@@ -144,20 +145,21 @@ class FileSource:
                 quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
+        quarantine.check()
         if not records:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
             raise SteerError(f"data {file} holds no usable row, {len(quarantine)} were put aside{first}")
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
-        """(number, record) of each row of a known shape, one at a time: no picture is looked at."""
+        """(number, record) of each row of a known shape, one at a time: no picture is looked at, nor how many are bad."""
 
         def parse(value: object, source: str, number: int) -> tuple[int, Record]:
             if part == "sft":
                 return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
             return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
 
-        return read_records(self._file(part), parse, quarantine)
+        return read_records(self._file(part), parse, quarantine, check=False)
 
     def _file(self, part: SourcePart) -> str:
         file: str | None = None if part == "captions" else getattr(self, part)

@@ -9,6 +9,7 @@ size they open at, or why they do not.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,10 +89,15 @@ def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        print("usage: python -m steer_lit.data.survey <folder>", file=sys.stderr)
+    parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="every row file and picture in it is read")
+    try:
+        root: Path = parser.parse_args(arguments).folder
+    except SystemExit as asked:  # --help, or arguments that are none
+        return int(asked.code or 0)
+    if not root.is_dir():
+        print(visible_line(f"{root}: no such folder"), file=sys.stderr)
         return 2
-    root = Path(arguments[0])
     files = sorted(path for path in root.rglob("*") if path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)

@@ -7,6 +7,9 @@ import json
 import logging
 import os
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,18 +37,25 @@ PICTURES_SHOWN = 4
 
 class LastCheckpoint(Checkpoint):
     """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and when a
-    scheduler's SIGTERM ends it, after the step under way. On several ranks that last one is not to be relied on: a
-    rank that waits for another hears no signal.
+    scheduler's SIGTERM or Ctrl-C ends it, after the step under way; a second Ctrl-C leaves at once. On several ranks
+    SIGTERM is not to be relied on, a rank that waits for another hears no signal, and Ctrl-C saves nothing.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
     """
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
+        self.interrupted = False  # by Ctrl-C
         self._saved_at = 0
+        self._handler: Any = None  # of Ctrl-C, before this one
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = trainer.global_step
+        self._handler = signal.getsignal(signal.SIGINT)
+        # Before here there is nothing to save. A job in a shell's background ignores Ctrl-C, and goes on doing so.
+        listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
+        if trainer.world_size == 1 and listens:
+            signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,12 +68,25 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step != self._saved_at:
             self._save(trainer)
+        self._let_go()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A SIGTERM during validation."""
         alone = trainer.world_size == 1 and trainer.global_step != self._saved_at
         if alone and isinstance(exception, SIGTERMException):
             self._save(trainer)
+        self._let_go()
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C becomes the SIGTERM that Lightning ends training on where its state is whole."""
+        self._let_go()
+        self.interrupted = True
+        print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
+        signal.raise_signal(signal.SIGTERM)
+
+    def _let_go(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, self._handler)
 
     def _save(self, trainer: Trainer) -> None:
         self._saved_at = trainer.global_step

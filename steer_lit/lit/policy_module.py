@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import re
@@ -24,6 +25,8 @@ from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.types import Dialogue, Scenario, TokenTrace
 
+log = logging.getLogger(__name__)
+
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
 CHECKPOINT_KEY = "steer_lit"
@@ -31,8 +34,11 @@ CHECKPOINT_KEY = "steer_lit"
 _RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", CHECKPOINT_KEY)
 
 
-def check_checkpoint(path: Path) -> None:
-    """Raises SteerError unless the file holds what a run resumes from, in plain types: nothing in it is ever run."""
+def check_checkpoint(path: Path) -> int:
+    """The optimizer step a run resumes at from the file.
+
+    Raises SteerError unless it holds all a run resumes from, in plain types: nothing in it is ever run.
+    """
     try:
         saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
@@ -44,6 +50,7 @@ def check_checkpoint(path: Path) -> None:
     if missing := [key for key in _RESUMED if not isinstance(saved, dict) or key not in saved]:
         remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
         raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
+    return int(saved["global_step"])
 
 
 class PolicyModule(LightningModule):
@@ -187,6 +194,7 @@ class PolicyModule(LightningModule):
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
+            log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

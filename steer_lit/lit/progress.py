@@ -25,7 +25,7 @@ from steer_lit.lit.policy_module import PolicyModule
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
     ("train/turn_score", "reward", "{:.3f}"),
-    ("train/safe_share", "safe", "{:.0%}"),
+    ("train/right_share", "right", "{:.0%}"),  # not safe_share: who says nothing of use is safe
     ("train/over_refusal", "over-refusal", "{:.0%}"),
     ("train/kl", "KL", "{:.4f}"),
     ("val/loss", "val loss", "{:.3f}"),

@@ -38,14 +38,22 @@ def test_ours_stand_under_the_papers_in_the_columns_they_have(dialogue: MakeDial
     rows = [dialogue("a", [3], [3], subset="steer-vls"), dialogue("b", [-3], [3], subset="steer-spa")]
     grid, more = tables.beside_published(summarise({"sft": rows}, BenchSettings(resamples=100)), "multi_turn")
     assert [row[0] for row in grid.rows][-2:] == ["paper: 7B + SaFeR-Steer", "sft"]
-    assert grid.rows[-1] == ("sft", "-", "-", "100.00 / 100.00", "0.00 / 100.00", "-", "50.00 / 100.00")
+    assert grid.rows[-1] == ("sft", "-", "-", "100.00 / 100.00", "0.00 / 100.00", "-", "-")
     assert "Not comparable one to one" in grid.note
     assert "GPT-5-nano" in grid.note
     assert len(more.rows) == 6 + 4 + 4
+
+
+@pytest.mark.parametrize("protocol", ["multi_turn", "single_turn"])
+def test_a_mean_stands_under_the_papers_only_over_its_five_subsets(dialogue: MakeDialogue, protocol: str) -> None:
+    rows = [dialogue(name, [3], [3], subset=name) for name in SUBSETS]
+    for extra, mean in ([], "100.00 / 100.00"), ([dialogue("m", [3], [3], subset="mini-red_team")], "-"):
+        summary = summarise({"sft": [*rows, *extra]}, BenchSettings(resamples=100))
+        assert tables.beside_published(summary, protocol)[0].rows[-1][-1] == mean
 
 
 def test_the_single_turn_protocol_stands_beside_its_own_table(dialogue: MakeDialogue) -> None:
     settings = BenchSettings(resamples=100, protocol="single_turn")
     grid, _ = tables.beside_published(summarise({"sft": [dialogue("a", [3], [2])]}, settings), "single_turn")
     assert grid.rows[0] == ("paper: 3B base", "48.30 / 45.86")
-    assert grid.rows[-1] == ("sft", "100.00 / 0.00")
+    assert grid.rows[-1] == ("sft", "-")

@@ -116,7 +116,7 @@ def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.C
     file, out = write(data / "demo.jsonl", [DEMO[0], *bad, DEMO[1]]), tmp_path / "new" / "sft.parquet"
     (data / "pictures").mkdir()
     Image.new("RGB", (8, 8)).save(data / "pictures" / "1.png")
-    assert main([file, str(out), "--as", "sharegpt"]) == 0
+    assert main([file, str(out), "--as", "sharegpt"]) == 1
     *_, first, closing = capsys.readouterr().out.splitlines()
     aside = tmp_path / "new" / "sft.quarantine.jsonl"
     assert first.startswith(f"{aside} says why rows were refused; the first: {file}, row 2, field 'messages': ")
@@ -125,6 +125,14 @@ def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.C
     assert [(entry["row"], entry["field"]) for entry in lines(aside)] == [(2, "messages"), (3, "videos")]
     rows = FileSource(sft=str(out), folder=str(data)).rows("sft", 10, Quarantine(0))
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
+
+
+def test_rows_whose_picture_is_no_file_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    names = ("a.png", "b.png", "data:" + "x" * 5000)
+    rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
+    assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "sharegpt"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"rows with a picture that is no file in {tmp_path}: 2"
 
 
 def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,8 +162,10 @@ def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys
 
 def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], ["high"], [2])]
-    assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 0
-    assert "rows written: 1, refused: 3" in capsys.readouterr().out
+    assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 1
+    said = capsys.readouterr().out
+    assert "rows written: 1, refused: 3" in said
+    assert "rows.jsonl, row 1: record" in said  # no field is to blame
     assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
 
 

@@ -73,6 +73,15 @@ def test_no_file_was_forgotten(shared_data: Path, capsys: pytest.CaptureFixture[
     assert str(shared_data) not in rows + pictures
 
 
+def test_a_survey_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nothere")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'nothere'}: no such folder\n"
+    assert main(["--help"]) == 0
+    assert "What the readers make of every file in a folder" in capsys.readouterr().out
+    assert main([]) == 2
+    assert "the following arguments are required: folder" in capsys.readouterr().err
+
+
 def test_videos_and_audio_are_refused_row_by_row(shared_data: Path) -> None:
     for name, field in (
         ("llamafactory-mllm-demo/mllm_video_demo.json", "videos"),

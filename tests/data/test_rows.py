@@ -175,17 +175,36 @@ def test_bad_rows_are_written_down_once_and_good_ones_used(tmp_path: Path) -> No
     ]
 
 
-def test_one_bad_row_too_many_stops_and_names_the_first(tmp_path: Path) -> None:
+def test_too_many_bad_rows_of_a_file_stop_at_its_end_all_put_aside(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", *({"bad": number} for number in range(20)))
     log = tmp_path / "quarantine.jsonl"
     with pytest.raises(TooManyBadRows) as caught:
         list(read_records(path, numbered, Quarantine(limit=6, path=log)))
     message = str(caught.value)
-    assert message.startswith("7 rows cannot be used, data.max_bad_rows=6 allows 6; all are in ")
+    assert message.startswith(f"20 rows cannot be used, data.max_bad_rows=6 allows 6; all are in {log}. ")
+    assert f"`python -m steer_lit.data.survey {tmp_path}`" in message
     assert "row 5, field 'bad': is bad" in message
     assert "row 6," not in message
-    assert message.endswith("... and 2 more")
-    assert len(log.read_text(encoding="utf-8").splitlines()) == 7
+    assert message.endswith("... and 15 more")
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 20
+
+
+def test_of_a_dataset_on_the_hub_no_more_is_fetched_than_too_many_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = enumerate([{"bad": 1}, {"a": 2}, {"bad": 3}, {"a": 4}], start=1)
+    monkeypatch.setattr("steer_lit.data.rows.hub_rows", lambda name: stream)
+    with pytest.raises(TooManyBadRows, match=r"^2 rows cannot be used, data\.max_bad_rows=1 allows 1\. Repair"):
+        list(read_records("hf://owner/name", numbered, Quarantine(limit=1), check=False))
+    assert next(stream) == (4, {"a": 4})
+
+
+def test_one_bad_row_is_one(tmp_path: Path) -> None:
+    path = lines(tmp_path / "rows.jsonl", {"a": 1}, {"bad": 1})
+    log = tmp_path / "quarantine.jsonl"
+    with pytest.raises(TooManyBadRows) as caught:
+        list(read_records(path, numbered, Quarantine(limit=0, path=log)))
+    message = str(caught.value)
+    assert message.startswith(f"1 row cannot be used, data.max_bad_rows=0 allows 0; it is in {log}. ")
+    assert message.endswith(f"to go on without it:\n  * {path}, row 2, field 'bad': is bad")
 
 
 def test_a_huge_role_makes_a_short_error_that_says_what_is_allowed(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_a_picture_that_is_cut_short_is_found_before_the_run(folder: Path) -> No
         play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=1))
 
 
+def test_bad_rows_and_rows_without_their_picture_are_told_together(folder: Path) -> None:
+    write_rows(folder / "bench.jsonl", [ask("none.png", 1), {"nothing": 1}, ask("a.png", 3), {"nothing": 2}])
+    with pytest.raises(TooManyBadRows, match=r"^3 rows cannot be used") as caught:
+        play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=0))
+    for said in ("row 1, field 'images': picture 'none.png': is no file", "row 2: ", "row 4: "):
+        assert f"bench.jsonl, {said}" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [

@@ -31,6 +31,7 @@ def trainer_at(step: int, total: float = 10, terminated: bool = False, **metrics
         estimated_stepping_batches=total,
         callback_metrics=found,
         received_sigterm=terminated,
+        world_size=1,
         strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
     )
 
@@ -43,13 +44,14 @@ def test_the_bar_shows_step_reward_safety_kl_speed_and_time_left(
     console = Console(file=screen, force_terminal=terminal, width=160)
     monkeypatch.setattr(progress, "Console", lambda: console)
     bar = progress.StepProgress(line_every_s=0.0)
-    metrics = {"train__turn_score": 0.61, "train__safe_share": 0.75, "train__kl": 0.0123}
+    metrics = {"train__turn_score": 0.61, "train__safe_share": 1.0, "train__right_share": 0.75, "train__kl": 0.0123}
     bar.on_train_start(trainer_at(0), None)  # type: ignore[arg-type]
     bar.on_train_batch_end(trainer_at(5, **metrics, train__tokens_per_second=640.0), None, None, None, 4)  # type: ignore[arg-type]
     bar.on_train_end(trainer_at(5), None)  # type: ignore[arg-type]
     shown = screen.getvalue()
-    for text in ("5/10", "reward 0.610", "safe 75%", "KL 0.0123", "tokens/s 640", "left"):
+    for text in ("5/10", "reward 0.610", "right 75%", "KL 0.0123", "tokens/s 640", "left"):
         assert text in shown
+    assert "safe" not in shown  # as all nonsense is
     assert "over-refusal" not in shown  # not logged in this step
 
 

@@ -104,18 +104,22 @@ def test_the_exported_folder_starts_another_run_where_this_one_ended(
     assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
 
 
-def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from_and_says_where_it_goes_on(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "steer_lit")
     policy = tiny_policy(adapted=True)
     start = policy.adapter_state()
     trainer = make_trainer(2, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
     trainer.fit(grpo_module(policy), small_world("grpo"))
+    assert "resumed" not in caplog.text
     resumed = tiny_policy()
     make_trainer(3).fit(
         grpo_module(resumed), small_world("grpo"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
     )
     assert all(torch.equal(tensor, start[name]) for name, tensor in resumed.reference_state.items())
+    assert f"resumed at step 2 of {tmp_path / 'checkpoints/last.ckpt'}" in caplog.text
+    assert "fresh" not in caplog.text  # adapters: the second was loaded over
 
 
 def test_trap_34_random_state_comes_back_after_everything_was_built(

@@ -11,6 +11,8 @@ import json
 import multiprocessing
 import os
 import pkgutil
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -236,7 +238,11 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
     _, said = command.communicate()
     assert command.returncode == code
     if with_signal != signal.SIGKILL:
-        assert f"hydra.run.dir={killed} ckpt_path={last} goes on from there" in said
+        *_, stopped, following = said.splitlines()
+        assert re.fullmatch(r"stopped, step \d is saved", stopped)
+        assert shlex.split(following.removeprefix("next: ")) == [
+            "python", "train.py", "experiment=grpo_tiny", *words[1:], f"hydra.run.dir={killed}", f"ckpt_path={last}"
+        ]  # fmt: skip
         assert "Traceback" not in said
     assert cli.train([*words, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
     assert cli.train([*words, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0

@@ -1,0 +1,63 @@
+"""Ctrl-C in a training: the step under way is finished and saved, unless it is pressed again."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Callback
+
+from steer_lit.lit.callbacks import LastCheckpoint
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.policy_module import check_checkpoint
+from steer_lit.lit.sft_module import SFTModule
+
+
+class CtrlC(Callback):
+    """Pressed `times` times in the second step, or in the validation after it."""
+
+    def __init__(self, times: int, validating: bool = False) -> None:
+        self.times, self.validating = times, validating
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if not self.validating and trainer.global_step == 1:
+            self.press()
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        self.press()
+
+    def press(self) -> None:
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("validating", [False, True])
+def test_ctrl_c_saves_the_step_under_way(
+    validating: bool, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, capsys: Any
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    checkpoint = LastCheckpoint(every_n_steps=100)
+    callbacks = [CtrlC(1, validating), checkpoint]
+    data = small_world("sft", val_size=10 if validating else 0)
+    settings = {"val_check_interval": 2, "check_val_every_n_epoch": None} if validating else {}
+    trainer = make_trainer(8, callbacks=callbacks, enable_checkpointing=True, **settings)
+    with pytest.raises(SystemExit):
+        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), data)
+    assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt") == 2
+    assert checkpoint.interrupted
+    assert signal.getsignal(signal.SIGINT) == before
+    assert capsys.readouterr().err.startswith("stopping after this step; Ctrl-C again stops at once")
+
+
+def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer(8, callbacks=[CtrlC(2), LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
+    try:
+        with pytest.raises(SystemExit):
+            trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores it from there on
+    assert trainer.global_step == 1
+    assert not (tmp_path / "checkpoints").exists()
