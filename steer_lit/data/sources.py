@@ -152,7 +152,7 @@ class FileSource:
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
-        """(number, record) of each row of a known shape, one at a time: no picture is looked at, nor how many are bad."""
+        """(number, record) of each row of a known shape, one by one: no picture is looked at, nor how many are bad."""
 
         def parse(value: object, source: str, number: int) -> tuple[int, Record]:
             if part == "sft":
