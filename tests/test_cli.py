@@ -130,7 +130,7 @@ def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
 ) -> None:
     empty_adapter(tmp_path / "a")
     (tmp_path / "a" / "steer_lit.json").write_text('{"base": "smol"}')
-    message = refused(capsys, "model=tiny", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
+    message = refused(capsys, "bench.limit=1", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
     assert message.splitlines()[0] == "1 problem in the configuration:"
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
 
