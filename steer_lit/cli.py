@@ -23,8 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
+from steer_lit.commands import conf_dir
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.runs import FROZEN, LOCK, conf_dir, run_benchmark, run_synthesizing, run_training
+from steer_lit.runs import FROZEN, LOCK, run_benchmark, run_synthesizing, run_training
 from steer_lit.terminal import visible
 
 REFUSED = 2

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import platform
-import re
 import shlex
 import signal
 import sys
@@ -29,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
+from steer_lit.commands import conf_dir, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank
@@ -42,15 +42,6 @@ PLAYERS = ("attacker", "tutor")
 FROZEN = "--frozen="
 LOCK = ".lock"  # in a run's folder, which is one run's at a time
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
-
-
-def conf_dir() -> Path:
-    """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
 
 
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
@@ -167,7 +158,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
-    print(next_steps(manifest, settings, _shown(run_dir), program("train"), program("synthesize")))
+    print(next_steps(manifest, settings, shown_path(run_dir), program("train"), program("synthesize")))
 
 
 def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
@@ -202,7 +193,7 @@ def continuable(run_dir: Path) -> Iterator[None]:
         with _sigterm_raises():
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        print(f"stopped: the same command with {_typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
+        print(f"stopped: the same command with {typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -242,7 +233,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             print("stopped: nothing had been saved yet", file=sys.stderr)
         elif trainer.is_global_zero:
             command = f"{program('train')} {shlex.join(words)}".strip()
-            command += f" {_typed('hydra.run.dir', run_dir)} {_typed('ckpt_path', saved)}"
+            command += f" {typed('hydra.run.dir', run_dir)} {typed('ckpt_path', saved)}"
             print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
@@ -264,7 +255,7 @@ def alone_in(run_dir: Path) -> Iterator[None]:
     with holding(run_dir / LOCK) as taken:
         if taken is False:
             remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
-            raise SteerError(f"hydra.run.dir={_shown(run_dir)}: {remedy}")
+            raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
         yield
 
 
@@ -288,47 +279,21 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
     """Where the result is, and the command that goes on from it: none where `callbacks` left no export."""
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
     name, model = config.name, config.model.name
-    export = _shown(run_dir / ("tower.safetensors" if config.stage == "ground" else "adapter"))
+    export = shown_path(run_dir / ("tower.safetensors" if config.stage == "ground" else "adapter"))
     if not export.exists():
-        return f"run: {_shown(run_dir)}, nothing exported{shown}"
+        return f"run: {shown_path(run_dir)}, nothing exported{shown}"
     if config.stage == "ground":
         return (
-            f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} {_typed('model.tower', export)}"
+            f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} {typed('model.tower', export)}"
         )
     following = name.replace("sft", "grpo", 1)
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step, part = f"{program('train')} +experiment={following} {_typed('init_from', export)}", "rl"
+        step, part = f"{program('train')} +experiment={following} {typed('init_from', export)}", "rl"
     else:
-        step, part = f"{program('bench')} model={model} {_typed(f'policies.{config.stage}', export)}", "bench"
+        step, part = f"{program('bench')} model={model} {typed(f'policies.{config.stage}', export)}", "bench"
     if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
         step += f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
     return f"adapter: {export}{shown}\nnext:    {step}"
-
-
-def _shown(run_dir: Path) -> Path:
-    """The folder as it would be typed here."""
-    return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
-
-
-def typed_words() -> list[str]:
-    """The overrides of this run, in a sweep those of this run of it; none of Hydra's own, and no checkpoint."""
-    if not HydraConfig.initialized():  # a further rank
-        return []
-    return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
-
-
-def _typed(key: str, path: Path) -> str:
-    """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
-    shown = str(_shown(path))
-    if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
-        return f"{key}={shown}"
-    quoted = shown.replace('"', r"\"")
-    return shlex.quote(f'{key}="{quoted}"')
-
-
-def program(name: str) -> str:
-    """How this program is called here: the checkout's script, or the installed command."""
-    return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
 
 
 def _quieten() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, runs
+from steer_lit import cli, commands, runs
 from steer_lit.errors import SteerError
 from tests.test_conf import empty_adapter
 
@@ -175,8 +175,8 @@ def test_an_error_of_ours_behind_hydras_is_shown_alone() -> None:
 
 
 def test_conf_is_found_in_the_checkout(repository: Path) -> None:
-    assert runs.conf_dir() == repository / "conf"
-    assert runs.program("train") == "python train.py"
+    assert commands.conf_dir() == repository / "conf"
+    assert commands.program("train") == "python train.py"
 
 
 def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(

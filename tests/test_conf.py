@@ -12,7 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
-from steer_lit.runs import conf_dir, seeing
+from steer_lit.commands import conf_dir
+from steer_lit.runs import seeing
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))

@@ -36,6 +36,7 @@ LEVELS = {
     "bench": 3,
     "synthesis": 3,
     "checks": 4,
+    "commands": 4,
     "runs": 5,
     "cli": 6,
     "programs": 7,

@@ -18,7 +18,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit import cli, programs, runs
+from steer_lit import cli, commands, programs, runs
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.synthesis import run as synthesis_run
@@ -182,9 +182,9 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
 def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = {"task": ["seed=2", "++ckpt_path=old.ckpt", "optim.lr=1"], "hydra": ["hydra.run.dir=x"]}
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": typed}}))
-    assert runs.typed_words() == ["seed=2", "optim.lr=1"]
+    assert commands.typed_words() == ["seed=2", "optim.lr=1"]
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    assert runs.typed_words() == []
+    assert commands.typed_words() == []
 
 
 # --- signals --------------------------------------------------------------------------------------------------------
@@ -255,6 +255,6 @@ def test_printed_commands_can_be_typed_again(tmp_path: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     for folder in (Path("/runs/2025-01-01_10-00"), Path("/my rún, (1)/a=b"), Path('/it\'s `a` "b"')):
-        (word,) = shlex.split(runs._typed("init_from", folder))
+        (word,) = shlex.split(commands.typed("init_from", folder))
         assert OverridesParser.create().parse_override(word).value() == str(folder)
-    assert runs._typed("init_from", Path("/runs/a")) == "init_from=/runs/a"
+    assert commands.typed("init_from", Path("/runs/a")) == "init_from=/runs/a"

@@ -11,7 +11,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, runs
+from steer_lit import cli, commands
 from steer_lit.checks import synthesis_problems, value_problems
 
 REFUSED = 2
@@ -19,7 +19,7 @@ SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
 
 
 def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
-    with hydra.initialize_config_dir(str(runs.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(commands.conf_dir()), version_base="1.3"):
         return hydra.compose(name, ["run_dir=unused", *overrides])
 
 
@@ -122,7 +122,7 @@ def test_every_generator_can_be_built(generator: str) -> None:
 
 
 def test_every_value_names_its_source() -> None:
-    conf = runs.conf_dir()
+    conf = commands.conf_dir()
     for path in (conf / "synthesize.yaml", *sorted((conf / "generator").glob("*.yaml"))):
         for line in path.read_text().splitlines():
             number = re.match(r"\s*(\w+): (\[|\d)", line)

@@ -1,0 +1,46 @@
+"""Commands as they can be typed here again, and the folder of the configs they choose from."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from steer_lit.errors import SteerError
+
+
+def conf_dir() -> Path:
+    """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
+
+
+def program(name: str) -> str:
+    """How this program is called here: the checkout's script, or the installed command."""
+    return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
+
+
+def typed_words() -> list[str]:
+    """The overrides of this run, in a sweep those of this run of it; none of Hydra's own, and no checkpoint."""
+    if not HydraConfig.initialized():  # a further rank
+        return []
+    return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
+
+
+def typed(key: str, path: Path) -> str:
+    """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
+    shown = str(shown_path(path))
+    if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
+        return f"{key}={shown}"
+    quoted = shown.replace('"', r"\"")
+    return shlex.quote(f'{key}="{quoted}"')
+
+
+def shown_path(run_dir: Path) -> Path:
+    """The folder as it would be typed here."""
+    return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
