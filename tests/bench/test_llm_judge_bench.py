@@ -12,7 +12,7 @@ from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
-from steer_lit.errors import ServerDown
+from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
 
 SETTINGS = BenchSettings(resamples=100, chunk=2, max_turns=3)
@@ -74,6 +74,8 @@ def test_turns_that_could_not_be_graded_are_counted_and_asked_again(answering, t
     def sometimes(request) -> str | None:
         return None if "Turn 3" in request.parts[1].text else answer(request)
 
-    summary = bench(LlmJudge(answering(sometimes), open_image), tmp_path)
-    assert (summary["refuse"]["n"], summary["refuse"]["failed"]) == (0, 4)
+    with pytest.raises(TooManyFailures, match="no dialogue could be graded; refuse: 4 of 4 dialogues"):
+        bench(LlmJudge(answering(sometimes), open_image), tmp_path)
+    figures = json.loads((tmp_path / "summary.json").read_text())["refuse"]
+    assert (figures["n"], figures["failed"]) == (0, 4)
     assert bench(LlmJudge(answering(answer), open_image), tmp_path)["refuse"]["n"] == 4

@@ -48,7 +48,7 @@ def test_ctrl_c_saves_the_step_under_way(
     assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt") == 2
     assert checkpoint.interrupted
     assert signal.getsignal(signal.SIGINT) == before
-    assert "\nstopping after this step; Ctrl-C again stops at once" in capsys.readouterr().err
+    assert "stopping after this step; Ctrl-C again stops at once" in capsys.readouterr().err
 
 
 def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:

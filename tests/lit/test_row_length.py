@@ -51,7 +51,7 @@ def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_traine
     module = SFTModule(tiny_policy(), OptimSettings(1e-3), 1024)
     data = SteerDataModule(FileSource(sft=str(path)), "sft", 1)
     with pytest.raises(
-        TooManyBadRows, match=r"row 2, .* tokens, model=tiny reads 4,096: shorten it, or lower data.max_turns"
+        TooManyBadRows, match=r"row 2: .* tokens, model=tiny reads 4,096: shorten it, or lower data.max_turns"
     ):
         make_trainer(1, limit_val_batches=0).fit(module, data)
     assert module.global_step == 0
