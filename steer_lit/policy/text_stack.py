@@ -31,11 +31,21 @@ class Attend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """N new tokens of the B rows of a cache, laid end to end, at most q of any row; it may have none of some rows."""
+
+    row: Tensor  # [N] int64
+    place: Tensor  # [N] int64, the token's number among the new ones of its row
+    column: Tensor  # [N] int64, where in the row its key and value go
+    mask: Tensor  # bool [B, 1, q, columns], True where a row's new token may look
+
+
 class KeyValues(Protocol):
     """Where a forward finds the keys and values of earlier ones and leaves its own."""
 
-    def update(self, key: Tensor, value: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """[B, kv_heads, q, d] of new columns in, [B, kv_heads, columns, d] of all columns out."""
+    def update(self, key: Tensor, value: Tensor, fresh: Fresh, layer: int) -> tuple[Tensor, Tensor]:
+        """[N, kv_heads, d] of the new tokens in, [B, kv_heads, columns, d] of all of the rows out."""
         ...
 
 
@@ -184,17 +194,21 @@ class TextStack:
         return layer.down(inner, down, add=x, decoding=decoding)
 
 
-def through_cache(cache: KeyValues, mask: Tensor, dtype: torch.dtype) -> Attend:
-    """Attention of B rows of q tokens to what `cache` holds; `mask` is bool [B, 1, q, columns], True where allowed.
-
-    `dtype` is the queries'.
-    """
-    rows, _, queries, _ = mask.shape
-    mix = _on_cpu(mask, dtype) if mask.device.type == "cpu" else _on_gpu(mask)
+def through_cache(cache: KeyValues, fresh: Fresh, dtype: torch.dtype) -> Attend:
+    """Attention of `fresh` tokens to what `cache` holds of their rows. `dtype` is the queries'."""
+    rows, _, queries, _ = fresh.mask.shape
+    mix = _on_cpu(fresh.mask, dtype) if fresh.mask.device.type == "cpu" else _on_gpu(fresh.mask)
+    full = len(fresh.row) == rows * queries
 
     def attend(query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
-        query, key, value = (part.unflatten(0, (rows, queries)).transpose(1, 2) for part in (query, key, value))
-        return mix(query, *cache.update(key, value, layer)).transpose(1, 2).flatten(0, 1)
+        keys, values = cache.update(key, value, fresh, layer)
+        if full:
+            padded = query.unflatten(0, (rows, queries))
+        else:
+            padded = query.new_zeros(rows, queries, *query.shape[1:])
+            padded[fresh.row, fresh.place] = query
+        mixed = mix(padded.transpose(1, 2), keys, values).transpose(1, 2)
+        return mixed.flatten(0, 1) if full else mixed[fresh.row, fresh.place]
 
     return attend
 

@@ -1,9 +1,8 @@
-"""A key/value cache for dialogues whose rows differ in length: rows share columns, padding sits inside.
+"""A key/value cache for dialogues whose rows differ in length: every row has its own columns, without gaps.
 
-Each call appends the same number of columns to every row; a row's padding columns are masked for ever, so what
-matters to a row is its mask and its explicit positions, not where its columns lie (TRAPS 12). Buffers are allocated
-ahead and written in place: growing by concatenation would copy the whole cache once per token. They are handed out
-whole, columns not yet in use masked: a slice would be copied before every matrix product.
+Buffers are allocated ahead and written in place: growing by concatenation would copy the whole cache once per token.
+They are handed out whole, columns not yet in use masked: a slice would be copied before every matrix product. Layers
+are grown and thinned out one after the other, so that never more than one of them is held twice.
 """
 
 from __future__ import annotations
@@ -12,75 +11,84 @@ from collections.abc import Sequence
 
 import torch
 
+from steer_lit.policy.text_stack import Fresh
+
 AHEAD = 64  # columns by which buffers grow
 
 
 class TurnCache:
-    """Keys and values are [B, kv_heads, capacity, head_dim] per layer; `mask` [B, capacity] is True on real tokens;
-    `length` columns are in use.
-    """
+    """Keys and values are [B, kv_heads, capacity, head_dim] per layer; row b uses the first `lengths[b]` columns."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        self.mask = torch.zeros(rows, 0, dtype=torch.bool, device=device)
+        self.device = device
+        self.lengths = [0] * rows
+        self.capacity = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
-        self.length = 0
 
-    @property
-    def rows(self) -> int:
-        return len(self.mask)
+    def append(self, counts: Sequence[int]) -> Fresh:
+        """Take columns for `counts[b]` new tokens of each row b. A token sees its row's up to itself."""
+        starts, sizes = (torch.tensor(numbers, device=self.device) for numbers in (self.lengths, counts))
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+        self._reserve(max(self.lengths))
+        row, place = _laid_out(sizes, sum(counts))
+        last_seen = starts[:, None] + torch.arange(max(counts), device=self.device)  # [B, q]
+        mask = torch.arange(self.capacity, device=self.device) <= last_seen[..., None]
+        return Fresh(row, place, starts[row] + place, mask[:, None])
 
-    def append(self, real: torch.Tensor) -> torch.Tensor:
-        """Take columns for `real` [B, q] (True on tokens, False on padding) and return the attention mask.
-
-        The mask is bool [B, 1, q, capacity]: a query sees the row's real tokens up to itself. A padding query sees
-        only itself, because a softmax over nothing is not a number.
-        """
-        start, count = self.length, real.shape[1]
-        self.length = start + count
-        self._reserve(self.length)
-        self.mask[:, start : self.length] = real
-        visible = self.mask[:, None, None]
-        if count == 1:
-            return visible
-        column = torch.arange(self.mask.shape[1], device=real.device)
-        query = torch.arange(start, self.length, device=real.device)[:, None]
-        return (visible & (column <= query)) | (column == query)
-
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one layer's new columns and return its buffers, [B, kv_heads, capacity, d]."""
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, fresh: Fresh, layer: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one layer's new keys and values, [N, kv_heads, d], and return its buffers."""
         if layer == len(self.keys):
-            shape = (key.shape[0], key.shape[1], self.mask.shape[1], key.shape[3])
+            shape = (len(self.lengths), key.shape[1], self.capacity, key.shape[2])
             self.keys.append(key.new_zeros(shape))
             self.values.append(value.new_zeros(shape))
-        start = self.length - key.shape[2]
-        self.keys[layer][:, :, start : self.length] = key
-        self.values[layer][:, :, start : self.length] = value
+        self.keys[layer][fresh.row, :, fresh.column] = key
+        self.values[layer][fresh.row, :, fresh.column] = value
         return self.keys[layer], self.values[layer]
 
     def select(self, rows: Sequence[int]) -> TurnCache:
         """A copy that holds only `rows`, in that order."""
-        index = torch.tensor(rows, device=self.mask.device)
-        part = TurnCache(0, self.mask.device)
-        part.mask = self.mask[index]
+        index = torch.tensor(rows, device=self.device)
+        part = TurnCache(0, self.device)
+        part.lengths = [self.lengths[row] for row in rows]
+        part.capacity = self.capacity
         part.keys = [keys[index] for keys in self.keys]
         part.values = [values[index] for values in self.values]
-        part.length = self.length
         return part
 
-    def merge(self, part: TurnCache, rows: Sequence[int], start: int) -> None:
-        """Take over the columns from `start` on that `part` (selected `rows`) has added since it was selected."""
-        self._reserve(part.length)
-        index = torch.tensor(rows, device=self.mask.device)
-        self.mask[index, start : part.length] = part.mask[:, start : part.length]
-        for mine, theirs in zip(self.keys + self.values, part.keys + part.values, strict=True):
-            mine[index, :, start : part.length] = theirs[:, :, start : part.length]
-        self.length = max(self.length, part.length)
+    def keep(self, rows: Sequence[int]) -> None:
+        """Hold only `rows` from now on, in that order; a row may be named more than once."""
+        index = torch.tensor(rows, device=self.device)
+        self.lengths = [self.lengths[row] for row in rows]
+        for buffers in (self.keys, self.values):
+            for layer, whole in enumerate(buffers):
+                buffers[layer] = whole[index]
+
+    def merge(self, part: TurnCache, rows: Sequence[int]) -> None:
+        """Take over what `part`, which was selected as `rows`, has been given since."""
+        self._reserve(max(part.lengths))
+        starts = torch.tensor([self.lengths[row] for row in rows], device=self.device)
+        counts = [length - self.lengths[row] for length, row in zip(part.lengths, rows, strict=True)]
+        theirs, place = _laid_out(torch.tensor(counts, device=self.device), sum(counts))
+        mine, column = torch.tensor(rows, device=self.device)[theirs], starts[theirs] + place
+        for whole, taken in zip(self.keys + self.values, part.keys + part.values, strict=True):
+            whole[mine, :, column] = taken[theirs, :, column]
+        for row, length in zip(rows, part.lengths, strict=True):
+            self.lengths[row] = length
 
     def _reserve(self, columns: int) -> None:
-        extra = -(-columns // AHEAD) * AHEAD - self.mask.shape[1]
+        extra = -(-columns // AHEAD) * AHEAD - self.capacity
         if extra <= 0:
             return
-        self.mask = torch.nn.functional.pad(self.mask, (0, extra))
-        self.keys = [torch.nn.functional.pad(keys, (0, 0, 0, extra)) for keys in self.keys]
-        self.values = [torch.nn.functional.pad(values, (0, 0, 0, extra)) for values in self.values]
+        self.capacity += extra
+        for buffers in (self.keys, self.values):
+            for layer, whole in enumerate(buffers):
+                buffers[layer] = torch.nn.functional.pad(whole, (0, 0, 0, extra))
+
+
+def _laid_out(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """For rows of `sizes` [B] tokens laid end to end, `total` in all: each token's row and its place in it, [N]."""
+    row = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
+    return row, torch.arange(total, device=sizes.device) - (sizes.cumsum(0) - sizes)[row]

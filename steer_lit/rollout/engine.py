@@ -1,7 +1,8 @@
 """Batched multi-turn sampling that keeps its cache from turn to turn: the one place that knows caches.
 
-Rows that end a turn early stop costing anything: once half of a batch has finished, the rest goes on in a smaller
-one. What a row samples depends on its own seed, not on its neighbours.
+Rows are laid end to end, so none is padded, and those that end a turn early stop costing products; once half of a
+batch has finished, attention too goes on with the rest alone. What a row samples depends on its own seed, not on its
+neighbours.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 
@@ -123,7 +125,7 @@ class SampledSession:
         closed = [row for row in rows if row not in at]
         if closed:
             raise ValueError(f"rows {closed} were closed when an earlier reply left them out")
-        self.cache = self.cache.select([at[row] for row in rows])
+        self.cache.keep([at[row] for row in rows])
         self.open_rows = list(rows)
 
     def _read(
@@ -139,7 +141,7 @@ class SampledSession:
             state.images += message.images
             fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
             state.cached = len(state.token_ids)
-        if self.cache.length:
+        if self.cache.capacity:
             hidden, ends = self._forward(fresh, messages, [state.next_position for state in states])
         else:
             place: dict[tuple[tuple[int, ...], tuple[ImageRef, ...]], int] = {}
@@ -149,7 +151,8 @@ class SampledSession:
             self.cache = TurnCache(len(place), self.policy.qwen.device)
             hidden, ends = self._forward([fresh[row] for row in firsts], [messages[row] for row in firsts], None)
             if len(place) < len(copies):
-                self.cache, hidden = self.cache.select(copies), hidden[copies]
+                self.cache.keep(copies)
+                hidden = hidden[copies]
             ends = [ends[number] for number in copies]
         for state, end in zip(states, ends, strict=True):
             state.next_position = end
@@ -158,39 +161,29 @@ class SampledSession:
     def _forward(
         self, fresh: Sequence[Sequence[int]], messages: Sequence[Message], starts: Sequence[int] | None
     ) -> tuple[torch.Tensor, list[int]]:
-        """Append stretches of tokens, padded on the left. Returns last hidden states and next positions, by row."""
+        """Append a stretch of tokens to every row. Returns last hidden states and next positions, by row."""
         qwen = self.policy.qwen
-        width = max(map(len, fresh))
-        input_ids = torch.full((len(fresh), width), qwen.parts.pad_id)
-        positions = torch.zeros(3, len(fresh), width, dtype=torch.long)
-        real = torch.zeros(len(fresh), width, dtype=torch.bool)
+        positions: list[torch.Tensor] = []
         ends: list[int] = []
         for row, (ids, message) in enumerate(zip(fresh, messages, strict=True)):
-            pad = width - len(ids)
-            input_ids[row, pad:] = torch.tensor(ids)
-            real[row, pad:] = True
             grids = [qwen.pictures.grid(ref) for ref in message.images]
             start = starts[row] if starts else 0
-            positions[:, row, pad:], end = rope_positions(ids, qwen.parts.image_token_id, grids, start=start)
+            stretch, end = rope_positions(ids, qwen.parts.image_token_id, grids, start=start)
+            positions.append(stretch)
             ends.append(end)
-        embeds = qwen.embed(input_ids, [ref for message in messages for ref in message.images])
-        return self.step(embeds, positions, real, self.cache), ends
+        input_ids = torch.tensor([token for ids in fresh for token in ids])
+        embeds = qwen.embed(input_ids[None], [ref for message in messages for ref in message.images])[0]
+        return self.step(embeds, torch.cat(positions, 1), [len(ids) for ids in fresh], self.cache), ends
 
     def step(
-        self, embeds: torch.Tensor, positions: torch.Tensor, real: torch.Tensor, cache: TurnCache
-    ) -> torch.Tensor:  # [B, q, H], [3, B, q], bool [B, q] -> [B, H]
-        """Append columns to the cache. Returns the hidden states of the last one."""
+        self, embeds: torch.Tensor, positions: torch.Tensor, counts: Sequence[int], cache: TurnCache
+    ) -> torch.Tensor:  # [N, H], [3, N] -> [rows with new tokens, H]
+        """Append `counts[b]` tokens to each row b of the cache. Returns the hidden states of the rows' last ones."""
         qwen = self.policy.qwen
-        mask = cache.append(real.to(qwen.device))
-        attend = through_cache(cache, mask, embeds.dtype)
-        states = qwen.stack(
-            embeds.flatten(0, 1),
-            positions.to(qwen.device).flatten(1),
-            attend,
-            self.adapters,
-            decoding=embeds.shape[1] == 1,
-        )
-        return states.view_as(embeds)[:, -1]
+        attend = through_cache(cache, cache.append(counts), embeds.dtype)
+        states = qwen.stack(embeds, positions.to(qwen.device), attend, self.adapters, decoding=max(counts) == 1)
+        lasts = [end - 1 for count, end in zip(counts, accumulate(counts), strict=True) if count]
+        return states[lasts]
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
         """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""
@@ -215,33 +208,32 @@ class _Decoder:
         self.room = [min(self.policy.max_new_tokens, longest - len(state.token_ids)) for state in states]
 
     def run(self) -> list[tuple[list[int], list[float], bool]]:
-        start = self.cache.length
-        working, batch = self.cache, list(range(len(self.states)))  # rows in the working cache
+        working, batch = self.cache, list(range(len(self.states)))  # what is decoded in, and whose its rows are
+        alive = batch
         while True:
-            self._sample(batch)
-            alive = [row for row in batch if self._goes_on(row)]
+            self._sample(alive)
+            alive = [row for row in alive if self._goes_on(row)]
             if not alive:
                 break
             if len(alive) <= len(batch) // 2:
                 if working is not self.cache:
-                    self.cache.merge(working, batch, start)
-                keep = [batch.index(row) for row in alive]
-                working, batch = working.select(keep), alive
-            self._advance(working, batch)
+                    self.cache.merge(working, batch)
+                working, batch = working.select([batch.index(row) for row in alive]), alive
+            self._advance(working, batch, alive)
         if working is not self.cache:
-            self.cache.merge(working, batch, start)
+            self.cache.merge(working, batch)
         return list(zip(self.ids, self.logprobs, self.stopped, strict=True))
 
     def _goes_on(self, row: int) -> bool:
         return not self.stopped[row] and len(self.ids[row]) < self.room[row]
 
-    def _sample(self, batch: list[int]) -> None:
-        """Draw the next token of every unfinished row by inverting the cumulative distribution."""
+    def _sample(self, alive: list[int]) -> None:
+        """Draw the next token of the rows that `hidden` is of by inverting the cumulative distribution."""
         policy, qwen = self.policy, self.policy.qwen
         logits = qwen.logits(self.hidden, policy.temperature or 1.0)  # [B, V]
         chances = logits.softmax(-1)
         if policy.temperature:
-            draws = torch.tensor([self.randoms[row].random() for row in batch], device=chances.device)
+            draws = torch.tensor([self.randoms[row].random() for row in alive], device=chances.device)
             cumulative = chances.cumsum(-1)
             total = cumulative[:, -1:]
             # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
@@ -250,20 +242,17 @@ class _Decoder:
         else:
             tokens = logits.argmax(-1, keepdim=True)
         chosen = chances.gather(-1, tokens).log().squeeze(-1).tolist()
-        for row, token, logprob in zip(batch, tokens.squeeze(-1).tolist(), chosen, strict=True):
-            if self._goes_on(row):
-                self.ids[row].append(token)
-                self.logprobs[row].append(logprob)
-                self.stopped[row] = token in qwen.eos_ids
+        for row, token, logprob in zip(alive, tokens.squeeze(-1).tolist(), chosen, strict=True):
+            self.ids[row].append(token)
+            self.logprobs[row].append(logprob)
+            self.stopped[row] = token in qwen.eos_ids
 
-    def _advance(self, cache: TurnCache, batch: list[int]) -> None:
-        """Feed the tokens just drawn; finished rows that still share the batch feed padding."""
-        qwen = self.policy.qwen
-        live = [self._goes_on(row) for row in batch]
-        tokens = [self.ids[row][-1] if on else qwen.parts.pad_id for row, on in zip(batch, live, strict=True)]
-        positions = torch.tensor([self.states[row].next_position for row in batch]).expand(3, -1)[..., None]
-        for row, on in zip(batch, live, strict=True):
-            self.states[row].next_position += on
-            self.states[row].cached += on
-        embeds = qwen.embed(torch.tensor(tokens)[:, None], ())
-        self.hidden = self.session.step(embeds, positions, torch.tensor(live)[:, None], cache)
+    def _advance(self, cache: TurnCache, batch: list[int], alive: list[int]) -> None:
+        """Feed the tokens just drawn for the `alive` among the rows of the cache."""
+        positions = torch.tensor([self.states[row].next_position for row in alive]).expand(3, -1)
+        for row in alive:
+            self.states[row].next_position += 1
+            self.states[row].cached += 1
+        embeds = self.policy.qwen.embed(torch.tensor([[self.ids[row][-1] for row in alive]]), ())[0]
+        counts = [int(self._goes_on(row)) for row in batch]
+        self.hidden = self.session.step(embeds, positions, counts, cache)

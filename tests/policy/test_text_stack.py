@@ -49,9 +49,9 @@ def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings)
         cache, adapters = TurnCache(3, policy.device), policy.stack.adapters()
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
-            mask = cache.append(torch.ones(3, part.stop - part.start, dtype=torch.bool))
+            fresh = cache.append([part.stop - part.start] * 3)
             flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
-            found.append(policy.stack(*flat, through_cache(cache, mask, embeds.dtype), adapters).unflatten(0, (3, -1)))
+            found.append(policy.stack(*flat, through_cache(cache, fresh, embeds.dtype), adapters).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 

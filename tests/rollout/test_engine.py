@@ -9,7 +9,7 @@ from steer_lit.data.images import open_image
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.cache import TurnCache
-from steer_lit.rollout.engine import SampledPolicy
+from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 
@@ -72,7 +72,7 @@ def scored(qwen, traces, temperature=1.0):
 @pytest.mark.usefixtures("packs")
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
-    """Ragged rows, padding inside the cache, a picture in turn 1, one in a later turn, two at once, none at all."""
+    """Ragged rows, a picture in turn 1, one in a later turn, two at once, none at all."""
     traces = [trajectory.trace for trajectory in roll(qwen, temperature=temperature)]
     assert len({len(trace.token_ids) for trace in traces}) > 1
     for trace in traces:
@@ -92,22 +92,42 @@ def hasty(qwen):
 @pytest.mark.usefixtures("packs")
 def test_trap_12_rows_that_finish_early_leave_the_shared_cache_right(hasty, monkeypatch):
     """The batch shrinks as rows finish and is put together again for the next turn, several times over."""
-    padding = []  # columns of finished rows in each part that is merged
+    uneven = 0  # merged parts whose rows were given different numbers of tokens
     merge = TurnCache.merge
 
-    def watched(self, part, rows, start):
-        padding.append(int((~part.mask[:, start : part.length]).sum()))
-        merge(self, part, rows, start)
+    def watched(self, part, rows):
+        nonlocal uneven
+        uneven += len({length - self.lengths[row] for length, row in zip(part.lengths, rows, strict=True)}) > 1
+        merge(self, part, rows)
 
     monkeypatch.setattr(TurnCache, "merge", watched)
     trajectories = roll(hasty, SCENARIOS * 5, range(20), max_new_tokens=40, temperature=3.0)
-    assert len(padding) > 4
-    assert sum(padding) > 4
+    assert uneven > 2
     lengths = {len(turn.completion.token_ids) for trajectory in trajectories for turn in trajectory.turns}
     assert len(lengths) > 4
     for trajectory in trajectories:
         full = scored(hasty, [trajectory.trace], 3.0)[0]
         torch.testing.assert_close(torch.tensor(trajectory.trace.logprobs), full, atol=TOLERANCE, rtol=0)
+
+
+def test_nothing_is_padded_and_nothing_read_twice(hasty, monkeypatch):
+    """Through the stack goes every token of a dialogue once, save the last sampled one; its row ends where it does."""
+    read, step = [], SampledSession.step
+
+    def watched(self, embeds, positions, counts, cache):
+        read.append((len(embeds), sum(counts)))
+        return step(self, embeds, positions, counts, cache)
+
+    monkeypatch.setattr(SampledSession, "step", watched)
+    policy = SampledPolicy(hasty, max_new_tokens=40, temperature=3.0)
+    session = policy.open(SCENARIOS, SEEDS)
+    session.reply([0, 1, 2, 3], [row.opening.message for row in SCENARIOS])
+    session.reply([1, 2, 3], [row.scripted[0].message for row in SCENARIOS[1:]])
+    lengths = [len(session.trace(row).token_ids) for row in range(4)]
+    assert len(set(lengths)) == 4
+    assert session.cache.lengths == [length - 1 for length in lengths[1:]]
+    assert all(tokens == counted for tokens, counted in read)
+    assert sum(tokens for tokens, _ in read) == sum(lengths) - len(lengths)
 
 
 def test_trap_02_sampled_ids_stay_as_sampled_where_text_would_change_them(qwen):
