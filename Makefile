@@ -26,7 +26,8 @@ install: $(READY) ## Make .venv and install into it; demo and test do it by them
 
 demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
 	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
-	    bench.limit=$(BENCH_ROWS) rollout.max_new_tokens=64 hydra.run.dir=$(DEMO)/bench
+	    bench.limit=$(BENCH_ROWS) bench.chunk=$(BENCH_ROWS) rollout.max_new_tokens=64 \
+	    hydra.run.dir=$(DEMO)/bench
 
 test: $(READY) ## Run every test (no network, no GPU)
 	$(BIN)/python -m pytest -q
