@@ -28,6 +28,7 @@ DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
 SHOWN = ("joint_pass", "safety_pass", "helpfulness_pass")
 _SHARE = 0.84  # of a column's width that its bars take
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
+_GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
 _UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
 
@@ -109,7 +110,7 @@ def write_pictures(summary: Summary, folder: Path) -> None:
         for name, (title, draw) in CHARTS.items():
             figure = draw(summary)
             figure.suptitle(title)
-            figure.legend(handles, labels, loc="outside right upper", frameon=False)
+            figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
             figure.savefig(folder / f"{name}.png", dpi=150)
 
 
@@ -126,7 +127,7 @@ def _svg(figure: Figure) -> str:
     figure.savefig(written, format="svg", transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue().partition("<svg")[2], flags=re.DOTALL)
     # Groups have ids that say nothing and are the same in every chart, but for what is told.
-    svg = re.sub(rf'<g id="({_TOLD})?([^"]*)">', lambda id: f"<g><title>{id[2]}</title>" if id[1] else "<g>", svg)
+    svg = re.sub(_GROUP, lambda group: f"<g><title>{group[3]}</title>" if group[2] else "<g>", svg)
     for name, colour in _colours().items():
         svg = svg.replace(colour, f"var(--{name})")
     return f"<svg{svg}"
