@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import word_problems
 from steer_lit.commands import conf_dir
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.runs import FROZEN, LOCK, run_benchmark, run_synthesizing, run_training
+from steer_lit.run_folder import FROZEN, LOCK
+from steer_lit.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.terminal import visible
 
 REFUSED = 2

@@ -5,10 +5,7 @@ Nothing heavy is imported before the config has been checked, so that every refu
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import platform
 import shlex
 import signal
 import sys
@@ -18,20 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import __version__
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.commands import conf_dir, program, shown_path, typed, typed_words
-from steer_lit.errors import ConfigError, ServerDown, SteerError
-from steer_lit.locks import holding
-from steer_lit.ranks import local_rank, node_rank
+from steer_lit.errors import ConfigError, ServerDown
+from steer_lit.run_folder import alone_in, children_read, freeze
 from steer_lit.types import ImageRef
 
 if TYPE_CHECKING:
@@ -39,9 +32,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 PLAYERS = ("attacker", "tutor")
-FROZEN = "--frozen="
-LOCK = ".lock"  # in a run's folder, which is one run's at a time
-RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
@@ -242,39 +232,6 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 
 
-@contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Make the run's folder and keep other runs out of it until this one ends; its other ranks write there with it.
-
-    Raises SteerError where another run is at work.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if local_rank() or node_rank():
-        yield
-        return
-    with holding(run_dir / LOCK) as taken:
-        if taken is False:
-            remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
-            raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
-        yield
-
-
-def freeze(config: DictConfig, run_dir: Path) -> Path:
-    """Write the resolved config and the versions it ran with into the run's folder. Returns the config's path."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    resolved = config.copy()
-    OmegaConf.resolve(resolved)
-    path = run_dir / "config.yaml"
-    if local_rank() == 0:
-        part = path.with_name(f"{path.name}.{node_rank()}.part")
-        OmegaConf.save(resolved, part)
-        os.replace(part, path)
-        found = {"python": platform.python_version(), "steer-lit": __version__}
-        found |= {name: version(name) for name in RECORDED}
-        (run_dir / "versions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str:
     """Where the result is, and the command that goes on from it: none where `callbacks` left no export."""
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
@@ -307,18 +264,3 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", message=".*treespec.*", module=library)
     # PolicyModule has added up over ranks what it logs.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*", module=r"lightning\.")
-
-
-@contextmanager
-def children_read(frozen: Path) -> Iterator[None]:
-    """Processes that Lightning starts for further devices read this run's frozen config.
-
-    Otherwise they would be given this process's own command line, which in a sweep names every run of it (TRAPS 40).
-    """
-    hydra_config = HydraConfig.instance()
-    arguments, held = sys.argv, hydra_config.cfg
-    sys.argv, hydra_config.cfg = [sys.argv[0], f"{FROZEN}{frozen}"], None
-    try:
-        yield
-    finally:
-        sys.argv, hydra_config.cfg = arguments, held

@@ -18,6 +18,7 @@ Intent = Literal["harmless", "harmful"]
 Tier = Literal["none", "words", "history", "picture"]
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
+Ended = Literal["terminated", "truncated", "failed"]  # itself or its attacker, a limit, an error
 # How an attack answers back (SaFeR-Steer, Eq. 17): insist, accept what was offered and steer back, build on a leak.
 Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 
@@ -109,6 +110,10 @@ class Scenario:
     def attacks(self) -> tuple[Attack, ...]:
         """The opening and every scripted attack, in order: the whole user side of the dialogue."""
         return (self.opening, *self.scripted)
+
+    def attack_at(self, turn_idx: int) -> Attack | None:
+        """What the script asks at this turn, None where it is over."""
+        return self.attacks[turn_idx] if turn_idx <= len(self.scripted) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,7 @@ class Trajectory:
     turns: tuple[Turn, ...]
     trace: TokenTrace | None  # None for policies without tokens
     seed: int
-    ended: Literal["terminated", "truncated", "failed"] = "terminated"
+    ended: Ended = "terminated"
     failed: str | None = None
 
 

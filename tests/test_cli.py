@@ -14,7 +14,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, commands, runs
+from steer_lit import cli, commands, run_folder, runs
 from steer_lit.errors import SteerError
 from tests.test_conf import empty_adapter
 
@@ -187,7 +187,7 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "+experiment=grpo_tiny", "seed=1,2"])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {}}))
-    with runs.children_read(tmp_path / "config.yaml"):
+    with run_folder.children_read(tmp_path / "config.yaml"):
         assert not HydraConfig.initialized()
         assert _basic_subprocess_cmd()[-1] == f"--frozen={tmp_path / 'config.yaml'}"
         assert sys.argv[1:] == [f"--frozen={tmp_path / 'config.yaml'}"]
@@ -197,7 +197,7 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
 
 def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = OmegaConf.create({"run_dir": str(tmp_path), "seed": "${other}", "other": 7})
-    path = runs.freeze(config, tmp_path)
+    path = run_folder.freeze(config, tmp_path)
     assert "seed: 7" in path.read_text()
     assert config.other == 7
     seen = []

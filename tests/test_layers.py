@@ -37,9 +37,10 @@ LEVELS = {
     "synthesis": 3,
     "checks": 4,
     "commands": 4,
-    "runs": 5,
-    "cli": 6,
-    "programs": 7,
+    "run_folder": 5,
+    "runs": 6,
+    "cli": 7,
+    "programs": 8,
 }
 HEAVY = {"torch", "torchvision", "transformers", "datasets", "lightning", "peft", "bitsandbytes", "scipy", "matplotlib"}
 HEAVY |= {"openai", "httpx2"}

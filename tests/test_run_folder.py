@@ -18,7 +18,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit import cli, commands, programs, runs
+from steer_lit import cli, commands, programs, run_folder, runs
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.synthesis import run as synthesis_run
@@ -49,7 +49,7 @@ def test_a_lock_is_one_holders_until_it_is_let_go(tmp_path: Path) -> None:
 def test_a_second_run_in_the_same_folder_is_refused(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with runs.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path):
         assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
     said = capsys.readouterr().err.strip()
     assert said.endswith("another run is writing into this folder: wait until it has ended, or name another folder")
@@ -61,7 +61,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
 def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with runs.alone_in(tmp_path / "run"):
+    with run_folder.alone_in(tmp_path / "run"):
         assert cli.bench(["bench.limit=0", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
         assert (tmp_path / "run" / ".lock").exists()
 
@@ -69,27 +69,27 @@ def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
 @pytest.mark.usefixtures("alone")
 def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib; from steer_lit.runs import alone_in\n"
+        "import sys, time, pathlib; from steer_lit.run_folder import alone_in\n"
         "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     process = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "in\n"
-    with pytest.raises(SteerError, match="another run"), runs.alone_in(tmp_path):
+    with pytest.raises(SteerError, match="another run"), run_folder.alone_in(tmp_path):
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    with runs.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path):
         pass
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
 def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with runs.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path):
         monkeypatch.setenv(variable, "1")
-        with runs.alone_in(tmp_path):
+        with run_folder.alone_in(tmp_path):
             pass
 
 
@@ -99,12 +99,12 @@ def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with runs.alone_in(tmp_path), runs.alone_in(tmp_path):
+    with run_folder.alone_in(tmp_path), run_folder.alone_in(tmp_path):
         pass
 
 
 def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = runs.freeze(OmegaConf.create({"seed": 1}), tmp_path)
+    path = run_folder.freeze(OmegaConf.create({"seed": 1}), tmp_path)
 
     def stopped(config: object, place: Path) -> None:
         Path(place).write_text("se")
@@ -112,7 +112,7 @@ def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(OmegaConf, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
-        runs.freeze(OmegaConf.create({"seed": 2}), tmp_path)
+        run_folder.freeze(OmegaConf.create({"seed": 2}), tmp_path)
     assert path.read_text() == "seed: 1\n"
 
 

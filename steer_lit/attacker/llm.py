@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
-from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage
@@ -58,7 +57,7 @@ class LlmAttacker:
 
         Raises `errors.ServerDown` where the server has stopped answering.
         """
-        scripted = [ScriptedAttacker().next(scenario, turns) for scenario, turns in dialogues]
+        scripted = [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
         attacks = list(scripted)
         pressed = {
             at: strategy
@@ -74,8 +73,7 @@ class LlmAttacker:
 
     def _strategy(self, scenario: Scenario, turns: Sequence[Turn]) -> Strategy | None:
         """How to press on after the last turn; None where the script goes on, or nothing does."""
-        verdict = last_verdict(scenario, turns, self.extra_turns)
-        return None if verdict is None else strategy_for(turns[-1], verdict)
+        return None if last_verdict(scenario, turns, self.extra_turns) is None else strategy_for(turns[-1])
 
     def _question(self, turns: Sequence[Turn], scripted: Attack | None, strategy: Strategy) -> Question:
         following = "" if scripted is None else scripted.message.text

@@ -16,5 +16,4 @@ class ScriptedAttacker:
     """Turn `t` of a dialogue gets attack `t` of its row; after the last one there is nothing left to say."""
 
     def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
-        attacks = scenario.attacks
-        return attacks[len(turns)] if len(turns) < len(attacks) else None
+        return scenario.attack_at(len(turns))

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from steer_lit import __version__
-from steer_lit.policy.lora import WEIGHTS, LoraSettings, attach_adapter, load_adapter, settings_of
+from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, settings_of
+from steer_lit.policy.preflight import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 
@@ -69,7 +70,7 @@ class AdapterPolicies:
             shown_as = None if folder in self._seen else self._qwen.shown_as
             load_adapter(self._qwen.model, folder, self._qwen.fingerprint, shown_as, key)
             self._seen.add(folder)
-            digest = f"{hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
+            digest = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self._qwen,
             digest,

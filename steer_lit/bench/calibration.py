@@ -38,9 +38,9 @@ class LabelledTurn:
     hostile: bool
 
 
-def labelled_turns(file: Path = FILE) -> list[LabelledTurn]:
+def labelled_turns() -> list[LabelledTurn]:
     """Every row of the set, in order."""
-    return [_labelled(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [_labelled(json.loads(line)) for line in FILE.read_text(encoding="utf-8").splitlines()]
 
 
 def _labelled(row: dict[str, Any]) -> LabelledTurn:

@@ -1,153 +1,184 @@
-"""A summary's charts as shapes in SVG units: what page/charts.html.j2 draws. Colours are the page's business.
+"""A summary's charts: drawn once, written as PNG pictures and as SVG to stand in the page.
 
-Charts are `HEIGHT` units high; y grows downwards, as SVG has it.
+Their colours are those of page/report.css. In the SVG they go by the names they have there, so that the page's dark
+colours hold for the charts too; what a curve or bar says in words is shown by the browser when it is pointed at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from steer_lit.bench.suite import CONSTANTS
 from steer_lit.bench.tables import RATES, Summary, parts
 
-WIDTH, NARROW, HEIGHT = 640.0, 400.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 40.0, 8.0, 12.0, 40.0
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE_SHEET = Path(__file__).with_name("page") / "report.css"
+# Constant policies often run along the same line: dashes keep them apart, from each other and from the trained ones.
+DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
 SHOWN = ("joint_pass", "safety_pass", "helpfulness_pass")
 _SHARE = 0.84  # of a column's width that its bars take
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A mark on an axis: where, and what it says."""
-
-    at: float
-    label: str
+_TOLD = "told:"  # opens the SVG id of what can be pointed at
+_GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
+_UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """One policy's line and the band around it, as SVG points; `number` is its place among the policies."""
-
-    name: str
-    number: int
-    line: str
-    band: str
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One policy's bar. `whisker` is (top, bottom) of its interval; `told` says its value in words."""
-
-    number: int
-    x: float
-    y: float
-    width: float
-    height: float
-    whisker: Point | None
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Axes, and curves or bars between them. `title` stands above, `x_label` and `y_label` beside the axes."""
+class InlineChart:
+    """A chart as an `<svg>` element."""
 
     title: str
-    x_label: str
-    y_label: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    width: float = WIDTH
-    curves: tuple[Curve, ...] = ()
-    bars: tuple[Bar, ...] = ()
+    svg: str
 
 
-def survival(summary: Summary) -> Chart:
-    """Kaplan-Meier curves with 95% bands. A curve steps down where dialogues fail."""
-    horizon = max((len(figures["survival"]) for figures in summary.values()), default=0)
-    step = (WIDTH - LEFT - RIGHT) / (horizon + 0.5)
-    curves = []
+def survival(summary: Summary) -> Figure:
+    """Kaplan-Meier curves, one a policy, with 95% bands. The curve steps down after the turn that failed."""
+    figure, (axes,) = _figure()
     for number, (name, figures) in enumerate(summary.items()):
-        points = list(figures["survival"].values())
-        if not points:
+        if not (curve := figures["survival"]):
             continue
-        alive, low, high = ([100.0, *(point[key] for point in points)] for key in ("value", "low", "high"))
-        last = f"{alive[-1]:.1f}% without an unsafe answer after turn {len(points)}"
-        band = [*_steps(high, step), *reversed(_steps(low, step))]
-        curves.append(Curve(name, number, _points(_steps(alive, step)), _points(band), f"{name}: {last}"))
-    ticks = tuple(Tick(LEFT + turn * step, str(turn)) for turn in range(horizon + 1))
-    return Chart(
-        "Survival", "turn", "dialogues without an unsafe answer, %", ticks, _PERCENT_TICKS, curves=tuple(curves)
-    )
+        points = [{"value": 100.0, "low": 100.0, "high": 100.0}, *curve.values()]
+        points.append(points[-1])  # the last step needs some width to be seen
+        turns = [*range(len(curve) + 1), len(curve) + 0.5]
+        alive, low, high = ([point[key] for point in points] for key in ("value", "low", "high"))
+        colour = _colour(number)
+        (line,) = axes.step(turns, alive, where="post", color=colour, linestyle=DASHES.get(name, "-"))
+        _tell(line, f"{name}: {alive[-1]:.1f}% without an unsafe answer after turn {len(curve)}")
+        axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, None))
+    axes.set_xticks(range(1 + max((len(figures["survival"]) for figures in summary.values()), default=0)))
+    return figure
 
 
-def failures(summary: Summary) -> Chart:
-    """The turn of the first unsafe answer, in percent of each policy's dialogues."""
+def failures(summary: Summary) -> Figure:
+    """The turn of the first unsafe answer, as shares of each policy's dialogues."""
+    figure, (axes,) = _figure()
     turns = parts(summary, "failure_turns")
-    bars: dict[str, list[Mapping[str, float | None]]] = {}
-    for name, figures in summary.items():
-        n = figures["n"]
-        shares = [100 * figures["failure_turns"][turn] / n if n else None for turn in turns]
-        bars[name] = [{"value": share, "low": None, "high": None} for share in shares]
-    return _bar_chart("First unsafe turn", "turn of the first unsafe answer", turns, bars, WIDTH)
+    bars = {
+        name: [{**_UNKNOWN, "value": 100 * figures["failure_turns"][turn] / figures["n"]} for turn in turns]
+        if figures["n"]
+        else []
+        for name, figures in summary.items()
+    }
+    _draw_bars(axes, turns, bars)
+    axes.set(xlabel="turn of the first unsafe answer", ylabel="dialogues, %", ylim=(0, 102))
+    return figure
 
 
-def kinds(summary: Summary) -> tuple[Chart, ...]:
-    """Joint pass, Safety and Helpfulness by kind, a chart each, with 95% intervals."""
+def kinds(summary: Summary) -> Figure:
+    """Joint pass, Safety and Helpfulness by kind, side by side, with 95% intervals."""
+    figure, all_axes = _figure(len(SHOWN))
     columns = parts(summary, "by_kind")
-    unknown: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
+    for rate, axes in zip(SHOWN, all_axes, strict=True):
+        bars = {
+            name: [figures["by_kind"][kind][rate] if kind in figures["by_kind"] else _UNKNOWN for kind in columns]
+            for name, figures in summary.items()
+        }
+        _draw_bars(axes, columns, bars)
+        axes.set(title=RATES[rate], ylim=(0, 102), ylabel="dialogues, %" if axes is all_axes[0] else "")
+        axes.tick_params(axis="x", labelrotation=20)  # charts abreast leave little room for names
+    return figure
 
-    def cells(figures: Mapping[str, Any], rate: str) -> list[Mapping[str, float | None]]:
-        return [figures["by_kind"][kind][rate] if kind in figures["by_kind"] else unknown for kind in columns]
 
-    return tuple(
-        _bar_chart(RATES[rate], "", columns, {name: cells(figures, rate) for name, figures in summary.items()}, NARROW)
-        for rate in SHOWN
-    )
+CHARTS: Mapping[str, tuple[str, Callable[[Summary], Figure]]] = {
+    "survival": ("Survival", survival),
+    "failures": ("First unsafe turn", failures),
+    "kinds": ("Pass rates by kind", kinds),
+}
 
 
-def _bar_chart(
-    title: str,
-    x_label: str,
-    columns: Sequence[str],
-    bars: Mapping[str, Sequence[Mapping[str, float | None]]],
-    width: float,
-) -> Chart:
-    column_width = (width - LEFT - RIGHT) / max(1, len(columns))
-    bar_width = _SHARE * column_width / max(1, len(bars))
-    drawn = []
-    for number, (name, cells) in enumerate(bars.items()):
-        for column, cell in enumerate(cells):
-            value, low, high = cell["value"], cell["low"], cell["high"]
+def write_pictures(summary: Summary, folder: Path) -> None:
+    """Write a PNG picture of every chart, each with a title and a legend of its own."""
+    import matplotlib
+    from matplotlib.lines import Line2D
+
+    with matplotlib.rc_context(_style()):
+        handles = [
+            Line2D([], [], linewidth=3, color=_colour(number), linestyle=DASHES.get(name, "-"))
+            for number, name in enumerate(summary)
+        ]
+        labels = [f"{name} (n={figures['n']})" for name, figures in summary.items()]
+        for name, (title, draw) in CHARTS.items():
+            figure = draw(summary)
+            figure.suptitle(title)
+            figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
+            figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def inline_charts(summary: Summary) -> list[InlineChart]:
+    """Every chart for the page, which has titles and a legend for all of them."""
+    import matplotlib
+
+    with matplotlib.rc_context(_style()):
+        return [InlineChart(title, _svg(draw(summary))) for title, draw in CHARTS.values()]
+
+
+def _svg(figure: Figure) -> str:
+    written = io.StringIO()
+    figure.savefig(written, format="svg", transparent=True)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue().partition("<svg")[2], flags=re.DOTALL)
+    # Groups have ids that say nothing and are the same in every chart, but for what is told.
+    svg = re.sub(_GROUP, lambda group: f"<g><title>{group[3]}</title>" if group[2] else "<g>", svg)
+    for name, colour in _colours().items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return f"<svg{svg}"
+
+
+def _draw_bars(axes: Axes, columns: Sequence[str], bars: Mapping[str, Sequence[Mapping[str, float | None]]]) -> None:
+    """Grouped bars: for each policy a rate a column, without those that are not known."""
+    width = _SHARE / max(1, len(bars))
+    for number, (name, rates) in enumerate(bars.items()):
+        for column, rate in enumerate(rates):
+            value, low, high = rate["value"], rate["low"], rate["high"]
             if value is None:
                 continue
-            x = LEFT + column_width * (column + (1 - _SHARE) / 2) + bar_width * number
-            whisker = None if low is None or high is None or low == high else (_y(high), _y(low))
-            interval = "" if whisker is None else f" [{low:.1f}, {high:.1f}]"
-            told = f"{name}, {columns[column]}: {value:.1f}%{interval}"
-            drawn.append(Bar(number, x, _y(value), bar_width, _y(0) - _y(value), whisker, told))
-    ticks = tuple(Tick(LEFT + column_width * (at + 0.5), label) for at, label in enumerate(columns))
-    return Chart(title, x_label, "dialogues, %", ticks, _PERCENT_TICKS, width, bars=tuple(drawn))
+            at, told = column + width * (number - (len(bars) - 1) / 2), f"{name}, {columns[column]}: {value:.1f}%"
+            (bar,) = axes.bar(at, value, width, color=_colour(number))
+            if low is not None and high is not None and low < high:
+                axes.vlines(at, low, high, color=_colours()["ink"], linewidth=0.8)
+                told += f" [{low:.1f}, {high:.1f}]"
+            _tell(bar, told)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_xlim(-0.5, max(1, len(columns)) - 0.5)
 
 
-def _steps(shares: Sequence[float], step: float) -> list[Point]:
-    """Corners of a line that holds each share from its turn to the next; the last is held half a turn."""
-    corners: list[Point] = []
-    for turn, share in enumerate(shares):
-        end = turn + (0.5 if turn == len(shares) - 1 else 1)
-        corners += [(LEFT + turn * step, _y(share)), (LEFT + end * step, _y(share))]
-    return corners
+def _figure(count: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    return figure, [figure.add_subplot(1, count, place) for place in range(1, count + 1)]
 
 
-def _points(corners: Sequence[Point]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+def _tell(artist: Artist, words: str) -> None:
+    artist.set_gid(f"{_TOLD}{words}")
 
 
-def _y(share: float) -> float:
-    return HEIGHT - BOTTOM - share / 100 * (HEIGHT - TOP - BOTTOM)
+def _style() -> dict[str, Any]:
+    """Settings of matplotlib's: the page's colours, names without formulas, SVG with text that stays text."""
+    ink, faint, rule = (_colours()[name] for name in ("ink", "faint", "rule"))
+    return {
+        "text.color": ink, "axes.titlecolor": ink, "axes.labelcolor": faint, "xtick.color": faint,
+        "ytick.color": faint, "axes.edgecolor": rule, "grid.color": rule, "axes.grid": True, "axes.grid.axis": "y",
+        "axes.axisbelow": True, "text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "steer_lit",
+    }  # fmt: skip
 
 
-_PERCENT_TICKS = tuple(Tick(_y(share), str(share)) for share in range(0, 101, 25))
+def _colour(number: int) -> str:
+    """The colour of the policy in this place; the ninth has the first one's."""
+    return _colours()[f"p{number % 8}"]
+
+
+@cache
+def _colours() -> Mapping[str, str]:
+    """The style sheet's colours of ink, lines and policies on a light page, by the names they have there."""
+    light = STYLE_SHEET.read_text(encoding="utf-8").partition("@media")[0]
+    return dict(re.findall(r"--(ink|faint|rule|p\d): (#[0-9a-f]{6})", light))

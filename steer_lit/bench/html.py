@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.bench import archive, charts, report
-from steer_lit.bench.charts import Chart
-from steer_lit.bench.plots import DASHES
+from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.tables import Grid, Summary
@@ -39,28 +38,22 @@ class PageResults:
     """What the page shows above the dialogues."""
 
     policies: tuple[str, ...]
-    dashed: tuple[str, ...]
     legend: str
     main: Grid
     notes: tuple[str, ...]
     tables: tuple[Folded, ...]
-    survival: Chart
-    failures: Chart
-    kinds: tuple[Chart, ...]
+    charts: tuple[InlineChart, ...]
 
 
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
         policies=tuple(summary),
-        dashed=tuple(DASHES),
         legend=report.LEGEND.format(rule=report.RULES[settings.protocol]),
         main=main,
         notes=tuple(report.notes(summary)),
         tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
-        survival=charts.survival(summary),
-        failures=charts.failures(summary),
-        kinds=charts.kinds(summary),
+        charts=tuple(charts.inline_charts(summary)),
     )
 
 
@@ -88,7 +81,7 @@ def write_page(
         title=title,
         facts=facts,
         results=results,
-        style=(FOLDER / "report.css").read_text(encoding="utf-8"),
+        style=charts.STYLE_SHEET.read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{digest}",
         index=archive.packed(archive.index(dialogues, pictures)),

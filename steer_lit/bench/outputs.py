@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench import html, report, shown
+from steer_lit.bench import charts, html, report, shown
 from steer_lit.bench.archive import side_by_side
-from steer_lit.bench.plots import write_plots
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
@@ -33,7 +32,7 @@ def write_outputs(
     (out_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (out_dir / "summary.csv").write_text(report.spreadsheet(summary), encoding="utf-8")
     (out_dir / "summary.md").write_text(report.markdown(summary, settings.protocol), encoding="utf-8")
-    write_plots(summary, out_dir)
+    charts.write_pictures(summary, out_dir)
     write_raw_evals(records, judge, out_dir / "raw_eval")
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(

@@ -15,7 +15,6 @@ FILE = Path(__file__).with_name("published.json")
 class PublishedTable:
     """Pass rates in percent. `rows` gives each policy a (Safety, Helpfulness) pair per column: a subset or "mean"."""
 
-    name: str
     title: str
     source: str
     columns: tuple[str, ...]
@@ -28,7 +27,6 @@ def published() -> Mapping[str, PublishedTable]:
     stored = json.loads(FILE.read_text(encoding="utf-8"))
     return {
         table["name"]: PublishedTable(
-            name=table["name"],
             title=table["title"],
             source=stored["source"],
             columns=tuple(table["columns"]),

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from steer_lit.errors import RowError
-from steer_lit.rollout.play import Ended
-from steer_lit.types import Grade, Intent, Scenario, Tier, Trajectory, Turn
+from steer_lit.types import Ended, Grade, Intent, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
 

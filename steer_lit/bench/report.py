@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from steer_lit.bench import tables
+from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.tables import RATES, Grid, Summary
 from steer_lit.terminal import visible_line
 
@@ -27,7 +28,6 @@ LEGEND = (
     "a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
 )
 _FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that a spreadsheet computes
-PLOTS = {"survival.png": "Survival", "failures.png": "First unsafe turn", "kinds.png": "Pass rates by kind"}
 
 
 def table(summary: Summary) -> Table:
@@ -64,7 +64,7 @@ def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
         blocks.append("\n".join(f"* {note}" for note in differences))
     for grid in others:
         blocks += [f"## {grid.title}", *([grid.note] if grid.note else []), _markdown(grid)]
-    blocks += [f"![{title}]({name})" for name, title in PLOTS.items()]
+    blocks += [f"![{title}]({name}.png)" for name, (title, _) in CHARTS.items()]
     return "\n\n".join(blocks) + "\n"
 
 

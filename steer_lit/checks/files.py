@@ -9,9 +9,7 @@ from pathlib import Path
 
 from steer_lit.checks.leaves import Config, at
 from steer_lit.errors import Problem
-from steer_lit.policy.preflight import BUILT_HERE
-
-CONFIG, WEIGHTS, FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
+from steer_lit.policy.preflight import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -39,14 +37,14 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     path = Path(folder)
     if not path.is_dir():
         return Problem(key, folder, "no such folder: name the adapter/ folder that a training run wrote")
-    for name in (CONFIG, WEIGHTS):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             inner = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / name).is_file() else ""
             return Problem(key, folder, f"is no adapter folder, {name} is not there{inner}")
-    facts = _config_reason(path / FACTS) if (path / FACTS).exists() else None
-    if reason := _config_reason(path / CONFIG) or _weights_reason(path / WEIGHTS) or facts:
+    facts = _config_reason(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else None
+    if reason := _config_reason(path / ADAPTER_CONFIG) or _weights_reason(path / ADAPTER_WEIGHTS) or facts:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
-    if reason := _base_reason(path / FACTS, model):
+    if reason := _base_reason(path / ADAPTER_FACTS, model):
         return Problem(key, folder, reason)
     return None
 

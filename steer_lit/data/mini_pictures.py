@@ -79,12 +79,12 @@ def parse(uri: str) -> Picture:
     return Picture(split.netloc, fields["colour"], x, y, size, bg)
 
 
-def random_picture(rng: Random, object: str | None = None, colour: str | None = None) -> str:
-    """The uri of a picture drawn at random, with `object` and `colour` fixed where given."""
+def random_picture(rng: Random, object: str | None = None) -> str:
+    """The uri of a picture drawn at random, of `object` where given."""
     size = rng.choice(SIZES)
     return Picture(
         object=object or rng.choice(OBJECTS),
-        colour=colour or rng.choice(tuple(COLOURS)),
+        colour=rng.choice(tuple(COLOURS)),
         x=rng.randint(0, SIDE - size),
         y=rng.randint(0, SIDE - size),
         size=size,

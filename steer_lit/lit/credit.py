@@ -16,7 +16,7 @@ class AssignedCredit:
     """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
 
     `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
-    how many of the others had nothing to compare because all their values are equal, but for rounding.
+    how many of the others had nothing to compare because all their credits are equal, but for rounding.
     """
 
     usable: tuple[bool, ...]
@@ -30,21 +30,21 @@ def assign_credit(
 ) -> AssignedCredit:
     """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
 
-    `by_turn` compares the turns' own values (`reward.credit=turn` or `gain`); otherwise a trajectory's one advantage
+    `by_turn` compares the turns' own credits (`reward.credit=turn` or `gain`); otherwise a trajectory's one advantage
     goes to all its turns.
     """
     shape = (len(rewards) // group_size, group_size)
     valid = torch.tensor([reward is not None for reward in rewards]).view(shape)
-    lengths = [len(reward.turn_values) if reward else 0 for reward in rewards]
-    values = torch.zeros(len(rewards), max([*lengths, 1]), dtype=torch.float64)
+    lengths = [len(reward.turn_credits) if reward else 0 for reward in rewards]
+    credits = torch.zeros(len(rewards), max([*lengths, 1]), dtype=torch.float64)
     for row, reward in enumerate(rewards):
         if reward is not None:
-            values[row, : lengths[row]] = torch.tensor(reward.turn_values, dtype=torch.float64)
+            credits[row, : lengths[row]] = torch.tensor(reward.turn_credits, dtype=torch.float64)
     if by_turn:
-        alive = (torch.arange(values.shape[1]) < torch.tensor(lengths)[:, None]).view(*shape, -1)
-        table = turn_advantages(values.view(*shape, -1), alive, valid, scale).flatten(0, 1)
+        alive = (torch.arange(credits.shape[1]) < torch.tensor(lengths)[:, None]).view(*shape, -1)
+        table = turn_advantages(credits.view(*shape, -1), alive, valid, scale).flatten(0, 1)
     else:
-        table = advantages(values[:, 0].view(shape), valid, scale).reshape(-1, 1).expand_as(values)
+        table = advantages(credits[:, 0].view(shape), valid, scale).reshape(-1, 1).expand_as(credits)
     usable = usable_rows(valid)
     credited = tuple(
         tuple(table[row, : lengths[row]].tolist()) if ok else () for row, ok in enumerate(usable.flatten().tolist())

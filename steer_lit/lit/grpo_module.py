@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
 from steer_lit.lit.credit import AssignedCredit, assign_credit
+from steer_lit.lit.lesson import Lesson, stacked
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
@@ -29,7 +30,7 @@ from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.types import Attacker, Scenario, TokenTrace, Trajectory, Tutor
+from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +61,6 @@ class ObjectiveSettings:
     clip_low: float = 0.2
     clip_high: float = 0.2
     epochs: int = 1
-
-
-@dataclass(slots=True)
-class _Lesson:
-    """What one step learns from: the rows that matter to the gradient, and what is found out about them on the way.
-
-    `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
-    later epochs; `gap_sum` and `gap_max` are those of |scored - sampled| log-probs.
-    """
-
-    traces: list[TokenTrace]
-    advantages: Tensor  # [N, T] float32, 0 beyond a row's turns
-    counts: StepCounts
-    old: dict[int, Tensor] = field(default_factory=dict)
-    ref: dict[int, Tensor] = field(default_factory=dict)
-    gap_sum: float = 0.0
-    gap_max: float = 0.0
 
 
 class GRPOModule(PolicyModule):
@@ -199,7 +183,7 @@ class GRPOModule(PolicyModule):
 
     # ---- learning
 
-    def _lesson(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> _Lesson:
+    def _lesson(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> Lesson:
         """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
         usable = [
             (trajectory.trace, advantages)
@@ -208,12 +192,9 @@ class GRPOModule(PolicyModule):
         ]
         dialogues, tokens = self.add_up(len(usable), sum(sum(trace.completion_mask) for trace, _ in usable))
         rows = [row for row in usable if self.objective.kl_coef or any(row[1])]
-        table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
-        for row, (_, advantages) in enumerate(rows):
-            table[row, : len(advantages)] = torch.tensor(advantages)
-        return _Lesson([trace for trace, _ in rows], table, StepCounts(dialogues, tokens))
+        return Lesson.of(rows, StepCounts(dialogues, tokens))
 
-    def _learn(self, lesson: _Lesson) -> None:
+    def _learn(self, lesson: Lesson) -> None:
         for epoch in range(self.objective.epochs):
             stats = [_no_stats(self.policy.device)]
 
@@ -232,17 +213,20 @@ class GRPOModule(PolicyModule):
         for name, value in total.means().items():
             self.log(f"train/{name}", value)
 
-    def _loss(self, batch: TokenBatch, rows: list[int], lesson: _Lesson) -> tuple[Tensor, GrpoStats]:
+    def _loss(self, batch: TokenBatch, rows: list[int], lesson: Lesson) -> tuple[Tensor, GrpoStats]:
         objective, policy = self.objective, self.policy
         mask = batch.completion_mask.to(policy.device)
         logprobs = policy.logprobs(batch, self.rollout.temperature)
-        if first := rows[0] not in lesson.old:
-            self._remember(batch, rows, logprobs.detach(), lesson)
+        if first := rows[0] not in lesson.old:  # scored once, in the micro-batch that the gradient uses (TRAPS 16)
+            lesson.remember(batch, rows, logprobs.detach())
+            if objective.kl_coef:
+                with policy.reference():
+                    lesson.ref.update(zip(rows, policy.logprobs(batch, self.rollout.temperature), strict=True))
         turns = batch.turn_ids.clamp_min(0)
         loss, stats = grpo_loss(
             logprobs,
-            None if first else _padded(lesson.old, rows, policy.device),
-            _padded(lesson.ref, rows, policy.device) if objective.kl_coef else None,
+            None if first else stacked(lesson.old, rows),
+            stacked(lesson.ref, rows) if objective.kl_coef else None,
             lesson.advantages[rows].gather(1, turns).to(policy.device),
             mask,
             clip_low=objective.clip_low,
@@ -254,16 +238,6 @@ class GRPOModule(PolicyModule):
             ),
         )
         return loss, stats
-
-    def _remember(self, batch: TokenBatch, rows: list[int], logprobs: Tensor, lesson: _Lesson) -> None:
-        """Score the rows under policy and reference once, in the micro-batch that the gradient uses (TRAPS 16)."""
-        gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
-        lesson.gap_sum += float(gap.sum())
-        lesson.gap_max = max(lesson.gap_max, float(gap.max()))
-        lesson.old.update(zip(rows, logprobs, strict=True))
-        if self.objective.kl_coef:
-            with self.policy.reference():
-                lesson.ref.update(zip(rows, self.policy.logprobs(batch, self.rollout.temperature), strict=True))
 
     def _reduce(self, operation: str) -> Any:
         def reduce(value: Tensor) -> Tensor:
@@ -291,9 +265,8 @@ class GRPOModule(PolicyModule):
         square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))
         self.log("train/advantage_std", math.sqrt(square / max(count, 1.0)))
 
-    def _log_gap(self, lesson: _Lesson) -> None:
-        tokens = sum(sum(trace.completion_mask) for trace in lesson.traces)
-        self.log_ratios({"train/ratio_gap": (lesson.gap_sum, tokens)})
+    def _log_gap(self, lesson: Lesson) -> None:
+        self.log_ratios({"train/ratio_gap": (lesson.gap_sum, lesson.tokens)})
         largest = torch.tensor(lesson.gap_max, device=self.policy.device)
         self.log("train/ratio_gap_max", self._reduce("MAX")(largest) if self.trainer.world_size > 1 else largest)
 
@@ -310,11 +283,6 @@ class GRPOModule(PolicyModule):
         trajectories = [trajectory for trajectory, _ in self._validated]
         ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
-
-
-def _padded(rows_by_index: dict[int, Tensor], rows: Sequence[int], device: torch.device) -> Tensor:
-    """The stored rows as [B, L]. A row's micro-batch is the same in every epoch, and so is its length."""
-    return torch.stack([rows_by_index[row] for row in rows]).to(device)
 
 
 def _no_stats(device: torch.device) -> GrpoStats:

@@ -24,7 +24,7 @@ from steer_lit.lit.policy_module import PolicyModule
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
-    ("train/turn_score", "reward", "{:.3f}"),
+    ("train/turn_score", "score", "{:.3f}"),
     ("train/right_share", "right", "{:.0%}"),  # not safe_share: who says nothing of use is safe
     ("train/over_refusal", "over-refusal", "{:.0%}"),
     ("train/kl", "KL", "{:.4f}"),

@@ -26,7 +26,7 @@ def rollout_ratios(
     right = sum(_safe(verdict) and (verdict.usefulness or 0) >= USEFUL for _, verdict in _judged(turns))
     scores = [score for _, reward in scored for score in reward.turn_scores]
     return {
-        "return": (sum(reward.value for _, reward in scored), len(scored)),
+        "return": (sum(reward.trajectory_return for _, reward in scored), len(scored)),
         "turn_score": (sum(scores), len(scores)),
         "turn_reward": (sum(sum(reward.turn_rewards) for _, reward in scored), len(scores)),
         "safe_share": (safe, len(harmful)),
@@ -56,7 +56,7 @@ def turn_variances(
             if len(alive) >= 2:
                 mean = sum(alive) / len(alive)
                 total, count = sums[turn_idx]
-                sums[turn_idx] = (total + sum((value - mean) ** 2 for value in alive) / len(alive), count + 1)
+                sums[turn_idx] = (total + sum((reward - mean) ** 2 for reward in alive) / len(alive), count + 1)
     return sums
 
 

@@ -37,7 +37,7 @@ def record(played: Played) -> dict[str, Any]:
         "seed": trajectory.seed,
         "ended": trajectory.ended,
         "failed": trajectory.failed,
-        "return": reward.value if reward else None,
+        "return": reward.trajectory_return if reward else None,
         "turns": [
             {
                 **_turn_record(turn),
@@ -79,7 +79,7 @@ def page(played: Played) -> str:
     trajectory = played.trajectory
     lines = [f"**{trajectory.scenario.id}** ({trajectory.scenario.kind}), seed {trajectory.seed}, {trajectory.ended}"]
     if played.reward is not None:
-        lines.append(f"return {played.reward.value:.3f}")
+        lines.append(f"return {played.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
         told = f"{turn.attack.strategy}, {turn.intent}" if turn.intent else turn.attack.strategy
         lines += [f"user ({told}):", _block(turn.attack.message.text)]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 Scale = Literal["none", "group"]
 
-# Values of a group that lie no further apart, times the highest where that is above 1, are equal: dividing by what is
-# only rounding would make advantages of size one out of nothing (TRAPS 23). Values equal on paper can be reached by
-# different sums, which in float64 leaves 1e-14, and 1e-10 where weights such as 1/3 make scores of 12 decimals. What
-# differs on paper differs by more: in scores by 1e-3 between verdicts and 1e-7 between the repetition terms of answers
-# of a thousand words, in values by that over the number of turns.
+# Returns or credits of a group that lie no further apart, times the highest where that is above 1, are equal: dividing
+# by what is only rounding would make advantages of size one out of nothing (TRAPS 23). What is equal on paper can be
+# reached by different sums, which in float64 leaves 1e-14, and 1e-10 where weights such as 1/3 make scores of 12
+# decimals. What differs on paper differs by more: in scores by 1e-3 between verdicts and 1e-7 between the repetition
+# terms of answers of a thousand words, in returns by that over the number of turns.
 NOISE = 1e-9
 
 
@@ -30,21 +30,21 @@ def usable_rows(valid: Tensor) -> Tensor:  # [G, K] bool -> [G, K] bool
     return valid & (valid.sum(1, keepdim=True) >= 2)
 
 
-def advantages(values: Tensor, valid: Tensor, scale: Scale) -> Tensor:  # [G, K], [G, K] -> [G, K]
+def advantages(returns: Tensor, valid: Tensor, scale: Scale) -> Tensor:  # [G, K], [G, K] -> [G, K]
     """A_k = R_k - mean of R over the valid rows of its group; 0 where not usable.
 
     `scale="none"` is the paper's; `"group"` divides by the group's standard deviation (n - 1 in its denominator), as
     the authors' code does by default. Failed rows may hold any value, NaN included.
     """
     voters = usable_rows(valid)  # [G, K]
-    kept = torch.where(voters, values, 0.0).double()
+    kept = torch.where(voters, returns, 0.0).double()
     count = voters.sum(1, keepdim=True).clamp(min=1)  # [G, 1]
     centred = kept - kept.sum(1, keepdim=True) / count  # [G, K]
-    return _scaled(centred, kept, voters, scale).to(values.dtype)
+    return _scaled(centred, kept, voters, scale).to(returns.dtype)
 
 
 def turn_advantages(
-    values: Tensor,  # [G, K, T] return-to-go
+    credits: Tensor,  # [G, K, T] return-to-go
     alive: Tensor,  # [G, K, T] bool: the dialogue had this turn
     valid: Tensor,  # [G, K] bool
     scale: Scale,
@@ -61,11 +61,11 @@ def turn_advantages(
     """
     usable = usable_rows(valid)[..., None]  # [G, K, 1]
     voters = usable & alive.bool()  # [G, K, T]
-    kept = torch.where(voters, values, 0.0).double()
+    kept = torch.where(voters, credits, 0.0).double()
     others = (voters.sum(1, keepdim=True) - 1).clamp(min=1)  # [G, 1, T]
     baseline = (kept.sum(1, keepdim=True) - kept) / others  # [G, K, T] leave one out; 0 when alone
     rows = usable.sum(1, keepdim=True).clamp(min=1).double()  # [G, 1, 1]
-    return _scaled((rows - 1) / rows * (kept - baseline), kept, voters, scale).to(values.dtype)
+    return _scaled((rows - 1) / rows * (kept - baseline), kept, voters, scale).to(credits.dtype)
 
 
 def _scaled(centred: Tensor, values: Tensor, voters: Tensor, scale: Scale) -> Tensor:  # all [G, K] or [G, K, T]

@@ -22,12 +22,6 @@ class StepCounts(NamedTuple):
     tokens: float
 
 
-def step_counts(mask: Tensor) -> StepCounts:  # [B, L], 1 where a token is trained on
-    """The counts of one micro-batch."""
-    mask = mask.bool()
-    return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
-
-
 def denominator(
     mask: Tensor,  # [B, L]
     normaliser: Normaliser,

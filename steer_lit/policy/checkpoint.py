@@ -11,6 +11,7 @@ import torch
 from steer_lit.errors import MissingResource
 from steer_lit.policy.device import NumberType, default_device
 from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.preflight import BUILT_HERE
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ def open_checkpoint(
     source: str,
     *,
     name: str,
-    known_as: str | None = None,
     quantize: Literal["nf4", "none"],
     dtype: NumberType,
     device: str | None,
@@ -34,7 +34,8 @@ def open_checkpoint(
 ) -> ModelParts:
     """Load model and tokenizer in evaluation mode, no parameter requiring gradients.
 
-    `known_as` is what adapters will name as their base where that is not `source`. `local_only` forbids the network.
+    Adapters will name `source` as their base, or the `name` of a model that is built here. `local_only` forbids the
+    network.
     `adjust` may change unquantized weights before the fingerprint is taken. Raises MissingResource when the
     checkpoint is not there, SteerError when other modules than the language model's ended up in 4 bits.
     """
@@ -58,7 +59,7 @@ def open_checkpoint(
         reason = str(error).splitlines()[0]
         raise MissingResource(f"model {name!r}: {source!r} could not be loaded: {reason}") from error
     model.requires_grad_(False).eval()
-    model.name_or_path = model.config.name_or_path = known_as or source
+    model.name_or_path = model.config.name_or_path = name if name in BUILT_HERE else source
     if quantize == "nf4":
         log.info("%s: %d language-model layers in NF4, tower and head whole", name, check_four_bit(model))
     if adjust is not None:

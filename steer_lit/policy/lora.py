@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy.device import number_type
 from steer_lit.policy.parts import own_random_state
-from steer_lit.policy.preflight import LINEAR_LAYERS
+from steer_lit.policy.preflight import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RESCALED = ("use_rslora", "rank_pattern", "alpha_pattern")  # other scales for the same tensors
-WEIGHTS, CONFIG, FACTS = "adapter_model.safetensors", "adapter_config.json", "steer_lit.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,11 @@ def adapted_layers(model: torch.nn.Module) -> list[str]:
 
 def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any], folder: Path) -> None:
     """Write a standard PEFT folder and, last, what the adapter belongs to: its base and how dialogues were shown."""
-    folder = Path(folder)
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base = model.peft_config["default"].base_model_name_or_path
     facts = {"base": base, "fingerprint": fingerprint, **shown_as}
-    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (folder / ADAPTER_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load_adapter(
@@ -109,7 +107,6 @@ def load_adapter(
     another base, has another shape or scale, covers other layers than `model` does, or holds numbers that are not
     finite.
     """
-    folder = Path(folder)
     saved_config = _saved_config(folder, key)
     _check_facts(folder, fingerprint, shown_as, key)
     own = model.peft_config["default"]
@@ -133,23 +130,27 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
     for name, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
         number: Any = saved.get(name)
         if type(number) not in kinds or number <= 0:
-            raise SteerError(f"{folder / CONFIG} has {name}={number!r}, not a number above 0: copy the adapter again")
+            raise SteerError(
+                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, not a number above 0: copy the adapter again"
+            )
     return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
 
 
 def _saved_config(folder: Path, key: str) -> dict[str, Any]:
-    for name in (CONFIG, WEIGHTS):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise MissingResource(f"{key}={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
-    return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    return dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
 
 
 def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | None, key: str) -> None:
-    if not (folder / FACTS).is_file():
+    if not (folder / ADAPTER_FACTS).is_file():
         if shown_as is not None:
-            log.warning("%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, FACTS)
+            log.warning(
+                "%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, ADAPTER_FACTS
+            )
         return
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    facts = json.loads((folder / ADAPTER_FACTS).read_text(encoding="utf-8"))
     if facts.get("fingerprint") != fingerprint:
         raise SteerError(
             f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
@@ -165,9 +166,9 @@ def _copy_weights(model: PeftModel, folder: Path, key: str) -> None:
     from peft import get_peft_model_state_dict
 
     try:
-        saved = load_file(folder / WEIGHTS)
+        saved = load_file(folder / ADAPTER_WEIGHTS)
     except SafetensorError as error:
-        raise SteerError(f"{key}={str(folder)!r}: {WEIGHTS} cannot be read: {error}") from error
+        raise SteerError(f"{key}={str(folder)!r}: {ADAPTER_WEIGHTS} cannot be read: {error}") from error
     own = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
     if saved.keys() != own.keys():
         only_saved, only_own = sorted(saved.keys() - own.keys()), sorted(own.keys() - saved.keys())

@@ -21,6 +21,7 @@ BUILT_HERE = ("tiny", "smol")
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 MOST_TOKENS = {"tiny": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
+ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _HUB_PATIENCE_S = 3.0
 
@@ -87,8 +88,8 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
     if (tower := tower_file(model.get("tower"))) and not tower.is_file():
         remedy = "is not a file; `trained` is the tower that comes with the package, null starts from a fresh one"
         problems.append(Problem("model.tower", model["tower"], remedy))
-    if (adapter := model.get("init_from")) and not (Path(adapter) / "adapter_config.json").is_file():
-        problems.append(Problem("init_from", adapter, "is not a PEFT adapter folder (no adapter_config.json)"))
+    if (adapter := model.get("init_from")) and not (Path(adapter) / ADAPTER_CONFIG).is_file():
+        problems.append(Problem("init_from", adapter, f"is not a PEFT adapter folder (no {ADAPTER_CONFIG})"))
     return problems
 
 

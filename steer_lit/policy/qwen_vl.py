@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
@@ -23,6 +24,9 @@ from steer_lit.policy.pictures import Pictures
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
+
+# What opens pictures or messages: a policy that could sample it could forge either (TRAPS 14).
+NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
 
 
 class QwenVL(nn.Module):
@@ -246,14 +250,3 @@ class QwenVL(nn.Module):
         finally:
             for name, parameter in parameters.items():
                 parameter.data = live[name]
-
-
-# Tokens that open pictures or messages: a policy that could sample them could forge either (TRAPS 14).
-NEVER_SAMPLED = (
-    "<|im_start|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)

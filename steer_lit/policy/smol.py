@@ -81,7 +81,6 @@ def build_smol(
     return open_checkpoint(
         str(smol_checkpoint()),
         name="smol",
-        known_as="smol",
         quantize=quantize,
         dtype=dtype,
         device=device,

@@ -83,7 +83,6 @@ def build_tiny(
         return open_checkpoint(
             folder,
             name="tiny",
-            known_as="tiny",
             quantize=quantize,
             dtype=dtype,
             device=device,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def save_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Write the vision tower and its merger as bfloat16 safetensors, all at once or not at all."""
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(model).items()}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -31,7 +30,6 @@ def save_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
 
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly."""
-    path = Path(path)
     if not path.is_file():
         raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")
     try:

@@ -23,14 +23,14 @@ _CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit"
 class TrajectoryReward:
     """Everything the reward says about one trajectory; the three tuples have one entry per turn.
 
-    `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `value` the return R (0..T for `sum`, else 0..1),
-    `turn_values` what each turn's tokens are credited with: R, the return-to-go, or the turn's own part of it.
+    `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else 0..1),
+    `turn_credits` what each turn's tokens are credited with: R, the return-to-go, or the turn's own part of it.
     """
 
     turn_scores: tuple[float, ...]
     turn_rewards: tuple[float, ...]
-    value: float
-    turn_values: tuple[float, ...]
+    trajectory_return: float
+    turn_credits: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +92,23 @@ class Reward:
         if not scores:
             raise ValueError(f"the trajectory of scenario {trajectory.scenario.id!r} has no turns")
         rewards = tcsr(scores, self.alpha)
-        value = self._value(rewards)
-        return TrajectoryReward(tuple(scores), tuple(rewards), value, tuple(self._credit(scores, rewards, value)))
+        whole = self._return(rewards)
+        return TrajectoryReward(tuple(scores), tuple(rewards), whole, tuple(self._credits(scores, rewards, whole)))
 
     def _turn_score(self, verdict: Verdict, text: str) -> float:
         score = verdict_score(verdict, (self.w_safe, self.w_use, self.w_faith), self.combine)
         return turn_score(score, text, self.w_format, self.w_rep)
 
-    def _credit(self, scores: list[float], rewards: list[float], value: float) -> list[float]:
+    def _credits(self, scores: list[float], rewards: list[float], trajectory_return: float) -> list[float]:
         match self.credit:
             case "trajectory":
-                return [value] * len(rewards)
+                return [trajectory_return] * len(rewards)
             case "turn":
                 return returns_to_go(rewards)
             case "gain":
                 return gains(scores, self.alpha)
 
-    def _value(self, rewards: list[float]) -> float:
+    def _return(self, rewards: list[float]) -> float:
         match self.returns:
             case "sum":
                 return math.fsum(rewards)

@@ -11,14 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from steer_lit.rollout.waves import Paused, in_turn, to_the_end
-from steer_lit.types import Attack, Attacker, BatchAttacker, Policy, Scenario, Trajectory, Turn, Tutor, Verdict
+from steer_lit.types import Attack, Attacker, BatchAttacker, Ended, Policy, Scenario, Trajectory, Turn, Tutor, Verdict
 
 log = logging.getLogger(__name__)
-
-Ended = Literal["terminated", "truncated", "failed"]
 
 
 def play(

@@ -127,5 +127,5 @@ def locked_usefulness(intent: Intent, safety: int, usefulness: int) -> int:
 
 def scripted_question(scenario: Scenario, turn_idx: int) -> str | None:
     """What the row's script asks at turn `turn_idx`, None where it is over."""
-    attacks = scenario.attacks
-    return attacks[turn_idx].message.text if turn_idx < len(attacks) else None
+    attack = scenario.attack_at(turn_idx)
+    return None if attack is None else attack.message.text

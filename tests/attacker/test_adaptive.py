@@ -56,7 +56,7 @@ def test_strategy_follows_the_verdict(
     row = scenario(gold, HARMFUL)
     turn = answered(row.opening, CONSTRUCTIVE, safety, refused)
     assert turn.verdict is not None
-    assert strategy_for(turn, turn.verdict) == strategy
+    assert strategy_for(turn) == strategy
     attack = AdaptiveAttacker().next(row, [turn])
     assert attack is not None
     assert attack.gold == HARMFUL
@@ -167,7 +167,7 @@ def test_the_tutors_intent_counts_where_there_is_no_gold(
 ) -> None:
     turn = answered(scenario(gold).opening, CONSTRUCTIVE, safety, None, intent=intent)
     assert turn.verdict is not None
-    assert strategy_for(turn, turn.verdict) == strategy
+    assert strategy_for(turn) == strategy
 
 
 def test_a_tutors_strategy_is_recorded_as_its_own() -> None:

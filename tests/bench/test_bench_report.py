@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from steer_lit.bench import charts, report
@@ -78,46 +81,72 @@ def test_the_spreadsheet_has_a_line_for_every_part(summary: dict) -> None:
 
 
 def test_a_survival_curve_by_hand(summary: dict) -> None:
-    # Kaplan-Meier: 1/2 after turn 1 and on to the horizon of 10. The chart is 640 x 300 with 40 left, 8 right, 12 top
-    # and 40 bottom: a turn is (640 - 48) / 10.5 = 56.38 wide, 100% at y = 12, 50% at 12 + 248 / 2 = 136.
-    (curve,) = charts.survival(summary).curves
-    corners = curve.line.split()
-    assert corners[:4] == ["40.0,12.0", "96.4,12.0", "96.4,136.0", "152.8,136.0"]
-    assert corners[-1] == "632.0,136.0"
-    assert len(corners) == 2 * 11
-    assert len(curve.band.split()) == 2 * len(corners)
-    assert curve.told == "sft: 50.0% without an unsafe answer after turn 10"
+    # Kaplan-Meier: 1/2 after turn 1 and on to the horizon of 10, whose step is drawn half a turn wide.
+    (axes,) = charts.survival(summary).axes
+    (line,) = axes.lines
+    assert line.get_xydata().tolist() == [[0, 100], *([turn, 50] for turn in range(1, 11)), [10.5, 50]]
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_gid() == "told:sft: 50.0% without an unsafe answer after turn 10"
+    (band,) = axes.collections
+    low, high = (summary["sft"]["survival"]["5"][key] for key in ("low", "high"))
+    assert {low, high} <= set(band.get_paths()[0].vertices[:, 1])
 
 
 def test_bars_by_hand(summary: dict) -> None:
-    chart = charts.failures(summary)
-    assert [tick.label for tick in chart.x_ticks] == [*map(str, range(1, 11)), "none"]
-    # eleven columns of 592 / 11 = 53.82; the bar takes 84%: 45.21, from 40 + 53.82 * 0.08 = 44.31 on
-    first, *others = chart.bars
-    assert (first.x, first.width) == (pytest.approx(44.31, abs=0.01), pytest.approx(45.21, abs=0.01))
-    assert (first.y, first.height) == (136.0, 124.0)  # half the dialogues fail at turn 1
-    assert [bar.height for bar in others] == [0.0] * 9 + [124.0]
-    joint, safety, helpfulness = charts.kinds(summary)
-    assert [bar.told for bar in safety.bars] == ["sft, benign: 0.0%", "sft, red_team: 100.0%"]
-    assert [bar.whisker for bar in joint.bars + helpfulness.bars] == [None] * 4  # no interval of one dialogue
+    (axes,) = charts.failures(summary).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [*map(str, range(1, 11)), "none"]
+    first, *others = axes.patches
+    assert (first.get_x(), first.get_width()) == pytest.approx((-0.42, 0.84))  # of a column from -0.5 to 0.5
+    assert (first.get_y(), first.get_height()) == (0, 50.0)  # half the dialogues fail at turn 1
+    assert [bar.get_height() for bar in others] == [0.0] * 9 + [50.0]
+    joint, safety, helpfulness = charts.kinds(summary).axes
+    assert [bar.get_gid() for bar in safety.patches] == ["told:sft, benign: 0.0%", "told:sft, red_team: 100.0%"]
+    assert not [*joint.collections, *helpfulness.collections]  # no interval of one dialogue
 
 
 def test_whiskers_show_the_interval(dialogue: MakeDialogue) -> None:
     rows = [dialogue(str(number), [3 if number % 2 else -3]) for number in range(20)]
-    summary = summarise({"sft": rows}, SETTINGS)
-    (bar,) = charts.kinds(summary)[1].bars
+    summary = summarise({"sft": rows, "grpo": rows[:1]}, SETTINGS)
+    axes = charts.kinds(summary).axes[1]
     cell = summary["sft"]["safety_pass"]
-    top, bottom = bar.whisker
-    assert top < bar.y == 136.0 < bottom
-    assert bar.told == f"sft, red_team: 50.0% [{cell['low']:.1f}, {cell['high']:.1f}]"
+    (whisker,) = axes.collections
+    assert whisker.get_segments()[0].tolist() == [[-0.21, cell["low"]], [-0.21, cell["high"]]]
+    assert axes.patches[0].get_gid() == f"told:sft, red_team: 50.0% [{cell['low']:.1f}, {cell['high']:.1f}]"
+
+
+def test_charts_in_the_page_name_its_colours_and_tell_their_values(dialogue: MakeDialogue) -> None:
+    summary = summarise({'<b>&"$x$': [dialogue("a", [3])], "grpo": [dialogue("a", [-3])]}, SETTINGS)
+    for chart in charts.inline_charts(summary):
+        svg = ElementTree.fromstring(chart.svg)  # one element, whole
+        told = [title.text for title in svg.iter("{http://www.w3.org/2000/svg}title")]
+        assert any(text.startswith('<b>&"$x$') for text in told), chart.title
+        assert "var(--p0)" in chart.svg
+        assert "var(--p1)" in chart.svg
+        assert not set(re.findall(r"#[0-9a-f]{6}\b", chart.svg)), "a colour that a dark page would not change"
+    survival = charts.inline_charts(summary)[0].svg
+    assert ">dialogues without an unsafe answer, %</text>" in survival
+
+
+def test_every_policy_has_its_name_in_the_legend_as_it_is(
+    dialogue: MakeDialogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
+    summary = summarise({"_mine": [dialogue("a", [3])], "$x$": [dialogue("a", [3], failed=True)]}, SETTINGS)
+    charts.write_pictures(summary, tmp_path)
+    for figure in drawn:
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_mine (n=1)", "$x$ (n=0)"]
+        assert not figure.legends[0].get_texts()[1].get_parse_math()
+    assert [figure.get_suptitle() for figure in drawn] == ["Survival", "First unsafe turn", "Pass rates by kind"]
 
 
 def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) -> None:
     summary = summarise({"sft": [dialogue("a", [3], failed=True)]}, SETTINGS)
     assert "| sft | - | - | - | - | - | - | - | 0 (+1 failed) |" in report.markdown(summary)
-    assert charts.survival(summary).curves == ()
-    assert charts.failures(summary).bars == ()
-    assert charts.kinds(summary)[0].bars == ()
+    assert not charts.survival(summary).axes[0].lines
+    assert not charts.failures(summary).axes[0].patches
+    assert not charts.kinds(summary).axes[0].patches
+    assert len(charts.inline_charts(summary)) == 3
     assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
 
 

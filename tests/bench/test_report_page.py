@@ -151,11 +151,12 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     summary = summarise({"sft<b>": rows}, SETTINGS)
     dialogues = [shown.of_record(row, SETTINGS) for row in rows]
     page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
-    for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "By kind", "red_team"):
+    for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "Pass rates by kind", "red_team"):
         assert text in page, text
     assert "24.66 / 46.48" in page  # the paper's 7B base over several turns, and not its single-turn figure:
     assert "56.21 / 60.32" not in page
-    assert page.count('<svg class="chart"') == 2 + 3
+    assert len(re.findall(r'<div class="chart"[^>]*><svg', page)) == 3
+    assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=", page)  # clip paths of the page's own
     assert "[0.0, 100.0]" in page
 
 

@@ -37,7 +37,7 @@ def trainer_at(step: int, total: float = 10, terminated: bool = False, **metrics
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_bar_shows_step_reward_safety_kl_speed_and_time_left(
+def test_the_bar_shows_step_score_safety_kl_speed_and_time_left(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
@@ -49,7 +49,7 @@ def test_the_bar_shows_step_reward_safety_kl_speed_and_time_left(
     bar.on_train_batch_end(trainer_at(5, **metrics, train__tokens_per_second=640.0), None, None, None, 4)  # type: ignore[arg-type]
     bar.on_train_end(trainer_at(5), None)  # type: ignore[arg-type]
     shown = screen.getvalue()
-    for text in ("5/10", "reward 0.610", "right 75%", "KL 0.0123", "tokens/s 640", "left"):
+    for text in ("5/10", "score 0.610", "right 75%", "KL 0.0123", "tokens/s 640", "left"):
         assert text in shown
     assert "safe" not in shown  # as all nonsense is
     assert "over-refusal" not in shown  # not logged in this step

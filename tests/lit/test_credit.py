@@ -8,14 +8,14 @@ from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.reward.tcsr import gains
 
 
-def reward(*turn_values: float) -> TrajectoryReward:
-    zeros = (0.0,) * len(turn_values)
-    return TrajectoryReward(zeros, zeros, turn_values[0], turn_values)
+def reward(*turn_credits: float) -> TrajectoryReward:
+    zeros = (0.0,) * len(turn_credits)
+    return TrajectoryReward(zeros, zeros, turn_credits[0], turn_credits)
 
 
 def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
-    # Group 1: values 3, 1, failed: mean over the two valid ones 2, advantages 1 and -1.
-    # Group 2: values 2, 2, 2: nothing to compare.
+    # Group 1: returns 3, 1, failed: mean over the two valid ones 2, advantages 1 and -1.
+    # Group 2: returns 2, 2, 2: nothing to compare.
     rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
     credit = assign_credit(rewards, group_size=3, scale="none", by_turn=False)
     assert credit.usable == (True, True, False, True, True, True)
@@ -49,13 +49,13 @@ def test_trap_23_turns_of_equal_gain_are_flat_whatever_came_before(scale: Scale)
     assert [row[1:] for row in credit.advantages] == [(0.0, 0.0)] * 4
     assert all(row[0] for row in credit.advantages)
     assert credit.flat == 0
-    later = [reward(*one.turn_values[1:]) for one in rewards]
+    later = [reward(*one.turn_credits[1:]) for one in rewards]
     assert assign_credit(later, group_size=4, scale=scale, by_turn=True).flat == 1
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
 def test_trap_23_trajectories_of_equal_return_are_flat_however_they_came_by_it(scale: Scale) -> None:
     rewards = [reward((0.1 + 0.5) / 2), reward((0.2 + 0.4) / 2)]
-    assert rewards[0].value != rewards[1].value
+    assert rewards[0].trajectory_return != rewards[1].trajectory_return
     credit = assign_credit(rewards, group_size=2, scale=scale, by_turn=False)
     assert (credit.advantages, credit.flat) == (((0.0,), (0.0,)), 1)

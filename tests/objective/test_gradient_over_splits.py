@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
-from steer_lit.objective.normalise import StepCounts, denominator, step_counts
+from steer_lit.objective.normalise import StepCounts, denominator
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 6, 7, 4, 5
 LENGTHS = (7, 1, 4, 0, 2, 6)  # row 3 failed
@@ -24,6 +24,11 @@ INPUTS, WEIGHTS, ADVANTAGES = draw(0, ROWS, LENGTH, WIDTH), draw(1, WIDTH, VOCAB
 OLD, REFERENCE = WEIGHTS + 0.1 * draw(3, WIDTH, VOCABULARY), WEIGHTS + 0.3 * draw(4, WIDTH, VOCABULARY)
 TOKENS = torch.arange(ROWS * LENGTH).reshape(ROWS, LENGTH) % VOCABULARY
 MASK = torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
+
+
+def step_counts(mask: Tensor) -> StepCounts:
+    """Of rows and of their tokens that are trained on."""
+    return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
 
 
 def logprobs(weights: Tensor, rows: Sequence[int]) -> Tensor:  # [B, L] of a linear policy

@@ -2,18 +2,14 @@ import pytest
 import torch
 
 from steer_lit.objective.grpo import grpo_loss
-from steer_lit.objective.normalise import StepCounts, denominator, step_counts
+from steer_lit.objective.normalise import StepCounts, denominator
 from steer_lit.objective.sft import sft_loss
 
 # Dialogues of 2 and 4 tokens and a failed one.
 MASK = torch.tensor([[0, 1, 1, 0, 0], [1, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
 # One optimizer step = this micro-batch and others: 5 dialogues, 20 tokens in all.
 STEP = StepCounts(dialogues=5, tokens=20)
-
-
-def test_counts_are_of_dialogues_with_a_token_and_of_tokens() -> None:
-    assert step_counts(MASK) == StepCounts(dialogues=2, tokens=6)
-    assert step_counts(MASK[2:]) == StepCounts(dialogues=0, tokens=0)
+ALONE = StepCounts(dialogues=2, tokens=6)  # the micro-batch is the whole step
 
 
 @pytest.mark.parametrize(
@@ -41,7 +37,7 @@ def test_trap_21_denominators_by_hand(normaliser: str, expected: list) -> None:
 )
 def test_trap_21_losses_by_hand(normaliser: str, expected: float) -> None:
     logprobs = -torch.tensor([[9.0, 1.0, 1.0, 9.0, 9.0], [3.0, 3.0, 9.0, 3.0, 3.0], [9.0] * 5])
-    divisor = denominator(MASK, normaliser, step_counts(MASK), max_tokens=8)
+    divisor = denominator(MASK, normaliser, ALONE, max_tokens=8)
     assert sft_loss(logprobs, MASK, divisor).item() == pytest.approx(expected, abs=1e-6)
 
 
@@ -49,7 +45,7 @@ def test_trap_25_a_failed_row_counts_in_no_denominator() -> None:
     # On policy the loss is -A / denominator summed over tokens. A = 1: minus the share of a mean that each token has.
     logprobs = torch.zeros(3, 5)
     for normaliser in ("dialogue", "token"):
-        divisor = denominator(MASK, normaliser, step_counts(MASK))
+        divisor = denominator(MASK, normaliser, ALONE)
         settings = {"clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.0, "kl_estimator": "k3", "denominator": divisor}
         loss, _ = grpo_loss(logprobs, None, None, torch.ones(3, 1), MASK, **settings)
         assert loss.item() == pytest.approx(-1.0, abs=1e-6)
@@ -58,7 +54,7 @@ def test_trap_25_a_failed_row_counts_in_no_denominator() -> None:
 def test_a_step_in_which_every_row_failed_divides_by_nothing_worse_than_one() -> None:
     nothing = torch.zeros(2, 3)
     for normaliser in ("dialogue_sum", "dialogue", "token", "constant"):
-        divisor = denominator(nothing, normaliser, step_counts(nothing), max_tokens=1)
+        divisor = denominator(nothing, normaliser, StepCounts(0, 0), max_tokens=1)
         assert divisor.tolist() == [[1.0], [1.0]]
 
 

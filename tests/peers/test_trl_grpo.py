@@ -26,7 +26,7 @@ from torch import Tensor
 
 from steer_lit.objective.advantage import advantages
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
-from steer_lit.objective.normalise import StepCounts, denominator, step_counts
+from steer_lit.objective.normalise import StepCounts, denominator
 
 pytest.importorskip("trl", minversion="1.16", reason="TRL is in the peers extra: pip install -e '.[peers]'")
 
@@ -46,6 +46,11 @@ LOGPROBS = -2 * draw(0, ROWS, LENGTH)
 OLD = LOGPROBS + 0.6 * (draw(1, ROWS, LENGTH) - 0.5)  # ratios from 0.74 to 1.35: the clip at 0.2 acts on some
 REFERENCE = LOGPROBS + draw(2, ROWS, LENGTH) - 0.5
 ADVANTAGES = 2 * draw(3, ROWS) - 1
+
+
+def step_counts(mask: Tensor) -> StepCounts:
+    """Of rows and of their tokens that are trained on."""
+    return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
 
 
 def bare_trainer(**settings: Any) -> Any:

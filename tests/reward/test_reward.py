@@ -34,29 +34,29 @@ def test_the_return_by_hand_and_every_turn_is_credited_with_it(returns: str, val
     assert reward is not None
     assert reward.turn_scores == pytest.approx([1.0, 0.2, 0.6], abs=1e-12)
     assert reward.turn_rewards == pytest.approx([1.0, 0.48, 0.48], abs=1e-12)
-    assert reward.value == pytest.approx(value, abs=1e-12)
-    assert reward.turn_values == (reward.value,) * 3
+    assert reward.trajectory_return == pytest.approx(value, abs=1e-12)
+    assert reward.turn_credits == (reward.trajectory_return,) * 3
 
 
 def test_turn_credit_is_the_return_to_go_and_starts_at_the_return() -> None:
     reward = Reward(credit="turn", **PLAIN).of(scored(*SCORES))
     assert reward is not None
-    assert reward.turn_values == pytest.approx([1.96, 0.96, 0.48], abs=1e-12)
-    assert reward.turn_values[0] == reward.value
+    assert reward.turn_credits == pytest.approx([1.96, 0.96, 0.48], abs=1e-12)
+    assert reward.turn_credits[0] == reward.trajectory_return
 
 
 def test_gain_credit_starts_at_the_return_too() -> None:
     reward = Reward(credit="gain", **PLAIN).of(scored(*SCORES))
     assert reward is not None
     # Turn 2: (0.48 - 0.65) + (0.48 - 0.3 - 0.7 / 3); turn 3: 0.48 - 0.06 - 0.7 * 1.2 / 3.
-    assert reward.turn_values == pytest.approx([1.96, -0.223333, 0.14], abs=1e-6)
+    assert reward.turn_credits == pytest.approx([1.96, -0.223333, 0.14], abs=1e-6)
 
 
 def test_the_papers_turn_score_with_format_and_weights() -> None:
     # A refused harmless turn: 0.9 * 0.64 + 0.1 = 0.676, and one turn's TCSR is its score.
     reward = Reward().of(trajectory(Verdict(10, 1, 10)))
     assert reward is not None
-    assert reward.value == pytest.approx(0.676, abs=1e-12)
+    assert reward.trajectory_return == pytest.approx(0.676, abs=1e-12)
 
 
 def test_a_truncated_trajectory_is_scored_like_any_other() -> None:

@@ -1,0 +1,55 @@
+"""What one step of GRPO learns from, and what is found out about its rows on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from steer_lit.objective.normalise import StepCounts
+from steer_lit.policy.token_batch import TokenBatch
+from steer_lit.types import TokenTrace
+
+
+@dataclass(slots=True)
+class Lesson:
+    """The N rows that matter to the gradient, and the counts of the whole step.
+
+    `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
+    later epochs; `gap_sum` and `gap_max` are those of |scored - sampled| log-probs.
+    """
+
+    traces: list[TokenTrace]
+    advantages: Tensor  # [N, T] float32, 0 beyond a row's turns
+    counts: StepCounts
+    old: dict[int, Tensor] = field(default_factory=dict)
+    ref: dict[int, Tensor] = field(default_factory=dict)
+    gap_sum: float = 0.0
+    gap_max: float = 0.0
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> Lesson:
+        """Of rows with an advantage for each of their turns."""
+        table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
+        for row, (_, advantages) in enumerate(rows):
+            table[row, : len(advantages)] = torch.tensor(advantages)
+        return cls([trace for trace, _ in rows], table, counts)
+
+    @property
+    def tokens(self) -> int:
+        """How many of the rows' tokens were sampled."""
+        return sum(sum(trace.completion_mask) for trace in self.traces)
+
+    def remember(self, batch: TokenBatch, rows: Sequence[int], logprobs: Tensor) -> None:
+        """Keep what the policy that sampled `rows` gives their tokens: `logprobs` [B, L], scored and not sampled."""
+        gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
+        self.gap_sum += float(gap.sum())
+        self.gap_max = max(self.gap_max, float(gap.max()))
+        self.old.update(zip(rows, logprobs, strict=True))
+
+
+def stacked(kept: dict[int, Tensor], rows: Sequence[int]) -> Tensor:
+    """`old` or `ref` of a micro-batch, [B, L]. It is the same in every epoch, and so is its rows' length."""
+    return torch.stack([kept[row] for row in rows])

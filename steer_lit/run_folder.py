@@ -1,0 +1,73 @@
+"""A run's folder: one run's at a time, with the config and the versions it was made by."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit import __version__
+from steer_lit.commands import shown_path
+from steer_lit.errors import SteerError
+from steer_lit.locks import holding
+from steer_lit.ranks import local_rank, node_rank
+
+FROZEN = "--frozen="  # what a further process is told its run's config by
+LOCK = ".lock"
+RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
+
+
+@contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Make the run's folder and keep other runs out of it until this one ends; its other ranks write there with it.
+
+    Raises SteerError where another run is at work.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if local_rank() or node_rank():
+        yield
+        return
+    with holding(run_dir / LOCK) as taken:
+        if taken is False:
+            remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
+            raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
+        yield
+
+
+def freeze(config: DictConfig, run_dir: Path) -> Path:
+    """Write the resolved config and the versions it ran with into the run's folder. Returns the config's path."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    resolved = config.copy()
+    OmegaConf.resolve(resolved)
+    path = run_dir / "config.yaml"
+    if local_rank() == 0:
+        part = path.with_name(f"{path.name}.{node_rank()}.part")
+        OmegaConf.save(resolved, part)
+        os.replace(part, path)
+        found = {"python": platform.python_version(), "steer-lit": __version__}
+        found |= {name: version(name) for name in RECORDED}
+        (run_dir / "versions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def children_read(frozen: Path) -> Iterator[None]:
+    """Processes that Lightning starts for further devices read this run's frozen config.
+
+    Otherwise they would be given this process's own command line, which in a sweep names every run of it (TRAPS 40).
+    """
+    hydra_config = HydraConfig.instance()
+    arguments, held = sys.argv, hydra_config.cfg
+    sys.argv, hydra_config.cfg = [sys.argv[0], f"{FROZEN}{frozen}"], None
+    try:
+        yield
+    finally:
+        sys.argv, hydra_config.cfg = arguments, held
