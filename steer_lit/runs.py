@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import platform
-import shlex
 import signal
 import sys
 import threading
@@ -28,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
-from steer_lit.commands import conf_dir, program, shown_path, typed, typed_words
+from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank
@@ -123,7 +122,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     policies = make_policies(plain, load, datamodule.open_image)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
-    with hanging_up(judge), continuable(run_dir):
+    with hanging_up(judge), continuable(run_dir, "bench"):
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
@@ -154,7 +153,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         return
     generator = instantiate(config.generator)
     try:
-        with continuable(run_dir):
+        with continuable(run_dir, "synthesize"):
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
@@ -187,13 +186,16 @@ def hanging_up(*players: Any) -> Iterator[None]:
 
 
 @contextmanager
-def continuable(run_dir: Path) -> Iterator[None]:
-    """Say how to go on with a benchmark or a synthesis that a signal, a dead server or a full disk stopped."""
+def continuable(run_dir: Path, name: str) -> Iterator[None]:
+    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server or a
+    full disk stopped.
+    """
     try:
         with _sigterm_raises():
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        print(f"stopped: the same command with {typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
+        command = going_on(name, typed_words(), run_dir)
+        print(f"stopped, what was finished is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -232,8 +234,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not saved.is_file():
             print("stopped: nothing had been saved yet", file=sys.stderr)
         elif trainer.is_global_zero:
-            command = f"{program('train')} {shlex.join(words)}".strip()
-            command += f" {typed('hydra.run.dir', run_dir)} {typed('ckpt_path', saved)}"
+            command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
