@@ -119,7 +119,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if not config.judge_check:  # which grades turns of its own
         check_gold(judge, scenarios, settings.turns_played)
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
-    policies = make_policies(plain, load, datamodule.open_image)
+    policies = make_policies(plain, load, datamodule.open_image, scenarios, settings.turns_played)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
     with hanging_up(judge), continuable(run_dir, "bench"):
