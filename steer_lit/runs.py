@@ -126,7 +126,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
-            run_bench(policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image)
+            played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+            run_bench(policies, scenarios, judge, settings, run_dir, None, datamodule.open_image, played_on)
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
