@@ -241,6 +241,8 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             raise
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
+        if interrupted and not trainer.is_global_zero:
+            raise SystemExit from None  # Lightning kills the first rank where another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 
 
