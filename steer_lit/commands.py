@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -30,6 +31,11 @@ def typed_words() -> list[str]:
     if not HydraConfig.initialized():  # a further rank
         return []
     return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
+
+
+def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:
+    """The command of the program `name`, called with `words`, that goes on in the run's folder."""
+    return " ".join([program(name), *map(shlex.quote, words), typed("hydra.run.dir", run_dir)])
 
 
 def typed(key: str, path: Path) -> str:

@@ -6,7 +6,6 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
-from steer_lit.commands import conf_dir, program, shown_path, typed, typed_words
+from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown
 from steer_lit.run_folder import alone_in, children_read, freeze
 from steer_lit.types import ImageRef
@@ -110,14 +109,15 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if not config.judge_check:  # which grades turns of its own
         check_gold(judge, scenarios, settings.turns_played)
     load = partial(instantiate, config.model, open_image=datamodule.open_image)
-    policies = make_policies(plain, load, datamodule.open_image)
+    policies = make_policies(plain, load, datamodule.open_image, scenarios, settings.turns_played)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
-    with hanging_up(judge), continuable(run_dir):
+    with hanging_up(judge), continuable(run_dir, "bench"):
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
-            run_bench(policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image)
+            played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+            run_bench(policies, scenarios, judge, settings, run_dir, None, datamodule.open_image, played_on)
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
@@ -144,7 +144,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         return
     generator = instantiate(config.generator)
     try:
-        with continuable(run_dir):
+        with continuable(run_dir, "synthesize"):
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
@@ -177,13 +177,16 @@ def hanging_up(*players: Any) -> Iterator[None]:
 
 
 @contextmanager
-def continuable(run_dir: Path) -> Iterator[None]:
-    """Say how to go on with a benchmark or a synthesis that a signal, a dead server or a full disk stopped."""
+def continuable(run_dir: Path, name: str) -> Iterator[None]:
+    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server or a
+    full disk stopped.
+    """
     try:
         with _sigterm_raises():
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        print(f"stopped: the same command with {typed('hydra.run.dir', run_dir)} goes on from here", file=sys.stderr)
+        command = going_on(name, typed_words(), run_dir)
+        print(f"stopped, what was finished is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -222,13 +225,14 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not saved.is_file():
             print("stopped: nothing had been saved yet", file=sys.stderr)
         elif trainer.is_global_zero:
-            command = f"{program('train')} {shlex.join(words)}".strip()
-            command += f" {typed('hydra.run.dir', run_dir)} {typed('ckpt_path', saved)}"
+            command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, OSError):
             raise
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
+        if interrupted and not trainer.is_global_zero:
+            raise SystemExit from None  # Lightning kills the first rank where another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 
 

@@ -160,6 +160,25 @@ def test_a_models_length_is_read_where_its_config_lies(tmp_path: Path, config: d
     assert value_problems(resolved(compose(*words))) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "turns"),
+    [
+        (["rollout.max_new_tokens=410"], "bench.max_turns=10"),
+        (["rollout.max_new_tokens=1025", "data.max_turns=4", "data.source.mean_turns=3"], "data.max_turns=4"),
+        (["rollout.max_new_tokens=1025", "bench.max_turns=4"], "bench.max_turns=4"),
+        (["rollout.max_new_tokens=409"], None),
+        (["rollout.max_new_tokens=1025", "bench.protocol=single_turn"], None),
+        (["rollout.max_new_tokens=1025", "policies={other: 'server:m'}", *SERVER], None),
+        (["rollout.max_new_tokens=1025", "judge_check=true"], None),
+    ],
+)
+def test_benchmark_answers_that_alone_may_be_too_long_are_refused(words: list[str], turns: str | None) -> None:
+    """In GRPO's words. What a server's model reads is not known here."""
+    problems = [str(problem) for problem in bench_problems(compose(*words, name="bench"))]
+    said = f"over {turns} is more than the 4,096 tokens the model reads: lower either"
+    assert problems == ([f"{words[0]}: {said}"] if turns else [])
+
+
 def test_the_benchmarks_rows_must_be_such_as_can_be_made() -> None:
     (problem,) = bench_problems(compose("data.source.mean_turns=11", name="bench"))
     assert (problem.key, problem.value) == ("data.source.mean_turns", 11)

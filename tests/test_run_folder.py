@@ -129,8 +129,9 @@ def test_a_full_disk_is_told_with_the_command_that_goes_on(
     )  # fmt: skip
     assert done.returncode == REFUSED
     assert "Traceback" not in done.stderr
-    stopped, full = done.stderr.strip().splitlines()
-    assert stopped == f"stopped: the same command with hydra.run.dir={tmp_path} goes on from here"
+    stopped, following, full = done.stderr.strip().splitlines()
+    assert stopped == "stopped, what was finished is saved"
+    assert shlex.split(following.removeprefix("next:")) == ["python", "bench.py", *words]
     assert full == f"{tmp_path}: File too large. Make room there, or name another folder with hydra.run.dir=<folder>"
     assert cli.bench(words) == 0
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 90
@@ -213,7 +214,8 @@ def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path, tmp_path: Path) -> None:
-    words = ["bench.limit=400", "bench.chunk=1", "rollout.max_new_tokens=8", f"hydra.run.dir={tmp_path}"]
+    words = ["bench.limit=400", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
+    words += [f"hydra.run.dir={tmp_path}"]
     command = subprocess.Popen(
         [sys.executable, "bench.py", *words], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True,
@@ -224,7 +226,9 @@ def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path
     command.send_signal(signal.SIGTERM)
     _, said = command.communicate()
     assert command.returncode == 143
-    assert said.strip().endswith(f"stopped: the same command with hydra.run.dir={tmp_path} goes on from here")
+    *_, stopped, following = said.strip().splitlines()
+    assert stopped == "stopped, what was finished is saved"
+    assert shlex.split(following.removeprefix("next:")) == ["python", "bench.py", *words]
     assert "Traceback" not in said
 
 
@@ -245,7 +249,8 @@ def test_sigterm_ends_a_synthesis_with_the_command_that_goes_on(
         assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 143
     assert signal.getsignal(signal.SIGTERM) == before
     said = capsys.readouterr().err
-    assert f"stopped: the same command with hydra.run.dir={tmp_path / 'run'} goes on from here" in said
+    command = shlex.join(["python", "synthesize.py", *ROWS, f"hydra.run.dir={tmp_path / 'run'}"])
+    assert f"stopped, what was finished is saved\nnext:    {command}\n" in said
     assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
     assert (tmp_path / "run" / "sft.jsonl").read_bytes() == (tmp_path / "straight" / "sft.jsonl").read_bytes()

@@ -6,7 +6,7 @@ policies.other={model: my-model, base_url: http://localhost:8001/v1}
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from steer_lit.bench.suite import BenchPolicy, MakePolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.types import Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
@@ -56,17 +57,26 @@ def served(value: object) -> ServedModel | None:
     return None
 
 
+def here(policies: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config's `policies` those that this process plays, by key: the base and adapters of it."""
+    return {f"policies.{name}": value for name, value in policies.items() if served(value) is None}
+
+
 def make_policies(
-    config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage
+    config: Mapping[str, Any],
+    load: Callable[[], QwenVL],
+    open_image: OpenImage,
+    scenarios: Sequence[Scenario] = (),
+    max_turns: int = 0,
 ) -> dict[str, MakePolicy]:
     """What makes each policy that a benchmark's config names, in its order.
 
-    `load` makes the base model, once, when a policy of this process is first needed. Every adapter is put on it before
-    any policy is made: one that does not fit is refused before the first dialogue is played. Policies behind a server
-    see what `open_image` opens.
+    `load` makes the base model, once, before any policy plays if any is of this process. Every adapter is put on it
+    then: one that does not fit is refused before the first dialogue, and so are `scenarios` whose first `max_turns`
+    turns, all with the longest answers, are more than it reads. Policies behind a server see what `open_image` opens.
     """
     named = {f"policies.{name}": value for name, value in config["policies"].items()}
-    folders = {key: value for key, value in named.items() if served(value) is None and value != "base"}
+    own = here(config["policies"])
     decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
 
     def behind_server(model: ServedModel) -> BenchPolicy:
@@ -80,16 +90,21 @@ def make_policies(
     def adapters() -> AdapterPolicies:
         from steer_lit.bench.adapters import AdapterPolicies
         from steer_lit.policy.lora import LoraSettings
+        from steer_lit.rollout.row_length import no_room
 
         model = config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
         made = AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
-        for key, folder in folders.items():
-            made.policy(folder, key)
+        for key, value in own.items():
+            qwen = made.policy(value, key).qwen
+        length = decoding["max_new_tokens"]
+        reasons = (no_room(qwen, scenario, max_turns, length) for scenario in scenarios)
+        if reason := next(filter(None, reasons), None):
+            raise ConfigError([Problem("rollout.max_new_tokens", length, reason)])
         return made
 
     def make(key: str, value: Any) -> BenchPolicy:
-        if folders:
+        if own:
             adapters()
         model = served(value)
         return adapters().policy(value, key) if model is None else behind_server(model)

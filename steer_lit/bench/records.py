@@ -15,8 +15,8 @@ import json
 import logging
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -57,8 +57,8 @@ class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
-    `conditions` stands for what all rows of a run share, `judge` (its name) among them: rows of several are no one
-    result. Rows of runs before they were recorded have neither.
+    `conditions` stands for what all rows of a run share - data, decoding, `judge` (its name) - which need not be in
+    `key`: rows of several are no one result. Rows of runs before they were recorded have neither.
     """
 
     policy: str
@@ -172,10 +172,15 @@ class RecordFile:
             file.writelines(_line(row) for row in new)
         self._rows += new
 
-    def put_last(self, conditions: str) -> None:
-        """Move the rows made under these conditions to the end, where a reader looks for the latest."""
-        if self._rows and self._rows[-1].conditions != conditions:
-            self._rows.sort(key=lambda row: row.conditions == conditions)
+    def claim(self, policy: str, keys: Container[str], conditions: str) -> None:
+        """Say of the policy's dialogues with these keys that they belong to a run under `conditions`, and move all that
+        do to the end, where a reader looks for the latest.
+        """
+        mine = [row.policy == policy and row.key in keys for row in self._rows]
+        rows = [replace(row, conditions=conditions) if own else row for row, own in zip(self._rows, mine, strict=True)]
+        rows.sort(key=lambda row: row.conditions == conditions)
+        if rows != self._rows:
+            self._rows = rows
             self._rewrite()
 
     def drop(self, stale: Callable[[GradedDialogue], bool]) -> int:

@@ -68,8 +68,8 @@ def report_on(
         records, judge = _latest(rows), rows[-1].judge if rows else ""
         judge, open_image = judge or _judge(saved), _opener(saved.get("data", {}))
         if others := len(rows) - sum(map(len, records.values())):
-            said = "dialogues were graded by another judge, or played with another seed or number of turns"
-            console.print(f"{others} {said}: not in this report", highlight=False, soft_wrap=True)
+            said = "dialogues were graded by another judge, or played on other data or with other settings"
+            console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return

@@ -41,26 +41,28 @@ def run_bench(
     out_dir: Path,
     console: Console | None = None,
     open_image: OpenImage = open_drawn,
+    played_on: Sequence[object] = (),
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
     Policies are made one at a time, in order, and let go before the next: only one has to fit in memory. A policy's
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
-    failed grade, are removed and played again. Rows of policies that are not in this run stay in the file.
+    failed grade, are removed and played again. Rows of policies that are not in this run stay in the file: a report
+    read from it holds them beside this run's where settings, judge and `played_on` (data and decoding) are the same.
     `open_image` gives the report its pictures; by default those of STEER-mini, which are drawn. Raises TooManyFailures,
     after all of that, where no dialogue of any policy could be graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / "records.jsonl")
-    records.put_last(_conditions(settings, judge))
+    shared = conditions_of(_conditions(settings, judge), *played_on)
     played: dict[str, list[GradedDialogue]] = {}
     with _progress(console) as progress:
         for name, make in policies.items():
             task = progress.add_task(name, total=len(scenarios))
             policy = make()
             with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
-                for done in _play_policy(name, policy, scenarios, judge, settings, records):
+                for done in _play_policy(name, policy, scenarios, judge, settings, records, shared):
                     progress.update(task, completed=done)
                     if not console.is_terminal:  # where the bar shows only once all is done
                         console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
@@ -90,17 +92,22 @@ def _play_policy(
     judge: Judge,
     settings: BenchSettings,
     records: RecordFile,
+    shared: str,
 ) -> Iterator[int]:
-    """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done."""
+    """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done.
+
+    `shared` stands for what all dialogues of this run have in common.
+    """
     fingerprint, conditions = policy.fingerprint, _conditions(settings, judge)
     keys = {scenario.id: dialogue_key(scenario, fingerprint, conditions) for scenario in scenarios}
-    made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": conditions}
+    made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": shared}
 
     def stale(row: GradedDialogue) -> bool:
         other = row.fingerprint != fingerprint or row.key != keys.get(row.scenario, row.key)
         return row.policy == name and (other or row.failed)
 
     records.drop(stale)
+    records.claim(name, set(keys.values()), shared)
     recorded = {row.key for row in records.of(name)}
     left = [scenario for scenario in scenarios if keys[scenario.id] not in recorded]
     done = len(scenarios) - len(left)

@@ -67,7 +67,7 @@ def value_problems(config: Config) -> list[Problem]:
         *_trainer_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
-        *_length_problems(config),
+        *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
         *training_row_problems(config),
         *file_problems(config),
         *server_problems(config),
@@ -164,17 +164,16 @@ def _player_problems(config: Config) -> Iterator[Problem]:
         yield Problem("init_from", adapter, "this row starts from the base: leave it out; others take sft_adapter=")
 
 
-def _length_problems(config: Config) -> Sequence[Problem]:
+def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
     from steer_lit.policy.preflight import answers_too_long, most_tokens
 
-    max_turns, max_new_tokens = at(config, "rollout.max_turns"), at(config, "rollout.max_new_tokens")
-    known = is_whole(max_turns) and is_whole(max_new_tokens) and config.get("stage") == "grpo"
-    most = most_tokens(config["model"]) if known else None
-    return () if most is None else answers_too_long(max_turns, max_new_tokens, most)
+    max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
+    most = most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
+    return () if most is None else answers_too_long(max_turns, max_new_tokens, most, turns_key)
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.bench.policies import ALLOWED, served
+    from steer_lit.bench.policies import ALLOWED, here, served
     from steer_lit.bench.reread import reread_problems
     from steer_lit.bench.suite import CONSTANTS, BenchSettings
 
@@ -201,6 +200,10 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield Problem(
             "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
         )
+    played = config["judge_check"] is not True and config["from_run"] is None and config["from_raw_eval"] is None
+    most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
+    if played and here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
+        yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
 
 
 def _synthesis_problems(config: Config) -> Iterator[Problem]:

@@ -96,6 +96,14 @@ class SteerDataModule(LightningDataModule):
         rows = self._bench_rows
         return (cast(Scenario, self._shown(rows[number])) for number in range(len(rows)))
 
+    def bench_facts(self) -> tuple[object, ...]:
+        """What the benchmark's scenarios follow from, however many of them are played: made rows from a few numbers,
+        those of a file from its rows.
+        """
+        if isinstance(self.source, MiniSource):
+            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images)
+        return tuple(self.bench_scenarios())
+
     def open_image(self, ref: ImageRef) -> Image:
         """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)

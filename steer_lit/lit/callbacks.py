@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ PICTURES_SHOWN = 4
 
 class LastCheckpoint(Checkpoint):
     """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and when a
-    scheduler's SIGTERM or Ctrl-C ends it, after the step under way; a second Ctrl-C leaves at once. On several ranks
-    SIGTERM is not to be relied on, a rank that waits for another hears no signal, and Ctrl-C saves nothing.
+    scheduler's SIGTERM or Ctrl-C ends it, after the step under way; a second Ctrl-C leaves at once. Of several ranks
+    all stop after the step in which one heard Ctrl-C. SIGTERM is not to be relied on there: Lightning answers it with
+    a message that a rank at work does not wait for.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
     """
@@ -48,13 +50,15 @@ class LastCheckpoint(Checkpoint):
         self.interrupted = False  # by Ctrl-C
         self._saved_at = 0
         self._handler: Any = None  # of Ctrl-C, before this one
+        self._alone = self._tells = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = trainer.global_step
         self._handler = signal.getsignal(signal.SIGINT)
         # Before here there is nothing to save. A job in a shell's background ignores Ctrl-C, and goes on doing so.
         listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
-        if trainer.world_size == 1 and listens:
+        self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
+        if listens:
             signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_batch_end(
@@ -62,8 +66,12 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
-        if due or trainer.strategy.reduce_boolean_decision(trainer.received_sigterm, all=False):
+        any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
+        self.interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
+        if due or self.interrupted or terminated:
             self._save(trainer)
+        if self.interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
+            raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step != self._saved_at:
@@ -78,11 +86,13 @@ class LastCheckpoint(Checkpoint):
         self._let_go()
 
     def _interrupt(self, *_: object) -> None:
-        """Ctrl-C becomes the SIGTERM that Lightning ends training on where its state is whole."""
+        """Ctrl-C becomes the SIGTERM that Lightning ends training on where its state is whole; several ranks agree."""
         self._let_go()
         self.interrupted = True
-        print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
-        signal.raise_signal(signal.SIGTERM)
+        if self._tells:
+            print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
+        if self._alone:
+            signal.raise_signal(signal.SIGTERM)
 
     def _let_go(self) -> None:
         if signal.getsignal(signal.SIGINT) == self._interrupt:

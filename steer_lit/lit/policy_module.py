@@ -20,9 +20,9 @@ from steer_lit.errors import SteerError
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
-from steer_lit.lit.row_length import too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
+from steer_lit.rollout.row_length import too_long
 from steer_lit.types import Dialogue, Scenario, TokenTrace
 
 log = logging.getLogger(__name__)

@@ -106,11 +106,13 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     return most if type(most) is int else None
 
 
-def answers_too_long(max_turns: int, max_new_tokens: int, most: int) -> list[Problem]:
-    """What is wrong with a rollout whose answers alone may exceed the `most` tokens that the model reads."""
+def answers_too_long(
+    max_turns: int, max_new_tokens: int, most: int, turns_key: str = "rollout.max_turns"
+) -> list[Problem]:
+    """What is wrong with dialogues whose answers alone may exceed the `most` tokens that the model reads."""
     if max_turns * max_new_tokens <= most:
         return []
-    remedy = f"over rollout.max_turns={max_turns} is more than the {most:,} tokens the model reads: lower either"
+    remedy = f"over {turns_key}={max_turns} is more than the {most:,} tokens the model reads: lower either"
     return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]
 
 

@@ -11,15 +11,16 @@ from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
 from steer_lit.bench.policies import make_policies
 from steer_lit.bench.suite import MakePolicy
 from steer_lit.data.images import open_image
-from steer_lit.errors import SteerError
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.policy.device import NumberType
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.types import TokenTrace
+from steer_lit.types import Attack, ImageRef, Message, Scenario, TokenTrace
 
 TRACE = TokenTrace((60, 61, 62, 63), (0, 1, 1, 1), (-1, 0, 0, 0), (0.0,) * 4, ())
 OWN = LoraSettings(r=4, alpha=8)
+KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 
 
 def load(lora: LoraSettings = OWN, init_from: str | None = None, dtype: NumberType = "float32") -> QwenVL:
@@ -106,15 +107,15 @@ def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
     assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
 
 
-def makers(**named: str) -> dict[str, MakePolicy]:
+def makers(*scenarios: Scenario, max_new_tokens: int = 4, **named: str) -> dict[str, MakePolicy]:
     config = {
         "policies": {"base": "base", **named},
-        "rollout": {"max_new_tokens": 4, "temperature": 0.0},
+        "rollout": {"max_new_tokens": max_new_tokens, "temperature": 0.0},
         "model": {"lora": asdict(OWN), "quantize": "none"},
         "system_prompt": "Be brief.",
         "server": {"base_url": "http://localhost:1/v1"},
     }
-    return make_policies(config, load, open_image)
+    return make_policies(config, load, open_image, scenarios, max_turns=2)
 
 
 def rewrite(adapter: str, **changes: str) -> None:
@@ -129,6 +130,21 @@ def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder, f
     policies = makers(served="server:m", a=good, b=bad)
     with pytest.raises(SteerError, match=rf"^policies\.b='{bad}': that adapter was trained on base 'tiny'"):
         policies[first]()
+
+
+@pytest.mark.parametrize("first", ["base", "served"])
+def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(first: str) -> None:
+    asked = Attack(Message.of("user", KNIFE, "What is this? " * 40))
+    row = Scenario("long", "benign", asked, (asked, asked))
+    policy = makers()["base"]()
+    session = policy.open([row], [0])
+    prompts = [session._prompt(session.rows[0], asked.message), session.policy.renderer.following(asked.message)]
+    tokens = sum(map(len, prompts)) + 1  # what closes the first answer where that is cut
+    fits = (4096 - tokens) // 2
+    assert makers(row, max_new_tokens=fits)["base"]()
+    said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"
+    with pytest.raises(ConfigError, match=rf"rollout\.{said} than the 4,096 tokens the model reads: lower it or bench"):
+        makers(row, max_new_tokens=fits + 1, served="server:m")[first]()
 
 
 def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:

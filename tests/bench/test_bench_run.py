@@ -240,6 +240,31 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
     assert len(lines(tmp_path / "run")) == 10
 
 
+def test_a_report_read_again_holds_no_dialogues_on_other_data(tmp_path: Path) -> None:
+    def played(count: int, *data: object, first: int = 0, **policies: MakePolicy) -> dict:
+        rows, console = scenarios(first + count)[first:], Console(file=io.StringIO())
+        return run_bench(policies, rows, WordJudge(), SETTINGS, tmp_path / "run", console, played_on=data)
+
+    def read_again() -> dict:
+        given = {"from_run": str(tmp_path / "run"), "from_raw_eval": None}
+        report_on(given, SETTINGS, tmp_path / "again", Console(file=io.StringIO()))
+        return json.loads((tmp_path / "again" / "summary.json").read_text())
+
+    played(2, "one", sft=CountingGold, grpo=CountingGold)
+    more = played(3, "one", sft=CountingGold)  # of the same
+    assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
+    others = played(1, "other", first=3, sft=CountingGold)
+    assert read_again() == others  # though policy, judge and settings are those of the first rows
+    again = CountingGold()
+    assert played(3, "one", sft=lambda: again) == more
+    assert again.played == []
+    assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
+    played(3, "one", 256, sft=lambda: again)  # what its fingerprint answers for: here another decoding
+    assert again.played == []
+    assert {name: figures["n"] for name, figures in read_again().items()} == {"sft": 3}
+    assert len(lines(tmp_path / "run")) == 6
+
+
 def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: Path) -> None:
     class Trained(AlwaysRefuse):
         fingerprint = "trained"

@@ -53,6 +53,20 @@ def test_each_row_is_trained_on_once_an_epoch_or_held_out(stage: str, record: ty
     assert (data.train_rows, data.val_rows) == (rows, 10)
 
 
+def test_what_a_benchmark_is_made_of_tells_apart_what_it_asks(tmp_path: Path) -> None:
+    def of_file(*turns: str, name: str = "rows.jsonl", **options: Any) -> tuple[object, ...]:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps({"id": turn, "turns": [turn, "And?"]}) + "\n" for turn in turns))
+        return SteerDataModule(FileSource(bench=str(path)), "sft", 1, **options).bench_facts()
+
+    assert mini().bench_facts() == mini("sft", batch_size=1, val_size=10).bench_facts()
+    others = [MiniSource(47, 60, 20, 30, seed=1), MiniSource(47, 60, 20, 30, mean_turns=3)]
+    found = [mini(), mini(max_turns=5), mini(blank_images=True), *(SteerDataModule(one, "sft", 1) for one in others)]
+    assert len({module.bench_facts() for module in found}) == len(found)
+    assert of_file("a", "b") == of_file("a", "b", name="moved.jsonl")
+    assert len({repr(facts) for facts in (of_file("a", "b"), of_file("a", "c"), of_file("a"))}) == 3
+
+
 def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
     order = [row for step in mini("grpo").train_dataloader() for row in step]
     assert order != sorted(order, key=lambda row: row.id)

@@ -27,6 +27,7 @@ import pytest
 import torch
 
 from steer_lit import cli
+from steer_lit.lit.policy_module import check_checkpoint
 from steer_lit.types import Scenario, Turn, Verdict
 
 # One server loads the libraries once; each part of a run is forked from it before any work was done there.
@@ -248,6 +249,29 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
     assert cli.train([*words, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
     for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
         assert (killed / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+
+
+def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path: Path) -> None:
+    """As a terminal sends it: to both at once."""
+    words = ["data.source.scale=0.05", "data.val_size=0", "data.batch_size=2", "trainer.max_steps=300"]
+    words += ["trainer.devices=2", "trainer.strategy=ddp", "trainer.limit_val_batches=0", "logger=csv"]
+    call = [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path}"]
+    command = subprocess.Popen(
+        call, cwd=repository, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    said = ""
+    while "step 1" not in said:
+        said += command.stdout.readline()
+        assert command.poll() is None
+    os.killpg(command.pid, signal.SIGINT)
+    _, errors = command.communicate(timeout=300)
+    assert command.returncode == 130
+    assert errors.count("stopping after this step") == 1
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert f"stopped, step {check_checkpoint(last)} is saved\n" in errors
+    assert "Traceback" not in errors
+    assert len(torch.load(last, weights_only=True)["steer_lit"]["random_states"]) == 2
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:

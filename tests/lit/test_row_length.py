@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from steer_lit.errors import ConfigError, SteerError, TooManyBadRows
-from steer_lit.lit.row_length import too_long
 from steer_lit.rollout.engine import renderer_of
+from steer_lit.rollout.row_length import too_long
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, Scenario
 
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")

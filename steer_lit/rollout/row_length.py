@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import renderer_of
@@ -16,17 +17,39 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
     most = policy.parts.longest
-    if sum(_bound(policy, message) for message in messages) + _bytes(system or policy.system_prompt) <= most:
+    if _all_bounds(policy, messages, system) <= most:
         return None
-    renderer = renderer_of(policy)
     if isinstance(record, Dialogue):
-        tokens = len(renderer.dialogue(record).token_ids)
+        tokens = len(renderer_of(policy).dialogue(record).token_ids)
     else:
-        first, *others = messages
-        tokens = len(renderer.opening(first, system)) + sum(len(renderer.following(message)) for message in others)
+        tokens = _asked(policy, messages, system)
     if tokens <= most:
         return None
     return f"takes {tokens:,} tokens, model={policy.parts.name} reads {most:,}: shorten it, or lower data.max_turns"
+
+
+def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: int) -> str | None:
+    """Why not every scripted turn, up to `max_turns`, can have an answer of `max_new_tokens`, if so."""
+    messages = [attack.message for attack in scenario.attacks[:max_turns]]
+    most, answers = policy.parts.longest, len(messages) * max_new_tokens
+    if _all_bounds(policy, messages, scenario.system) + answers <= most:
+        return None
+    # A cut answer is closed by a token that it did not sample.
+    asked = _asked(policy, messages, scenario.system) + len(messages) - 1
+    if asked + answers <= most:
+        return None
+    said = f"over the {len(messages)} turns of row {scenario.id!r}, which takes {asked:,} tokens itself,"
+    return f"{said} is more than the {most:,} tokens the model reads: lower it or bench.max_turns, or shorten the row"
+
+
+def _asked(policy: QwenVL, messages: Sequence[Message], system: str | None) -> int:
+    """How many tokens a dialogue takes without its answers."""
+    renderer, (first, *others) = renderer_of(policy), messages
+    return len(renderer.opening(first, system)) + sum(len(renderer.following(message)) for message in others)
+
+
+def _all_bounds(policy: QwenVL, messages: Sequence[Message], system: str | None) -> int:
+    return sum(_bound(policy, message) for message in messages) + _bytes(system or policy.system_prompt)
 
 
 def _bound(policy: QwenVL, message: Message) -> int:
