@@ -123,7 +123,7 @@ def cost(judge: Judge, policies: int, asked: int) -> list[str]:
     if not isinstance(judge, LlmJudge):
         return [*lines, "This judge asks no server: none of them costs anything."]
     model, used = judge.client.settings.model, judge.client.usage
-    lines.append(f"Each is a request to {model}; bench.constants=false leaves three policies out.")
+    lines.append(f"Each is a request to {model}; bench.constants=false leaves the constant policies out.")
     if answered := used.requests - used.failed:
         each = used.prompt_tokens / answered, used.completion_tokens / answered
         prompt, completion = (f"{asked * tokens / 1e6:,.1f} million" for tokens in each)

@@ -183,14 +183,12 @@ class RecordFile:
             self._rows = rows
             self._rewrite()
 
-    def drop(self, stale: Callable[[GradedDialogue], bool]) -> int:
-        """Remove the rows that are `stale` and say how many."""
+    def drop(self, stale: Callable[[GradedDialogue], bool]) -> None:
+        """Remove the rows that are `stale`."""
         kept = [row for row in self._rows if not stale(row)]
-        dropped = len(self._rows) - len(kept)
-        if dropped:
+        if len(kept) < len(self._rows):
             self._rows = kept
             self._rewrite()
-        return dropped
 
     def _rewrite(self) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
