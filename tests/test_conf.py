@@ -168,7 +168,7 @@ def test_a_models_length_is_read_where_its_config_lies(tmp_path: Path, config: d
         (["rollout.max_new_tokens=1025", "bench.max_turns=4"], "bench.max_turns=4"),
         (["rollout.max_new_tokens=409"], None),
         (["rollout.max_new_tokens=1025", "bench.protocol=single_turn"], None),
-        (["rollout.max_new_tokens=1025", "policies={other: 'server:m'}", *SERVER], None),
+        (["rollout.max_new_tokens=1025", "~policies.base", "+policies.other=server:m", *SERVER], None),
         (["rollout.max_new_tokens=1025", "judge_check=true"], None),
     ],
 )
