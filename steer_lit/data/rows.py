@@ -8,6 +8,7 @@ it learns of all its bad rows at once; of a dataset on the hub no more is fetche
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ _FEW = 5
 class Quarantine:
     """The rows put aside: kept in `errors`, and appended to `path`, one JSON object each, where there is one.
 
-    A row that `path` already names, from an earlier start of the same run, is not written again. More rows than `limit`
+    A row that `path` already names, from an earlier start of the same run, is not written again; half a line that a
+    killed run left is cut off. More rows than `limit`
     are too many: `check` says so.
     """
 
@@ -33,7 +35,7 @@ class Quarantine:
         self.limit = limit
         self.path = path
         self.errors: list[RowError] = []
-        self._written = set(path.read_text(encoding="utf-8").splitlines()) if path and path.is_file() else set()
+        self._written = _whole_lines(path) if path and path.is_file() else set()
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -68,6 +70,14 @@ class Quarantine:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+
+
+def _whole_lines(path: Path) -> set[str]:
+    text = path.read_text(encoding="utf-8")
+    end = text.rfind("\n") + 1
+    if end < len(text):
+        os.truncate(path, len(text[:end].encode()))
+    return set(text[:end].splitlines())
 
 
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:

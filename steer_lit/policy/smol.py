@@ -9,6 +9,7 @@ The checkpoint is made once and kept as an ordinary checkpoint folder under `$ST
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
@@ -76,7 +78,8 @@ def build_smol(
 ) -> ModelParts:
     """Load `smol`, making its checkpoint first where that was never done (about 15 s).
 
-    Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there.
+    Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there, OSError
+    when the cache folder takes no checkpoint.
     """
     return open_checkpoint(
         str(smol_checkpoint()),
@@ -103,8 +106,11 @@ def smol_checkpoint() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
         unfinished = Path(room) / "checkpoint"
-        with own_random_state(_BUILD_SEED):
-            _write_checkpoint(unfinished, source)
+        try:
+            with own_random_state(_BUILD_SEED):
+                _write_checkpoint(unfinished, source)
+        except SafetensorError as error:  # its word for a full disk
+            raise OSError(errno.EIO, str(error), str(cache)) from error
         try:
             unfinished.rename(folder)
         except OSError:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from typing import Any
 from steer_lit.data.writers import write_rows
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
@@ -99,13 +102,22 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
 def write_manifest(run_dir: Path, run: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Write what the run was and what came of its stages. Returns it.
 
-    A stage that an earlier start wrote into this folder keeps its entry.
+    A stage that an earlier start wrote into this folder keeps its entry, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
-    earlier = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
-    manifest = {**run, "stages": {**earlier, **stages}}
+    manifest = {**run, "stages": {**_earlier_stages(path), **stages}}
     replace_text(path, json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _earlier_stages(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["stages"])
+    except (ValueError, TypeError, KeyError):
+        log.warning("%s cannot be read: what it said of earlier stages is left out", path)
+        return {}
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from steer_lit.errors import MissingResource, SteerError
@@ -134,6 +135,19 @@ def test_the_checkpoint_is_made_once_and_never_half(source, tmp_path, monkeypatc
     monkeypatch.setattr(smol, "_write_checkpoint", lambda folder, _: (folder.mkdir(), written.append(folder)))
     assert smol.smol_checkpoint() == smol.smol_checkpoint()
     assert len(written) == 1
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
+
+    def full(folder: Path, _: smollm2.Source) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(smol, "_write_checkpoint", full)
+    with pytest.raises(OSError, match="No space left") as said:
+        smol.smol_checkpoint()
+    assert said.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_weights_one_line_says_what_to_install(monkeypatch):

@@ -18,6 +18,7 @@ from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.manifest import MANIFEST, write_manifest
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES
@@ -285,6 +286,15 @@ def test_the_manifest_says_what_made_the_rows(played: Played, settings: Settings
     assert manifest["settings"]["min_safety"] == 8
     assert manifest["stages"]["stage2"]["usage_so_far"]["agents and judges"]["requests"] > 0
     assert manifest["stages"]["stage2"]["files"]["sft.jsonl"]["rows"] == 6
+
+
+@pytest.mark.parametrize("text", ["", '{"stages": {"stage1"', "[]", '{"stages": 3}', "{}"])
+def test_a_damaged_manifest_costs_what_it_said_and_nothing_else(text: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    stages = {"stage2": {"written": 3}}
+    assert write_manifest(tmp_path, {"seed": 1}, stages) == {"seed": 1, "stages": stages}
+    assert json.loads((tmp_path / MANIFEST).read_text())["stages"] == stages
+    assert write_manifest(tmp_path, {"seed": 1}, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
 
 
 def test_a_verdict_that_cannot_be_had_keeps_no_dialogue(played: Played, settings: Settings, tmp_path: Path) -> None:
