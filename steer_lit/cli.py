@@ -18,7 +18,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -57,6 +57,8 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
         words = [_lenient(word, name) for word in words]
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
+        if mistaken := [said for word in words if (said := _mistaken(word, name, words))]:
+            raise SteerError("\n".join(mistaken))
         if frozen := [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]:
             config = OmegaConf.load(frozen[0])
             assert isinstance(config, DictConfig)  # `freeze` wrote it
@@ -118,6 +120,20 @@ def _lenient(word: str, name: str) -> str:
     return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word
 
 
+def _mistaken(word: str, name: str, words: Sequence[str]) -> str:
+    """What is wrong with a word that Hydra would take for another option, or add to a config where nothing reads it."""
+    if not word.startswith(("+", "--")):
+        return ""
+    top = [*_groups(name), *_top_keys(name)]
+    if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
+        return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
+    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in (*top, "hydra"):
+        return ""
+    if f"${{{added[2]}" in " ".join(words):  # another word reads it
+        return ""
+    return _no_key(added[1], _keys(name, []))
+
+
 def _refusal(error: BaseException | None) -> BaseException | None:
     """The error meant for the person at the keyboard: ours, OmegaConf's or the disk's, maybe behind one of Hydra's."""
     while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
@@ -142,6 +158,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     """What is wrong with the command line, in one or two lines, with the nearest thing that exists."""
     if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
         return _unusable(refusal)
+    if isinstance(error, OverrideParseException):
+        return _unread(error, name)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         wrong = key[1]
@@ -157,6 +175,30 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
 
 
+def _unread(error: OverrideParseException, name: str) -> str:
+    """A word that is no key=value, mostly one that a shell took apart at a blank."""
+    word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
+    if "=" in word:
+        return f"{word}: cannot be read: {str(error).splitlines()[0].partition(' expecting ')[0]}\nType {quoted}"
+    options = {f"{group}={word}" for group in _groups(name) if word in _options(group)}
+    if word in (keys := _keys(name, [])):
+        options = {f"{word}=<value>"}
+    found = f" Did you mean {' or '.join(sorted(options))}?" if options else _nearest(word, keys)
+    return f"{word}: is no key=value.{found}\nType {quoted}"
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _top_keys(name: str) -> set[str]:
+    """The keys outside of any section that some choice gives the program `name`, or a program like it."""
+    files = [conf_dir() / f"{name}.yaml", *conf_dir().glob("*/*.yaml")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    spread = [text for text in texts if text.startswith("# @package _global_")]
+    return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
+
+
 def _groups(name: str) -> list[str]:
     """The groups of configs that the program `name` takes an option of."""
     return re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
@@ -167,7 +209,7 @@ def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
     chosen = _groups(name)
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        known = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if re.fullmatch(r"\w+", group) else []
+        known = _options(group) if re.fullmatch(r"\w+", group) else []
         if not known or option in known:
             continue
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
@@ -180,7 +222,8 @@ def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
 
 
 def _no_key(wrong: str, known: Sequence[str]) -> str:
-    return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)} `--cfg job` lists them all."
+    plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
+    return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)}{plus} `--cfg job` lists them all."
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:

@@ -100,6 +100,13 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "no viable alternative"),
+        ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
+        ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
+        ("reward.alpha=0,", "no blanks beside = and after commas"),
+        ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
+        ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
+        ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
+        ("trainer.precision=16", "+trainer.precision=<value> adds one"),
         ("ckpt_path=${nothing}", "nothing"),
     ],
 )
@@ -116,6 +123,14 @@ def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
         assert cli._lenient(f"+{group}=x", "train") == f"{group}=x"
     assert cli._lenient("+ablation=x", "bench") == "+ablation=x"  # which has no such group
     assert cli._lenient("+trainer.devices=2", "train") == "+trainer.devices=2"
+
+
+def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
+    words = ["+rate=0.1", "optim.lr=${rate}", "+trainer.precision=16", "+hydra.sweep.subdir=x", "++rollout.waves=2"]
+    assert [cli._mistaken(word, "train", words) for word in words] == [""] * len(words)
+    assert cli._mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
+    assert cli._mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
+    assert cli._mistaken("--hydra-help", "train", []) == ""
 
 
 def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:

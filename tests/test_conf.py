@@ -292,6 +292,8 @@ def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> N
     (problem,) = train_problems(compose(f"init_from={tmp_path}"))
     assert f"did you mean {tmp_path / 'adapter'}?" in problem.remedy
     assert train_problems(compose(f"init_from={tmp_path / 'adapter'}")) == []
+    (problem,) = train_problems(compose(f"init_from={tmp_path / 'adapter' / 'adapter_config.json'}"))
+    assert problem.remedy.startswith("is a file: name the adapter/ folder")
 
 
 def test_nf4_is_said_to_be_the_reason_where_it_is_one() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from steer_lit.attacker.scripted import ScriptedAttacker
@@ -57,7 +59,7 @@ def write_runs(outputs: Path) -> None:
                 reward = Reward().of(trajectory)
                 lines.append(record(Played(trajectory, step, reward, (0.5,) * len(trajectory.turns))))
     (outputs / "grpo").mkdir(parents=True)
-    settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}}
+    settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}, "data": {"source": {"rl": 2000}}}
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
     (outputs / "grpo" / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     policies = {
@@ -67,10 +69,22 @@ def write_runs(outputs: Path) -> None:
     run_bench(policies, scenarios, RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
 
 
+def of_own_rows(training: Path, rows: Path) -> None:
+    """The run as if its rows, and one picture, had come from the folder `rows`."""
+    rows.mkdir()
+    Image.new("RGB", (28, 28), "red").save(rows / "a.png")
+    log, config = training / "trajectories.jsonl", training / "config.yaml"
+    log.write_text(re.sub(r"mini://[^\"]+", "a.png", log.read_text()))
+    config.write_text(config.read_text().replace("rl: 2000", "{rl: rows/rl.jsonl, folder: null}"))
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["generated rows", "own rows"])
 def test_inspect_run_shows_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], own: bool
 ) -> None:
     write_runs(tmp_path / "outputs" / "demo")
+    if own:
+        of_own_rows(tmp_path / "outputs" / "demo" / "grpo", tmp_path / "rows")
     monkeypatch.chdir(tmp_path)
     import matplotlib.pyplot as plt
 

@@ -36,7 +36,8 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     """What keeps `folder` from being an adapter of `model`, as far as can be told without loading that."""
     path = Path(folder)
     if not path.is_dir():
-        return Problem(key, folder, "no such folder: name the adapter/ folder that a training run wrote")
+        found = "is a file" if path.exists() else "no such folder"
+        return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote")
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             inner = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / name).is_file() else ""
