@@ -96,7 +96,7 @@ def address() -> Iterator[str]:
 def test_a_served_policy_from_its_name_to_the_record(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.bench.outputs.write_plots", lambda summary, folder: None)
+    monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
     config = {
         "policies": {"other": "server:my-model"},
         "server": {"base_url": address, "model": "judge-model", "cache_dir": None},

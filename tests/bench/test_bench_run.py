@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import outputs
+from steer_lit.bench import charts
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, ConstantSession, Gold
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
@@ -28,7 +28,7 @@ HARMLESS = TurnGold("harmless", "none", "I see a red knife.")
 def few_charts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Charts take a second a run: only the test that looks at them draws them."""
     if "plot" not in request.node.name:
-        monkeypatch.setattr(outputs, "write_plots", lambda summary, folder: None)
+        monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
 
 
 def scenarios(count: int = 5) -> list[Scenario]:

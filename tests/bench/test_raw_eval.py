@@ -216,7 +216,7 @@ def test_two_judges_or_one_benchmark_twice_are_refused(tmp_path: Path) -> None:
 def test_hostile_names_and_pictures_reach_the_report_as_text(tmp_path: Path, name: str) -> None:
     from rich.console import Console
 
-    from steer_lit.bench.plots import write_plots
+    from steer_lit.bench.charts import write_pictures
     from steer_lit.bench.report import table
 
     sample = theirs("q\udc00", [(3, 3)], image_path=["a.png"])
@@ -226,7 +226,7 @@ def test_hostile_names_and_pictures_reach_the_report_as_text(tmp_path: Path, nam
     assert rows[0].image is None
     assert (policy + rows[0].scenario).encode()
     summary = {policy: policy_summary(rows, SETTINGS)}
-    write_plots(summary, tmp_path)
+    write_pictures(summary, tmp_path)
     with Console(record=True, width=100, file=(tmp_path / "out").open("w")) as console:
         console.print(table(summary))
     assert policy in console.export_text()

@@ -156,7 +156,8 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     assert "24.66 / 46.48" in page  # the paper's 7B base over several turns, and not its single-turn figure:
     assert "56.21 / 60.32" not in page
     assert len(re.findall(r'<div class="chart"[^>]*><svg', page)) == 3
-    assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=", page)  # clip paths of the page's own
+    # Clip paths and links are the page's own.
+    assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=(?!\"#)", page)
     assert "[0.0, 100.0]" in page
 
 

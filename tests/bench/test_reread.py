@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit import cli
-from steer_lit.bench import archive, outputs, shown
+from steer_lit.bench import archive, charts, shown
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
@@ -72,7 +72,7 @@ def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) ->
 
 @pytest.fixture(autouse=True)
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "write_plots", lambda summary, folder: None)
+    monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
 
 
 def test_a_runs_records_give_its_report_again_and_stay_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:
