@@ -32,6 +32,7 @@ def trainer_at(step: int, total: float = 10, terminated: bool = False, **metrics
         callback_metrics=found,
         received_sigterm=terminated,
         world_size=1,
+        is_global_zero=True,
         strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
     )
 

@@ -121,7 +121,7 @@ def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:
 
 def test_the_progress_lines_show_what_the_policy_does(sft: Run, grpo: Run) -> None:
     assert re.search(r"step 2/2 .*loss \d.*tokens/s \d+ .*0:00:00 left", sft.said)
-    assert re.search(r"step 2/2 .*reward \d.*KL \d.*tokens/s \d+ .*0:00:00 left", grpo.said)
+    assert re.search(r"step 2/2 .*score \d.*KL \d.*tokens/s \d+ .*0:00:00 left", grpo.said)
 
 
 def test_trap_19_grpo_starts_at_the_sft_policy(grpo: Run) -> None:

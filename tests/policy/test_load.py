@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
@@ -320,7 +321,8 @@ def test_an_empty_folder_is_a_missing_resource(tmp_path):
 
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
 def test_each_model_config_fits_the_function_and_the_check(path):
-    config = OmegaConf.load(path)
+    with initialize_config_dir(str(path.parent), version_base="1.3"):
+        config = compose(path.stem)
     keys = set(config) - {"_target_", "_convert_"}
     parameters = inspect.signature(load_policy).parameters
     assert keys <= set(parameters)

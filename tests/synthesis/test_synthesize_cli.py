@@ -72,7 +72,9 @@ def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytes
     shown = capsys.readouterr()
     assert "judge the attack" in shown.out
     assert "server.base_url=http://127.0.0.1:1/v1" in shown.err
-    assert f"hydra.run.dir={tmp_path} goes on from here" in shown.err
+    assert re.search(
+        rf"^next:    python synthesize.py generator=llm .*hydra.run.dir={tmp_path}$", shown.err, re.MULTILINE
+    )
     assert "Traceback" not in shown.err
 
 
