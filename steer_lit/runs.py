@@ -117,7 +117,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
             played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            run_bench(policies, scenarios, judge, settings, run_dir, None, datamodule.open_image, played_on)
+            pictures = datamodule.open_image
+            run_bench(policies, scenarios, judge, settings, run_dir, open_image=pictures, played_on=played_on)
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:

@@ -31,7 +31,7 @@ class TurnCache:
         starts, sizes = (torch.tensor(numbers, device=self.device) for numbers in (self.lengths, counts))
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         self._reserve(max(self.lengths))
-        row, place = _laid_out(sizes, sum(counts))
+        row, place = _end_to_end(sizes, sum(counts))
         last_seen = starts[:, None] + torch.arange(max(counts), device=self.device)  # [B, q]
         mask = torch.arange(self.capacity, device=self.device) <= last_seen[..., None]
         return Fresh(row, place, starts[row] + place, mask[:, None])
@@ -71,7 +71,7 @@ class TurnCache:
         self._reserve(max(part.lengths))
         starts = torch.tensor([self.lengths[row] for row in rows], device=self.device)
         counts = [length - self.lengths[row] for length, row in zip(part.lengths, rows, strict=True)]
-        theirs, place = _laid_out(torch.tensor(counts, device=self.device), sum(counts))
+        theirs, place = _end_to_end(torch.tensor(counts, device=self.device), sum(counts))
         mine, column = torch.tensor(rows, device=self.device)[theirs], starts[theirs] + place
         for whole, taken in zip(self.keys + self.values, part.keys + part.values, strict=True):
             whole[mine, :, column] = taken[theirs, :, column]
@@ -88,7 +88,7 @@ class TurnCache:
                 buffers[layer] = torch.nn.functional.pad(whole, (0, 0, 0, extra))
 
 
-def _laid_out(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _end_to_end(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
     """For rows of `sizes` [B] tokens laid end to end, `total` in all: each token's row and its place in it, [N]."""
     row = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
     return row, torch.arange(total, device=sizes.device) - (sizes.cumsum(0) - sizes)[row]
