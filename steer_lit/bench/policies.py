@@ -57,8 +57,8 @@ def served(value: object) -> ServedModel | None:
     return None
 
 
-def here(policies: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config's `policies` those that this process plays, by key: the base and adapters of it."""
+def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config's `policies` those that this process plays, the base and its adapters, by key."""
     return {f"policies.{name}": value for name, value in policies.items() if served(value) is None}
 
 
@@ -76,7 +76,7 @@ def make_policies(
     turns, all with the longest answers, are more than it reads. Policies behind a server see what `open_image` opens.
     """
     named = {f"policies.{name}": value for name, value in config["policies"].items()}
-    own = here(config["policies"])
+    own = played_here(config["policies"])
     decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
 
     def behind_server(model: ServedModel) -> BenchPolicy:

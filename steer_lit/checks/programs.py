@@ -173,7 +173,7 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.bench.policies import ALLOWED, here, served
+    from steer_lit.bench.policies import ALLOWED, played_here, served
     from steer_lit.bench.reread import reread_problems
     from steer_lit.bench.suite import CONSTANTS, BenchSettings
 
@@ -202,7 +202,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         )
     played = config["judge_check"] is not True and config["from_run"] is None and config["from_raw_eval"] is None
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
-    if played and here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
+    if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
 
 
