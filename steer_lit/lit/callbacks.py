@@ -67,10 +67,12 @@ class LastCheckpoint(Checkpoint):
         # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
         any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
-        self.interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
-        if due or self.interrupted or terminated:
+        # Ctrl-C may be pressed while the ranks agree: it is for the next step then, and must not be overwritten here.
+        interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
+        self.interrupted |= interrupted
+        if due or interrupted or terminated:
             self._save(trainer)
-        if self.interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
+        if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -61,3 +61,32 @@ def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tin
         signal.signal(signal.SIGINT, before)  # Lightning ignores it from there on
     assert trainer.global_step == 1
     assert not (tmp_path / "checkpoints").exists()
+
+
+class CtrlCWhileRanksAgree(Callback):
+    """Pressed in the second step, after this rank has said that it heard nothing."""
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step:
+            return
+        answer, checkpoint = trainer.strategy.reduce_boolean_decision, trainer.checkpoint_callback
+        checkpoint._alone = False
+
+        def pressed(decision: bool, all: bool = True) -> bool:
+            agreed = answer(decision, all=all)
+            if trainer.global_step == 2 and not checkpoint.interrupted:
+                signal.raise_signal(signal.SIGINT)
+            return agreed
+
+        trainer.strategy.reduce_boolean_decision = pressed
+
+
+def test_ctrl_c_while_ranks_agree_ends_the_next_step(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    checkpoint = LastCheckpoint(every_n_steps=100)
+    trainer = make_trainer(8, callbacks=[checkpoint, CtrlCWhileRanksAgree()], enable_checkpointing=True)
+    with pytest.raises(SystemExit):
+        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+    assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt") == 3
+    assert checkpoint.interrupted
