@@ -223,7 +223,8 @@ def _on_gpu(mask: Tensor) -> Mix:
         rows, heads, queries, dim = query.shape
         grouped = query.reshape(rows, keys.shape[1], -1, dim)
         look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).view(query.shape)
+        # Some kernels give heads behind tokens in memory, which no view of this shape fits.
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).reshape(query.shape)
 
     return mix
 
