@@ -9,7 +9,7 @@ from typing import Generic, Protocol
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
-from steer_lit.prompts.pictures import OpenImage, Pictures
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
 from steer_lit.types import ImageRef
 
@@ -34,6 +34,15 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply, `max_pixels` of a picture."""
+
+    temperature: float
+    max_tokens: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """No answer could be had, and why."""
 
@@ -41,27 +50,17 @@ class Failed:
 
 
 class Asker(Generic[Shape]):
-    """Asks for one `shape` through `client`. Pictures go along as PNG of at most `max_pixels`.
+    """Asks for one `shape` through `client`. Pictures go along as PNG.
 
     An unreadable reply is shown to its author once, with what is wrong with it. What then still cannot be read, what
     the server did not answer, and what has a picture that cannot be opened, has failed.
     """
 
-    def __init__(
-        self,
-        shape: type[Shape],
-        client: Client,
-        open_image: OpenImage,
-        *,
-        max_tokens: int,
-        temperature: float,
-        max_pixels: int,
-    ) -> None:
+    def __init__(self, shape: type[Shape], client: Client, open_image: OpenImage, wording: Wording) -> None:
         self._shape = shape
         self._client = client
-        self._pictures = Pictures(open_image, max_pixels)
-        self._max_tokens = max_tokens
-        self._temperature = temperature
+        self._pictures = PngPictures(open_image, wording.max_pixels)
+        self._wording = wording
         self._repair = Prompt.load("repair")
 
     def ask(self, questions: Sequence[Question]) -> list[Shape | Failed]:
@@ -96,8 +95,8 @@ class Asker(Generic[Shape]):
             parts=(ChatPart("system", question.system), ChatPart("user", question.text, images)),
             schema=self._shape.schema_for_server(),
             schema_name=self._shape.__name__,
-            max_tokens=self._max_tokens,
-            temperature=self._temperature,
+            max_tokens=self._wording.max_tokens,
+            temperature=self._wording.temperature,
         )
 
     def _once_more(self, request: ChatRequest, text: str, problem: str) -> ChatRequest:

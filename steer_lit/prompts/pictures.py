@@ -18,7 +18,7 @@ OpenImage = Callable[[ImageRef], "Image"]
 _KEPT = 64  # a group shares its picture, and so do all turns of a dialogue
 
 
-class Pictures:
+class PngPictures:
     """Encodes what `open_image` opens, scaled down where it has more than `max_pixels`. Raises what that raises."""
 
     def __init__(self, open_image: OpenImage, max_pixels: int) -> None:

@@ -14,9 +14,9 @@ from typing import Protocol
 from steer_lit import __version__
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Client
+from steer_lit.prompts.ask import Client, Wording
 from steer_lit.prompts.fill import as_data
-from steer_lit.prompts.pictures import OpenImage, Pictures
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Message, Scenario
 
@@ -50,16 +50,16 @@ class ServerPolicy:
         temperature: float = 0.0,
     ) -> None:
         self.client = client
-        self.pictures = Pictures(open_image, MAX_PIXELS)
+        self.pictures = PngPictures(open_image, MAX_PIXELS)
         self.system_prompt = system_prompt
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
+        self.wording = Wording(temperature, max_new_tokens, MAX_PIXELS)
         asked = (client.settings.base_url, client.settings.model)
         named = (__version__, asked, system_prompt, max_new_tokens, temperature, MAX_PIXELS)
         self.fingerprint = f"server:{hashlib.sha256(repr(named).encode()).hexdigest()[:16]}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
         systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]
-        return ServerSession(self.client, self.pictures, systems, seeds, self.max_new_tokens, self.temperature)
+        return ServerSession(self.client, self.pictures, systems, seeds, self.wording)
 
     def close(self) -> None:
         """Give the client's connections back."""
@@ -85,14 +85,12 @@ class ServerSession:
     def __init__(
         self,
         client: Client,
-        pictures: Pictures,
+        pictures: PngPictures,
         systems: Sequence[str | None],
         seeds: Sequence[int],
-        max_tokens: int,
-        temperature: float,
+        wording: Wording,
     ) -> None:
-        self.client, self.pictures = client, pictures
-        self.max_tokens, self.temperature = max_tokens, temperature
+        self.client, self.pictures, self.wording = client, pictures, wording
         self.rows = [
             _Row(seed, [ChatPart("system", as_data(system))] if system else [])
             for system, seed in zip(systems, seeds, strict=True)
@@ -122,11 +120,11 @@ class ServerSession:
             state.parts.append(ChatPart("user", as_data(message.text), images))
 
     def _request(self, state: _Row) -> ChatRequest:
-        greedy = self.temperature == 0
+        greedy = self.wording.temperature == 0
         return ChatRequest(
             parts=tuple(state.parts),
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
+            max_tokens=self.wording.max_tokens,
+            temperature=self.wording.temperature,
             seed=None if greedy else stable_hash(state.seed, state.turns) % 2**31,  # servers take 32 bits
         )
 

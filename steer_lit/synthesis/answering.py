@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
-from steer_lit.prompts.ask import Client
+from steer_lit.prompts.ask import Client, Wording
 from steer_lit.prompts.fill import Prompt, as_data
-from steer_lit.prompts.pictures import OpenImage, Pictures
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.reward.score import format_ok
 from steer_lit.rollout.server_policy import ServerSession, was_cut
-from steer_lit.synthesis.asking import KEPT_CHARACTERS, Wording
+from steer_lit.synthesis.asking import KEPT_CHARACTERS
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Completion, Message, Scenario
 
@@ -27,14 +27,13 @@ class ServedPolicy:
         self, name: str, client: Client, open_image: OpenImage, system: str | None, in_form: bool, wording: Wording
     ) -> None:
         self._client = _StrictClient(name, client, in_form)
-        self._pictures = Pictures(open_image, wording.max_pixels)
+        self._pictures = PngPictures(open_image, wording.max_pixels)
         self._system = system
         self._wording = wording
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> _StrictSession:
         systems = [scenario.system if self._system is None else self._system for scenario in scenarios]
-        wording = self._wording
-        return _StrictSession(self._client, self._pictures, systems, seeds, wording.max_tokens, wording.temperature)
+        return _StrictSession(self._client, self._pictures, systems, seeds, self._wording)
 
 
 class _StrictSession(ServerSession):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.prompts.ask import Asker, Client, Failed, Question
+from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Shape
@@ -15,15 +15,6 @@ from steer_lit.tutor.clauses import normalised, read_clauses
 from steer_lit.types import ImageRef
 
 KEPT_CHARACTERS = 2000  # of a reply that could not be read
-
-
-@dataclass(frozen=True, slots=True)
-class Wording:
-    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply, `max_pixels` of a picture."""
-
-    temperature: float
-    max_tokens: int
-    max_pixels: int
 
 
 class StoppableClient:
@@ -46,15 +37,12 @@ class StoppableClient:
         self._client.close()
 
 
-class RowClient:
-    """A row's view of the client: its requests carry the row's seed, and the last reply is remembered."""
+class _SeededClient:
+    """The client for one question: its requests carry the row's seed, and the last reply is remembered."""
 
     def __init__(self, client: Client, seed: int) -> None:
         self._client = client
         self._seed = seed % 2**31  # servers take 32 bits
-        self.forget()
-
-    def forget(self) -> None:
         self.last: ChatReply | None = None
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
@@ -63,42 +51,43 @@ class RowClient:
         return replies
 
 
-def ask_for(
-    step: str,
-    shape: type[Shape],
-    text: str,
-    client: RowClient,
-    open_image: OpenImage,
-    wording: Wording,
-    pictures: Sequence[ImageRef] = (),
-    shown: str = "",
-) -> Shape:
-    """The model's answer. `step` names the question in reasons; `shown` is the untrusted text within `text`.
+@dataclass(frozen=True, slots=True)
+class RowAsker:
+    """Asks `client` on behalf of rows. Pictures are those that `open_image` opens."""
 
-    Raises RowEnds: `failed` where the server gave no answer, `rejected` where the picture cannot be opened or the
-    model declined, `unreadable` where the reply is no `shape`, asked twice.
-    """
-    asker = Asker(
-        shape,
-        client,
-        open_image,
-        max_tokens=wording.max_tokens,
-        temperature=wording.temperature,
-        max_pixels=wording.max_pixels,
-    )
-    client.forget()
-    system = Prompt.load("synthesis_system").fill()
-    (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
-    if not isinstance(answer, Failed):
-        return answer
-    if (reply := client.last) is None:
-        raise RowEnds("rejected", "its picture cannot be used", answer.reason)
-    if not reply.answered:
-        raise RowEnds("failed", f"{step}: no answer from the server", answer.reason)
-    said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
-    if reply.declined or declines(said):
-        raise RowEnds("rejected", f"{step}: the model declined", said)
-    raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{said}")
+    client: Client
+    open_image: OpenImage
+    wording: Wording
+
+    def ask(
+        self,
+        step: str,
+        shape: type[Shape],
+        text: str,
+        seed: int,
+        pictures: Sequence[ImageRef] = (),
+        shown: str = "",
+    ) -> Shape:
+        """The model's answer, sampled by the row's `seed`. `step` names the question in reasons; `shown` is the
+        untrusted text within `text`.
+
+        Raises RowEnds: `failed` where the server gave no answer, `rejected` where the picture cannot be opened or the
+        model declined, `unreadable` where the reply is no `shape`, asked twice.
+        """
+        client = _SeededClient(self.client, seed)
+        system = Prompt.load("synthesis_system").fill()
+        asker = Asker(shape, client, self.open_image, self.wording)
+        (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
+        if not isinstance(answer, Failed):
+            return answer
+        if (reply := client.last) is None:
+            raise RowEnds("rejected", "its picture cannot be used", answer.reason)
+        if not reply.answered:
+            raise RowEnds("failed", f"{step}: no answer from the server", answer.reason)
+        said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
+        if reply.declined or declines(said):
+            raise RowEnds("rejected", f"{step}: the model declined", said)
+        raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{said}")
 
 
 def declines(reply: str) -> bool:

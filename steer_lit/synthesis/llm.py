@@ -16,12 +16,11 @@ from typing import Any
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
-from steer_lit.prompts.ask import Client
+from steer_lit.prompts.ask import Wording
 from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
-from steer_lit.synthesis.asking import RowClient, StoppableClient, Wording, ask_for
+from steer_lit.synthesis.asking import RowAsker, StoppableClient
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
@@ -64,9 +63,9 @@ def llm_generator(
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seeds=partial(mini_seeds, seed),
-        writer=LlmScripts(asked, look_up, writing),
+        writer=LlmScripts(RowAsker(asked, look_up, writing)),
         target=ServedPolicy("target", attacked, look_up, None, False, judging),
-        attack_judge=LlmAttackJudge(asked, look_up, judging),
+        attack_judge=LlmAttackJudge(RowAsker(asked, look_up, judging)),
         red=LlmAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
@@ -91,15 +90,14 @@ def llm_generator(
 class LlmScripts:
     """Steps 1 to 3 of Stage I."""
 
-    def __init__(self, client: Client, open_image: OpenImage, wording: Wording) -> None:
-        self._client, self._open_image, self._wording = client, open_image, wording
+    def __init__(self, asker: RowAsker) -> None:
+        self._asker = asker
 
     def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
         """Look, rewrite (red_team), plan. Raises RowEnds."""
-        client = RowClient(self._client, sampling_seed)
-        details = self._look(seed, client) if seed.image is not None else "(there is no picture)"
-        request = self._rewrite(seed, details, tactic, client) if kind == "red_team" else seed.question
-        turns = self._plan(request, details, kind, tactic, client)
+        details = self._look(seed, sampling_seed) if seed.image is not None else "(there is no picture)"
+        request = self._rewrite(seed, details, tactic, sampling_seed) if kind == "red_team" else seed.question
+        turns = self._plan(request, details, kind, tactic, sampling_seed)
         pressed = kind == "red_team"
         pictured = [] if seed.image is None else [seed.image]
         strategy = tactic.strategy if pressed else "scripted"
@@ -116,36 +114,33 @@ class LlmScripts:
             },
         )
 
-    def _look(self, seed: Seed, client: RowClient) -> str:
+    def _look(self, seed: Seed, sampling_seed: int) -> str:
         assert seed.image is not None
         text = Prompt.load("synthesis_look").fill(question=fence(seed.question))
-        reply = ask_for(
-            "look", LookReply, text, client, self._open_image, self._wording, [seed.image], shown=seed.question
-        )
+        reply = self._asker.ask("look", LookReply, text, sampling_seed, [seed.image], shown=seed.question)
         return fence("\n".join(reply.details) or "(nothing of use)")
 
-    def _rewrite(self, seed: Seed, details: str, tactic: Tactic, client: RowClient) -> str:
+    def _rewrite(self, seed: Seed, details: str, tactic: Tactic, sampling_seed: int) -> str:
         text = Prompt.load("synthesis_rewrite").fill(
             framing=FRAMINGS[tactic.framing], question=fence(seed.question), details=details
         )
         shown = f"{seed.question}\n{details}"
-        return ask_for("rewrite", RewriteReply, text, client, self._open_image, self._wording, shown=shown).intent
+        return self._asker.ask("rewrite", RewriteReply, text, sampling_seed, shown=shown).intent
 
-    def _plan(self, request: str, details: str, kind: Kind, tactic: Tactic, client: RowClient) -> list[str]:
+    def _plan(self, request: str, details: str, kind: Kind, tactic: Tactic, sampling_seed: int) -> list[str]:
         fields = {"turns": str(tactic.turns), "question": fence(request), "details": details}
         if kind == "red_team":
             fields["strategy"] = STRATEGIES[tactic.strategy]
         text = Prompt.load(f"synthesis_plan_{kind}").fill(**fields)
-        shape = plan_of(tactic.turns)
         shown = f"{request}\n{details}"
-        return ask_for("plan", shape, text, client, self._open_image, self._wording, shown=shown).turns
+        return self._asker.ask("plan", plan_of(tactic.turns), text, sampling_seed, shown=shown).turns
 
 
 class LlmAttackJudge:
     """Step 4 of Stage I. The judge sees the answer parts, as a user would."""
 
-    def __init__(self, client: Client, open_image: OpenImage, wording: Wording) -> None:
-        self._client, self._open_image, self._wording = client, open_image, wording
+    def __init__(self, asker: RowAsker) -> None:
+        self._asker = asker
 
     def scores(self, request: str, trajectory: Trajectory) -> list[int]:
         """One score a turn, 1..5. Raises RowEnds."""
@@ -153,14 +148,7 @@ class LlmAttackJudge:
         text = Prompt.load("synthesis_judge_attack").fill(
             turns=str(len(turns)), question=fence(request), dialogue=history(turns, "answer")
         )
-        reply = ask_for(
-            "judge the attack",
-            scores_of(len(turns)),
-            text,
-            RowClient(self._client, trajectory.seed),
-            self._open_image,
-            self._wording,
-            pictures(turns),
-            shown=f"{request}\n{everything(turns)}",
-        )
+        shown = f"{request}\n{everything(turns)}"
+        shape = scores_of(len(turns))
+        reply = self._asker.ask("judge the attack", shape, text, trajectory.seed, pictures(turns), shown=shown)
         return list(reply.scores)

@@ -12,7 +12,7 @@ from typing import Annotated, Protocol
 from pydantic import Field, WithJsonSchema
 
 from steer_lit.chat import ChatSettings, ChatUsage
-from steer_lit.prompts.ask import Asker, Client, Failed, Question
+from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
@@ -60,9 +60,7 @@ class LlmJudge:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(
-            GradeReply, client, open_image, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
-        )
+        self._asker = Asker(GradeReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
         self._sees = sees
         self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
         prompts = (self._system.digest, self._user.digest)

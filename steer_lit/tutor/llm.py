@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
@@ -62,14 +62,7 @@ class LlmTutor:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(
-            TutorReply,
-            client,
-            open_image,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            max_pixels=max_pixels,
-        )
+        self._asker = Asker(TutorReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
         self._sees = sees
         self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
 

@@ -7,8 +7,8 @@ from PIL import Image
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Asker, Failed, Question
-from steer_lit.prompts.pictures import Pictures
+from steer_lit.prompts.ask import Asker, Failed, Question, Wording
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.types import ImageRef
 
@@ -24,7 +24,7 @@ def word(text: str) -> str:
 
 
 def asker(client: object, open_image: object = open_image) -> Asker[Word]:
-    return Asker(Word, client, open_image, max_tokens=40, temperature=0.5, max_pixels=2500)  # type: ignore[arg-type]
+    return Asker(Word, client, open_image, Wording(temperature=0.5, max_tokens=40, max_pixels=2500))  # type: ignore[arg-type]
 
 
 def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
@@ -89,7 +89,7 @@ def test_pictures_go_along_as_png_of_a_bounded_size(answering) -> None:
 
 
 def test_a_picture_within_the_bound_keeps_its_pixels() -> None:
-    with Image.open(io.BytesIO(Pictures(open_image, 112 * 112).png(KNIFE))) as image:
+    with Image.open(io.BytesIO(PngPictures(open_image, 112 * 112).png(KNIFE))) as image:
         assert image.tobytes() == open_image(KNIFE).tobytes()
 
 
@@ -100,7 +100,7 @@ def test_a_picture_is_encoded_once() -> None:
         opened.append(ref)
         return open_image(ref)
 
-    pictures = Pictures(counting, 100)
+    pictures = PngPictures(counting, 100)
     assert pictures.png(KNIFE) == pictures.png(KNIFE)
     assert opened == [KNIFE]
 

@@ -9,10 +9,9 @@ import pytest
 
 from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.images import open_image
-from steer_lit.prompts.ask import Client
+from steer_lit.prompts.ask import Client, Wording
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.synthesis.answering import ServedPolicy
-from steer_lit.synthesis.asking import Wording
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 from tests.synthesis.played import SAFE
