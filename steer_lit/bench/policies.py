@@ -66,8 +66,8 @@ def make_policies(
     config: Mapping[str, Any],
     load: Callable[[], QwenVL],
     open_image: OpenImage,
-    scenarios: Sequence[Scenario] = (),
-    max_turns: int = 0,
+    scenarios: Sequence[Scenario],
+    max_turns: int,
 ) -> dict[str, MakePolicy]:
     """What makes each policy that a benchmark's config names, in its order.
 
@@ -75,7 +75,6 @@ def make_policies(
     then: one that does not fit is refused before the first dialogue, and so are `scenarios` whose first `max_turns`
     turns, all with the longest answers, are more than it reads. Policies behind a server see what `open_image` opens.
     """
-    named = {f"policies.{name}": value for name, value in config["policies"].items()}
     own = played_here(config["policies"])
     decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
 
@@ -109,4 +108,4 @@ def make_policies(
         model = served(value)
         return adapters().policy(value, key) if model is None else behind_server(model)
 
-    return {key.removeprefix("policies."): partial(make, key, value) for key, value in named.items()}
+    return {name: partial(make, f"policies.{name}", value) for name, value in config["policies"].items()}

@@ -107,7 +107,7 @@ def test_a_served_policy_from_its_name_to_the_record(
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
 
     def bench() -> dict[str, Any]:
-        policies = make_policies(config, load=pytest.fail, open_image=open_image)
+        policies = make_policies(config, pytest.fail, open_image, scenarios, max_turns=10)
         console = Console(file=io.StringIO())
         return run_bench(policies, scenarios, RubricJudge(), BenchSettings(resamples=100), tmp_path, console)
 
