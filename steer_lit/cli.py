@@ -165,10 +165,9 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         wrong = key[1]
         known = _keys(name, [word for word in words if wrong not in word])
         return _no_key(wrong, known)
-    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        nearest, choices = _nearest(option[2], known), ", ".join(known)
-        return f"{option[1]}={option[2]}: there is no such option.{nearest} Choose from: {choices}"
+    if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
+        known = re.findall(r"^\t(\S+)$", text, re.MULTILINE) or _options(option[1])
+        return _no_choice(option[1], option[2], known)
     if text.startswith(_NO_OPTION):
         return "\n".join(_no_option(name, words)) or text
     cause = error.__cause__
@@ -183,7 +182,7 @@ def _unread(error: OverrideParseException, name: str) -> str:
     options = {f"{group}={word}" for group in _groups(name) if word in _options(group)}
     if word in (keys := _keys(name, [])):
         options = {f"{word}=<value>"}
-    found = f" Did you mean {' or '.join(sorted(options))}?" if options else _nearest(word, keys)
+    found = _did_you_mean(sorted(options)) or _nearest(word, keys)
     return f"{word}: is no key=value.{found}\nType {quoted}"
 
 
@@ -214,11 +213,18 @@ def _no_option(name: str, words: Sequence[str]) -> Iterator[str]:
             continue
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
         if group in chosen:
-            yield f"{group}={shown}: there is no such option. Choose from: {', '.join(known)}"
+            yield _no_choice(group, shown, known)
         elif group not in (keys := _keys(name, [])):
             yield _no_key(group, keys)
         else:
             yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
+
+
+def _no_choice(group: str, option: str, known: Sequence[str]) -> str:
+    """With the nearest by its letters, or those that hold what was typed: `3b` finds `qwen2_5_vl_3b`."""
+    holding = [name for name in known if option and option.lower() in name]
+    nearest = _nearest(option, known) or _did_you_mean(holding)
+    return f"{group}={option}: there is no such option.{nearest} Choose from: {', '.join(known)}"
 
 
 def _no_key(wrong: str, known: Sequence[str]) -> str:
@@ -231,6 +237,10 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
     found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
     tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
     found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]
+    return _did_you_mean(found)
+
+
+def _did_you_mean(found: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""
 
 

@@ -98,6 +98,8 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("optim.learning_rate=1", "optim.learning_rate: there is no such key"),
         ("+ablation=no_tscr", "ablation=no_tscr: there is no such option. Did you mean no_tcsr"),
         ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
+        ("model=3b", "model=3b: there is no such option. Did you mean qwen2_5_vl_3b? Choose from: qwen2_5_vl_3b, "),
+        ("model=Org/Name", "model=Org/Name: there is no such option. Choose from: qwen2_5_vl_3b, "),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "no viable alternative"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
