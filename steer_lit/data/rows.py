@@ -26,16 +26,15 @@ _FEW = 5
 class Quarantine:
     """The rows put aside: kept in `errors`, and appended to `path`, one JSON object each, where there is one.
 
-    A row that `path` already names, from an earlier start of the same run, is not written again; half a line that a
-    killed run left is cut off. More rows than `limit`
-    are too many: `check` says so.
+    A row that `path` already names, from an earlier start of the same run, is not written again. More rows than
+    `limit` are too many: `check` says so.
     """
 
     def __init__(self, limit: int, path: Path | None = None) -> None:
         self.limit = limit
         self.path = path
         self.errors: list[RowError] = []
-        self._written = _whole_lines(path) if path and path.is_file() else set()
+        self._written = set(whole_lines(path) if path and path.is_file() else ())
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -72,12 +71,13 @@ class Quarantine:
                 file.write(line + "\n")
 
 
-def _whole_lines(path: Path) -> set[str]:
-    text = path.read_text(encoding="utf-8")
-    end = text.rfind("\n") + 1
-    if end < len(text):
-        os.truncate(path, len(text[:end].encode()))
-    return set(text[:end].splitlines())
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a file that grows by one at a time; half a line, which a killed run left, is cut off."""
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    return whole.decode("utf-8", errors="replace").split("\n")[:-1]
 
 
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:

@@ -8,13 +8,13 @@ the journal, in the order of the rows, so that they do not depend on which row w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from steer_lit.data.rows import whole_lines
 from steer_lit.synthesis.outcome import Outcome, RowEnds
 
 T = TypeVar("T")
@@ -36,11 +36,7 @@ class WorkFile:
         self.path = path
         self._done: dict[str, Outcome] = {}
         if path.exists():
-            data = path.read_bytes()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                os.truncate(path, len(whole))
-            for line in whole.decode("utf-8", errors="replace").split("\n"):
+            for line in whole_lines(path):
                 if (entry := _entry(line)) is not None:
                     self._done[entry[0]] = entry[1]
 

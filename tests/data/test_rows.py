@@ -175,6 +175,15 @@ def test_bad_rows_are_written_down_once_and_good_ones_used(tmp_path: Path) -> No
     ]
 
 
+def test_a_damaged_quarantine_is_added_to_all_the_same(tmp_path: Path) -> None:
+    path, log = lines(tmp_path / "rows.jsonl", {"bad": 1}), tmp_path / "quarantine.jsonl"
+    log.write_bytes(b'\xff\xfe\n{"half')
+    list(read_records(path, numbered, Quarantine(limit=1, path=log)))
+    damaged, added = log.read_bytes().splitlines()
+    assert damaged == b"\xff\xfe"
+    assert json.loads(added)["row"] == 1
+
+
 def test_too_many_bad_rows_of_a_file_stop_at_its_end_all_put_aside(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", *({"bad": number} for number in range(20)))
     log = tmp_path / "quarantine.jsonl"
