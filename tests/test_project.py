@@ -174,8 +174,8 @@ def test_every_library_imported_is_declared_and_the_other_way_round() -> None:
     imported -= {"steer_lit", *sys.stdlib_module_names}
     declared = {MODULE_OF.get(name, name.replace("-", "_")) for name in REQUIREMENTS}
     # Used without an import of ours: transformers reads GGUF files with gguf, quantizes with bitsandbytes; Lightning's
-    # logger writes with tensorboard; torchvision backs transformers' image processor.
-    behind = {"gguf", "bitsandbytes", "tensorboard", "torchvision"}
+    # logger writes with tensorboard.
+    behind = {"gguf", "bitsandbytes", "tensorboard"}
     assert imported <= declared, f"imported, not declared: {sorted(imported - declared)}"
     assert declared <= imported | behind, f"declared, not used: {sorted(declared - imported - behind)}"
 

@@ -39,7 +39,7 @@ def served_folder(checkpoint: Path, folder: Path) -> Path:
 
 def why_not() -> str | None:
     """What keeps a server from being started here, None if nothing does."""
-    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn", "torchvision") if importlib.util.find_spec(name) is None]
     return f"transformers serve needs {' and '.join(missing)}: pip install -e '.[dev]'" if missing else None
 
 
