@@ -84,7 +84,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     if problems := bench_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
-        _bench(config, run_dir)
+        _bench(config, shown_path(run_dir))  # which is said wherever a file is named
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
@@ -126,7 +126,7 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     if problems := synthesis_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
-        _synthesize(config, run_dir)
+        _synthesize(config, shown_path(run_dir))
 
 
 def _synthesize(config: DictConfig, run_dir: Path) -> None:
@@ -149,7 +149,8 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
-    print(next_steps(manifest, settings, shown_path(run_dir), program("train"), program("synthesize")))
+    again = going_on("synthesize", typed_words(), run_dir)
+    print(next_steps(manifest, settings, run_dir, program("train"), program("synthesize"), again))
 
 
 def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:

@@ -51,11 +51,9 @@ def run_synthesis(
     }
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
-    for name, stage in {"stage1": _stage1, "stage2": _stage2}.items():
-        if settings.stages not in (name[-1], "both"):
-            continue
+    for name in settings.stage_names:
         began = time.perf_counter()
-        result, files = stage(generator, settings, run_dir, console)
+        result, files = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
         stages[name] = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
@@ -63,7 +61,7 @@ def run_synthesis(
         if not result.rows:
             raise SteerError(nothing_written(result, run_dir))
     console.print(table(stages))
-    for line in notes(stages, run_dir):
+    for line in notes(stages):
         console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     return manifest
 

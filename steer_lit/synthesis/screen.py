@@ -31,19 +31,23 @@ def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> 
         console.print(_cost_table(steps))
 
 
-def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, train: str, synthesize: str) -> str:
-    """Where the rows are, and the command that goes on from them."""
+def next_steps(
+    manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, train: str, synthesize: str, again: str
+) -> str:
+    """Where the rows are, and the command that goes on from them; `again` makes those that had no answer."""
+    failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
+    retry = f"{failed:,} rows had no answer, and this makes only them again: {again}\n" if failed else ""
     folder = f" data.source.folder={settings.folder}" if settings.folder else ""
     if settings.stages == "1":
         where = f" data.folder={settings.folder}" if settings.folder else ""
         command = f"{synthesize} stages=2 kind={settings.stage1.kind} data.scripts={run / SCRIPTS}{where}"
-        return f"scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command}"
+        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command}"
     rows = manifest["stages"]["stage2"]["written"]
     held_out = max(1, min(64, rows // 5))
     command = (
         f"{train} +experiment=sft_tiny data=steer data.source.sft={run / DIALOGUES}{folder} data.val_size={held_out}"
     )
-    return f"dialogues: {run / DIALOGUES}\nnext:      {command}"
+    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {command}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:
@@ -103,12 +107,10 @@ def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcom
         yield show
 
 
-def notes(stages: Mapping[str, Mapping[str, Any]], run_dir: Path) -> Iterator[str]:
+def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, counts in stages.items():
         for reason, number in counts["reasons"].items():
             yield f"stage {name[-1]}: {number:,} x {reason}"
-    if failed := sum(counts["failed"] for counts in stages.values()):
-        yield f"{failed:,} rows had no answer: the same command with hydra.run.dir={run_dir} makes only them again"
 
 
 def nothing_written(result: StageResult, run_dir: Path) -> str:

@@ -55,6 +55,11 @@ class SynthesisSettings:
     folder: Path | None = None
     max_bad_rows: int = 0
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Of the stages that run, in order: files and the manifest know them by these."""
+        return tuple(name for name in ("stage1", "stage2") if self.stages in (name[-1], "both"))
+
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> SynthesisSettings:
         """From the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work."""

@@ -199,12 +199,15 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
 
 
 def test_the_command_line_reports_on_a_run(
-    dialogue: MakeDialogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dialogue: MakeDialogue, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3]), dialogue("b", [3])])
     out = tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
     assert (
         cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.protocol=single_turn", "bench.resamples=100"]) == 0
     )
     assert json.loads((out / "summary.json").read_text())["sft"]["joint_pass"]["value"] == 100.0
-    assert "sft" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "sft" in said
+    assert "See out/report.html." in said  # as it would be typed here

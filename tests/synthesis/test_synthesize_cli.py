@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -13,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, commands
 from steer_lit.checks import synthesis_problems, value_problems
+from steer_lit.synthesis.screen import next_steps
+from steer_lit.synthesis.settings import SynthesisSettings
 
 REFUSED = 2
 SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
@@ -54,6 +57,17 @@ def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "one" / "sft.jsonl").exists()
     assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
     assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(("stages", "failed"), [("1", 2), ("2", 1), ("both", 3)])
+def test_rows_without_an_answer_come_with_the_command_that_makes_them(
+    settings: Callable[..., SynthesisSettings], stages: str, failed: int
+) -> None:
+    """A stage that an earlier start ran is not made again by this one's command."""
+    manifest = {"stages": {"stage1": {"failed": 2, "written": 4}, "stage2": {"failed": 1, "written": 5}}}
+    again = "python synthesize.py rows=6 hydra.run.dir=run"
+    first = next_steps(manifest, settings(stages), Path("run"), "train", "synthesize", again).splitlines()[0]
+    assert first == f"{failed} rows had no answer, and this makes only them again: {again}"
 
 
 def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
