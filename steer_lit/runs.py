@@ -224,9 +224,11 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         yield
     except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
         saved = run_dir / "checkpoints" / "last.ckpt"
-        if not saved.is_file():
+        if not trainer.is_global_zero:  # one tells for all
+            pass
+        elif not saved.is_file():
             print("stopped: nothing had been saved yet", file=sys.stderr)
-        elif trainer.is_global_zero:
+        else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
         if isinstance(stop, OSError):

@@ -155,9 +155,9 @@ def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     assert cli._unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
 
 
-@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize(("saved", "first_rank"), [(True, True), (False, True), (False, False)])
 def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
-    saved: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    saved: bool, first_rank: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
@@ -167,12 +167,13 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     if saved:
         last.parent.mkdir()
         torch.save(dict.fromkeys(_RESUMED, 7), last)
-    trainer, words = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[]), ["experiment=a", "init_from='b c'"]
+    trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
+    words = ["experiment=a", "init_from='b c'"]
     with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
     said = capsys.readouterr().err
     if not saved:
-        assert said == "stopped: nothing had been saved yet\n"
+        assert said == ("stopped: nothing had been saved yet\n" if first_rank else "")
         return
     first, following = said.splitlines()
     assert first == "stopped, step 7 is saved"
