@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -208,8 +209,7 @@ class GRPOModule(PolicyModule):
                 self._log_gap(lesson)
             self.step_optimizer()
         total = sum(stats[1:], stats[0])
-        if self.trainer.world_size > 1:
-            total = total.over_ranks(self._reduce("SUM"), self._reduce("MAX"))
+        total = total.over_ranks(partial(self._over_ranks, "SUM"), partial(self._over_ranks, "MAX"))
         for name, value in total.means().items():
             self.log(f"train/{name}", value)
 
@@ -239,13 +239,11 @@ class GRPOModule(PolicyModule):
         )
         return loss, stats
 
-    def _reduce(self, operation: str) -> Any:
-        def reduce(value: Tensor) -> Tensor:
+    def _over_ranks(self, operation: Literal["SUM", "MAX"], value: Tensor) -> Tensor:
+        if self.trainer.world_size > 1:
             value = value.clone()
             torch.distributed.all_reduce(value, getattr(torch.distributed.ReduceOp, operation))
-            return value
-
-        return reduce
+        return value
 
     # ---- numbers
 
@@ -268,7 +266,7 @@ class GRPOModule(PolicyModule):
     def _log_gap(self, lesson: Lesson) -> None:
         self.log_ratios({"train/ratio_gap": (lesson.gap_sum, lesson.tokens)})
         largest = torch.tensor(lesson.gap_max, device=self.policy.device)
-        self.log("train/ratio_gap_max", self._reduce("MAX")(largest) if self.trainer.world_size > 1 else largest)
+        self.log("train/ratio_gap_max", self._over_ranks("MAX", largest))
 
     # ---- validation: every held-out scenario once, greedily
 

@@ -91,16 +91,17 @@ class SampledSession:
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         """Answer `messages[i]` in dialogue `rows[i]`."""
-        prompts = {row: self._prompt(self.rows[row], message) for row, message in zip(rows, messages, strict=True)}
+        said = dict(zip(rows, messages, strict=True))
+        prompts = {row: self._prompt(self.rows[row], message) for row, message in said.items()}
         completions = {row: failed for row, prompt in prompts.items() if (failed := self._no_room(row, prompt))}
-        asked = [(row, message) for row, message in zip(rows, messages, strict=True) if row not in completions]
+        asked = [row for row in rows if row not in completions]
         if asked:
-            states = [self.rows[row] for row, _ in asked]
+            states = [self.rows[row] for row in asked]
             with self.policy.qwen.inference():
-                self._keep([row for row, _ in asked])
-                hidden = self._read(states, [message for _, message in asked], [prompts[row] for row, _ in asked])
+                self._keep(asked)
+                hidden = self._read(states, [said[row] for row in asked], [prompts[row] for row in asked])
                 sampled = _Decoder(self, states, hidden).run()
-            for (row, _), state, (ids, logprobs, stopped) in zip(asked, states, sampled, strict=True):
+            for row, state, (ids, logprobs, stopped) in zip(asked, states, sampled, strict=True):
                 state.extend(ids, state.turns, logprobs)
                 state.turns += 1
                 text = self.policy.renderer.decode(ids)
