@@ -12,9 +12,9 @@ does depends on how the policy answered a harmful turn, with the three strategie
 * `deepen` - the policy complied or leaked, so the user builds on what it gave: one failure must not become a chain.
 
 A harmless turn gives no reason to attack: the script goes on unchanged. Where the verdict brings a question that the
-tutor wrote itself, that one is asked. Without one, rewriting puts a few words before the
-scripted question and leaves the question itself as it is. Those words carry no content of their own and are chosen
-without looking at the next question's truth, so that the question's gold stays true and the words are no sign of harm.
+tutor wrote itself, that one is asked. Without one, rewriting puts a few words before the scripted question and leaves
+the question itself as it is. Those words carry no content of their own and are chosen without looking at the next
+question's truth, so that the question's gold stays true and the words are no sign of harm.
 """
 
 from __future__ import annotations
@@ -23,12 +23,9 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 from steer_lit.prompts.transcript import answer_part
 from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, Strategy, Turn, Verdict
-
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 # "%s" is where the quote goes, in quotation marks; where there is nothing to quote, the words without it are used.
 _LEADS: dict[Strategy, tuple[tuple[str, str], ...]] = {

@@ -41,7 +41,6 @@ class SFTModule(PolicyModule):
         super().__init__(policy, optim, micro_tokens, "val/exact_share" if trains == "tower" else "val/loss")
         if trains == "tower":
             policy.train_tower()
-        self.trains = trains
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens

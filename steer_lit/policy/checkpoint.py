@@ -35,8 +35,7 @@ def open_checkpoint(
     """Load model and tokenizer in evaluation mode, no parameter requiring gradients.
 
     Adapters will name `source` as their base, or the `name` of a model that is built here. `local_only` forbids the
-    network.
-    `adjust` may change unquantized weights before the fingerprint is taken. Raises MissingResource when the
+    network. `adjust` may change unquantized weights before the fingerprint is taken. Raises MissingResource when the
     checkpoint is not there, SteerError when other modules than the language model's ended up in 4 bits.
     """
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
-# A loop that pauses twice in each round: when it no longer needs the policy, and before it needs it again.
+# A loop that pauses twice a turn: when it no longer needs the policy, and before it needs it again.
 Paused = Generator[None, None, T]
 
 
