@@ -23,6 +23,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 install: $(READY) ## Make .venv and install into it; demo and test do it by themselves
+	@echo "Installed. Next: . .venv/bin/activate, then python train.py; or make demo"
 
 demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
 	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \

@@ -234,6 +234,9 @@ def _no_key(wrong: str, known: Sequence[str]) -> str:
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
     """` Did you mean ...?`, or nothing. The last part of a dotted key counts too: `lr` finds `optim.lr`."""
+    section, _, name = wrong.partition(".")
+    if name and section != "policies" and "policies" in difflib.get_close_matches(section, known, cutoff=0.7):
+        return f" Did you mean policies.{name}?"  # names there are of one's own choice, so none is known
     found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
     tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
     found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LONGEST = 400  # characters
+NOT_GIVEN = "???"  # OmegaConf's mark of a key that must be given a value
 
 
 class SteerError(Exception):
@@ -35,6 +36,8 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
+        if self.value == NOT_GIVEN:
+            return f"{self.key} is not given: {self.remedy}"
         value = "null" if self.value is None else repr(self.value)  # as it would be typed
         return f"{self.key}={value}: {self.remedy}"
 

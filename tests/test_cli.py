@@ -70,7 +70,7 @@ def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     message = refused(capsys, "+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
     assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
     assert "* optim.lr='abc': is no number; must be above 0" in message
-    assert "* init_from=null: this run starts from an SFT adapter" in message
+    assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 
 def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, tmp_path: Path) -> None:
@@ -140,6 +140,13 @@ def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: 
     message = refused(capsys, *wrong, run_dir, program="bench")
     for key in ("policies.mine='nowhere'", "policies.gold='base'", "bench.limit=0", "bench.chunk=0"):
         assert f"* {key}" in message
+
+
+def test_a_policy_under_a_misspelt_section_is_told_the_right_one(
+    capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    message = refused(capsys, "policy.sft=base", run_dir, program="bench")
+    assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
 
 
 def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(

@@ -100,3 +100,10 @@ def test_inspect_run_shows_a_run(
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
     assert all(figure.axes[0].has_data() for figure in figures)
     plt.close("all")
+
+
+def test_without_a_run_the_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = cells(ROOT / "notebooks" / "inspect_run.ipynb")[0]
+    with pytest.raises(FileNotFoundError, match=r"outputs/demo/grpo/trajectories\.jsonl"):
+        exec(compile(ast.parse("".join(first["source"])), first["id"], "exec"), {})

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.suite import BenchSettings
+from steer_lit.errors import TooManyFailures
 from steer_lit.terminal import visible_line
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
@@ -98,7 +99,8 @@ def check_judge(
 ) -> Agreement:
     """Grade the calibration set, print how it agrees and what a benchmark of so many policies asks of the judge.
 
-    Writes `judge_check.json` with the agreement and every turn's label, grade and rationale.
+    Writes `judge_check.json` with the agreement and every turn's label, grade and rationale. Raises TooManyFailures,
+    after that, where no turn could be graded.
     """
     console = console or Console()
     rows = labelled_turns()
@@ -109,6 +111,8 @@ def check_judge(
     path = out_dir / "judge_check.json"
     content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if len(found.failures) == found.labelled:
+        raise TooManyFailures(f"none of the {found.labelled} turns could be graded; {found.failures[0]}. See {path}")
     console.print(table(found))
     asked = policies * bench_turns(scenarios, settings.turns_played)
     closing = [*cost(judge, policies, asked), f"Every turn with its label is in {path}."]

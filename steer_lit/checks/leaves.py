@@ -10,49 +10,57 @@ from steer_lit.numbers import is_number, is_whole
 from steer_lit.types import MAX_TURNS, Kind, Split
 
 Config = Mapping[str, Any]
+Fits = Callable[[Any], bool]
+
+
+def _whole(least: int, most: int | None = None) -> tuple[Fits, str]:
+    """Whether a number is whole and lies in `least`..`most`, and how that is said."""
+    allowed = f"must be a whole number from {least} {'up' if most is None else f'to {most}'}"
+    return lambda v: is_whole(v) and v >= least and (most is None or v <= most), allowed
+
 
 # Key, whether it fits, and what is allowed. A key that a stage does not have is not checked.
-_NUMBERS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("seed", lambda v: is_whole(v) and 0 <= v < 2**32, "must be a whole number from 0 to 4294967295"),
+_NUMBERS: tuple[tuple[str, Fits, str], ...] = (
+    ("seed", *_whole(0, 2**32 - 1)),
     ("optim.lr", lambda v: v > 0, "must be above 0"),
     ("optim.weight_decay", lambda v: v >= 0, "must be at least 0"),
     ("optim.warmup", lambda v: 0 <= v < 1, "is the share of all steps, from 0 to below 1"),
     ("optim.max_grad_norm", lambda v: v > 0, "must be above 0"),
-    ("model.lora.r", lambda v: is_whole(v) and v >= 1, "must be a whole number from 1 up"),
+    ("model.lora.r", *_whole(1)),
     ("model.lora.alpha", lambda v: v > 0, "must be above 0"),
-    ("data.val_size", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("data.val_size", *_whole(0)),
     (
         "data.max_turns",
         lambda v: is_whole(v) and 2 <= v <= MAX_TURNS,
-        f"must be from 2 to {MAX_TURNS}; GRPO on openings alone is rollout.max_turns=1, with this left at 2 or more",
+        f"must be a whole number from 2 to {MAX_TURNS}; GRPO on openings alone is rollout.max_turns=1 with this at 2",
     ),
-    ("data.max_bad_rows", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
-    ("data.batch_size", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("data.max_bad_rows", *_whole(0)),
+    ("data.batch_size", *_whole(1)),
     ("data.source.scale", lambda v: v > 0, "must be above 0"),
     ("data.source.seed", is_whole, "must be a whole number"),
-    ("hardware.micro_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("hardware.side_by_side", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("generator.patience", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
-    ("generator.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
+    ("hardware.micro_tokens", *_whole(1)),
+    ("hardware.side_by_side", *_whole(1)),
+    ("generator.patience", *_whole(0)),
+    ("generator.quote_words", *_whole(0, 6)),
     ("generator.temperature", lambda v: v >= 0, "must be at least 0"),
-    ("generator.max_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("generator.max_tokens", *_whole(1)),
     ("generator.max_pixels", lambda v: is_whole(v) and v >= 28 * 28, "must be at least 784, one token of a picture"),
-    ("replay.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
-    ("replay.max_new_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("replay.dialogues", *_whole(0)),
+    ("replay.max_new_tokens", *_whole(1)),
     ("rollout.group_size", lambda v: is_whole(v) and v >= 2, "a group of one has nothing to compare with: at least 2"),
-    ("rollout.max_turns", lambda v: is_whole(v) and 1 <= v <= MAX_TURNS, f"must be from 1 to {MAX_TURNS}"),
-    ("rollout.max_new_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.max_turns", *_whole(1, MAX_TURNS)),
+    ("rollout.max_new_tokens", *_whole(1)),
     ("rollout.temperature", lambda v: v >= 0, "must be at least 0; 0 is greedy"),
-    ("rollout.waves", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+    ("rollout.waves", *_whole(1)),
     ("rollout.max_failed_share", lambda v: 0 <= v <= 1, "is a share, from 0 to 1"),
     ("objective.kl_coef", lambda v: v >= 0, "must be at least 0"),
     ("objective.clip_low", lambda v: 0 < v < 1, "must lie between 0 and 1"),
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
-    ("objective.epochs", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("attacker.quote_words", lambda v: is_whole(v) and 0 <= v <= 6, "must be a whole number from 0 to 6"),
-    ("callbacks.checkpoint.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("callbacks.transcripts.every_n_steps", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-    ("callbacks.transcripts.dialogues", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+    ("objective.epochs", *_whole(1)),
+    ("attacker.quote_words", *_whole(0, 6)),
+    ("callbacks.checkpoint.every_n_steps", *_whole(1)),
+    ("callbacks.transcripts.every_n_steps", *_whole(1)),
+    ("callbacks.transcripts.dialogues", *_whole(0)),
     ("callbacks.progress.line_every_s", lambda v: v >= 0, "must be at least 0"),
     ("server.connect_timeout", lambda v: v >= 30, "at least 30 s: a busy server lets a wave of requests wait so long"),
 )
@@ -60,10 +68,10 @@ _NUMBERS += tuple(
     (f"{asker}.{key}", fits, allowed)
     for asker in ("tutor", "attacker", "judge")
     for key, fits, allowed in (
-        ("max_tokens", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
+        ("max_tokens", *_whole(1)),
         ("temperature", lambda v: v >= 0, "must be at least 0"),
-        ("max_pixels", lambda v: is_whole(v) and v >= 1, "must be at least 1"),
-        ("extra_turns", lambda v: is_whole(v) and v >= 0, "must be at least 0"),
+        ("max_pixels", *_whole(1)),
+        ("extra_turns", *_whole(0)),
     )
 )
 _CHOICES: Mapping[str, tuple[object, ...]] = {
@@ -127,7 +135,8 @@ def _choice_problems(config: Config) -> Iterator[Problem]:
     for key, allowed in _CHOICES.items():
         value = at(config, key)
         if value is not ABSENT and value not in allowed:
-            yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
+            typed = (str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in allowed)
+            yield Problem(key, value, f"must be one of {', '.join(typed)}")
 
 
 def _text_problems(config: Config) -> Iterator[Problem]:

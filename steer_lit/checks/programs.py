@@ -16,7 +16,7 @@ from steer_lit.checks.files import adapter_problem, file_problems, source_proble
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole
 
 # Keys that hold keys of their own.
@@ -27,7 +27,7 @@ _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _STRATEGIES = ("auto", "ddp")
 _MISSING = {
-    "init_from": "this run starts from an SFT adapter: init_from=<run>/adapter of an sft run. init_from=null starts "
+    "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
     "from the base policy (paper, Table 5: without synthetic bootstrapping)",
 }
 
@@ -83,11 +83,13 @@ def _checked(
     filled = copy.deepcopy(config)
     for key in missing:
         OmegaConf.update(filled, key, None)
-    found = [Problem(key, None, _MISSING.get(key, "has no default: give it a value")) for key in missing]
+    found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
     if broken := list(_section_problems(OmegaConf.to_container(filled, resolve=False), sections)):
-        return _once([*found, *broken, *leaf_problems(_as_far_as_resolved(filled))])
-    plain: Any = OmegaConf.to_container(filled, resolve=True)
-    return _once([*found, *deeper(plain)])
+        deeper_found = [*broken, *leaf_problems(_as_far_as_resolved(filled))]
+    else:
+        plain: Any = OmegaConf.to_container(filled, resolve=True)
+        deeper_found = [*deeper(plain)]
+    return [*found, *(problem for problem in _once(deeper_found) if problem.key not in missing)]
 
 
 def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:
@@ -123,7 +125,7 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
     if not is_whole(steps) or steps == 0 or steps < -1:
-        yield Problem("trainer.max_steps", steps, "must be at least 1, or -1 to go by trainer.max_epochs")
+        yield Problem("trainer.max_steps", steps, "must be a whole number from 1 up, or -1 to go by trainer.max_epochs")
     elif steps == -1 and not (is_whole(epochs) and epochs >= 1):
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
     strategy = trainer.get("strategy", "auto")
@@ -195,7 +197,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
             yield problem
     limit = config["bench"]["limit"]
     if limit is not None and not (is_whole(limit) and limit >= 1):
-        yield Problem("bench.limit", limit, "must be at least 1, or null for every dialogue")
+        yield Problem("bench.limit", limit, "must be a whole number from 1 up, or null for every dialogue")
     if not config["policies"] and not config["bench"]["constants"]:
         yield Problem(
             "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
@@ -247,7 +249,7 @@ def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _missing_keys(value, f"{prefix}{key}.")
-        elif value == "???":
+        elif value == NOT_GIVEN:
             yield f"{prefix}{key}"
 
 

@@ -10,6 +10,7 @@ from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import agreement, bench_turns, check_judge, table
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.data.images import open_image
+from steer_lit.errors import TooManyFailures
 from steer_lit.prompts.transcript import answer_part
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
@@ -154,6 +155,19 @@ def test_the_rubric_says_why_it_cannot_grade_every_row_and_costs_nothing(tmp_pat
     assert "can only judge rows with gold facts" in text
     assert "costs anything" in text
     assert all(len(line) <= 80 for line in text.splitlines()[:6])  # the table fits a terminal
+
+
+class Gone:
+    """A judge whose server does not answer."""
+
+    def grade(self, items: list) -> list[Grade]:
+        return [Grade(failed="judge: no connection") for _ in items]
+
+
+def test_a_judge_that_grades_nothing_is_no_result(tmp_path: Path) -> None:
+    with pytest.raises(TooManyFailures, match="none of the 58 turns could be graded; judge: no connection"):
+        check_judge(Gone(), [], 1, BenchSettings(), tmp_path, Console(quiet=True))
+    assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
 
 
 @pytest.mark.parametrize(("settings", "turns"), [({}, 30), ({"max_turns": 2}, 20), ({"protocol": "single_turn"}, 10)])
