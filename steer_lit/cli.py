@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import word_problems
 from steer_lit.commands import conf_dir
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.run_folder import FROZEN, LOCK
+from steer_lit.run_folder import FROZEN
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.terminal import visible
 
 REFUSED = 2
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
 _NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
+_OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
 Run = Callable[[DictConfig, Path], float | None]
 
 
@@ -104,11 +105,16 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
 
 
 def _leave_nothing(folder: Path) -> None:
-    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log, and no run's lock."""
-    if all(path.is_file() and not path.stat().st_size and path.name != LOCK for path in folder.iterdir()):
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log, and no run's lock.
+
+    One that cannot be removed stays: a disk of its own, or in a folder that may not be written.
+    """
+    with suppress(OSError):
+        inside = list(folder.iterdir())
+        if all(path.suffix == ".log" and path.is_file() and not path.stat().st_size for path in inside):
+            for path in inside:
+                path.unlink()
+            folder.rmdir()
 
 
 def _lenient(word: str, name: str) -> str:
@@ -121,17 +127,40 @@ def _lenient(word: str, name: str) -> str:
 
 
 def _mistaken(word: str, name: str, words: Sequence[str]) -> str:
-    """What is wrong with a word that Hydra would take for another option, or add to a config where nothing reads it."""
+    """What is wrong with a word that Hydra would take for another option, or add to a config where nothing reads it; or
+    that no file and no tokenizer takes.
+    """
+    if re.search(r"[\ud800-\udfff]", word):
+        return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     if not word.startswith(("+", "--")):
         return ""
     top = [*_groups(name), *_top_keys(name)]
     if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
         return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
-    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in (*top, "hydra"):
+    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] == "hydra":
         return ""
-    if f"${{{added[2]}" in " ".join(words):  # another word reads it
+    key, known = added[1], added[2] in top
+    if f"${{{key if known else added[2]}" in " ".join(words):  # another word reads it
         return ""
-    return _no_key(added[1], _keys(name, []))
+    plain = [word for word in words if not word.startswith("+")]
+    if known and _takes(_composed(name, plain), key):
+        return ""
+    return _no_key(key, _keys(name, plain))
+
+
+def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
+    """Whether the config has the dotted key, or may be given it. Ours are all there; what others' classes take, they
+    tell. None, a config that cannot be made, is for Hydra to refuse.
+    """
+    *sections, last = key.split(".")
+    node, free = config, False
+    for section in sections:
+        node = node.get(section, {}) if isinstance(node, Mapping) else node
+        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+        free = not target.startswith("steer_lit.") if target else sections[0] in _OWN_NAMES
+        if target and free:
+            break
+    return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
 
 
 def _refusal(error: BaseException | None) -> BaseException | None:
@@ -249,11 +278,19 @@ def _did_you_mean(found: Sequence[str]) -> str:
 
 def _keys(name: str, words: Sequence[str]) -> list[str]:
     """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for attempt in ([word for word in words if not word.startswith("-")], []):
-            with suppress(HydraException, OmegaConfBaseException):
-                return list(_leaves(OmegaConf.to_container(hydra.compose(name, attempt), resolve=False)))
-    return []
+    return list(_leaves(_composed(name, words) or _composed(name, []) or {}))
+
+
+def _composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
+    """The config that `words` compose, as it is written; None where they do not."""
+    taken = [word for word in words if not word.startswith("-")]
+    with (
+        suppress(HydraException, OmegaConfBaseException),
+        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
+    ):
+        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
+        return dict(config)
+    return None
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import subprocess
@@ -108,6 +109,8 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
         ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
+        ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
+        ("+rollout.waves=2", "rollout.waves: there is no such key in this run."),  # of SFT
         ("trainer.precision=16", "+trainer.precision=<value> adds one"),
         ("ckpt_path=${nothing}", "nothing"),
     ],
@@ -120,6 +123,13 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     assert len(message.splitlines()) <= 4
 
 
+@pytest.mark.parametrize("word", ["name=a\udcff", "hydra.run.dir=/tmp/\udcff", "\udcff=1"])
+def test_words_that_are_no_utf_8_are_refused(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    key = word.partition("=")[0].replace("\udcff", "\N{REPLACEMENT CHARACTER}")
+    said = refused(capsys, word)
+    assert said == f"{key}: holds bytes that are no UTF-8: type others, or rename the file or folder"
+
+
 def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
     for group in ("ablation", "experiment", "debug", "reward", "model"):
         assert cli._lenient(f"+{group}=x", "train") == f"{group}=x"
@@ -129,10 +139,62 @@ def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
 
 def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
     words = ["+rate=0.1", "optim.lr=${rate}", "+trainer.precision=16", "+hydra.sweep.subdir=x", "++rollout.waves=2"]
+    words.append("experiment=grpo_tiny")
     assert [cli._mistaken(word, "train", words) for word in words] == [""] * len(words)
     assert cli._mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
     assert cli._mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
     assert cli._mistaken("--hydra-help", "train", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "word"),
+    [
+        ("bench", "+rollout.top_p=0.9"),
+        ("bench", "++bench.tresholds.safety=2"),
+        ("bench", "+data.source.kind=benign"),
+        ("train", "+callbacks.checkpoint.every_n_step=5"),
+        ("synthesize", "+keep.min_safty=9"),
+    ],
+)
+def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str, word: str) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    assert cli._mistaken(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+callbacks.mine._target_=my.Callback", "+callbacks.mine.often=true"],
+        ["+callbacks.settings.settings.note=first"],
+        ["+logger.wandb.project=x", "logger=csv"],
+        ["+trainer.plugins.x.y=1", "+optim._convert_=all"],
+        ["+data.source.kind=benign", "data=steer"],
+        ["+optim.base=1", "optim.lr=${optim.base}"],
+        ["+optim.lrr=1", "seed=1,2"],  # composed run by run: the run refuses it
+    ],
+)
+def test_a_key_added_where_something_may_take_it_is_left_to_that(words: list[str]) -> None:
+    assert [cli._mistaken(word, "train", words) for word in words] == [""] * len(words)
+
+
+@pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
+def test_a_folder_that_cannot_be_removed_hides_no_refusal(
+    broken: str, capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # as of a disk of its own
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, broken, refuse)
+        message = refused(capsys, "bench.limit=0", run_dir, program="bench")
+    assert "* bench.limit=0" in message
+    assert "busy" not in message
+
+
+def test_a_refused_run_removes_no_file_but_its_empty_log(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / ".gitkeep").touch()
+    refused(capsys, "bench.limit=0", f"hydra.run.dir={tmp_path}", program="bench")
+    assert (tmp_path / ".gitkeep").exists()
 
 
 def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:

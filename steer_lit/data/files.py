@@ -18,6 +18,7 @@ from steer_lit.errors import SteerError
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
+_LONGEST_CELL = 2**31 - 1  # characters: as many as `csv` takes on every system
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Each record under the names of the header, an empty cell as null. Cells are text: `NA` is text as well."""
+    csv.field_size_limit(_LONGEST_CELL)  # past its own limit it goes on at the cell's next line, as if that were a row
     # A byte that is not UTF-8 becomes half of a surrogate pair, which no reader of rows lets through.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = csv.reader(file)

@@ -51,7 +51,7 @@ def survey_rows(path: Path) -> tuple[list[Found], str]:
             scenario, no_scenario = _read(read_scenario, value, path, number)
             record = dialogue or scenario
             found.append(Found(no_dialogue, no_scenario, _no_picture(record, path, number) if record else ""))
-    except SteerError as error:
+    except (SteerError, OSError) as error:
         return found, str(error).replace(str(path), path.name)
     return found, ""
 

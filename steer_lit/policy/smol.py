@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors import SafetensorError
 
+from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
@@ -99,10 +100,31 @@ def smol_checkpoint() -> Path:
     recipe = json.dumps(
         [TEXT_CONFIG, VISION_CONFIG, _TOWER_GAIN, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
-    cache = Path(os.environ.get("STEER_LIT_CACHE") or Path.home() / ".cache" / "steer_lit")
+    cache = _cache()
     folder = cache / f"smol-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
-    if folder.is_dir():
-        return folder
+    try:
+        if not folder.is_dir():
+            _make_checkpoint(folder, source)
+    except OSError as error:
+        if error.errno is None:  # none of the disk's: weights that cannot be read
+            raise
+        reason = f"{error.strerror}. Make room there, or name another folder in the variable STEER_LIT_CACHE"
+        raise OSError(error.errno, reason, str(cache)) from error
+    return folder
+
+
+def _cache() -> Path:
+    if named := os.environ.get("STEER_LIT_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "steer_lit"
+    except RuntimeError:  # a user without an account, as in containers
+        reason = "there is no home folder to keep model=smol in: name a folder in the variable STEER_LIT_CACHE"
+        raise MissingResource(reason) from None
+
+
+def _make_checkpoint(folder: Path, source: Source) -> None:
+    cache = folder.parent
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
         unfinished = Path(room) / "checkpoint"
@@ -116,7 +138,6 @@ def smol_checkpoint() -> Path:
         except OSError:
             if not folder.is_dir():  # otherwise another process was faster, and its folder is as good
                 raise
-    return folder
 
 
 def _write_checkpoint(folder: Path, source: Source) -> None:

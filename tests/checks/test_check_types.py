@@ -41,7 +41,6 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
         ("model.lora.r=inf", "model.lora.r=inf: is not finite"),
-        ("+model.tower=5", "model.tower=5: must be text, such as a path, or null"),
         ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: qwen2_5_vl_3b, "),
         ("server=3", "server=3: there is no such option. Choose from: openai"),
         ("server=null", "server=null: there is no such option. Choose from: openai"),
@@ -64,6 +63,7 @@ def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         (["objective=null"], "objective=null: must hold keys"),
         (["rollout.max_turns=10000000000"], "rollout.max_turns=10000000000: must be a whole number from 1 to 100"),
         (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be text, such as a path, or null"),
+        (["model=smol", "model.tower=5"], "model.tower=5: must be text, such as a path, or null"),
     ],
 )
 def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], said: str) -> None:

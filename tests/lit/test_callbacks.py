@@ -21,7 +21,7 @@ from steer_lit.lit import progress
 from steer_lit.lit.callbacks import LastCheckpoint, export, flat
 from steer_lit.lit.transcripts import Played, excerpt, page, pictures, record
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn
+from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
 
 def trainer_at(step: int, total: float = 10, terminated: bool = False, **metrics: float) -> Any:
@@ -159,6 +159,18 @@ def test_a_page_keeps_an_attackers_marks_as_text() -> None:
     assert "    I won't." in lines
     assert pictures(played) == (picture,)
     assert excerpt(played).splitlines()[-1] == "  expected: I won't."
+
+
+def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
+    mark = "![x](http://example.com/x.png)\n\n# <b>*a* `b` &lt;"
+    attack = Attack(Message.of("user", "Hello."), strategy=mark)
+    turn = Turn(attack, Completion("No."), Verdict(failed=mark))
+    shown = page(Played(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
+    quoted = "!\\[x\\](http://example.com/x.png)  # &lt;b>\\*a\\* \\`b\\` &amp;lt;"
+    first, asked, _, _, _, judged = shown.split("\n\n")
+    assert first.startswith(f"**{quoted}** (red_team)")
+    assert asked == f"user ({quoted}):"
+    assert judged == f"*no verdict: {quoted}*"
 
 
 def test_a_record_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:

@@ -150,6 +150,35 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(sour
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_is_told_with_its_variable(source, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(NotADirectoryError, match="name another folder in the variable STEER_LIT_CACHE") as said:
+        smol.smol_checkpoint()
+    assert said.value.filename == str(tmp_path / "file" / "cache")
+
+
+def test_weights_that_cannot_be_read_are_not_laid_to_the_cache(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
+
+    def unreadable(*_: object) -> None:
+        raise OSError("these are no weights")  # as transformers says it
+
+    monkeypatch.setattr(smol, "_write_checkpoint", unreadable)
+    with pytest.raises(OSError, match=r"^these are no weights$"):
+        smol.smol_checkpoint()
+
+
+def test_a_user_without_a_home_is_told_the_variable(source, monkeypatch):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("STEER_LIT_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(MissingResource, match="name a folder in the variable STEER_LIT_CACHE"):
+        smol.smol_checkpoint()
+
+
 def test_without_weights_one_line_says_what_to_install(monkeypatch):
     def absent(name: str) -> None:
         raise smollm2.metadata.PackageNotFoundError(name)
