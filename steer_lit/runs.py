@@ -150,7 +150,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     finally:
         generator.stop()  # its clients hang up, and log what they used
     again = going_on("synthesize", typed_words(), run_dir)
-    print(next_steps(manifest, settings, run_dir, program("train"), program("synthesize"), again))
+    print(next_steps(manifest, settings, run_dir, again, program, typed))
 
 
 def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:

@@ -32,22 +32,29 @@ def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> 
 
 
 def next_steps(
-    manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, train: str, synthesize: str, again: str
+    manifest: Mapping[str, Any],
+    settings: SynthesisSettings,
+    run: Path,
+    again: str,
+    program: Callable[[str], str],
+    typed: Callable[[str, Path], str],
 ) -> str:
-    """Where the rows are, and the command that goes on from them; `again` makes those that had no answer."""
+    """Where the rows are, and the command that goes on from them; `again` makes those that had no answer.
+
+    `program` says how a program is called, `typed` writes `key=path` as a shell takes it.
+    """
     failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
     retry = f"{failed:,} rows had no answer, and this makes only them again: {again}\n" if failed else ""
-    folder = f" data.source.folder={settings.folder}" if settings.folder else ""
     if settings.stages == "1":
-        where = f" data.folder={settings.folder}" if settings.folder else ""
-        command = f"{synthesize} stages=2 kind={settings.stage1.kind} data.scripts={run / SCRIPTS}{where}"
-        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command}"
+        words = [program("synthesize"), "stages=2", f"kind={settings.stage1.kind}"]
+        words.append(typed("data.scripts", run / SCRIPTS))
+        words += [typed("data.folder", settings.folder)] if settings.folder else []
+        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(words)}"
     rows = manifest["stages"]["stage2"]["written"]
-    held_out = max(1, min(64, rows // 5))
-    command = (
-        f"{train} +experiment=sft_tiny data=steer data.source.sft={run / DIALOGUES}{folder} data.val_size={held_out}"
-    )
-    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {command}"
+    words = [program("train"), "+experiment=sft_tiny", "data=steer", typed("data.source.sft", run / DIALOGUES)]
+    words += [typed("data.source.folder", settings.folder)] if settings.folder else []
+    words += [f"data.val_size={max(1, min(64, rows // 5))}"]
+    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(words)}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:

@@ -27,15 +27,16 @@ def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
 
 
 def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["kind=red_team", "rows=30", f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    run = tmp_path / "a, run"  # which a shell and Hydra would each take apart
+    assert cli.synthesize(["kind=red_team", "rows=30", f'hydra.run.dir="{run}"']) == 0
     out = capsys.readouterr().out
     (command,) = re.findall(r"next: +python train\.py (.*)", out)
-    assert (tmp_path / "run" / "versions.json").is_file()
+    assert (run / "versions.json").is_file()
     config = compose(*(word.removeprefix("+") for word in shlex.split(command)), name="train")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     assert value_problems(plain) == []
-    assert config.data.source.sft == str(tmp_path / "run" / "sft.jsonl")
+    assert config.data.source.sft == str(run / "sft.jsonl")
     assert "mean_turns" not in config.data.source  # an option of STEER-mini, which FileSource would not take
 
 
@@ -52,9 +53,9 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["stages=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
+    assert cli.synthesize(["stages=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
     (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
-    assert not (tmp_path / "one" / "sft.jsonl").exists()
+    assert not (tmp_path / "stage one" / "sft.jsonl").exists()
     assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
     assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 10
 
@@ -66,7 +67,7 @@ def test_rows_without_an_answer_come_with_the_command_that_makes_them(
     """A stage that an earlier start ran is not made again by this one's command."""
     manifest = {"stages": {"stage1": {"failed": 2, "written": 4}, "stage2": {"failed": 1, "written": 5}}}
     again = "python synthesize.py rows=6 hydra.run.dir=run"
-    first = next_steps(manifest, settings(stages), Path("run"), "train", "synthesize", again).splitlines()[0]
+    first = next_steps(manifest, settings(stages), Path("run"), again, commands.program, commands.typed).splitlines()[0]
     assert first == f"{failed} rows had no answer, and this makes only them again: {again}"
 
 
