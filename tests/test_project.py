@@ -66,6 +66,16 @@ def test_every_relative_link_of_the_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_trap_has_tests_and_every_mention_of_one_an_entry() -> None:
+    entries = set(map(int, re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)))
+    sources = [path.read_text() for folder in ("steer_lit", "tests") for path in (ROOT / folder).rglob("*.py")]
+    numbers = [run for text in sources for run in re.findall(r"def test_trap_((?:\d+_)+)", text)]
+    tested = {int(number) for run in numbers for number in run.strip("_").split("_")}
+    mentioned = {int(number) for text in sources for number in re.findall(r"TRAPS (\d+)", text)}
+    assert tested == entries
+    assert mentioned <= entries
+
+
 def test_help_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     described = set(re.findall(r"^([a-z][\w-]*):.*?## ", text, flags=re.MULTILINE))
