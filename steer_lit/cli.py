@@ -33,6 +33,7 @@ REFUSED = 2
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
 _NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
+_UNSAID = ("model.source", "model.tower")  # of some models only; the check of the models says which
 Run = Callable[[DictConfig, Path], float | None]
 
 
@@ -137,13 +138,14 @@ def _mistaken(word: str, name: str, words: Sequence[str]) -> str:
     top = [*_groups(name), *_top_keys(name)]
     if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
         return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
-    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] == "hydra":
+    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in ("hydra", "policies"):
         return ""
     key, known = added[1], added[2] in top
-    if f"${{{key if known else added[2]}" in " ".join(words):  # another word reads it
+    typed = " ".join(words)
+    if f"${{{key if known else added[2]}" in typed or (known and "${." in typed):  # another word reads it
         return ""
-    plain = [word for word in words if not word.startswith("+")]
-    if known and _takes(_composed(name, plain), key):
+    plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
+    if known and (key in _UNSAID or _takes(_composed(name, plain), key)):
         return ""
     return _no_key(key, _keys(name, plain))
 
@@ -178,7 +180,7 @@ def _unusable(error: OSError, folder: Path | None = None) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if where is None:
         return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
-    if folder is not None and not Path(str(where)).is_relative_to(folder):
+    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # a run may name files from here
         return f"{where}: {reason}"
     return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
 

@@ -149,8 +149,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
-    again = going_on("synthesize", typed_words(), run_dir)
-    print(next_steps(manifest, settings, run_dir, again, program, typed))
+    print(next_steps(manifest, settings, run_dir, typed_words()))
 
 
 def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
@@ -255,7 +254,9 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
     if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
         step, part = f"{program('train')} +experiment={following} {typed('init_from', export)}", "rl"
     else:
-        step, part = f"{program('bench')} model={model} {typed(f'policies.{config.stage}', export)}", "bench"
+        policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
+        named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
+        step, part = f"{program('bench')} model={model} {' '.join(named)} bench.limit=300", "bench"
     if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
         step += f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
     return f"adapter: {export}{shown}\nnext:    {step}"

@@ -170,6 +170,9 @@ def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str,
         ["+trainer.plugins.x.y=1", "+optim._convert_=all"],
         ["+data.source.kind=benign", "data=steer"],
         ["+optim.base=1", "optim.lr=${optim.base}"],
+        ["+optim.base=1", "optim.lr=${.base}"],
+        ["++tutor._target_=my.Tutor", "++tutor.url=x", "experiment=grpo_tiny"],
+        ["+model.source=/checkpoint", "+model.tower=x"],  # the check of models refuses the second, and says why
         ["+optim.lrr=1", "seed=1,2"],  # composed run by run: the run refuses it
     ],
 )

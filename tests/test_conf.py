@@ -131,6 +131,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["stage=grpo", "rollout.max_new_tokens=1024"], ["rollout.max_new_tokens"]),
         (["stage=grpo", "rollout.max_turns=1", "rollout.max_new_tokens=1024"], []),
         (["stage=grpo", "attacker.quote_words=7"], ["attacker.quote_words"]),
+        (["stage=grpo", "attacker.lead_share=1.1"], ["attacker.lead_share"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
         (["callbacks.transcripts.every_n_steps=0"], ["callbacks.transcripts.every_n_steps"]),
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
@@ -249,7 +250,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
     own = {"name", "sft_adapter"} | ({"reward.credit"} if base == "smol" else set())
     assert top(differences(full, experiment)) == own
-    attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "quote_words")}
+    attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words")}
     expected = {
         "no_tcsr": {"reward.alpha", "reward.return"},
         "scripted": attacker,

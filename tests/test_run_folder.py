@@ -147,6 +147,15 @@ def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.Capt
             assert said.endswith("Make room there, or name another folder with hydra.run.dir=<folder>")
 
 
+def test_a_file_of_the_run_named_from_here_comes_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    full = OSError(errno.EDQUOT, "Disk quota exceeded", "run/sft.jsonl.part")
+    remedy = "Make room there, or name another folder with hydra.run.dir=<folder>"
+    assert cli._unusable(full, tmp_path / "run") == f"run/sft.jsonl.part: Disk quota exceeded. {remedy}"
+
+
 def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
     assert cli._unusable(missing, tmp_path) == "/else/where: No such file or directory"

@@ -58,6 +58,7 @@ _NUMBERS: tuple[tuple[str, Fits, str], ...] = (
     ("objective.clip_high", lambda v: v > 0, "must be above 0"),
     ("objective.epochs", *_whole(1)),
     ("attacker.quote_words", *_whole(0, 6)),
+    ("attacker.lead_share", lambda v: 0 <= v <= 1, "is a share, from 0 to 1"),
     ("callbacks.checkpoint.every_n_steps", *_whole(1)),
     ("callbacks.transcripts.every_n_steps", *_whole(1)),
     ("callbacks.transcripts.dialogues", *_whole(0)),

@@ -148,7 +148,7 @@ class FileSource:
         quarantine.check()
         if not records:
             first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
-            raise SteerError(f"data.source.{part}={file}: holds no usable row, {len(quarantine)} were put aside{first}")
+            raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:

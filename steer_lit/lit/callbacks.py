@@ -69,7 +69,8 @@ class LastCheckpoint(Checkpoint):
         any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
         # Ctrl-C may be pressed while the ranks agree: it is for the next step then, and must not be overwritten here.
         interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
-        self.interrupted |= interrupted
+        if interrupted:
+            self.interrupted = True
         if due or interrupted or terminated:
             self._save(trainer)
         if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last

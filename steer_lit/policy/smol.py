@@ -106,7 +106,9 @@ def smol_checkpoint() -> Path:
         if not folder.is_dir():
             _make_checkpoint(folder, source)
     except OSError as error:
-        if error.errno is None:  # none of the disk's: weights that cannot be read
+        where = error.filename2 or error.filename
+        elsewhere = where is not None and not Path(str(where)).is_relative_to(cache)
+        if error.errno is None or (elsewhere and not cache.is_relative_to(str(where))):  # weights that cannot be read
             raise
         reason = f"{error.strerror}. Make room there, or name another folder in the variable STEER_LIT_CACHE"
         raise OSError(error.errno, reason, str(cache)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from steer_lit.commands import going_on, program, typed
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
 from steer_lit.synthesis.outcome import Outcome
@@ -20,6 +23,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 
 _LINE_EVERY_S = 10.0
+_OF_STAGE_1 = re.compile(r"\+*(stages|data\.(seeds|scripts|folder))=")  # words that Stage II is given others for
 
 
 def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> None:
@@ -31,30 +35,23 @@ def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> 
         console.print(_cost_table(steps))
 
 
-def next_steps(
-    manifest: Mapping[str, Any],
-    settings: SynthesisSettings,
-    run: Path,
-    again: str,
-    program: Callable[[str], str],
-    typed: Callable[[str, Path], str],
-) -> str:
-    """Where the rows are, and the command that goes on from them; `again` makes those that had no answer.
-
-    `program` says how a program is called, `typed` writes `key=path` as a shell takes it.
+def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, words: Sequence[str]) -> str:
+    """Where the rows of a run made with `words` are, and the command that goes on from them; before it, the one that
+    makes only those rows again that had no answer.
     """
     failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
+    again = going_on("synthesize", words, run)
     retry = f"{failed:,} rows had no answer, and this makes only them again: {again}\n" if failed else ""
     if settings.stages == "1":
-        words = [program("synthesize"), "stages=2", f"kind={settings.stage1.kind}"]
-        words.append(typed("data.scripts", run / SCRIPTS))
-        words += [typed("data.folder", settings.folder)] if settings.folder else []
-        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(words)}"
+        kept = [word for word in words if not _OF_STAGE_1.match(word)]
+        command = [program("synthesize"), *map(shlex.quote, kept), "stages=2", typed("data.scripts", run / SCRIPTS)]
+        command += [typed("data.folder", settings.folder)] if settings.folder else []
+        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"
     rows = manifest["stages"]["stage2"]["written"]
-    words = [program("train"), "+experiment=sft_tiny", "data=steer", typed("data.source.sft", run / DIALOGUES)]
-    words += [typed("data.source.folder", settings.folder)] if settings.folder else []
-    words += [f"data.val_size={max(1, min(64, rows // 5))}"]
-    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(words)}"
+    command = [program("train"), "+experiment=sft_tiny", "data=steer", typed("data.source.sft", run / DIALOGUES)]
+    command += [typed("data.source.folder", settings.folder)] if settings.folder else []
+    command += [f"data.val_size={max(1, min(64, rows // 5))}"]
+    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(command)}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:

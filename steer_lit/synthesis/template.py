@@ -37,7 +37,7 @@ def template_generator(
         writer=scripts,
         target=Answers(lambda golds: _tiring(golds, patience)),
         attack_judge=RubricAttackJudge(),
-        red=AdaptiveAttacker(extra_turns=0, quote_words=quote_words),
+        red=AdaptiveAttacker(quote_words=quote_words),
         blue=Answers(lambda golds: [(gold.thinking, gold.answer) for gold in golds]),
         tutor=RubricTutor(),
         identity={

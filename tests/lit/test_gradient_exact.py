@@ -150,7 +150,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
 
 @pytest.mark.parametrize(("micro_tokens", "checkpointing", "packs"), WORK)
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_trap_22_28_the_gradient_is_the_same_however_the_step_is_computed(
+def test_trap_22_trap_28_the_gradient_is_the_same_however_the_step_is_computed(
     stage: str,
     micro_tokens: int,
     checkpointing: bool,

@@ -70,14 +70,15 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
     for run in (sft, grpo):
         assert f"adapter: {run.folder}/adapter" in run.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter"]
-    assert grpo.next[2:] == ["model=tiny", f"policies.grpo={grpo.folder}/adapter"]
+    sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
+    assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300"]
 
 
 @pytest.mark.parametrize(
     ("stage", "export", "following"),
     [
         ("sft", "adapter", "python train.py +experiment=grpo_tiny init_from={export}"),
-        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export}"),
+        ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export} bench.limit=300"),
         ("ground", "tower.safetensors", "python train.py +experiment=sft_smol model.tower={export}"),
     ],
 )

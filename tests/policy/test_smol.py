@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -161,12 +163,15 @@ def test_a_cache_that_cannot_be_is_told_with_its_variable(source, tmp_path, monk
 def test_weights_that_cannot_be_read_are_not_laid_to_the_cache(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
-    def unreadable(*_: object) -> None:
-        raise OSError("these are no weights")  # as transformers says it
+    for said in (OSError("these are no weights"), OSError(errno.EACCES, "Permission denied", "/weights/model.gguf")):
 
-    monkeypatch.setattr(smol, "_write_checkpoint", unreadable)
-    with pytest.raises(OSError, match=r"^these are no weights$"):
-        smol.smol_checkpoint()
+        def unreadable(*_: object, error: OSError = said) -> None:
+            raise error
+
+        monkeypatch.setattr(smol, "_write_checkpoint", unreadable)
+        with pytest.raises(OSError, match=re.escape(str(said))) as raised:
+            smol.smol_checkpoint()
+        assert raised.value is said
 
 
 def test_a_user_without_a_home_is_told_the_variable(source, monkeypatch):

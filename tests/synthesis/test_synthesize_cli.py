@@ -53,11 +53,13 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["stages=1", "kind=obfuscated", "rows=10", f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
+    words = ["kind=obfuscated", "rows=60", "max_turns=3"]  # not the defaults, which Stage II would fall back to
+    assert cli.synthesize(["stages=1", *words, f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
     (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
+    assert shlex.split(command)[:3] == words
     assert not (tmp_path / "stage one" / "sft.jsonl").exists()
     assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
-    assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 10
+    assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 60
 
 
 @pytest.mark.parametrize(("stages", "failed"), [("1", 2), ("2", 1), ("both", 3)])
@@ -66,8 +68,8 @@ def test_rows_without_an_answer_come_with_the_command_that_makes_them(
 ) -> None:
     """A stage that an earlier start ran is not made again by this one's command."""
     manifest = {"stages": {"stage1": {"failed": 2, "written": 4}, "stage2": {"failed": 1, "written": 5}}}
+    first = next_steps(manifest, settings(stages), Path("run"), ["rows=6"]).splitlines()[0]
     again = "python synthesize.py rows=6 hydra.run.dir=run"
-    first = next_steps(manifest, settings(stages), Path("run"), again, commands.program, commands.typed).splitlines()[0]
     assert first == f"{failed} rows had no answer, and this makes only them again: {again}"
 
 
