@@ -16,7 +16,7 @@ words, a lead, before the scripted question and leaves the question itself as it
 own, so that the question's gold stays true. Nor is it a sign of harm: it depends on what the policy answered, which the
 policy knows, and comes after harmless turns as often as after harmful ones, which mostly follow each other. Where it
 came after harmful turns alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy
-could learn to comply where there is none, as in the benchmark. Half of the questions stay as scripted, as all are there.
+could learn to comply where there is none, as in the benchmark. Half of the questions stay as scripted, as all do there.
 """
 
 from __future__ import annotations
