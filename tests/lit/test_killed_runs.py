@@ -141,7 +141,7 @@ def make_module(stage: str) -> tuple[Any, int]:
     if stage == "sft":
         return SFTModule(policy, optim, micro_tokens=256), 1
     rollout = RolloutSettings(group_size=2, max_turns=3, max_new_tokens=8)
-    players = (AdaptiveAttacker(), ChecksumTutor(), Reward())
+    players = (AdaptiveAttacker(extra_turns=2), ChecksumTutor(), Reward())
     return GRPOModule(policy, *players, rollout, ObjectiveSettings(epochs=2), optim, micro_tokens=512, seed=1), 2
 
 

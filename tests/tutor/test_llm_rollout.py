@@ -49,7 +49,7 @@ def verdict(question: str | None) -> str:
 def rollouts(client: object, names: str, attacker: object | None = None, max_turns: int = 4):
     tutor = LlmTutor(client, open_image)  # type: ignore[arg-type]
     scenarios = [row(name) for name in names]
-    return play(scenarios, range(len(names)), Refuses(), attacker or AdaptiveAttacker(), tutor, max_turns)  # type: ignore[arg-type]
+    return play(scenarios, range(len(names)), Refuses(), attacker or AdaptiveAttacker(extra_turns=2), tutor, max_turns)  # type: ignore[arg-type]
 
 
 def test_the_tutors_questions_are_what_the_policy_is_asked(answering) -> None:
