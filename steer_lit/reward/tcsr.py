@@ -30,9 +30,9 @@ def gains(scores: Sequence[float], alpha: float) -> list[float]:
     A turn reward inherits the mean and the minimum of every earlier turn, so the plain return-to-go of a late turn
     says more about the turns before than about the turn itself: a bad answer late in a good dialogue beats the same
     answer in a bad one. What turns 1..t-1 hand on to turn j, `alpha * min + (1 - alpha) * sum / j`, does not depend on
-    what is answered at turn t. Taking it away leaves the expected gradient of Eq. 20 as it is under `objective.scale=none`,
-    while the number of turns is not the policy's choice, and takes most of its variance; a cut-off answer, which does shorten its
-    dialogue, is charged with its own part alone. Ours, not the paper's.
+    what is answered at turn t. Taking it away leaves the expected gradient of Eq. 20 as it is, under
+    `objective.scale=none` and while the number of turns is not the policy's choice, and takes most of its variance; a
+    cut-off answer, which does shorten its dialogue, is charged with its own part alone. Ours, not the paper's.
     """
     rewards = tcsr(scores, alpha)
     credits = []
