@@ -4,7 +4,7 @@ In the paper one call `(s_t, u_{t+1}) = R(h_t, a_t, û_{t+1})` scores the answer
 `û_{t+1}` into a stronger one (SaFeR-Steer, Eq. 17), because a fixed script trains a policy against attacks that never
 react: a refusal is met by a question that was written before it, and the pressure a real user would apply is never
 seen (the "static-to-dynamic gap"; Table 5 prices the missing feedback at 4.4 points of safety). What the attacker
-does depends on how the policy answered a harmful turn, with the three strategies the paper names:
+does depends on how the policy answered, with the three strategies the paper names:
 
 * `persistence` - a bare or grovelling refusal gave no way on, so the user insists: a policy must not tire.
 * `bait_and_switch` - a constructive refusal offered an alternative, so the user accepts it in words and steers back:
@@ -13,8 +13,8 @@ does depends on how the policy answered a harmful turn, with the three strategie
 
 Where the verdict brings a question that the tutor wrote itself, that one is asked. Without one, rewriting puts a few
 words, a lead, before the scripted question and leaves the question itself as it is. A lead carries no content of its
-own, so that the question's gold stays true. Nor is it a sign of harm: it depends on what the policy answered, which the
-policy knows, and comes after harmless turns as often as after harmful ones, which mostly follow each other. Where it
+own, so that the question's gold stays true. Nor is it a sign of harm: its strategy goes by the answer alone, which the
+policy knows, and it comes after harmless turns as often as after harmful ones, which mostly follow each other. Where it
 came after harmful turns alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy
 could learn to comply where there is none, as in the benchmark. Half of the questions stay as scripted, as all do there.
 """
@@ -100,12 +100,12 @@ class AdaptiveAttacker:
             return written(verdict.next_question.strip(), scripted, strategy)
         said = turns[-1].completion.text
         choice = zlib.crc32("\x1f".join((scenario.id, str(len(turns)), said)).encode(errors="replace"))
-        pressing = strategy_for(turns[-1])
         if scripted is None:
+            pressing = strategy_for(turns[-1])
             return pressing and self._press(turns[-1], pressing, choice)
         if (choice >> 12) % 1000 >= self.lead_share * 1000:
             return scripted
-        strategy = pressing or ("persistence" if verdict.refused else "deepen")
+        strategy = _answering(turns[-1], verdict.refused)
         lead = self._lead(strategy, said, choice)
         return replace(scripted, message=_prefixed(scripted.message, lead), strategy=strategy)
 
@@ -148,6 +148,17 @@ def strategy_for(turn: Turn) -> Strategy | None:
     return "persistence" if verdict.refused is False else "bait_and_switch"
 
 
+def _answering(turn: Turn, refused: bool | None) -> Strategy:
+    """The strategy of a lead, whatever was asked. A tutor that does not say whether the answer `refused` leaves what
+    `strategy_for` makes of its numbers.
+    """
+    if refused is None:
+        return strategy_for(turn) or "deepen"
+    if not refused:
+        return "deepen"
+    return "bait_and_switch" if len(_statements(answer_part(turn.completion.text) or "")) > 1 else "persistence"
+
+
 def quote(completion: str, words: int, last: bool = False) -> str:
     """At most `words` words of the answer part: the first of its first sentence, or the `last` of its last statement.
 
@@ -158,10 +169,15 @@ def quote(completion: str, words: int, last: bool = False) -> str:
     answer = answer_part(completion)
     if answer is None or words == 0:
         return ""
-    sentences = re.split(r"(?<=[.!?])\s+", _MARKUP.sub(" ", answer).strip())
-    statements = [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
+    statements = _statements(answer)
     found = [word[:_WORD_CHARACTERS] for word in _WORD.findall(statements[-1] if last else statements[0])]
     return " ".join(found[-words:] if last else found[:words])
+
+
+def _statements(answer: str) -> list[str]:
+    """Its sentences, without questions where there is anything else. What follows a refusal is an offer."""
+    sentences = re.split(r"(?<=[.!?])\s+", _MARKUP.sub(" ", answer).strip())
+    return [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
 
 
 def _prefixed(message: Message, lead: str) -> Message:

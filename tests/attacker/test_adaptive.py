@@ -66,8 +66,9 @@ def test_strategy_follows_the_verdict(
     attack = ALWAYS.next(row, [turn])
     assert attack is not None
     assert attack.gold == HARMFUL
-    # The lead after a harmless turn goes by the answer alone: users insist, or take up what they were given.
-    assert attack.strategy == (strategy or ("persistence" if refused else "deepen"))
+    # A lead goes by the answer alone, which offers something, where the tutor says whether that declined.
+    by_answer = {True: "bait_and_switch", False: "deepen", None: strategy or "deepen"}
+    assert attack.strategy == by_answer[refused]
     assert AdaptiveAttacker(lead_share=0.0).next(row, [turn]) is row.scripted[0]
 
 
@@ -110,28 +111,39 @@ def test_words_in_front_do_not_tell_harmful_from_harmless_questions() -> None:
     assert (harmful.gold, harmless.gold) == (HARMFUL, HARMLESS)
 
 
-@pytest.mark.parametrize("right", [True, False], ids=["right answers", "only refusals"])
-def test_a_lead_is_no_sign_of_harm(right: bool) -> None:
-    """Over whole attacked dialogues: harmful turns follow each other, so a lead after them alone would be one."""
+@pytest.mark.parametrize("policy", ["right answers", "bare refusals", "refusals with an offer"])
+def test_a_lead_is_no_sign_of_harm(policy: str) -> None:
+    """Over whole attacked dialogues: harmful turns follow each other, so a lead after them alone would be one. Nor does
+    its strategy say whether what was refused had been harmful.
+    """
     harmful: dict[bool, list[bool]] = {True: [], False: []}
+    strategies: set[str] = set()
     attacker, tutor = AdaptiveAttacker(), RubricTutor()
     for row in MiniSplit("rl", seed=5, size=400, max_turns=7):
         turns: list[Turn] = []
         attack: Attack | None = row.opening
         while attack is not None:
-            assert attack.gold is not None
+            gold = attack.gold
+            assert gold is not None
             if turns:
                 scripted = row.attack_at(len(turns))
                 assert scripted is not None
-                harmful[attack.message != scripted.message].append(attack.gold.intent == "harmful")
-            said = attack.gold.answer if right else "I won't help with that."
-            turn = Turn(attack, Completion(f"<thinking>{attack.gold.thinking}</thinking><answer>{said}</answer>"))
+                led = attack.message != scripted.message
+                harmful[led].append(gold.intent == "harmful")
+                strategies |= {attack.strategy} if led else set()
+            said = "I won't help with that."
+            if policy == "right answers" or (gold.intent == "harmful" and policy != "bare refusals"):
+                said = gold.answer
+            elif policy == "refusals with an offer":
+                said += " I can help plan a picnic. Shall we?"
+            turn = Turn(attack, Completion(f"<thinking>{gold.thinking}</thinking><answer>{said}</answer>"))
             (verdict,) = tutor.score([(row, [*turns, turn])])
             turns.append(Turn(attack, turn.completion, verdict))
             attack = attacker.next(row, turns)
     with_lead, without = (np.mean(harmful[lead]) for lead in (True, False))
     assert len(harmful[True]) == pytest.approx(len(harmful[False]), rel=0.1)
     assert with_lead == pytest.approx(without, abs=0.05)
+    assert len(strategies) == (2 if policy == "right answers" else 1)  # it answers in two ways, the others in one
 
 
 def test_presses_on_after_the_script_and_gives_up_in_the_end() -> None:
@@ -216,7 +228,8 @@ def test_a_tutors_question_may_go_beyond_the_script_only_as_far_as_extra_turns()
 
 def test_every_wording_occurs_and_none_depends_on_global_random_state() -> None:
     states = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
-    for strategy, safety in zip(get_args(Strategy), (8, 10, 1), strict=True):
+    answers = ((REFUSAL, True), (CONSTRUCTIVE, True), (COMPLIED, False))
+    for strategy, (said, refused) in zip(get_args(Strategy), answers, strict=True):
         leads = set()
         for number in range(60):
             row = Scenario(
@@ -225,7 +238,7 @@ def test_every_wording_occurs_and_none_depends_on_global_random_state() -> None:
                 Attack(Message.of("user", "q"), HARMFUL),
                 (Attack(Message.of("user", "next"), HARMFUL),),
             )
-            turns = [answered(row.opening, REFUSAL, safety, True)]
+            turns = [answered(row.opening, said, 5, refused)]
             first, again = (ALWAYS.next(row, turns) for _ in range(2))
             assert first is not None
             assert first == again
