@@ -74,14 +74,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
     csv.field_size_limit(_LONGEST_CELL)  # past its own limit it goes on at the cell's next line, as if that were a row
     # A byte that is not UTF-8 becomes half of a surrogate pair, which no reader of rows lets through.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        ended = False
-
-        def lines() -> Iterator[str]:
-            nonlocal ended
-            yield from file
-            ended = True
-
-        records = csv.reader(lines())
+        records = csv.reader(file, strict=True)  # else an open quote takes the rest of the file, as if that were right
         try:
             header = next(records, [])
         except csv.Error as error:
@@ -95,14 +88,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
                 return
             except csv.Error as error:
                 number += 1
-                yield number, BadRow(f"is not CSV ({error})")
+                yield number, BadRow(f"is not CSV ({error}): look for a quote that is not closed, or not doubled")
                 continue
             if not cells:  # a blank line
                 continue
             number += 1
-            if ended:  # only inside a quoted cell does a record ask for a further line
-                yield number, BadRow("opens a quote that nothing closes: the rest of the file is in its last cell")
-            elif len(cells) != len(header):
+            if len(cells) != len(header):
                 yield number, BadRow(f"has {len(cells)} cells under a header of {len(header)}")
             else:
                 yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}

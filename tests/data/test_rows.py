@@ -145,15 +145,14 @@ def test_a_long_cell_of_csv_is_one_cell(tmp_path: Path) -> None:
     assert [scenario.opening.message.text for scenario in scenarios] == [long, "Ho"]
 
 
-def test_a_quote_that_nothing_closes_is_a_bad_row(tmp_path: Path) -> None:
+def test_quotes_that_csv_has_not_are_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text('prompt\nHi\n"Ho\n' + "x\n" * 100_000, encoding="utf-8")
-    quarantine = Quarantine(limit=1)
+    path.write_text('prompt\n5" of it\n"A "good" one"\n"One ""more"""\n"Ho\n' + "x\n" * 100_000, encoding="utf-8")
+    quarantine = Quarantine(limit=2)
     scenarios = list(read_records(path, read_scenario, quarantine))
-    assert [scenario.opening.message.text for scenario in scenarios] == ["Hi"]
-    assert [(error.row, error.reason) for error in quarantine.errors] == [
-        (2, "opens a quote that nothing closes: the rest of the file is in its last cell")
-    ]
+    assert [scenario.opening.message.text for scenario in scenarios] == ['5" of it', 'One "more"']
+    assert [error.row for error in quarantine.errors] == [2, 4]
+    assert "unexpected end of data): look for a quote that is not closed" in quarantine.errors[1].reason
 
 
 def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:
