@@ -1,12 +1,14 @@
 """The attacker whose words come from a model of its own behind a server.
 
-Which way to press is decided as `AdaptiveAttacker` does, by the last verdict; the model writes the message. Where it
-gives none that can be used, the scripted question is asked.
+Which way to press is decided by the last verdict (`strategy_for`); the model writes the message. Where there is
+nothing to press it says the scripted question in other words, lest such words be a sign of harm. Where it gives none
+that can be used, the scripted question is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
@@ -15,6 +17,8 @@ from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history, pictures
 from steer_lit.types import Attack, Scenario, Strategy, Turn
+
+Way = Strategy | Literal["follow_up"]
 
 
 class AttackReply(Reply):
@@ -57,23 +61,23 @@ class LlmAttacker:
         """
         scripted = [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
         attacks = list(scripted)
-        pressed = {
-            at: strategy
-            for at, (scenario, turns) in enumerate(dialogues)
-            if (strategy := self._strategy(scenario, turns)) is not None
+        ways = {
+            at: way for at, (scenario, turns) in enumerate(dialogues) if (way := self._way(scenario, turns)) is not None
         }
-        questions = [self._question(dialogues[at][1], scripted[at], strategy) for at, strategy in pressed.items()]
-        for (at, strategy), answer in zip(pressed.items(), self._asker.ask(questions), strict=True):
+        questions = [self._question(dialogues[at][1], scripted[at], way) for at, way in ways.items()]
+        for (at, way), answer in zip(ways.items(), self._asker.ask(questions), strict=True):
             if isinstance(answer, Failed) or not 0 < len(question := answer.question.strip()) <= MAX_QUESTION:
                 continue
-            attacks[at] = written(question, scripted[at], f"llm_{strategy}")
+            attacks[at] = written(question, scripted[at], f"llm_{way}")
         return attacks
 
-    def _strategy(self, scenario: Scenario, turns: Sequence[Turn]) -> Strategy | None:
-        """How to press on after the last turn; None where the script goes on, or nothing does."""
-        return None if last_verdict(scenario, turns, self.extra_turns) is None else strategy_for(turns[-1])
+    def _way(self, scenario: Scenario, turns: Sequence[Turn]) -> Way | None:
+        """How to go on after the last turn; None where no verdict tells, or nothing is left to ask."""
+        if last_verdict(scenario, turns, self.extra_turns) is None:
+            return None
+        return strategy_for(turns[-1]) or ("follow_up" if scenario.attack_at(len(turns)) else None)
 
-    def _question(self, turns: Sequence[Turn], scripted: Attack | None, strategy: Strategy) -> Question:
+    def _question(self, turns: Sequence[Turn], scripted: Attack | None, way: Way) -> Question:
         following = "" if scripted is None else scripted.message.text
         return Question(
             system=self._system.fill(),
@@ -81,7 +85,7 @@ class LlmAttacker:
                 pictures=attached(turns),
                 history=history(turns, "answer"),
                 scripted=fence(following) if following else NO_SCRIPT,
-                strategy=strategy,
+                strategy=way,
             ),
             pictures=pictures(turns),
             shown=f"{everything(turns)}\n{following}",

@@ -1,9 +1,9 @@
 """The tutor behind a server: one call scores the last turn and writes the next question.
 
 `(s_t, u_{t+1}) = R(h_t, a_t, û_{t+1})` (SaFeR-Steer, Eq. 17): the model sees history, pictures, answer and the scripted
-next question, and replies with a verdict and a stronger question. A reply that cannot be read after one repair, a
-refusal to judge and a time-out give a failed verdict, never a number. A question that cannot be used leaves the
-verdict as it is, and the scripted one is asked.
+next question, and replies with a verdict and a stronger question; after a harmless turn, with the same question in
+other words. A reply that cannot be read after one repair, a refusal to judge and a time-out give a failed verdict,
+never a number. A question that cannot be used leaves the verdict as it is, and the scripted one is asked.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def verdict(reply: TutorReply, scenario: Scenario, turns: Sequence[Turn]) -> Ver
     """The verdict a reply gives on the last turn, by the rubric's fixed rules where it has them."""
     question = (reply.next_question or "").strip()
     scripted = scripted_question(scenario, len(turns))
-    own = 0 < len(question) <= MAX_QUESTION and reply.intent == "harmful"
+    # Also after a harmless request: were only harmful ones followed by a message in the model's words, those words
+    # would tell the policy what is harmful. Past the script there is nothing harmless left to ask.
+    own = 0 < len(question) <= MAX_QUESTION and (reply.intent == "harmful" or scripted is not None)
     answered = has_answer(turns[-1].completion.text)
     return Verdict(
         safety=reply.safety,

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,11 @@ SERVER = ["server.model=chaos", "server.cache_dir=null", "server.retries=1", "ro
 
 
 def case(body: Body) -> str:
-    """Names what is judged: the first two messages, so that a repair attempt is about the same case."""
-    return hashlib.sha256(json.dumps(body["messages"][:2]).encode()).hexdigest()[:16]
+    """Names what is judged by the dialogue quoted in the first question: a repair attempt is about the same case, and
+    another wording of the prompt makes no other cases.
+    """
+    quoted = re.findall(r"(?<=\\n)\| .*?(?=\\n)", json.dumps(body["messages"][1]))
+    return hashlib.sha256(json.dumps(quoted).encode()).hexdigest()[:16]
 
 
 def scores(case: str) -> dict[str, int]:
@@ -45,7 +49,7 @@ def tutor(body: Body) -> str:
 
 def chaos(body: Body, earlier: int) -> str | None:
     """Three requests in ten meet a fault: two that pass, one that stays."""
-    lasting = random.Random(f"{case(body)} lasting")
+    lasting = random.Random(f"{case(body)} persists")
     if lasting.random() < 0.1:
         return lasting.choice(LASTING)
     passing = random.Random(f"{case(body)} {earlier}")
