@@ -30,8 +30,8 @@ def assign_credit(
 ) -> AssignedCredit:
     """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
 
-    `by_turn` compares the turns' own credits (`reward.credit=turn` or `gain`); otherwise a trajectory's one advantage
-    goes to all its turns.
+    `by_turn` compares the turns' own credits (`reward.credit` other than `trajectory`); otherwise a trajectory's one
+    advantage goes to all its turns.
     """
     shape = (len(rewards) // group_size, group_size)
     valid = torch.tensor([reward is not None for reward in rewards]).view(shape)

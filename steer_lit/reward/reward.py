@@ -13,7 +13,7 @@ from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 from steer_lit.types import Trajectory, Verdict
 
 Returns = Literal["sum", "final", "mean"]
-Credit = Literal["trajectory", "turn", "gain"]
+Credit = Literal["trajectory", "turn", "gain", "score"]
 
 _NUMBERS = ("w_safe", "w_use", "w_faith", "w_format", "w_rep", "alpha")
 _CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit": get_args(Credit)}
@@ -24,7 +24,7 @@ class TrajectoryReward:
     """Everything the reward says about one trajectory; the three tuples have one entry per turn.
 
     `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else 0..1),
-    `turn_credits` what each turn's tokens are credited with: R, the return-to-go, or the turn's own part of it.
+    `turn_credits` what each turn's tokens are credited with: R, the return-to-go, its own part of that, or r_t alone.
     """
 
     turn_scores: tuple[float, ...]
@@ -42,7 +42,8 @@ class Reward:
     return-to-go, the sum of r~ from t on; `credit=gain` takes from it what earlier turns had settled (see
     `tcsr.gains`). Both need `returns=sum`: `final` pays everything at the end, so its return-to-go is R at every turn,
     and `mean` divides by a length that is only known later, so what a turn was paid before does not cancel from its
-    gradient.
+    gradient. `credit=score` gives a turn its own r_t and nothing of later turns or of TCSR: the lowest variance, at the
+    price of what an answer does to those after it. Ours, not the paper's.
 
     Raises ConfigError with every problem at once.
     """
@@ -107,6 +108,8 @@ class Reward:
                 return returns_to_go(rewards)
             case "gain":
                 return gains(scores, self.alpha)
+            case "score":
+                return scores
 
     def _return(self, rewards: list[float]) -> float:
         match self.returns:
@@ -135,8 +138,8 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
         if not math.isclose(total, 1.0, abs_tol=1e-6):
             remedy = f"w_safe + w_use + w_faith must be 1, they sum to {total:g}"
             found.append(Problem("reward.w_safe", settings["w_safe"], remedy))
-    by_turn = settings["credit"] in ("turn", "gain")
-    if "reward.return" not in bad and by_turn and settings["returns"] != "sum":
+    sums = settings["credit"] in ("turn", "gain")
+    if "reward.return" not in bad and sums and settings["returns"] != "sum":
         remedy = f"is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory"
         found.append(Problem("reward.credit", settings["credit"], remedy))
     return found

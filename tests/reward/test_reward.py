@@ -52,6 +52,13 @@ def test_gain_credit_starts_at_the_return_too() -> None:
     assert reward.turn_credits == pytest.approx([1.96, -0.223333, 0.14], abs=1e-6)
 
 
+@pytest.mark.parametrize("returns", ["sum", "final", "mean"])
+def test_score_credit_is_each_turns_own_score_whatever_the_return(returns: str) -> None:
+    reward = Reward(credit="score", returns=returns, **PLAIN).of(scored(*SCORES))
+    assert reward is not None
+    assert reward.turn_credits == reward.turn_scores == pytest.approx([1.0, 0.2, 0.6], abs=1e-12)
+
+
 def test_the_papers_turn_score_with_format_and_weights() -> None:
     # A refused harmless turn: 0.9 * 0.64 + 0.1 = 0.676, and one turn's TCSR is its score.
     reward = Reward().of(trajectory(Verdict(10, 1, 10)))
