@@ -97,6 +97,7 @@ def test_every_command_of_make_demo_passes_the_config_check(capsys: pytest.Captu
     assert [script for script, *_ in commands] == ["train.py", "train.py", "bench.py"]
     for command in commands:
         assert passes(command), capsys.readouterr().err
+    assert "model.device=cpu" in commands[-1]  # a benchmark would take a GPU, after training on the CPU
 
 
 @pytest.fixture
