@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 
 import steer_lit
 from steer_lit import checks, cli
+from steer_lit.bench import tables
+from steer_lit.bench.charts import CHARTS
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.policy import preflight
 from tests.test_conf import empty_adapter
@@ -73,6 +75,12 @@ def test_every_trap_has_tests_and_every_mention_of_one_an_entry() -> None:
     mentioned = {int(number) for text in sources for number in re.findall(r"TRAPS (\d+)", text)}
     assert tested == entries
     assert mentioned <= entries
+
+
+def test_the_metrics_page_names_the_labels_of_the_report() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    labels = [*tables.RATES.values(), *tables.STRICT.values(), tables.MEDIAN, *(title for title, _ in CHARTS.values())]
+    assert [label for label in labels if label not in page] == []
 
 
 def test_help_lists_every_target() -> None:
