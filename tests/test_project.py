@@ -68,6 +68,35 @@ def test_every_relative_link_of_the_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_heading_that_the_documents_link_to_is_there() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    link = re.compile(r"\]\((?!https?://)([^)#]*)#([^)]+)\)")
+    links = [(document, *found) for document in documents for found in link.findall(document.read_text())]
+    broken = [
+        f"{document.name}: {target}#{anchor}"
+        for document, target, anchor in links
+        if anchor not in anchors(document.parent / target if target else document)
+    ]
+    assert links
+    assert broken == []
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_listing_names_every_part() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (listing,) = re.findall(r"## What is where\n\n```\n(.*?)```", page, flags=re.DOTALL)
+    patterns = ("*.py", "conf/*.yaml", "conf/*/*.yaml", "steer_lit/*.py", "steer_lit/*/*.py")
+    files = [path.relative_to(ROOT) for pattern in patterns for path in ROOT.glob(pattern)]
+    parts = {f"{file.parts[1]}/" if len(file.parts) == 3 else file.name for file in files} - {"__init__.py"}
+    assert {"rollout/", "judge/", "train.yaml"} <= parts
+    assert parts - set(listing.split()) == set()
+
+
 def test_every_trap_has_tests_and_every_mention_of_one_an_entry() -> None:
     entries = set(map(int, re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)))
     sources = [path.read_text() for folder in ("steer_lit", "tests") for path in (ROOT / folder).rglob("*.py")]
