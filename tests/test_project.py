@@ -54,6 +54,14 @@ def test_readme_shows_the_two_commands() -> None:
     assert ["make", "test"] in readme_commands()
 
 
+def test_the_commands_of_the_documents_can_be_pasted() -> None:
+    """A comment behind a command is more words of it to an interactive zsh, the shell of a Mac."""
+    for page in ("README.md", "CONTRIBUTING.md"):
+        blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+        assert blocks
+        assert "#" not in "".join(blocks), page
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     asked = {words[1] for words in readme_commands() if words[0] == "make"}
     assert asked <= makefile_targets()
