@@ -22,12 +22,12 @@ GRPO  := $(DEMO)/grpo/.done-$(SFT_STEPS)-$(GRPO_STEPS)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-install: $(READY) ## Make .venv and install into it; demo and test do it by themselves
+install: $(READY) ## Make .venv and install into it; demo and test install first if you have not
 	@echo "Installed. Next: . .venv/bin/activate, then python train.py; or make demo"
 
 demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
 	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
-	    bench.limit=$(BENCH_ROWS) bench.chunk=$(BENCH_ROWS) rollout.max_new_tokens=64 \
+	    model.device=cpu bench.limit=$(BENCH_ROWS) bench.chunk=$(BENCH_ROWS) rollout.max_new_tokens=64 \
 	    hydra.run.dir=$(DEMO)/bench
 
 test: $(READY) ## Run every test (no network, no GPU)

@@ -22,6 +22,8 @@ from packaging.requirements import Requirement
 
 import steer_lit
 from steer_lit import checks, cli
+from steer_lit.bench import tables
+from steer_lit.bench.charts import CHARTS
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.policy import preflight
 from tests.test_conf import empty_adapter
@@ -52,6 +54,14 @@ def test_readme_shows_the_two_commands() -> None:
     assert ["make", "test"] in readme_commands()
 
 
+def test_the_commands_of_the_documents_can_be_pasted() -> None:
+    """A comment behind a command is more words of it to an interactive zsh, the shell of a Mac."""
+    for page in ("README.md", "CONTRIBUTING.md"):
+        blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+        assert blocks
+        assert "#" not in "".join(blocks), page
+
+
 def test_every_make_target_of_the_readme_exists() -> None:
     asked = {words[1] for words in readme_commands() if words[0] == "make"}
     assert asked <= makefile_targets()
@@ -66,6 +76,35 @@ def test_every_relative_link_of_the_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_heading_that_the_documents_link_to_is_there() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    link = re.compile(r"\]\((?!https?://)([^)#]*)#([^)]+)\)")
+    links = [(document, *found) for document in documents for found in link.findall(document.read_text())]
+    broken = [
+        f"{document.name}: {target}#{anchor}"
+        for document, target, anchor in links
+        if anchor not in anchors(document.parent / target if target else document)
+    ]
+    assert links
+    assert broken == []
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_listing_names_every_part() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    (listing,) = re.findall(r"## What is where\n\n```\n(.*?)```", page, flags=re.DOTALL)
+    patterns = ("*.py", "conf/*.yaml", "conf/*/*.yaml", "steer_lit/*.py", "steer_lit/*/*.py")
+    files = [path.relative_to(ROOT) for pattern in patterns for path in ROOT.glob(pattern)]
+    parts = {f"{file.parts[1]}/" if len(file.parts) == 3 else file.name for file in files} - {"__init__.py"}
+    assert {"rollout/", "judge/", "train.yaml"} <= parts
+    assert parts - set(listing.split()) == set()
+
+
 def test_every_trap_has_tests_and_every_mention_of_one_an_entry() -> None:
     entries = set(map(int, re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "traps.md").read_text(), re.MULTILINE)))
     sources = [path.read_text() for folder in ("steer_lit", "tests") for path in (ROOT / folder).rglob("*.py")]
@@ -73,6 +112,12 @@ def test_every_trap_has_tests_and_every_mention_of_one_an_entry() -> None:
     mentioned = {int(number) for text in sources for number in re.findall(r"TRAPS (\d+)", text)}
     assert tested == entries
     assert mentioned <= entries
+
+
+def test_the_metrics_page_names_the_labels_of_the_report() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    labels = [*tables.RATES.values(), *tables.STRICT.values(), tables.MEDIAN, *(title for title, _ in CHARTS.values())]
+    assert [label for label in labels if label not in page] == []
 
 
 def test_help_lists_every_target() -> None:
@@ -97,6 +142,7 @@ def test_every_command_of_make_demo_passes_the_config_check(capsys: pytest.Captu
     assert [script for script, *_ in commands] == ["train.py", "train.py", "bench.py"]
     for command in commands:
         assert passes(command), capsys.readouterr().err
+    assert "model.device=cpu" in commands[-1]  # a benchmark would take a GPU, after training on the CPU
 
 
 @pytest.fixture

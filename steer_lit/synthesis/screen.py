@@ -48,7 +48,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
         command += [typed("data.folder", settings.folder)] if settings.folder else []
         return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"
     rows = manifest["stages"]["stage2"]["written"]
-    command = [program("train"), "+experiment=sft_tiny", "data=steer", typed("data.source.sft", run / DIALOGUES)]
+    command = [program("train"), "+experiment=sft_smol", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
     command += [f"data.val_size={max(1, min(64, rows // 5))}"]
     return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(command)}"

@@ -36,6 +36,7 @@ def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsy
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     assert value_problems(plain) == []
+    assert config.model.name == "smol"  # `tiny` has random weights: nothing is learned from these rows
     assert config.data.source.sft == str(run / "sft.jsonl")
     assert "mean_turns" not in config.data.source  # an option of STEER-mini, which FileSource would not take
 
