@@ -176,10 +176,6 @@ class QwenVL(nn.Module):
         # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
         return states.index_select(0, packing.slots[:, :-1][mask[:, 1:]])
 
-    def forward(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
-        """The log-probabilities: what Lightning's strategies wrap."""
-        return self.logprobs(batch, temperature)
-
     @contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients, no dropout, no activation checkpointing; the mode before is restored."""
