@@ -11,12 +11,13 @@ from typing import Annotated, Protocol
 
 from pydantic import Field, WithJsonSchema
 
+from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatSettings, ChatUsage
 from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import Sees, case, everything, has_answer, pictures
+from steer_lit.prompts.transcript import Sees, case, everything, pictures
 from steer_lit.types import Grade, Intent, Scenario, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
