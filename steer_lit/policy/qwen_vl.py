@@ -169,7 +169,7 @@ class QwenVL(nn.Module):
         packing = pack(batch)
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int) -> torch.Tensor:
-            return packed_attention(query, key, value, packing.stretches)
+            return packed_attention(query, key, value, packing.segments)
 
         packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
         states = self.stack(*packed, attend, self.stack.adapters())
