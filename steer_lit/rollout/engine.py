@@ -209,7 +209,8 @@ class _Decoder:
         self.room = [min(self.policy.max_new_tokens, longest - len(state.token_ids)) for state in states]
 
     def run(self) -> list[tuple[list[int], list[float], bool]]:
-        working, batch = self.cache, list(range(len(self.states)))  # what is decoded in, and whose its rows are
+        # The cache being decoded, and the dialogue of each of its rows.
+        working, batch = self.cache, list(range(len(self.states)))
         alive = batch
         while True:
             self._sample(alive)
