@@ -11,8 +11,8 @@ import torch
 
 from steer_lit import __version__
 from steer_lit.digests import digest
+from steer_lit.policy.known import ADAPTER_WEIGHTS
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, settings_of
-from steer_lit.policy.preflight import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 

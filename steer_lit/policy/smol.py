@@ -24,8 +24,8 @@ from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
+from steer_lit.policy.known import MOST_TOKENS
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.preflight import MOST_TOKENS
 from steer_lit.policy.smollm2 import Source, find_source
 from steer_lit.policy.tower import load_tower
 
