@@ -1,4 +1,4 @@
-"""What counts as a number in a config: YAML's `true` is none, and neither is infinity."""
+"""What counts as a number in a config. `true`, NaN and infinity do not."""
 
 from __future__ import annotations
 

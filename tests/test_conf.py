@@ -202,7 +202,8 @@ def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_n
     [
         (["attacker=llm"], ["attacker"]),  # tutor=rubric cannot score what it writes
         (["attacker=llm", "tutor=llm"], []),
-        (["attacker=llm", "tutor=llm", "attacker.client.settings.model=null"], ["attacker.client.settings.model"]),
+        (["attacker=llm", "tutor=llm", "attacker.client.model=''"], ["attacker.client.model"]),
+        (["attacker=llm", "tutor=llm", "attacker.client.base_url=nowhere"], ["attacker.client.base_url"]),
         (["tutor=llm", "tutor.sees=everything"], ["tutor.sees"]),
         (["tutor=llm", "tutor.max_tokens=0", "tutor.max_pixels=0"], ["tutor.max_tokens", "tutor.max_pixels"]),
         (["tutor=llm", "tutor.temperature=-1"], ["tutor.temperature"]),
@@ -311,9 +312,3 @@ def test_trap_39_nothing_of_omegaconf_reaches_what_is_saved(tmp_path: Path) -> N
     settings = instantiate(config.callbacks.settings).settings
     assert {type(value) for value in settings.values()} <= {bool, int, float, str}
     assert settings["optim.lr"] == config.optim.lr
-
-
-@pytest.mark.parametrize(("group", "client"), [("attacker", "client"), ("generator", "target")])
-def test_a_client_with_a_model_of_its_own_has_every_setting_of_the_server(group: str, client: str) -> None:
-    settings = OmegaConf.load(CONF / group / "llm.yaml")[client].settings
-    assert set(settings) == set(OmegaConf.load(CONF / "server" / "openai.yaml"))

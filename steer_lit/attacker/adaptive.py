@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from steer_lit.prompts.transcript import answer_part
+from steer_lit.answer_format import answer_part
 from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, Strategy, Turn, Verdict
 
 # "%s" is where the quote goes, in quotation marks; where there is nothing to quote, the words without it are used.

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from steer_lit import __version__
+from steer_lit.digests import digest
+from steer_lit.policy.known import ADAPTER_WEIGHTS
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, settings_of
-from steer_lit.policy.preflight import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 
@@ -24,7 +25,7 @@ class AdaptedPolicy(SampledPolicy):
     def __init__(self, qwen: QwenVL, adapter: str, *, precision: str, max_new_tokens: int, temperature: float) -> None:
         super().__init__(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
         named = (__version__, qwen.fingerprint, precision, adapter, qwen.system_prompt, max_new_tokens, temperature)
-        self.fingerprint = hashlib.sha256(repr(named).encode()).hexdigest()[:16]
+        self.fingerprint = digest(repr(named), 16)
 
 
 class AdapterPolicies:
@@ -61,7 +62,7 @@ class AdapterPolicies:
             self._fresh = self._qwen.adapter_state()
         if adapter == BASE:
             self._qwen.load_adapter_state(self._fresh)
-            digest = BASE
+            weights = BASE
         else:
             folder = Path(adapter)
             if (lora := settings_of(folder, self._lora, key)) != self._lora:
@@ -70,10 +71,10 @@ class AdapterPolicies:
             shown_as = None if folder in self._seen else self._qwen.shown_as
             load_adapter(self._qwen.model, folder, self._qwen.fingerprint, shown_as, key)
             self._seen.add(folder)
-            digest = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
+            weights = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self._qwen,
-            digest,
+            weights,
             precision=f"{self._quantize} {self._qwen.number_type}",
             max_new_tokens=self._max_new_tokens,
             temperature=self._temperature,

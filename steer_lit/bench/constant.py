@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from steer_lit.answer_format import in_form
 from steer_lit.errors import SteerError
 from steer_lit.types import Completion, Message, Scenario, TurnGold
 
@@ -69,7 +70,7 @@ class ConstantSession:
         self._turns[row] += 1
         gold = scenario.attacks[turn_idx].gold
         thinking = gold.thinking if gold is not None else ""
-        return f"<thinking>{thinking}</thinking><answer>{self._answer(scenario, gold)}</answer>"
+        return in_form(thinking, self._answer(scenario, gold))
 
     def trace(self, row: int) -> None:
         """No tokens: nothing here can be trained on."""

@@ -12,7 +12,6 @@ counted as failed, as everywhere in this package.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -24,6 +23,7 @@ from urllib.parse import quote
 from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import CONSTANTS
+from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.types import Kind
 
@@ -208,5 +208,5 @@ def _folder_name(name: str) -> str:
     """The name as one path component, different for different names."""
     quoted = quote(name, safe=" +", errors="replace")
     if len(quoted) > _LONGEST:  # file systems take 255 bytes
-        quoted = f"{quoted[:_LONGEST]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
+        quoted = f"{quoted[:_LONGEST]}-{digest(name, 12)}"
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

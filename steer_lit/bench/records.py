@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from steer_lit.digests import digest
 from steer_lit.errors import RowError
 from steer_lit.types import Ended, Grade, Intent, Scenario, Tier, Trajectory, Turn
 
@@ -101,17 +101,13 @@ _WAY_OUT = "delete the line to have the dialogue played again, or move the file 
 
 def conditions_of(*settings: object) -> str:
     """A digest of what all dialogues of a run are played and graded under, whoever plays them."""
-    return _digest(settings)
+    return digest(repr(settings), 16)
 
 
 def dialogue_key(scenario: Scenario, fingerprint: str, conditions: str) -> str:
     """A digest of the scenario's content (not only its id) and of everything else that decides how it is played."""
     facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.attacks)
-    return _digest((*facts, fingerprint, conditions))
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+    return digest(repr((*facts, fingerprint, conditions)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:

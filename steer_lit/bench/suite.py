@@ -55,7 +55,7 @@ class BenchSettings:
     horizon: int = 10
     resamples: int = 2000
     seed: int = 0
-    chunk: int = 32
+    chunk: int = 64
 
     def __post_init__(self) -> None:
         problems = [

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from steer_lit.chat.cache import ReplyCache, request_key
@@ -60,11 +60,13 @@ class ChatUsage:
 class ChatClient:
     """Asks one server. Blocking outside, concurrent inside; may be called from several threads at once.
 
-    The connection is made at the first `ask`, in a thread of its own. `close` logs what was used.
+    A setting in `own` that is not None takes the place of the one in `settings`, which clients share. The connection is
+    made at the first `ask`, in a thread of its own. `close` logs what was used.
     """
 
-    def __init__(self, settings: ChatSettings | Mapping[str, Any]) -> None:
-        self.settings = settings if isinstance(settings, ChatSettings) else ChatSettings(**settings)
+    def __init__(self, settings: ChatSettings | Mapping[str, Any], **own: Any) -> None:
+        shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
+        self.settings = ChatSettings(**{**shared, **{name: value for name, value in own.items() if value is not None}})
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
         self._starting = threading.Lock()
         self._connection: Connection | None = None

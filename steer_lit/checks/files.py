@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steer_lit.checks.leaves import Config, at
 from steer_lit.errors import Problem
-from steer_lit.policy.preflight import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE
 
 
 def file_problems(config: Config) -> Iterator[Problem]:

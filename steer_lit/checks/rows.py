@@ -1,6 +1,6 @@
 """Rows and ranks: whether the rows asked for can be made, held out and shared out.
 
-No row is made or read for it, but by `read_row_problems`, which a run asks once its config has been found good.
+Reads no rows, except `read_row_problems`, which runs after the config check.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from steer_lit.errors import ConfigError, Problem
 HIDDEN = "***"
 _KNOWN = frozenset(field.name for field in fields(ChatSettings))
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
-_PLACES = re.compile(r"(server|policies)\b|.*\.settings\b")
+_PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b")
 _KEYS = r"(api_?key|token|secret|password)"  # what keys go by
 # A login or a query in an address, a key of OpenAI's form, or one under such a name.
 _SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
@@ -55,7 +55,7 @@ def server_problems(config: Config) -> Iterator[Problem]:
 
 
 def client_problems(node: Config, prefix: str = "", server: Config | None = None) -> Iterator[Problem]:
-    """What keeps the chat clients anywhere in a config from being made. A value that `server` gave is named there."""
+    """What keeps the chat clients anywhere in a config from being made, each value named where it was given."""
     server = node.get("server", {}) if server is None else server
     for key, value in node.items():
         if not isinstance(value, Mapping) or key == "module":  # which repeats what is named elsewhere
@@ -66,10 +66,13 @@ def client_problems(node: Config, prefix: str = "", server: Config | None = None
         if not isinstance(given := value.get("settings"), Mapping):
             yield Problem(f"{prefix}{key}.settings", HIDDEN, "must hold the settings of a client, such as ${server}")
             continue
-        settings = {"base_url": None, "model": None, **given}
+        named = ((name, setting) for name, setting in value.items() if name != "settings" and not name.startswith("_"))
+        own = {name: setting for name, setting in named if setting is not None}
+        settings = {"base_url": None, "model": None, **given, **own}
         for problem in _settings_problems(settings):
             shared = settings.get(problem.key) == server.get(problem.key, ABSENT)
-            yield replace(problem, key=f"{'server' if shared else f'{prefix}{key}.settings'}.{problem.key}")
+            place = f"{prefix}{key}" if problem.key in own else "server" if shared else f"{prefix}{key}.settings"
+            yield replace(problem, key=f"{place}.{problem.key}")
 
 
 def _settings_problems(settings: Config) -> Iterator[Problem]:

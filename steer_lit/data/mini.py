@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from steer_lit.answer_format import in_form
 from steer_lit.data.mini_phrases import PHRASES
 from steer_lit.data.mini_pictures import caption, random_picture
 from steer_lit.data.mini_plan import Plan, Subset, plan_dialogue
@@ -158,4 +159,4 @@ class CaptionSplit:
 def _completion(attack: Attack) -> Message:
     assert attack.gold is not None
     gold = attack.gold
-    return Message.of("assistant", f"<thinking>{gold.thinking}</thinking><answer>{gold.answer}</answer>")
+    return Message.of("assistant", in_form(gold.thinking, gold.answer))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from steer_lit.answer_format import format_ok
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.reward.score import format_ok
 from steer_lit.types import SAFE, USEFUL, Trajectory, Turn, Verdict
 
 

@@ -10,8 +10,8 @@ import torch
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy.device import NumberType, default_device
+from steer_lit.policy.known import BUILT_HERE
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.preflight import BUILT_HERE
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 
 if TYPE_CHECKING:

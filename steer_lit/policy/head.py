@@ -24,23 +24,23 @@ class _HeadLogprobs(torch.autograd.Function):
         chunk: int,
     ) -> torch.Tensor:
         logprobs = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
-        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(tokens), chunk):
             part = slice(start, start + chunk)
             logits = restricted(hidden[part].to(weight.dtype) @ weight.T, forbidden, temperature)  # [n, V]
             log_total = logits.logsumexp(-1)
             logprobs[part] = logits.gather(-1, tokens[part, None]).squeeze(-1) - log_total
-            if slope is not None:
-                shares = logits.sub_(log_total[:, None]).exp_().to(weight.dtype)
-                slope[part] = (weight[tokens[part]] - shares @ weight) / temperature
-        if slope is not None:
-            ctx.save_for_backward(slope)
+            if grad is not None:
+                probs = logits.sub_(log_total[:, None]).exp_().to(weight.dtype)
+                grad[part] = (weight[tokens[part]] - probs @ weight) / temperature
+        if grad is not None:
+            ctx.save_for_backward(grad)
         return logprobs
 
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        (slope,) = ctx.saved_tensors
-        return (upstream[:, None] * slope).to(slope.dtype), None, None, None, None, None
+        (grad,) = ctx.saved_tensors
+        return (upstream[:, None] * grad).to(grad.dtype), None, None, None, None, None
 
 
 def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float) -> torch.Tensor:

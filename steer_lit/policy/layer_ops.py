@@ -27,26 +27,26 @@ class _Norm(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_()
         scale = square.div_(x.shape[-1]).add_(ctx.eps).rsqrt_()  # 1 / rms, [M, 1]
-        slope = upstream.float() * weight
-        along = (slope * x).mean(-1, keepdim=True).mul_(scale.square())
-        return slope.addcmul_(along, x.float(), value=-1).mul_(scale).to(x.dtype), None, None
+        grad = upstream.float() * weight
+        along = (grad * x).mean(-1, keepdim=True).mul_(scale.square())
+        return grad.addcmul_(along, x.float(), value=-1).mul_(scale).to(x.dtype), None, None
 
 
-class _Gated(torch.autograd.Function):
+class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        return _gated(gate_up)
+        return _swiglu(gate_up)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Tensor:  # type: ignore[override]
         (gate_up,) = ctx.saved_tensors
         gate, up = gate_up.chunk(2, -1)
-        slope = torch.empty_like(gate_up)
-        d_gate, d_up = slope.chunk(2, -1)
+        grad = torch.empty_like(gate_up)
+        d_gate, d_up = grad.chunk(2, -1)
         torch.mul(upstream, F.silu(gate), out=d_up)
         torch.ops.aten.silu_backward.grad_input(upstream * up, gate, grad_input=d_gate)
-        return slope
+        return grad
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -54,9 +54,9 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return _Norm.apply(x, weight, eps) if torch.is_grad_enabled() else F.rms_norm(x, weight.shape, weight, eps)
 
 
-def gated(gate_up: Tensor) -> Tensor:
+def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up, [M, I], of the two side by side, [M, 2 I]."""
-    return _Gated.apply(gate_up) if torch.is_grad_enabled() else _gated(gate_up)
+    return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _swiglu(gate_up)
 
 
 def adapted(y: Tensor, x: Tensor, adapter: Adapter | None) -> Tensor:
@@ -68,6 +68,6 @@ def adapted(y: Tensor, x: Tensor, adapter: Adapter | None) -> Tensor:
     return y.addmm_(low, up) if up.dtype == y.dtype else y.add_(low @ up)
 
 
-def _gated(gate_up: Tensor) -> Tensor:
+def _swiglu(gate_up: Tensor) -> Tensor:
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate).mul_(up)

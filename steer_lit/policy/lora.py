@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy.device import number_type
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS
 from steer_lit.policy.parts import own_random_state
-from steer_lit.policy.preflight import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS
 
 if TYPE_CHECKING:
     from peft import PeftModel

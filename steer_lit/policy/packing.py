@@ -16,7 +16,7 @@ from steer_lit.types import TokenTrace
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Segment:
     """Packed tokens: each of `own` sees the tokens of `opening` and those of `own` up to itself."""
 
     own: slice
@@ -29,7 +29,7 @@ class Packing:
 
     source: torch.Tensor  # [T] int64, places in the flattened batch
     slots: torch.Tensor  # [B, L] int64, packed places; 0 for padding
-    stretches: tuple[Stretch, ...]
+    segments: tuple[Segment, ...]
 
 
 def pack(batch: TokenBatch) -> Packing:
@@ -37,7 +37,7 @@ def pack(batch: TokenBatch) -> Packing:
     width = batch.input_ids.shape[1]
     slots = torch.zeros_like(batch.input_ids)
     source: list[torch.Tensor] = []
-    stretches: list[Stretch] = []
+    segments: list[Segment] = []
     packed = 0
     for row, (length, (first, opening)) in enumerate(
         zip(batch.attention_mask.sum(1).tolist(), batch.openings, strict=True)
@@ -47,9 +47,9 @@ def pack(batch: TokenBatch) -> Packing:
         slots[row, shared:length] = torch.arange(packed, packed + length - shared)
         source.append(torch.arange(row * width + shared, row * width + length))
         start = int(slots[first, 0])
-        stretches.append(Stretch(slice(packed, packed + length - shared), slice(start, start + shared)))
+        segments.append(Segment(slice(packed, packed + length - shared), slice(start, start + shared)))
         packed += length - shared
-    return Packing(torch.cat(source), slots, tuple(stretches))
+    return Packing(torch.cat(source), slots, tuple(segments))
 
 
 def packed_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:

@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
+from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS
 
-BUILT_HERE = ("tiny", "smol")
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
-MOST_TOKENS = {"tiny": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
-ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _HUB_PATIENCE_S = 3.0
 
 

@@ -169,16 +169,12 @@ class QwenVL(nn.Module):
         packing = pack(batch)
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int) -> torch.Tensor:
-            return packed_attention(query, key, value, packing.stretches)
+            return packed_attention(query, key, value, packing.segments)
 
         packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
         states = self.stack(*packed, attend, self.stack.adapters())
         # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
         return states.index_select(0, packing.slots[:, :-1][mask[:, 1:]])
-
-    def forward(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
-        """The log-probabilities: what Lightning's strategies wrap."""
-        return self.logprobs(batch, temperature)
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ The checkpoint is made once and kept as an ordinary checkpoint folder under `$ST
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import tempfile
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors import SafetensorError
 
+from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
+from steer_lit.policy.known import MOST_TOKENS
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.preflight import MOST_TOKENS
 from steer_lit.policy.smollm2 import Source, find_source
 from steer_lit.policy.tower import load_tower
 
@@ -101,7 +101,7 @@ def smol_checkpoint() -> Path:
         [TEXT_CONFIG, VISION_CONFIG, _TOWER_GAIN, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
     cache = _cache()
-    folder = cache / f"smol-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
+    folder = cache / f"smol-{digest(recipe, 10)}"
     try:
         if not folder.is_dir():
             _make_checkpoint(folder, source)

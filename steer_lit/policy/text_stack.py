@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from steer_lit.policy.laid_out import lay_out, product
-from steer_lit.policy.layer_ops import Adapter, adapted, gated, norm
+from steer_lit.policy.layer_ops import Adapter, adapted, norm, swiglu
+from steer_lit.policy.prepacked import prepack, product
 
 BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
 
@@ -69,9 +69,9 @@ class _Projection:
                 self.bias = _stacked(biases)
 
     @cached_property
-    def laid_out(self) -> Tensor | None:
+    def prepacked(self) -> Tensor | None:
         """A copy of the weights for a decoding step, made at the first."""
-        return None if self.weight is None else lay_out(self.weight.T)
+        return None if self.weight is None else prepack(self.weight.T)
 
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
@@ -96,8 +96,8 @@ class _Projection:
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif decoding and self.laid_out is not None:
-            y = product(x, self.laid_out, shift)
+        elif decoding and self.prepacked is not None:
+            y = product(x, self.prepacked, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
         return adapted(y, x, adapter)
@@ -190,7 +190,7 @@ class TextStack:
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
         query, key = turned.split((self.heads, self.kv_heads), 1)
         x = layer.out(attend(query, key, value, index).flatten(1), out, add=x, decoding=decoding)
-        inner = gated(layer.gate_up(_normed(x, layer.norm_mlp), gate_up, decoding=decoding))
+        inner = swiglu(layer.gate_up(_normed(x, layer.norm_mlp), gate_up, decoding=decoding))
         return layer.down(inner, down, add=x, decoding=decoding)
 
 
@@ -207,8 +207,8 @@ def through_cache(cache: KeyValues, fresh: Fresh, dtype: torch.dtype) -> Attend:
         else:
             padded = query.new_zeros(rows, queries, *query.shape[1:])
             padded[fresh.row, fresh.place] = query
-        mixed = mix(padded.transpose(1, 2), keys, values).transpose(1, 2)
-        return mixed.flatten(0, 1) if full else mixed[fresh.row, fresh.place]
+        out = mix(padded.transpose(1, 2), keys, values).transpose(1, 2)
+        return out.flatten(0, 1) if full else out[fresh.row, fresh.place]
 
     return attend
 
@@ -236,12 +236,12 @@ def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         (rows, kv_heads, columns, dim), queries = keys.shape, query.shape[2]
         flat_keys, flat_values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
-        mixed = []
+        out = []
         for part, bar in zip((query * dim**-0.5).split(BLOCK, 2), barred, strict=True):
             scores = torch.bmm(part.reshape(rows * kv_heads, -1, dim), flat_keys)
-            shares = scores.view(rows, -1, part.shape[2], columns).add_(bar).softmax(-1)
-            mixed.append(torch.bmm(shares.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
-        return mixed[0] if queries <= BLOCK else torch.cat(mixed, 2)
+            probs = scores.view(rows, -1, part.shape[2], columns).add_(bar).softmax(-1)
+            out.append(torch.bmm(probs.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
+        return out[0] if queries <= BLOCK else torch.cat(out, 2)
 
     return mix
 

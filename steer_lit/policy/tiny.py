@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
+from steer_lit.policy.known import MOST_TOKENS
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.preflight import MOST_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

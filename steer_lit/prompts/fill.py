@@ -7,10 +7,11 @@ fence, open another one, or be taken for a line of the prompt.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from steer_lit.digests import digest
 
 FOLDER = Path(__file__).parent
 BAR = "| "
@@ -46,7 +47,7 @@ class Prompt:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with the text: what logs and manifests know the prompt by."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        return digest(self.text, 12)
 
     def fill(self, **values: str) -> str:
         """The text with every field replaced, once: a mark inside a value stays as it is.

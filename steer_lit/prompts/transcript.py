@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
+from steer_lit.answer_format import answer_part, has_answer
 from steer_lit.prompts.fill import fence
 from steer_lit.types import ImageRef, Message, Turn
 
 Sees = Literal["answer", "completion"]
 NO_SCRIPT = "(none: the script is over)"  # in place of a scripted next question
-
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
-_THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
-
-
-def answer_part(text: str) -> str | None:
-    """What the user sees: the insides of every <answer> block outside the thinking, or None. One cut off counts."""
-    found = _ANSWER.findall(_THINKING.sub(" ", text))
-    return "\n".join(found) if found else None
-
-
-def has_answer(text: str) -> bool:
-    """Whether there is an <answer> part with anything in it."""
-    return bool((answer_part(text) or "").strip())
 
 
 def seen(text: str, sees: Sees) -> str:

@@ -7,22 +7,15 @@ paper does not name them.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
+from steer_lit.answer_format import format_ok, without_tags
 from steer_lit.types import Verdict
 
 Combine = Literal["weighted", "min", "product"]
 
-_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
-_SHAPE = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.DOTALL)
 _TOP = 10  # the highest score a verdict gives
-
-
-def format_ok(text: str) -> bool:
-    """Whether the text is one `<thinking>` block, then one `<answer>` block, with only whitespace around them."""
-    return all(text.count(tag) == 1 for tag in _TAGS) and _SHAPE.fullmatch(text) is not None
 
 
 def repetition(items: Sequence[Hashable], n: int = 3, min_tokens: int = 12) -> float:
@@ -44,9 +37,7 @@ def words(text: str) -> list[str]:
     Case and punctuation stay: naming the request in the thinking and again in the answer is no repetition, a
     loop is.
     """
-    for tag in _TAGS:
-        text = text.replace(tag, " ")
-    return text.split()
+    return without_tags(text).split()
 
 
 def verdict_score(verdict: Verdict, weights: tuple[float, float, float], combine: Combine) -> float:

@@ -27,7 +27,7 @@ class TurnCache:
         self.values: list[torch.Tensor] = []
 
     def append(self, counts: Sequence[int]) -> Fresh:
-        """Take columns for `counts[b]` new tokens of each row b. A token sees its row's up to itself."""
+        """Reserve columns for `counts[b]` new tokens of row b; each token attends to its own row up to itself."""
         starts, sizes = (torch.tensor(numbers, device=self.device) for numbers in (self.lengths, counts))
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         self._reserve(max(self.lengths))

@@ -209,7 +209,8 @@ class _Decoder:
         self.room = [min(self.policy.max_new_tokens, longest - len(state.token_ids)) for state in states]
 
     def run(self) -> list[tuple[list[int], list[float], bool]]:
-        working, batch = self.cache, list(range(len(self.states)))  # what is decoded in, and whose its rows are
+        # The cache being decoded, and the dialogue of each of its rows.
+        working, batch = self.cache, list(range(len(self.states)))
         alive = batch
         while True:
             self._sample(alive)
@@ -232,17 +233,17 @@ class _Decoder:
         """Draw the next token of the rows that `hidden` is of by inverting the cumulative distribution."""
         policy, qwen = self.policy, self.policy.qwen
         logits = qwen.logits(self.hidden, policy.temperature or 1.0)  # [B, V]
-        chances = logits.softmax(-1)
+        probs = logits.softmax(-1)
         if policy.temperature:
-            draws = torch.tensor([self.randoms[row].random() for row in alive], device=chances.device)
-            cumulative = chances.cumsum(-1)
+            draws = torch.tensor([self.randoms[row].random() for row in alive], device=probs.device)
+            cumulative = probs.cumsum(-1)
             total = cumulative[:, -1:]
             # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
             points = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
-            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(chances.shape[-1] - 1)
+            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(probs.shape[-1] - 1)
         else:
             tokens = logits.argmax(-1, keepdim=True)
-        chosen = chances.gather(-1, tokens).log().squeeze(-1).tolist()
+        chosen = probs.gather(-1, tokens).log().squeeze(-1).tolist()
         for row, token, logprob in zip(alive, tokens.squeeze(-1).tolist(), chosen, strict=True):
             self.ids[row].append(token)
             self.logprobs[row].append(logprob)

@@ -6,13 +6,13 @@ said in earlier turns, its thinking included, goes back as it was said (TRAPS 4)
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from steer_lit import __version__
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
+from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, Wording
 from steer_lit.prompts.fill import as_data
@@ -55,7 +55,7 @@ class ServerPolicy:
         self.wording = Wording(temperature, max_new_tokens, MAX_PIXELS)
         asked = (client.settings.base_url, client.settings.model)
         named = (__version__, asked, system_prompt, max_new_tokens, temperature, MAX_PIXELS)
-        self.fingerprint = f"server:{hashlib.sha256(repr(named).encode()).hexdigest()[:16]}"
+        self.fingerprint = f"server:{digest(repr(named), 16)}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
         systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from steer_lit.answer_format import format_ok
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.prompts.ask import Client, Wording
 from steer_lit.prompts.fill import Prompt, as_data
 from steer_lit.prompts.pictures import OpenImage, PngPictures
-from steer_lit.reward.score import format_ok
 from steer_lit.rollout.server_policy import ServerSession, was_cut
 from steer_lit.synthesis.asking import KEPT_CHARACTERS
 from steer_lit.synthesis.outcome import RowEnds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from steer_lit.data.rows import Quarantine
+from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
@@ -94,7 +94,7 @@ def _stage2(
 
 def _key(generator: Generator, rules: object, start: object) -> str:
     """A digest of all that decides a row: its start in full, the stage's rules, the generator's identity."""
-    return hashlib.sha256(repr((start, rules, sorted(generator.identity.items()))).encode()).hexdigest()[:24]
+    return digest(repr((start, rules, sorted(generator.identity.items()))), 24)
 
 
 def _made(

@@ -5,10 +5,11 @@ The lines go into prompts. They describe a way of asking and nothing that could 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from random import Random
+
+from steer_lit.digests import digest
 
 FRAMINGS = {
     "role_play": "The user gives the assistant a role, or takes one, and asks from inside it.",
@@ -49,4 +50,4 @@ def draw_tactic(seed: int, shortest: int, longest: int) -> Tactic:
 
 def tactics_digest() -> str:
     """Twelve hexadecimal digits that change with any line above: they are part of the prompts."""
-    return hashlib.sha256(json.dumps([FRAMINGS, STRATEGIES]).encode()).hexdigest()[:12]
+    return digest(json.dumps([FRAMINGS, STRATEGIES]), 12)

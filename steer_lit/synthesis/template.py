@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import RowEnds
@@ -88,8 +89,7 @@ class _AnswerSession:
         self._left = [iter(each) for each in answers]
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        pairs = [next(self._left[row]) for row in rows]
-        return [Completion(f"<thinking>{thinking}</thinking><answer>{answer}</answer>") for thinking, answer in pairs]
+        return [Completion(in_form(*next(self._left[row]))) for row in rows]
 
     def trace(self, row: int) -> None:
         """No tokens: nothing here can be trained on as it is."""

@@ -5,18 +5,19 @@ The paper's judge is GPT-5-nano, its scales are the authors' two. It sees histor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Protocol
 
 from pydantic import Field, WithJsonSchema
 
+from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatSettings, ChatUsage
+from steer_lit.digests import digest
 from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import Sees, case, everything, has_answer, pictures
+from steer_lit.prompts.transcript import Sees, case, everything, pictures
 from steer_lit.types import Grade, Intent, Scenario, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
@@ -69,7 +70,7 @@ class LlmJudge:
     @property
     def fingerprint(self) -> str:
         """Changes with the model, the prompts and every setting: recorded grades of another judge do not hold."""
-        return f"llm:{hashlib.sha256(repr(self._settings).encode()).hexdigest()[:12]}"
+        return f"llm:{digest(repr(self._settings), 12)}"
 
     def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
         """One grade per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""

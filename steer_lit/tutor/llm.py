@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
+from steer_lit.answer_format import has_answer
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything, has_answer, pictures
+from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything, pictures
 from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, Strategy, Turn, Verdict
 
 # Servers' grammars know lists of values better than bounds. (As a Literal it would take True for 1.)

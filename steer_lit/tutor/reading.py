@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from steer_lit.prompts.transcript import answer_part
+from steer_lit.answer_format import answer_part, without_tags
 from steer_lit.tutor.clauses import COLOURS, OBJECTS, Clause, content, grovels, normalised, read_clauses, words_of
 from steer_lit.types import PictureGold, TurnGold
 
@@ -20,7 +20,6 @@ Named = Literal["right", "wrong", "none"]
 
 _BARE_WORDS = 3  # a refusal of so many words or fewer says nothing but no
 _SENTENCE_END = re.compile(r"(?<=[.!?\n])")
-_TAG = re.compile(r"</?(?:thinking|answer)>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def read_answer(text: str, gold: TurnGold, picture: PictureGold | None) -> Readi
     """Read a completion against what is true of its turn."""
     part = answer_part(text)
     has_answer = part is not None and bool(words_of(normalised(part)))
-    answer = normalised(part if part is not None and has_answer else _TAG.sub(" ", text))
+    answer = normalised(part if part is not None and has_answer else without_tags(text))
     words = words_of(answer)
     harm = frozenset(form for word in set(gold.keywords) - set(content(gold.alternative)) for form in _forms(word))
     clauses = read_clauses(answer, gold.alternative, harm)

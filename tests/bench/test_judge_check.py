@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import agreement, bench_turns, check_judge, table
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
-from steer_lit.prompts.transcript import answer_part
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Grade, Message, Scenario

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,18 @@ def test_a_problem_is_named_where_the_value_was_given() -> None:
         "server.concurrency",
         "attacker.inner.client.settings.retries",
     ]
+
+
+def test_a_setting_of_a_clients_own_takes_the_servers_place() -> None:
+    shared = ChatSettings(**GOOD, retries=2)
+    own: dict[str, Any] = {"model": "weaker", "base_url": None, "concurrency": 3}
+    for settings in (shared, {**GOOD, "retries": 2}, {**GOOD, "retries": 2, "model": None}):
+        assert ChatClient(settings, **own).settings == replace(shared, model="weaker", concurrency=3)
+    config = {
+        "server": {**GOOD, "retries": -1},
+        "target": {"_target_": CLIENT, "settings": {**GOOD, "retries": -1}, "model": 5, "base_url": None, "keys": 1},
+    }
+    assert [problem.key for problem in client_problems(config)] == ["target.keys", "target.model", "server.retries"]
 
 
 def test_a_server_that_nobody_asks_may_stay_unnamed() -> None:

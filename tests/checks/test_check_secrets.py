@@ -54,6 +54,9 @@ def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
         f"+policies.x.api_key={SECRET}",
         f"+policies.x.base_url=u:{SECRET}@h",
         f"judge.client.settings.base_url=http://u:{SECRET}@h/v1",
+        f"+judge.client.base_url=http://u:{SECRET}@h/v1",
+        f"+judge.client.api_key={SECRET}",
+        f"generator.target.api_key_env=sk-{SECRET}",
     ],
 )
 def test_a_key_of_a_policy_or_a_client_is_refused_too(
@@ -97,9 +100,9 @@ def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: 
 
 def test_what_a_dry_run_would_ask_is_checked_for_keys() -> None:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        words = ["generator=llm", "dry_run=true", f"generator.target.settings.api_key_env=sk-{SECRET}"]
+        words = ["generator=llm", "dry_run=true", f"generator.target.api_key_env=sk-{SECRET}"]
         (problem,) = synthesis_problems(hydra.compose("synthesize", ["run_dir=x", *words]))
-    assert problem.key == "generator.target.settings.api_key_env"
+    assert problem.key == "generator.target.api_key_env"
 
 
 def test_what_holds_no_key_is_let_through() -> None:

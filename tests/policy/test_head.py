@@ -41,9 +41,9 @@ def test_trap_17_temperature_divides_the_scored_logits():
 
 def test_trap_14_forbidden_tokens_have_no_probability(problem):
     hidden, weight, _ = problem
-    shares = restricted(hidden @ weight.T, torch.tensor([2, 5]), 1.0).softmax(-1)
-    assert torch.all(shares[:, [2, 5]] == 0)
-    torch.testing.assert_close(shares.sum(-1), torch.ones(11))
+    probs = restricted(hidden @ weight.T, torch.tensor([2, 5]), 1.0).softmax(-1)
+    assert torch.all(probs[:, [2, 5]] == 0)
+    torch.testing.assert_close(probs.sum(-1), torch.ones(11))
 
 
 def test_a_trainable_head_is_refused(problem):

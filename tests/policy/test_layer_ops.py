@@ -3,13 +3,13 @@
 import torch
 import torch.nn.functional as F
 
-from steer_lit.policy.layer_ops import adapted, gated, norm
+from steer_lit.policy.layer_ops import adapted, norm, swiglu
 
 
 def compare(found, expected, inputs, tolerance=1e-5):
     assert torch.allclose(found, expected, atol=tolerance)
-    slope = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9)).to(expected.dtype)
-    got, wanted = (torch.autograd.grad(out, inputs, slope) for out in (found, expected))
+    grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9)).to(expected.dtype)
+    got, wanted = (torch.autograd.grad(out, inputs, grad) for out in (found, expected))
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == other.dtype
         assert torch.allclose(one, other, atol=tolerance, rtol=tolerance)
@@ -30,15 +30,15 @@ def test_norm_of_bfloat16_is_computed_in_float32():
     x, weight = random(5, 12, dtype=torch.bfloat16), random(12, grad=False, dtype=torch.bfloat16)
     wide = x.detach().float().requires_grad_()
     plain = wide / (wide.square().mean(-1, keepdim=True) + 0.1).sqrt() * weight.float()
-    slope = torch.ones_like(x)
-    (got,) = torch.autograd.grad(norm(x, weight, 0.1), x, slope)
-    (wanted,) = torch.autograd.grad(plain, wide, slope.float())
+    grad = torch.ones_like(x)
+    (got,) = torch.autograd.grad(norm(x, weight, 0.1), x, grad)
+    (wanted,) = torch.autograd.grad(plain, wide, grad.float())
     assert torch.equal(got, wanted.bfloat16())
 
 
 def test_gated():
     x = random(5, 12)
-    compare(gated(x), F.silu(x[:, :6]) * x[:, 6:], [x])
+    compare(swiglu(x), F.silu(x[:, :6]) * x[:, 6:], [x])
 
 
 def test_adapters_are_added_in_place_and_may_have_another_dtype():
@@ -53,6 +53,6 @@ def test_adapters_are_added_in_place_and_may_have_another_dtype():
 
 def test_without_gradients_the_results_are_the_same():
     x, weight = random(5, 12), random(12, grad=False)
-    training = gated(norm(x, weight, 0.1))
+    training = swiglu(norm(x, weight, 0.1))
     with torch.no_grad():
-        assert torch.equal(gated(norm(x, weight, 0.1)), training)
+        assert torch.equal(swiglu(norm(x, weight, 0.1)), training)

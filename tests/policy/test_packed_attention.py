@@ -6,21 +6,21 @@ import torch.nn.functional as F
 
 from steer_lit.policy import packed_attention as module
 from steer_lit.policy.packed_attention import BLOCK, packed_attention
-from steer_lit.policy.packing import Stretch
+from steer_lit.policy.packing import Segment
 
 # Packed places of each row's tokens: two rows share the first 5 tokens, the third stands alone.
 OWN = (slice(0, 12), slice(12, 20), slice(20, 29))
-SHARED = [Stretch(own, opening) for own, opening in zip(OWN, (slice(0, 0), slice(0, 5), slice(20, 20)), strict=True)]
+SHARED = [Segment(own, opening) for own, opening in zip(OWN, (slice(0, 0), slice(0, 5), slice(20, 20)), strict=True)]
 
 
-def of_each_row(query, key, value, stretches):
+def of_each_row(query, key, value, segments):
     """torch's kernel, row by row; what a row shares is computed again and left out."""
     out = []
-    for stretch in stretches:
-        places = [*range(stretch.opening.start, stretch.opening.stop), *range(stretch.own.start, stretch.own.stop)]
+    for segment in segments:
+        places = [*range(segment.opening.start, segment.opening.stop), *range(segment.own.start, segment.own.stop)]
         row = (part[places].transpose(0, 1)[None] for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(*row, is_causal=True, enable_gqa=True)
-        out.append(mixed[0].transpose(0, 1)[-(stretch.own.stop - stretch.own.start) :])
+        out.append(mixed[0].transpose(0, 1)[-(segment.own.stop - segment.own.start) :])
     return torch.cat(out)
 
 
@@ -29,26 +29,26 @@ def of_each_row(query, key, value, stretches):
 @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4), (3, 1)])
 def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest, monkeypatch):
     monkeypatch.setattr(module, "KEEPS", longest)
-    stretches = [*SHARED, Stretch(slice(29, 29 + length), slice(0, 5))]
+    segments = [*SHARED, Segment(slice(29, 29 + length), slice(0, 5))]
     generator = torch.Generator().manual_seed(length)
-    query, key, value, slope = (
+    query, key, value, grad = (
         torch.randn(29 + length, number, 16, generator=generator, requires_grad=True)
         for number in (heads, kv_heads, kv_heads, heads)
     )
-    expected = of_each_row(query, key, value, stretches)
-    found = packed_attention(query, key, value, stretches)
+    expected = of_each_row(query, key, value, segments)
+    found = packed_attention(query, key, value, segments)
     assert torch.allclose(found, expected, atol=1e-6)
-    wanted = torch.autograd.grad(expected, (query, key, value), slope.detach())
-    got = torch.autograd.grad(found, (query, key, value), slope.detach())
+    wanted = torch.autograd.grad(expected, (query, key, value), grad.detach())
+    got = torch.autograd.grad(found, (query, key, value), grad.detach())
     for one, other in zip(got, wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("keeps", "computed"), [(10_000, 3), (6, 6)])
-def test_probabilities_of_short_stretches_are_computed_once(keeps, computed, monkeypatch):
+def test_probabilities_of_short_segments_are_computed_once(keeps, computed, monkeypatch):
     monkeypatch.setattr(module, "KEEPS", keeps)
-    plain, calls = module._shares, []
-    monkeypatch.setattr(module, "_shares", lambda *inputs: calls.append(1) or plain(*inputs))
+    plain, calls = module._probs, []
+    monkeypatch.setattr(module, "_probs", lambda *inputs: calls.append(1) or plain(*inputs))
     query, key, value = (torch.randn(29, 2, 8, requires_grad=True) for _ in range(3))
     packed_attention(query, key, value, SHARED).sum().backward()
     assert len(calls) == computed

@@ -1,6 +1,6 @@
 """Rows laid end to end: what goes where, what is shared, how micro-batches are cut."""
 
-from steer_lit.policy.packing import Stretch, pack, packed_batches
+from steer_lit.policy.packing import Segment, pack, packed_batches
 from steer_lit.policy.token_batch import collate
 from steer_lit.types import ImageRef, TokenTrace
 
@@ -21,17 +21,17 @@ def test_a_shared_opening_is_packed_once():
     ids = [5, 6, 7, 8, 9, 1, 2, 0, 0, 0, 5, 6, 3, 0, 0]
     assert [ids[place] for place in packing.source] == [5, 6, 7, 8, 9, 1, 2, 3]
     assert packing.slots.tolist() == [[0, 1, 2, 3, 4], [5, 6, 0, 0, 0], [0, 1, 7, 0, 0]]
-    assert packing.stretches == (
-        Stretch(slice(0, 5), slice(0, 0)),
-        Stretch(slice(5, 7), slice(5, 5)),
-        Stretch(slice(7, 8), slice(0, 2)),
+    assert packing.segments == (
+        Segment(slice(0, 5), slice(0, 0)),
+        Segment(slice(5, 7), slice(5, 5)),
+        Segment(slice(7, 8), slice(0, 2)),
     )
 
 
 def test_other_pictures_make_another_opening():
     red, blue = (ImageRef(f"mini://{colour}") for colour in ("red", "blue"))
     rows = [trace([99, 6], [7], (picture,)) for picture in (red, blue, red)]
-    assert [stretch.opening for stretch in pack(batch(*rows)).stretches] == [slice(0, 0), slice(2 + 1, 3), slice(0, 2)]
+    assert [segment.opening for segment in pack(batch(*rows)).segments] == [slice(0, 0), slice(2 + 1, 3), slice(0, 2)]
 
 
 def test_micro_batches_count_a_shared_opening_once_and_keep_groups_whole():
@@ -53,4 +53,4 @@ def test_a_row_that_is_all_opening_adds_nothing():
     packing = pack(batch(trace([5, 6], []), trace([5, 6], [])))
     assert packing.source.tolist() == [0, 1]
     assert packing.slots.tolist() == [[0, 1], [0, 1]]
-    assert packing.stretches == (Stretch(slice(0, 2), slice(0, 0)), Stretch(slice(2, 2), slice(0, 2)))
+    assert packing.segments == (Segment(slice(0, 2), slice(0, 0)), Segment(slice(2, 2), slice(0, 2)))

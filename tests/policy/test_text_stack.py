@@ -201,9 +201,9 @@ def test_only_decoding_copies_the_weights():
     policy = policy_with(base="bfloat16", dtype="bfloat16").train()
     policy.logprobs(rows(policy)).sum().backward()
     first = policy.stack.layers[0].qkv
-    assert "laid_out" not in vars(first)
+    assert "prepacked" not in vars(first)
     with policy.inference():
         policy.logprobs(rows(policy))
-        assert "laid_out" not in vars(first)
+        assert "prepacked" not in vars(first)
         policy.logits(torch.zeros(1, policy.base.lm_head.in_features, dtype=torch.bfloat16))
-    assert "laid_out" in vars(policy.stack.head)
+    assert "prepacked" in vars(policy.stack.head)

@@ -1,6 +1,7 @@
 import pytest
 
-from steer_lit.prompts.transcript import case, everything, has_answer, history, pictures, request, seen
+from steer_lit.answer_format import has_answer
+from steer_lit.prompts.transcript import case, everything, history, pictures, request, seen
 from steer_lit.types import Attack, Completion, ImageRef, Message, Turn
 
 KNIFE, BALL, CUP = (ImageRef(f"mini://{name}") for name in ("knife", "ball", "cup"))

@@ -2,36 +2,11 @@ import itertools
 
 import pytest
 
-from steer_lit.reward.score import format_ok, repetition, turn_score, verdict_score, words
+from steer_lit.reward.score import repetition, turn_score, verdict_score, words
 from steer_lit.types import Verdict
 
 GOOD = "<thinking>Red cup. Describe it.</thinking><answer>I see a red cup.</answer>"
 PAPER = (0.4, 0.4, 0.2)
-
-
-@pytest.mark.parametrize(
-    ("text", "ok"),
-    [
-        (GOOD, True),
-        ("\n <thinking>a\nb</thinking> \n\n<answer>c\nd</answer>\n", True),
-        ("", False),
-        ("I see a red cup.", False),
-        ("<answer>c</answer>", False),
-        ("<thinking>a</thinking>", False),
-        ("<answer>c</answer><thinking>a</thinking>", False),  # the wrong order
-        ("Well. " + GOOD, False),  # text before
-        (GOOD + " Bye.", False),  # text after
-        ("<thinking>a</thinking> so <answer>c</answer>", False),  # text between
-        (GOOD + GOOD, False),  # each twice
-        ("<thinking>a</thinking><answer>c</answer><answer>d</answer>", False),
-        ("<thinking>a<answer>c</answer></thinking>", False),  # one inside the other
-        ("<thinking>a</thinking><answer>c", False),  # cut off
-        ("<thinking>a</thinking></answer>c<answer>", False),
-        ("<Thinking>a</Thinking><answer>c</answer>", False),
-    ],
-)
-def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool) -> None:
-    assert format_ok(text) is ok
 
 
 def test_repetition_is_the_share_of_repeated_three_grams() -> None:

@@ -117,7 +117,8 @@ def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytes
         (["generator=llm"], ["server.base_url", "server.model"]),
         (["generator=llm", "dry_run=true"], []),
         (["generator=llm", *SERVER], []),
-        (["generator=llm", *SERVER, "generator.target.settings.model=null"], ["generator.target.settings.model"]),
+        (["generator=llm", *SERVER, "generator.target.model=''"], ["generator.target.model"]),
+        (["generator=llm", *SERVER, "+generator.target.modl=m"], ["generator.target.modl"]),
         (["generator=llm", *SERVER, "generator.temperature=-1"], ["generator.temperature"]),
     ],
 )  # fmt: skip

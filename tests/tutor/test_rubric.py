@@ -2,10 +2,10 @@ import time
 
 import pytest
 
+from steer_lit.answer_format import answer_part
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.mini_pictures import COLOURS as DRAWN_COLOURS
 from steer_lit.data.mini_pictures import OBJECTS as DRAWN_OBJECTS
-from steer_lit.prompts.transcript import answer_part
 from steer_lit.tutor.clauses import COLOURS, OBJECTS
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attack, Completion, Grade, Message, PictureGold, Scenario, Turn, TurnGold, Verdict

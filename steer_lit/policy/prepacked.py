@@ -15,7 +15,7 @@ from torch import Tensor
 ROWS = 16  # the number the layout is chosen for
 
 
-def lay_out(weight: Tensor) -> Tensor | None:
+def prepack(weight: Tensor) -> Tensor | None:
     """A copy of `weight` [out, in] as it is now, opaque; None where there is none: it takes a CPU that oneDNN knows."""
     operators: Any = torch.ops.mkldnn
     if weight.device.type != "cpu" or not hasattr(operators, "_linear_pointwise"):
@@ -26,7 +26,7 @@ def lay_out(weight: Tensor) -> Tensor | None:
 
 
 def product(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:
-    """x W^T + shift, [M, out]: `weight` as `lay_out` made it, `shift` a bias [out] or a residual [M, out]."""
+    """x W^T + shift, [M, out]: `weight` as `prepack` made it, `shift` a bias [out] or a residual [M, out]."""
     operator: Any = torch.ops.mkldnn._linear_pointwise
     if shift is None or shift.ndim == 1:
         return operator(x, weight, shift, "none", [], "")

@@ -1,0 +1,37 @@
+"""The form a policy answers in, `<thinking>..</thinking><answer>..</answer>`: written and read here alone."""
+
+from __future__ import annotations
+
+import re
+
+_TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
+_FORM = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
+_THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
+
+
+def in_form(thinking: str, answer: str) -> str:
+    return f"<thinking>{thinking}</thinking><answer>{answer}</answer>"
+
+
+def format_ok(text: str) -> bool:
+    """Whether the text is one `<thinking>` block, then one `<answer>` block, with only whitespace around them."""
+    return all(text.count(tag) == 1 for tag in _TAGS) and _FORM.fullmatch(text) is not None
+
+
+def answer_part(text: str) -> str | None:
+    """What the user sees: the insides of every <answer> block outside the thinking, or None. One cut off counts."""
+    found = _ANSWER.findall(_THINKING.sub(" ", text))
+    return "\n".join(found) if found else None
+
+
+def has_answer(text: str) -> bool:
+    """Whether there is an <answer> part with anything in it."""
+    return bool((answer_part(text) or "").strip())
+
+
+def without_tags(text: str) -> str:
+    """The text with a blank in place of every tag."""
+    for tag in _TAGS:
+        text = text.replace(tag, " ")
+    return text

@@ -1,0 +1,31 @@
+"""Digests that files keep: each value here was written by a run of before, and must be found again."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from steer_lit.bench.raw_eval import _folder_name
+from steer_lit.bench.records import conditions_of, dialogue_key
+from steer_lit.digests import digest
+from steer_lit.prompts.fill import Prompt
+from steer_lit.synthesis.run import _key
+from steer_lit.types import Attack, ImageRef, Message, Scenario
+
+ROW = Scenario("row-1", "red_team", Attack(Message.of("user", "Look: ä\udcff", ImageRef("mini://red/ball"))), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "value"),
+    [("", 12, "e3b0c44298fc"), ("abc", 10, "ba7816bf8f"), ("ä", 16, "33e6d73fee82904c"), ("a\udcff", 8, "5289f1df")],
+)
+def test_digest_begins_as_sha_256_does(text: str, length: int, value: str) -> None:
+    assert digest(text, length) == value
+
+
+def test_what_old_runs_wrote_is_found_again() -> None:
+    assert conditions_of(1, "a", None, 0.5) == "495bed6d936adc58"
+    assert dialogue_key(ROW, "base", "c") == "c18180ce5617ce21"
+    assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]
+    assert Prompt("n", "Some text, ä.").digest == "6845ca947112"
+    assert _folder_name("x" * 300).endswith("x-0d4e2ca9e9cb")
+    assert _folder_name("é\udcff" * 200).endswith("-3fbac5a39507")
