@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
+from steer_lit.numbers import is_number, is_whole
 from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS
 
 _NUMBERS = ("auto", "bfloat16", "float32")
@@ -44,16 +45,16 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         for key, allowed in _CHOICES.items()
         if key in flat and flat[key] not in allowed
     ]
-    fewest = model.get("min_pixels") if isinstance(model.get("min_pixels"), int | float) else 1
+    fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
     ranges = {
-        "lora.r": (lambda value: value >= 1 and value == int(value), "a whole number from 1 up"),
-        "lora.alpha": (lambda value: value > 0, "above 0"),
-        "lora.dropout": (lambda value: 0 <= value < 1, "from 0 to below 1"),
-        "min_pixels": (lambda value: value >= 1, "at least 1"),
-        "max_pixels": (lambda value: value >= fewest, "at least model.min_pixels"),
+        "lora.r": (lambda value: is_whole(value) and value >= 1, "a whole number from 1 up"),
+        "lora.alpha": (lambda value: is_number(value) and value > 0, "a number above 0"),
+        "lora.dropout": (lambda value: is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+        "min_pixels": (lambda value: is_whole(value) and value >= 1, "a whole number from 1 up"),
+        "max_pixels": (lambda value: is_whole(value) and value >= fewest, "a whole number from model.min_pixels up"),
     }
     for key, (fits, allowed) in ranges.items():
-        if key in flat and not (isinstance(flat[key], int | float) and fits(flat[key])):
+        if key in flat and not fits(flat[key]):
             problems.append(Problem(f"model.{key}", flat[key], f"must be {allowed}"))
     targets = flat.get("lora.targets", LINEAR_LAYERS)
     if not targets or set(targets) - set(LINEAR_LAYERS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -48,7 +49,13 @@ def test_every_bad_value_is_named_at_once():
     assert "nf4, none" in str(problems[0])
 
 
-@pytest.mark.parametrize("r", [1.5, "many", None])
+@pytest.mark.parametrize("key", ["min_pixels", "max_pixels"])
+@pytest.mark.parametrize("pixels", [math.inf, math.nan, 800.5, True, "many", None])
+def test_pixels_are_a_whole_number(key, pixels):
+    assert keys(preflight.value_problems({"name": "tiny", key: pixels})) == [f"model.{key}"]
+
+
+@pytest.mark.parametrize("r", [1.5, "many", None, math.inf, True])
 def test_a_rank_is_a_whole_number(r):
     assert keys(preflight.value_problems({"name": "tiny", "lora": {"r": r}})) == ["model.lora.r"]
 
