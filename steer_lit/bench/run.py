@@ -10,6 +10,7 @@ played again.
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -31,6 +32,8 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.terminal import visible_line
 from steer_lit.types import Grade, Judge, Scenario, Trajectory
+
+log = logging.getLogger(__name__)
 
 
 def run_bench(
@@ -110,7 +113,9 @@ def _play_policy(
     records.claim(name, set(keys.values()), shared)
     recorded = {row.key for row in records.of(name)}
     left = [scenario for scenario in scenarios if keys[scenario.id] not in recorded]
-    done = len(scenarios) - len(left)
+    if (done := len(scenarios) - len(left)) and isinstance(policy, ServerPolicy):  # whose weights nobody sees
+        said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
+        log.info(said, name, done, records.path)
     yield done
     for start in range(0, len(left), settings.chunk):
         chunk = left[start : start + settings.chunk]
