@@ -17,7 +17,7 @@ from PIL import Image
 from steer_lit.data.datamodule import SteerDataModule
 from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError, TooManyBadRows
-from steer_lit.types import Dialogue, Scenario
+from steer_lit.types import Dialogue, ImageRef, Scenario
 
 MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
 
@@ -65,6 +65,25 @@ def test_what_a_benchmark_is_made_of_tells_apart_what_it_asks(tmp_path: Path) ->
     assert len({module.bench_facts() for module in found}) == len(found)
     assert of_file("a", "b") == of_file("a", "b", name="moved.jsonl")
     assert len({repr(facts) for facts in (of_file("a", "b"), of_file("a", "c"), of_file("a"))}) == 3
+
+
+def test_what_a_benchmark_is_made_of_are_the_pixels_too(tmp_path: Path) -> None:
+    """A picture may be replaced under its name. Each file is read once."""
+
+    def facts(colour: str, **options: Any) -> tuple[SteerDataModule, str]:
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "one.png")
+        module = SteerDataModule(FileSource(bench=str(path)), "sft", 1, **options)
+        return module, repr(module.bench_facts())
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"id": at, "prompt": "What?", "image": "one.png"}) + "\n" for at in range(2)))
+    red = facts("red")[1]
+    module, blue = facts("blue")
+    assert red == facts("red")[1] != blue
+    scenario = next(iter(module.bench_scenarios()))
+    (tmp_path / "one.png").unlink()
+    assert module.picture_digest(scenario.opening.message.images[0]) in blue
+    assert mini().picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
 
 
 def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
