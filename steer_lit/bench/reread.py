@@ -125,7 +125,8 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues)))]
     with console.status("report"):
         html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
-    console.print(f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}.", highlight=False, soft_wrap=True)
+    done = f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}."
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 
 def _records(run: object) -> Path | None:

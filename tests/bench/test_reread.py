@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
-from steer_lit.errors import ConfigError, RowError, SteerError
+from steer_lit.errors import ConfigError, SteerError
 
 SETTINGS = BenchSettings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
@@ -182,13 +183,22 @@ def test_tones_follow_the_rubrics_steps() -> None:
     assert [shown.tone_of_safety(safety) for safety in range(1, 11)] == sorted(map(shown.tone_of_safety, range(1, 11)))
 
 
-def test_a_line_that_is_no_rollout_is_named(tmp_path: Path) -> None:
-    (tmp_path / "trajectories.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(RowError, match=r"trajectories\.jsonl, row 1"):
-        report(tmp_path / "out", from_run=str(tmp_path))
-    (tmp_path / "trajectories.jsonl").write_text("")
-    with pytest.raises(SteerError, match="no rollout has been written there yet"):
-        report(tmp_path / "out", from_run=str(tmp_path))
+def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As they are where training goes on."""
+    good, path = json.dumps(rollout(0, [10])), tmp_path / "trajectories.jsonl"
+    path.write_text("\n".join([good, '{"step": 1}', good[:40], "[" * 10**5, good, good[:40]]))
+    with caplog.at_level(logging.WARNING):
+        assert "2 rollouts" in report(tmp_path / "out", from_run=str(tmp_path))
+    assert "trajectories.jsonl: 3 of 5 lines are no rollouts and are left out" in caplog.text
+    for text in ("", '{"step": 1}\n'):
+        path.write_text(text)
+        with pytest.raises(SteerError, match="no rollout has been written there yet"):
+            report(tmp_path / "out", from_run=str(tmp_path))
+
+
+def test_a_folders_name_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
+    assert "x[/b]" in report(tmp_path / "x[/b]", from_run=str(tmp_path))
 
 
 def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDialogue, tmp_path: Path) -> None:
