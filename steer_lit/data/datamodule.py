@@ -14,7 +14,17 @@ from lightning.pytorch import LightningDataModule
 
 from steer_lit.data.images import blank, open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, Record, Rows, Stage, pictures_of
+from steer_lit.data.sources import (
+    LEARNT_FROM,
+    FileSource,
+    MiniSource,
+    Record,
+    Rows,
+    Stage,
+    bare_answers,
+    pictures_of,
+    told_of_bare,
+)
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -74,6 +84,11 @@ class SteerDataModule(LightningDataModule):
         """Read the rows of the fit before anything is trained on them."""
         if stage == "fit" and self._blocks and self._place[0] == 0:
             log.info(self.describe())
+            if self.stage == "sft" and isinstance(self.source, FileSource):
+                counts = [bare_answers(cast(Dialogue, self._rows[number])) for number in range(len(self._rows))]
+                bare, answers = map(sum, zip(*counts, strict=True))
+                if bare:
+                    log.warning(told_of_bare(bare, answers))
 
     def train_dataloader(self) -> StepLoader[Record]:
         """Steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""

@@ -175,7 +175,8 @@ def test_other_weights_settings_or_content_are_played_again(tmp_path: Path) -> N
 
 def test_another_picture_or_truth_about_it_is_played_again(tmp_path: Path) -> None:
     def played(rows: Sequence[Scenario], *contents: str) -> list[str]:
-        policy, console, known = CountingGold(), Console(file=io.StringIO()), dict(zip(map(str, range(2)), contents))
+        policy, console = CountingGold(), Console(file=io.StringIO())
+        known = {str(at): content for at, content in enumerate(contents)}
         run_bench(
             {"sft": lambda: policy}, rows, WordJudge(), SETTINGS, tmp_path, console,
             picture_digest=lambda ref: known[ref.uri], open_image=lambda ref: open_image(PICTURE),

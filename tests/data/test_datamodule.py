@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -84,6 +85,29 @@ def test_what_a_benchmark_is_made_of_are_the_pixels_too(tmp_path: Path) -> None:
     (tmp_path / "one.png").unlink()
     assert module.picture_digest(scenario.opening.message.images[0]) in blue
     assert mini().picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
+
+
+def test_what_is_cut_and_what_earns_no_help_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, form = tmp_path / "rows.jsonl", "<answer>Ho</answer>"
+    rows = [["Ho", form, "Ho"], [form, form], [form, form, form]]
+    asked = {"role": "user", "content": "Hi"}
+    told = [[turn for said in row for turn in (asked, {"role": "assistant", "content": said})] for row in rows]
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in told))
+
+    def logged(stage: str, max_turns: int) -> list[str]:
+        caplog.clear()
+        source = FileSource(**{"sft" if stage == "sft" else "rl": str(path)})
+        module = SteerDataModule(source, stage, 1, max_turns=max_turns)  # type: ignore[arg-type]
+        module.setup("fit")
+        return [record.getMessage() for record in caplog.records if "quarantined" not in record.getMessage()]
+
+    with caplog.at_level(logging.INFO, "steer_lit.data"):
+        cut = f"{path}: 2 rows cut after data.max_turns=2"
+        bare = "1 of 6 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness"
+        assert logged("sft", 2) == [cut, bare]
+        assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]
+        assert logged("grpo", 2) == [cut]
+        assert logged("grpo", 3) == []
 
 
 def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
