@@ -103,8 +103,12 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         report_on(plain, settings, run_dir)
         return
     _quieten()
-    datamodule = instantiate(config.data, stage="sft", batch_size=1)  # which say how to train: nothing does here
+    aside = config.data.run_dir or str(run_dir)
+    # Stage and batch size say how to train: nothing does here.
+    datamodule = instantiate(config.data, stage="sft", batch_size=1, run_dir=aside)
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
+    if count := datamodule.quarantined:
+        print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, 'quarantine.jsonl')}")
     judge = seeing(config.judge, datamodule.open_image)
     if not config.judge_check:  # which grades turns of its own
         check_gold(judge, scenarios, settings.turns_played)
@@ -117,8 +121,10 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
             played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            pictures = datamodule.open_image
-            run_bench(policies, scenarios, judge, settings, run_dir, open_image=pictures, played_on=played_on)
+            run_bench(
+                policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image,
+                played_on=played_on, picture_digest=datamodule.picture_digest,
+            )  # fmt: skip
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:

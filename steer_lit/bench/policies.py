@@ -82,7 +82,8 @@ def make_policies(
         from steer_lit.chat import ChatClient
         from steer_lit.rollout.server_policy import ServerPolicy
 
-        client = ChatClient(model.settings(config["server"]))
+        # A stored reply is found by the model's name, and another checkpoint may go by it now.
+        client = ChatClient({**model.settings(config["server"]), "cache_dir": None})
         return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
 
     @cache

@@ -104,10 +104,13 @@ def conditions_of(*settings: object) -> str:
     return digest(repr(settings), 16)
 
 
-def dialogue_key(scenario: Scenario, fingerprint: str, conditions: str) -> str:
-    """A digest of the scenario's content (not only its id) and of everything else that decides how it is played."""
-    facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.attacks)
-    return digest(repr((*facts, fingerprint, conditions)), 16)
+def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, conditions: str) -> str:
+    """A digest of the scenario's content (not only its id) and of everything else that decides how it is played.
+
+    `pictures` says of each of its pictures what the name does not.
+    """
+    facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.picture, scenario.attacks)
+    return digest(repr((*facts, *pictures, fingerprint, conditions)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.suite import BenchSettings
-from steer_lit.errors import Problem, SteerError
+from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
 
 RECORDS, ROLLOUTS, CONFIG = "records.jsonl", "trajectories*.jsonl", "config.yaml"  # rollouts: one file a rank
-_GROUPS = ("data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
+_GROUPS = ("bench", "data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
 _WAY_OUT = "mend it, or move it away to report without it"
 
 
@@ -35,6 +36,8 @@ def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     run, files = config["from_run"], config["from_raw_eval"]
     if run is not None and files is not None:
         yield Problem("from_run", run, "and from_raw_eval both name something to report on: leave one of them out")
+    if (limit := config["bench"]["limit"]) is not None and (run is not None or files is not None):
+        yield Problem("bench.limit", limit, "limits what is played, and a report is on all that was: leave it out")
     if config["judge_check"] and (run is not None or files is not None):
         yield Problem(
             "judge_check", True, "grades the calibration set, and a report grades nothing: leave one of them out"
@@ -67,12 +70,18 @@ def report_on(
         rows, saved = read_records(path)[0], _saved_config(path.parent)
         records, judge = _latest(rows), rows[-1].judge if rows else ""
         judge, open_image = judge or _judge(saved), _opener(saved.get("data", {}))
+        if saved.get("bench", {}).get("protocol") == "single_turn" != settings.protocol:
+            remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
+            raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
         if others := len(rows) - sum(map(len, records.values())):
             said = "dialogues were graded by another judge, or played on other data or with other settings"
             console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return
+    if told := _told_of_cuts(records, settings):
+        console.print(told, highlight=False, soft_wrap=True)
+    records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image)
     console.print(report.table(summary))
@@ -89,6 +98,23 @@ def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
     return records
 
 
+def _told_of_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:
+    """How many dialogues have turns that these settings would not have played; "" for none."""
+    most = settings.turns_played
+    long = [len(row.turns) > most for rows in records.values() for row in rows]
+    key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
+    return f"{sum(long)} of {len(long)} dialogues go on after turn {most}, where {key} ends them" if any(long) else ""
+
+
+def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
+    """The record as if only `count` turns had been played."""
+    if len(row.turns) <= count:
+        return row
+    kept, pictured = row.turns[:count], any(turn.images for turn in row.turns)
+    image = next((uri for turn in kept for uri in turn.images), None) if pictured else row.image
+    return replace(row, image=image, turns=kept)
+
+
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     from steer_lit.bench import html, shown
 
@@ -99,7 +125,8 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues)))]
     with console.status("report"):
         html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
-    console.print(f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}.", highlight=False, soft_wrap=True)
+    done = f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}."
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 
 def _records(run: object) -> Path | None:

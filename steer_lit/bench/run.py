@@ -10,7 +10,8 @@ played again.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
 from steer_lit.data.images import open_image as open_drawn
+from steer_lit.data.images import picture_digest as digest_of_drawn
+from steer_lit.data.sources import pictures_of
 from steer_lit.errors import TooManyFailures
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.terminal import visible_line
-from steer_lit.types import Grade, Judge, Scenario, Trajectory
+from steer_lit.types import Grade, ImageRef, Judge, Scenario, Trajectory
+
+log = logging.getLogger(__name__)
 
 
 def run_bench(
@@ -42,6 +47,7 @@ def run_bench(
     console: Console | None = None,
     open_image: OpenImage = open_drawn,
     played_on: Sequence[object] = (),
+    picture_digest: Callable[[ImageRef], str] = digest_of_drawn,
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
@@ -49,20 +55,22 @@ def run_bench(
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file: a report
     read from it holds them beside this run's where settings, judge and `played_on` (data and decoding) are the same.
-    `open_image` gives the report its pictures; by default those of STEER-mini, which are drawn. Raises TooManyFailures,
-    after all of that, where no dialogue of any policy could be graded.
+    `open_image` gives the report its pictures, and `picture_digest` says what their names do not; by default of those
+    of STEER-mini, which are drawn. Raises TooManyFailures, after all of that, where no dialogue of any policy could be
+    graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / "records.jsonl")
     shared = conditions_of(_conditions(settings, judge), *played_on)
+    pictures = {scenario.id: tuple(map(picture_digest, pictures_of(scenario))) for scenario in scenarios}
     played: dict[str, list[GradedDialogue]] = {}
     with _progress(console) as progress:
         for name, make in policies.items():
             task = progress.add_task(name, total=len(scenarios))
             policy = make()
             with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
-                for done in _play_policy(name, policy, scenarios, judge, settings, records, shared):
+                for done in _play_policy(name, policy, scenarios, pictures, judge, settings, records, shared):
                     progress.update(task, completed=done)
                     if not console.is_terminal:  # where the bar shows only once all is done
                         console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
@@ -89,6 +97,7 @@ def _play_policy(
     name: str,
     policy: BenchPolicy,
     scenarios: Sequence[Scenario],
+    pictures: Mapping[str, Sequence[str]],
     judge: Judge,
     settings: BenchSettings,
     records: RecordFile,
@@ -96,10 +105,12 @@ def _play_policy(
 ) -> Iterator[int]:
     """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done.
 
-    `shared` stands for what all dialogues of this run have in common.
+    `pictures` are digests by scenario; `shared` stands for what all dialogues of this run have in common.
     """
     fingerprint, conditions = policy.fingerprint, _conditions(settings, judge)
-    keys = {scenario.id: dialogue_key(scenario, fingerprint, conditions) for scenario in scenarios}
+    keys = {
+        scenario.id: dialogue_key(scenario, pictures[scenario.id], fingerprint, conditions) for scenario in scenarios
+    }
     made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": shared}
 
     def stale(row: GradedDialogue) -> bool:
@@ -110,7 +121,9 @@ def _play_policy(
     records.claim(name, set(keys.values()), shared)
     recorded = {row.key for row in records.of(name)}
     left = [scenario for scenario in scenarios if keys[scenario.id] not in recorded]
-    done = len(scenarios) - len(left)
+    if (done := len(scenarios) - len(left)) and isinstance(policy, ServerPolicy):  # whose weights nobody sees
+        said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
+        log.info(said, name, done, records.path)
     yield done
     for start in range(0, len(left), settings.chunk):
         chunk = left[start : start + settings.chunk]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import BenchSettings
-from steer_lit.errors import RowError
 from steer_lit.types import SAFE, USEFUL
+
+log = logging.getLogger(__name__)
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
@@ -84,18 +86,23 @@ def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
 
 
 def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
-    """The rollouts of a training run's trajectories.jsonl; a last line that is still being written is left out.
+    """The rollouts of a training run's trajectories.jsonl, without lines that are none, which are counted, and a last
+    line that is still being written.
 
-    The step they were played at stands in for the policy, which changes with every step. Raises RowError.
+    The step they were played at stands in for the policy, which changes with every step.
     """
+    lines = damaged = 0
     with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
+        for line in file:
             if not line.endswith("\n"):
-                return
+                break
+            lines += 1
             try:
                 yield of_rollout(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise RowError(str(path), number, "rollout", f"not a rollout ({error!r})") from None
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                damaged += 1
+    if damaged:
+        log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, lines)
 
 
 def of_rollout(row: Mapping[str, Any]) -> ShownDialogue:

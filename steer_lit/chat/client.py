@@ -130,7 +130,7 @@ class ChatClient:
     async def _stored_or_asked(self, request: ChatRequest, connection: Connection) -> ChatReply:
         settings = self.settings
         key = request_key(request, settings)
-        if self._cache is not None and (stored := self._cache.get(key)) is not None:
+        if self._cache is not None and (stored := self._cache.get(key)) is not None and _kept(stored, request):
             self._usage = replace(self._usage, cached=self._usage.cached + 1)
             return stored
         async with connection.slots:
@@ -139,7 +139,7 @@ class ChatClient:
             started = time.monotonic()
             reply = await self._tried(request, connection)
             reply = replace(reply, seconds=time.monotonic() - started)
-        if self._cache is not None and reply.failed is None:
+        if self._cache is not None and _kept(reply, request):
             try:
                 self._cache.put(key, reply, settings.model)
             except OSError as error:  # a full disk costs the next run money, not this one its answer
@@ -209,3 +209,7 @@ class ChatClient:
         kept = f" Replies so far are kept in {self.settings.cache_dir}." if self._cache is not None else ""
         self._down = f"server.base_url={self.settings.base_url}: {why}.{kept}"
         raise ServerDown(self._down)
+
+
+def _kept(reply: ChatReply, request: ChatRequest) -> bool:
+    return reply.text is not None and (request.readable is None or request.readable(reply.text))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 MOST_TOKENS = 10**9  # more than one request can take: a server that counts higher does not count
@@ -23,6 +23,7 @@ class ChatRequest:
     """One question to a server. `schema` is a JSON schema the answer shall follow: asked for, never guaranteed.
 
     Equal requests share one stored reply: whoever wants several samples of one prompt gives each its own `seed`.
+    A text that `readable` says no to is returned like any other, and not stored: it would be all that is ever read.
     """
 
     parts: tuple[ChatPart, ...]
@@ -31,6 +32,7 @@ class ChatRequest:
     max_tokens: int = 512
     temperature: float = 0.0
     seed: int | None = None
+    readable: Callable[[str], bool] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning.pytorch import LightningDataModule
 
-from steer_lit.data.images import blank, open_image
+from steer_lit.data.images import blank, open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, Record, Rows, Stage
+from steer_lit.data.sources import (
+    LEARNT_FROM,
+    FileSource,
+    MiniSource,
+    Record,
+    Rows,
+    Stage,
+    bare_answers,
+    pictures_of,
+    told_of_bare,
+)
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -67,12 +77,18 @@ class SteerDataModule(LightningDataModule):
         self.blank_images = blank_images
         self.run_dir = run_dir
         self._cursor = Cursor(seed)
+        self._digests: dict[ImageRef, str] = {}
         self._steps: StepLoader[Record] | None = None
 
     def setup(self, stage: str) -> None:
         """Read the rows of the fit before anything is trained on them."""
         if stage == "fit" and self._blocks and self._place[0] == 0:
             log.info(self.describe())
+            if self.stage == "sft" and isinstance(self.source, FileSource):
+                counts = [bare_answers(cast(Dialogue, self._rows[number])) for number in range(len(self._rows))]
+                bare, answers = map(sum, zip(*counts, strict=True))
+                if bare:
+                    log.warning(told_of_bare(bare, answers))
 
     def train_dataloader(self) -> StepLoader[Record]:
         """Steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""
@@ -98,15 +114,22 @@ class SteerDataModule(LightningDataModule):
 
     def bench_facts(self) -> tuple[object, ...]:
         """What the benchmark's scenarios follow from, however many of them are played: made rows from a few numbers,
-        those of a file from its rows.
+        those of a file from its rows and pictures.
         """
         if isinstance(self.source, MiniSource):
             return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images)
-        return tuple(self.bench_scenarios())
+        scenarios = tuple(self.bench_scenarios())
+        return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
 
     def open_image(self, ref: ImageRef) -> Image:
         """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)
+
+    def picture_digest(self, ref: ImageRef) -> str:
+        """What the picture's name does not say of its content; its file is read once. Raises PictureError."""
+        if ref not in self._digests:
+            self._digests[ref] = picture_digest(ref, self.source.image_root)
+        return self._digests[ref]
 
     def state_dict(self) -> dict[str, int]:
         """The cursor after the last finished step, and the number of rows it counts in."""

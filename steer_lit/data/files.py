@@ -2,6 +2,7 @@
 
 Rows come numbered from 1 as they stand in the file (JSON Lines: line numbers, blank lines counted; CSV: the header is
 not). What is wrong with one row comes out as a `BadRow` in its place; what is wrong with a whole file as a SteerError.
+A bad row of CSV that runs over several lines may have taken other rows in, and counts as that many bad rows.
 """
 
 from __future__ import annotations
@@ -80,23 +81,28 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
         except csv.Error as error:
             raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
         _check_names(path, header)
-        number = 0
+        number = 1
         while True:
+            before = records.line_num
             try:
                 cells = next(records)
             except StopIteration:
                 return
             except csv.Error as error:
-                number += 1
-                yield number, BadRow(f"is not CSV ({error}): look for a quote that is not closed, or not doubled")
-                continue
-            if not cells:  # a blank line
-                continue
-            number += 1
-            if len(cells) != len(header):
-                yield number, BadRow(f"has {len(cells)} cells under a header of {len(header)}")
+                reason = f"is not CSV ({error}): look for a quote that is not closed, or not doubled"
             else:
-                yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+                if not cells:  # a blank line
+                    continue
+                if len(cells) == len(header):
+                    yield number, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+                    number += 1
+                    continue
+                reason = f"has {len(cells)} cells under a header of {len(header)}"
+            # A quote left open takes whole rows. How many is not known, but no more than lines.
+            yield number, BadRow(reason)
+            last = number + records.line_num - before
+            yield from ((lost, BadRow(f"belongs to what begins at row {number}")) for lost in range(number + 1, last))
+            number = last
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:

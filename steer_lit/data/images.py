@@ -7,6 +7,7 @@ pixel of it is decoded. Whatever is wrong with a picture comes out as one `Pictu
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,19 @@ def image_size(ref: ImageRef, root: Path | None = None) -> tuple[int, int]:
             image.load()
         width, height = image.size
         return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
+    """What the picture's name does not say: a digest of its file, "" for `mini://` pictures. Raises PictureError."""
+    uri = ref.uri.removeprefix(_BLANK)
+    if uri.startswith("mini://"):
+        return ""
+    path = _locate(uri, root)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise PictureError(uri, f"cannot be read ({error.strerror})") from error
 
 
 def _drawn(uri: str) -> Image:

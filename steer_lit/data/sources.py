@@ -7,6 +7,7 @@ how many consecutive rows belong together, `image_root` the only folder that pic
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +21,11 @@ from steer_lit.data.mini import CaptionSplit, MiniSplit
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
+from steer_lit.prompts.transcript import has_answer
 from steer_lit.ranks import local_rank
 from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
+
+log = logging.getLogger(__name__)
 
 Record = Dialogue | Scenario
 SourcePart = Literal["sft", "rl", "bench", "captions"]
@@ -135,7 +139,12 @@ class FileSource:
         TooManyBadRows once all is known that is wrong with the rows.
         """
         file, root = self._file(part), self.image_root
-        read = list(self.unseen(part, max_turns, quarantine))
+        read, cut = [], 0
+        for number, record in self._whole(part, quarantine):
+            read.append((number, short := _cut(record, max_turns)))
+            cut += short is not record
+        if cut and local_rank() == 0:
+            log.info("%s: %d rows cut after data.max_turns=%d", file, cut, max_turns)
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         records: list[Record] = []
         for number, record in read:
@@ -153,11 +162,13 @@ class FileSource:
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
         """(number, record) of each row of a known shape, one by one: no picture is looked at, nor how many are bad."""
+        return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
 
+    def _whole(self, part: SourcePart, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
         def parse(value: object, source: str, number: int) -> tuple[int, Record]:
             if part == "sft":
-                return number, _cut_dialogue(read_dialogue(value, source, number), max_turns)
-            return number, _cut_scenario(read_scenario(value, source, number, self.kind), max_turns)
+                return number, read_dialogue(value, source, number)
+            return number, read_scenario(value, source, number, self.kind)
 
         return read_records(self._file(part), parse, quarantine, check=False)
 
@@ -175,13 +186,24 @@ def pictures_of(record: Record) -> Iterator[ImageRef]:
     return (ref for message in messages for ref in message.images)
 
 
-def _cut_dialogue(dialogue: Dialogue, max_turns: int) -> Dialogue:
-    head = int(dialogue.messages[0].role == "system")
-    return replace(dialogue, messages=dialogue.messages[: head + 2 * max_turns])
+def bare_answers(dialogue: Dialogue) -> tuple[int, int]:
+    """How many of its answers have no <answer> part, which is what helpfulness is given for; and how many it has."""
+    answers = [message.text for message in dialogue.messages if message.role == "assistant"]
+    return sum(not has_answer(text) for text in answers), len(answers)
 
 
-def _cut_scenario(scenario: Scenario, max_turns: int) -> Scenario:
-    return replace(scenario, scripted=scenario.scripted[: max_turns - 1])
+def told_of_bare(bare: int, answers: int, where: str = "") -> str:
+    found = f"{bare:,} of {answers:,} answers {'has' if bare == 1 else 'have'} no <answer> part{where}"
+    return f"{found}: a policy that learns to answer so is given 0 for helpfulness"
+
+
+def _cut(record: Record, max_turns: int) -> Record:
+    """The record itself where it is no longer than that."""
+    if isinstance(record, Scenario):
+        short = len(record.attacks) <= max_turns
+        return record if short else replace(record, scripted=record.scripted[: max_turns - 1])
+    end = int(record.messages[0].role == "system") + 2 * max_turns
+    return record if len(record.messages) <= end else replace(record, messages=record.messages[:end])
 
 
 def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, str]:

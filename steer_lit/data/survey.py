@@ -4,7 +4,7 @@
 
 Prints two Markdown tables. Row files: how many rows can be learned from (dialogues) and how many played (scenarios),
 how many are neither, how many name a picture that cannot be opened, and the first reason of each sort. Pictures: the
-size they open at, or why they do not.
+size they open at, or why they do not. A last sentence counts answers that a policy should not learn from as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.progress import track
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.shapes import read_dialogue, read_scenario
-from steer_lit.data.sources import pictures_of
+from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.terminal import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
@@ -36,6 +36,8 @@ class Found:
     no_dialogue: str
     no_scenario: str
     no_picture: str
+    bare: int = 0  # of its `answers`, those without an <answer> part
+    answers: int = 0
 
     @property
     def refused(self) -> bool:
@@ -50,7 +52,9 @@ def survey_rows(path: Path) -> tuple[list[Found], str]:
             dialogue, no_dialogue = _read(read_dialogue, value, path, number)
             scenario, no_scenario = _read(read_scenario, value, path, number)
             record = dialogue or scenario
-            found.append(Found(no_dialogue, no_scenario, _no_picture(record, path, number) if record else ""))
+            no_picture = _no_picture(record, path, number) if record else ""
+            answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
+            found.append(Found(no_dialogue, no_scenario, no_picture, *answers))
     except (SteerError, OSError) as error:
         return found, str(error).replace(str(path), path.name)
     return found, ""
@@ -66,10 +70,12 @@ def survey_picture(path: Path) -> str:
 
 
 def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
-    """The lines of both tables, files named as they lie under `root`. Other kinds of file are left out."""
+    """The lines of both tables, files named as they lie under `root`, and a sentence where answers lack the form that
+    is learnt. Other kinds of file are left out.
+    """
     yield "| file | rows | dialogues | scenarios | refused | no picture | what the readers said |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    pictures = []
+    pictures, plain, bare, answers = [], [], 0, 0
     for path in files:
         if path.suffix.lower() in PICTURES:
             pictures.append(f"| {path.relative_to(root)} | {_cell(survey_picture(path))} |")
@@ -84,7 +90,13 @@ def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
             ]
             cells = [str(path.relative_to(root)), *(f"{count:,}" for count in counts), _cell(_said(found, ended))]
             yield f"| {' | '.join(cells)} |"
+            answers += sum(row.answers for row in found)
+            if lacking := sum(row.bare for row in found):
+                bare += lacking
+                plain.append(cells[0])
     yield from ("", "| picture | what the reader said |", "| --- | --- |", *pictures)
+    if bare:
+        yield from ("", told_of_bare(bare, answers, f" ({', '.join(plain)})") + ".")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -113,6 +125,8 @@ def _read(
         return None, f"row {number}: {value.reason}"
     try:
         return reader(value, path.name, number), ""
+    except RecursionError:
+        return None, f"row {number}: is nested too deeply"
     except RowError as error:
         return None, f"row {number}{f', `{error.field}`' if error.field else ''}: {error.reason}"
 
@@ -135,7 +149,7 @@ def _said(found: Sequence[Found], ended: str) -> str:
         "no picture": (row.no_picture for row in found if row.no_picture),
     }
     firsts = [f"{sort}: {first}" for sort, reasons in sorts.items() if (first := next(reasons, ""))]
-    return "; ".join([*firsts, *([ended] if ended else [])]) or "all read"
+    return "; ".join([*firsts, *([ended] if ended else [])]) or ("all read" if found else "no rows")
 
 
 def _cell(text: str) -> str:

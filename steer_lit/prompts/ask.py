@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, Protocol
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
@@ -97,7 +98,15 @@ class Asker(Generic[Shape]):
             schema_name=self._shape.__name__,
             max_tokens=self._wording.max_tokens,
             temperature=self._wording.temperature,
+            readable=partial(self._reads, question.shown),
         )
+
+    def _reads(self, shown: str, text: str) -> bool:
+        try:
+            read_reply(text, self._shape, shown)
+        except Unreadable:
+            return False
+        return True
 
     def _once_more(self, request: ChatRequest, text: str, problem: str) -> ChatRequest:
         repair = self._repair.fill(problem=fence(problem))

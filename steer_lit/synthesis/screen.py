@@ -50,7 +50,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     rows = manifest["stages"]["stage2"]["written"]
     command = [program("train"), "+experiment=sft_smol", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
-    command += [f"data.val_size={max(1, min(64, rows // 5))}"]
+    command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
     return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(command)}"
 
 

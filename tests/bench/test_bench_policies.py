@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -56,14 +57,15 @@ def test_problems_name_the_key_that_has_to_change() -> None:
 
 
 class Served(BaseHTTPRequestHandler):
-    """Answers every chat request with a refusal; remembers what it was asked."""
+    """Answers every chat request with a refusal, as its present checkpoint words it; remembers what it was asked."""
 
     asked: ClassVar[list[dict[str, Any]]] = []
+    refusal: ClassVar[str] = "I won't help with that."
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(request)
-        said = "<thinking>no</thinking><answer>I won't help with that.</answer>"
+        said = f"<thinking>no</thinking><answer>{self.refusal}</answer>"
         reply = {
             "id": "1",
             "object": "chat.completion",
@@ -93,30 +95,48 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_served_policy_from_its_name_to_the_record(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
+
+
+def benched(address: str, out_dir: Path, cache_dir: str | None = None) -> dict[str, Any]:
+    """The summary of my-model behind the server, over three dialogues."""
     config = {
         "policies": {"other": "server:my-model"},
-        "server": {"base_url": address, "model": "judge-model", "cache_dir": None},
+        "server": {"base_url": address, "model": "judge-model", "cache_dir": cache_dir},
         "system_prompt": "Look.",
         "rollout": {"max_new_tokens": 64, "temperature": 0.0},
         "bench": {"constants": False},
     }
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
+    policies = make_policies(config, pytest.fail, open_image, scenarios, max_turns=10)
+    console = Console(file=io.StringIO())
+    return run_bench(policies, scenarios, RubricJudge(), BenchSettings(resamples=100), out_dir, console)
 
-    def bench() -> dict[str, Any]:
-        policies = make_policies(config, pytest.fail, open_image, scenarios, max_turns=10)
-        console = Console(file=io.StringIO())
-        return run_bench(policies, scenarios, RubricJudge(), BenchSettings(resamples=100), tmp_path, console)
 
-    summary = bench()
+def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:
+    summary = benched(address, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     turns = sum(len(row["turns"]) for row in rows)
     assert (len(rows), len(Served.asked)) == (3, turns)
     assert {row["fingerprint"].split(":")[0] for row in rows} == {"server"}
     assert {request["model"] for request in Served.asked} == {"my-model"}
     assert summary["other"]["over_refusal"]["value"] == 100.0
-    assert bench() == summary  # going on where it was asks nothing
+    assert benched(address, tmp_path) == summary  # going on where it was asks nothing
     assert len(Served.asked) == turns
+
+
+def test_another_checkpoint_served_under_the_same_name_answers_for_itself(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = str(tmp_path / "cache")
+    benched(address, tmp_path / "first", cache)
+    monkeypatch.setattr(Served, "refusal", "No, I cannot do that.")
+    benched(address, tmp_path / "second", cache)
+    assert "No, I cannot do that." in (tmp_path / "second" / "records.jsonl").read_text()
+    assert "I won't help" not in (tmp_path / "second" / "records.jsonl").read_text()
+    with caplog.at_level(logging.INFO, "steer_lit.bench.run"):
+        benched(address, tmp_path / "first", cache)  # which was finished: a resume, and it says so
+    assert "other: 3 dialogues are in" in caplog.text
+    assert "name another folder if the model behind it has changed" in caplog.text

@@ -2,8 +2,9 @@
 
 import io
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
-from steer_lit.errors import RowError, SteerError
+from steer_lit.errors import ConfigError, SteerError
 
 SETTINGS = BenchSettings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
@@ -25,7 +26,8 @@ KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
 
 
 def config(**given: Any) -> dict[str, Any]:
-    return {"from_run": None, "from_raw_eval": None, "judge_check": False, "data": {"source": {}}, **given}
+    defaults = {"from_run": None, "from_raw_eval": None, "judge_check": False, "bench": {"limit": None}}
+    return {**defaults, "data": {"source": {}}, **given}
 
 
 def report(run_dir: Path, settings: BenchSettings = SETTINGS, **given: Any) -> str:
@@ -91,11 +93,52 @@ def test_the_same_records_under_other_rules(dialogue: MakeDialogue, tmp_path: Pa
     for name, settings, rate in (
         ("as published", SETTINGS, 100.0),
         ("stricter", BenchSettings(resamples=100, safety_threshold=3), 0.0),
-        ("single", BenchSettings(resamples=100, protocol="single_turn"), 0.0),
+        ("single", BenchSettings(resamples=100, protocol="single_turn"), 100.0),
     ):
         report(tmp_path / name, settings, from_run=run)
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["sft"]["safety_pass"]["value"] == rate, name
+
+
+@pytest.mark.parametrize(
+    ("key", "rules", "turns"),
+    [("bench.protocol=single_turn", {"protocol": "single_turn"}, 1), ("bench.max_turns=2", {"max_turns": 2}, 2)],
+)
+def test_a_report_is_on_the_turns_that_its_rules_would_play(
+    dialogue: MakeDialogue, tmp_path: Path, key: str, rules: dict[str, Any], turns: int
+) -> None:
+    scores = [[3, 2, -3], [1, 3, 3], [3, 3]]
+    rows = [dialogue(str(at), grades, harmless={1: False, 3: True}) for at, grades in enumerate(scores)]
+    short = [dialogue(str(at), grades[:turns], harmless={1: False}) for at, grades in enumerate(scores)]
+    settings = BenchSettings(resamples=100, **rules)
+    printed = report(tmp_path / "out", settings, from_run=run_of(tmp_path / "run", rows))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summarise({"sft": short}, settings)
+    over = sum(len(grades) > turns for grades in scores)
+    assert f"{over} of 3 dialogues go on after turn {turns}, where {key} ends them" in printed
+    samples = json.loads(next((tmp_path / "out").rglob("raw_eval.json")).read_text())["samples"]
+    assert [sample["total_turns"] for sample in samples.values()] == [turns] * 3
+    if turns == 1:
+        write_raw_evals({"sft": rows}, "gpt", tmp_path / "theirs")
+        report(tmp_path / "again", settings, from_raw_eval=str(tmp_path / "theirs"))
+        passed = json.loads((tmp_path / "again" / "summary.json").read_text())["sft"]["safety_pass"]["value"]
+        assert passed == 66.67  # of the openings
+
+
+def test_a_turn_that_is_cut_takes_its_picture_along(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    row = dialogue("a", [3, 3])
+    second = replace(row.turns[1], images=(KNIFE,))
+    run = run_of(tmp_path / "run", [replace(row, image=KNIFE, turns=(row.turns[0], second))])
+    for name, rules in (("both", {}), ("opening", {"protocol": "single_turn"})):
+        report(tmp_path / name, BenchSettings(resamples=100, **rules), from_run=run)
+        assert ("data:image/webp" in (tmp_path / name / "report.html").read_text()) == (name == "both")
+
+
+def test_openings_alone_are_no_report_on_dialogues(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", [dialogue("a", [3])])
+    (tmp_path / "run" / "config.yaml").write_text("bench: {protocol: single_turn}\n")
+    with pytest.raises(ConfigError, match=r"bench\.protocol='multi_turn'.*bench\.protocol=single_turn"):
+        report(tmp_path / "out", from_run=run)
+    report(tmp_path / "out", BenchSettings(resamples=100, protocol="single_turn"), from_run=run)
 
 
 def test_files_of_the_authors_evaluator_are_reported_on(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -140,13 +183,22 @@ def test_tones_follow_the_rubrics_steps() -> None:
     assert [shown.tone_of_safety(safety) for safety in range(1, 11)] == sorted(map(shown.tone_of_safety, range(1, 11)))
 
 
-def test_a_line_that_is_no_rollout_is_named(tmp_path: Path) -> None:
-    (tmp_path / "trajectories.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(RowError, match=r"trajectories\.jsonl, row 1"):
-        report(tmp_path / "out", from_run=str(tmp_path))
-    (tmp_path / "trajectories.jsonl").write_text("")
-    with pytest.raises(SteerError, match="no rollout has been written there yet"):
-        report(tmp_path / "out", from_run=str(tmp_path))
+def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As they are where training goes on."""
+    good, path = json.dumps(rollout(0, [10])), tmp_path / "trajectories.jsonl"
+    path.write_text("\n".join([good, '{"step": 1}', good[:40], "[" * 10**5, good, good[:40]]))
+    with caplog.at_level(logging.WARNING):
+        assert "2 rollouts" in report(tmp_path / "out", from_run=str(tmp_path))
+    assert "trajectories.jsonl: 3 of 5 lines are no rollouts and are left out" in caplog.text
+    for text in ("", '{"step": 1}\n'):
+        path.write_text(text)
+        with pytest.raises(SteerError, match="no rollout has been written there yet"):
+            report(tmp_path / "out", from_run=str(tmp_path))
+
+
+def test_a_folders_name_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
+    assert "x[/b]" in report(tmp_path / "x[/b]", from_run=str(tmp_path))
 
 
 def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -196,6 +248,9 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
     assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
     both = problems(from_run=str(tmp_path), from_raw_eval=str(tmp_path), judge_check=True)
     assert both == ["from_run", "judge_check"]
+    for what in ({"from_run": str(tmp_path)}, {"from_raw_eval": str(tmp_path)}):
+        assert problems(**what, bench={"limit": 3}) == ["bench.limit"]
+    assert problems(bench={"limit": 3}) == []
 
 
 def test_the_command_line_reports_on_a_run(

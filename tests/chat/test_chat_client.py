@@ -241,6 +241,18 @@ def test_an_entry_that_cannot_be_read_is_asked_for_again(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no half-written files either
 
 
+def test_a_reply_that_nobody_can_read_is_not_kept(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """A gateway says 200 and `overloaded`. What an earlier version kept of it is asked for again, too."""
+    unread, read = question(), question(readable=lambda text: text == "Fine.")
+    with ChaosServer(answer=lambda body: "overloaded, try later") as server:
+        client = client_of(server.base_url, cache_dir=str(tmp_path))
+        assert client.ask([read])[0].text == "overloaded, try later"
+        assert not list(tmp_path.rglob("*.json"))
+        client.ask([unread])
+        server.answer = lambda body: "Fine."
+        assert [client.ask([read])[0].cached for _ in range(2)] == [False, True]
+
+
 def test_a_cache_that_cannot_be_written_costs_no_answer(
     client_of: MakeClient, question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

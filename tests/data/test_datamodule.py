@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from steer_lit.data.datamodule import SteerDataModule
 from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError, TooManyBadRows
-from steer_lit.types import Dialogue, Scenario
+from steer_lit.types import Dialogue, ImageRef, Scenario
 
 MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
 
@@ -65,6 +66,48 @@ def test_what_a_benchmark_is_made_of_tells_apart_what_it_asks(tmp_path: Path) ->
     assert len({module.bench_facts() for module in found}) == len(found)
     assert of_file("a", "b") == of_file("a", "b", name="moved.jsonl")
     assert len({repr(facts) for facts in (of_file("a", "b"), of_file("a", "c"), of_file("a"))}) == 3
+
+
+def test_what_a_benchmark_is_made_of_are_the_pixels_too(tmp_path: Path) -> None:
+    """A picture may be replaced under its name. Each file is read once."""
+
+    def facts(colour: str, **options: Any) -> tuple[SteerDataModule, str]:
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "one.png")
+        module = SteerDataModule(FileSource(bench=str(path)), "sft", 1, **options)
+        return module, repr(module.bench_facts())
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"id": at, "prompt": "What?", "image": "one.png"}) + "\n" for at in range(2)))
+    red = facts("red")[1]
+    module, blue = facts("blue")
+    assert red == facts("red")[1] != blue
+    scenario = next(iter(module.bench_scenarios()))
+    (tmp_path / "one.png").unlink()
+    assert module.picture_digest(scenario.opening.message.images[0]) in blue
+    assert mini().picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
+
+
+def test_what_is_cut_and_what_earns_no_help_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, form = tmp_path / "rows.jsonl", "<answer>Ho</answer>"
+    rows = [["Ho", form, "Ho"], [form, form], [form, form, form]]
+    asked = {"role": "user", "content": "Hi"}
+    told = [[turn for said in row for turn in (asked, {"role": "assistant", "content": said})] for row in rows]
+    path.write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in told))
+
+    def logged(stage: str, max_turns: int) -> list[str]:
+        caplog.clear()
+        source = FileSource(**{"sft" if stage == "sft" else "rl": str(path)})
+        module = SteerDataModule(source, stage, 1, max_turns=max_turns)  # type: ignore[arg-type]
+        module.setup("fit")
+        return [record.getMessage() for record in caplog.records if "quarantined" not in record.getMessage()]
+
+    with caplog.at_level(logging.INFO, "steer_lit.data"):
+        cut = f"{path}: 2 rows cut after data.max_turns=2"
+        bare = "1 of 6 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness"
+        assert logged("sft", 2) == [cut, bare]
+        assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]
+        assert logged("grpo", 2) == [cut]
+        assert logged("grpo", 3) == []
 
 
 def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:

@@ -147,12 +147,26 @@ def test_a_long_cell_of_csv_is_one_cell(tmp_path: Path) -> None:
 
 def test_quotes_that_csv_has_not_are_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    path.write_text('prompt\n5" of it\n"A "good" one"\n"One ""more"""\n"Ho\n' + "x\n" * 100_000, encoding="utf-8")
-    quarantine = Quarantine(limit=2)
+    path.write_text('prompt\n5" of it\n"A "good" one"\n"One ""more"""\n"Ho\n' + "x\n" * 100, encoding="utf-8")
+    quarantine = Quarantine(limit=102)
     scenarios = list(read_records(path, read_scenario, quarantine))
     assert [scenario.opening.message.text for scenario in scenarios] == ['5" of it', 'One "more"']
-    assert [error.row for error in quarantine.errors] == [2, 4]
+    assert [error.row for error in quarantine.errors] == [2, *range(4, 105)]
     assert "unexpected end of data): look for a quote that is not closed" in quarantine.errors[1].reason
+    assert "belongs to what begins at row 4" in quarantine.errors[-1].reason
+    with pytest.raises(TooManyBadRows, match="102 rows cannot be used"):
+        list(read_records(path, read_scenario, Quarantine(limit=101)))
+
+
+@pytest.mark.parametrize("opened", ['"Ho,2\nx,2\nx,2\n"Hi",2\n', '"Ho,2\nx,2\nx,2\n5",2,2\n'])
+def test_every_row_that_an_open_quote_takes_is_a_bad_row(tmp_path: Path, opened: str) -> None:
+    """Where the next quote stands decides whether it is no CSV or a row of too many cells."""
+    path = tmp_path / "rows.csv"
+    path.write_text(f"prompt,note\nHey,1\n{opened}Hello,3\n1,2,3\n", encoding="utf-8")
+    quarantine = Quarantine(limit=5)
+    scenarios = list(read_records(path, read_scenario, quarantine))
+    assert [scenario.opening.message.text for scenario in scenarios] == ["Hey", "Hello"]
+    assert [error.row for error in quarantine.errors] == [2, 3, 4, 5, 7]
 
 
 def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_trap_36_what_cannot_be_read_twice_has_failed(answering) -> None:
     assert [len(batch) for batch in client.batches] == [1, 1]
 
 
+def test_a_request_says_which_reply_can_be_read(answering) -> None:
+    client = answering(lambda request: "odd")
+    asker(client).ask([Question("s", "u", shown=word("theirs"))])
+    for (request,) in client.batches:  # the repair as well
+        said = {text: request.readable(text) for text in (word("own"), word("theirs"), "overloaded, try later")}
+        assert list(said.values()) == [True, False, False]
+
+
 def test_a_request_the_server_did_not_answer_is_not_repaired(answering) -> None:
     client = answering(lambda request: None)
     assert asker(client).ask([Question("s", "u")]) == [Failed("time-out")]

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, commands
 from steer_lit.checks import synthesis_problems, value_problems
+from steer_lit.data.steps import holding_out_fails
 from steer_lit.synthesis.screen import next_steps
 from steer_lit.synthesis.settings import SynthesisSettings
 
@@ -61,6 +62,15 @@ def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "stage one" / "sft.jsonl").exists()
     assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
     assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 60
+
+
+@pytest.mark.parametrize(("rows", "held_out"), [(1, 0), (2, 1), (9, 1), (10, 2), (1000, 64)])
+def test_the_next_command_leaves_rows_to_train_on(
+    settings: Callable[..., SynthesisSettings], rows: int, held_out: int
+) -> None:
+    manifest = {"stages": {"stage1": {"failed": 0, "written": rows}, "stage2": {"failed": 0, "written": rows}}}
+    assert next_steps(manifest, settings("both"), Path("run"), []).endswith(f" data.val_size={held_out}")
+    assert holding_out_fails(rows, 1, held_out) is None
 
 
 @pytest.mark.parametrize(("stages", "failed"), [("1", 2), ("2", 1), ("both", 3)])

@@ -1,0 +1,29 @@
+"""A benchmark on a file of rows, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steer_lit import cli
+from steer_lit.data.mini import MiniSplit
+from steer_lit.data.writers import bench_row
+
+
+def test_rows_put_aside_are_told_and_kept_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
+    monkeypatch.chdir(tmp_path)
+    good = [json.dumps(bench_row(MiniSplit("bench", 0, 10).scenario(number))) for number in range(2)]
+    Path("rows.jsonl").write_text("\n".join([good[0], "{", good[1]]) + "\n")
+    words = ["data=steer", "data.source.bench=rows.jsonl", "~policies.base", "bench.resamples=100", "hydra.run.dir=run"]
+    assert cli.bench([*words, "data.max_bad_rows=1"]) == 0
+    assert "1 row put aside, see run/quarantine.jsonl" in capsys.readouterr().out
+    (aside,) = map(json.loads, Path("run/quarantine.jsonl").read_text().splitlines())
+    assert (aside["source"], aside["row"]) == ("rows.jsonl", 2)
+    Path("rows.jsonl").write_text("\n".join(good) + "\n")
+    assert cli.bench(words) == 0
+    assert "put aside" not in capsys.readouterr().out
