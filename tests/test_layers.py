@@ -22,6 +22,7 @@ LEVELS = {
     "digests": 0,
     "errors": 0,
     "locks": 0,
+    "atomic": 0.1,  # by locks
     "ranks": 0,
     "numbers": 0,
     "terminal": 0,
@@ -69,7 +70,7 @@ def offence(importer: str, name: str) -> str | None:
     """Why a module of `importer` may not import `name`, or None when it may."""
     top, _, rest = name.partition(".")
     if top != "steer_lit":
-        if LEVELS[importer] == 0 and top not in sys.stdlib_module_names:
+        if LEVELS[importer] < 0.2 and top not in sys.stdlib_module_names:
             return "level 0 is standard library only"
         if importer == "reward" and top == "torch":
             return "reward needs no torch"

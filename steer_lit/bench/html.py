@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from steer_lit.atomic import replacing
 from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
@@ -88,7 +88,5 @@ def write_page(
         blocks=archive.blocks(dialogues, pictures),
         pictures=pictures.data,
     )
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         stream.dump(file, encoding="utf-8", errors="replace")
-    os.replace(part, path)

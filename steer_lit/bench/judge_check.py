@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from steer_lit.atomic import replace_text
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import TooManyFailures
@@ -110,7 +111,7 @@ def check_judge(
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "judge_check.json"
     content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     if len(found.failures) == found.labelled:
         raise TooManyFailures(f"none of the {found.labelled} turns could be graded; {found.failures[0]}. See {path}")
     console.print(table(found))

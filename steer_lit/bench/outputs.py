@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steer_lit.atomic import replace_text
 from steer_lit.bench import charts, html, report, shown
 from steer_lit.bench.archive import side_by_side
 from steer_lit.bench.raw_eval import write_raw_evals
@@ -29,9 +30,9 @@ def write_outputs(
 ) -> dict[str, dict[str, Any]]:
     """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds."""
     summary = summarise(records, settings)
-    (out_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (out_dir / "summary.csv").write_text(report.spreadsheet(summary), encoding="utf-8")
-    (out_dir / "summary.md").write_text(report.markdown(summary, settings.protocol), encoding="utf-8")
+    replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
+    replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol))
     charts.write_pictures(summary, out_dir)
     write_raw_evals(records, judge, out_dir / "raw_eval")
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)

@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import Any, get_args
 from urllib.parse import quote
 
+from steer_lit.atomic import replace_text
 from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import CONSTANTS
@@ -41,8 +42,7 @@ def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str,
         for subset in sorted({dialogue.subset for dialogue in dialogues}):
             path = folder.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
             rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(raw_eval(rows, judge, now), indent=2) + "\n", encoding="utf-8")
+            replace_text(path, json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
             written.append(path)
     return written
 

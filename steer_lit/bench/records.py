@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import reprlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from steer_lit.atomic import replacing
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
 from steer_lit.types import Ended, Grade, Intent, Scenario, Tier, Trajectory, Turn
@@ -191,9 +191,8 @@ class RecordFile:
 
     def _rewrite(self) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_bytes(b"".join(_line(row) for row in self._rows))
-        os.replace(part, self.path)
+        with replacing(self.path) as part:
+            part.write_bytes(b"".join(_line(row) for row in self._rows))
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
+from steer_lit.atomic import replace_text
 from steer_lit.chat.messages import MOST_TOKENS, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
 
@@ -65,17 +63,7 @@ class ReplyCache:
             "seconds": round(reply.seconds, 3),
             "cut": reply.cut,
         }
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(entry, file, ensure_ascii=False)
-            os.replace(unfinished, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(unfinished)
-            raise
+        replace_text(self._path(key), json.dumps(entry, ensure_ascii=False))
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.json"  # thousands of files in one folder are slow to list

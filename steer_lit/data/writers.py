@@ -11,20 +11,17 @@ Stage I's rows always.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from steer_lit.atomic import replacing
 from steer_lit.data import formats
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
 from steer_lit.data.labels import settled, thawed, write_attack, write_gold, write_labels
 from steer_lit.errors import RowError, SteerError
-from steer_lit.locks import holding
 from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
 
 Row = dict[str, object]
@@ -45,27 +42,10 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
     """
     if path.suffix not in (".jsonl", ".json", ".parquet"):
         raise WriteError(f"{path}: rows are written to .jsonl, .json and .parquet files")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        with holding(unfinished):  # so that no other run takes it for left behind
-            if path.suffix == ".parquet":
-                count = _write_parquet(unfinished, path, rows)
-            else:
-                count = _write_json(unfinished, path, rows, array=path.suffix == ".json")
-            os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return count
-
-
-def _clear(path: Path) -> None:
-    """Remove what killed runs left of this file. A run that is still at it holds the lock of its own."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
-        with suppress(OSError), holding(left) as taken:
-            if taken:
-                left.unlink()
+    with replacing(path) as unfinished:
+        if path.suffix == ".parquet":
+            return _write_parquet(unfinished, path, rows)
+        return _write_json(unfinished, path, rows, array=path.suffix == ".json")
 
 
 def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> Row:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from steer_lit.atomic import replacing
 
 STEP = "step"
 
@@ -51,13 +52,10 @@ class CsvLog(Logger):
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
         self._names = sorted({name for row in rows for name in row})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{self.path.name}.part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._names)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from steer_lit.atomic import replacing
 from steer_lit.errors import MissingResource, SteerError
 
 if TYPE_CHECKING:
@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 
 def save_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Write the vision tower and its merger as bfloat16 safetensors, all at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(model).items()}
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(state, unfinished, metadata={"format": "pt"})
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as part:
+        save_file(state, part, metadata={"format": "pt"})
 
 
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:

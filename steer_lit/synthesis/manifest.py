@@ -14,13 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer_lit.atomic import replace_text
 from steer_lit.data.writers import write_rows
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
@@ -118,10 +118,3 @@ def _earlier_stages(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         log.warning("%s cannot be read: what it said of earlier stages is left out", path)
         return {}
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write the file in one step."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

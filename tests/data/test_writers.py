@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.writers import WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import SteerError
-from steer_lit.locks import holding
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, PictureGold, Scenario, TurnGold
 
 A, B = ImageRef("a.png"), ImageRef("b.png")
@@ -314,26 +312,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             write_rows(path, broken())
         assert path.read_bytes() == before
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["rows.json", "rows.jsonl", "rows.parquet"]
-
-
-def test_what_killed_runs_left_is_removed_and_what_is_being_written_is_not(tmp_path: Path) -> None:
-    kept = [".rows[1].jsonl.7.unfinished", ".rows1.jsonl.8.unfinished", ".rows[1].jsonl.txt"]
-    for name in (".rows[1].jsonl.6.unfinished", *kept):
-        (tmp_path / name).write_text("{")
-    path = tmp_path / "rows[1].jsonl"
-
-    def rows() -> Iterator[dict[str, object]]:
-        yield {"a": 1}
-        if not path.exists():  # another run begins the file meanwhile, and is done first
-            (mine,) = tmp_path.glob(f".*.{os.getpid()}.unfinished")
-            mine.rename(tmp_path / ".rows[1].jsonl.9.unfinished")
-            write_rows(path, [{"b": 2}])
-            (tmp_path / ".rows[1].jsonl.9.unfinished").rename(mine)
-
-    with holding(tmp_path / kept[0]):
-        assert write_rows(path, rows()) == 1
-        assert path.read_text() == '{"a": 1}\n'
-        assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*kept, path.name])
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all: written beside their place, then put there in one step."""
+
+from __future__ import annotations
+
+import glob
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from steer_lit.locks import holding
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to; it takes `path`'s place when the block ends.
+
+    Where the block raises, `path` stays as it was and nothing else is left. What killed runs left of it is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), holding(left) as taken:
+            if taken:  # a run that is still writing its own holds the lock
+                left.unlink()
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with holding(part):
+            yield part
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write the file, in UTF-8, in one step."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
