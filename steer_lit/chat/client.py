@@ -24,7 +24,7 @@ from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.messages import ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
-from steer_lit.chat.wire import read_answer, refused_feature, request_body
+from steer_lit.chat.wire import brief, listed_models, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
 
 log = logging.getLogger(__name__)
@@ -86,14 +86,34 @@ class ChatClient:
         Raises ServerDown when too many of the latest requests failed (the circuit breaker), or the server refuses
         the key, path or model before it ever answered. What was answered is in the cache by then.
         """
-        with self._starting:
-            connection = self._connection = self._connection or Connection(self.settings)
+        connection = self._connected()
         future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, connection, progress), connection.loop)
         try:
             return future.result()
         except BaseException:  # Ctrl-C above all: do not go on paying for answers that nobody reads
             future.cancel()
             raise
+
+    def greet(self) -> None:
+        """Ask for the server's list of models: before anything heavy loads, not after the first answers are sampled.
+
+        Raises ServerDown where nobody answers at all, or the key is refused. A server that does not list its models,
+        or not this one, may still serve it: the log warns of the second.
+        """
+        outcome = asyncio.run_coroutine_threadsafe(self._connected().models(), self._connected().loop).result()
+        if isinstance(outcome, Fault):
+            if not outcome.connected:
+                self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")
+            if outcome.status == 401:
+                self._give_up(f"it {_HOPELESS[401].format(self.settings)}: {outcome.reason}")
+        elif (names := listed_models(outcome)) and self.settings.model not in names:
+            said = "server.model=%s is not among the models that %s lists: %s"
+            log.warning(said, self.settings.model, self.settings.base_url, brief(", ".join(names)))
+
+    def _connected(self) -> Connection:
+        with self._starting:
+            self._connection = self._connection or Connection(self.settings)
+            return self._connection
 
     def close(self) -> None:
         """Give the connections back. The client may be used again: it connects anew, and the breaker is closed."""

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -28,13 +28,16 @@ _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object."""
+    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object; not `connected`
+    means that nothing was heard from it.
+    """
 
     reason: str
     transient: bool
     status: int | None = None
     wait: float | None = None
     error: object = None
+    connected: bool = True
 
 
 class UnfitBody(Exception):
@@ -66,6 +69,7 @@ class Connection:
                 limits=limits, timeout=timeout, follow_redirects=False, event_hooks={"response": [_bounded]}
             ),
         )
+        self._connect_timeout = settings.connect_timeout
         self._deadline = settings.connect_timeout + settings.read_timeout
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.loop = asyncio.new_event_loop()
@@ -73,23 +77,31 @@ class Connection:
         self._thread.start()
 
     async def send(self, body: Mapping[str, Any]) -> bytes | Fault:
-        """The body of a 200, whatever is in it, or what went wrong."""
+        """What the server answers to a chat completion: the body of a 200, whatever is in it, or what went wrong."""
+        return await self._body(self._client.chat.completions.with_raw_response.create(**body), self._deadline)
+
+    async def models(self) -> bytes | Fault:
+        """What the server answers when it is asked for the models it has."""
+        return await self._body(self._client.models.with_raw_response.list(), self._connect_timeout)
+
+    async def _body(self, call: Awaitable[Any], deadline: float) -> bytes | Fault:
         import openai
 
         try:
-            async with asyncio.timeout(self._deadline):  # the client's own time-outs are per read
-                answer = await self._client.chat.completions.with_raw_response.create(**body)
+            async with asyncio.timeout(deadline):  # the client's own time-outs are per read
+                answer = await call
         except TimeoutError:
-            return Fault(f"no answer within {self._deadline:g} s", transient=True)
+            return Fault(f"no answer within {deadline:g} s", transient=True)
         except openai.APITimeoutError as error:
-            return Fault(f"timed out: {type(error.__cause__).__name__}", transient=True)
+            name = type(error.__cause__).__name__
+            return Fault(f"timed out: {name}", transient=True, connected=name != "ConnectTimeout")
         except UnfitBody as error:
             return Fault(str(error), transient=False)
         except openai.APIStatusError as error:
             return self._refusal(error.status_code, error.response.content, error.response.headers)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True)
+            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True, connected=False)
         content = answer.http_response.content
         return self._hidden(content) if len(self._key) >= _SECRET else content
 

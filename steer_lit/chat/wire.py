@@ -77,6 +77,15 @@ def error_object(content: bytes) -> object:
     return body.get("error") or body.get("detail") or body if isinstance(body, dict) else body
 
 
+def listed_models(content: bytes) -> list[str]:
+    """The names in a list of models, sorted; none where it is no such list."""
+    try:
+        rows = json.loads(content)["data"]
+        return sorted(row["id"] for row in rows if isinstance(row["id"], str))
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return []
+
+
 def retry_after(value: str | None, now: float) -> float | None:
     """Seconds to wait by a `Retry-After` header, given as seconds or as an HTTP date; `now` is Unix time.
 

@@ -28,12 +28,14 @@ LARGEST = 16 << 20  # bytes of a body that is still read
 class ChaosServer:
     """`with ChaosServer(plan, answer) as server:` answers at `server.base_url` until the end of the block.
 
-    `answer` makes the text of a proper reply out of the request. `retry_after` is what a 429 asks for.
+    `answer` makes the text of a proper reply out of the request. `retry_after` is what a 429 asks for, `models` the
+    body of the list of models, or the status that is there instead.
     """
 
     plan: Plan = lambda body, earlier: None
     answer: Answer = lambda body: "Fine."
     retry_after: str = "0.05"
+    models: bytes | int = 404
     bodies: list[Body] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -80,6 +82,12 @@ class ChaosServer:
         """Read one request and answer it. Returns whether the connection is still of use."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        if head[0].startswith("GET "):
+            self.headers.append(headers)
+            listed = self.models
+            writer.write(http(listed, b"as told") if isinstance(listed, int) else http(200, listed))
+            await writer.drain()
+            return True
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
         fault = self.plan(body, self.bodies.count(body))
         self.bodies.append(body)

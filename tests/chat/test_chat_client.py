@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
-from steer_lit.errors import ConfigError
+from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
 
 MakeClient = Callable[..., ChatClient]
@@ -334,3 +334,39 @@ def test_a_client_connects_when_it_is_first_asked() -> None:
         settings: dict[str, Any] = {"base_url": f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", "model": "any"}
         ChatClient(settings).close()
     assert threading.active_count() == threads
+
+
+def test_a_server_is_greeted_without_a_request(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+    listed = json.dumps({"object": "list", "data": [{"id": "other"}, {"id": "chaos"}]}).encode()
+    with ChaosServer(models=listed) as server, caplog.at_level(logging.WARNING):
+        client_of(server.base_url).greet()
+        assert caplog.messages == []
+        client_of(server.base_url, model="mine").greet()
+        assert f"server.model=mine is not among the models that {server.base_url} lists: chaos, other" in caplog.text
+    assert server.bodies == []
+    assert len(server.headers) == 2
+
+
+@pytest.mark.parametrize("models", [404, 503, b"", b"[]", b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"[" * 100_000])
+def test_a_server_that_lists_nothing_is_taken_at_its_word(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, models: bytes | int
+) -> None:
+    with ChaosServer(models=models) as server, caplog.at_level(logging.WARNING):
+        client = client_of(server.base_url)
+        client.greet()
+        assert client.ask([question()])[0].text == "Fine."
+    assert caplog.messages == []
+
+
+def test_a_refused_key_is_found_when_the_server_is_greeted(client_of: MakeClient) -> None:
+    said = "refuses the key in the variable server.api_key_env=OPENAI_API_KEY"
+    with ChaosServer(models=401) as server, pytest.raises(ServerDown, match=said):
+        client_of(server.base_url).greet()
+
+
+def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with pytest.raises(ServerDown, match=rf"server\.base_url=http://127\.0\.0\.1:{port}/v1: nobody answers there"):
+        client_of(f"http://127.0.0.1:{port}/v1", retries=5).greet()
