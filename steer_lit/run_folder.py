@@ -55,7 +55,7 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
     folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."
     if not (saved := [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]):
-        raise SteerError(f"{said}, or remove this one, of which no step was saved")
+        raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
     latest = max(saved, key=lambda path: path.stat().st_mtime)
     raise SteerError(
         f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"

@@ -136,7 +136,7 @@ def test_a_training_does_not_begin_anew_over_another(
     if path.suffix == ".ckpt":
         assert shlex.split(said.splitlines()[1]) == ["python", "train.py", *words, f"ckpt_path={path}"]
     else:
-        assert said.endswith("or remove this one, of which no step was saved\n")
+        assert said.endswith("or remove this one: it has no checkpoint to go on from\n")
     assert [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"] == [
         ".lock",
         path.name,
