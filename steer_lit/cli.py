@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
-from steer_lit.commands import conf_dir
+from steer_lit.commands import conf_dir, sweeping
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.run_folder import FROZEN
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
@@ -80,10 +80,13 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
 
 
 def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool) -> None:
+    failed: list[str] = []  # the runs of a sweep
+
     def task(config: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
-            return run(config, folder)
+            with _full_error(full):  # as any process that the run starts is to find it
+                return run(config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
@@ -91,18 +94,35 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             # Not raised further: Hydra would print all overrides around it.
             said = _unusable(refusal, folder) if isinstance(refusal, OSError) else str(refusal)
             print(visible(said), file=sys.stderr)
-            raise SystemExit(REFUSED) from None
+            if not sweeping():
+                raise SystemExit(REFUSED) from None
+            failed.append(f"#{HydraConfig.get().job.num}")  # the others may well run
+            return None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print, so that `explain` can say it better
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+        with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
     finally:
         sys.argv = arguments
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if full is not None:
-            os.environ["HYDRA_FULL_ERROR"] = full
+    if failed:
+        print(f"not finished, for the reasons above: {', '.join(failed)} of this sweep", file=sys.stderr)
+        raise SystemExit(REFUSED)
+
+
+@contextmanager
+def _full_error(value: str | None) -> Iterator[None]:
+    """HYDRA_FULL_ERROR at `value`, None for not set; as it was before, at the end."""
+    before = os.environ.pop("HYDRA_FULL_ERROR", None)
+    if value is not None:
+        os.environ["HYDRA_FULL_ERROR"] = value
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _leave_nothing(folder: Path) -> None:

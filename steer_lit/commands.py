@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from steer_lit.errors import SteerError
 
@@ -31,6 +32,11 @@ def typed_words() -> list[str]:
     if not HydraConfig.initialized():  # a further rank
         return []
     return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
+
+
+def sweeping() -> bool:
+    """Whether this run is one of a sweep's."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +15,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
-from steer_lit.commands import shown_path
+from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
+CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/failed.ckpt")
+# What a training leaves that another one in its folder, from the start, would replace.
+TRAINED = (*CHECKPOINTS, "adapter/adapter_model.safetensors", "tower.safetensors", "trajectories*.jsonl")
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -40,6 +43,23 @@ def alone_in(run_dir: Path) -> Iterator[None]:
             remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
             raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
         yield
+
+
+def check_unused(run_dir: Path, words: Sequence[str]) -> None:
+    """Raises SteerError where the folder holds a training already: one with `words` would begin anew over it.
+
+    Further ranks find there what the first has begun.
+    """
+    if local_rank() or node_rank() or not any(any(run_dir.glob(name)) for name in TRAINED):
+        return
+    folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
+    said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."
+    if not (saved := [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]):
+        raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
+    latest = max(saved, key=lambda path: path.stat().st_mtime)
+    raise SteerError(
+        f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"
+    )
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
-from steer_lit.errors import ConfigError, ServerDown
-from steer_lit.run_folder import alone_in, children_read, freeze
+from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
+from steer_lit.run_folder import alone_in, check_unused, children_read, freeze
 from steer_lit.types import ImageRef
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
+        if config.ckpt_path is None:
+            check_unused(run_dir, typed_words())
         return _train(config, run_dir)
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
-    frozen = freeze(config, run_dir)
     from hydra.utils import instantiate
     from lightning import seed_everything
 
@@ -68,7 +69,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     module = instantiate(config.module, policy=policy, **players)
-    words = typed_words()  # while Hydra still tells
+    if config.ckpt_path is not None:
+        module.check_resumable(Path(config.ckpt_path))
+    frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
     with children_read(frozen), hanging_up(*players.values()), resumable(run_dir, words, trainer):
         trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
@@ -88,12 +91,11 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    freeze(config, run_dir)
     from hydra.utils import instantiate
 
     from steer_lit.bench.judge_check import check_judge
     from steer_lit.bench.policies import make_policies
-    from steer_lit.bench.reread import report_on
+    from steer_lit.bench.reread import RECORDS, report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
 
@@ -101,6 +103,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if config.from_run is not None or config.from_raw_eval is not None:
         report_on(plain, settings, run_dir)
+        freeze(config, run_dir)
         return
     _quieten()
     aside = config.data.run_dir or str(run_dir)
@@ -116,6 +119,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     policies = make_policies(plain, load, datamodule.open_image, scenarios, settings.turns_played)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
+    if not (config.judge_check and (run_dir / RECORDS).is_file()):  # a check is no part of the benchmark there
+        freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench"):
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
@@ -136,7 +141,6 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
 
 
 def _synthesize(config: DictConfig, run_dir: Path) -> None:
-    freeze(config, run_dir)
     from hydra.utils import instantiate
     from rich.console import Console
 
@@ -150,6 +154,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     if config.dry_run:
         return
     generator = instantiate(config.generator)
+    freeze(config, run_dir)
     try:
         with continuable(run_dir, "synthesize"):
             manifest = run_synthesis(generator, settings, run_dir, console)
@@ -218,8 +223,8 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM or a full disk stopped; it was made with
-    `words`.
+    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts or a full
+    disk stopped; it was made with `words`.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -227,8 +232,9 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
 
     try:
         yield
-    except (SystemExit, OSError) as stop:  # the first is what Lightning makes of signals
-        saved = run_dir / "checkpoints" / "last.ckpt"
+    except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
+        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
+        saved = run_dir / "checkpoints" / ("failed.ckpt" if failed else "last.ckpt")
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():
@@ -236,11 +242,11 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
-        if isinstance(stop, OSError):
+        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
-        if interrupted and not trainer.is_global_zero:
+        if (failed or interrupted) and not trainer.is_global_zero:
             raise SystemExit from None  # Lightning kills the first rank where another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 

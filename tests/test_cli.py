@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -336,6 +337,49 @@ def test_a_tutor_behind_a_server_reaches_the_module(repository: Path) -> None:
     made = runs.seeing(config.module.tutor, str)
     assert type(made) is LlmTutor
     assert instantiate(config.module, tutor=made)["tutor"] is made
+
+
+def test_one_runs_foreseen_failure_does_not_end_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.seed)
+        if config.seed in (2, 3):
+            raise SteerError(f"no luck with {config.seed}")
+
+    monkeypatch.setattr(cli, "run_training", run)
+    assert cli.train(["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
+    assert begun == [1, 2, 3, 4]
+    said = ["no luck with 2", "no luck with 3", "not finished, for the reasons above: #1, #2 of this sweep"]
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def test_ctrl_c_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.seed)
+        raise SystemExit(130)
+
+    monkeypatch.setattr(cli, "run_training", run)
+    assert cli.train(["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 130
+    assert begun == [1]
+
+
+@pytest.mark.parametrize("wanted", [None, "0"])
+def test_what_a_run_starts_does_not_take_tracebacks_for_wanted(
+    wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str | None] = []
+    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: found.append(os.environ.get("HYDRA_FULL_ERROR")))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
+    assert cli.train([f"hydra.run.dir={tmp_path}"]) == 0
+    assert found == [wanted]
+    assert os.environ.get("HYDRA_FULL_ERROR") == wanted
 
 
 def test_a_refused_run_leaves_nothing_on_disk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -267,7 +267,10 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
 def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) -> None:
     hydra_config = compose(f"experiment=ablation_{base}", "sft_adapter=here", "seed=3", hydra_too=True)
     assert sorted(hydra_config.hydra.sweeper.params.ablation.split(",")) == ABLATIONS
-    assert hydra_config.hydra.sweep.subdir == "full_3"
+    assert hydra_config.hydra.sweep.subdir == "full_3/run_dir=unused"
+    others = ("trainer.max_steps=8", "optim.lr=1e-4", "seed=3", "sft_adapter=../here", "ablation=no_tcsr")
+    subdir = compose(f"experiment=ablation_{base}", *others, hydra_too=True).hydra.sweep.subdir
+    assert subdir == "no_tcsr_3/optim.lr=1e-4,run_dir=unused,trainer.max_steps=8"
 
 
 def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path: Path) -> None:

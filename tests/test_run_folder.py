@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from steer_lit import cli, commands, programs, run_folder, runs
-from steer_lit.errors import SteerError
+from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 
@@ -116,6 +116,79 @@ def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: py
     assert path.read_text() == "seed: 1\n"
 
 
+LEFT = ["checkpoints/last.ckpt", "adapter/adapter_model.safetensors", "tower.safetensors", "trajectories.rank1.jsonl"]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("left", LEFT)
+def test_a_training_does_not_begin_anew_over_another(
+    left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_train", pytest.fail)
+    path = tmp_path / left
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("of the first")
+    words = ["seed=2", f"hydra.run.dir={tmp_path}"]
+    assert cli.train(words) == REFUSED
+    said = capsys.readouterr().err
+    assert said.startswith(f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite")
+    assert "name another folder, hydra.run.dir=..." in said
+    if path.suffix == ".ckpt":
+        assert shlex.split(said.splitlines()[1]) == ["python", "train.py", *words, f"ckpt_path={path}"]
+    else:
+        assert said.endswith("or remove this one: it has no checkpoint to go on from\n")
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".log"] == [
+        ".lock",
+        path.name,
+    ]
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_later_checkpoint_is_the_one_to_go_on_from(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for age, name in enumerate(("failed.ckpt", "last.ckpt", "failed.ckpt")):
+        (tmp_path / "checkpoints" / name).touch()
+        os.utime(tmp_path / "checkpoints" / name, (age, age))
+        with pytest.raises(SteerError, match=rf"ckpt_path=.*/{name}$"):
+            run_folder.check_unused(tmp_path, [])
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
+def test_a_further_rank_joins_the_training_that_the_first_began(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trajectories.jsonl").touch()
+    with pytest.raises(SteerError, match="holds a training"):
+        run_folder.check_unused(tmp_path, [])
+    monkeypatch.setenv(variable, "1")
+    run_folder.check_unused(tmp_path, [])
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train", ["ckpt_path={ckpt}"]),
+        ("synthesize", ["dry_run=true"]),
+        ("bench", ["judge_check=true", "data.source.scale=0.01"]),
+        ("bench", ["from_run={rows}"]),
+    ],
+)
+def test_what_is_no_run_leaves_the_config_of_the_one_before(
+    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    run, ckpt, rows = tmp_path / "run", tmp_path / "other.ckpt", tmp_path / "rows"
+    torch.save({"of": "others"}, ckpt)
+    for folder in (run, rows):
+        folder.mkdir()
+        (folder / "records.jsonl" if folder == run else folder / "trajectories.jsonl").touch()
+    (run / "config.yaml").write_text("seed: 1\n")
+    getattr(cli, program)([*(word.format(ckpt=ckpt, rows=rows) for word in words), f"hydra.run.dir={run}"])
+    assert (run / "config.yaml").read_text() == "seed: 1\n", capsys.readouterr().err
+
+
 # --- the disk -------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +261,30 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     assert first == "stopped, step 7 is saved"
     command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}", f"ckpt_path={last}"]
     assert shlex.split(following.removeprefix("next:")) == command
+
+
+@pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
+def test_a_failed_training_ends_with_the_command_that_resumes_it(
+    error: type[SteerError], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told by the first rank; the others, which failed with it, leave without a word."""
+    import torch
+
+    from steer_lit.lit.policy_module import _RESUMED
+
+    saved = tmp_path / "checkpoints" / "failed.ckpt"
+    saved.parent.mkdir()
+    torch.save(dict.fromkeys(_RESUMED, 7), saved)
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    for first_rank in (True, False):
+        trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
+        with pytest.raises(error if first_rank else SystemExit) as caught, runs.resumable(tmp_path, ["a=b"], trainer):  # type: ignore[arg-type]
+            raise error("nobody answers")
+        said = capsys.readouterr().err
+        command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"
+        assert said == (f"stopped, step 7 is saved\nnext:    {command}\n" if first_rank else "")
+    assert isinstance(caught.value, SystemExit)
+    assert not caught.value.code  # Lightning would kill the first rank
 
 
 def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -156,15 +157,25 @@ class TrajectoryLog(Callback):
     """Appends every rollout that was trained on to `<run>/trajectories.jsonl`, one file per rank."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the steps that a resumed run is about to play again, and a line that a kill cut short."""
-        path = self._path(trainer)
+        """Forget the steps that a resumed run is about to play again, and a line that a kill cut short.
+
+        Each rank does so in its own file before it writes there, the first also in those of ranks that are no more.
+        """
+        self._forget(self._path(trainer), trainer.global_step)
+        if trainer.is_global_zero:
+            for path in Path(trainer.default_root_dir).glob("trajectories.rank*.jsonl"):
+                if (rank := re.search(r"\.rank(\d+)\.", path.name)) and int(rank[1]) >= trainer.world_size:
+                    self._forget(path, trainer.global_step)
+
+    @staticmethod
+    def _forget(path: Path, earlier: int) -> None:
+        """Keep the rollouts of steps before `earlier`."""
         if not path.is_file():
             return
         *lines, cut_short = path.read_text(encoding="utf-8", errors="replace").split("\n")
         steps = [_step(line) for line in lines]
         if damaged := steps.count(None):
             log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, len(lines))
-        earlier = trainer.global_step
         kept = [line for line, step in zip(lines, steps, strict=True) if step is not None and step < earlier]
         if cut_short or len(kept) < len(lines):
             unfinished = path.with_suffix(".tmp")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -155,8 +155,9 @@ class GRPOModule(PolicyModule):
         except ServerDown as error:
             down = error
         if self.add_up(down is not None)[0]:
-            reason = down or "a server of another rank is down"
-            raise ServerDown(f"{reason}\n{self._saved()} once the server answers") from down
+            reason = next(said for said in self.gather(down and str(down)) if said is not None)
+            self._save()
+            raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
         return trajectories
 
     def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
@@ -164,23 +165,23 @@ class GRPOModule(PolicyModule):
         failed, played = self.add_up(len(failures), len(trajectories))
         if failed <= self.rollout.max_failed_share * played:
             return
+        first = next(chain.from_iterable(self.gather(failures[:1])))
         asks = any(hasattr(player, "client") for player in (self.attacker, self.tutor))
+        self._save()
         raise TooManyFailures(
             f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "
-            f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: "
-            f"{failures[0] if failures else 'on another rank'}. "
-            f"{self._saved()}{' once the server answers' if asks else ''}"
+            f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: {first}. "
+            f"The run is saved, to go on {'once the server answers' if asks else 'from there'}"
         )
 
-    def _saved(self) -> str:
-        """Save the run as it was before this step, and say how to go on."""
+    def _save(self) -> None:
+        """The run as it was before this step, in a file of its own."""
         path = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
         # The batch under way will be taken again. Lightning takes it back from the epoch's count, not from the run's,
         # by which it decides when to validate.
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
         batches.ready = batches.started = batches.processed = batches.completed
         self.trainer.save_checkpoint(path)
-        return f"The run is saved: go on with ckpt_path={path}"
 
     # ---- learning
 

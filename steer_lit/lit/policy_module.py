@@ -153,6 +153,14 @@ class PolicyModule(LightningModule):
             torch.distributed.all_reduce(total)
         return total.tolist()
 
+    def gather(self, mine: Any) -> list[Any]:
+        """What each rank has, by rank."""
+        if self.trainer.world_size == 1:
+            return [mine]
+        found: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(found, mine)
+        return found
+
     def log_ratios(self, ratios: Ratios) -> None:
         """Log sum / count over all ranks; NaN where nothing was counted, lest Lightning log the last value again."""
         flat = self.add_up(*(number for pair in ratios.values() for number in pair))
@@ -166,12 +174,12 @@ class PolicyModule(LightningModule):
         return {f"policy.{name}": parameter.detach() for name, parameter in self.policy.trainable().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        states: list[Any] = [random_state()]
-        if self.trainer.world_size > 1:
-            mine, states = states[0], [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(states, mine)
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        checkpoint[CHECKPOINT_KEY] = {**facts, "random_states": states}
+        checkpoint[CHECKPOINT_KEY] = {**facts, "random_states": self.gather(random_state())}
+
+    def check_resumable(self, path: Path) -> None:
+        """Refuse now, with a SteerError, a checkpoint that `fit` would refuse because the policy is another."""
+        self.on_load_checkpoint(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY)
@@ -183,18 +191,35 @@ class PolicyModule(LightningModule):
                 f"{self.policy.fingerprint}: resume with the model the run was started with"
             )
         for key, here in self.policy.trained_as.items():
-            if (there := saved["trained_as"].get(key, here)) != here:  # older ones do not tell the resolution
+            if (there := saved["trained_as"].get(key, here)) != here:  # older ones do not tell all
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )
         self._random_states = saved["random_states"]
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After its last step a run validates, also between two multiples of trainer.val_check_interval."""
+        trainer = self.trainer
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        if last_epoch or self.global_step >= trainer.max_steps > 0:
+            trainer.should_stop = True  # which Lightning validates upon, once
+
     def on_train_start(self) -> None:
         """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
+        self._set_rates()
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
+
+    def _set_rates(self) -> None:
+        """The optimizer goes by this run's settings; a checkpoint has put back those it was saved with."""
+        optim, schedule, (group,) = self.optim, self.lr_schedulers(), self.optimizers().param_groups
+        if (before := group["initial_lr"]) != optim.lr:
+            log.info("optim.lr=%g from here on, before it was %g", optim.lr, before)
+        schedule.base_lrs, group["initial_lr"] = [optim.lr], optim.lr
+        group["lr"] = optim.lr * schedule.lr_lambdas[0](schedule.last_epoch)  # as the schedule takes it
+        group["weight_decay"], group["betas"] = optim.weight_decay, (optim.betas[0], optim.betas[1])
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

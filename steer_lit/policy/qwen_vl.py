@@ -17,10 +17,12 @@ from torch import nn
 
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.head import head_logprobs, restricted
+from steer_lit.policy.lora import adapted_layers
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pictures import Pictures
+from steer_lit.policy.quantize import four_bit_modules
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
@@ -84,8 +86,9 @@ class QwenVL(nn.Module):
         """What a checkpoint of this policy goes with: continued under anything else it would be another policy."""
         configs: Any = self.model.peft_config
         lora = configs["default"]
-        computed = {"model.dtype": self.number_type, "lora.r": lora.r, "lora.alpha": lora.lora_alpha}
-        return {**self.shown_as, **computed}
+        targets = sorted({name.rpartition(".")[2] for name in adapted_layers(self.model)})
+        computed = {"model.dtype": self.number_type, "model.quantize": "nf4" if four_bit_modules(self.base) else "none"}
+        return {**self.shown_as, **computed, "lora.r": lora.r, "lora.alpha": lora.lora_alpha, "lora.targets": targets}
 
     @property
     def shown_as(self) -> dict[str, Any]:

@@ -162,7 +162,8 @@ def test_a_server_that_dies_ends_the_run_saved_and_with_the_reason(tmp_path: Pat
     assert run.code == 2
     assert "of the latest 8 requests failed" in run.said
     assert "The first reason: HTTP 503: as told" in run.said
-    assert "The run is saved: go on with ckpt_path=" in run.said
+    assert "The run is saved, to go on once the server answers" in run.said
+    assert f" hydra.run.dir={tmp_path} ckpt_path={tmp_path / 'checkpoints' / 'failed.ckpt'}\n" in run.said
     assert (tmp_path / "checkpoints" / "failed.ckpt").is_file()
     assert "Traceback" not in run.said
 

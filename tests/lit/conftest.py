@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ def tiny_policy() -> Callable[..., Any]:
 
     from steer_lit.data.images import open_image
     from steer_lit.policy.load import load_policy
-    from steer_lit.policy.lora import LoraSettings
+    from steer_lit.policy.lora import LINEAR_LAYERS, LoraSettings
 
-    def make(dtype: str = "float32", adapted: bool = False) -> Any:
+    def make(dtype: str = "float32", adapted: bool = False, targets: Sequence[str] = LINEAR_LAYERS) -> Any:
         policy = load_policy(
             name="tiny",
             quantize="none",
             dtype="float32",
-            lora=LoraSettings(r=4, alpha=8, dtype=dtype),  # type: ignore[arg-type]
+            lora=LoraSettings(r=4, alpha=8, dtype=dtype, targets=targets),  # type: ignore[arg-type]
             system_prompt=SYSTEM,
             open_image=open_image,
             min_pixels=784,

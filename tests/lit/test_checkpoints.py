@@ -14,7 +14,7 @@ import torch
 from steer_lit.errors import SteerError
 from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, check_checkpoint
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.reward.reward import Reward
@@ -178,6 +178,41 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
     older = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     del older[CHECKPOINT_KEY]["trained_as"]["max_pixels"]  # as checkpoints were before they named the resolution
     sft_module(resized).on_load_checkpoint(older)
+
+
+def test_a_checkpoint_of_other_layers_or_of_quantized_ones_is_refused(tiny_policy: Any, monkeypatch: Any) -> None:
+    checkpoint: dict[str, Any] = {}
+    trained = sft_module(tiny_policy())
+    trained._trainer = type("Alone", (), {"world_size": 1})()  # type: ignore[assignment]
+    trained.on_save_checkpoint(checkpoint)
+    fewer = tiny_policy(targets=("q_proj", "v_proj"))
+    with pytest.raises(SteerError, match=r"lora.targets=\['down_proj', .*, this run has \['q_proj', 'v_proj'\]"):
+        sft_module(fewer).on_load_checkpoint(checkpoint)
+    monkeypatch.setattr("steer_lit.policy.qwen_vl.four_bit_modules", lambda model: ["some"])
+    with pytest.raises(SteerError, match=r"was trained with model.quantize='none', this run has 'nf4'"):
+        sft_module(tiny_policy()).on_load_checkpoint(checkpoint)
+
+
+def test_a_resumed_run_goes_by_its_own_settings(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a gradient that was no number: with the rate that is asked for, not with the checkpoint's."""
+    caplog.set_level("INFO", "steer_lit")
+    callbacks = [LastCheckpoint(every_n_steps=100), stop_at(3)]
+    trainer = make_trainer(6, callbacks=callbacks, enable_checkpointing=True)
+    trainer.fit(sft_module(tiny_policy()), small_world("sft"))
+    assert "from here on" not in caplog.text
+    module = sft_module(tiny_policy())
+    module.optim = replace(OPTIM, lr=1e-3, weight_decay=0.5, betas=(0.8, 0.9))
+    rates: list[float] = []
+    step = module.step_optimizer
+    module.step_optimizer = lambda: (rates.append(module.optimizers().param_groups[0]["lr"]), step())  # type: ignore[method-assign, assignment, func-returns-value]
+    trainer = make_trainer(6)
+    trainer.fit(module, small_world("sft"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert rates == [1e-3 * lr_factor(step, 6, "cosine", 0.3) for step in (3, 4, 5)]
+    (group,) = trainer.optimizers[0].param_groups
+    assert (group["weight_decay"], group["betas"]) == (0.5, (0.8, 0.9))
+    assert "optim.lr=0.001 from here on, before it was 0.01" in caplog.text
 
 
 class Runs:

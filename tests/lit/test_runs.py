@@ -196,6 +196,18 @@ def test_trap_22_two_ranks_take_the_step_that_one_takes(repository: Path, tmp_pa
         assert together[name] == pytest.approx(alone[name], rel=1e-5)
 
 
+def test_an_error_on_two_ranks_is_a_sentence_from_each(grpo: Run, repository: Path, tmp_path: Path) -> None:
+    """A checkpoint of other data, which only the fit itself finds out."""
+    words = ["+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO, "logger=none", "data.source.scale=0.03"]
+    words += [f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    ranks = ["trainer.devices=2", "trainer.strategy=ddp"]
+    command = [sys.executable, "train.py", *words, *ranks]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
+    assert done.returncode, done.stdout
+    assert "Traceback" not in done.stderr
+    assert 1 <= done.stderr.count("the checkpoint's training data has rows=") <= 2  # Lightning kills the slower one
+
+
 def _first_metrics(folder: Path) -> dict[str, float]:
     header, first, *_ = (folder / "csv/metrics.csv").read_text().splitlines()
     return {name: float(value or "nan") for name, value in zip(header.split(","), first.split(","), strict=True)}

@@ -8,6 +8,12 @@ import pytest
 from steer_lit.lit.callbacks import TrajectoryLog
 
 
+def first_rank(folder, step, of=1):
+    return SimpleNamespace(
+        default_root_dir=str(folder), is_global_zero=True, global_rank=0, world_size=of, global_step=step
+    )
+
+
 @pytest.mark.parametrize(
     ("cut_short", "step", "left"), [(b"", 2, [0, 0, 1]), (b'{"step": 2, "text": "\xc3', 3, [0, 0, 1, 2])]
 )
@@ -16,7 +22,7 @@ def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_sho
     rows = [{"step": step, "text": "a\u2028b"} for step in (0, 0, 1, 2)]
     path = tmp_path / "trajectories.jsonl"
     path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode() + cut_short)
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=step)
+    trainer = first_rank(tmp_path, step)
     TrajectoryLog().on_train_start(trainer, None)
     kept = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     assert [json.loads(row) for row in kept] == [row for row in rows if row["step"] in left]
@@ -27,13 +33,25 @@ def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_sho
 def test_a_damaged_line_in_the_middle_is_left_out_and_told(tmp_path, damaged, caplog):
     path = tmp_path / "trajectories.jsonl"
     path.write_text(f'{{"step": 0}}\n{damaged}\n{{"step": 1}}\n')
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=2)
+    trainer = first_rank(tmp_path, 2)
     TrajectoryLog().on_train_start(trainer, None)
     assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
     assert "1 of 3 lines are no rollouts" in caplog.text
 
 
+def test_ranks_that_are_no_more_leave_no_steps_to_be_played_again(tmp_path):
+    """Each rank sees to its own file, so that none writes while another shortens it."""
+    for name in ("trajectories.jsonl", "trajectories.rank1.jsonl", "trajectories.rank2.jsonl"):
+        (tmp_path / name).write_text('{"step": 0}\n{"step": 1}\n')
+    trainer = first_rank(tmp_path, 1, of=2)
+    TrajectoryLog().on_train_start(trainer, None)
+    assert [len(path.read_text().splitlines()) for path in sorted(tmp_path.iterdir())] == [1, 2, 1]
+    trainer.is_global_zero, trainer.global_rank = False, 1
+    TrajectoryLog().on_train_start(trainer, None)
+    assert [len(path.read_text().splitlines()) for path in sorted(tmp_path.iterdir())] == [1, 1, 1]
+
+
 def test_a_fresh_run_has_nothing_to_forget(tmp_path):
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), is_global_zero=True, global_rank=0, global_step=0)
+    trainer = first_rank(tmp_path, 0)
     TrajectoryLog().on_train_start(trainer, None)
     assert not list(tmp_path.iterdir())

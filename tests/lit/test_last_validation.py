@@ -1,0 +1,67 @@
+"""A run ends with a validation of what it ends with, whatever trainer.val_check_interval says, and with one only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steer_lit.lit.callbacks import LastCheckpoint
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.sft_module import SFTModule
+
+EVERY = {"check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+
+
+def fit(make_trainer: Any, policy: Any, data: Any, resume: Path | None = None, **settings: Any) -> list[int]:
+    """Steps at which the run validated."""
+    module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
+    validated: list[int] = []
+    module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
+    trainer = make_trainer(**{**EVERY, "callbacks": [LastCheckpoint(100)], "enable_checkpointing": True, **settings})
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return validated
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "at"), [(3, 9, [3]), (3, 2, [2, 3]), (4, 2, [2, 4]), (3, 3, [3]), (1, 1, [1])]
+)
+def test_the_last_step_is_validated_once(
+    steps: int, interval: int, at: list[int], make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    world = small_world("sft", val_size=10)
+    assert fit(make_trainer, tiny_policy(), world, max_steps=steps, val_check_interval=interval) == at
+
+
+@pytest.mark.parametrize("interval", [2, 4])
+def test_so_is_the_last_step_of_the_last_epoch(
+    interval: int, make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    world = small_world("sft", batch_size=10, val_size=10)
+    settings = {"max_steps": -1, "max_epochs": 2, "val_check_interval": interval}
+    assert len(world.train_dataloader()) == 3
+    assert fit(make_trainer, tiny_policy(), world, **settings) == [*range(interval, 6, interval), 6]
+
+
+def test_a_run_without_rows_held_out_validates_nothing(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
+    assert fit(make_trainer, tiny_policy(), small_world("sft"), max_steps=2, val_check_interval=9) == []
+    rows = small_world("sft", val_size=10)
+    assert fit(make_trainer, tiny_policy(), rows, max_steps=2, val_check_interval=9, limit_val_batches=0) == []
+
+
+def test_a_run_that_is_made_longer_is_the_longer_run(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """The validation at its first end leaves no trace: neither in the weights nor in when the others come."""
+    straight, longer = tiny_policy(adapted=True), tiny_policy()
+    every = {"val_check_interval": 2}
+    world = {"batch_size": 7, "val_size": 10}
+    found = fit(make_trainer, straight, small_world("sft", **world), max_steps=5, **every)
+    first = {"max_steps": 3, "default_root_dir": tmp_path / "first", **every}
+    assert fit(make_trainer, tiny_policy(adapted=True), small_world("sft", **world), **first) == [2, 3]
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert [2, *fit(make_trainer, longer, small_world("sft", **world), last, max_steps=5, **every)] == found
+    for name, tensor in straight.adapter_state().items():
+        assert torch.equal(longer.adapter_state()[name], tensor), name
