@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
+from steer_lit.atomic import replace_text
 from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
@@ -69,12 +69,10 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
     OmegaConf.resolve(resolved)
     path = run_dir / "config.yaml"
     if local_rank() == 0:
-        part = path.with_name(f"{path.name}.{node_rank()}.part")
-        OmegaConf.save(resolved, part)
-        os.replace(part, path)
+        replace_text(path, OmegaConf.to_yaml(resolved))
         found = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
-        (run_dir / "versions.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        replace_text(run_dir / "versions.json", json.dumps(found, indent=2) + "\n")
     return path
 
 

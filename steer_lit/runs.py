@@ -66,14 +66,16 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
     device = str(trainer.strategy.root_device)
-    policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
-    module = instantiate(config.module, policy=policy, **players)
-    if config.ckpt_path is not None:
-        module.check_resumable(Path(config.ckpt_path))
-    frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
-    with children_read(frozen), hanging_up(*players.values()), resumable(run_dir, words, trainer):
-        trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+    with hanging_up(*players.values()):
+        greet(*players.values())
+        policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
+        module = instantiate(config.module, policy=policy, **players)
+        if config.ckpt_path is not None:
+            module.check_resumable(Path(config.ckpt_path))
+        frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
+        with children_read(frozen), resumable(run_dir, words, trainer):
+            trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
         if config.stage != "grpo" and module.replayed:
@@ -106,7 +108,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(config, run_dir)
         return
     _quieten()
-    aside = config.data.run_dir or str(run_dir)
+    aside = OmegaConf.select(config, "data.run_dir") or str(run_dir)
     # Stage and batch size say how to train: nothing does here.
     datamodule = instantiate(config.data, stage="sft", batch_size=1, run_dir=aside)
     scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
@@ -125,6 +127,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         if config.judge_check:
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
+            if not (run_dir / RECORDS).is_file():  # else all may be graded already
+                greet(judge)
             played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
             run_bench(
                 policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image,
@@ -175,6 +179,13 @@ def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
     if "open_image" not in signature(made).parameters:
         return instantiate(node)
     return instantiate(node, open_image=lambda ref: open_image(original(ref)))
+
+
+def greet(*players: Any) -> None:
+    """Ask every server that the players will ask. Raises ServerDown where one cannot be spoken to."""
+    for player in players:
+        if (client := getattr(player, "client", None)) is not None:
+            client.greet()
 
 
 @contextmanager
@@ -270,7 +281,7 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
         named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
         step, part = f"{program('bench')} model={model} {' '.join(named)} bench.limit=300", "bench"
     if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
-        step += f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
+        step += f"\n         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
     return f"adapter: {export}{shown}\nnext:    {step}"
 
 

@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 
+from steer_lit.atomic import replace_text
 from steer_lit.errors import TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
@@ -178,9 +179,7 @@ class TrajectoryLog(Callback):
             log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, len(lines))
         kept = [line for line, step in zip(lines, steps, strict=True) if step is not None and step < earlier]
         if cut_short or len(kept) < len(lines):
-            unfinished = path.with_suffix(".tmp")
-            unfinished.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            unfinished.replace(path)
+            replace_text(path, "".join(f"{line}\n" for line in kept))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

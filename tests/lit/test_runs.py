@@ -94,16 +94,18 @@ def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str,
 
 @pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])
 def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, part: str) -> None:
-    """It stays a command that can be typed as it is: a shell takes what is added for a comment."""
+    """On a line of its own: the command stays one that can be pasted, into shells without comments too."""
     (tmp_path / "adapter").touch()
     config = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}}
 
-    def step(source: str) -> str:
+    def step(source: str) -> list[str]:
         data = {"source": {"_target_": f"steer_lit.data.sources.{source}"}}
-        return closing(OmegaConf.create({**config, "data": data}), tmp_path, "val/loss", None).splitlines()[1]
+        _, *said = closing(OmegaConf.create({**config, "data": data}), tmp_path, "val/loss", None).splitlines()
+        return said
 
-    said = f"  # on STEER-mini; on your rows: data=steer data.source.{part}=<file>"
-    assert step("FileSource") == step("MiniSource") + said
+    (command,) = step("MiniSource")
+    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
+    assert step("FileSource") == [command, said]
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
