@@ -249,7 +249,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     full = row("full")
     assert full["init_from"] == "here"
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
-    own = {"name", "sft_adapter"} | ({"reward.credit"} if base == "smol" else set())
+    own = {"name", "sft_adapter"} | ({"reward.credit", "objective.scale", "optim.lr"} if base == "smol" else set())
     assert top(differences(full, experiment)) == own
     attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words")}
     expected = {

@@ -106,11 +106,12 @@ def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch
 def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run_folder.freeze(OmegaConf.create({"seed": 1}), tmp_path)
 
-    def stopped(config: object, place: Path) -> None:
-        Path(place).write_text("se")
+    def stopped(place: Path, text: str, **_: object) -> None:
+        with place.open("w") as file:
+            file.write(text[:2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(OmegaConf, "save", stopped)
+    monkeypatch.setattr(Path, "write_text", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_folder.freeze(OmegaConf.create({"seed": 2}), tmp_path)
     assert path.read_text() == "seed: 1\n"
