@@ -5,11 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steer_lit.locks import holding
+
+ABANDONED = 600.0  # seconds: some file systems tell one machine nothing of another's locks
 
 
 @contextmanager
@@ -20,9 +23,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), holding(left) as taken:
-            if taken:  # a run that is still writing its own holds the lock
-                left.unlink()
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                with holding(left) as taken:  # which a run that is still writing has, where locks are heard of
+                    if taken:
+                        left.unlink()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with holding(part):

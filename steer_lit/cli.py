@@ -37,6 +37,10 @@ _UNSAID = ("model.source", "model.tower")  # of some models only; the check of t
 Run = Callable[[DictConfig, Path], float | None]
 
 
+class Told(Exception):
+    """A run of a sweep failed, and why has been printed."""
+
+
 def train(arguments: Sequence[str] | None = None) -> int:
     """`python train.py` and `steer-train`. Returns the exit code."""
     return _enter("train", run_training, arguments)
@@ -96,19 +100,20 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             print(visible(said), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
-            failed.append(f"#{HydraConfig.get().job.num}")  # the others may well run
-            return None
+            failed.append(f"#{HydraConfig.get().job.num}")
+            raise Told from None  # the others may well run: Hydra raises what was wrong with one after the last
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
     try:
         with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+    except Told:
+        runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
+        print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
+        raise SystemExit(REFUSED) from None
     finally:
         sys.argv = arguments
-    if failed:
-        print(f"not finished, for the reasons above: {', '.join(failed)} of this sweep", file=sys.stderr)
-        raise SystemExit(REFUSED)
 
 
 @contextmanager

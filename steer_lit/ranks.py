@@ -1,4 +1,4 @@
-"""Which of a run's processes this one is, before Lightning has been asked."""
+"""Which of a run's processes this one is, before Lightning has been asked, and whether a scheduler started it again."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def local_rank() -> int:
 def node_rank() -> int:
     """This machine's number, from 0: Lightning says NODE_RANK, torchrun GROUP_RANK, Slurm SLURM_NODEID."""
     return int(next(filter(None, map(os.environ.get, ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID"))), 0))
+
+
+def restarted() -> bool:
+    """Whether Slurm has started this job again, after a preemption for one: it counts in SLURM_RESTART_COUNT."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0

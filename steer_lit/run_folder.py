@@ -18,7 +18,7 @@ from steer_lit.atomic import replace_text
 from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
-from steer_lit.ranks import local_rank, node_rank
+from steer_lit.ranks import local_rank, node_rank, restarted
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
@@ -60,6 +60,12 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
     raise SteerError(
         f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"
     )
+
+
+def requeued(run_dir: Path) -> str | None:
+    """What a training goes on from that Slurm has started again with the same words, in the folder it began in."""
+    saved = run_dir / CHECKPOINTS[0]
+    return str(saved) if restarted() and saved.is_file() else None
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:

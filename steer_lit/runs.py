@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
-from steer_lit.run_folder import alone_in, check_unused, children_read, freeze
+from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
 from steer_lit.types import ImageRef
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
-        if config.ckpt_path is None:
+        config.ckpt_path = config.ckpt_path or requeued(run_dir)
+        if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
         return _train(config, run_dir)
 
@@ -76,6 +77,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+            if module.headline not in trainer.callback_metrics and datamodule.val_rows:  # resumed from its last step
+                trainer.validate(module, datamodule, verbose=False)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
         if config.stage != "grpo" and module.replayed:
@@ -184,8 +187,8 @@ def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
 def greet(*players: Any) -> None:
     """Ask every server that the players will ask. Raises ServerDown where one cannot be spoken to."""
     for player in players:
-        if (client := getattr(player, "client", None)) is not None:
-            client.greet()
+        if (greeting := getattr(getattr(player, "client", None), "greet", None)) is not None:
+            greeting()
 
 
 @contextmanager

@@ -50,6 +50,9 @@ def test_what_killed_runs_left_is_removed_and_what_is_being_written_is_not(tmp_p
     kept = [".rows[1].txt.7.part", ".rows1.txt.8.part", ".rows[1].txt.txt"]
     for name in (".rows[1].txt.6.part", *kept):
         (tmp_path / name).write_text("{")
+        os.utime(tmp_path / name, (0, 0))
+    kept.append(".rows[1].txt.5.part")  # of a minute ago, perhaps another machine's
+    (tmp_path / kept[-1]).write_text("{")
     path = tmp_path / "rows[1].txt"
     with holding(tmp_path / kept[0]), replacing(path) as part:
         part.write_text("first")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -115,6 +116,37 @@ def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         run_folder.freeze(OmegaConf.create({"seed": 2}), tmp_path)
     assert path.read_text() == "seed: 1\n"
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str | None] = []
+    monkeypatch.setattr(runs, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
+    saved = tmp_path / "checkpoints" / "last.ckpt"
+    words = [f"hydra.run.dir={tmp_path}"]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert cli.train(words) == 0  # stopped before anything was saved
+    saved.parent.mkdir()
+    saved.write_text("of the first")
+    assert cli.train(words) == 0
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    assert cli.train(words) == 2
+    assert taken == [None, str(saved)]
+
+
+@pytest.mark.usefixtures("alone")
+def test_another_runs_checkpoint_is_no_reason_to_overwrite_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_train", lambda config, run_dir: None)
+    for name in ("one", "two"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        torch.save({}, tmp_path / name / "checkpoints" / "last.ckpt")
+    words = [f"ckpt_path={tmp_path}/one/checkpoints/last.ckpt"]
+    assert cli.train([*words, f"hydra.run.dir={tmp_path}/two"]) == 2
+    assert "holds a training" in capsys.readouterr().err
+    assert cli.train([*words, f"hydra.run.dir={tmp_path}/one"]) == 0
+    assert cli.train([*words, f"hydra.run.dir={tmp_path}/three"]) == 0
 
 
 LEFT = ["checkpoints/last.ckpt", "adapter/adapter_model.safetensors", "tower.safetensors", "trajectories.rank1.jsonl"]

@@ -100,7 +100,8 @@ class ChatClient:
         Raises ServerDown where nobody answers at all, or the key is refused. A server that does not list its models,
         or not this one, may still serve it: the log warns of the second.
         """
-        outcome = asyncio.run_coroutine_threadsafe(self._connected().models(), self._connected().loop).result()
+        connection = self._connected()
+        outcome = asyncio.run_coroutine_threadsafe(self._models(connection), connection.loop).result()
         if isinstance(outcome, Fault):
             if not outcome.connected:
                 self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")
@@ -126,6 +127,14 @@ class ChatClient:
             log.info("%s: %s", self.settings.base_url, self._usage)
 
     # ---- in the loop's thread
+
+    async def _models(self, connection: Connection) -> bytes | Fault:
+        """The list of models, asked for again where nobody answers: a server may be starting."""
+        for attempt in range(1, self.settings.retries + 1):
+            if not isinstance(outcome := await connection.models(), Fault) or outcome.connected:
+                return outcome
+            await asyncio.sleep(self._wait(None, attempt))
+        return await connection.models()
 
     async def _ask_all(
         self, requests: Sequence[ChatRequest], connection: Connection, progress: Callable[[int], None] | None

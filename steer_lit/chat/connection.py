@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import httpx2
 
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
+_PATIENCE = 5.0  # seconds for a list of models, once connected
+_UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # what httpx raises where there is no server at all
 _SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
@@ -82,7 +84,8 @@ class Connection:
 
     async def models(self) -> bytes | Fault:
         """What the server answers when it is asked for the models it has."""
-        return await self._body(self._client.models.with_raw_response.list(), self._connect_timeout)
+        # Longer than it takes to find that nobody answers: that is another finding than a slow answer.
+        return await self._body(self._client.models.with_raw_response.list(), self._connect_timeout + _PATIENCE)
 
     async def _body(self, call: Awaitable[Any], deadline: float) -> bytes | Fault:
         import openai
@@ -94,14 +97,15 @@ class Connection:
             return Fault(f"no answer within {deadline:g} s", transient=True)
         except openai.APITimeoutError as error:
             name = type(error.__cause__).__name__
-            return Fault(f"timed out: {name}", transient=True, connected=name != "ConnectTimeout")
+            return Fault(f"timed out: {name}", transient=True, connected=name not in _UNHEARD)
         except UnfitBody as error:
             return Fault(str(error), transient=False)
         except openai.APIStatusError as error:
             return self._refusal(error.status_code, error.response.content, error.response.headers)
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True, connected=False)
+            connected = type(cause).__name__ not in _UNHEARD
+            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
         return self._hidden(content) if len(self._key) >= _SECRET else content
 

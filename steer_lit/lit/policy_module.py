@@ -207,6 +207,8 @@ class PolicyModule(LightningModule):
     def on_train_start(self) -> None:
         """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
         self._set_rates()
+        if self.global_step >= self.total_steps:  # resumed from its end: Lightning would begin an epoch more
+            self.trainer.should_stop = True
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -370,3 +371,31 @@ def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) ->
         port = taken.getsockname()[1]
     with pytest.raises(ServerDown, match=rf"server\.base_url=http://127\.0\.0\.1:{port}/v1: nobody answers there"):
         client_of(f"http://127.0.0.1:{port}/v1", retries=5).greet()
+
+
+def test_an_address_that_swallows_what_is_sent_is_nobody_too(client_of: MakeClient) -> None:
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # more than it queues, so that the next is not answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        with pytest.raises(ServerDown, match="nobody answers there"):
+            client_of(f"http://127.0.0.1:{full.getsockname()[1]}/v1", connect_timeout=0.5).greet()
+
+
+def test_a_server_that_drops_the_question_was_there(client_of: MakeClient) -> None:
+    """Some proxies know one path alone."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+
+        def drop() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=drop, daemon=True).start()
+        client_of(f"http://127.0.0.1:{server.getsockname()[1]}/v1").greet()
+        server.shutdown(socket.SHUT_RDWR)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from steer_lit import cli
@@ -106,6 +107,23 @@ def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, p
     (command,) = step("MiniSource")
     said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
     assert step("FileSource") == [command, said]
+
+
+@pytest.mark.parametrize("length", [["trainer.max_steps=2"], ["trainer.max_steps=-1", "trainer.max_epochs=1"]])
+def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
+    length: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a server that died in the last validation: the checkpoint then knows of none."""
+    small = ["data.source.scale=0.02", "data.batch_size=100", "data.val_size=10"]
+    words = ["+experiment=sft_tiny", *small, *length, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}"]
+    assert cli.train(words) == 0
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    ended = capsys.readouterr().out.splitlines()[-2]
+    assert "val/loss" in ended
+    assert cli.train([*words, f"ckpt_path={path}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-2] == ended
+    assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"]
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
