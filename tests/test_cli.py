@@ -16,7 +16,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, commands, run_folder, runs
+from steer_lit import cli, commands, overrides, run_folder, runs
 from steer_lit.errors import SteerError
 from tests.test_conf import empty_adapter
 
@@ -133,18 +133,18 @@ def test_words_that_are_no_utf_8_are_refused(capsys: pytest.CaptureFixture[str],
 
 def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
     for group in ("ablation", "experiment", "debug", "reward", "model"):
-        assert cli._lenient(f"+{group}=x", "train") == f"{group}=x"
-    assert cli._lenient("+ablation=x", "bench") == "+ablation=x"  # which has no such group
-    assert cli._lenient("+trainer.devices=2", "train") == "+trainer.devices=2"
+        assert overrides.lenient(f"+{group}=x", "train") == f"{group}=x"
+    assert overrides.lenient("+ablation=x", "bench") == "+ablation=x"  # which has no such group
+    assert overrides.lenient("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
 def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
     words = ["+rate=0.1", "optim.lr=${rate}", "+trainer.precision=16", "+hydra.sweep.subdir=x", "++rollout.waves=2"]
     words.append("experiment=grpo_tiny")
-    assert [cli._mistaken(word, "train", words) for word in words] == [""] * len(words)
-    assert cli._mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
-    assert cli._mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
-    assert cli._mistaken("--hydra-help", "train", []) == ""
+    assert [overrides.mistaken(word, "train", words) for word in words] == [""] * len(words)
+    assert overrides.mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
+    assert overrides.mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
+    assert overrides.mistaken("--hydra-help", "train", []) == ""
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
 )
 def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str, word: str) -> None:
     key = word.lstrip("+").partition("=")[0]
-    assert cli._mistaken(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
+    assert overrides.mistaken(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str,
     ],
 )
 def test_a_key_added_where_something_may_take_it_is_left_to_that(words: list[str]) -> None:
-    assert [cli._mistaken(word, "train", words) for word in words] == [""] * len(words)
+    assert [overrides.mistaken(word, "train", words) for word in words] == [""] * len(words)
 
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])

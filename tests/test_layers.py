@@ -42,6 +42,7 @@ LEVELS = {
     "checks": 4,
     "run_folder": 5,
     "runs": 6,
+    "overrides": 6,
     "cli": 7,
     "programs": 8,
 }

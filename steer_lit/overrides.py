@@ -1,0 +1,164 @@
+"""What is wrong with the words of a command line, said with the nearest thing that exists."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from steer_lit.commands import conf_dir
+
+NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
+_OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
+_UNSAID = ("model.source", "model.tower")  # of some models only; the check of the models says which
+
+
+def lenient(word: str, name: str) -> str:
+    """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
+    if (plus := re.match(r"\+(\w+)=", word)) and plus[1] in _groups(name):
+        word = word.removeprefix("+")
+    if word == "experiment=null":
+        return "~experiment"
+    return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word
+
+
+def mistaken(word: str, name: str, words: Sequence[str]) -> str:
+    """What is wrong with a word that Hydra would take for another option, or add to a config where nothing reads it; or
+    that no file and no tokenizer takes.
+    """
+    if re.search(r"[\ud800-\udfff]", word):
+        return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
+    if not word.startswith(("+", "--")):
+        return ""
+    top = [*_groups(name), *_top_keys(name)]
+    if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
+        return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
+    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in ("hydra", "policies"):
+        return ""
+    key, known = added[1], added[2] in top
+    typed = " ".join(words)
+    if f"${{{key if known else added[2]}" in typed or (known and "${." in typed):  # another word reads it
+        return ""
+    plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
+    if known and (key in _UNSAID or _takes(_composed(name, plain), key)):
+        return ""
+    return no_key(key, keys_of(name, plain))
+
+
+def unread(error: OverrideParseException, name: str) -> str:
+    """A word that is no key=value, mostly one that a shell took apart at a blank."""
+    word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
+    if "=" in word:
+        return f"{word}: cannot be read: {str(error).splitlines()[0].partition(' expecting ')[0]}\nType {quoted}"
+    options = {f"{group}={word}" for group in _groups(name) if word in options_of(group)}
+    if word in (keys := keys_of(name, [])):
+        options = {f"{word}=<value>"}
+    found = _did_you_mean(sorted(options)) or _nearest(word, keys)
+    return f"{word}: is no key=value.{found}\nType {quoted}"
+
+
+def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
+    """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
+    chosen = _groups(name)
+    for word in words:
+        group, _, option = word.lstrip("+").partition("=")
+        known = options_of(group) if re.fullmatch(r"\w+", group) else []
+        if not known or option in known:
+            continue
+        shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
+        if group in chosen:
+            yield no_choice(group, shown, known)
+        elif group not in (keys := keys_of(name, [])):
+            yield no_key(group, keys)
+        else:
+            yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
+
+
+def no_choice(group: str, option: str, known: Sequence[str]) -> str:
+    """With the nearest by its letters, or those that hold what was typed: `3b` finds `qwen2_5_vl_3b`."""
+    holding = [name for name in known if option and option.lower() in name]
+    nearest = _nearest(option, known) or _did_you_mean(holding)
+    return f"{group}={option}: there is no such option.{nearest} Choose from: {', '.join(known)}"
+
+
+def no_key(wrong: str, known: Sequence[str]) -> str:
+    plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
+    return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)}{plus} `--cfg job` lists them all."
+
+
+def keys_of(name: str, words: Sequence[str]) -> list[str]:
+    """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
+    return list(_leaves(_composed(name, words) or _composed(name, []) or {}))
+
+
+def options_of(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
+    """Whether the config has the dotted key, or may be given it. Ours are all there; what others' classes take, they
+    tell. None, a config that cannot be made, is for Hydra to refuse.
+    """
+    *sections, last = key.split(".")
+    node, free = config, False
+    for section in sections:
+        node = node.get(section, {}) if isinstance(node, Mapping) else node
+        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+        free = not target.startswith("steer_lit.") if target else sections[0] in _OWN_NAMES
+        if target and free:
+            break
+    return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
+
+
+def _groups(name: str) -> list[str]:
+    """The groups of configs that the program `name` takes an option of."""
+    return re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _top_keys(name: str) -> set[str]:
+    """The keys outside of any section that some choice gives the program `name`, or a program like it."""
+    files = [conf_dir() / f"{name}.yaml", *conf_dir().glob("*/*.yaml")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    spread = [text for text in texts if text.startswith("# @package _global_")]
+    return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
+
+
+def _nearest(wrong: str, known: Sequence[str]) -> str:
+    """` Did you mean ...?`, or nothing. The last part of a dotted key counts too: `lr` finds `optim.lr`."""
+    section, _, name = wrong.partition(".")
+    if name and section != "policies" and "policies" in difflib.get_close_matches(section, known, cutoff=0.7):
+        return f" Did you mean policies.{name}?"  # names there are of one's own choice, so none is known
+    found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
+    tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
+    found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]
+    return _did_you_mean(found)
+
+
+def _did_you_mean(found: Sequence[str]) -> str:
+    return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""
+
+
+def _composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
+    """The config that `words` compose, as it is written; None where they do not."""
+    taken = [word for word in words if not word.startswith("-")]
+    with (
+        suppress(HydraException, OmegaConfBaseException),
+        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
+    ):
+        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
+        return dict(config)
+    return None
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
