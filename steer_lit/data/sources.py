@@ -16,12 +16,12 @@ from typing import Literal, Protocol
 from rich.console import Console
 from rich.progress import track
 
+from steer_lit.answer_format import has_answer
 from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.mini import CaptionSplit, MiniSplit
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
-from steer_lit.prompts.transcript import has_answer
 from steer_lit.ranks import local_rank
 from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
 

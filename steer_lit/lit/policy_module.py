@@ -199,20 +199,23 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After its last step a run validates, also between two multiples of trainer.val_check_interval."""
-        trainer = self.trainer
-        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        if last_epoch or self.global_step >= trainer.max_steps > 0:
-            trainer.should_stop = True  # which Lightning validates upon, once
+        self.trainer.should_stop |= self._at_end  # which Lightning validates upon, once
 
     def on_train_start(self) -> None:
         """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
         self._set_rates()
-        if self.global_step >= self.total_steps:  # resumed from its end: Lightning would begin an epoch more
-            self.trainer.should_stop = True
+        self.trainer.should_stop |= self._at_end  # resumed from there, Lightning would begin an epoch more
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
+
+    @property
+    def _at_end(self) -> bool:
+        """Whether the run's last step has been taken."""
+        trainer = self.trainer
+        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
+        return last_epoch or self.global_step >= trainer.max_steps > 0
 
     def _set_rates(self) -> None:
         """The optimizer goes by this run's settings; a checkpoint has put back those it was saved with."""

@@ -140,6 +140,6 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
             found.append(Problem("reward.w_safe", settings["w_safe"], remedy))
     sums = settings["credit"] in ("turn", "gain")
     if "reward.return" not in bad and sums and settings["returns"] != "sum":
-        remedy = f"is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory"
+        remedy = f"is defined for reward.return=sum only, not {settings['returns']}; use credit=trajectory or score"
         found.append(Problem("reward.credit", settings["credit"], remedy))
     return found
