@@ -175,15 +175,17 @@ def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "turns": turns}
 
 
+@pytest.mark.parametrize("words", [["+experiment=grpo_tiny", "tutor=llm"], ["judge=llm", "bench.limit=10"]])
 def test_a_server_that_is_not_there_is_told_before_anything_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
     monkeypatch.setattr("steer_lit.policy.load.load_policy", lambda *_, **__: pytest.fail("a policy was loaded"))
-    words = ["+experiment=grpo_tiny", "tutor=llm", *SMALL, *SHORT, *SERVER, f"server.base_url={address}"]
-    assert cli.train([*words, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    program, own = (cli.train, [*SMALL, *SHORT]) if "tutor=llm" in words else (cli.bench, [])
+    server = ["server.model=any", "server.retries=0", f"server.base_url={address}"]
+    assert program([*words, *own, *server, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err
     assert f"server.base_url={address}: nobody answers there" in said
     assert "Traceback" not in said
