@@ -65,3 +65,20 @@ def test_a_run_that_is_made_longer_is_the_longer_run(
     assert [2, *fit(make_trainer, longer, small_world("sft", **world), last, max_steps=5, **every)] == found
     for name, tensor in straight.adapter_state().items():
         assert torch.equal(longer.adapter_state()[name], tensor), name
+
+
+def test_what_was_saved_in_the_last_validation_is_at_its_end(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """As when a server dies in it: to Lightning the epoch has been trained and not ended, and another would begin."""
+    world, settings = {"batch_size": 10, "val_size": 10}, {"max_steps": -1, "max_epochs": 1, "val_check_interval": 2}
+    module = SFTModule(tiny_policy(), OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
+    trainer = make_trainer(**{**EVERY, **settings})
+    path = tmp_path / "failed.ckpt"
+    module.on_validation_epoch_start = lambda: trainer.save_checkpoint(path)  # type: ignore[method-assign]
+    trainer.fit(module, small_world("sft", **world))
+    assert torch.load(path, weights_only=True)["global_step"] == trainer.global_step == 3
+    resumed = tiny_policy()
+    assert fit(make_trainer, resumed, small_world("sft", **world), path, **settings) == []
+    for name, tensor in module.policy.adapter_state().items():
+        assert torch.equal(resumed.adapter_state()[name], tensor), name
