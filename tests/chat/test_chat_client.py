@@ -399,3 +399,18 @@ def test_a_server_that_drops_the_question_was_there(client_of: MakeClient) -> No
         threading.Thread(target=drop, daemon=True).start()
         client_of(f"http://127.0.0.1:{server.getsockname()[1]}/v1").greet()
         server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_is_starting_is_waited_for(client_of: MakeClient) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # refuses until it listens
+
+        def begin() -> None:
+            server.listen(8)
+            server.accept()[0].close()
+
+        later = threading.Timer(0.3, begin)
+        later.daemon = True
+        later.start()
+        client_of(f"http://127.0.0.1:{server.getsockname()[1]}/v1", retries=6, backoff=0.1).greet()
+        later.join(10)
