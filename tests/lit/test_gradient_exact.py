@@ -6,6 +6,7 @@ not clipped. Two ranks are two processes over gloo, each with its share of the s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import zlib
@@ -174,24 +175,30 @@ def test_trap_22_trap_28_the_gradient_is_the_same_however_the_step_is_computed(
 # ---- two ranks
 
 
-def run_rank(rank: int, folder: str, port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    for stage in ("sft", "grpo"):
-        for micro_tokens in (WHOLE, ROW_BY_ROW):
-            step = one_step(stage, micro_tokens, False, Path(folder), devices=2, strategy="ddp")
-            torch.save(step, Path(folder) / f"{stage}-{micro_tokens}-{rank}.pt")
-            # As in a run of its own: while ranks are joined, transformers writes weights on the first one only.
-            torch.distributed.destroy_process_group()
+TWO_RANK_STEPS = [(stage, micro_tokens) for stage in ("sft", "grpo") for micro_tokens in (WHOLE, ROW_BY_ROW)]
+
+
+def run_rank(rank: int, folder: str, ports: list[int]) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    for (stage, micro_tokens), port in zip(TWO_RANK_STEPS, ports, strict=True):
+        # A port of its own: at the last step's, a rank that is early joins the group the other is about to leave.
+        os.environ["MASTER_PORT"] = str(port)
+        step = one_step(stage, micro_tokens, False, Path(folder), devices=2, strategy="ddp")
+        torch.save(step, Path(folder) / f"{stage}-{micro_tokens}-{rank}.pt")
+        # As in a run of its own: while ranks are joined, transformers writes weights on the first one only.
+        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every rank's steps."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(run_rank, args=(str(folder), port), nprocs=2)
+    with contextlib.ExitStack() as bound:
+        free = [bound.enter_context(socket.socket()) for _ in TWO_RANK_STEPS]
+        for one in free:
+            one.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1] for one in free]
+    multiprocessing.spawn(run_rank, args=(str(folder), ports), nprocs=2)
     return folder
 
 
