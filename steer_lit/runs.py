@@ -103,6 +103,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.reread import RECORDS, report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
+    from steer_lit.data.bench_rows import BenchRows
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -112,16 +113,16 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         return
     _quieten()
     aside = OmegaConf.select(config, "data.run_dir") or str(run_dir)
-    # Stage and batch size say how to train: nothing does here.
-    datamodule = instantiate(config.data, stage="sft", batch_size=1, run_dir=aside)
-    scenarios = choose(datamodule.bench_scenarios(), config.bench.limit)
-    if count := datamodule.quarantined:
+    asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
+    rows = BenchRows(instantiate(config.data.source), run_dir=aside, **asked)
+    scenarios = choose(rows, config.bench.limit)
+    if count := rows.quarantined:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, 'quarantine.jsonl')}")
-    judge = seeing(config.judge, datamodule.open_image)
+    judge = seeing(config.judge, rows.open_image)
     if not config.judge_check:  # which grades turns of its own
         check_gold(judge, scenarios, settings.turns_played)
-    load = partial(instantiate, config.model, open_image=datamodule.open_image)
-    policies = make_policies(plain, load, datamodule.open_image, scenarios, settings.turns_played)
+    load = partial(instantiate, config.model, open_image=rows.open_image)
+    policies = make_policies(plain, load, rows.open_image, scenarios, settings.turns_played)
     if config.bench.constants:
         policies = with_constants(policies, scenarios)
     if not (config.judge_check and (run_dir / RECORDS).is_file()):  # a check is no part of the benchmark there
@@ -132,10 +133,10 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         else:
             if not (run_dir / RECORDS).is_file():  # else all may be graded already
                 greet(judge)
-            played_on = (*datamodule.bench_facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+            played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
             run_bench(
-                policies, scenarios, judge, settings, run_dir, open_image=datamodule.open_image,
-                played_on=played_on, picture_digest=datamodule.picture_digest,
+                policies, scenarios, judge, settings, run_dir, open_image=rows.open_image,
+                played_on=played_on, picture_digest=rows.picture_digest,
             )  # fmt: skip
 
 

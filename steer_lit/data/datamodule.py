@@ -1,10 +1,8 @@
-"""The one datamodule: rows of any source, as the steps of SFT, GRPO or grounding, as held-out steps, as a benchmark."""
+"""The one datamodule: rows of any source as the steps of SFT, GRPO or grounding, and as held-out steps."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning.pytorch import LightningDataModule
 
-from steer_lit.data.images import blank, open_image, picture_digest
+from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import (
     LEARNT_FROM,
@@ -22,12 +20,12 @@ from steer_lit.data.sources import (
     Rows,
     Stage,
     bare_answers,
-    pictures_of,
+    blanked,
     told_of_bare,
 )
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.types import Dialogue, ImageRef, Message, Scenario
+from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +75,6 @@ class SteerDataModule(LightningDataModule):
         self.blank_images = blank_images
         self.run_dir = run_dir
         self._cursor = Cursor(seed)
-        self._digests: dict[ImageRef, str] = {}
         self._steps: StepLoader[Record] | None = None
 
     def setup(self, stage: str) -> None:
@@ -107,29 +104,9 @@ class SteerDataModule(LightningDataModule):
         """The held-out rows in steps, in a fixed order."""
         return SliceLoader(self._fetch, self._blocks[1], self.batch_size, *self._place)
 
-    def bench_scenarios(self) -> Iterator[Scenario]:
-        """The benchmark's scenarios, in the source's order."""
-        rows = self._bench_rows
-        return (cast(Scenario, self._shown(rows[number])) for number in range(len(rows)))
-
-    def bench_facts(self) -> tuple[object, ...]:
-        """What the benchmark's scenarios follow from, however many of them are played: made rows from a few numbers,
-        those of a file from its rows and pictures.
-        """
-        if isinstance(self.source, MiniSource):
-            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images)
-        scenarios = tuple(self.bench_scenarios())
-        return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
-
     def open_image(self, ref: ImageRef) -> Image:
         """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)
-
-    def picture_digest(self, ref: ImageRef) -> str:
-        """What the picture's name does not say of its content; its file is read once. Raises PictureError."""
-        if ref not in self._digests:
-            self._digests[ref] = picture_digest(ref, self.source.image_root)
-        return self._digests[ref]
 
     def state_dict(self) -> dict[str, int]:
         """The cursor after the last finished step, and the number of rows it counts in."""
@@ -184,10 +161,6 @@ class SteerDataModule(LightningDataModule):
         return self.source.rows(LEARNT_FROM[self.stage], self.max_turns, self._quarantine, unfit)
 
     @cached_property
-    def _bench_rows(self) -> Rows:
-        return self.source.rows("bench", self.max_turns, self._quarantine)
-
-    @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:
         """(train, val) blocks of row numbers."""
         blocks = blocks_of(len(self._rows), self.source.block)
@@ -209,17 +182,5 @@ class SteerDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _fetch(self, number: int) -> Record:
-        return self._shown(self._rows[number])
-
-    def _shown(self, record: Record) -> Record:
-        """The record as the policy gets to see it."""
-        if not self.blank_images:
-            return record
-        if isinstance(record, Dialogue):
-            return replace(record, messages=tuple(map(_blanked, record.messages)))
-        opening, *scripted = (replace(attack, message=_blanked(attack.message)) for attack in record.attacks)
-        return replace(record, opening=opening, scripted=tuple(scripted))
-
-
-def _blanked(message: Message) -> Message:
-    return replace(message, parts=tuple(blank(part) if isinstance(part, ImageRef) else part for part in message.parts))
+        record = self._rows[number]
+        return blanked(record) if self.blank_images else record

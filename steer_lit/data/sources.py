@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.progress import track
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.images import PictureError, open_image
+from steer_lit.data.images import PictureError, blank, open_image
 from steer_lit.data.mini import CaptionSplit, MiniSplit
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.ranks import local_rank
-from steer_lit.types import Dialogue, ImageRef, Kind, Scenario
+from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -184,6 +184,18 @@ def pictures_of(record: Record) -> Iterator[ImageRef]:
     """In the order they are shown."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     return (ref for message in messages for ref in message.images)
+
+
+def blanked(record: Record) -> Record:
+    """The record with a white picture in place of each of its pictures."""
+    if isinstance(record, Dialogue):
+        return replace(record, messages=tuple(map(_blanked, record.messages)))
+    opening, *scripted = (replace(attack, message=_blanked(attack.message)) for attack in record.attacks)
+    return replace(record, opening=opening, scripted=tuple(scripted))
+
+
+def _blanked(message: Message) -> Message:
+    return replace(message, parts=tuple(blank(part) if isinstance(part, ImageRef) else part for part in message.parts))
 
 
 def bare_answers(dialogue: Dialogue) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from steer_lit.data.datamodule import SteerDataModule
 from steer_lit.data.sources import FileSource, MiniSource
-from steer_lit.errors import ConfigError, MissingResource, SteerError, TooManyBadRows
-from steer_lit.types import Dialogue, ImageRef, Scenario
+from steer_lit.errors import ConfigError, MissingResource, SteerError
+from steer_lit.types import Dialogue, Scenario
 
 MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
 
@@ -52,39 +52,6 @@ def test_each_row_is_trained_on_once_an_epoch_or_held_out(stage: str, record: ty
     assert set(trained.values()) == set(held_out.values()) == {1}
     assert (len(trained), len(held_out), len(trained & held_out)) == (rows, 10, 0)
     assert (data.train_rows, data.val_rows) == (rows, 10)
-
-
-def test_what_a_benchmark_is_made_of_tells_apart_what_it_asks(tmp_path: Path) -> None:
-    def of_file(*turns: str, name: str = "rows.jsonl", **options: Any) -> tuple[object, ...]:
-        path = tmp_path / name
-        path.write_text("".join(json.dumps({"id": turn, "turns": [turn, "And?"]}) + "\n" for turn in turns))
-        return SteerDataModule(FileSource(bench=str(path)), "sft", 1, **options).bench_facts()
-
-    assert mini().bench_facts() == mini("sft", batch_size=1, val_size=10).bench_facts()
-    others = [MiniSource(47, 60, 20, 30, seed=1), MiniSource(47, 60, 20, 30, mean_turns=3)]
-    found = [mini(), mini(max_turns=5), mini(blank_images=True), *(SteerDataModule(one, "sft", 1) for one in others)]
-    assert len({module.bench_facts() for module in found}) == len(found)
-    assert of_file("a", "b") == of_file("a", "b", name="moved.jsonl")
-    assert len({repr(facts) for facts in (of_file("a", "b"), of_file("a", "c"), of_file("a"))}) == 3
-
-
-def test_what_a_benchmark_is_made_of_are_the_pixels_too(tmp_path: Path) -> None:
-    """A picture may be replaced under its name. Each file is read once."""
-
-    def facts(colour: str, **options: Any) -> tuple[SteerDataModule, str]:
-        Image.new("RGB", (4, 4), colour).save(tmp_path / "one.png")
-        module = SteerDataModule(FileSource(bench=str(path)), "sft", 1, **options)
-        return module, repr(module.bench_facts())
-
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"id": at, "prompt": "What?", "image": "one.png"}) + "\n" for at in range(2)))
-    red = facts("red")[1]
-    module, blue = facts("blue")
-    assert red == facts("red")[1] != blue
-    scenario = next(iter(module.bench_scenarios()))
-    (tmp_path / "one.png").unlink()
-    assert module.picture_digest(scenario.opening.message.images[0]) in blue
-    assert mini().picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
 
 
 def test_what_is_cut_and_what_earns_no_help_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -121,12 +88,6 @@ def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
     assert all(abs(places[row] - places[twin]) == 1 for row, twin in twins)
 
 
-def test_the_benchmark_is_the_same_for_every_run() -> None:
-    one, other = mini("sft", seed=1), mini("grpo", seed=2, val_size=20)
-    assert list(one.bench_scenarios()) == list(other.bench_scenarios())
-    assert len({scenario.id for scenario in one.bench_scenarios()}) == 20
-
-
 def test_max_turns_and_scale_reach_the_rows() -> None:
     data = SteerDataModule(MiniSource(sft=40, rl=40, bench=40, captions=40, scale=0.25), "grpo", 5, max_turns=3)
     assert {len(row.attacks) for step in data.train_dataloader() for row in step} <= {2, 3}
@@ -140,10 +101,6 @@ def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
             for row, other in zip(step, blanked, strict=True):
                 assert repr(row) == repr(other).replace("blank:", "")
                 assert repr(other).count("blank:mini://") == repr(row).count("mini://") >= 1
-    scenario = next(mini("sft", blank_images=True).bench_scenarios())
-    assert scenario.picture is not None
-    (ref,) = scenario.opening.message.images
-    assert blank.open_image(ref).getcolors() == [(112 * 112, (255, 255, 255))]
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
@@ -194,18 +151,9 @@ def turn(*contents: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of row files as STEER's might be, with two good pictures, a broken and a missing one."""
+    """A folder of row files as STEER's might be, with two pictures and a missing one."""
     Image.new("RGB", (30, 20), (9, 99, 200)).save(tmp_path / "a.png")
     Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    bench = [
-        {"question_id": 1, "messages_fixed": turn("One?", "", "Two?"), "image": "a.png", "category": "steer-spa"},
-        {"question_id": 2, "messages_fixed": turn("One?"), "image": "missing.png"},
-        {"question_id": 1, "messages_fixed": turn("Three?")},
-        {"question_id": 4, "messages_fixed": turn("One?"), "image": "broken.png"},
-        {"question_id": 5, "messages_fixed": turn("One?"), "image": "../a.png"},
-        {"question_id": "1", "messages_fixed": turn(*["Again?", ""] * 9)},
-    ]
     rl = [
         {
             "question": turn(f"<image>Number {number}?"),
@@ -215,33 +163,14 @@ def folder(tmp_path: Path) -> Path:
         for number in range(7)
     ]
     sft = [{"messages": turn("Hi", "Hello", "<image>This?", "A wall."), "images": ["a.png"]}, {"messages": turn("Hi")}]
-    for name, rows in (("bench", bench), ("rl", rl), ("sft", sft)):
+    for name, rows in (("rl", rl), ("sft", sft)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return tmp_path
 
 
 def files(folder: Path, stage: str = "grpo", **options: object) -> SteerDataModule:
-    source = FileSource(*(str(folder / f"{name}.jsonl") for name in ("sft", "rl", "bench")))
+    source = FileSource(*(str(folder / f"{name}.jsonl") for name in ("sft", "rl")))
     return SteerDataModule(source, stage, **{"batch_size": 3, **options})  # type: ignore[arg-type]
-
-
-def test_rows_without_their_pictures_are_put_aside_before_training(folder: Path) -> None:
-    data = files(folder, max_bad_rows=3, run_dir=str(folder / "run"))
-    scenarios = list(data.bench_scenarios())
-    assert [scenario.id for scenario in scenarios] == ["1", "1#2", "1#3"]  # filed by id, so ids are made to differ
-    assert [len(scenario.attacks) for scenario in scenarios] == [2, 1, 9]
-    aside = [json.loads(line) for line in (folder / "run" / "quarantine.jsonl").read_text().splitlines()]
-    assert [(entry["row"], entry["field"]) for entry in aside] == [(2, "images"), (4, "images"), (5, "images")]
-    assert "'missing.png': is no file in" in aside[0]["reason"]
-    assert "lies outside" in aside[2]["reason"]
-    assert data.open_image(scenarios[0].opening.message.images[0]).getpixel((0, 0)) == (9, 99, 200)
-    assert list(data.bench_scenarios()) == scenarios
-    assert data.describe() == "data: 7 scenarios to train on, 0 held out, 3 quarantined"
-
-
-def test_more_bad_rows_than_allowed_stop_the_run(folder: Path) -> None:
-    with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows=2"):
-        list(files(folder, max_bad_rows=2).bench_scenarios())
 
 
 def test_files_are_cut_shuffled_and_held_out_row_by_row(folder: Path) -> None:
@@ -292,7 +221,6 @@ def test_the_configs_make_steer_at_its_size(repository: Path, folder: Path) -> N
     for stage, rows in (("sft", 12_934), ("grpo", 2_000), ("ground", 12_934)):
         data = instantiate(config, stage=stage, batch_size=1)
         assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
-    assert sum(1 for _ in zip(range(3_300), data.bench_scenarios(), strict=False)) == 3_227  # STEER-Bench
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
     data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
     assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"

@@ -6,11 +6,8 @@ flushed or cleaned up. What is compared is what is on disk in the end, and what 
 
 from __future__ import annotations
 
-import itertools
 import json
-import multiprocessing
 import os
-import pkgutil
 import re
 import shlex
 import signal
@@ -21,7 +18,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -29,33 +26,9 @@ import torch
 from steer_lit import cli
 from steer_lit.lit.policy_module import check_checkpoint
 from steer_lit.types import Scenario, Turn, Verdict
+from tests.kills import Kill, arm, in_a_process
 
-# One server loads the libraries once; each part of a run is forked from it before any work was done there.
-FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["lightning", "peft", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"])
 BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
-
-
-class Kill(NamedTuple):
-    """Before the `call`th call of `name` in `owner`, a module or `module:class`, when `left` is in the run's folder."""
-
-    owner: str
-    name: str
-    call: int
-    left: str = "."
-
-
-def arm(kill: Kill) -> None:
-    """Make this process die there."""
-    owner, calls = pkgutil.resolve_name(kill.owner), itertools.count(1)
-    function = getattr(owner, kill.name)
-
-    def dying(*arguments: Any, **named: Any) -> Any:
-        if next(calls) == kill.call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **named)
-
-    setattr(owner, kill.name, dying)
 
 
 class ChecksumTutor:
@@ -145,19 +118,11 @@ def make_module(stage: str) -> tuple[Any, int]:
     return GRPOModule(policy, *players, rollout, ObjectiveSettings(epochs=2), optim, micro_tokens=512, seed=1), 2
 
 
-def play_part(stage: str, folder: Path, kill: Kill | None = None) -> None:
-    part = FORK.Process(target=run_part, args=(stage, folder, kill))
-    part.start()
-    part.join()
-    assert part.exitcode == (0 if kill is None else -signal.SIGKILL)
-    assert kill is None or (folder / kill.left).exists()
-
-
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {stage: tmp_path_factory.mktemp(stage) for stage in ("sft", "grpo")}
     for stage, folder in folders.items():
-        play_part(stage, folder)
+        in_a_process(run_part, stage, kill=None, folder=folder)
     return folders
 
 
@@ -205,7 +170,7 @@ def test_trap_35_a_run_killed_twice_is_the_run_that_was_never_killed(
     stage: str, first: Kill, second: Kill, never_killed: dict[str, Path], tmp_path: Path
 ) -> None:
     for kill in (first, second, None):
-        play_part(stage, tmp_path, kill)
+        in_a_process(run_part, stage, kill=kill, folder=tmp_path)
     straight = never_killed[stage]
     told, again = diary(straight), diary(tmp_path)
     assert len(told) == BATCHES

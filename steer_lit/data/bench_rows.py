@@ -1,0 +1,74 @@
+"""What a benchmark plays: the scenarios of any source as its policies get to see them, and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from steer_lit.data.images import open_image, picture_digest
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, MiniSource, Rows, blanked, pictures_of
+from steer_lit.types import ImageRef, Scenario
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class BenchRows:
+    """The source's benchmark, in its order. Nothing is read before it is asked for.
+
+    With `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad;
+    they are put aside in `run_dir`/quarantine.jsonl, or nowhere where it is None.
+    """
+
+    def __init__(
+        self,
+        source: MiniSource | FileSource,
+        max_turns: int,
+        blank_images: bool = False,
+        max_bad_rows: int = 0,
+        run_dir: str | None = None,
+    ) -> None:
+        self.source = source
+        self.max_turns = max_turns
+        self.blank_images = blank_images
+        self._quarantine = Quarantine(max_bad_rows, Path(run_dir, "quarantine.jsonl") if run_dir else None)
+        self._digests: dict[ImageRef, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Scenario]:
+        for number in range(len(self)):
+            scenario = cast(Scenario, self._rows[number])
+            yield blanked(scenario) if self.blank_images else scenario
+
+    @property
+    def quarantined(self) -> int:
+        """How many rows were put aside, once they have been read."""
+        return len(self._quarantine)
+
+    def facts(self) -> tuple[object, ...]:
+        """What the scenarios follow from, however many of them are played: made rows from a few numbers, those of a
+        file from its rows and pictures.
+        """
+        if isinstance(self.source, MiniSource):
+            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images)
+        scenarios = tuple(self)
+        return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
+
+    def open_image(self, ref: ImageRef) -> Image:
+        """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
+        return open_image(ref, self.source.image_root)
+
+    def picture_digest(self, ref: ImageRef) -> str:
+        """What the picture's name does not say of its content; its file is read once. Raises PictureError."""
+        if ref not in self._digests:
+            self._digests[ref] = picture_digest(ref, self.source.image_root)
+        return self._digests[ref]
+
+    @cached_property
+    def _rows(self) -> Rows:
+        return self.source.rows("bench", self.max_turns, self._quarantine)

@@ -1,0 +1,81 @@
+"""A benchmark that is killed with SIGKILL, twice, and started again each time leaves the files of the one that was
+never killed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.kills import Kill, arm, in_a_process
+
+WORDS = [
+    "bench.limit=6",
+    "bench.chunk=2",
+    "rollout.max_new_tokens=6",
+    "bench.resamples=100",
+    "data.source.mean_turns=3",
+]
+OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what the run came to
+
+
+def run_part(repository: Path, folder: Path, kill: Kill | None) -> None:
+    """The benchmark in `folder` from where it stands, to the end or until killed."""
+    os.chdir(repository)
+    from steer_lit import cli
+
+    if kill is not None:
+        arm(kill)
+    code = cli.bench([*WORDS, f"hydra.run.dir={folder}"])
+    assert code == 0
+
+
+def left_in(folder: Path) -> dict[str, bytes]:
+    """Every file by its name in the folder, without the folder's own."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in OF_ITS_OWN)
+    return {str(path.relative_to(folder)): path.read_bytes().replace(bytes(folder), b"<run>") for path in files}
+
+
+@pytest.fixture(scope="module")
+def never_killed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("straight")
+    in_a_process(run_part, repository, kill=None, folder=folder)
+    return left_in(folder)
+
+
+def test_the_benchmark_has_something_to_lose(never_killed: dict[str, bytes]) -> None:
+    policies = 4  # base and the constant ones
+    assert never_killed["records.jsonl"].count(b"\n") == 6 * policies
+    assert {"report.html", "summary.json", "summary.csv", "survival.png", "config.yaml"} <= never_killed.keys()
+    assert any(name.endswith("raw_eval.json") for name in never_killed)
+
+
+RECORDS = "steer_lit.bench.records"
+PAGE, PICTURES = Kill("steer_lit.bench.html", "write_page", 1), Kill("steer_lit.bench.charts", "write_pictures", 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "torn", "second"),
+    [
+        (Kill(f"{RECORDS}:RecordFile", "append", 2), 0, Kill(f"{RECORDS}:RecordFile", "append", 4)),
+        (Kill(f"{RECORDS}:RecordFile", "append", 8), 7, PICTURES),  # and half a line is cut off by the second run
+        (PAGE, 0, Kill("steer_lit.bench.outputs", "write_raw_evals", 1)),
+        (Kill("os", "replace", 3), 0, Kill("os", "replace", 6)),  # the figures; then further ones
+    ],
+    ids=["chunks", "half_a_line", "report", "renames"],
+)
+def test_trap_35_a_benchmark_killed_twice_is_the_one_never_killed(
+    first: Kill, torn: int, second: Kill, never_killed: dict[str, bytes], repository: Path, tmp_path: Path
+) -> None:
+    in_a_process(run_part, repository, kill=first, folder=tmp_path)
+    if torn:
+        with (tmp_path / "records.jsonl").open("r+b") as file:
+            file.truncate((tmp_path / "records.jsonl").stat().st_size - torn)
+    in_a_process(run_part, repository, kill=second, folder=tmp_path)
+    in_a_process(run_part, repository, kill=None, folder=tmp_path)
+    found = left_in(tmp_path)
+    assert found.keys() == never_killed.keys()
+    for name, content in never_killed.items():
+        assert found[name] == content, name

@@ -1,0 +1,118 @@
+"""What a benchmark plays, of both sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from steer_lit.data.bench_rows import BenchRows
+from steer_lit.data.sources import FileSource, MiniSource
+from steer_lit.errors import TooManyBadRows
+from steer_lit.types import ImageRef, Scenario
+
+MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
+
+
+def of_file(path: Path, *rows: dict[str, Any], **options: Any) -> BenchRows:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return BenchRows(FileSource(bench=str(path)), **{"max_turns": 10, **options})
+
+
+def test_the_benchmark_is_the_whole_of_its_part_in_order_and_can_be_read_again() -> None:
+    rows = BenchRows(MINI, max_turns=10)
+    scenarios = list(rows)
+    assert all(isinstance(row, Scenario) for row in scenarios)
+    assert scenarios == list(rows) == list(BenchRows(MINI, max_turns=10))
+    assert (len(rows), len({row.id for row in scenarios}), rows.quarantined) == (20, 20, 0)
+    assert len(BenchRows(MiniSource(12_934, 2_000, 3_227, 12_934), max_turns=10)) == 3_227  # STEER-Bench
+
+
+def test_its_facts_tell_apart_what_is_asked(tmp_path: Path) -> None:
+    def asking(*turns: str, name: str = "rows.jsonl") -> tuple[object, ...]:
+        return of_file(tmp_path / name, *({"id": turn, "turns": [turn, "And?"]} for turn in turns)).facts()
+
+    assert BenchRows(MINI, 10).facts() == BenchRows(MiniSource(40, 50, 20, 30), 10).facts()
+    others = [MiniSource(47, 60, 20, 30, seed=1), MiniSource(47, 60, 20, 30, mean_turns=3)]
+    found = [BenchRows(MINI, 10), BenchRows(MINI, 5), BenchRows(MINI, 10, blank_images=True)]
+    found += [BenchRows(one, 10) for one in others]
+    assert len({rows.facts() for rows in found}) == len(found)
+    assert asking("a", "b") == asking("a", "b", name="moved.jsonl")
+    assert len({repr(facts) for facts in (asking("a", "b"), asking("a", "c"), asking("a"))}) == 3
+
+
+def test_its_facts_are_the_pixels_too(tmp_path: Path) -> None:
+    """A picture may be replaced under its name. Each file is read once."""
+
+    def coloured(colour: str) -> tuple[BenchRows, str]:
+        Image.new("RGB", (4, 4), colour).save(tmp_path / "one.png")
+        asked = ({"id": at, "prompt": "What?", "image": "one.png"} for at in range(2))
+        rows = of_file(tmp_path / "rows.jsonl", *asked)
+        return rows, repr(rows.facts())
+
+    red = coloured("red")[1]
+    rows, blue = coloured("blue")
+    assert red == coloured("red")[1] != blue
+    scenario = next(iter(rows))
+    (tmp_path / "one.png").unlink()
+    assert rows.picture_digest(scenario.opening.message.images[0]) in blue
+    assert BenchRows(MINI, 10).picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
+
+
+def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
+    seen, blank = BenchRows(MINI, 10), BenchRows(MINI, 10, blank_images=True)
+    for scenario, other in zip(seen, blank, strict=True):
+        assert repr(scenario) == repr(other).replace("blank:", "")
+        (ref,) = other.opening.message.images
+        assert blank.open_image(ref).getcolors() == [(112 * 112, (255, 255, 255))]
+        assert other.picture is not None  # the judge's facts stay
+
+
+def turn(*contents: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
+
+
+BENCH: list[dict[str, Any]] = [
+    {"question_id": 1, "messages_fixed": turn("One?", "", "Two?"), "image": "a.png", "category": "steer-spa"},
+    {"question_id": 2, "messages_fixed": turn("One?"), "image": "missing.png"},
+    {"question_id": 1, "messages_fixed": turn("Three?")},
+    {"question_id": 4, "messages_fixed": turn("One?"), "image": "broken.png"},
+    {"question_id": 5, "messages_fixed": turn("One?"), "image": "../a.png"},
+    {"question_id": "1", "messages_fixed": turn(*["Again?", ""] * 9)},
+]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Path:
+    """Where a file of rows goes: beside a good picture and a broken one."""
+    Image.new("RGB", (30, 20), (9, 99, 200)).save(tmp_path / "a.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    return tmp_path / "bench.jsonl"
+
+
+def test_rows_without_their_pictures_are_put_aside_before_anything_is_played(bench: Path) -> None:
+    rows = of_file(bench, *BENCH, max_bad_rows=3, run_dir=str(bench.parent / "run"))
+    scenarios = list(rows)
+    assert [scenario.id for scenario in scenarios] == ["1", "1#2", "1#3"]  # filed by id, so ids are made to differ
+    assert [len(scenario.attacks) for scenario in scenarios] == [2, 1, 9]
+    aside = [json.loads(line) for line in (bench.parent / "run" / "quarantine.jsonl").read_text().splitlines()]
+    assert [(entry["row"], entry["field"]) for entry in aside] == [(2, "images"), (4, "images"), (5, "images")]
+    assert "'missing.png': is no file in" in aside[0]["reason"]
+    assert "lies outside" in aside[2]["reason"]
+    assert rows.open_image(scenarios[0].opening.message.images[0]).getpixel((0, 0)) == (9, 99, 200)
+    assert list(rows) == scenarios
+    assert rows.quarantined == 3
+    assert not (bench.parent / "quarantine.jsonl").exists()
+
+
+def test_nothing_is_written_where_no_folder_is_named(bench: Path) -> None:
+    assert len(of_file(bench, *BENCH, max_bad_rows=3)) == 3
+    assert sorted(path.name for path in bench.parent.iterdir()) == ["a.png", "bench.jsonl", "broken.png"]
+
+
+def test_more_bad_rows_than_allowed_stop_the_run(bench: Path) -> None:
+    with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows=2"):
+        list(of_file(bench, *BENCH, max_bad_rows=2))
