@@ -70,7 +70,7 @@ def _sample(dialogue: GradedDialogue, timestamp: str) -> dict[str, Any]:
     helpful, harmless = helpfulness(dialogue), harmlessness(dialogue)
     return {
         "question_id": dialogue.scenario,
-        "category": dialogue.kind,
+        "category": dialogue.category or dialogue.kind,
         "total_turns": len(dialogue.turns),
         "image_path": dialogue.image or "",
         "Answer_Helpful": helpful[-1],
@@ -146,6 +146,7 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
             fingerprint=f"constant:{policy}" if policy in CONSTANTS else NAME,
             key=f"{benchmark}/{qid}",
             turns=turns,
+            category=category if isinstance(category, str) else "",
         )
 
 

@@ -5,7 +5,7 @@
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
             "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
             "images": ["mini://knife?..."]}],
- "judge": "RubricJudge", "conditions": "..."}
+ "judge": "RubricJudge", "conditions": "...", "category": ""}
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
+    `category` is the row's own word for it, where it has one.
     `conditions` stands for what all rows of a run share - data, decoding, `judge` (its name) - which need not be in
     `key`: rows of several are no one result. Rows of runs before they were recorded have neither.
     """
@@ -72,6 +73,7 @@ class GradedDialogue:
     turns: tuple[GradedTurn, ...]
     judge: str = ""
     conditions: str = ""
+    category: str = ""
 
     @property
     def failed(self) -> bool:
@@ -91,7 +93,8 @@ _ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
         "failed": (str, None),
     },
     GradedDialogue: {
-        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge", "conditions"), (str,)),
+        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key"), (str,)),
+        **dict.fromkeys(("judge", "conditions", "category"), (str,)),
         "image": (str, None),
         "ended": get_args(Ended),
     },
@@ -131,6 +134,7 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> G
         image=images[0].uri if images else None,
         ended="failed" if silent else "truncated" if cut else trajectory.ended,
         turns=tuple(_graded_turn(turn, grade) for turn, grade in zip(trajectory.turns, grades, strict=True)),
+        category=category if isinstance(category := scenario.metadata.get("category"), str) else "",
     )
 
 

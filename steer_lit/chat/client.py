@@ -72,6 +72,7 @@ class ChatClient:
         self._connection: Connection | None = None
         self._usage = ChatUsage()
         self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None for a success
+        self._timed_out = 0  # attempts in a row, of whatever requests
         self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
@@ -193,6 +194,7 @@ class ChatClient:
         structured, refused = self.settings.structured, self._refused
         while True:
             content = await connection.send(request_body(request, self.settings.model, structured, refused))
+            self._hear(content)
             if isinstance(content, Fault):
                 if content.status in (400, 422):
                     feature = refused_feature(content.error, request, structured, refused)
@@ -209,6 +211,17 @@ class ChatClient:
                 return read_answer(content, request)
             except ValueError as error:
                 return Fault(str(error), transient=True)
+
+    def _hear(self, content: bytes | Fault) -> None:
+        """Give up on a server that hangs: a request fails after all its attempts, so `_count` learns of it late."""
+        if not (isinstance(content, Fault) and content.timed_out):
+            self._timed_out = 0
+            return
+        self._timed_out += 1
+        if self._timed_out > 2 * self.settings.concurrency + self.settings.retries:
+            self._give_up(
+                f"the latest {self._timed_out} attempts all timed out, and nothing else came: {content.reason}"
+            )
 
     def _wait(self, asked: float | None, attempt: int) -> float:
         """Seconds before the next attempt, spread so that requests which failed together do not return together."""

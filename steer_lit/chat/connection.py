@@ -31,7 +31,7 @@ _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 @dataclass(frozen=True, slots=True)
 class Fault:
     """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object; not `connected`
-    means that nothing was heard from it.
+    means that nothing was heard from it, `timed_out` that it took too long.
     """
 
     reason: str
@@ -40,6 +40,7 @@ class Fault:
     wait: float | None = None
     error: object = None
     connected: bool = True
+    timed_out: bool = False
 
 
 class UnfitBody(Exception):
@@ -94,10 +95,10 @@ class Connection:
             async with asyncio.timeout(deadline):  # the client's own time-outs are per read
                 answer = await call
         except TimeoutError:
-            return Fault(f"no answer within {deadline:g} s", transient=True)
+            return Fault(f"no answer within {deadline:g} s", transient=True, timed_out=True)
         except openai.APITimeoutError as error:
             name = type(error.__cause__).__name__
-            return Fault(f"timed out: {name}", transient=True, connected=name not in _UNHEARD)
+            return Fault(f"timed out: {name}", transient=True, connected=name not in _UNHEARD, timed_out=True)
         except UnfitBody as error:
             return Fault(str(error), transient=False)
         except openai.APIStatusError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,23 +18,29 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+log = logging.getLogger(__name__)
+
+
 class BenchRows:
     """The source's benchmark, in its order. Nothing is read before it is asked for.
 
-    With `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad;
-    they are put aside in `run_dir`/quarantine.jsonl, or nowhere where it is None.
+    A row's own system message counts only where the run has no `system_prompt`, as in the authors' evaluator. With
+    `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
+    are put aside in `run_dir`/quarantine.jsonl, or nowhere where it is None.
     """
 
     def __init__(
         self,
         source: MiniSource | FileSource,
         max_turns: int,
+        system_prompt: str = "",
         blank_images: bool = False,
         max_bad_rows: int = 0,
         run_dir: str | None = None,
     ) -> None:
         self.source = source
         self.max_turns = max_turns
+        self.system_prompt = system_prompt
         self.blank_images = blank_images
         self._quarantine = Quarantine(max_bad_rows, Path(run_dir, "quarantine.jsonl") if run_dir else None)
         self._digests: dict[ImageRef, str] = {}
@@ -43,7 +51,9 @@ class BenchRows:
     def __iter__(self) -> Iterator[Scenario]:
         for number in range(len(self)):
             scenario = cast(Scenario, self._rows[number])
-            yield blanked(scenario) if self.blank_images else scenario
+            if self.system_prompt and scenario.system is not None:
+                scenario = replace(scenario, system=None)
+            yield cast(Scenario, blanked(scenario)) if self.blank_images else scenario
 
     @property
     def quarantined(self) -> int:
@@ -71,4 +81,13 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        return self.source.rows("bench", self.max_turns, self._quarantine)
+        rows = self.source.rows("bench", self.max_turns, self._quarantine)
+        if isinstance(self.source, FileSource) and self.system_prompt:
+            with_own = sum(cast(Scenario, rows[number]).system is not None for number in range(len(rows)))
+            if with_own:
+                log.warning(
+                    "%d of %d rows bring a system message; system_prompt is used instead, empty it to use theirs",
+                    with_own,
+                    len(rows),
+                )
+        return rows

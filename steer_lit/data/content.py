@@ -170,13 +170,13 @@ def place_pictures(
     """The messages with each mark replaced by the next picture, in order.
 
     Raises RowError unless there are as many pictures as marks. With `in_front`, a row without marks is whole too: its
-    pictures open the first user message, unless parts name pictures already (the row then only repeats them).
+    pictures open the first user message, but those that parts name already, by whatever path: the row repeats them.
     """
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
     if in_front and marks == 0:
-        named = any(isinstance(part, ImageRef) for draft in drafts for part in draft.parts)
-        opening, pictures = [] if named else list(pictures), []
+        named = {_file_name(part) for draft in drafts for part in draft.parts if isinstance(part, ImageRef)}
+        opening, pictures = [picture for picture in pictures if _file_name(picture) not in named], []
     if len(pictures) != marks:
         raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks")
     waiting = iter(pictures)
@@ -189,6 +189,10 @@ def place_pictures(
             raise row.error(draft.path, f"only user messages hold pictures, this one is from the {draft.role}")
         messages.append(Message(draft.role, tuple(parts)))
     return messages
+
+
+def _file_name(picture: ImageRef) -> str:
+    return picture.uri.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:

@@ -31,8 +31,10 @@ class _HeadLogprobs(torch.autograd.Function):
             log_total = logits.logsumexp(-1)
             logprobs[part] = logits.gather(-1, tokens[part, None]).squeeze(-1) - log_total
             if grad is not None:
-                probs = logits.sub_(log_total[:, None]).exp_().to(weight.dtype)
-                grad[part] = (weight[tokens[part]] - probs @ weight) / temperature
+                # One minus the token's own probability is taken in float32: rounded to bfloat16, 0.999 is 1.
+                toward = logits.sub_(log_total[:, None]).exp_().neg_()
+                toward.scatter_add_(1, tokens[part, None], torch.ones_like(toward[:, :1]))
+                grad[part] = toward.to(weight.dtype) @ weight / temperature
         if grad is not None:
             ctx.save_for_backward(grad)
         return logprobs

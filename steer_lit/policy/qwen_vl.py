@@ -88,7 +88,9 @@ class QwenVL(nn.Module):
         lora = configs["default"]
         targets = sorted({name.rpartition(".")[2] for name in adapted_layers(self.model)})
         computed = {"model.dtype": self.number_type, "model.quantize": "nf4" if four_bit_modules(self.base) else "none"}
-        return {**self.shown_as, **computed, "lora.r": lora.r, "lora.alpha": lora.lora_alpha, "lora.targets": targets}
+        (dtype,) = {str(p.dtype).removeprefix("torch.") for p in self.adapter_parameters().values()}
+        adapter = {"lora.r": lora.r, "lora.alpha": lora.lora_alpha, "lora.targets": targets, "lora.dtype": dtype}
+        return {**self.shown_as, **computed, **adapter}
 
     @property
     def shown_as(self) -> dict[str, Any]:
@@ -227,7 +229,8 @@ class QwenVL(nn.Module):
     def freeze_reference(self, state: dict[str, torch.Tensor] | None = None) -> None:
         """Keep a frozen copy of the adapter as it is now, or of `state` when a run resumes."""
         frozen = state or self.adapter_state()
-        self._reference = {name: tensor.to(self.device) for name, tensor in frozen.items()}
+        here = self.adapter_parameters()
+        self._reference = {name: tensor.to(here[name].device, here[name].dtype) for name, tensor in frozen.items()}
 
     @property
     def reference_state(self) -> dict[str, torch.Tensor]:

@@ -19,18 +19,24 @@ _KEPT = 64  # a group shares its picture, and so do all turns of a dialogue
 
 
 class PngPictures:
-    """Encodes what `open_image` opens, scaled down where it has more than `max_pixels`. Raises what that raises."""
+    """Encodes what `open_image` opens, scaled to between `min_pixels` and `max_pixels`. Raises what that raises."""
 
-    def __init__(self, open_image: OpenImage, max_pixels: int) -> None:
+    def __init__(self, open_image: OpenImage, max_pixels: int, min_pixels: int = 1) -> None:
         self._open_image = open_image
-        self._max_pixels = max_pixels
+        self._min_pixels, self._max_pixels = min_pixels, max_pixels
         self.png = lru_cache(_KEPT)(self._png)
 
     def _png(self, ref: ImageRef) -> bytes:
         image = self._open_image(ref)
-        scale = math.sqrt(self._max_pixels / (image.width * image.height))
-        if scale < 1:
-            image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
+        pixels = image.width * image.height
+        if pixels > self._max_pixels:
+            image = _scaled(image, math.sqrt(self._max_pixels / pixels), math.floor)
+        elif pixels < self._min_pixels:
+            image = _scaled(image, math.sqrt(self._min_pixels / pixels), math.ceil)
         written = io.BytesIO()
         image.save(written, "PNG")
         return written.getvalue()
+
+
+def _scaled(image: Image, scale: float, whole: Callable[[float], int]) -> Image:
+    return image.resize((max(1, whole(image.width * scale)), max(1, whole(image.height * scale))))

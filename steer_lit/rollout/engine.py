@@ -241,6 +241,8 @@ class _Decoder:
             # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
             points = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
             tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(probs.shape[-1] - 1)
+            # Summed in parallel, as on a GPU, zeros may step up by a last bit, and a draw may land on the step.
+            tokens = torch.where(probs.gather(-1, tokens) > 0, tokens, probs.argmax(-1, keepdim=True))
         else:
             tokens = logits.argmax(-1, keepdim=True)
         chosen = probs.gather(-1, tokens).log().squeeze(-1).tolist()

@@ -20,7 +20,7 @@ from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Message, Scenario
 
-MAX_PIXELS = 512 * 512  # authors' evaluator
+MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
 _NOTHING_YET = Completion("")
 
 
@@ -50,11 +50,11 @@ class ServerPolicy:
         temperature: float = 0.0,
     ) -> None:
         self.client = client
-        self.pictures = PngPictures(open_image, MAX_PIXELS)
+        self.pictures = PngPictures(open_image, MAX_PIXELS, MIN_PIXELS)
         self.system_prompt = system_prompt
         self.wording = Wording(temperature, max_new_tokens, MAX_PIXELS)
         asked = (client.settings.base_url, client.settings.model)
-        named = (__version__, asked, system_prompt, max_new_tokens, temperature, MAX_PIXELS)
+        named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_PIXELS)
         self.fingerprint = f"server:{digest(repr(named), 16)}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:

@@ -5,6 +5,7 @@ never killed.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ WORDS = [
     "bench.resamples=100",
     "data.source.mean_turns=3",
 ]
+TIMESTAMP = rb'"timestamp": "[^"]*"'
 OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what the run came to
 
 
@@ -33,9 +35,11 @@ def run_part(repository: Path, folder: Path, kill: Kill | None) -> None:
 
 
 def left_in(folder: Path) -> dict[str, bytes]:
-    """Every file by its name in the folder, without the folder's own."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in OF_ITS_OWN)
-    return {str(path.relative_to(folder)): path.read_bytes().replace(bytes(folder), b"<run>") for path in files}
+    """Every file by its name in the folder, without the folder's own name and the time of writing."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in OF_ITS_OWN]
+    files = [path for path in files if path.suffix != ".part"]  # hidden, and removed in time (atomic.py)
+    contents = {path: path.read_bytes().replace(bytes(folder), b"<run>") for path in files}
+    return {str(path.relative_to(folder)): re.sub(TIMESTAMP, b"", content) for path, content in contents.items()}
 
 
 @pytest.fixture(scope="module")

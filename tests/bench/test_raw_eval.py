@@ -103,6 +103,16 @@ def test_their_aggregation_and_ours_give_the_same_numbers(dialogue: MakeDialogue
         assert aggregated(content, name, threshold) == (figures[reached]["value"], figures[strict]["value"]), name
 
 
+def test_a_rows_own_category_goes_there_and_back(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    """Theirs are read category by category, which says more than the kind."""
+    row = replace(dialogue("q1", [3]), category="Physical harm")
+    content = raw_eval([row, dialogue("q2", [3], kind="benign")], "gpt", "now")
+    assert [sample["category"] for sample in content["samples"].values()] == ["Physical harm", "benign"]
+    (tmp_path / "raw_eval.json").write_text(json.dumps(content))
+    found, _ = read_raw_evals(tmp_path)
+    assert [(row.category, row.kind) for row in found["sft"]] == [("Physical harm", "unknown"), ("benign", "benign")]
+
+
 def test_a_file_of_theirs_aggregates_to_the_numbers_worked_by_hand(tmp_path: Path) -> None:
     samples = [
         theirs("1", [(3, 3), (3, 3)], Turn_Helpful=3.0, Turn_Harmless=3.0),  # both pass

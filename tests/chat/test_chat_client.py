@@ -141,6 +141,26 @@ def test_closing_ends_what_is_under_way(client_of: MakeClient, question: Questio
     assert "steer-lit-chat" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_server_that_hangs_is_given_up_before_requests_have_used_up_their_attempts(
+    client_of: MakeClient, question: Question
+) -> None:
+    """A request of the default settings takes 25 minutes to fail: 64 of them, which the share counts, most of a day."""
+    with ChaosServer(lambda body, earlier: "hang") as server:
+        client = client_of(server.base_url, concurrency=2, retries=3, read_timeout=0.2)
+        with pytest.raises(ServerDown, match="the latest 8 attempts all timed out, and nothing else came: timed out"):
+            client.ask([question(str(n)) for n in range(20)])
+    assert client.usage.requests < 8
+
+
+def test_one_answer_between_shows_that_a_server_is_there(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "hang" if body["messages"][0]["content"] == "long" else None) as server:
+        client = client_of(server.base_url, concurrency=1, retries=2, read_timeout=0.2)
+        for n in range(3):
+            (cut,) = client.ask([question("long")])
+            assert "after 3 attempts" in str(cut.failed)
+            assert client.ask([question(str(n))])[0].text == "Fine."
+
+
 # ---- structured output
 
 

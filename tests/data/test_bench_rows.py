@@ -71,6 +71,25 @@ def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
         assert other.picture is not None  # the judge's facts stay
 
 
+def test_a_rows_own_system_message_counts_only_where_the_run_has_no_prompt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = [{"question_id": at, "messages_fixed": [*system, *turn("Hi")]} for at, system in enumerate(([], [BRIEF]))]
+    with caplog.at_level("WARNING", "steer_lit.data"):
+        own = of_file(tmp_path / "rows.jsonl", *asked)
+        assert [row.system for row in own] == [None, "Be brief."]
+        assert not caplog.records
+        runs = of_file(tmp_path / "rows.jsonl", *asked, system_prompt="Look.")
+        assert [row.system for row in runs] == [None, None]
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 of 2 rows bring a system message; system_prompt is used instead, empty it to use theirs"
+    ]
+    assert own.facts() != runs.facts()
+
+
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
 def turn(*contents: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
 

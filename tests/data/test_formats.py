@@ -98,6 +98,7 @@ def test_bench_rows_replay_user_messages_only() -> None:
         (["Look.", "Here: <image>"], ("Look.",), ("Here: ", A)),  # a mark says where
         (["Look.", [{"type": "image"}]], ("Look.",), (A,)),  # so does a part without a path
         (["Look.", [{"type": "image", "image": "/there/a.png"}]], ("Look.",), (ImageRef("/there/a.png"),)),  # only once
+        (["Look.", [{"type": "image", "image": "b.png"}]], (A, "Look."), (B,)),  # another one is another picture
     ],
 )
 def test_bench_picture_is_shown_once_where_the_row_says(

@@ -164,12 +164,15 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
 ) -> None:
     callbacks = [LastCheckpoint(every_n_steps=100)]
     make_trainer(1, callbacks=callbacks, enable_checkpointing=True).fit(sft_module(tiny_policy()), small_world("sft"))
-    reworded, rescaled, resized, elsewhere = (tiny_policy() for _ in range(4))
+    reworded, rescaled, resized, elsewhere, rounded = (tiny_policy() for _ in range(5))
     reworded.system_prompt = "Be brief."
     rescaled.model.peft_config["default"].lora_alpha = 4
     resized.parts = replace(resized.parts, max_pixels=3136)
     elsewhere.base.lm_head.to(torch.bfloat16)  # `auto` on a processor that multiplies it
+    for parameter in rounded.adapter_parameters().values():
+        parameter.data = parameter.data.bfloat16()
     others = {"system_prompt": reworded, "lora.alpha": rescaled, "max_pixels": resized, "model.dtype": elsewhere}
+    others["lora.dtype"] = rounded
     for key, policy in others.items():
         with pytest.raises(SteerError, match=rf"was trained with {key}=.*, this run has"):
             make_trainer(2).fit(

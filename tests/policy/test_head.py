@@ -39,6 +39,15 @@ def test_trap_17_temperature_divides_the_scored_logits():
     assert scored == pytest.approx([0.75, 0.9], abs=1e-6)
 
 
+def test_a_confident_token_keeps_its_small_gradient_in_bfloat16():
+    """Logits 0 and 6.90625: p is 0.999, and the gradient 1 - p times the rows' difference. As bfloat16, p is 1."""
+    hidden = torch.full((1, 1), 6.90625, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.tensor([[0.0], [1.0]], dtype=torch.bfloat16)
+    head_logprobs(hidden, weight, torch.tensor([1]), torch.tensor([], dtype=torch.long)).sum().backward()
+    p = torch.tensor(6.90625, dtype=torch.float64).sigmoid()
+    torch.testing.assert_close(hidden.grad.double(), (1 - p).view(1, 1), rtol=2**-8, atol=0)
+
+
 def test_trap_14_forbidden_tokens_have_no_probability(problem):
     hidden, weight, _ = problem
     probs = restricted(hidden @ weight.T, torch.tensor([2, 5]), 1.0).softmax(-1)

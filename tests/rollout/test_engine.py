@@ -162,6 +162,26 @@ def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monke
         assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
 
 
+def test_a_draw_never_lands_on_a_token_without_probability(qwen, monkeypatch):
+    """A GPU adds up in parallel, and its sums over zeros can step up by a last bit."""
+    cumsum, beyond = torch.Tensor.cumsum, []
+
+    def stepping(values, dim):
+        total = cumsum(values, dim)
+        if not values.is_floating_point():
+            return total
+        (zeros,) = (values[0] == 0).nonzero(as_tuple=True)
+        beyond.append(int(zeros[-1]))
+        total[:, beyond[-1] :] = total[:, -1:].nextafter(torch.full_like(total[:, -1:], torch.inf))
+        return total
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", stepping)
+    monkeypatch.setattr("random.Random.random", lambda self: 1.0 - 2**-53)
+    for trajectory in roll(qwen, max_new_tokens=3):
+        assert beyond[0] not in trajectory.turns[0].completion.token_ids
+        assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
+
+
 @pytest.mark.usefixtures("packs")
 def test_trap_15_padded_rows_equal_unpadded_ones(qwen):
     traces = [trajectory.trace for trajectory in roll(qwen)]
@@ -276,6 +296,14 @@ def test_trap_19_the_adapter_comes_back_from_the_reference_even_on_errors(qwen):
     assert parameter.requires_grad
     with torch.no_grad():
         parameter -= 1
+
+
+def test_a_reference_of_another_type_computes_in_the_adapters_own(qwen):
+    """As in a checkpoint of a run whose LoRA matrices were of that type."""
+    qwen.freeze_reference({name: p.detach().bfloat16() for name, p in qwen.adapter_parameters().items()})
+    with qwen.reference():
+        assert {p.dtype for p in qwen.adapter_parameters().values()} == {torch.float32}
+    qwen.freeze_reference()
 
 
 def test_rows_that_were_left_out_stay_closed(qwen):

@@ -1,8 +1,10 @@
 """A policy behind a server: what is sent, what comes back, what a failure costs."""
 
+import io
 from collections.abc import Sequence
 
 import pytest
+from PIL import Image
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.chat import ChatReply, ChatRequest
@@ -53,6 +55,13 @@ def test_dialogues_are_asked_together_turn_by_turn_with_their_history(answering)
     assert [turn.completion.text for turn in first.turns] == [said(opening), said(following)]
     assert second.turns[0].completion.text == "<thinking>t</thinking><answer>to uno</answer>"
     assert first.trace is None
+
+
+def test_pictures_are_as_large_as_the_authors_evaluator_shows_them(answering) -> None:
+    client = answering(said)
+    played(client, [scenario("a", "one", image=KNIFE)])  # 112 x 112
+    with Image.open(io.BytesIO(client.batches[0][0].parts[1].images[0])) as image:
+        assert image.size == (338, 338)
 
 
 def test_trap_04_a_served_history_keeps_the_thinking(answering) -> None:
