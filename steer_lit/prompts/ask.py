@@ -26,7 +26,9 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written."""
+    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written and
+    as it stands there.
+    """
 
     system: str
     text: str
