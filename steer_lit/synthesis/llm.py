@@ -20,13 +20,12 @@ from steer_lit.prompts.ask import Wording
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
-from steer_lit.synthesis.asking import RowAsker, StoppableClient
+from steer_lit.synthesis.asking import RowAsker, RowTutor, StoppableClient
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic, tactics_digest
-from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
 
 PROMPTS = (
@@ -70,7 +69,7 @@ def llm_generator(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
         blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
-        tutor=LlmTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
+        tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,
             "model": client.settings.model,

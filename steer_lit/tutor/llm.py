@@ -71,9 +71,13 @@ class LlmTutor:
         """One verdict per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
         answers = self._asker.ask([self._question(scenario, turns) for scenario, turns in dialogues])
         return [
-            Verdict(failed=f"tutor: {answer.reason}") if isinstance(answer, Failed) else verdict(answer, *dialogue)
+            self.unscored(answer) if isinstance(answer, Failed) else verdict(answer, *dialogue)
             for answer, dialogue in zip(answers, dialogues, strict=True)
         ]
+
+    def unscored(self, failed: Failed) -> Verdict:
+        """The verdict on a turn about which the model gave no answer."""
+        return Verdict(failed=f"tutor: {failed.reason}")
 
     def _question(self, scenario: Scenario, turns: Sequence[Turn]) -> Question:
         scripted = scripted_question(scenario, len(turns))
