@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from steer_lit.attacker.llm import AttackReply, LlmAttacker
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Shape
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.tutor.clauses import normalised, read_clauses
 from steer_lit.tutor.llm import LlmTutor
-from steer_lit.types import ImageRef
+from steer_lit.types import Attack, ImageRef
 
 KEPT_CHARACTERS = 2000  # of a reply that could not be read
 
@@ -79,6 +80,19 @@ class RowAsker:
         if isinstance(answer, Failed):
             raise end_of_row(step, answer)
         return answer
+
+
+class RowAttacker(LlmAttacker):
+    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). One that it does not write
+    ends its row: asked as it was scripted, it would pass for rewritten. `next` raises RowEnds.
+    """
+
+    def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:
+        if isinstance(answer, Failed):
+            raise end_of_row("red agent", answer)
+        question = answer.question.strip()
+        said = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:KEPT_CHARACTERS]}"
+        raise RowEnds("unreadable", "red agent: no message that can be asked", said)
 
 
 class RowTutor(LlmTutor):

@@ -13,14 +13,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
 from steer_lit.prompts.ask import Wording
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
-from steer_lit.synthesis.asking import RowAsker, RowTutor, StoppableClient
+from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
@@ -65,7 +64,7 @@ def llm_generator(
         writer=LlmScripts(RowAsker(asked, look_up, writing)),
         target=ServedPolicy("target", attacked, look_up, None, False, judging),
         attack_judge=LlmAttackJudge(RowAsker(asked, look_up, judging)),
-        red=LlmAttacker(
+        red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
         blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
