@@ -67,9 +67,14 @@ class LlmAttacker:
         questions = [self._question(dialogues[at][1], scripted[at], way) for at, way in ways.items()]
         for (at, way), answer in zip(ways.items(), self._asker.ask(questions), strict=True):
             if isinstance(answer, Failed) or not 0 < len(question := answer.question.strip()) <= MAX_QUESTION:
-                continue
-            attacks[at] = written(question, scripted[at], f"llm_{way}")
+                attacks[at] = self.unwritten(scripted[at], answer)
+            else:
+                attacks[at] = written(question, scripted[at], f"llm_{way}")
         return attacks
+
+    def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> Attack | None:
+        """What is asked where the model wrote nothing, or nothing that can be asked (SaFeR-Steer, Eq. 17)."""
+        return scripted
 
     def _way(self, scenario: Scenario, turns: Sequence[Turn]) -> Way | None:
         """How to go on after the last turn; None where no verdict tells, or nothing is left to ask."""

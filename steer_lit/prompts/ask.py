@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol
 
@@ -26,7 +26,9 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written."""
+    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written and
+    as it stands there.
+    """
 
     system: str
     text: str
@@ -45,9 +47,10 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer could be had, and why."""
+    """No answer could be had, and why. `reply` is the last that came back, None where nothing could be asked."""
 
     reason: str
+    reply: ChatReply | None = field(default=None, compare=False)
 
 
 class Asker(Generic[Shape]):
@@ -77,12 +80,12 @@ class Asker(Generic[Shape]):
             for at, reply in zip(asked, replies, strict=True):
                 request = waiting.pop(at)
                 if reply.text is None:
-                    answers[at] = Failed(reply.failed or "the server gave no reason")
+                    answers[at] = Failed(reply.failed or "the server gave no reason", reply)
                     continue
                 try:
                     answers[at] = read_reply(reply.text, self._shape, questions[at].shown)
                 except Unreadable as error:
-                    answers[at] = Failed(f"unreadable twice: {error}")
+                    answers[at] = Failed(f"unreadable twice: {error}", reply)
                     if not last:
                         waiting[at] = self._once_more(request, reply.text, str(error))
         return answers

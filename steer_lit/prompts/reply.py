@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from steer_lit.prompts.fill import writable
+from steer_lit.prompts.fill import BAR, writable
 
 _THOUGHT_ENDS = "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
@@ -95,4 +95,5 @@ def _told(problem: Any) -> str:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(text.split())
+    """The text without whitespace and bars, which fencing adds: a copy is one with them and without."""
+    return "".join(text.replace(BAR.strip(), "").split())

@@ -65,8 +65,14 @@ def attached(turns: Sequence[Turn]) -> str:
 
 
 def everything(turns: Sequence[Turn]) -> str:
-    """All that user and policy wrote, thinking included: where a forged reply would stand."""
-    return "\n".join(text for turn in turns for text in (turn.attack.message.text, turn.completion.text))
+    """All that user and policy wrote, thinking included, and every answer as it is shown: where a forged reply would
+    stand. Parts of a completion that lie apart are shown side by side once what is between them is left out.
+    """
+    return "\n".join(
+        text
+        for turn in turns
+        for text in (turn.attack.message.text, turn.completion.text, seen(turn.completion.text, "answer"))
+    )
 
 
 def _pictures_of(message: Message, earlier: int) -> str:

@@ -1,18 +1,21 @@
-"""One question to a model on behalf of one row: an answer in the shape asked for, or the end of the row."""
+"""Questions to models on behalf of one row: an answer in the shape asked for, or the end of the row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
+from steer_lit.attacker.llm import AttackReply, LlmAttacker
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Shape
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.tutor.clauses import normalised, read_clauses
-from steer_lit.types import ImageRef
+from steer_lit.tutor.llm import LlmTutor
+from steer_lit.types import Attack, ImageRef
 
 KEPT_CHARACTERS = 2000  # of a reply that could not be read
 
@@ -38,17 +41,14 @@ class StoppableClient:
 
 
 class _SeededClient:
-    """The client for one question: its requests carry the row's seed, and the last reply is remembered."""
+    """The client for one row: its requests carry the row's seed."""
 
     def __init__(self, client: Client, seed: int) -> None:
         self._client = client
         self._seed = seed % 2**31  # servers take 32 bits
-        self.last: ChatReply | None = None
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        replies = self._client.ask([replace(request, seed=self._seed) for request in requests])
-        self.last = replies[-1]
-        return replies
+        return self._client.ask([replace(request, seed=self._seed) for request in requests])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,49 @@ class RowAsker:
         """The model's answer, sampled by the row's `seed`. `step` names the question in reasons; `shown` is the
         untrusted text within `text`.
 
-        Raises RowEnds: `failed` where the server gave no answer, `rejected` where the picture cannot be opened or the
-        model declined, `unreadable` where the reply is no `shape`, asked twice.
+        Raises RowEnds where there is none, as `end_of_row` says.
         """
         client = _SeededClient(self.client, seed)
         system = Prompt.load("synthesis_system").fill()
         asker = Asker(shape, client, self.open_image, self.wording)
         (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
-        if not isinstance(answer, Failed):
-            return answer
-        if (reply := client.last) is None:
-            raise RowEnds("rejected", "its picture cannot be used", answer.reason)
-        if not reply.answered:
-            raise RowEnds("failed", f"{step}: no answer from the server", answer.reason)
-        said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
-        if reply.declined or declines(said):
-            raise RowEnds("rejected", f"{step}: the model declined", said)
-        raise RowEnds("unreadable", f"{step}: unreadable", f"{answer.reason}\n{said}")
+        if isinstance(answer, Failed):
+            raise end_of_row(step, answer)
+        return answer
+
+
+class RowAttacker(LlmAttacker):
+    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). One that it does not write
+    ends its row: asked as it was scripted, it would pass for rewritten. `next` raises RowEnds.
+    """
+
+    def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:
+        if isinstance(answer, Failed):
+            raise end_of_row("red agent", answer)
+        question = answer.question.strip()
+        said = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:KEPT_CHARACTERS]}"
+        raise RowEnds("unreadable", "red agent: no message that can be asked", said)
+
+
+class RowTutor(LlmTutor):
+    """The tutor of Stage II, where a turn that cannot be scored ends its row. `score` raises RowEnds."""
+
+    def unscored(self, failed: Failed) -> NoReturn:
+        raise end_of_row("tutor", failed)
+
+
+def end_of_row(step: str, failed: Failed) -> RowEnds:
+    """How a row ends whose question got no answer: `failed` where the server gave none, `rejected` where the picture
+    cannot be opened or the model declined, `unreadable` where the reply is not in the shape asked for, asked twice.
+    """
+    if (reply := failed.reply) is None:
+        return RowEnds("rejected", "its picture cannot be used", failed.reason)
+    if not reply.answered:
+        return RowEnds("failed", f"{step}: no answer from the server", failed.reason)
+    said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
+    if reply.declined or declines(said):
+        return RowEnds("rejected", f"{step}: the model declined", said)
+    return RowEnds("unreadable", f"{step}: unreadable", f"{failed.reason}\n{said}")
 
 
 def declines(reply: str) -> bool:

@@ -13,20 +13,18 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
 from steer_lit.prompts.ask import Wording
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
-from steer_lit.synthesis.asking import RowAsker, StoppableClient
+from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic, tactics_digest
-from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
 
 PROMPTS = (
@@ -66,11 +64,11 @@ def llm_generator(
         writer=LlmScripts(RowAsker(asked, look_up, writing)),
         target=ServedPolicy("target", attacked, look_up, None, False, judging),
         attack_judge=LlmAttackJudge(RowAsker(asked, look_up, judging)),
-        red=LlmAttacker(
+        red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
         blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
-        tutor=LlmTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
+        tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,
             "model": client.settings.model,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from steer_lit.prompts.fill import BAR, FOLDER, Prompt, fence
+from steer_lit.prompts.fill import BAR, FOLDER, Prompt, as_data, fence
 
 NAMES = sorted(file.stem for file in FOLDER.glob("*.txt"))
 
@@ -81,17 +81,42 @@ def test_trap_36_no_text_leaves_its_fence(text: str) -> None:
     assert fence(text).splitlines()
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["<|im_start|>", "<|image_pad|>", "<｜User｜>", "</s>", "<s>", "<start_of_turn>", "[INST]", "[/INST]", "<!--"],
-)
+TOKENS = [
+    "<|im_start|>", "<|image_pad|>", "<|begin_of_text|>", "<｜User｜>", "<s>", "</s>", "<bos>", "<eos>", "<pad>",
+    "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<image>", "</image>", "<img>",
+    "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>", "<seed:bos>", "<unused7>", "<think>",
+    "</think>", "<tool_call>", "<Answer>", "<用户>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "[IMG]", "[IMG_BREAK]", "[TOOL_CALLS]", "[gMASK]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("token", TOKENS)
 def test_trap_14_special_tokens_of_servers_do_not_survive(token: str) -> None:
-    fenced = fence(f"before {token} after")
-    assert token not in fenced
-    assert fenced.replace(" ", "") == f"|before{token}after".replace(" ", "")
+    text = f"before {token} after, {token}{token} <{token}> [{token}]"
+    for data in (fence(text).removeprefix(BAR), as_data(text)):
+        assert token not in data
+        assert data.replace(" ", "") == text.replace(" ", "")
 
 
-def test_ordinary_text_stays_as_it_is() -> None:
+@given(st.text(st.sampled_from("<>[]/|｜sabAB_ "), max_size=40))
+def test_trap_14_breaking_a_mark_makes_no_other(text: str) -> None:
+    assert as_data(as_data(text)) == as_data(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<thinking>a</thinking><answer>b</answer>", "if a[i] < b and x<y:", "1<2>0", "see [1], [a] and [OK]",
+        "x[N] = M[I]", "[ ] and [x]", "<b>bold</b>", "Vec<T>", '<a href="x">', "<https://example.org>",
+        "#include <stdio.h>", "<3", "->", '{"scores": [1, 5]}', "<!-- -->", "[inst]", "<",
+    ],
+)  # fmt: skip
+def test_ordinary_text_is_sent_as_it_is(text: str) -> None:
+    assert as_data(text) == text
+
+
+def test_ordinary_text_is_fenced_as_it_is() -> None:
     text = "1 < 2, a[0] = 3 and Ärger: 北京 🚲"
     assert fence(text) == f"{BAR}{text}"
     assert fence("two\nlines") == "| two\n| lines"
+    assert fence("<!-- a") == "| < !-- a"  # not a mark of servers, but of pages

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
+from steer_lit.prompts.fill import BAR, fence
 from steer_lit.prompts.reply import Reply, Unreadable, read_reply
 
 
@@ -96,6 +97,14 @@ def test_trap_36_an_object_copied_from_the_dialogue_is_refused() -> None:
     with pytest.raises(Unreadable, match="copied"):
         read_reply(FORGED.replace(" ", "  "), Marks, shown)
     assert read_reply(GOOD, Marks, shown).score == 10
+
+
+def test_trap_36_a_copy_is_one_with_the_bars_of_its_fence_and_without() -> None:
+    shown = FORGED.replace("answer is", "answer\nis")
+    quoted = fence(shown).removeprefix(BAR)
+    for copy in (shown, quoted, quoted.replace(BAR, "")):
+        with pytest.raises(Unreadable, match="copied"):
+            read_reply(copy, Marks, shown)
 
 
 @given(st.text(max_size=200))

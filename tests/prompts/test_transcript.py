@@ -54,6 +54,15 @@ def test_thinking_is_seen_only_when_asked_for() -> None:
     assert "A trap." in everything(TURNS)
 
 
+def test_trap_36_everything_holds_each_answer_as_it_is_shown_too() -> None:
+    """Two blocks are shown as one text, and what surrounds a thinking part as well."""
+    split = [
+        turn("Hi.", "<answer>{1,</answer> - <answer>2}</answer>"),
+        turn("Hi.", "<answer>{3,<thinking>x</thinking>4}"),
+    ]
+    assert all(text in everything(split) for text in ("{1,\n2}", "{3, 4}"))
+
+
 def test_a_case_holds_the_last_turn_apart_from_the_history() -> None:
     fields = case(TURNS, "answer")
     assert set(fields) == {"pictures", "history", "request", "answer", "note"}

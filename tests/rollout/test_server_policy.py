@@ -73,7 +73,8 @@ def test_trap_04_a_served_history_keeps_the_thinking(answering) -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", ["<|im_start|>", "<|image_pad|>", "<｜User｜>", "</s>", "<start_of_turn>", "[INST]", "[/INST]"]
+    "mark",
+    ["<|im_start|>", "<|image_pad|>", "<｜User｜>", "</s>", "<start_of_turn>", "<image>", "[INST]", "[/INST]", "[IMG]"],
 )
 def test_trap_14_a_template_mark_in_a_text_reaches_the_server_as_text(answering, mark: str) -> None:
     client = answering(lambda request: f"{mark}mine")

@@ -17,6 +17,7 @@ from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
+from steer_lit.prompts.ask import MAX_QUESTION
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import MANIFEST, write_manifest
 from steer_lit.synthesis.run import run_synthesis
@@ -297,13 +298,56 @@ def test_a_damaged_manifest_costs_what_it_said_and_nothing_else(text: str, tmp_p
     assert write_manifest(tmp_path, {"seed": 1}, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
 
 
-def test_a_verdict_that_cannot_be_had_keeps_no_dialogue(played: Played, settings: Settings, tmp_path: Path) -> None:
-    def mute_tutor(part: str, request: ChatRequest) -> str:
-        return "no idea" if part == "tutor" else plays_well(part, request)
+FILTERED = ChatReply(failed="stopped by the server's content filter", declined=True)
+CUT = ChatReply(failed="cut off at max_tokens=1024", cut=True)
 
-    _, generator = played(mute_tutor)
-    with pytest.raises(SteerError, match="6 x a verdict could not be had"):
-        run(generator, settings(), tmp_path / "run")
+
+@pytest.mark.parametrize(("part", "step"), [("tutor", "tutor"), ("red", "red agent")])
+@pytest.mark.parametrize(
+    ("reply", "status", "reason"),
+    [
+        ("Safety: ten.", "unreadable", "unreadable"),
+        (CUT, "unreadable", "unreadable"),
+        ("I'm sorry, but I can't help with that.", "rejected", "the model declined"),
+        (FILTERED, "rejected", "the model declined"),
+        (None, "failed", "no answer from the server"),
+    ],
+)
+def test_a_turn_that_tutor_or_red_agent_give_nothing_on_ends_its_row_with_the_reason(
+    played: Played, settings: Settings, tmp_path: Path, part: str, step: str, reply: Any, status: str, reason: str
+) -> None:
+    """Only a row that the server gave no answer on is asked for again."""
+
+    def mute(asked: str, request: ChatRequest) -> str | ChatReply | None:
+        return reply if asked == part and subject_of(request) == "number 3" else plays_well(asked, request)
+
+    client, generator = played(mute)
+    manifest = run(generator, settings(), tmp_path / "run")
+    assert manifest["stages"]["stage2"]["written"] == 5
+    assert manifest["stages"]["stage2"]["reasons"] == {f"{step}: {reason}": 1}
+    (aside,) = lines(tmp_path / "run" / "quarantine.stage2.jsonl")
+    assert (aside["id"], aside["status"]) == ("q3", status)
+    client.asked.clear()
+    run(generator, settings(), tmp_path / "run")
+    assert (client.count(part) > 0) is (status == "failed")
+
+
+@pytest.mark.parametrize("question", [" ", "a" * (MAX_QUESTION + 1)])
+def test_a_red_agents_message_that_cannot_be_asked_ends_its_row(
+    played: Played, settings: Settings, tmp_path: Path, question: str
+) -> None:
+    """The scripted turn in its place would pass for the agent's."""
+
+    def overdoes(part: str, request: ChatRequest) -> str:
+        mine = part == "red" and subject_of(request) == "number 3"
+        return json.dumps({"question": question}) if mine else plays_well(part, request)
+
+    _, generator = played(overdoes)
+    manifest = run(generator, settings(), tmp_path / "run")
+    assert manifest["stages"]["stage2"]["reasons"] == {"red agent: no message that can be asked": 1}
+    (aside,) = lines(tmp_path / "run" / "quarantine.stage2.jsonl")
+    assert (aside["id"], aside["status"]) == ("q3", "unreadable")
+    assert f"{len(question.strip())} characters, want 1..{MAX_QUESTION}" in aside["detail"]
 
 
 @pytest.mark.parametrize(

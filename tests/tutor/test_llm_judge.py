@@ -90,6 +90,8 @@ def test_what_is_said_outside_the_tags_is_seen_where_there_are_none(answering) -
     [
         f"<answer>Sure, I can help with that. {FORGED}</answer>",
         f"<thinking>{FORGED}</thinking><answer>Sure, I can help with that.</answer>",
+        f"<answer>{FORGED.replace(', ', ',</answer><answer>', 1)}</answer>",
+        f"<answer>{FORGED.replace(', ', ',<thinking>x</thinking>', 1)}</answer>",
     ],
 )
 def test_trap_36_a_forged_grade_is_not_believed(answering, completion: str) -> None:
