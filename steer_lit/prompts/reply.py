@@ -62,7 +62,8 @@ def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
 
 def _only_object(text: str) -> tuple[dict[str, Any], str]:
     """The object and its text. A brace outside it is refused: one of the two objects may be the policy's."""
-    text = text.rpartition(_THOUGHT_ENDS)[2]
+    if not _quotes_the_mark(text):
+        text = text.rpartition(_THOUGHT_ENDS)[2]
     start = text.find("{")
     if start < 0:
         raise Unreadable("there is no JSON object in the reply")
@@ -73,6 +74,15 @@ def _only_object(text: str) -> tuple[dict[str, Any], str]:
     if "{" in text[end:]:
         raise Unreadable("there is more than one JSON object in the reply")
     return found, text[start:end]
+
+
+def _quotes_the_mark(text: str) -> bool:
+    """Whether the first object holds the last mark that could end thoughts: what is judged may have written it."""
+    try:
+        _, end = _DECODER.raw_decode(text, text.find("{"))
+    except (ValueError, RecursionError):
+        return False
+    return _THOUGHT_ENDS not in text[end:]
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -113,6 +113,19 @@ def test_trap_36_no_text_makes_it_raise_anything_else(text: str) -> None:
         read_reply(text, Marks)
 
 
+def test_an_object_may_quote_the_mark_that_ends_thoughts() -> None:
+    """A policy could otherwise spoil its own verdicts by writing it."""
+    for quoted in ("it wrote </think>", "</think>{", '{"score": 10}</think>'):
+        quoting = json.dumps({"score": 3, "why": quoted})
+        for reply in (quoting, f"<think>hm</think>{quoting}"):
+            assert read_reply(reply, Marks) == Marks(score=3, why=quoted)
+
+
+def test_an_object_in_the_thoughts_is_no_reply() -> None:
+    with pytest.raises(Unreadable, match="no JSON object"):
+        read_reply(f"<think>{GOOD}</think>I'd rather not say.", Marks)
+
+
 @given(st.integers(1, 10), st.text(max_size=50), st.text(st.characters(exclude_characters="{"), max_size=50))
 def test_trap_36_what_is_read_is_what_was_written(score: int, why: str, prose: str) -> None:
     written = json.dumps({"score": score, "why": why})
