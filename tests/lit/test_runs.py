@@ -186,6 +186,20 @@ def test_a_checkpoint_is_resumed_from_the_command_line(grpo: Run, tmp_path: Path
     assert set(steps) == {2}
 
 
+def test_the_numbers_of_the_large_models_train_and_validate(tmp_path: Path) -> None:
+    """As of the 7B: 4-bit weights, LoRA and all else in bfloat16 over float32 masters, activations computed again."""
+    numbers = ["model.quantize=nf4", "model.dtype=bfloat16", "model.lora.dtype=bfloat16"]
+    words = ["+experiment=grpo_tiny", *numbers, "model.gradient_checkpointing=true", *SMALL, *SHORT, *GRPO]
+    run = train(tmp_path / "run", *words, "trainer.max_steps=2")
+    gaps = [event.value for event in run.events().Scalars("train/ratio_gap_max")]
+    assert len(gaps) == 2
+    assert all(0 < gap < 0.2 for gap in gaps)  # sampled and scored in bfloat16, not in two arithmetics
+    assert run.events().Scalars("train/kl")[0].value == 0.0
+    assert run.events().Scalars("val/turn_score")
+    saved = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
+    assert {master.dtype for master in saved["optimizer_states"][0]["masters"].values()} == {torch.float32}
+
+
 def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path: Path) -> None:
     """By the command that the run printed, though its adapter's rank is not the one of model=tiny."""
     python, script, *words = grpo.next
