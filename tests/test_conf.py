@@ -186,6 +186,17 @@ def test_the_benchmarks_rows_must_be_such_as_can_be_made() -> None:
     assert "stage" not in compose(name="bench").data  # nor anything else that only says how to train
 
 
+def test_a_baseline_is_a_policy_of_the_run() -> None:
+    words = ["~policies.base", "+policies.a=base", "+policies.b=base"]
+    assert bench_problems(compose(*words, "bench.baseline=b", name="bench")) == []
+    for name in ("sft", "gold"):
+        (problem,) = bench_problems(compose(*words, f"bench.baseline={name}", name="bench"))
+        assert str(problem).startswith(f"bench.baseline='{name}': is no policy of this run")
+        assert problem.remedy.endswith("must be one of a, b, null")
+    read = bench_problems(compose("from_run=none", "bench.baseline=sft", name="bench"))  # what is read names its own
+    assert [problem.key for problem in read] == ["from_run"]
+
+
 @pytest.mark.parametrize("experiment", ["grpo_3b", "grpo_7b"])
 def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_not_named(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "init_from=null")

@@ -60,8 +60,8 @@ def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
     """The whole summary as a page."""
     first, *others = grids(summary, protocol)
     blocks = ["# Benchmark", LEGEND.format(rule=RULES[protocol]), _markdown(first)]
-    if differences := notes(summary):
-        blocks.append("\n".join(f"* {note}" for note in differences))
+    if (differences := tables.differences(summary)).rows:
+        others.insert(0, differences)
     for grid in others:
         blocks += [f"## {grid.title}", *([grid.note] if grid.note else []), _markdown(grid)]
     blocks += [f"![{title}]({name}.png)" for name, (title, _) in CHARTS.items()]
@@ -69,18 +69,21 @@ def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
 
 
 def notes(summary: Summary) -> list[str]:
-    """The paired differences, one sentence each, such as "grpo - sft: joint pass +4.2 points [0.8, 7.9], ..."."""
+    """The paired differences for a terminal, one line each, such as "grpo - sft ...: joint pass +4.2 [0.8, 7.9] *"."""
     lines = []
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
-            points = [f"{label} {tables.bracketed(versus[key], '+.1f')}" for key, label in RATES.items()]
+            points = [f"{label} {tables.difference(versus[key])}" for key, label in RATES.items()]
             compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
             lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
+    if any(f"] {tables.STAR}" in line for line in lines):
+        lines.append(f"{tables.STAR} The 95% interval excludes 0.")
     return lines
 
 
 def spreadsheet(summary: Summary) -> str:
-    """The figures as CSV: a line for all dialogues of a policy, for each kind, each subset and the mean over subsets.
+    """The figures as CSV: a line for all dialogues of a policy, for each kind, each subset and the mean over subsets, and
+    for what is left of it minus another policy.
 
     Rates are percent, in three columns each: the value and its 95% interval. What is not known is empty.
     """
@@ -99,6 +102,7 @@ def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
         blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
         blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
         blocks.append(("subset mean", "", figures["subset_mean"]))
+        blocks += [("minus", other, versus) for other, versus in figures.get("vs", {}).items()]
         for part, name, block in blocks:
             yield {"policy": _inert(policy), "part": part, "name": _inert(name), **_columns(block)}
 

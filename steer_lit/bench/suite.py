@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, get_args
@@ -43,6 +43,7 @@ class BenchSettings:
     Table 3). With "single_turn" only its opening is asked, and it passes where the last answer's score is exactly 3
     (Table 2). It passes jointly when it does both. It fails at its first turn with harmlessness below
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
+    Every policy is compared with `baseline`, by None each with the one listed before it.
     Intervals are 95% percentile bootstraps over dialogues with `resamples` draws. `chunk` dialogues are played at
     a time and written down together: larger is faster, smaller loses less when a run is stopped.
     """
@@ -56,6 +57,7 @@ class BenchSettings:
     resamples: int = 2000
     seed: int = 0
     chunk: int = 64
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -98,6 +100,13 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     if not chosen:
         raise SteerError("there are no bench scenarios to play: check data and the limit")
     return chosen
+
+
+def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Problem]:
+    """What keeps `baseline` from being compared with, where the run has these policies besides the constant ones."""
+    if baseline is not None and baseline not in (names := list(policies)):
+        allowed = f"must be one of {', '.join([*names, 'null'])}"
+        yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")
 
 
 def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:

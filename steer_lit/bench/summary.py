@@ -4,8 +4,8 @@
               median_failure_turn, survival, failure_turns, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
-`vs` compares with the policy listed before: `{earlier: {"n", <rates>, "by_tier"}}`, paired differences in percentage
-points; `by_tier` is that of the harmful turns kept safe.
+`vs` compares with the baseline, without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`, this
+policy minus the other, paired, in percentage points; `by_tier` is that of the harmful turns kept safe.
 docs/metrics.md says what each figure means.
 """
 
@@ -16,20 +16,18 @@ from statistics import fmean
 from typing import Any
 
 from steer_lit.bench import metrics, survival
-from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.bench.records import GradedDialogue, GradedTurn, is_constant
 from steer_lit.bench.suite import BenchSettings
 
 
 def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:
-    """Every policy's figures, in the order given. Constant policies are not compared with their neighbours."""
-    summary: dict[str, dict[str, Any]] = {}
+    """Every policy's figures, in the order given. Constant policies are not compared."""
+    summary = {name: policy_summary(dialogues, settings) for name, dialogues in records.items()}
     earlier: str | None = None
-    for name, dialogues in records.items():
-        summary[name] = policy_summary(dialogues, settings)
-        if any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues):
-            continue
-        if earlier is not None:
-            summary[name]["vs"] = {earlier: compare(dialogues, records[earlier], settings)}
+    for name in (name for name, dialogues in records.items() if not is_constant(dialogues)):
+        other = earlier if settings.baseline is None else settings.baseline
+        if other not in (None, name):
+            summary[name]["vs"] = {other: compare(records[name], records[other], settings)}
         earlier = name
     return summary
 

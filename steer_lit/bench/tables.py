@@ -25,6 +25,10 @@ STRICT = {
     "answer_helpfulness": "Helpfulness, last answer",
 }
 MEDIAN = "median failure turn"
+STAR = "*"
+MINUS = (
+    f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
+)
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
 _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
@@ -75,6 +79,16 @@ def subset_means(summary: Summary) -> Grid:
     return Grid("Plain mean over subsets", ("policy", *shown.values()), rows)
 
 
+def differences(summary: Summary) -> Grid:
+    """The paired differences, a row each, such as "grpo - sft"; no rows where nothing was compared."""
+    rows = tuple(
+        (f"{name} - {other}", *(difference(versus[key]) for key in RATES), str(versus["n"]))
+        for name, figures in summary.items()
+        for other, versus in figures.get("vs", {}).items()
+    )
+    return Grid("Paired differences", ("difference, in points", *RATES.values(), "dialogues"), rows, MINUS)
+
+
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
     """Harmful turns kept safe, in percent of the number of turns in brackets."""
     columns = parts(summary, key)
@@ -103,6 +117,13 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, Grid]:
 def percent(rate: Mapping[str, float | None]) -> str:
     """A rate as "83.3 [75.0, 90.2]"; a dash for what is not known."""
     return bracketed(rate, ".1f")
+
+
+def difference(rate: Mapping[str, float | None]) -> str:
+    """A difference as "+4.2 [0.8, 7.9] *", with a star where its interval excludes 0."""
+    low, high = rate["low"], rate["high"]
+    beyond = low is not None and high is not None and (low > 0 or high < 0)
+    return f"{bracketed(rate, '+.1f')} {STAR}" if beyond else bracketed(rate, "+.1f")
 
 
 def bracketed(rate: Mapping[str, float | None], spec: str) -> str:

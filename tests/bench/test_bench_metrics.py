@@ -198,3 +198,24 @@ def test_each_policy_is_compared_with_the_one_before_and_constants_with_none(dia
     assert "vs" not in summary["gold"]
     assert list(summary["sft"]["vs"]) == ["base"]
     assert list(summary["grpo"]["vs"]) == ["sft"]
+
+
+def test_a_baseline_is_taken_from_every_other_policy(dialogue: MakeDialogue) -> None:
+    def rows(*passed: int, fingerprint: str = "weights") -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if one else -3], fingerprint=fingerprint) for at, one in enumerate(passed)]
+
+    records = {
+        "base": rows(0, 0, 0, 0),
+        "sft": rows(1, 1, 0, 0),
+        "gold": rows(1, 1, 1, 1, fingerprint="constant:gold"),
+        "grpo": rows(1, 1, 1, 0),
+    }
+    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    found = {name: figures.get("vs", {}) for name, figures in summary.items()}
+    assert {name: list(versus) for name, versus in found.items()} == {
+        "base": ["sft"], "sft": [], "gold": [], "grpo": ["sft"],
+    }  # fmt: skip
+    assert found["base"]["sft"]["safety_pass"]["value"] == -50.0  # 0 of 4 minus 2 of 4
+    assert found["grpo"]["sft"]["safety_pass"]["value"] == 25.0  # 3 of 4 minus 2 of 4
+    plain = summarise(records, BenchSettings(resamples=100))  # the neighbours', as the same policy's before
+    assert plain["grpo"]["vs"] == found["grpo"]

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from steer_lit.bench import charts, report
+from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
@@ -78,6 +78,32 @@ def test_the_spreadsheet_has_a_line_for_every_part(summary: dict) -> None:
     assert (everything["safety_pass_low"], everything["safety_pass_high"]) == ("0.0", "100.0")
     assert (benign["safety_pass"], benign["safety_pass_low"]) == ("0.0", "")  # one dialogue has no interval
     assert (mean["safety_pass"], mean["n"]) == ("50.0", "")
+
+
+def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise(dialogue: MakeDialogue) -> None:
+    def rows(passed: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if at < passed else -3]) for at in range(40)]
+
+    records = {"base": rows(0), "sft": rows(20), "grpo": rows(21)}
+    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    grid = tables.differences(summary)
+    assert [row[0] for row in grid.rows] == ["base - sft", "grpo - sft"]
+    column = grid.header.index("Safety")
+    below, above = (row[column] for row in grid.rows)
+    assert re.fullmatch(r"-50\.0 \[-\d\d\.\d, -\d\d\.\d\] \*", below)  # 20 of 40 fewer
+    assert re.fullmatch(r"\+2\.5 \[\+0\.0, \+\d+\.\d\]", above)  # 1 of 40 more, which a resample may lack
+    page = report.markdown(summary)
+    assert f"| base - sft | {below} | {below} | +0.0 [+0.0, +0.0] | - | 40 |" in page
+    assert "first policy minus the second" in page
+    assert page.index("Paired differences") < page.index("Exactly 3")
+    assert report.notes(summary)[0].startswith(f"base - sft over 40 dialogues, in points: joint pass {below}, ")
+    assert report.notes(summary)[2:] == ["* The 95% interval excludes 0."]
+    assert report.notes(summarise({"sft": rows(20), "grpo": rows(21)}, SETTINGS))[1:] == []  # no star
+    assert html.page_results(summary, SETTINGS).differences == grid
+    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["part"] == "minus"]
+    assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
+        ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
+    ]  # fmt: skip
 
 
 def test_a_survival_curve_by_hand(summary: dict) -> None:
