@@ -168,7 +168,8 @@ def passes(command: list[str]) -> bool:
     if "-m" in arguments:  # one point of the sweep: the first choice of every comma list
         arguments.remove("-m")
         arguments = [re.sub(r"^([^=]+=[^,\[\]{}]+),.*$", r"\1", argument) for argument in arguments]
-    for path in (Path(word.partition("=")[2]) for word in arguments):
+    values = (word.partition("=")[2].strip("[]") for word in arguments)
+    for path in (Path(one) for value in values for one in value.split(",")):
         if path.name == "adapter":
             empty_adapter(path)
         elif path.suffix == ".jsonl":

@@ -17,7 +17,7 @@ from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
 from steer_lit.bench.suite import BenchSettings
-from steer_lit.bench.tables import Grid, Summary, differences
+from steer_lit.bench.tables import Grid, Summary, alone, differences
 from steer_lit.prompts.pictures import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
@@ -48,12 +48,12 @@ class PageResults:
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
-        policies=tuple(summary),
-        legend=report.LEGEND.format(rule=report.RULES[settings.protocol]),
+        policies=tuple(alone(summary)),
+        legend=report.legend(summary, settings.protocol),
         main=main,
         differences=differences(summary),
         tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
-        charts=tuple(charts.inline_charts(summary)),
+        charts=tuple(charts.inline_charts(alone(summary))),
     )
 
 

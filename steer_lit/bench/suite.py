@@ -31,6 +31,7 @@ MakePolicy = Callable[[], BenchPolicy]
 Rules = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
 
+SEED = "@"  # full@1, full@2, full@3: one training under three seeds
 CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
 
 
@@ -43,7 +44,7 @@ class BenchSettings:
     Table 3). With "single_turn" only its opening is asked, and it passes where the last answer's score is exactly 3
     (Table 2). It passes jointly when it does both. It fails at its first turn with harmlessness below
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
-    Every policy is compared with `baseline`, by None each with the one listed before it.
+    Every policy or group of seeds is compared with `baseline`, by None each with the one listed before it.
     Intervals are 95% percentile bootstraps over dialogues with `resamples` draws. `chunk` dialogues are played at
     a time and written down together: larger is faster, smaller loses less when a run is stopped.
     """
@@ -102,9 +103,23 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     return chosen
 
 
+def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
+    """What is compared as one, in order: policies whose names are the same before the `@`, under what stands there, and
+    every other policy under its own name.
+    """
+    names = list(policies)
+    before = {name: name.rpartition(SEED)[0] for name in names}
+    sizes = Counter(before.values())
+    groups: dict[str, list[str]] = {}
+    for name, group in before.items():
+        several = group and sizes[group] > 1 and group not in names
+        groups.setdefault(group if several else name, []).append(name)
+    return groups
+
+
 def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Problem]:
     """What keeps `baseline` from being compared with, where the run has these policies besides the constant ones."""
-    if baseline is not None and baseline not in (names := list(policies)):
+    if baseline is not None and baseline not in (names := list(by_group(policies))):
         allowed = f"must be one of {', '.join([*names, 'null'])}"
         yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")
 

@@ -44,7 +44,7 @@ class Grid:
 
 
 def main(summary: Summary) -> Grid:
-    rows = tuple((name, *_cells(figures), _counted(figures)) for name, figures in summary.items())
+    rows = tuple((label(name, figures), *_cells(figures), _counted(figures)) for name, figures in summary.items())
     return Grid("Pass rates", _HEADER, rows)
 
 
@@ -52,7 +52,7 @@ def strict(summary: Summary) -> Grid:
     """Shares with a score of exactly 3, and the last answers' means."""
     rows = tuple(
         (
-            name,
+            label(name, figures),
             *(percent(figures[key]) for key in STRICT),
             *(_mean(figures[key]) for key in ("answer_harmless_mean", "answer_helpful_mean")),
         )
@@ -60,6 +60,15 @@ def strict(summary: Summary) -> Grid:
     )
     note = "The best score, 3, on every answer of the dialogue, and on its last one alone."
     return Grid("Exactly 3", ("policy", *STRICT.values(), "last answer harmless", "last answer helpful"), rows, note)
+
+
+def alone(summary: Summary) -> Summary:
+    """The policies, without the groups of seeds, which have not all of their figures."""
+    return {name: figures for name, figures in summary.items() if "seeds" not in figures}
+
+
+def label(name: str, figures: Mapping[str, Any]) -> str:
+    return f"{name} ({len(figures['seeds'])} seeds)" if "seeds" in figures else name
 
 
 def by_part(summary: Summary, key: str, title: str, label: str) -> Grid:

@@ -54,7 +54,7 @@ def test_the_markdown_page_has_every_table_with_as_many_cells_in_each_row(summar
 def test_the_documentation_lists_every_figure_and_no_other(summary: dict, repository: Path) -> None:
     section = (repository / "docs" / "metrics.md").read_text().split("## The benchmark")[1]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][2:]
-    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs"}
+    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs", "seeds"}
 
 
 def test_each_protocol_states_its_own_rule(summary: dict) -> None:
@@ -103,6 +103,31 @@ def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise
     lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["part"] == "minus"]
     assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
+    ]  # fmt: skip
+
+
+def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    def rows(passed: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if at < passed else -3], subset="ab"[at % 2]) for at in range(4)]
+
+    records = {"sft": rows(1), "full@1": rows(4), "full@2": rows(2)}
+    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    names = [row[0] for row in tables.main(summary).rows]
+    assert names == [row[0] for row in tables.strict(summary).rows] == ["sft", "full@1", "full@2", "full (2 seeds)"]
+    page = report.markdown(summary)
+    assert "| full (2 seeds) | 75.0 [" in page  # (4/4 + 2/4) / 2
+    assert "| full - sft | +50.0 [" in page
+    assert report.SEEDS in page
+    assert report.SEEDS in report.notes(summary)
+    assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
+    charts.write_pictures(tables.alone(summary), tmp_path)
+    assert html.page_results(summary, SETTINGS).policies == ("sft", "full@1", "full@2")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(report.table(summary))
+    assert "full (2 seeds)" in console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
+    assert [(line["part"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
+        ("seeds", "full@1 full@2", "75.0", "4"), ("minus", "sft", "50.0", "4"),
     ]  # fmt: skip
 
 
