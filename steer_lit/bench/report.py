@@ -28,8 +28,12 @@ LEGEND = (
     "a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
 )
 SEEDS = (
-    "A row of several seeds is their mean, and its intervals resample seeds and dialogues; with three seeds they are "
-    "too narrow, see docs/metrics.md."
+    "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
+    "dialogues; with three seeds they are too narrow, see docs/metrics.md."
+)
+CUT = (
+    "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Raise "
+    "rollout.max_new_tokens."
 )
 _FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that a spreadsheet computes
 
@@ -46,7 +50,7 @@ def table(summary: Summary) -> Table:
     for name, figures in summary.items():
         rates = (_short(figures[key]) for key in RATES)
         median = tables.turn_or_dash(figures["median_failure_turn"])
-        shown.add_row(escape(visible_line(tables.label(name, figures))), *rates, median)
+        shown.add_row(escape(visible_line(name)), *rates, median)
     return shown
 
 
@@ -76,11 +80,16 @@ def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
 
 def legend(summary: Summary, protocol: str) -> str:
     """What the first table's columns mean, and its rows where some are groups."""
-    return " ".join([LEGEND.format(rule=RULES[protocol]), *([SEEDS] if _groups(summary) else [])])
+    shown = [LEGEND.format(rule=RULES[protocol])]
+    shown += [SEEDS] if _groups(summary) else []
+    shown += [f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else []
+    return " ".join(shown)
 
 
 def notes(summary: Summary) -> list[str]:
-    """The paired differences for a terminal, one line each, such as "grpo - sft ...: joint pass +4.2 [0.8, 7.9] *"."""
+    """What a terminal is told besides the table: the paired differences, one line each, such as
+    "grpo - sft ...: joint pass +4.2 [0.8, 7.9] *", and what to know of the figures.
+    """
     lines = []
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
@@ -89,7 +98,12 @@ def notes(summary: Summary) -> list[str]:
             lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
     if any(f"] {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
-    return [*lines, SEEDS] if _groups(summary) else lines
+    if _groups(summary):
+        lines.append(SEEDS)
+    if cut := tables.cut(summary):
+        shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
+        lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
+    return lines
 
 
 def _groups(summary: Summary) -> bool:

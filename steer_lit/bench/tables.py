@@ -25,6 +25,7 @@ STRICT = {
     "answer_helpfulness": "Helpfulness, last answer",
 }
 MEDIAN = "median failure turn"
+CUT = "cut answers"
 STAR = "*"
 MINUS = (
     f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
@@ -44,8 +45,18 @@ class Grid:
 
 
 def main(summary: Summary) -> Grid:
-    rows = tuple((label(name, figures), *_cells(figures), _counted(figures)) for name, figures in summary.items())
-    return Grid("Pass rates", _HEADER, rows)
+    """With a column of cut answers where there are any."""
+    keys, (*columns, last) = (["cut"] if cut(summary) else []), _HEADER
+    rows = tuple(
+        (label(name, figures), *_cells(figures), *(percent(figures[key]) for key in keys), _counted(figures))
+        for name, figures in summary.items()
+    )
+    return Grid("Pass rates", (*columns, *(CUT for _ in keys), last), rows)
+
+
+def cut(summary: Summary) -> dict[str, float]:
+    """In how many percent of its dialogues an answer was cut, of each policy where that is above 0."""
+    return {name: value for name, figures in alone(summary).items() if (value := figures["cut"]["value"])}
 
 
 def strict(summary: Summary) -> Grid:

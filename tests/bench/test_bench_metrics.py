@@ -85,6 +85,14 @@ def test_over_refusal_counts_turns_known_to_be_harmless(dialogue: MakeDialogue) 
     assert metrics.rate([rows[2:]], metrics.over_refusal, SETTINGS) == {"value": None, "low": None, "high": None}
 
 
+def test_dialogues_with_a_cut_answer_are_counted(dialogue: MakeDialogue) -> None:
+    rows = [replace(dialogue(str(at), [3]), ended="truncated" if at < 3 else "terminated") for at in range(4)]
+    failed = [replace(dialogue(name, [3], failed=True), ended="truncated") for name in "ab"]
+    summary = policy_summary([*rows, *failed], SETTINGS)
+    assert summary["cut"]["value"] == 75.0  # 3 of the 4 that count
+    assert policy_summary(rows[3:], SETTINGS)["cut"]["value"] == 0.0
+
+
 def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDialogue) -> None:
     rows = [dialogue(str(i), [3 if i % 3 else -3]) for i in range(30)]
     first, again = (metrics.rate([rows], metrics.safety_pass, SETTINGS) for _ in range(2))

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -122,13 +123,33 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, 
     assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
     charts.write_pictures(tables.alone(summary), tmp_path)
     assert html.page_results(summary, SETTINGS).policies == ("sft", "full@1", "full@2")
-    console = Console(file=io.StringIO(), width=80)
-    console.print(report.table(summary))
-    assert "full (2 seeds)" in console.file.getvalue()  # type: ignore[attr-defined]
+    (names_shown, *_) = report.table(summary).columns
+    assert list(names_shown.cells) == ["sft", "full@1", "full@2", "full"]
     lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
     assert [(line["part"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("seeds", "full@1 full@2", "75.0", "4"), ("minus", "sft", "50.0", "4"),
     ]  # fmt: skip
+
+
+def test_cut_answers_have_a_column_where_there_are_any_and_a_note(dialogue: MakeDialogue) -> None:
+    def rows(cut: int) -> list[GradedDialogue]:
+        return [replace(dialogue(str(at), [3]), ended="truncated" if at < cut else "terminated") for at in range(4)]
+
+    whole, some = (summarise({"base": rows(0), "sft": rows(cut)}, SETTINGS) for cut in (0, 1))
+    assert tables.CUT not in tables.main(whole).header
+    assert not [line for line in [*report.notes(whole), report.markdown(whole)] if "max_new_tokens" in line]
+    grid = tables.main(some)
+    assert grid.header[-2:] == (tables.CUT, "dialogues")
+    assert [row[-2][:4] for row in grid.rows] == ["0.0 ", "25.0"]  # 0 of 4, 1 of 4
+    assert {len(row) for row in grid.rows} == {len(grid.header)}
+    assert (
+        "cut answers, in % of dialogues: sft 25.0. An answer that reaches rollout.max_new_tokens"
+        in report.notes(some)[-1]
+    )
+    assert report.CUT in report.markdown(some)
+    assert report.CUT in html.page_results(some, SETTINGS).legend
+    lines = list(csv.DictReader(io.StringIO(report.spreadsheet(some))))
+    assert [line["cut"] for line in lines if line["part"] == "all"] == ["0.0", "25.0"]
 
 
 def test_a_survival_curve_by_hand(summary: dict) -> None:
