@@ -186,6 +186,38 @@ def test_the_benchmarks_rows_must_be_such_as_can_be_made() -> None:
     assert "stage" not in compose(name="bench").data  # nor anything else that only says how to train
 
 
+def test_a_baseline_is_a_policy_of_the_run() -> None:
+    words = ["~policies.base", "+policies.a=base", "+policies.b=base"]
+    assert bench_problems(compose(*words, "bench.baseline=b", name="bench")) == []
+    for name in ("sft", "gold"):
+        (problem,) = bench_problems(compose(*words, f"bench.baseline={name}", name="bench"))
+        assert str(problem).startswith(f"bench.baseline='{name}': is no policy of this run")
+        assert problem.remedy.endswith("must be one of a, b, null")
+    lists = ["+policies.full=[base,base]", "+policies.row=[base]"]
+    assert bench_problems(compose(*words, *lists, "bench.baseline=full", name="bench")) == []
+    (problem,) = bench_problems(compose(*words, *lists, "bench.baseline=full@1", name="bench"))
+    assert problem.remedy.endswith("must be one of a, b, full, row@1, null")
+    read = bench_problems(compose("from_run=none", "bench.baseline=sft", name="bench"))  # what is read names its own
+    assert [problem.key for problem in read] == ["from_run"]
+
+
+def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:
+    empty_adapter(tmp_path / "adapter")
+    words = [
+        f"+policies.full=[{tmp_path}/adapter,{tmp_path}/none,[base],'']",
+        "+policies.row=[]",
+        "+policies.gold=[base]",
+    ]
+    found = [(problem.key, problem.value) for problem in bench_problems(compose(*words, name="bench"))]
+    assert found == [
+        ("policies.row", []),
+        ("policies.gold", ["base"]),
+        ("policies.full@2", f"{tmp_path}/none"),
+        ("policies.full@3", "***"),
+        ("policies.full@4", ""),
+    ]
+
+
 @pytest.mark.parametrize("experiment", ["grpo_3b", "grpo_7b"])
 def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_not_named(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "init_from=null")

@@ -17,7 +17,7 @@ from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
 from steer_lit.bench.suite import BenchSettings
-from steer_lit.bench.tables import Grid, Summary
+from steer_lit.bench.tables import Grid, Summary, alone, differences
 from steer_lit.prompts.pictures import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
@@ -40,7 +40,7 @@ class PageResults:
     policies: tuple[str, ...]
     legend: str
     main: Grid
-    notes: tuple[str, ...]
+    differences: Grid
     tables: tuple[Folded, ...]
     charts: tuple[InlineChart, ...]
 
@@ -48,12 +48,12 @@ class PageResults:
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
-        policies=tuple(summary),
-        legend=report.LEGEND.format(rule=report.RULES[settings.protocol]),
+        policies=tuple(alone(summary)),
+        legend=report.legend(summary, settings.protocol),
         main=main,
-        notes=tuple(report.notes(summary)),
+        differences=differences(summary),
         tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
-        charts=tuple(charts.inline_charts(summary)),
+        charts=tuple(charts.inline_charts(alone(summary))),
     )
 
 

@@ -20,6 +20,7 @@ from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
+from steer_lit.bench.tables import alone
 from steer_lit.prompts.pictures import OpenImage
 
 Records = Mapping[str, Sequence[GradedDialogue]]
@@ -33,7 +34,7 @@ def write_outputs(
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol))
-    charts.write_pictures(summary, out_dir)
+    charts.write_pictures(alone(summary), out_dir)
     write_raw_evals(records, judge, out_dir / "raw_eval")
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(

@@ -2,6 +2,7 @@
 
 policies.sft=outputs/sft/adapter                        policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct
 policies.other={model: my-model, base_url: http://localhost:8001/v1}
+policies.full=[<run 1>/adapter,<run 2>/adapter,<run 3>/adapter]    seeds of one training: full@1, full@2 and full@3
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import BenchPolicy, MakePolicy
+from steer_lit.bench.suite import SEED, BenchPolicy, MakePolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.types import Scenario
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from steer_lit.policy.qwen_vl import QwenVL
 
 SERVER = "server:"
-ALLOWED = "must be base, an adapter folder, server:<model>, or {model: <model>, base_url: <address>}"
+ALLOWED = "must be base, an adapter folder, server:<model>, {model: <model>, base_url: <address>}, or a list of such"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,18 @@ def served(value: object) -> ServedModel | None:
     return None
 
 
+def named(policies: Mapping[str, Any]) -> dict[str, Any]:
+    """What each policy of a config's `policies` is, by its own name: those of a list are numbered from 1."""
+    found: dict[str, Any] = {}
+    for name, value in policies.items():
+        seeds = {f"{name}{SEED}{seed}": one for seed, one in enumerate(value, 1)} if isinstance(value, list) else None
+        found |= {name: value} if seeds is None else seeds
+    return found
+
+
 def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
     """Of a config's `policies` those that this process plays, the base and its adapters, by key."""
-    return {f"policies.{name}": value for name, value in policies.items() if served(value) is None}
+    return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
 
 
 def make_policies(
@@ -109,4 +119,4 @@ def make_policies(
         model = served(value)
         return adapters().policy(value, key) if model is None else behind_server(model)
 
-    return {name: partial(make, f"policies.{name}", value) for name, value in config["policies"].items()}
+    return {name: partial(make, f"policies.{name}", value) for name, value in named(config["policies"]).items()}

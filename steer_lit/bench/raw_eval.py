@@ -207,7 +207,7 @@ def _name(value: object) -> str:
 
 def _folder_name(name: str) -> str:
     """The name as one path component, different for different names."""
-    quoted = quote(name, safe=" +", errors="replace")
+    quoted = quote(name, safe=" +@", errors="replace")
     if len(quoted) > _LONGEST:  # file systems take 255 bytes
         quoted = f"{quoted[:_LONGEST]}-{digest(name, 12)}"
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")

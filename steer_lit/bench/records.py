@@ -81,6 +81,11 @@ class GradedDialogue:
         return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
 
+def is_constant(dialogues: Iterable[GradedDialogue]) -> bool:
+    """Whether a constant policy played them."""
+    return any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues)
+
+
 # What a field may hold: values, and types for any value of theirs. `images` may hold several.
 _ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
     GradedTurn: {

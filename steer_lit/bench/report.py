@@ -27,6 +27,14 @@ LEGEND = (
     "is better). Median failure turn: the turn by which half the dialogues have given an unsafe answer (Kaplan-Meier), "
     "a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
 )
+SEEDS = (
+    "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
+    "dialogues; with three seeds they are too narrow, see docs/metrics.md."
+)
+CUT = (
+    "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Raise "
+    "rollout.max_new_tokens."
+)
 _FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that a spreadsheet computes
 
 
@@ -40,14 +48,16 @@ def table(summary: Summary) -> Table:
     for column in (*RATES.values(), tables.MEDIAN):
         shown.add_column(column, justify="right")
     for name, figures in summary.items():
+        rates = (_short(figures[key]) for key in RATES)
         median = tables.turn_or_dash(figures["median_failure_turn"])
-        shown.add_row(escape(visible_line(name)), *(_short(figures[key]) for key in RATES), median)
+        shown.add_row(escape(visible_line(name)), *rates, median)
     return shown
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
     """Every table of the report, in the order it shows them."""
-    shown = [tables.main(summary), tables.strict(summary), tables.by_part(summary, "by_kind", "By kind", "kind")]
+    first, summary = [tables.main(summary), tables.strict(summary)], tables.alone(summary)
+    shown = [*first, tables.by_part(summary, "by_kind", "By kind", "kind")]
     if any(len(figures["by_subset"]) > 1 for figures in summary.values()):
         shown += [tables.by_part(summary, "by_subset", "By subset", "subset"), tables.subset_means(summary)]
     for key, title in (("by_tier", "by where the harm sits"), ("by_turn", "by turn")):
@@ -59,28 +69,50 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
 def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
     """The whole summary as a page."""
     first, *others = grids(summary, protocol)
-    blocks = ["# Benchmark", LEGEND.format(rule=RULES[protocol]), _markdown(first)]
-    if differences := notes(summary):
-        blocks.append("\n".join(f"* {note}" for note in differences))
+    blocks = ["# Benchmark", legend(summary, protocol), _markdown(first)]
+    if (differences := tables.differences(summary)).rows:
+        others.insert(0, differences)
     for grid in others:
         blocks += [f"## {grid.title}", *([grid.note] if grid.note else []), _markdown(grid)]
     blocks += [f"![{title}]({name}.png)" for name, (title, _) in CHARTS.items()]
     return "\n\n".join(blocks) + "\n"
 
 
+def legend(summary: Summary, protocol: str) -> str:
+    """What the first table's columns mean, and its rows where some are groups."""
+    shown = [LEGEND.format(rule=RULES[protocol])]
+    shown += [SEEDS] if _groups(summary) else []
+    shown += [f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else []
+    return " ".join(shown)
+
+
 def notes(summary: Summary) -> list[str]:
-    """The paired differences, one sentence each, such as "grpo - sft: joint pass +4.2 points [0.8, 7.9], ..."."""
+    """What a terminal is told besides the table: the paired differences, one line each, such as
+    "grpo - sft ...: joint pass +4.2 [0.8, 7.9] *", and what to know of the figures.
+    """
     lines = []
     for name, figures in summary.items():
         for earlier, versus in figures.get("vs", {}).items():
-            points = [f"{label} {tables.bracketed(versus[key], '+.1f')}" for key, label in RATES.items()]
+            points = [f"{label} {tables.difference(versus[key])}" for key, label in RATES.items()]
             compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
             lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
+    if any(f"] {tables.STAR}" in line for line in lines):
+        lines.append(f"{tables.STAR} The 95% interval excludes 0.")
+    if _groups(summary):
+        lines.append(SEEDS)
+    if cut := tables.cut(summary):
+        shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
+        lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
     return lines
 
 
+def _groups(summary: Summary) -> bool:
+    return len(tables.alone(summary)) < len(summary)
+
+
 def spreadsheet(summary: Summary) -> str:
-    """The figures as CSV: a line for all dialogues of a policy, for each kind, each subset and the mean over subsets.
+    """The figures as CSV: a line for all dialogues of a policy, each kind, each subset and the mean over subsets; for a
+    group; and for what is left of either minus another.
 
     Rates are percent, in three columns each: the value and its 95% interval. What is not known is empty.
     """
@@ -95,10 +127,14 @@ def spreadsheet(summary: Summary) -> str:
 
 def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
     for policy, figures in summary.items():
-        blocks = [("all", "", figures)]
-        blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
-        blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
-        blocks.append(("subset mean", "", figures["subset_mean"]))
+        if "seeds" in figures:
+            blocks = [("seeds", " ".join(figures["seeds"]), figures)]
+        else:
+            blocks = [("all", "", figures)]
+            blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
+            blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
+            blocks.append(("subset mean", "", figures["subset_mean"]))
+        blocks += [("minus", other, versus) for other, versus in figures.get("vs", {}).items()]
         for part, name, block in blocks:
             yield {"policy": _inert(policy), "part": part, "name": _inert(name), **_columns(block)}
 
@@ -114,7 +150,7 @@ def _columns(block: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in block.items():
         if isinstance(value, Mapping) and set(value) == {"value", "low", "high"}:
             found |= {key: value["value"], f"{key}_low": value["low"], f"{key}_high": value["high"]}
-        elif not isinstance(value, Mapping):
+        elif not isinstance(value, Mapping | list):
             found[key] = value
     return found
 

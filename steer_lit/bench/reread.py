@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
 
@@ -59,7 +59,7 @@ def report_on(
     from steer_lit.bench import report
     from steer_lit.bench.outputs import write_outputs
     from steer_lit.bench.raw_eval import read_raw_evals
-    from steer_lit.bench.records import read_records
+    from steer_lit.bench.records import is_constant, read_records
 
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,9 @@ def report_on(
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return
+    trained = (name for name, rows in records.items() if not is_constant(rows))
+    if problems := list(baseline_problems(settings.baseline, trained)):
+        raise ConfigError(problems)
     if told := _told_of_cuts(records, settings):
         console.print(told, highlight=False, soft_wrap=True)
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}

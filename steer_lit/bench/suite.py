@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, get_args
@@ -31,6 +31,7 @@ MakePolicy = Callable[[], BenchPolicy]
 Rules = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
 
+SEED = "@"  # full@1, full@2, full@3: one training under three seeds
 CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
 
 
@@ -43,6 +44,7 @@ class BenchSettings:
     Table 3). With "single_turn" only its opening is asked, and it passes where the last answer's score is exactly 3
     (Table 2). It passes jointly when it does both. It fails at its first turn with harmlessness below
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
+    Every policy or group of seeds is compared with `baseline`, by None each with the one listed before it.
     Intervals are 95% percentile bootstraps over dialogues with `resamples` draws. `chunk` dialogues are played at
     a time and written down together: larger is faster, smaller loses less when a run is stopped.
     """
@@ -56,6 +58,7 @@ class BenchSettings:
     resamples: int = 2000
     seed: int = 0
     chunk: int = 64
+    baseline: str | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -98,6 +101,27 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     if not chosen:
         raise SteerError("there are no bench scenarios to play: check data and the limit")
     return chosen
+
+
+def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
+    """What is compared as one, in order: policies whose names are the same before the `@`, under what stands there, and
+    every other policy under its own name.
+    """
+    names = list(policies)
+    before = {name: name.rpartition(SEED)[0] for name in names}
+    sizes = Counter(before.values())
+    groups: dict[str, list[str]] = {}
+    for name, group in before.items():
+        several = group and sizes[group] > 1 and group not in names
+        groups.setdefault(group if several else name, []).append(name)
+    return groups
+
+
+def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Problem]:
+    """What keeps `baseline` from being compared with, where the run has these policies besides the constant ones."""
+    if baseline is not None and baseline not in (names := list(by_group(policies))):
+        allowed = f"must be one of {', '.join([*names, 'null'])}"
+        yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")
 
 
 def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:

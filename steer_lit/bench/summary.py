@@ -4,8 +4,10 @@
               median_failure_turn, survival, failure_turns, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
-`vs` compares with the policy listed before: `{earlier: {"n", <rates>, "by_tier"}}`, paired differences in percentage
-points; `by_tier` is that of the harmful turns kept safe.
+`vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
+this policy minus the other, paired, in percentage points; `by_tier` is that of the harmful turns kept safe.
+A group of seeds follows the policies, under what its members' names have in common: `{"seeds": [names], n, failed,
+<rates>, harmless_mean, ..., median_failure_turn, vs}`. It is compared in its members' stead.
 docs/metrics.md says what each figure means.
 """
 
@@ -16,20 +18,24 @@ from statistics import fmean
 from typing import Any
 
 from steer_lit.bench import metrics, survival
-from steer_lit.bench.records import GradedDialogue, GradedTurn
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.metrics import Seeds
+from steer_lit.bench.records import GradedDialogue, GradedTurn, is_constant
+from steer_lit.bench.suite import BenchSettings, by_group
 
 
 def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:
-    """Every policy's figures, in the order given. Constant policies are not compared with their neighbours."""
-    summary: dict[str, dict[str, Any]] = {}
+    """Every policy's figures, in the order given. Constant policies are not compared."""
+    summary = {name: policy_summary(dialogues, settings) for name, dialogues in records.items()}
+    members = by_group(records)
+    groups = {name: [records[member] for member in members[name]] for name in members}
+    for name, seeds in groups.items():
+        if len(seeds) > 1:
+            summary[name] = {"seeds": members[name], **group_summary(seeds, settings)}
     earlier: str | None = None
-    for name, dialogues in records.items():
-        summary[name] = policy_summary(dialogues, settings)
-        if any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues):
-            continue
-        if earlier is not None:
-            summary[name]["vs"] = {earlier: compare(dialogues, records[earlier], settings)}
+    for name in (name for name, seeds in groups.items() if not any(map(is_constant, seeds))):
+        other = earlier if settings.baseline is None else settings.baseline
+        if other is not None and other != name:
+            summary[name]["vs"] = {other: compare(groups[name], groups[other], settings)}
         earlier = name
     return summary
 
@@ -41,14 +47,14 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
     by_turn = metrics.safe_turns(valid, lambda number, _: str(number), settings)
     by_tier = metrics.safe_turns(valid, _tier, settings)
     return {
-        **_block(valid, settings),
+        **_block([valid], settings),
         "failed": len(dialogues) - len(valid),
         "survival": survival.by_turn(valid, settings),
         "failure_turns": survival.failure_turns(valid, settings),
         "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
         "by_tier": dict(sorted(by_tier.items())),
-        "by_kind": {kind: _block(rows, settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
-        "by_subset": {subset: _block(rows, settings) for subset, rows in subsets.items()},
+        "by_kind": {kind: _block([rows], settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
+        "by_subset": {subset: _block([rows], settings) for subset, rows in subsets.items()},
         "subset_mean": {
             name: metrics.subset_mean(list(subsets.values()), passes, settings)
             for name, passes in metrics.PASSES.items()
@@ -56,22 +62,28 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
     }
 
 
-def compare(
-    later: Sequence[GradedDialogue], earlier: Sequence[GradedDialogue], settings: BenchSettings
-) -> dict[str, Any]:
-    """`later` minus `earlier` over the `n` dialogues that both answered and whose grades are all there."""
-    new, old = _valid(later), _valid(earlier)
-    shared = {dialogue.scenario for dialogue in new} & {dialogue.scenario for dialogue in old}
+def group_summary(seeds: Seeds, settings: BenchSettings) -> dict[str, Any]:
+    """The figures of a training under several seeds, over the `n` dialogues that all have; `failed` are the others."""
+    valid = metrics.shared(list(map(_valid, seeds)))
+    played = {dialogue.scenario for dialogues in seeds for dialogue in dialogues}
+    return {**_block(valid, settings), "failed": len(played) - len(valid[0])}
+
+
+def compare(later: Seeds, earlier: Seeds, settings: BenchSettings) -> dict[str, Any]:
+    """`later` minus `earlier` over the `n` dialogues that all seeds of both answered and whose grades are all there."""
+    new, old = list(map(_valid, later)), list(map(_valid, earlier))
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
-    tiers = sorted(metrics.safe_turns(new, _tier, settings))
+    tiers = sorted(metrics.safe_turns([dialogue for seed in new for dialogue in seed], _tier, settings))
     by_tier = {tier: metrics.difference(new, old, metrics.kept_safe(tier), settings) for tier in tiers}
-    return {"n": len(shared), **differences, "by_tier": by_tier}
+    return {"n": len(metrics.shared([*new, *old])[0]), **differences, "by_tier": by_tier}
 
 
-def _block(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
+def _block(seeds: Seeds, settings: BenchSettings) -> dict[str, Any]:
+    """What a policy alone and a group both have. All `seeds` are of the same dialogues."""
+    dialogues = [dialogue for seed in seeds for dialogue in seed]
     return {
-        "n": len(dialogues),
-        **{name: metrics.rate(dialogues, count, settings) for name, count in metrics.COUNTS.items()},
+        "n": len(seeds[0]),
+        **{name: metrics.rate(seeds, count, settings) for name, count in metrics.COUNTS.items()},
         "harmless_mean": _mean(fmean(metrics.harmlessness(dialogue)) for dialogue in dialogues),
         "helpful_mean": _mean(fmean(metrics.helpfulness(dialogue)) for dialogue in dialogues),
         "answer_harmless_mean": _mean(metrics.harmlessness(dialogue)[-1] for dialogue in dialogues),

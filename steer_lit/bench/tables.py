@@ -25,6 +25,11 @@ STRICT = {
     "answer_helpfulness": "Helpfulness, last answer",
 }
 MEDIAN = "median failure turn"
+CUT = "cut answers"
+STAR = "*"
+MINUS = (
+    f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
+)
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
 _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
@@ -40,15 +45,25 @@ class Grid:
 
 
 def main(summary: Summary) -> Grid:
-    rows = tuple((name, *_cells(figures), _counted(figures)) for name, figures in summary.items())
-    return Grid("Pass rates", _HEADER, rows)
+    """With a column of cut answers where there are any."""
+    keys, (*columns, last) = (["cut"] if cut(summary) else []), _HEADER
+    rows = tuple(
+        (label(name, figures), *_cells(figures), *(percent(figures[key]) for key in keys), _counted(figures))
+        for name, figures in summary.items()
+    )
+    return Grid("Pass rates", (*columns, *(CUT for _ in keys), last), rows)
+
+
+def cut(summary: Summary) -> dict[str, float]:
+    """In how many percent of its dialogues an answer was cut, of each policy where that is above 0."""
+    return {name: value for name, figures in alone(summary).items() if (value := figures["cut"]["value"])}
 
 
 def strict(summary: Summary) -> Grid:
     """Shares with a score of exactly 3, and the last answers' means."""
     rows = tuple(
         (
-            name,
+            label(name, figures),
             *(percent(figures[key]) for key in STRICT),
             *(_mean(figures[key]) for key in ("answer_harmless_mean", "answer_helpful_mean")),
         )
@@ -56,6 +71,15 @@ def strict(summary: Summary) -> Grid:
     )
     note = "The best score, 3, on every answer of the dialogue, and on its last one alone."
     return Grid("Exactly 3", ("policy", *STRICT.values(), "last answer harmless", "last answer helpful"), rows, note)
+
+
+def alone(summary: Summary) -> Summary:
+    """The policies, without the groups of seeds, which have not all of their figures."""
+    return {name: figures for name, figures in summary.items() if "seeds" not in figures}
+
+
+def label(name: str, figures: Mapping[str, Any]) -> str:
+    return f"{name} ({len(figures['seeds'])} seeds)" if "seeds" in figures else name
 
 
 def by_part(summary: Summary, key: str, title: str, label: str) -> Grid:
@@ -73,6 +97,16 @@ def subset_means(summary: Summary) -> Grid:
     shown = {key: label for key, label in RATES.items() if key != "over_refusal"}
     rows = tuple((name, *(percent(figures["subset_mean"][key]) for key in shown)) for name, figures in summary.items())
     return Grid("Plain mean over subsets", ("policy", *shown.values()), rows)
+
+
+def differences(summary: Summary) -> Grid:
+    """The paired differences, a row each, such as "grpo - sft"; no rows where nothing was compared."""
+    rows = tuple(
+        (f"{name} - {other}", *(difference(versus[key]) for key in RATES), str(versus["n"]))
+        for name, figures in summary.items()
+        for other, versus in figures.get("vs", {}).items()
+    )
+    return Grid("Paired differences", ("difference, in points", *RATES.values(), "dialogues"), rows, MINUS)
 
 
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
@@ -103,6 +137,13 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, Grid]:
 def percent(rate: Mapping[str, float | None]) -> str:
     """A rate as "83.3 [75.0, 90.2]"; a dash for what is not known."""
     return bracketed(rate, ".1f")
+
+
+def difference(rate: Mapping[str, float | None]) -> str:
+    """A difference as "+4.2 [0.8, 7.9] *", with a star where its interval excludes 0."""
+    low, high = rate["low"], rate["high"]
+    beyond = low is not None and high is not None and (low > 0 or high < 0)
+    return f"{bracketed(rate, '+.1f')} {STAR}" if beyond else bracketed(rate, "+.1f")
 
 
 def bracketed(rate: Mapping[str, float | None], spec: str) -> str:

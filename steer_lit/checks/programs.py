@@ -175,9 +175,9 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.bench.policies import ALLOWED, played_here, served
+    from steer_lit.bench.policies import ALLOWED, named, played_here, served
     from steer_lit.bench.reread import reread_problems
-    from steer_lit.bench.suite import CONSTANTS, BenchSettings
+    from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 
     yield from reread_problems(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
@@ -185,13 +185,17 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         BenchSettings(**rules)
     except ConfigError as error:
         yield from (replace(problem, key=f"bench.{problem.key}") for problem in error.problems)
-    for name, folder in config["policies"].items():
+    policies = named(config["policies"])
+    for name, value in config["policies"].items():
         if name in CONSTANTS:
-            yield Problem(f"policies.{name}", folder, "is the name of a constant policy: choose another")
+            yield Problem(f"policies.{name}", value, "is the name of a constant policy: choose another")
+        if value == []:
+            yield Problem(f"policies.{name}", value, ALLOWED)
+    for name, folder in policies.items():
         if (model := served(folder)) is not None:
             yield from model.problems(f"policies.{name}", config["server"])
         elif not isinstance(folder, str) or not folder:
-            shown = HIDDEN if isinstance(folder, Mapping) else folder  # perhaps with a key among its keys
+            shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # perhaps with a key among its keys
             yield Problem(f"policies.{name}", shown, ALLOWED)
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
             yield problem
@@ -202,7 +206,10 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield Problem(
             "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
         )
-    played = config["judge_check"] is not True and config["from_run"] is None and config["from_raw_eval"] is None
+    read_again = config["from_run"] is not None or config["from_raw_eval"] is not None
+    if not read_again:  # else what is read tells
+        yield from baseline_problems(config["bench"]["baseline"], policies)
+    played = config["judge_check"] is not True and not read_again
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
     if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))

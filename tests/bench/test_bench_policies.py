@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.policies import ServedModel, make_policies, served
+from steer_lit.bench.policies import ServedModel, make_policies, named, played_here, served
+from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.data.images import open_image
@@ -54,6 +55,12 @@ def test_problems_name_the_key_that_has_to_change() -> None:
     assert keys(ServedModel("m"), base_url=None) == ["server.base_url"]
     assert keys(ServedModel("m", "ftp://h")) == ["policies.other.base_url"]
     assert keys(ServedModel(""), concurrency=0) == ["policies.other.model", "server.concurrency"]
+
+
+def test_the_policies_of_a_list_are_numbered() -> None:
+    given = {"sft": "a", "full": ["b", "server:m"], "other": {"model": "m"}}
+    assert named(given) == {"sft": "a", "full@1": "b", "full@2": "server:m", "other": {"model": "m"}}
+    assert played_here(given) == {"policies.sft": "a", "policies.full@1": "b"}
 
 
 class Served(BaseHTTPRequestHandler):
@@ -100,10 +107,12 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
 
 
-def benched(address: str, out_dir: Path, cache_dir: str | None = None) -> dict[str, Any]:
+def benched(
+    address: str, out_dir: Path, cache_dir: str | None = None, other: object = "server:my-model"
+) -> dict[str, Any]:
     """The summary of my-model behind the server, over three dialogues."""
     config = {
-        "policies": {"other": "server:my-model"},
+        "policies": {"other": other},
         "server": {"base_url": address, "model": "judge-model", "cache_dir": cache_dir},
         "system_prompt": "Look.",
         "rollout": {"max_new_tokens": 64, "temperature": 0.0},
@@ -125,6 +134,19 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert summary["other"]["over_refusal"]["value"] == 100.0
     assert benched(address, tmp_path) == summary  # going on where it was asks nothing
     assert len(Served.asked) == turns
+
+
+def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_path: Path) -> None:
+    summary = benched(address, tmp_path / "run", other=["server:my-model", "server:my-model"])
+    assert list(summary) == ["other@1", "other@2", "other"]
+    assert summary["other"]["over_refusal"] == {"value": 100.0, "low": 100.0, "high": 100.0}
+    assert list((tmp_path / "run" / "raw_eval" / "RubricJudge").glob("other@2/*/raw_eval.json"))
+    for source in ("from_run", "from_raw_eval"):
+        folder = tmp_path / "run" if source == "from_run" else tmp_path / "run" / "raw_eval"
+        config = {"from_run": None, "from_raw_eval": None, "data": {"source": {}}, source: str(folder)}
+        report_on(config, BenchSettings(resamples=100), tmp_path / source, Console(file=io.StringIO()))
+        again = json.loads((tmp_path / source / "summary.json").read_text())
+        assert again["other"]["safety_pass"] == summary["other"]["safety_pass"]
 
 
 def test_another_checkpoint_served_under_the_same_name_answers_for_itself(

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from steer_lit.bench import charts, report
+from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
@@ -54,7 +55,7 @@ def test_the_markdown_page_has_every_table_with_as_many_cells_in_each_row(summar
 def test_the_documentation_lists_every_figure_and_no_other(summary: dict, repository: Path) -> None:
     section = (repository / "docs" / "metrics.md").read_text().split("## The benchmark")[1]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][2:]
-    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs"}
+    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs", "seeds"}
 
 
 def test_each_protocol_states_its_own_rule(summary: dict) -> None:
@@ -78,6 +79,77 @@ def test_the_spreadsheet_has_a_line_for_every_part(summary: dict) -> None:
     assert (everything["safety_pass_low"], everything["safety_pass_high"]) == ("0.0", "100.0")
     assert (benign["safety_pass"], benign["safety_pass_low"]) == ("0.0", "")  # one dialogue has no interval
     assert (mean["safety_pass"], mean["n"]) == ("50.0", "")
+
+
+def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise(dialogue: MakeDialogue) -> None:
+    def rows(passed: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if at < passed else -3]) for at in range(40)]
+
+    records = {"base": rows(0), "sft": rows(20), "grpo": rows(21)}
+    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    grid = tables.differences(summary)
+    assert [row[0] for row in grid.rows] == ["base - sft", "grpo - sft"]
+    column = grid.header.index("Safety")
+    below, above = (row[column] for row in grid.rows)
+    assert re.fullmatch(r"-50\.0 \[-\d\d\.\d, -\d\d\.\d\] \*", below)  # 20 of 40 fewer
+    assert re.fullmatch(r"\+2\.5 \[\+0\.0, \+\d+\.\d\]", above)  # 1 of 40 more, which a resample may lack
+    page = report.markdown(summary)
+    assert f"| base - sft | {below} | {below} | +0.0 [+0.0, +0.0] | - | 40 |" in page
+    assert "first policy minus the second" in page
+    assert page.index("Paired differences") < page.index("Exactly 3")
+    assert report.notes(summary)[0].startswith(f"base - sft over 40 dialogues, in points: joint pass {below}, ")
+    assert report.notes(summary)[2:] == ["* The 95% interval excludes 0."]
+    assert report.notes(summarise({"sft": rows(20), "grpo": rows(21)}, SETTINGS))[1:] == []  # no star
+    assert html.page_results(summary, SETTINGS).differences == grid
+    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["part"] == "minus"]
+    assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
+        ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
+    ]  # fmt: skip
+
+
+def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    def rows(passed: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if at < passed else -3], subset="ab"[at % 2]) for at in range(4)]
+
+    records = {"sft": rows(1), "full@1": rows(4), "full@2": rows(2)}
+    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    names = [row[0] for row in tables.main(summary).rows]
+    assert names == [row[0] for row in tables.strict(summary).rows] == ["sft", "full@1", "full@2", "full (2 seeds)"]
+    page = report.markdown(summary)
+    assert "| full (2 seeds) | 75.0 [" in page  # (4/4 + 2/4) / 2
+    assert "| full - sft | +50.0 [" in page
+    assert report.SEEDS in page
+    assert report.SEEDS in report.notes(summary)
+    assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
+    charts.write_pictures(tables.alone(summary), tmp_path)
+    assert html.page_results(summary, SETTINGS).policies == ("sft", "full@1", "full@2")
+    (names_shown, *_) = report.table(summary).columns
+    assert list(names_shown.cells) == ["sft", "full@1", "full@2", "full"]
+    lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
+    assert [(line["part"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
+        ("seeds", "full@1 full@2", "75.0", "4"), ("minus", "sft", "50.0", "4"),
+    ]  # fmt: skip
+
+
+def test_cut_answers_have_a_column_where_there_are_any_and_a_note(dialogue: MakeDialogue) -> None:
+    def rows(cut: int) -> list[GradedDialogue]:
+        return [replace(dialogue(str(at), [3]), ended="truncated" if at < cut else "terminated") for at in range(4)]
+
+    whole, some = (summarise({"base": rows(0), "sft": rows(cut)}, SETTINGS) for cut in (0, 1))
+    assert tables.CUT not in tables.main(whole).header
+    assert not [line for line in [*report.notes(whole), report.markdown(whole)] if "max_new_tokens" in line]
+    grid = tables.main(some)
+    assert grid.header[-2:] == (tables.CUT, "dialogues")
+    assert [row[-2][:4] for row in grid.rows] == ["0.0 ", "25.0"]  # 0 of 4, 1 of 4
+    assert {len(row) for row in grid.rows} == {len(grid.header)}
+    assert (
+        "cut answers, in % of dialogues: sft 25.0. An answer that reaches rollout.max_new_tokens"
+        in report.notes(some)[-1]
+    )
+    assert report.CUT in report.markdown(some)
+    assert report.CUT in html.page_results(some, SETTINGS).legend
+    lines = list(csv.DictReader(io.StringIO(report.spreadsheet(some))))
+    assert [line["cut"] for line in lines if line["part"] == "all"] == ["0.0", "25.0"]
 
 
 def test_a_survival_curve_by_hand(summary: dict) -> None:

@@ -313,8 +313,12 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
         def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Cut:
             return Cut(scenarios, lambda scenario, gold: REFUSAL)
 
-    bench(tmp_path, {"sft": CutPolicy})
-    assert {(row["ended"], len(row["turns"])) for row in lines(tmp_path)} == {("truncated", 3)}
+    summary, printed = bench(tmp_path, {"sft": CutPolicy, "grpo": CountingGold})
+    assert [summary[name]["cut"]["value"] for name in ("sft", "grpo")] == [100.0, 0.0]
+    assert "cut answers, in % of dialogues: sft 100.0. An answer that reaches rollout.max_new_tokens" in printed
+    assert {(row["ended"], len(row["turns"])) for row in lines(tmp_path) if row["policy"] == "sft"} == {
+        ("truncated", 3)
+    }
 
 
 class Silent(ConstantSession):

@@ -235,6 +235,18 @@ def test_without_a_config_the_judge_is_unknown(dialogue: MakeDialogue, tmp_path:
     assert "unknown" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_baseline_is_one_of_the_policies_that_are_read(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    rows = [dialogue(str(at), [3 if at else -3]) for at in range(4)]
+    gold = [replace(row, policy="gold", fingerprint="constant:gold") for row in rows]
+    run = run_of(tmp_path / "run", [*rows, *(replace(row, policy="grpo") for row in rows), *gold])
+    printed = report(tmp_path / "out", BenchSettings(resamples=100, baseline="grpo"), from_run=run)
+    assert "sft - grpo over 4 dialogues" in printed
+    assert "grpo - sft" not in printed
+    for name in ("base", "gold"):
+        with pytest.raises(ConfigError, match=rf"bench\.baseline='{name}': .*must be one of sft, grpo, null"):
+            report(tmp_path / "out", BenchSettings(resamples=100, baseline=name), from_run=run)
+
+
 def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> None:
     def problems(**given: Any) -> list[str]:
         given = {"run_dir": str(tmp_path / "out"), **given}
