@@ -48,7 +48,9 @@ class Untrained:
 
 
 def write_runs(outputs: Path) -> None:
-    """Two steps of rollouts in which one of two group members refuses everything, and a benchmark of both."""
+    """Two steps of rollouts in which one of two group members refuses everything, and a benchmark of both, one under
+    two seeds.
+    """
     split = MiniSplit("bench", seed=0, size=10)
     scenarios = [split.scenario(row) for row in range(4)]
     lines = []
@@ -64,7 +66,8 @@ def write_runs(outputs: Path) -> None:
     (outputs / "grpo" / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     policies = {
         "refuses": lambda: Untrained(AlwaysRefuse(), "a"),
-        "complies": lambda: Untrained(AlwaysComply(), "b"),
+        "complies@1": lambda: Untrained(AlwaysComply(), "b"),
+        "complies@2": lambda: Untrained(AlwaysComply(), "c"),
     }
     run_bench(policies, scenarios, RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
 
@@ -94,7 +97,7 @@ def test_inspect_run_shows_a_run(
     for cell in cells(ROOT / "notebooks" / "inspect_run.ipynb"):
         exec(compile(ast.parse("".join(cell["source"])), cell["id"], "exec"), space)
     shown = capsys.readouterr().out
-    assert "16 rollouts in 2 steps; 8 graded dialogues" in shown
+    assert "16 rollouts in 2 steps; 12 graded dialogues" in shown
     assert "reward.credit=gain, objective.scale=group" in shown
     assert "complies - refuses over 4 dialogues" in shown
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark

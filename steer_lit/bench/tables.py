@@ -55,8 +55,9 @@ def main(summary: Summary) -> Grid:
 
 
 def cut(summary: Summary) -> dict[str, float]:
-    """In how many percent of its dialogues an answer was cut, of each policy where that is above 0."""
-    return {name: value for name, figures in alone(summary).items() if (value := figures["cut"]["value"])}
+    """In how many percent of its dialogues an answer was cut, where that is above 0. Earlier summaries do not say."""
+    shares = {name: figures["cut"]["value"] for name, figures in alone(summary).items() if "cut" in figures}
+    return {name: share for name, share in shares.items() if share}
 
 
 def strict(summary: Summary) -> Grid:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -105,6 +106,18 @@ def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise
     assert [(line["policy"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
         ("base", "sft", "-50.0", "40"), ("grpo", "sft", "2.5", "40"),
     ]  # fmt: skip
+
+
+def test_summaries_of_earlier_versions_are_still_shown(repository: Path) -> None:
+    """What the notebook shows of them."""
+    earlier = sorted((repository / "docs" / "results").glob("*.json"))
+    assert earlier
+    for path in earlier:
+        summary = json.loads(path.read_text())
+        assert report.table(summary).row_count == len(summary)
+        compared = sum(len(figures.get("vs", {})) for figures in summary.values())
+        assert sum(" dialogues, in points: " in line for line in report.notes(summary)) == compared
+        assert not tables.cut(summary)
 
 
 def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, tmp_path: Path) -> None:
