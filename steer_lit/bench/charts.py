@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import CONSTANTS
+from steer_lit.bench.suite import CONSTANTS, by_group
 from steer_lit.bench.tables import RATES, Summary, parts
 
 if TYPE_CHECKING:
@@ -43,14 +43,15 @@ class InlineChart:
 def survival(summary: Summary) -> Figure:
     """Kaplan-Meier curves, one a policy, with 95% bands. The curve steps down after the turn that failed."""
     figure, (axes,) = _figure()
-    for number, (name, figures) in enumerate(summary.items()):
+    colours = _colours_of(summary)
+    for name, figures in summary.items():
         if not (curve := figures["survival"]):
             continue
         points = [{"value": 100.0, "low": 100.0, "high": 100.0}, *curve.values()]
         points.append(points[-1])  # the last step needs some width to be seen
         turns = [*range(len(curve) + 1), len(curve) + 0.5]
         alive, low, high = ([point[key] for point in points] for key in ("value", "low", "high"))
-        colour = _colour(number)
+        colour = colours[name]
         (line,) = axes.step(turns, alive, where="post", color=colour, linestyle=DASHES.get(name, "-"))
         _tell(line, f"{name}: {alive[-1]:.1f}% without an unsafe answer after turn {len(curve)}")
         axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
@@ -102,11 +103,12 @@ def write_pictures(summary: Summary, folder: Path) -> None:
     from matplotlib.lines import Line2D
 
     with matplotlib.rc_context(_style()):
+        colours, groups = _colours_of(summary), by_group(summary)
         handles = [
-            Line2D([], [], linewidth=3, color=_colour(number), linestyle=DASHES.get(name, "-"))
-            for number, name in enumerate(summary)
+            Line2D([], [], linewidth=3, color=colours[first], linestyle=DASHES.get(name, "-"))
+            for name, (first, *_) in groups.items()
         ]
-        labels = [f"{name} (n={figures['n']})" for name, figures in summary.items()]
+        labels = [f"{name} (n={summary[first]['n']})" for name, (first, *_) in groups.items()]
         for name, (title, draw) in CHARTS.items():
             figure = draw(summary)
             figure.suptitle(title)
@@ -135,14 +137,14 @@ def _svg(figure: Figure) -> str:
 
 def _draw_bars(axes: Axes, columns: Sequence[str], bars: Mapping[str, Sequence[Mapping[str, float | None]]]) -> None:
     """Grouped bars: for each policy a rate a column, without those that are not known."""
-    width = _SHARE / max(1, len(bars))
+    width, colours = _SHARE / max(1, len(bars)), _colours_of(bars)
     for number, (name, rates) in enumerate(bars.items()):
         for column, rate in enumerate(rates):
             value, low, high = rate["value"], rate["low"], rate["high"]
             if value is None:
                 continue
             at, told = column + width * (number - (len(bars) - 1) / 2), f"{name}, {columns[column]}: {value:.1f}%"
-            (bar,) = axes.bar(at, value, width, color=_colour(number))
+            (bar,) = axes.bar(at, value, width, color=colours[name])
             if low is not None and high is not None and low < high:
                 axes.vlines(at, low, high, color=_colours()["ink"], linewidth=0.8)
                 told += f" [{low:.1f}, {high:.1f}]"
@@ -172,9 +174,10 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _colour(number: int) -> str:
-    """The colour of the policy in this place; the ninth has the first one's."""
-    return _colours()[f"p{number % 8}"]
+def _colours_of(policies: Iterable[str]) -> dict[str, str]:
+    """Each policy's colour. Seeds of one training share theirs; the ninth training has the first one's."""
+    numbered = enumerate(by_group(policies).values())
+    return {name: _colours()[f"p{number % 8}"] for number, names in numbered for name in names}
 
 
 @cache

@@ -16,7 +16,7 @@ from steer_lit.atomic import replacing
 from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.suite import BenchSettings, by_group
 from steer_lit.bench.tables import Grid, Summary, alone, differences
 from steer_lit.prompts.pictures import OpenImage
 
@@ -48,7 +48,7 @@ class PageResults:
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
-        policies=tuple(alone(summary)),
+        policies=tuple(by_group(alone(summary))),
         legend=report.legend(summary, settings.protocol),
         main=main,
         differences=differences(summary),

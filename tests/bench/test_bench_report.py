@@ -135,7 +135,10 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, 
     assert report.SEEDS in report.notes(summary)
     assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
     charts.write_pictures(tables.alone(summary), tmp_path)
-    assert html.page_results(summary, SETTINGS).policies == ("sft", "full@1", "full@2")
+    assert html.page_results(summary, SETTINGS).policies == ("sft", "full")
+    _, *lines = charts.survival(tables.alone(summary)).axes[0].lines
+    assert len(lines) == 2
+    assert len({line.get_color() for line in lines}) == 1, "seeds of one training share a colour"
     (names_shown, *_) = report.table(summary).columns
     assert list(names_shown.cells) == ["sft", "full@1", "full@2", "full"]
     lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
