@@ -99,7 +99,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from hydra.utils import instantiate
 
     from steer_lit.bench.judge_check import check_judge
-    from steer_lit.bench.policies import make_policies
+    from steer_lit.bench.policies import greet_served, make_policies
     from steer_lit.bench.reread import RECORDS, report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
@@ -133,6 +133,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         else:
             if not (run_dir / RECORDS).is_file():  # else all may be graded already
                 greet(judge)
+                greet_served(plain["policies"], plain["server"])
             played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
             run_bench(
                 policies, scenarios, judge, settings, run_dir, open_image=rows.open_image,

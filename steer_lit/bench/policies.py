@@ -1,14 +1,14 @@
 """The policies of a run, by name: `base`, an adapter of this process's base model, or a model behind a server.
 
 policies.sft=outputs/sft/adapter                        policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct
-policies.other={model: my-model, base_url: http://localhost:8001/v1}
+policies.other={model: my-model, base_url: http://localhost:8001/v1, api_key_env: THEIR_KEY}
 policies.full=[<run 1>/adapter,<run 2>/adapter,<run 3>/adapter]    seeds of one training: full@1, full@2 and full@3
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +22,25 @@ if TYPE_CHECKING:
     from steer_lit.policy.qwen_vl import QwenVL
 
 SERVER = "server:"
-ALLOWED = "must be base, an adapter folder, server:<model>, {model: <model>, base_url: <address>}, or a list of such"
+ALLOWED = (
+    "must be base, an adapter folder, server:<model>, {model: <model>, base_url: <address>, api_key_env: <variable>}, "
+    "or a list of such"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that answers behind a server. `base_url` None stands for `server.base_url`."""
+    """A model that answers behind a server. What is None here is the run's `server`'s."""
 
     model: str
     base_url: str | None = None
+    api_key_env: str | None = None
 
     def settings(self, server: Mapping[str, Any]) -> dict[str, Any]:
-        """`ChatSettings` fields: the run's `server` node with this model, and this address where it has one."""
-        return {**server, "model": self.model, "base_url": self.base_url or server.get("base_url")}
+        """`ChatSettings` fields: the run's `server` node with what this model has of its own."""
+        from steer_lit.chat.settings import with_own
+
+        return with_own(server, asdict(self))
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """What keeps its client from being made; an address that `server` should have given is named there."""
@@ -45,7 +51,7 @@ class ServedModel:
             ChatSettings(**{name: settings[name] for name in settings.keys() & known})  # others: see `server`
         except ConfigError as error:
             for problem in error.problems:
-                own = problem.key == "model" or (problem.key == "base_url" and self.base_url)
+                own = getattr(self, problem.key, None) is not None
                 yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
@@ -53,8 +59,9 @@ def served(value: object) -> ServedModel | None:
     """The served model that a `policies` entry names; None where it names none."""
     if isinstance(value, str) and value.startswith(SERVER):
         return ServedModel(value.removeprefix(SERVER))
-    if isinstance(value, Mapping) and set(value) <= {"model", "base_url"} and isinstance(value.get("model"), str):
-        return ServedModel(value["model"], value.get("base_url"))
+    known = {field.name for field in fields(ServedModel)}
+    if isinstance(value, Mapping) and set(value) <= known and isinstance(value.get("model"), str):
+        return ServedModel(**value)
     return None
 
 
@@ -70,6 +77,19 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
 def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
     """Of a config's `policies` those that this process plays, the base and its adapters, by key."""
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
+
+
+def greet_served(policies: Mapping[str, Any], server: Mapping[str, Any]) -> None:
+    """Speak to every server that a policy is behind. Raises ServerDown where one cannot be spoken to."""
+    from steer_lit.chat import ChatClient
+
+    for model in dict.fromkeys(map(served, named(policies).values())):
+        if model is not None:
+            client = ChatClient({**model.settings(server), "cache_dir": None})
+            try:
+                client.greet()
+            finally:
+                client.close()
 
 
 def make_policies(

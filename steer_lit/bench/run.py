@@ -174,8 +174,8 @@ def _conditions(settings: BenchSettings, judge: Judge) -> str:
 
 def judge_name(judge: Judge) -> str:
     """Who grades, as reports tell it: the model behind a client, else the judge's class."""
-    client = getattr(judge, "client", None)
-    return type(judge).__name__ if client is None else str(client.settings.model)
+    settings = getattr(getattr(judge, "client", None), "settings", None)
+    return str(getattr(settings, "model", type(judge).__name__))
 
 
 def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:

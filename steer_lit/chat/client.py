@@ -23,7 +23,7 @@ from typing import Any
 from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.messages import ChatReply, ChatRequest
-from steer_lit.chat.settings import ChatSettings
+from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import brief, listed_models, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
 
@@ -35,6 +35,7 @@ _HOPELESS = {  # statuses that no retry can help, and the key to change
     401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
     404: "knows no such path, or not server.model={0.model}",
 }
+_KEYLESS = "wants a key, and none was sent: name the variable that holds it in api_key_env, beside its base_url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,13 @@ class ChatUsage:
 class ChatClient:
     """Asks one server. Blocking outside, concurrent inside; may be called from several threads at once.
 
-    A setting in `own` that is not None takes the place of the one in `settings`, which clients share. The connection is
+    A setting in `own` takes the place of the one in `settings`, which clients share: see `with_own`. The connection is
     made at the first `ask`, in a thread of its own. `close` logs what was used.
     """
 
     def __init__(self, settings: ChatSettings | Mapping[str, Any], **own: Any) -> None:
         shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
-        self.settings = ChatSettings(**{**shared, **{name: value for name, value in own.items() if value is not None}})
+        self.settings = ChatSettings(**with_own(shared, own))
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
         self._starting = threading.Lock()
         self._connection: Connection | None = None
@@ -107,10 +108,14 @@ class ChatClient:
             if not outcome.connected:
                 self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")
             if outcome.status == 401:
-                self._give_up(f"it {_HOPELESS[401].format(self.settings)}: {outcome.reason}")
+                self._give_up(f"it {self._remedy(401)}: {outcome.reason}")
         elif (names := listed_models(outcome)) and self.settings.model not in names:
             said = "server.model=%s is not among the models that %s lists: %s"
             log.warning(said, self.settings.model, self.settings.base_url, brief(", ".join(names)))
+
+    def _remedy(self, status: int) -> str:
+        keyless = status == 401 and self.settings.api_key_env is None
+        return _KEYLESS if keyless else _HOPELESS[status].format(self.settings)
 
     def _connected(self) -> Connection:
         with self._starting:
@@ -125,6 +130,7 @@ class ChatClient:
             self._latest.clear()
         if connection is not None:
             connection.close()
+        if connection is not None and self._usage != ChatUsage():
             log.info("%s: %s", self.settings.base_url, self._usage)
 
     # ---- in the loop's thread
@@ -202,7 +208,7 @@ class ChatClient:
                         refused = refused | {feature}
                         continue
                 if content.status in _HOPELESS and self._usage.requests == self._usage.failed:
-                    self._give_up(f"it {_HOPELESS[content.status].format(self.settings)}: {content.reason}")
+                    self._give_up(f"it {self._remedy(content.status)}: {content.reason}")
                 return content
             if new := refused - self._refused:
                 log.warning("%s takes no %s: asked without from now on", self.settings.base_url, ", ".join(sorted(new)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -55,7 +54,7 @@ class Connection:
         import openai
 
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
-        self._key = os.environ.get(settings.api_key_env, "").strip()
+        self._key = settings.key
         if not (self._key.isascii() and self._key.isprintable()):
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
             raise ConfigError([Problem("server.api_key_env", settings.api_key_env, remedy)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from steer_lit.errors import ConfigError, Problem
@@ -18,7 +19,8 @@ Structured = Literal["auto", "json_schema", "json_object", "off"]
 class ChatSettings:
     """Raises ConfigError with every value that cannot work.
 
-    `api_key_env` names the variable that holds the key; where it is not set, `none` is sent, as local servers expect.
+    `api_key_env` names the variable that holds the key, or is None: where there is no key, `none` is sent, as local
+    servers expect.
     `concurrency` requests are under way at a time, on as many connections. Time-outs are seconds of one attempt,
     `backoff` the wait before the first of `retries`, doubled each time. `structured` says how a schema is asked for:
     `auto` takes the strictest form that the server accepts. When more than `max_failed_share` of the latest
@@ -27,7 +29,7 @@ class ChatSettings:
 
     base_url: str
     model: str
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = "OPENAI_API_KEY"
     concurrency: int = 16
     connect_timeout: float = 30.0
     read_timeout: float = 300.0
@@ -42,13 +44,19 @@ class ChatSettings:
         if problems := [*self._text_problems(), *self._number_problems()]:
             raise ConfigError(problems)
 
+    @property
+    def key(self) -> str:
+        """The key, as it goes into a request's header; "" where there is none."""
+        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+
     def _text_problems(self) -> list[Problem]:
         problems = []
         if remedy := _url_remedy(self.base_url):
             problems.append(Problem("base_url", _without_login(self.base_url), remedy))
         if not isinstance(self.model, str) or not self.model:
             problems.append(Problem("model", self.model, "name the model as the server lists it"))
-        if not names_variable(str(self.api_key_env)):  # perhaps the key itself: not shown
+        variable = self.api_key_env
+        if variable is not None and not names_variable(str(variable)):  # perhaps the key itself: not shown
             remedy = "must be the name of an environment variable, never the key itself"
             problems.append(Problem("api_key_env", "***", remedy))
         if self.structured not in (forms := get_args(Structured)):
@@ -73,6 +81,25 @@ class ChatSettings:
         if not (is_number(share) and 0 <= share <= 1):
             problems.append(Problem("max_failed_share", share, "is a share, from 0 to 1"))
         return problems
+
+
+def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that clients share with one client's own, those that are not None, in their place.
+
+    A key goes to the server it was given for: whoever has an address of its own on another host or port has its own
+    key too, or none.
+    """
+    given = {name: value for name, value in own.items() if value is not None}
+    addresses = shared.get("base_url"), given.get("base_url")
+    elsewhere = None not in addresses and len(set(map(_place, addresses))) > 1
+    return {**shared, **({"api_key_env": None} if elsewhere else {}), **given}
+
+
+def _place(url: object) -> str:
+    try:
+        return urlsplit(str(url)).netloc.lower()
+    except ValueError:  # which is refused as an address
+        return ""
 
 
 def names_variable(name: str) -> bool:

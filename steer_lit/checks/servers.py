@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from steer_lit.chat.settings import ChatSettings, names_variable
+from steer_lit.chat.settings import ChatSettings, names_variable, with_own
 from steer_lit.checks.leaves import ABSENT, Config
 from steer_lit.errors import ConfigError, Problem
 
@@ -68,7 +68,7 @@ def client_problems(node: Config, prefix: str = "", server: Config | None = None
             continue
         named = ((name, setting) for name, setting in value.items() if name != "settings" and not name.startswith("_"))
         own = {name: setting for name, setting in named if setting is not None}
-        settings = {"base_url": None, "model": None, **given, **own}
+        settings = with_own({"base_url": None, "model": None, **given}, own)
         for problem in _settings_problems(settings):
             shared = settings.get(problem.key) == server.get(problem.key, ABSENT)
             place = f"{prefix}{key}" if problem.key in own else "server" if shared else f"{prefix}{key}.settings"

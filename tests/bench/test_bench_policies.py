@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.policies import ServedModel, make_policies, named, played_here, served
+from steer_lit.bench.policies import ServedModel, greet_served, make_policies, named, played_here, served
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings
+from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
@@ -30,6 +31,7 @@ SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_
         ("server:", ServedModel("")),  # for its problems to say so
         ({"model": "m"}, ServedModel("m")),
         ({"model": "m", "base_url": "http://h/v1"}, ServedModel("m", "http://h/v1")),
+        ({"model": "m", "api_key_env": "THEIRS"}, ServedModel("m", api_key_env="THEIRS")),
         ("base", None),
         ("outputs/sft/adapter", None),
         ({"base_url": "http://h/v1"}, None),
@@ -44,7 +46,10 @@ def test_entries_that_name_a_served_model(value: object, model: ServedModel | No
 
 def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:
     assert ServedModel("m").settings(SERVER) == {**SERVER, "model": "m"}
-    assert ServedModel("m", "http://h/v1").settings(SERVER) == {**SERVER, "model": "m", "base_url": "http://h/v1"}
+    elsewhere = {**SERVER, "model": "m", "base_url": "http://h/v1"}
+    assert ServedModel("m", "http://h/v1").settings(SERVER) == {**elsewhere, "api_key_env": None}
+    assert ServedModel("m", "http://h/v1", "THEIRS").settings(SERVER) == {**elsewhere, "api_key_env": "THEIRS"}
+    assert ServedModel("m", "http://h/v1").settings({**SERVER, "base_url": None}) == elsewhere
 
 
 def test_problems_name_the_key_that_has_to_change() -> None:
@@ -134,6 +139,15 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert summary["other"]["over_refusal"]["value"] == 100.0
     assert benched(address, tmp_path) == summary  # going on where it was asks nothing
     assert len(Served.asked) == turns
+
+
+def test_every_server_of_a_policy_is_greeted_before_anything_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies of this process may play for hours before its turn comes."""
+    greeted: list[tuple[str, str]] = []
+    monkeypatch.setattr(ChatClient, "greet", lambda self: greeted.append((self.settings.base_url, self.settings.model)))
+    elsewhere = {"model": "m", "base_url": "http://h/v1"}
+    greet_served({"base": "base", "other": ["server:a", "server:a"], "mine": elsewhere}, SERVER)
+    assert greeted == [("http://localhost:1/v1", "a"), ("http://h/v1", "m")]
 
 
 def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_path: Path) -> None:

@@ -381,8 +381,11 @@ def test_a_server_that_lists_nothing_is_taken_at_its_word(
 
 def test_a_refused_key_is_found_when_the_server_is_greeted(client_of: MakeClient) -> None:
     said = "refuses the key in the variable server.api_key_env=OPENAI_API_KEY"
-    with ChaosServer(models=401) as server, pytest.raises(ServerDown, match=said):
-        client_of(server.base_url).greet()
+    with ChaosServer(models=401) as server:
+        with pytest.raises(ServerDown, match=said):
+            client_of(server.base_url).greet()
+        with pytest.raises(ServerDown, match="wants a key, and none was sent: name the variable"):
+            client_of(server.base_url, api_key_env=None).greet()
 
 
 def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) -> None:

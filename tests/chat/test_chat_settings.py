@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from steer_lit.chat import ChatClient, ChatSettings
+from steer_lit.chat.settings import with_own
 from steer_lit.checks import bench_problems, client_problems, train_problems
 from steer_lit.errors import ConfigError
 
@@ -115,3 +116,30 @@ def test_trap_37_a_short_connect_time_out_is_refused(repository: Path, name: str
     with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
         config = compose(name, ["server.connect_timeout=5", "hydra.run.dir=x", "run_dir=x"])
     assert "server.connect_timeout" in [problem.key for problem in problems_of(config)]
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "variable"),
+    [
+        ("http://a:1/v1", {"model": "m"}, "KEY"),
+        ("http://a:1/v1", {"base_url": "http://A:1/v2/"}, "KEY"),  # another path, the same server
+        ("http://a:1/v1", {"base_url": "http://b:1/v1"}, None),
+        ("http://a:1/v1", {"base_url": "http://a:2/v1"}, None),
+        ("http://a:1/v1", {"base_url": "http://b:1/v1", "api_key_env": "B_KEY"}, "B_KEY"),
+        (None, {"base_url": "http://b:1/v1"}, "KEY"),  # it is nobody else's
+        ("http://a:1/v1", {"base_url": "http://["}, None),
+    ],
+)
+def test_a_key_goes_to_the_server_it_was_given_for(
+    shared: str | None, own: dict[str, str], variable: str | None
+) -> None:
+    given = {"base_url": shared, "model": "any", "api_key_env": "KEY", "retries": 2}
+    assert with_own(given, {"model": None, **own}) == {**given, **own, "api_key_env": variable}
+
+
+def test_the_key_is_what_its_variable_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", " sk-1 ")
+    settings = {"base_url": "http://a/v1", "model": "m"}
+    assert ChatSettings(**settings, api_key_env="KEY").key == "sk-1"
+    assert ChatSettings(**settings, api_key_env="UNSET").key == ""
+    assert ChatSettings(**settings, api_key_env=None).key == ""
