@@ -6,6 +6,8 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -83,7 +85,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if trainer.is_global_zero:
         if config.stage != "grpo" and module.replayed:
             print(f"held out, now:\n{excerpt(module.replayed[0])}")
-        print(closing(config, run_dir, module.headline, headline))
+        print(closing(config, run_dir, module.headline, headline, words))
     return None if headline is None else float(headline)
 
 
@@ -267,8 +269,12 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
 
 
-def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str:
-    """Where the result is, and the command that goes on from it: none where `callbacks` left no export."""
+def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
+    """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
+
+    Of the run's `words` those that say what this machine has go on in it. What it still wants stands on lines of its
+    own: the command stays one that can be pasted.
+    """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
     name, model = config.name, config.model.name
     export = shown_path(run_dir / ("tower.safetensors" if config.stage == "ground" else "adapter"))
@@ -278,16 +284,29 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any) -> str
         return (
             f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} {typed('model.tower', export)}"
         )
-    following = name.replace("sft", "grpo", 1)
-    if config.stage == "sft" and (conf_dir() / "experiment" / f"{following}.yaml").is_file():
-        step, part = f"{program('train')} +experiment={following} {typed('init_from', export)}", "rl"
+    following = conf_dir() / "experiment" / f"{name.replace('sft', 'grpo', 1)}.yaml"
+    own_rows = str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource")
+    if config.stage == "sft" and following.is_file():
+        step = [program("train"), f"+experiment={following.stem}", typed("init_from", export)]
+        part, asks = "rl", "server.base_url=" in following.read_text(encoding="utf-8")  # in the command it opens with
+        kept = r"(model\.(source|tower)|hardware|server(\.\w+)?)="
     else:
         policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
         named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
-        step, part = f"{program('bench')} model={model} {' '.join(named)} bench.limit=300", "bench"
-    if str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
-        step += f"\n         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
-    return f"adapter: {export}{shown}\nnext:    {step}"
+        step = [program("bench"), f"model={model}", *named, "bench.limit=300"]
+        part, asks = "bench", own_rows
+        kept = r"(model\.(source|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|tower)="
+    carried = [word for word in words if re.match(kept, word.lstrip("+"))]
+    lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, carried)])}"]
+    if own_rows:
+        judged = " judge=llm" if part == "bench" else ""
+        lines.append(f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})")
+    if asks and not any("base_url" in word for word in carried):
+        asked = "tutor" if part == "rl" else "judge"
+        lines.append(
+            f"         (the {asked} is a server's model: add server.base_url=<address>/v1 server.model=<name>)"
+        )
+    return "\n".join(lines)
 
 
 def _quieten() -> None:

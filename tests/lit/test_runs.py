@@ -105,8 +105,29 @@ def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, p
         return said
 
     (command,) = step("MiniSource")
-    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
-    assert step("FileSource") == [command, said]
+    judged = " judge=llm" if stage == "grpo" else ""
+    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})"
+    assert step("FileSource")[:2] == [command, said]
+    served = "         (its judge is a server's: add server.base_url=<address>/v1 server.model=<name>)"
+    assert step("FileSource")[2:] == ([served] if stage == "grpo" else [])
+
+
+def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "adapter").touch()
+
+    def said(stage: str, *words: str) -> list[str]:
+        config = OmegaConf.create({"stage": stage, "name": f"{stage}_7b", "model": {"name": "qwen2_5_vl_7b"}})
+        return closing(config, tmp_path, "val/loss", None, words).splitlines()[1:]
+
+    machine = ["model.source=/models/a b", "hardware=gpu_80gb"]
+    command, asked = said("sft", "+experiment=sft_7b", *machine, "optim.lr=1e-4", "hydra.run.dir=x")
+    assert command.endswith(f"init_from={tmp_path}/adapter 'model.source=/models/a b' hardware=gpu_80gb")
+    assert asked == "         (its tutor is a server's: add server.base_url=<address>/v1 server.model=<name>)"
+    server = ["server.base_url=http://h/v1", "server.model=t"]
+    (whole,) = said("sft", *machine, *server)
+    assert whole.endswith(" ".join(server))
+    (bench,) = said("grpo", *machine, *server)  # whose judge is the rubric, and which has no hardware group
+    assert bench.endswith("bench.limit=300 'model.source=/models/a b'")
 
 
 @pytest.mark.parametrize("length", [["trainer.max_steps=2"], ["trainer.max_steps=-1", "trainer.max_epochs=1"]])
