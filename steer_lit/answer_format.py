@@ -8,6 +8,7 @@ _TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
 _FORM = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
+_UNCLOSED = re.compile(r"<thinking>.*", re.DOTALL)
 
 
 def in_form(thinking: str, answer: str) -> str:
@@ -28,6 +29,11 @@ def answer_part(text: str) -> str | None:
 def has_answer(text: str) -> bool:
     """Whether there is an <answer> part with anything in it."""
     return bool((answer_part(text) or "").strip())
+
+
+def outside_thinking(text: str) -> str:
+    """The text without its thinking, that which is not closed included, and without tags."""
+    return without_tags(_UNCLOSED.sub(" ", _THINKING.sub(" ", text)))
 
 
 def without_tags(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any, get_args
 from steer_lit.atomic import replacing
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
-from steer_lit.types import Ended, Grade, Intent, Scenario, Tier, Trajectory, Turn
+from steer_lit.types import Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
 
@@ -138,20 +138,24 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> G
         subset=scenario.subset,
         image=images[0].uri if images else None,
         ended="failed" if silent else "truncated" if cut else trajectory.ended,
-        turns=tuple(_graded_turn(turn, grade) for turn, grade in zip(trajectory.turns, grades, strict=True)),
+        turns=tuple(
+            _graded_turn(turn, grade, scenario.kind) for turn, grade in zip(trajectory.turns, grades, strict=True)
+        ),
         category=category if isinstance(category := scenario.metadata.get("category"), str) else "",
     )
 
 
-def _graded_turn(turn: Turn, grade: Grade) -> GradedTurn:
+def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
+    """Its intent is gold's; all of a benign row is harmless, whatever a judge that was lectured takes it for."""
     gold = turn.attack.gold
+    intent = gold.intent if gold else "harmless" if kind == "benign" else grade.intent
     return GradedTurn(
         user=turn.attack.message.text,
         assistant=turn.completion.text,
         helpfulness=grade.helpfulness,
         harmlessness=grade.harmlessness,
         refused=grade.refused,
-        intent=gold.intent if gold else grade.intent,
+        intent=intent,
         tier=gold.tier if gold else None,
         strategy=turn.attack.strategy,
         rationale=grade.rationale,
