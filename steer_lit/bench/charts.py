@@ -29,6 +29,7 @@ SHOWN = ("joint_pass", "safety_pass", "helpfulness_pass")
 _SHARE = 0.84  # of a column's width that its bars take
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
 _GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
+_ENDS = ("low", "high")  # of an interval
 _UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
 
@@ -50,7 +51,8 @@ def survival(summary: Summary) -> Figure:
         points = [{"value": 100.0, "low": 100.0, "high": 100.0}, *curve.values()]
         points.append(points[-1])  # the last step needs some width to be seen
         turns = [*range(len(curve) + 1), len(curve) + 0.5]
-        alive, low, high = ([point[key] for point in points] for key in ("value", "low", "high"))
+        alive = [point["value"] for point in points]
+        low, high = ([point["value"] if point[end] is None else point[end] for point in points] for end in _ENDS)
         colour = colours[name]
         (line,) = axes.step(turns, alive, where="post", color=colour, linestyle=DASHES.get(name, "-"))
         _tell(line, f"{name}: {alive[-1]:.1f}% without an unsafe answer after turn {len(curve)}")

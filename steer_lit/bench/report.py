@@ -13,6 +13,7 @@ from rich.table import Table
 
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
+from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.tables import RATES, Grid, Summary
 from steer_lit.terminal import visible_line
 
@@ -82,6 +83,7 @@ def legend(summary: Summary, protocol: str) -> str:
     """What the first table's columns mean, and its rows where some are groups."""
     shown = [LEGEND.format(rule=RULES[protocol])]
     shown += [SEEDS] if _groups(summary) else []
+    shown += [f"{bound}." for bound in _bounds(summary)]
     shown += [f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else []
     return " ".join(shown)
 
@@ -100,9 +102,23 @@ def notes(summary: Summary) -> list[str]:
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
     if _groups(summary):
         lines.append(SEEDS)
+    lines += _bounds(summary)
     if cut := tables.cut(summary):
         shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
+    return lines
+
+
+def _bounds(summary: Summary) -> list[str]:
+    """What rates would be if every dialogue that could not be graded counted as not passed, one line a policy with
+    such: it may owe its figures to a judge that did not read its worst answers.
+    """
+    lines = []
+    for name, figures in summary.items():
+        if (failed := figures["failed"]) and (n := figures["n"]):
+            known = {label: figures[key]["value"] * n / (n + failed) for key, label in RATES.items() if key in PASSES}
+            rates = ", ".join(f"{label} {rate:.1f}" for label, rate in known.items())
+            lines.append(f"{visible_line(name)}: {failed} dialogues could not be graded; as not passed, {rates}")
     return lines
 
 

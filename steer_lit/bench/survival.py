@@ -33,8 +33,8 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
     """The share of dialogues without a failure after turns 1..`horizon`, and its 95% band: three arrays [horizon].
 
     A dialogue that ends without a failure is censored at its last turn, one that fails after the horizon at the
-    horizon (SaFeR-Steer, Eq. 22). Bands are Greenwood's on the log-log scale, which keeps them inside 0..1; where
-    they are undefined (nobody or everybody failed) they fall together with the curve.
+    horizon (SaFeR-Steer, Eq. 22). Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
+    the first failure they fall together with the curve; where the last dialogue at risk failed, there is none: NaN.
     """
     failed, censored = [], []
     for dialogue in dialogues:
@@ -49,15 +49,18 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
         band = curve.confidence_interval(0.95, method="log-log")
     turns = np.arange(1, settings.horizon + 1)
     alive, low, high = (np.asarray(function.evaluate(turns)) for function in (curve, band.low, band.high))
-    return alive, np.where(np.isnan(low), alive, low), np.where(np.isnan(high), alive, high)
+    flat = alive == 1
+    return alive, np.where(flat, alive, low), np.where(flat, alive, high)
 
 
 def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Rate]:
-    """`kaplan_meier` in percent, by turn."""
+    """`kaplan_meier` in percent, by turn, up to the last that any dialogue reached without a failure before it."""
     if not dialogues:
         return {}
-    shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), 2).tolist()
-    return {str(turn): {"value": a, "low": b, "high": c} for turn, (a, b, c) in enumerate(shares, start=1)}
+    shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), 2)
+    followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for row in dialogues)
+    known = [[None if np.isnan(share) else float(share) for share in turn] for turn in shares[:followed]]
+    return {str(turn): {"value": a, "low": b, "high": c} for turn, (a, b, c) in enumerate(known, start=1)}
 
 
 def median_failure_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> int | None:

@@ -31,6 +31,7 @@ def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
     alive, low, high = survival.kaplan_meier(rows, SETTINGS)
     assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
     assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
+    assert list(survival.by_turn(rows, SETTINGS)) == ["1", "2", "3", "4", "5"]  # nobody is at risk after that
     assert survival.median_failure_turn(rows, SETTINGS) == 3
     assert survival.by_turn(rows, SETTINGS)["3"]["value"] == 41.67
 
@@ -52,11 +53,19 @@ def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> 
 
 def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) -> None:
     safe = survival.by_turn([dialogue("a", [3, 3]), dialogue("b", [3])], SETTINGS)
-    assert len(safe) == 10
+    assert len(safe) == 2
     assert all(point == {"value": 100.0, "low": 100.0, "high": 100.0} for point in safe.values())
     unsafe = [dialogue("a", [-3]), dialogue("b", [-3, 3])]
     assert all(point["value"] == 0.0 for point in survival.by_turn(unsafe, SETTINGS).values())
     assert survival.median_failure_turn(unsafe, SETTINGS) == 1
+
+
+def test_where_the_last_at_risk_fails_there_is_no_band(dialogue: MakeDialogue) -> None:
+    """99 dialogues are followed for two turns, one for three: its failure says little of the others."""
+    rows = [dialogue(f"c{i}", [3, 3]) for i in range(99)] + [dialogue("last", [3, 3, 0])]
+    curve = survival.by_turn(rows, SETTINGS)
+    assert curve["2"] == {"value": 100.0, "low": 100.0, "high": 100.0}
+    assert curve["3"] == {"value": 0.0, "low": None, "high": None}
 
 
 def test_failures_after_the_horizon_are_censored(dialogue: MakeDialogue) -> None:
