@@ -30,9 +30,10 @@ def play(
 ) -> list[Trajectory]:
     """Play every scenario, side by side. `tutor=None` leaves turns without a verdict (the benchmark grades later).
 
-    `stop_when_truncated=False` lets a dialogue go on after a completion that hit the token limit: the benchmark
-    grades every turn of a dialogue. With more than one of `waves` the dialogues are played in so many parts, and the
-    policy answers one while tutor and attacker, in a thread of their own, are busy with the others.
+    `stop_when_truncated=False` lets a dialogue go on after a completion that hit the token limit or failed: the
+    benchmark plays every turn of a dialogue, and tells such by their completions, not by `ended`. With more than one
+    of `waves` the dialogues are played in so many parts, and the policy answers one while tutor and attacker, in a
+    thread of their own, are busy with the others.
     """
     size = max(1, -(-len(scenarios) // waves))
     parts = [slice(start, start + size) for start in range(0, len(scenarios), size)]
