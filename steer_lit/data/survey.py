@@ -1,10 +1,11 @@
 """What the readers make of every file in a folder, before a run depends on it.
 
     python -m steer_lit.data.survey /data/steer
+    python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
-Prints two Markdown tables. Row files: how many rows can be learned from (dialogues) and how many played (scenarios),
-how many are neither, how many name a picture that cannot be opened, and the first reason of each sort. Pictures: the
-size they open at, or why they do not. A last sentence counts answers that a policy should not learn from as they are.
+Prints Markdown. Row files: how many rows can be learned from (dialogues) and how many played (scenarios), how many are
+neither, how many name a picture that cannot be opened, and the first reason of each sort. Pictures: how many open, and
+why the others do not. A last sentence counts answers that a policy should not learn from as they are.
 """
 
 from __future__ import annotations
@@ -44,15 +45,17 @@ class Found:
         return bool(self.no_dialogue and self.no_scenario)
 
 
-def survey_rows(path: Path) -> tuple[list[Found], str]:
-    """Every row of a file given to both readers, its pictures looked up beside the file; why the file ended early."""
+def survey_rows(path: Path, pictures: Path | None = None) -> tuple[list[Found], str]:
+    """Every row of a file given to both readers, its pictures looked up in `pictures`, without one beside the file; why
+    the file ended early.
+    """
     found = []
     try:
         for number, value in file_rows(path):
             dialogue, no_dialogue = _read(read_dialogue, value, path, number)
             scenario, no_scenario = _read(read_scenario, value, path, number)
             record = dialogue or scenario
-            no_picture = _no_picture(record, path, number) if record else ""
+            no_picture = _no_picture(record, pictures or path.parent, number) if record else ""
             answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
             found.append(Found(no_dialogue, no_scenario, no_picture, *answers))
     except (SteerError, OSError) as error:
@@ -61,26 +64,28 @@ def survey_rows(path: Path) -> tuple[list[Found], str]:
 
 
 def survey_picture(path: Path) -> str:
-    """The size the picture opens at, or why it does not."""
+    """Why the picture does not open, "" where it does."""
     try:
-        width, height = open_image(ImageRef(path.name), path.parent).size
+        open_image(ImageRef(path.name), path.parent)
     except PictureError as error:
-        return f"refused: {error.reason}"
-    return f"{width} x {height}"
+        return error.reason
+    return ""
 
 
-def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
+def markdown(files: Iterable[Path], root: Path, folder: Path | None = None) -> Iterator[str]:
     """The lines of both tables, files named as they lie under `root`, and a sentence where answers lack the form that
-    is learnt. Other kinds of file are left out.
+    is learnt. Rows' pictures are looked up in `folder`. Other kinds of file are left out.
     """
     yield "| file | rows | dialogues | scenarios | refused | no picture | what the readers said |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    pictures, plain, bare, answers = [], [], 0, 0
+    pictures, refused, plain, bare, answers = 0, [], [], 0, 0
     for path in files:
         if path.suffix.lower() in PICTURES:
-            pictures.append(f"| {path.relative_to(root)} | {_cell(survey_picture(path))} |")
+            pictures += 1
+            if reason := survey_picture(path):
+                refused.append(f"| {path.relative_to(root)} | {_cell(reason)} |")
         elif path.suffix in SUFFIXES:
-            found, ended = survey_rows(path)
+            found, ended = survey_rows(path, folder)
             counts = [
                 len(found),
                 sum(not row.no_dialogue for row in found),
@@ -94,7 +99,10 @@ def markdown(files: Iterable[Path], root: Path) -> Iterator[str]:
             if lacking := sum(row.bare for row in found):
                 bare += lacking
                 plain.append(cells[0])
-    yield from ("", "| picture | what the reader said |", "| --- | --- |", *pictures)
+    if pictures:
+        yield from ("", f"{pictures - len(refused):,} of {pictures:,} pictures open{':' if refused else '.'}")
+    if refused:
+        yield from ("", "| picture | why not |", "| --- | --- |", *refused)
     if bare:
         yield from ("", told_of_bare(bare, answers, f" ({', '.join(plain)})") + ".")
 
@@ -103,17 +111,20 @@ def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="every row file and picture in it is read")
+    parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
     try:
-        root: Path = parser.parse_args(arguments).folder
+        given = parser.parse_args(arguments)
     except SystemExit as asked:  # --help, or arguments that are none
         return int(asked.code or 0)
-    if not root.is_dir():
-        print(visible_line(f"{root}: no such folder"), file=sys.stderr)
-        return 2
+    root: Path = given.folder
+    for folder in (root, given.pictures):
+        if folder is not None and not folder.is_dir():
+            print(visible_line(f"{folder}: no such folder"), file=sys.stderr)
+            return 2
     files = sorted(path for path in root.rglob("*") if path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    print(*map(visible_line, list(markdown(bar, root))), sep="\n")
+    print(*map(visible_line, list(markdown(bar, root, given.pictures))), sep="\n")
     return 0
 
 
@@ -131,13 +142,13 @@ def _read(
         return None, f"row {number}{f', `{error.field}`' if error.field else ''}: {error.reason}"
 
 
-def _no_picture(record: Dialogue | Scenario, path: Path, number: int) -> str:
+def _no_picture(record: Dialogue | Scenario, folder: Path, number: int) -> str:
     """Why the record's first picture that cannot be opened cannot be."""
     for ref in pictures_of(record):
         try:
-            open_image(ref, path.parent)
+            open_image(ref, folder)
         except PictureError as error:
-            return f"row {number}: {error}".replace(str(path.parent.resolve()), "the file's folder")
+            return f"row {number}: {error}".replace(str(folder.resolve()), "the folder of its pictures")
     return ""
 
 

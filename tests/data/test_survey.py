@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from steer_lit.data.survey import main
 
@@ -45,3 +46,28 @@ def test_answers_without_the_form_are_counted(tmp_path: Path, capsys: pytest.Cap
     assert told.startswith("2 of 5 answers have no <answer> part (plain.jsonl): a policy that learns")
     assert told.endswith("is given 0 for helpfulness.")
     assert "<answer>" not in "".join(surveyed(tmp_path, capsys, plain=""))
+
+
+def test_pictures_may_lie_in_another_folder_and_only_broken_ones_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, pictures = tmp_path / "rows", tmp_path / "pictures"
+    for folder in (rows, pictures):
+        folder.mkdir()
+    Image.new("RGB", (40, 40)).save(pictures / "a.png")
+    (pictures / "b.png").write_bytes(b"no picture")
+    asked = [{"turns": ["?"], "images": [f"{name}.png"]} for name in "ab"]
+    (rows / "rl.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in asked))
+    assert main([str(rows)]) == 0
+    beside = capsys.readouterr().out
+    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 2 |" in beside
+    assert "pictures open" not in beside
+    assert main([str(rows), "--pictures", str(pictures)]) == 0
+    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 1 |" in capsys.readouterr().out
+    assert main([str(pictures)]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 2 pictures open:" in said
+    assert "| b.png | " in said
+    assert "| a.png" not in said
+    assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
+    assert "none: no such folder" in capsys.readouterr().err
