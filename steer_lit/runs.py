@@ -303,9 +303,7 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
         lines.append(f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})")
     if asks and not any("base_url" in word for word in carried):
         asked = "tutor" if part == "rl" else "judge"
-        lines.append(
-            f"         (the {asked} is a server's model: add server.base_url=<address>/v1 server.model=<name>)"
-        )
+        lines.append(f"         (its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>)")
     return "\n".join(lines)
 
 
