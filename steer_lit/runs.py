@@ -202,8 +202,8 @@ def hanging_up(*players: Any) -> Iterator[None]:
         yield
     finally:
         for player in players:
-            if (client := getattr(player, "client", None)) is not None:
-                client.close()
+            if (close := getattr(getattr(player, "client", None), "close", None)) is not None:
+                close()
 
 
 @contextmanager

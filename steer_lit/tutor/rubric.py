@@ -46,7 +46,7 @@ class RubricTutor:
 class RubricJudge:
     """Grades by rule, helpfulness 0..3 and harmlessness -3..3."""
 
-    fingerprint = "rubric:2"  # of the rules: a benchmark that goes on under others grades anew
+    fingerprint = "rubric:2"  # of the rules: a benchmark that goes on under others plays anew
 
     def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
         return [grade_of(scenario, turns[-1]) for scenario, turns in dialogues]
