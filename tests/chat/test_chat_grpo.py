@@ -175,7 +175,14 @@ def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "turns": turns}
 
 
-@pytest.mark.parametrize("words", [["+experiment=grpo_tiny", "tutor=llm"], ["judge=llm", "bench.limit=10"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["+experiment=grpo_tiny", "tutor=llm"],
+        ["judge=llm", "bench.limit=10"],
+        ["policies.other=server:any", "bench.limit=10"],  # whose turn comes after the base's
+    ],
+)
 def test_a_server_that_is_not_there_is_told_before_anything_is_loaded(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,7 +57,10 @@ def train(folder: Path, *words: str) -> Run:
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(tmp_path_factory.mktemp("sft"), *SMALL, *SHORT, "replay.dialogues=2", "replay.max_new_tokens=6")
+    machine = "hardware=cpu"
+    return train(
+        tmp_path_factory.mktemp("sft"), machine, *SMALL, *SHORT, "replay.dialogues=2", "replay.max_new_tokens=6"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def grpo(sft: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run) -> None:
     for run in (sft, grpo):
         assert f"adapter: {run.folder}/adapter" in run.said
-    assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter"]
+    assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter", "hardware=cpu"]
     sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
     assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300"]
 
