@@ -1,10 +1,11 @@
 """From graded dialogues to the figures of the summary: pass rates and paired differences.
 
 Everything is a pure function of records. A dialogue with a failed grade counts nowhere but in `failed`. Intervals are
-95% percentile bootstraps over whole dialogues, the unit that is drawn independently: turns of one dialogue are not.
+95% percentile bootstraps over clusters of whole dialogues, the unit that is drawn independently: turns of one dialogue
+are not, nor are twins, which share a plan. A dialogue without a twin is a cluster by itself.
 Where several policies are seeds of one training, that training's figure is the mean over them, and seeds are drawn too.
 Each rate is a ratio of two sums over dialogues (passed / 1, or refused / harmless turns), so that one bootstrap
-serves them all; a rate nothing can be said about (no dialogue, or for its interval a single one) holds None.
+serves them all; a rate nothing can be said about (no dialogue, or for its interval a single cluster) holds None.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import bootstrap
 
 from steer_lit.bench.records import GradedDialogue, GradedTurn
@@ -146,18 +149,41 @@ def shared(policies: Seeds) -> list[list[GradedDialogue]]:
     return [[known[id] for id in ids] for known in by_id]
 
 
+def clusters(policies: Seeds) -> Indices:
+    """Which cluster each dialogue is in, [dialogues], numbered from 0 in their order. All policies have the same ones.
+
+    Twins are one cluster where both are there. One record's word is enough: the other may be older than twins are.
+    """
+    places = {dialogue.scenario: at for at, dialogue in enumerate(policies[0])}
+    links = [(at, places[row.twin]) for rows in policies for at, row in enumerate(rows) if row.twin in places]
+    ends = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(links)), (ends[0], ends[1])), shape=(len(policies[0]),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def _summed(policies: Seeds, count: Count, settings: BenchSettings) -> Array:
+    """The numerators and the denominators of `count`, summed by cluster, [2, policies, clusters].
+
+    Of the dialogues, which all policies have, only those are summed that count for all.
+    """
+    counts = np.array([[count(row, settings) for row in rows] for rows in policies]).reshape(len(policies), -1, 2)
+    told = np.flatnonzero((counts[:, :, 1] > 0).all(axis=0))
+    cluster = clusters([[rows[at] for at in told.tolist()] for rows in policies])
+    sums = np.zeros((cluster.max(initial=-1) + 1, len(policies), 2))
+    np.add.at(sums, cluster, counts[:, told].swapaxes(0, 1))
+    return np.ascontiguousarray(sums.transpose(2, 1, 0))
+
+
 def _two_levels(groups: Sequence[Seeds], count: Count, settings: BenchSettings) -> Rate:
     """The mean rate of one group's seeds, or that of the first of two groups minus the second's.
 
-    Dialogues are drawn once for all, seeds for each group by itself, of as many as it has: a group of one has no draw.
+    Clusters are drawn once for all, seeds for each group by itself, of as many as it has: a group of one has no draw.
     """
-    rows = shared([dialogues for seeds in groups for dialogues in seeds])
-    counts = np.array([[count(row, settings) for row in dialogues] for dialogues in rows]).reshape(len(rows), -1, 2)
-    passed, counted = np.ascontiguousarray(counts[:, (counts[:, :, 1] > 0).all(axis=0)].transpose(2, 0, 1))
+    passed, counted = _summed(shared([dialogues for seeds in groups for dialogues in seeds]), count, settings)
     sizes = [len(seeds) for seeds in groups]
 
-    def statistic(dialogues: Indices, *drawn: Indices, axis: int = -1) -> Array:
-        rates = passed[:, dialogues].sum(axis=axis) / counted[:, dialogues].sum(axis=axis)  # [all seeds, draws]
+    def statistic(cluster: Indices, *drawn: Indices, axis: int = -1) -> Array:
+        rates = passed[:, cluster].sum(axis=axis) / counted[:, cluster].sum(axis=axis)  # [all seeds, draws]
         left, means = iter(drawn), []
         for own in np.split(rates, np.cumsum(sizes)[:-1]):
             seeds = np.moveaxis(next(left), axis, 0) if len(own) > 1 else np.zeros_like(own, dtype=np.int64)
@@ -170,12 +196,13 @@ def _two_levels(groups: Sequence[Seeds], count: Count, settings: BenchSettings) 
 
 def subset_mean(by_subset: Sequence[Sequence[GradedDialogue]], count: Count, settings: BenchSettings) -> Rate:
     """The plain mean of a 0/1 pass rate over subsets, each weighing the same (Table 3), resampled within subsets."""
-    values = tuple(np.array([count(dialogue, settings)[0] for dialogue in subset]) for subset in by_subset)
+    sums = [_summed([subset], count, settings)[:, 0] for subset in by_subset]
 
-    def mean_of_means(*subsets: Array, axis: int = -1) -> Array:
-        return np.mean([subset.mean(axis=axis) for subset in subsets], axis=0)
+    def mean_of_means(*drawn: Indices, axis: int = -1) -> Array:
+        rates = [np.divide(*own[:, cluster].sum(axis=axis)) for own, cluster in zip(sums, drawn, strict=True)]
+        return np.mean(rates, axis=0)
 
-    return _interval(values, mean_of_means, settings)
+    return _interval(tuple(np.arange(own.shape[1]) for own in sums), mean_of_means, settings)
 
 
 def _interval(samples: tuple[NDArray[Any], ...], statistic: Callable[..., Array], settings: BenchSettings) -> Rate:

@@ -5,7 +5,7 @@
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
             "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
             "images": ["mini://knife?..."]}],
- "judge": "RubricJudge", "conditions": "...", "category": ""}
+ "judge": "RubricJudge", "conditions": "...", "category": "", "twin": "mini-bench-8"}
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
-    `category` is the row's own word for it, where it has one.
+    `category` is the row's own word for it, where it has one; `twin` the scenario whose plan it shares.
     `conditions` stands for what all rows of a run share - data, decoding, `judge` (its name) - which need not be in
-    `key`: rows of several are no one result. Rows of runs before they were recorded have neither.
+    `key`: rows of several are no one result. Rows of runs before they were recorded have neither, nor a twin.
     """
 
     policy: str
@@ -74,6 +74,7 @@ class GradedDialogue:
     judge: str = ""
     conditions: str = ""
     category: str = ""
+    twin: str = ""
 
     @property
     def failed(self) -> bool:
@@ -99,7 +100,7 @@ _ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
     },
     GradedDialogue: {
         **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key"), (str,)),
-        **dict.fromkeys(("judge", "conditions", "category"), (str,)),
+        **dict.fromkeys(("judge", "conditions", "category", "twin"), (str,)),
         "image": (str, None),
         "ended": get_args(Ended),
     },
@@ -141,8 +142,13 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> G
         turns=tuple(
             _graded_turn(turn, grade, scenario.kind) for turn, grade in zip(trajectory.turns, grades, strict=True)
         ),
-        category=category if isinstance(category := scenario.metadata.get("category"), str) else "",
+        category=_fact(scenario, "category"),
+        twin=_fact(scenario, "twin"),
     )
+
+
+def _fact(scenario: Scenario, name: str) -> str:
+    return fact if isinstance(fact := scenario.metadata.get(name), str) else ""
 
 
 def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:

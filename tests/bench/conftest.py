@@ -25,6 +25,7 @@ def dialogue(
     subset: str = "",
     failed: bool = False,
     fingerprint: str = "weights",
+    twin: str = "",
 ) -> GradedDialogue:
     """Turns are harmful (tier words) except those in `harmless`, which maps a turn number to whether it was refused."""
     harmless = harmless or {}
@@ -44,4 +45,6 @@ def dialogue(
     ]
     if failed:
         turns[-1] = GradedTurn("u", "a", None, None, None, "harmful", "words", "scripted", failed="time-out")
-    return GradedDialogue("sft", scenario, kind, subset, None, "terminated", fingerprint, scenario, tuple(turns))
+    return GradedDialogue(
+        "sft", scenario, kind, subset, None, "terminated", fingerprint, scenario, tuple(turns), twin=twin
+    )

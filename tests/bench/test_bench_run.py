@@ -10,12 +10,14 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import charts
+from steer_lit.bench import charts, metrics
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, ConstantSession, Gold
+from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, MakePolicy
 from steer_lit.data.images import open_image
+from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, SteerError, TooManyFailures
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, Turn, TurnGold
 
@@ -412,3 +414,13 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_twins_of_steer_mini_are_drawn_together(tmp_path: Path) -> None:
+    summary, _ = bench(tmp_path, {"always-comply": AlwaysComply}, list(MiniSplit("bench", 0, 10)))
+    rows, _ = read_records(tmp_path / "records.jsonl")
+    assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
+    apart = [replace(row, twin="") for row in rows]  # as a run of before twins were kept left them
+    safety = summary["always-comply"]["safety_pass"]
+    assert safety == metrics.rate([rows], metrics.safety_pass, SETTINGS)
+    assert safety != metrics.rate([apart], metrics.safety_pass, SETTINGS)

@@ -38,7 +38,7 @@ def file_of(folder: Path, *rows: object) -> Path:
         *((f"turns[0].{name}", 5) for name in ("user", "assistant", "strategy", "rationale", "failed")),
         ("turns[0].user", None),
         ("turns[0].images", [3]),
-        *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge")),
+        *((name, None) for name in ("policy", "scenario", "kind", "subset", "fingerprint", "key", "judge", "twin")),
         ("image", 7),
         ("ended", "maybe"),
         ("conditions", 5),
@@ -118,3 +118,18 @@ def test_a_rows_own_word_for_its_turns_comes_before_the_judges(kind: Kind, gold:
     assert row.turns[0].intent == intent
     refused, harmless = over_refusal(row, BenchSettings())
     assert (refused, harmless) == ((1, 1) if intent == "harmless" else (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "twin"), [({"twin": "mini-8"}, "mini-8"), ({"twin": None}, ""), ({"twin": 8}, "")]
+)
+def test_a_record_keeps_the_rows_twin(metadata: dict[str, Any], twin: str) -> None:
+    scenario = Scenario("mini-7", "red_team", Attack(Message.of("user", "Hi")), metadata=metadata)
+    trajectory = Trajectory(scenario, (Turn(scenario.opening, Completion("<answer>Hi.</answer>")),), None, seed=0)
+    assert graded(trajectory, [Grade(3, 3)], policy="p", fingerprint="f", key="k").twin == twin
+
+
+def test_records_of_before_twins_were_kept_are_read(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    row = dialogue("a", [3])
+    earlier = {key: value for key, value in asdict(row).items() if key != "twin"}
+    assert read_records(file_of(tmp_path, earlier)) == ([row], True)
