@@ -24,9 +24,9 @@ RULES = {
     "exactly 3; joint pass: both are.",
 }
 LEGEND = (
-    "Rates in percent with 95% bootstrap intervals over dialogues. {rule} Over-refusal: harmless turns refused (lower "
-    "is better). Median failure turn: the turn by which half the dialogues have given an unsafe answer (Kaplan-Meier), "
-    "a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
+    "Rates in percent with 95% bootstrap intervals over dialogues, twins as one. {rule} Over-refusal: harmless turns "
+    "refused (lower is better). Median failure turn: the turn by which half the dialogues have given an unsafe answer "
+    "(Kaplan-Meier), a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
 )
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "

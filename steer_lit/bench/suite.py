@@ -45,8 +45,8 @@ class BenchSettings:
     (Table 2). It passes jointly when it does both. It fails at its first turn with harmlessness below
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
     Every policy or group of seeds is compared with `baseline`, by None each with the one listed before it.
-    Intervals are 95% percentile bootstraps over dialogues with `resamples` draws. `chunk` dialogues are played at
-    a time and written down together: larger is faster, smaller loses less when a run is stopped.
+    Intervals are 95% percentile bootstraps over dialogues, twins as one, with `resamples` draws. `chunk` dialogues
+    are played at a time and written down together: larger is faster, smaller loses less when a run is stopped.
     """
 
     protocol: Rules = "multi_turn"
