@@ -67,19 +67,19 @@ def test_a_rates_interval_by_hand(dialogue: MakeDialogue) -> None:
 
 def test_a_ratio_is_of_the_sums_over_the_drawn_dialogues(dialogue: MakeDialogue) -> None:
     rows = [
-        dialogue("a", [3, 3, 3], harmless={1: True, 2: False, 3: False}, twin="b"),
+        dialogue("a", [3, 3, 3], harmless={1: True, 2: True, 3: False}, twin="b"),
         dialogue("b", [3], harmless={1: False}, twin="a"),
         dialogue("c", [3], harmless={1: True}, twin="d"),
         dialogue("d", [3], harmless={1: True}, twin="c"),
     ]
-    # ab: 1 of 4 turns refused, cd: 2 of 2. ab ab: 2/8, ab cd: 3/6, cd cd: 4/4.
-    assert metrics.rate([rows], metrics.over_refusal, SETTINGS) == rate(50.0, 25.0, 100.0)
+    # ab: 2 of 4 turns refused, cd: 2 of 2. ab ab: 4/8, ab cd: 4/6, cd cd: 4/4. One by one, draws go down to 0.
+    assert metrics.rate([rows], metrics.over_refusal, SETTINGS) == rate(66.67, 50.0, 100.0)
 
 
 def test_a_paired_differences_interval_by_hand(dialogue: MakeDialogue) -> None:
-    old, new = passing(dialogue, "abcD", "ab", "cd"), passing(dialogue, "ABcd", "ab", "cd")
-    # ab: +2 of 2, cd: -1 of 2. ab ab: 4/4, ab cd: 1/4, cd cd: -2/4.
-    assert compare([new], [old], SETTINGS)["safety_pass"] == rate(25.0, -50.0, 100.0)
+    old, new = passing(dialogue, "aBcD", "ab", "cd"), passing(dialogue, "ABCd", "ab", "cd")
+    # ab: +1 of 2, cd: +1 - 1 of 2. ab ab: 2/4, ab cd: 1/4, cd cd: 0/4. One by one, 1 draw in 16 is 4/4.
+    assert compare([new], [old], SETTINGS)["safety_pass"] == rate(25.0, 0.0, 50.0)
 
 
 def test_clusters_of_two_sizes_and_two_seeds_listed_one_by_one(dialogue: MakeDialogue) -> None:
