@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from steer_lit.atomic import replacing
+from steer_lit.atomic import replace_text
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
+from steer_lit.lines import MISREAD, append_lines, as_line, whole_lines
 from steer_lit.types import Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
@@ -175,19 +176,16 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: list[GradedDialogue] = []
-        if path.exists():
-            self._rows, clean = read_records(path)
-            if not clean:
-                self._rewrite()
+        self._rows, clean = read_records(path)
+        if not clean:
+            self._rewrite()
 
     def of(self, policy: str) -> list[GradedDialogue]:
         return [row for row in self._rows if row.policy == policy]
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
         new = list(rows)
-        with self.path.open("ab") as file:
-            file.writelines(_line(row) for row in new)
+        append_lines(self.path, (as_line(asdict(row)) for row in new))
         self._rows += new
 
     def claim(self, policy: str, keys: Container[str], conditions: str) -> None:
@@ -210,40 +208,31 @@ class RecordFile:
 
     def _rewrite(self) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
-        with replacing(self.path) as part:
-            part.write_bytes(b"".join(_line(row) for row in self._rows))
+        replace_text(self.path, "".join(as_line(asdict(row)) for row in self._rows))
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
-    """The dialogues of a records file, and whether it holds nothing else. Raises RowError.
-
-    Left out are a last line that a stopped run left half, and repeated dialogues: of those the first counts that could
-    be graded.
+    """The dialogues of a records file, and whether each stands there once: of several the first counts that could be
+    graded. Raises RowError.
     """
-    # Not splitlines(): it also breaks at U+2028 and its like, which JSON leaves inside strings.
-    *lines, unfinished = path.read_text(encoding="utf-8", errors="replace").split("\n")
     found: dict[tuple[str, str], GradedDialogue] = {}
-    for number, line in enumerate(lines, start=1):
+    number = 0
+    for number, line in enumerate(whole_lines(path), start=1):
         row = _parse(path, number, line)
         known = found.setdefault((row.policy, row.key), row)
         if known.failed and not row.failed:
             found[row.policy, row.key] = row
-    if repeated := len(lines) - len(found):
+    if repeated := number - len(found):
         log.warning("%s: %d dialogues stand there more than once and count once", path, repeated)
-    return list(found.values()), not unfinished and not repeated
-
-
-def _line(row: GradedDialogue) -> bytes:
-    # Half a surrogate pair, which a server's JSON may hold, has no UTF-8: written as \udXXX it is JSON all the same.
-    return (json.dumps(asdict(row), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    return list(found.values()), not repeated
 
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
-        row = json.loads(line)
+        row = json.loads(line.rstrip())  # so that an error is in line 1
         turns = tuple(_turn(turn) for turn in _listed(row["turns"]))
         dialogue = GradedDialogue(**{**row, "turns": turns})
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except MISREAD as error:
         raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {_WAY_OUT}") from None
     for place, part in (("", dialogue), *((f"turns[{at}].", turn) for at, turn in enumerate(turns))):
         for name, allowed in _ALLOWED[type(part)].items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import BenchSettings
+from steer_lit.lines import readable
 from steer_lit.types import SAFE, USEFUL
-
-log = logging.getLogger(__name__)
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
@@ -86,23 +84,11 @@ def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
 
 
 def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
-    """The rollouts of a training run's trajectories.jsonl, without lines that are none, which are counted, and a last
-    line that is still being written.
+    """The rollouts of a training run's trajectories.jsonl.
 
     The step they were played at stands in for the policy, which changes with every step.
     """
-    lines = damaged = 0
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for line in file:
-            if not line.endswith("\n"):
-                break
-            lines += 1
-            try:
-                yield of_rollout(json.loads(line))
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-                damaged += 1
-    if damaged:
-        log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, lines)
+    return readable(path, lambda line: of_rollout(json.loads(line)), "rollouts")
 
 
 def of_rollout(row: Mapping[str, Any]) -> ShownDialogue:

@@ -7,8 +7,6 @@ it learns of all its bad rows at once; of a dataset on the hub no more is fetche
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TypeVar
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
+from steer_lit.lines import append_lines, as_line, whole_lines
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
@@ -34,7 +33,7 @@ class Quarantine:
         self.limit = limit
         self.path = path
         self.errors: list[RowError] = []
-        self._written = set(whole_lines(path) if path and path.is_file() else ())
+        self._written = set(whole_lines(path)) if path else set()
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -62,22 +61,10 @@ class Quarantine:
     def _write(self, error: RowError) -> None:
         if self.path is None:
             return
-        entry = {"source": error.source, "row": error.row, "field": error.field, "reason": error.reason}
-        line = json.dumps(entry)  # ASCII, so that no broken text can break the quarantine as well
+        line = as_line({"source": error.source, "row": error.row, "field": error.field, "reason": error.reason})
         if line not in self._written:
             self._written.add(line)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines of a file that grows by one at a time; half a line, which a killed run left, is cut off."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
-    return whole.decode("utf-8", errors="replace").split("\n")[:-1]
+            append_lines(self.path, [line])
 
 
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:

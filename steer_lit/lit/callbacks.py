@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
+import operator
 import os
 import re
 import shutil
@@ -25,14 +25,13 @@ from safetensors import SafetensorError
 
 from steer_lit.atomic import replace_text
 from steer_lit.errors import TooManyFailures
+from steer_lit.lines import append_lines, as_line, readable
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import Played, page, pictures, record
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
-
-log = logging.getLogger(__name__)
 
 ADAPTER, TOWER = "adapter", "tower.safetensors"
 PICTURES_SHOWN = 4
@@ -171,15 +170,9 @@ class TrajectoryLog(Callback):
     @staticmethod
     def _forget(path: Path, earlier: int) -> None:
         """Keep the rollouts of steps before `earlier`."""
-        if not path.is_file():
-            return
-        *lines, cut_short = path.read_text(encoding="utf-8", errors="replace").split("\n")
-        steps = [_step(line) for line in lines]
-        if damaged := steps.count(None):
-            log.warning("%s: %d of %d lines are no rollouts and are left out", path, damaged, len(lines))
-        kept = [line for line, step in zip(lines, steps, strict=True) if step is not None and step < earlier]
-        if cut_short or len(kept) < len(lines):
-            replace_text(path, "".join(f"{line}\n" for line in kept))
+        if path.is_file():
+            rows = readable(path, lambda line: (operator.index(json.loads(line)["step"]), line), "rollouts")
+            replace_text(path, "".join(line for step, line in rows if step < earlier))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -193,10 +186,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:
-        path = self._path(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record(played), ensure_ascii=False) + "\n" for played in module.rollouts)
+        append_lines(self._path(trainer), (as_line(record(played)) for played in module.rollouts))
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:
@@ -271,15 +261,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return found
-
-
-def _step(line: str) -> int | None:
-    """The step of a line of trajectories.jsonl, None where it is none."""
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return step if type(step) is int else None
 
 
 def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:

@@ -1,8 +1,8 @@
 """Rows made side by side, each written down the moment it is finished.
 
-The work file is a journal: one line a row, appended whole, never changed. A run that was killed leaves at most one
-half line; it is cut off when the file is opened, and only rows without a line are made. Final files are written from
-the journal, in the order of the rows, so that they do not depend on which row was finished first.
+The work file is a journal: one line a row, appended whole, never changed. In a run that goes on only rows without a
+line are made. Final files are written from the journal, in the order of the rows, so that they do not depend on which
+row was finished first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from steer_lit.data.rows import whole_lines
+from steer_lit.lines import append_lines, as_line, readable
 from steer_lit.synthesis.outcome import Outcome, RowEnds
 
 T = TypeVar("T")
@@ -34,11 +34,7 @@ class WorkFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._done: dict[str, Outcome] = {}
-        if path.exists():
-            for line in whole_lines(path):
-                if (entry := _entry(line)) is not None:
-                    self._done[entry[0]] = entry[1]
+        self._done = dict(readable(path, _entry, "finished rows"))
 
     def finished(self, key: str) -> Outcome | None:
         """What became of the row, None where it has to be made: never begun, half done, or without an answer."""
@@ -47,10 +43,7 @@ class WorkFile:
 
     def add(self, key: str, outcome: Outcome) -> None:
         self._done[key] = outcome
-        line = json.dumps({"key": key, **asdict(outcome)}) + "\n"  # ASCII: no half of a character after a kill either
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="ascii") as file:
-            file.write(line)
+        append_lines(self.path, [as_line({"key": key, **asdict(outcome)})])
 
 
 def make_rows(
@@ -99,9 +92,6 @@ def _finish(make: Callable[[Job[T]], Outcome], job: Job[T]) -> Outcome:
         return end.outcome(job.id)
 
 
-def _entry(line: str) -> tuple[str, Outcome] | None:
-    try:
-        values = json.loads(line)
-        return values.pop("key"), Outcome(**values)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
+def _entry(line: str) -> tuple[str, Outcome]:
+    values = json.loads(line)
+    return values.pop("key"), Outcome(**values)

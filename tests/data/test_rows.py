@@ -271,14 +271,3 @@ def test_a_header_that_repeats_a_name_is_one_clear_error(tmp_path: Path, suffix:
         parquet.write_table(pyarrow.Table.from_arrays(columns, ["prompt", "note", "prompt"]), path)
     with pytest.raises(SteerError, match=r"has more than one column named 'prompt': rename or remove"):
         read(path)
-
-
-def test_half_a_line_of_a_killed_run_is_cut_off_the_quarantine(tmp_path: Path) -> None:
-    path = tmp_path / "quarantine.jsonl"
-    Quarantine(9, path).add(RowError("rows.jsonl", 1, "a", "is bad"))
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[: len(whole) // 2])
-    again = Quarantine(9, path)
-    for number in (1, 2):
-        again.add(RowError("rows.jsonl", number, "a", "is bad"))
-    assert [json.loads(line)["row"] for line in path.read_text().splitlines()] == [1, 2]

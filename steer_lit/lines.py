@@ -1,0 +1,58 @@
+"""JSON Lines files that a run adds to as it goes. A kill may leave half a line at the end: no reader takes it for one,
+and the next writer cuts it off.
+
+Only a newline ends a line. `splitlines` also breaks at U+2028 and its like, which JSON leaves inside strings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MISREAD = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # what a line of another shape raises
+
+
+def as_line(record: object) -> str:
+    """The record with its newline. Half a surrogate pair, which has no UTF-8, is written as \\udXXX: JSON as well."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add the lines to the file, which is made with its folder where there is none. One that fails adds none."""
+    data = "".join(lines).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if end := file.tell():
+            file.seek(end - 1)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+        file.write(data)
+
+
+def whole_lines(path: Path) -> Iterator[str]:
+    """The lines with their newlines; none where there is no file. What is not UTF-8 becomes U+FFFD."""
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            yield from (line for line in file if line.endswith("\n"))
+
+
+def readable(path: Path, read: Callable[[str], T], kind: str) -> Iterator[T]:
+    """`read` of each line. Lines of another shape are left out, and a warning counts them: they are no `kind`."""
+    lines = damaged = 0
+    for line in whole_lines(path):
+        lines += 1
+        try:
+            row = read(line)
+        except MISREAD:
+            damaged += 1
+        else:
+            yield row
+    if damaged:
+        log.warning("%s: %d of %d lines are no %s and are left out", path, damaged, lines, kind)

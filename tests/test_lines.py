@@ -1,0 +1,65 @@
+"""Files that grow by a line: what a kill leaves is cut off, what somebody broke is counted, text may hold anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steer_lit.lines import append_lines, as_line, readable, whole_lines
+
+TEXTS = ["plain", "a\u2028b\u2029\x85\x0b\x0c\x1c\r\nc", "é \U0001f600", "half a pair \ud83d", ""]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "rows.jsonl"
+
+
+def test_what_was_appended_is_read_back_a_line_each(path: Path) -> None:
+    append_lines(path, map(as_line, TEXTS[:3]))
+    append_lines(path, map(as_line, TEXTS[3:]))
+    assert [json.loads(line) for line in whole_lines(path)] == TEXTS
+    assert path.read_bytes().count(b"\n") == 5
+    assert "é \U0001f600".encode() in path.read_bytes()  # for people to read
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_half_a_line_is_no_line_and_the_next_writer_cuts_it_off(path: Path, cut: int) -> None:
+    """Wherever the kill came, in the middle of a character too."""
+    append_lines(path, ['"one"\n', '"zwei äß"\n'])
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert list(whole_lines(path)) == ['"one"\n']
+    append_lines(path, ['"three"\n'])
+    assert path.read_text() == '"one"\n"three"\n'
+
+
+def test_a_file_of_half_a_line_an_empty_one_and_none_have_no_lines(path: Path) -> None:
+    assert list(whole_lines(path)) == []
+    for content in ("", '{"half'):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        assert list(whole_lines(path)) == []
+        append_lines(path, ["1\n"])
+        assert path.read_text() == "1\n"
+
+
+def test_of_lines_one_of_which_fails_none_is_added(path: Path) -> None:
+    append_lines(path, ["1\n"])
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        append_lines(path, map(as_line, (2, object())))
+    assert path.read_text() == "1\n"
+
+
+def test_lines_of_another_shape_are_left_out_and_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = ["{", "", "7", "[]", "{}", "null", '{"step": {}}', "[" * 10**5, "\udcff"]
+    path.parent.mkdir()
+    good = ['{"step": 0}', '{"step": "1"}']
+    path.write_bytes("\n".join([good[0], *broken, good[1], "4"]).encode("utf-8", "surrogateescape"))
+    assert list(readable(path, lambda line: int(json.loads(line)["step"]), "steps")) == [0, 1]
+    assert caplog.messages == [f"{path}: 9 of 11 lines are no steps and are left out"]
+    caplog.clear()
+    path.write_text(f"{good[0]}\n")
+    assert list(readable(path, json.loads, "steps")) == [{"step": 0}]
+    assert not caplog.messages
