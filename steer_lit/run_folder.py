@@ -19,12 +19,13 @@ from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank, restarted
+from steer_lit.run_files import CONFIG, FAILED, LAST, ROLLOUTS
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
-CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/failed.ckpt")
+CHECKPOINTS = (LAST, FAILED)
 # What a training leaves that another one in its folder, from the start, would replace.
-TRAINED = (*CHECKPOINTS, "adapter/adapter_model.safetensors", "tower.safetensors", "trajectories*.jsonl")
+TRAINED = (*CHECKPOINTS, "adapter/adapter_model.safetensors", "tower.safetensors", ROLLOUTS)
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -64,7 +65,7 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
 
 def requeued(run_dir: Path) -> str | None:
     """What a training goes on from that Slurm has started again with the same words, in the folder it began in."""
-    saved = run_dir / CHECKPOINTS[0]
+    saved = run_dir / LAST
     return str(saved) if restarted() and saved.is_file() else None
 
 
@@ -73,7 +74,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
-    path = run_dir / "config.yaml"
+    path = run_dir / CONFIG
     if local_rank() == 0:
         replace_text(path, OmegaConf.to_yaml(resolved))
         found = {"python": platform.python_version(), "steer-lit": __version__}

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
+from steer_lit.run_files import FAILED, LAST, QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
 from steer_lit.types import ImageRef
 
@@ -102,7 +103,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.judge_check import check_judge
     from steer_lit.bench.policies import greet_served, make_policies
-    from steer_lit.bench.reread import RECORDS, report_on
+    from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
     from steer_lit.data.bench_rows import BenchRows
@@ -119,7 +120,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     rows = BenchRows(instantiate(config.data.source), system_prompt=config.system_prompt, run_dir=aside, **asked)
     scenarios = choose(rows, config.bench.limit)
     if count := rows.quarantined:
-        print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, 'quarantine.jsonl')}")
+        print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")
     judge = seeing(config.judge, rows.open_image)
     if not config.judge_check:  # which grades turns of its own
         check_gold(judge, scenarios, settings.turns_played)
@@ -252,7 +253,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         yield
     except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
         failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
-        saved = run_dir / "checkpoints" / ("failed.ckpt" if failed else "last.ckpt")
+        saved = run_dir / (FAILED if failed else LAST)
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():

@@ -22,11 +22,11 @@ from rich.console import Console
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.run_files import CONFIG, RECORDS, ROLLOUTS
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
 
-RECORDS, ROLLOUTS, CONFIG = "records.jsonl", "trajectories*.jsonl", "config.yaml"  # rollouts: one file a rank
 _GROUPS = ("bench", "data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
 _WAY_OUT = "mend it, or move it away to report without it"
 

@@ -32,6 +32,7 @@ from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.run_files import RECORDS
 from steer_lit.terminal import visible_line
 from steer_lit.types import Grade, ImageRef, Judge, Scenario, Trajectory
 
@@ -61,7 +62,7 @@ def run_bench(
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
-    records = RecordFile(out_dir / "records.jsonl")
+    records = RecordFile(out_dir / RECORDS)
     shared = conditions_of(_conditions(settings, judge), *played_on)
     pictures = {scenario.id: tuple(map(picture_digest, pictures_of(scenario))) for scenario in scenarios}
     played: dict[str, list[GradedDialogue]] = {}

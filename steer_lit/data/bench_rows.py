@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, Rows, blanked, pictures_of
+from steer_lit.run_files import QUARANTINE
 from steer_lit.types import ImageRef, Scenario
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class BenchRows:
         self.max_turns = max_turns
         self.system_prompt = system_prompt
         self.blank_images = blank_images
-        self._quarantine = Quarantine(max_bad_rows, Path(run_dir, "quarantine.jsonl") if run_dir else None)
+        self._quarantine = Quarantine(max_bad_rows, Path(run_dir, QUARANTINE) if run_dir else None)
         self._digests: dict[ImageRef, str] = {}
 
     def __len__(self) -> int:

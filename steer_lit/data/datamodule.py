@@ -25,6 +25,7 @@ from steer_lit.data.sources import (
 )
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.run_files import QUARANTINE
 from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class SteerDataModule(LightningDataModule):
         """Every rank reads the rows and counts the bad ones; the first one writes them down."""
         folder = self.run_dir or (self.trainer.default_root_dir if self.trainer else None)
         writes = folder is not None and (self.trainer is None or self.trainer.is_global_zero)
-        return Quarantine(self.max_bad_rows, Path(cast(str, folder), "quarantine.jsonl") if writes else None)
+        return Quarantine(self.max_bad_rows, Path(cast(str, folder), QUARANTINE) if writes else None)
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import Played, page, pictures, record
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
+from steer_lit.run_files import LAST, ROLLOUTS
 
 ADAPTER, TOWER = "adapter", "tower.safetensors"
 PICTURES_SHOWN = 4
@@ -104,11 +105,11 @@ class LastCheckpoint(Checkpoint):
 
     def _save(self, trainer: Trainer) -> None:
         self._saved_at = trainer.global_step
-        folder = Path(trainer.default_root_dir) / "checkpoints"
-        part = folder / "last.ckpt.part"
+        last = Path(trainer.default_root_dir) / LAST
+        part = last.with_name(f"{last.name}.part")
         trainer.save_checkpoint(part)  # on every rank: each adds its random state
         if trainer.is_global_zero:
-            os.replace(part, folder / "last.ckpt")
+            os.replace(part, last)
 
 
 class PolicyExport(Callback):
@@ -163,7 +164,7 @@ class TrajectoryLog(Callback):
         """
         self._forget(self._path(trainer), trainer.global_step)
         if trainer.is_global_zero:
-            for path in Path(trainer.default_root_dir).glob("trajectories.rank*.jsonl"):
+            for path in Path(trainer.default_root_dir).glob(ROLLOUTS.replace("*", ".rank*")):
                 if (rank := re.search(r"\.rank(\d+)\.", path.name)) and int(rank[1]) >= trainer.world_size:
                     self._forget(path, trainer.global_step)
 
@@ -191,7 +192,7 @@ class TrajectoryLog(Callback):
     @staticmethod
     def _path(trainer: Trainer) -> Path:
         rank = "" if trainer.is_global_zero else f".rank{trainer.global_rank}"
-        return Path(trainer.default_root_dir) / f"trajectories{rank}.jsonl"
+        return Path(trainer.default_root_dir) / ROLLOUTS.replace("*", rank)
 
 
 class TranscriptLog(Callback):

@@ -31,6 +31,7 @@ from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
+from steer_lit.run_files import FAILED
 from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
 
 
@@ -176,7 +177,7 @@ class GRPOModule(PolicyModule):
 
     def _save(self) -> None:
         """The run as it was before this step, in a file of its own."""
-        path = Path(self.trainer.default_root_dir) / "checkpoints" / "failed.ckpt"
+        path = Path(self.trainer.default_root_dir) / FAILED
         # The batch under way will be taken again. Lightning takes it back from the epoch's count, not from the run's,
         # by which it decides when to validate.
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total

@@ -1,0 +1,7 @@
+"""What runs leave in their folders, by name, for parts that may not import each other."""
+
+CONFIG = "config.yaml"
+LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
+ROLLOUTS = "trajectories*.jsonl"  # one file a rank: `*` is nothing for the first, .rank1 for the next
+RECORDS = "records.jsonl"
+QUARANTINE = "quarantine.jsonl"
