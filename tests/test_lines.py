@@ -37,7 +37,7 @@ def test_half_a_line_is_no_line_and_the_next_writer_cuts_it_off(path: Path, cut:
 
 def test_a_file_of_half_a_line_an_empty_one_and_none_have_no_lines(path: Path) -> None:
     assert list(whole_lines(path)) == []
-    for content in ("", '{"half'):
+    for content in ("", '{"half', '{"a carriage return\r'):
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
         assert list(whole_lines(path)) == []
