@@ -6,8 +6,8 @@ PEER_PYTHON ?= $(wildcard .venv-trl/bin/python)
 VLLM_PYTHON ?= $(wildcard .venv-vllm/bin/python)
 
 # The demo's size. A part whose number changes here (or on the command line) is done again, and so is what follows it.
-SFT_STEPS  ?= 50
-GRPO_STEPS ?= 4
+SFT_STEPS  ?= 100
+GRPO_STEPS ?= 10
 BENCH_ROWS ?= 120
 
 BIN   := .venv/bin
@@ -26,7 +26,7 @@ install: $(READY) ## Make .venv and install into it; demo and test install first
 	@echo "Installed. Next: . .venv/bin/activate, then python train.py; or make demo"
 
 demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the benchmark; ends with the table
-	$(BIN)/python bench.py model=smol policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
+	$(BIN)/python bench.py model=nano policies.sft=$(DEMO)/sft/adapter policies.grpo=$(DEMO)/grpo/adapter \
 	    model.device=cpu bench.limit=$(BENCH_ROWS) bench.chunk=$(BENCH_ROWS) rollout.max_new_tokens=64 \
 	    hydra.run.dir=$(DEMO)/bench
 
@@ -45,12 +45,12 @@ perf: $(READY) ## Time GRPO, SFT and generation, TRL's and vLLM's beside them wh
 
 $(SFT): | $(READY)
 	rm -rf $(DEMO)/sft
-	$(BIN)/python train.py +experiment=sft_smol trainer.max_steps=$(SFT_STEPS) hydra.run.dir=$(DEMO)/sft
+	$(BIN)/python train.py +experiment=sft_nano trainer.max_steps=$(SFT_STEPS) hydra.run.dir=$(DEMO)/sft
 	touch $@
 
 $(GRPO): $(SFT) | $(READY)
 	rm -rf $(DEMO)/grpo
-	$(BIN)/python train.py +experiment=grpo_smol init_from=$(DEMO)/sft/adapter trainer.max_steps=$(GRPO_STEPS) \
+	$(BIN)/python train.py +experiment=grpo_nano init_from=$(DEMO)/sft/adapter trainer.max_steps=$(GRPO_STEPS) \
 	    hydra.run.dir=$(DEMO)/grpo
 	touch $@
 

@@ -17,7 +17,7 @@ from steer_lit.commands import conf_dir
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
-_UNSAID = ("model.source", "model.tower")  # of some models only; the check of the models says which
+_UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
 
 
 def lenient(word: str, name: str) -> str:

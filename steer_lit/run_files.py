@@ -5,3 +5,8 @@ LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
 ROLLOUTS = "trajectories*.jsonl"  # one file a rank: `*` is nothing for the first, .rank1 for the next
 RECORDS = "records.jsonl"
 QUARANTINE = "quarantine.jsonl"
+ADAPTER, TOWER, BASE = (
+    "adapter",
+    "tower.safetensors",
+    "base",
+)  # what trained: a PEFT folder, a file, a checkpoint folder

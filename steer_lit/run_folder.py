@@ -19,13 +19,14 @@ from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank, restarted
-from steer_lit.run_files import CONFIG, FAILED, LAST, ROLLOUTS
+from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, ROLLOUTS, TOWER
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
 CHECKPOINTS = (LAST, FAILED)
 # What a training leaves that another one in its folder, from the start, would replace.
-TRAINED = (*CHECKPOINTS, "adapter/adapter_model.safetensors", "tower.safetensors", ROLLOUTS)
+EXPORTED = (f"{ADAPTER}/adapter_model.safetensors", TOWER, f"{BASE}/model.safetensors")
+TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 

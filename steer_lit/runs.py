@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
 from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
-from steer_lit.run_files import FAILED, LAST, QUARANTINE, RECORDS
+from steer_lit.run_files import ADAPTER, BASE, FAILED, LAST, QUARANTINE, RECORDS, TOWER
 from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
 from steer_lit.types import ImageRef
 
@@ -278,25 +278,28 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
     """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
     name, model = config.name, config.model.name
-    export = shown_path(run_dir / ("tower.safetensors" if config.stage == "ground" else "adapter"))
+    exports = {"pretrain": (BASE, "weights", "ground"), "ground": (TOWER, "tower", "sft")}
+    exported, key, goes_on = exports.get(config.stage, (ADAPTER, "", ""))
+    export = shown_path(run_dir / exported)
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}"
-    if config.stage == "ground":
-        return (
-            f"tower: {export}{shown}\nnext:  {program('train')} +experiment=sft_{model} {typed('model.tower', export)}"
-        )
+    if key:
+        below = [word for word in words if key == "tower" and word.startswith("model.weights=")]
+        given = [*map(shlex.quote, below), typed(f"model.{key}", export)]
+        step = [program("train"), f"+experiment={goes_on}_{model}", *given]
+        return f"{key + ':':<8} {export}{shown}\nnext:    {' '.join(step)}"
     following = conf_dir() / "experiment" / f"{name.replace('sft', 'grpo', 1)}.yaml"
     own_rows = str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource")
     if config.stage == "sft" and following.is_file():
         step = [program("train"), f"+experiment={following.stem}", typed("init_from", export)]
         part, asks = "rl", "server.base_url=" in following.read_text(encoding="utf-8")  # in the command it opens with
-        kept = r"(model\.(source|tower)|hardware|server(\.\w+)?)="
+        kept = r"(model\.(source|weights|tower)|hardware|server(\.\w+)?)="
     else:
         policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
         named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
         step = [program("bench"), f"model={model}", *named, "bench.limit=300"]
         part, asks = "bench", own_rows
-        kept = r"(model\.(source|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|tower)="
+        kept = r"(model\.(source|weights|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|weights|tower)="
     carried = [word for word in words if re.match(kept, word.lstrip("+"))]
     lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, carried)])}"]
     if own_rows:

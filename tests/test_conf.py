@@ -47,8 +47,9 @@ def empty_adapter(folder: Path) -> None:
 
 def test_the_issue_names_these_experiments() -> None:
     assert {str(name) for name in EXPERIMENTS} >= {
-        "ground_smol", "sft_tiny", "grpo_tiny", "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",
-        "ablation_smol", "ablation_7b"
+        "pretrain_nano", "ground_nano", "ground_smol", "sft_tiny", "grpo_tiny", "sft_nano", "grpo_nano",
+        "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",
+        "ablation_nano", "ablation_smol", "ablation_7b"
     }  # fmt: skip
 
 
@@ -273,7 +274,7 @@ def top(keys: set[str]) -> set[str]:
     return {key for key in keys if not key.startswith(("module.", "callbacks.", "model."))}
 
 
-@pytest.mark.parametrize("base", ["smol", "7b"])
+@pytest.mark.parametrize("base", ["nano", "smol", "7b"])
 def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base: str) -> None:
     def row(name: str) -> dict[str, Any]:
         return resolved(compose(f"experiment=ablation_{base}", f"ablation={name}", "sft_adapter=here", *SERVER))
@@ -281,8 +282,9 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     full = row("full")
     assert full["init_from"] == "here"
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
-    own = {"name", "sft_adapter"} | ({"reward.credit", "objective.scale", "optim.lr"} if base == "smol" else set())
-    assert top(differences(full, experiment)) == own
+    own = {"nano": {"trainer.max_steps"}, "smol": {"optim.lr"}, "7b": set()}[base]
+    credited = {"reward.credit", "objective.scale"} if base != "7b" else set()
+    assert top(differences(full, experiment)) == {"name", "sft_adapter"} | own | credited
     attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words")}
     expected = {
         "no_tcsr": {"reward.alpha", "reward.return"},
@@ -295,7 +297,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
         assert top(differences(full, row(name))) - {"ablation"} == keys, name
 
 
-@pytest.mark.parametrize("base", ["smol", "7b"])
+@pytest.mark.parametrize("base", ["nano", "smol", "7b"])
 def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) -> None:
     hydra_config = compose(f"experiment=ablation_{base}", "sft_adapter=here", "seed=3", hydra_too=True)
     assert sorted(hydra_config.hydra.sweeper.params.ablation.split(",")) == ABLATIONS
@@ -310,6 +312,20 @@ def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path
     config = compose("experiment=ablation_smol", "ablation=no_bootstrapping", f"init_from={tmp_path}")
     (problem,) = value_problems(resolved(config))
     assert (problem.key, problem.value) == ("init_from", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [(["model=smol", "tuned_for=smol"], "model"), (["model.quantize=nf4"], "model.quantize")],
+)
+def test_pretraining_makes_nano_in_full_precision_alone(words: list[str], key: str) -> None:
+    assert value_problems(resolved(compose("experiment=pretrain_nano"))) == []
+    assert [problem.key for problem in value_problems(resolved(compose("experiment=pretrain_nano", *words)))] == [key]
+
+
+def test_what_trains_is_one_of_three() -> None:
+    (problem,) = value_problems(resolved(compose("module.trains=bass")))
+    assert (problem.key, problem.value) == ("module.trains", "bass")
 
 
 def test_a_hub_dataset_is_named_on_the_command_line() -> None:

@@ -76,7 +76,8 @@ _NUMBERS += tuple(
     )
 )
 _CHOICES: Mapping[str, tuple[object, ...]] = {
-    "stage": ("sft", "grpo", "ground"),
+    "stage": ("sft", "grpo", "ground", "pretrain"),
+    "module.trains": ("adapter", "tower", "base"),
     "data.source.kind": get_args(Kind),
     "generator.split": get_args(Split),
     "optim.schedule": ("cosine", "constant"),
@@ -91,6 +92,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
 _TEXTS = ("name", "system_prompt")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_run", "from_raw_eval", "model.source", "model.tower",
+    "model.weights",
 )  # fmt: skip
 _PARTS = ("sft", "rl", "bench")
 
@@ -149,7 +151,7 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
-    for key in [f"data.source.{part}" for part in (*_PARTS, "captions")] if made else []:
+    for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if made else []:
         if (value := at(config, key)) is not ABSENT and not (is_whole(value) and value >= 1):
             yield Problem(key, value, "is a number of rows, at least 1; files of rows are named with data=steer")
     mean = at(config, "data.source.mean_turns")

@@ -22,13 +22,14 @@ from steer_lit.numbers import is_whole
 # Keys that hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
 _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
-_OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",)}
+_OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _STRATEGIES = ("auto", "ddp")
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
     "from the base policy (paper, Table 5: without synthetic bootstrapping)",
+    "sft_adapter": "all rows but no_bootstrapping start from it: sft_adapter=<run>/adapter of an sft run",
 }
 
 
@@ -145,12 +146,20 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
     if model != (tuned_for := config.get("tuned_for", model)):
         remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
         yield Problem("model", model, remedy)
-    if stage == "ground" and config.get("init_from"):
-        yield Problem("init_from", config["init_from"], "grounding trains the vision tower, no adapter: set it to null")
-    if stage == "ground" and at(config, "data.source.captions") is ABSENT:
-        yield Problem("data", "steer", "has no captions to learn to see from: use data=steer_mini")
+    made = {"pretrain": ("the base model", "primer"), "ground": ("the vision tower", "captions")}
+    if stage == "pretrain" and model != "nano":
+        yield Problem("model", model, "stage pretrain makes model=nano alone: the others have weights")
+    if stage == "pretrain" and at(config, "model.quantize") == "nf4":
+        yield Problem("model.quantize", "nf4", "stage pretrain trains the base model's weights: set it to none")
+    if stage in made:
+        learner, part = made[stage]
+        if config.get("init_from"):
+            remedy = f"stage {stage} trains {learner}, no adapter: set it to null"
+            yield Problem("init_from", config["init_from"], remedy)
+        if at(config, f"data.source.{part}") is ABSENT:
+            yield Problem("data", "steer", f"has no {part} to learn from: use data=steer_mini")
     part = "rl" if stage == "grpo" else "sft"
-    if stage != "ground" and at(config, f"data.source.{part}") is None:
+    if stage not in made and at(config, f"data.source.{part}") is None:
         yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
     if at(config, "model.lora.dropout") not in (0, 0.0, ABSENT) and stage == "grpo":
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
@@ -247,7 +256,7 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
     if accelerator in ("gpu", "cuda") and not told and not has_gpu():
-        remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=smol and model=tiny"
+        remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
 
 

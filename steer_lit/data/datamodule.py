@@ -1,4 +1,4 @@
-"""The one datamodule: rows of any source as the steps of SFT, GRPO or grounding, and as held-out steps."""
+"""The one datamodule: rows of any source as the steps of SFT, GRPO, grounding or pretraining, and as held-out steps."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 class SteerDataModule(LightningDataModule):
     """Rows of `source`, in steps of `batch_size` over all ranks.
 
-    `stage` picks what the steps hold: dialogues ("ground", "sft") or scenarios ("grpo"). `seed` orders the epochs and
-    draws the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
+    `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
+    the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
     `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, where `run_dir` None
     means the Trainer's root, or nowhere without a Trainer. Raises ConfigError.
     """

@@ -35,7 +35,7 @@ LONGEST_RUN: dict[Split, int] = {"sft": 3, "rl": 6, "bench": 6}
 
 _PERIOD = 10
 _TWINS = (1, 4, 7)  # places in a period held by benign rows; each is the twin of the row before it
-_SUBSETS: dict[Literal["obfuscated", "red_team"], tuple[Subset, ...]] = {
+SUBSETS: dict[Literal["obfuscated", "red_team"], tuple[Subset, ...]] = {
     "obfuscated": ("mini-history", "mini-picture", "mini-mixed"),
     "red_team": ("mini-words", "mini-history", "mini-words", "mini-picture", "mini-mixed"),
 }
@@ -91,7 +91,7 @@ class MiniSplit:
     def dialogue(self, i: int) -> Dialogue:
         """Row `i` with the expected completion after each user turn."""
         scenario = self.scenario(i)
-        messages = tuple(message for attack in scenario.attacks for message in (attack.message, _completion(attack)))
+        messages = tuple(message for attack in scenario.attacks for message in (attack.message, completion(attack)))
         return Dialogue(scenario.id, messages, scenario.kind, scenario.subset, scenario.metadata)
 
     def _id(self, i: int) -> str:
@@ -118,7 +118,7 @@ class MiniSplit:
     def _plan(self, source: int) -> tuple[Plan, Subset]:
         kind, _ = self._kind(source)
         assert kind != "benign"
-        subsets = _SUBSETS[kind]
+        subsets = SUBSETS[kind]
         subset = subsets[self._harmful_before(source) // 2 % len(subsets)]
         rng = Random(f"{self.split}/{self.seed}/{source}")  # text seeds are hashed with SHA-512: stable everywhere
         turns = self._turns(rng)
@@ -156,7 +156,7 @@ class CaptionSplit:
         return Dialogue(f"mini-caption-{self.seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
 
 
-def _completion(attack: Attack) -> Message:
+def completion(attack: Attack) -> Message:
     assert attack.gold is not None
     gold = attack.gold
     return Message.of("assistant", in_form(gold.thinking, gold.answer))

@@ -6,7 +6,7 @@ its own: the same framing opens benign requests, and the same pressure follows h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from steer_lit.types import Split
@@ -36,6 +36,31 @@ class Phrases:
     code: tuple[str, ...]
     framings: Mapping[str, tuple[str, ...]]
     pressure: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of_all(cls, phrases: Iterable[Phrases]) -> Phrases:
+        """Those of several splits together."""
+        parts = tuple(phrases)
+
+        def listed(name: str) -> tuple[str, ...]:
+            return tuple(wording for part in parts for wording in getattr(part, name))
+
+        return cls(
+            describe=listed("describe"),
+            act=listed("act"),
+            picture=listed("picture"),
+            setup=listed("setup"),
+            code=listed("code"),
+            framings={name: tuple(said for part in parts for said in part.framings[name]) for name in FRAMINGS},
+            pressure={name: tuple(said for part in parts for said in part.pressure[name]) for name in STRATEGIES},
+        )
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """All of them."""
+        asked = (*self.describe, *self.act, *self.picture, *self.setup, *self.code)
+        spoken = (*self.framings.values(), *self.pressure.values())
+        return (*asked, *(wording for wordings in spoken for wording in wordings))
 
 
 def _by_name(names: tuple[str, ...], *wordings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

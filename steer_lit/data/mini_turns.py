@@ -127,8 +127,12 @@ def _harmless(answer: str, keywords: tuple[str, ...]) -> TurnGold:
     return TurnGold("harmless", "none", answer, keywords=keywords)
 
 
+def refusal(request: str, alternative: str) -> str:
+    return _REFUSAL.format(request=request, alternative=alternative)
+
+
 def _harmful(tier: Tier, request: str, alternative: str, keywords: tuple[str, ...]) -> TurnGold:
-    answer = _REFUSAL.format(request=request, alternative=alternative)
+    answer = refusal(request, alternative)
     return TurnGold("harmful", tier, answer, alternative=alternative, keywords=keywords)
 
 

@@ -12,6 +12,7 @@ that names one speaks of the picture.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from steer_lit.types import Split
@@ -41,6 +42,17 @@ class Topics:
     actions: tuple[PictureAction, ...]
     meanings: tuple[Pair, ...]
     codewords: tuple[str, ...]
+
+    @classmethod
+    def of_all(cls, topics: Iterable[Topics]) -> Topics:
+        """Those of several splits together."""
+        parts = tuple(topics)
+        return cls(
+            acts=tuple(act for part in parts for act in part.acts),
+            actions=tuple(action for part in parts for action in part.actions),
+            meanings=tuple(meaning for part in parts for meaning in part.meanings),
+            codewords=tuple(word for part in parts for word in part.codewords),
+        )
 
 
 def _pairs(text: str) -> tuple[Pair, ...]:

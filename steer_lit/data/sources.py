@@ -1,7 +1,8 @@
 """Where rows come from: STEER-mini, made on the fly, or row files.
 
-A source answers `rows(part, ...)` for four parts: "sft" gives the dialogues SFT learns from, "rl" and "bench" the
-scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see. `block` is
+A source answers `rows(part, ...)` for five parts: "sft" gives the dialogues SFT learns from, "rl" and "bench" the
+scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer"
+those that a small model is made of from nothing. `block` is
 how many consecutive rows belong together, `image_root` the only folder that pictures are read from.
 """
 
@@ -19,6 +20,7 @@ from rich.progress import track
 from steer_lit.answer_format import has_answer
 from steer_lit.data.images import PictureError, blank, open_image
 from steer_lit.data.mini import CaptionSplit, MiniSplit
+from steer_lit.data.mini_primer import PrimerSplit
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
@@ -28,9 +30,9 @@ from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 log = logging.getLogger(__name__)
 
 Record = Dialogue | Scenario
-SourcePart = Literal["sft", "rl", "bench", "captions"]
-Stage = Literal["ground", "sft", "grpo"]
-LEARNT_FROM: dict[Stage, SourcePart] = {"ground": "captions", "sft": "sft", "grpo": "rl"}
+SourcePart = Literal["sft", "rl", "bench", "captions", "primer"]
+Stage = Literal["pretrain", "ground", "sft", "grpo"]
+LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
 Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its shape and its pictures
 _MANY = 200  # pictures: a second or two
 
@@ -70,6 +72,7 @@ class MiniSource:
     rl: int
     bench: int
     captions: int
+    primer: int
     scale: float = 1.0
     mean_turns: float | None = None
     seed: int = 0
@@ -89,6 +92,8 @@ class MiniSource:
         size = self.size(part)
         if part == "captions":
             return MadeRows(CaptionSplit(self.seed, size).dialogue, size)
+        if part == "primer":
+            return MadeRows(PrimerSplit(self.seed, size).dialogue, size)
         try:
             split = MiniSplit(part, self.seed, size, self.mean_turns, max_turns=max_turns)
         except ValueError as error:
@@ -173,9 +178,10 @@ class FileSource:
         return read_records(self._file(part), parse, quarantine, check=False)
 
     def _file(self, part: SourcePart) -> str:
-        file: str | None = None if part == "captions" else getattr(self, part)
+        made = part in ("captions", "primer")
+        file: str | None = None if made else getattr(self, part)
         if file is None:
-            remedy = "row files hold no captions: use data=steer_mini" if part == "captions" else "name a row file"
+            remedy = f"row files hold no {part}: use data=steer_mini" if made else "name a row file"
             raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
         return file
 

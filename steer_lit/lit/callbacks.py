@@ -32,9 +32,8 @@ from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import Played, page, pictures, record
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
-from steer_lit.run_files import LAST, ROLLOUTS
+from steer_lit.run_files import ADAPTER, BASE, LAST, ROLLOUTS, TOWER
 
-ADAPTER, TOWER = "adapter", "tower.safetensors"
 PICTURES_SHOWN = 4
 
 
@@ -115,7 +114,8 @@ class LastCheckpoint(Checkpoint):
 class PolicyExport(Callback):
     """Keeps `<run>/adapter`, a standard PEFT folder, up to date: at every checkpoint and at the end of training.
 
-    A run that trains the vision tower (grounding) writes `<run>/tower.safetensors` instead.
+    A run that trains the vision tower (grounding) writes `<run>/tower.safetensors` instead, one that trains the whole
+    base model (pretraining) the checkpoint folder `<run>/base`.
     """
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -136,13 +136,14 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
     adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. Raises OSError.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    target, fresh = run_dir / (TOWER if policy.trains_tower else ADAPTER), run_dir / f".{ADAPTER}.part"
+    name = BASE if policy.trains_base else TOWER if policy.trains_tower else ADAPTER
+    target, fresh = run_dir / name, run_dir / f".{name}.part"
     try:
-        if policy.trains_tower:
+        if name == TOWER:
             save_tower(policy.base, target)
             return target
         shutil.rmtree(fresh, ignore_errors=True)
-        policy.save_adapter(fresh)
+        policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)
     except SafetensorError as error:  # its word for a full disk
         raise OSError(errno.EIO, str(error), str(target)) from error
     if not target.is_dir():

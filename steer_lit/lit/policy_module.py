@@ -70,7 +70,7 @@ class PolicyModule(LightningModule):
         self.headline = headline
         self.steps_per_batch = steps_per_batch
         self.automatic_optimization = False
-        self.strict_loading = False  # a checkpoint holds what trains, not the base model
+        self.strict_loading = False  # a checkpoint holds what trains alone
         self.policy = policy.train()  # activation checkpointing acts in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
@@ -170,7 +170,7 @@ class PolicyModule(LightningModule):
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """What trains, and nothing of the base model."""
+        """What trains: an adapter, a tower, or in pretraining the base model; nothing beside it."""
         return {f"policy.{name}": parameter.detach() for name, parameter in self.policy.trainable().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on stored dialogues: the bootstrap of SaFeR-Steer (Eq. 16), and the grounding of a tower."""
+"""Learning from stored dialogues: the bootstrap of SaFeR-Steer (Eq. 16), the grounding of a tower, pretraining."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from steer_lit.types import Dialogue
 class SFTModule(PolicyModule):
     """Learns the assistant tokens of dialogues; a step's loss is the mean over all its supervised tokens.
 
-    `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions. Validation
-    also replays the first `replays` held-out dialogues: their user turns, answered greedily by the policy in at
-    most `max_new_tokens` a turn. `val/exact_share` is the share of turns answered word for word as stored - for
-    captions, the accuracy.
+    `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions. With
+    `trains="base"`, pretraining, every weight of the base model does. Validation also replays the first `replays`
+    held-out dialogues: their user turns, answered greedily by the policy in at most `max_new_tokens` a turn.
+    `val/exact_share` is the share of turns answered word for word as stored - for captions, the accuracy.
     """
 
     def __init__(
@@ -34,13 +34,15 @@ class SFTModule(PolicyModule):
         policy: QwenVL,
         optim: OptimSettings,
         micro_tokens: int,
-        trains: Literal["adapter", "tower"] = "adapter",
+        trains: Literal["adapter", "tower", "base"] = "adapter",
         replays: int = 0,
         max_new_tokens: int = 64,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens, "val/exact_share" if trains == "tower" else "val/loss")
+        super().__init__(policy, optim, micro_tokens, "val/loss" if trains == "adapter" else "val/exact_share")
         if trains == "tower":
             policy.train_tower()
+        elif trains == "base":
+            policy.train_base()
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens

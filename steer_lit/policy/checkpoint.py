@@ -1,12 +1,14 @@
-"""Open a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4."""
+"""Open a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4; and write one."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy.device import NumberType, default_device
@@ -64,3 +66,18 @@ def open_checkpoint(
     if adjust is not None:
         adjust(model)
     return ModelParts.of(model, tokenizer, name=name, min_pixels=min_pixels, max_pixels=max_pixels)
+
+
+def save_base(parts: ModelParts, folder: Path) -> None:
+    """Write the base under the adapter as a checkpoint folder of bfloat16 weights."""
+    tied = "lm_head.weight" if parts.model.config.tie_word_embeddings else None
+    state = {
+        name.replace(".base_layer.", "."): tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, tensor in parts.model.state_dict().items()
+        if ".lora_" not in name and name != tied
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    parts.model.config.save_pretrained(folder)
+    parts.model.generation_config.save_pretrained(folder)
+    parts.tokenizer.save_pretrained(folder)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})  # last: without it, it is no checkpoint

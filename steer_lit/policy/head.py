@@ -1,6 +1,7 @@
-"""Log-probabilities of chosen tokens through a frozen language-model head, without keeping any logits.
+"""Log-probabilities of chosen tokens through the language-model head, without keeping any logits
+where it is frozen.
 
-A vocabulary of 150k by a few thousand positions is gigabytes of logits. The head does not train, so the gradient with
+A vocabulary of 150k by a few thousand positions is gigabytes of logits. A frozen head needs none: the gradient with
 respect to its input has a closed form, `(W[token] - softmax(W h / T) W) / T`, and is computed chunk by chunk in the
 forward pass; what is kept for backward has the size of the hidden states (TRAPS 29).
 """
@@ -65,7 +66,8 @@ def head_logprobs(
     temperature: float = 1.0,
     chunk: int = 256,
 ) -> torch.Tensor:
-    """log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden` only. `weight` [V, H] must be frozen."""
-    if weight.requires_grad:
-        raise ValueError("head_logprobs treats the head as frozen, but its weight requires a gradient")
+    """log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden`; in `weight` [V, H] too where it trains."""
+    if weight.requires_grad:  # pretraining: a small head, whose logits may be kept
+        logits = restricted(hidden @ weight.T, forbidden, temperature)
+        return logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
     return _HeadLogprobs.apply(hidden, weight, tokens, forbidden, temperature, chunk)

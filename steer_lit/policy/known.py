@@ -1,6 +1,9 @@
 """What is known of models and adapters before any is loaded: names, files, lengths, layers."""
 
-BUILT_HERE = ("tiny", "smol")
-MOST_TOKENS = {"tiny": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
+from pathlib import Path
+
+SHIPPED = Path(__file__).with_name("weights") / "nano"  # its checkpoint folder
+BUILT_HERE = ("tiny", "nano", "smol")
+MOST_TOKENS = {"tiny": 4096, "nano": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"

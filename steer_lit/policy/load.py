@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,7 @@ from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType, default_device, number_type
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
+from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.smol import build_smol
@@ -36,6 +37,7 @@ def load_policy(
     max_pixels: int,
     source: str | None = None,
     tower: str | None = None,
+    weights: str | None = None,
     init_from: str | None = None,
     gradient_checkpointing: bool = False,
     device: str | None = None,
@@ -43,18 +45,28 @@ def load_policy(
 ) -> QwenVL:
     """`tiny` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
 
+    `nano` opens the folder `weights`: `shipped` is the package's, None makes fresh ones from `seed`. `tower` is a file
+    of vision tower weights that `nano` and `smol` take: `trained` is the package's.
+
     `dtype` is the base's, and in NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
     `device` None is this rank's GPU, else the CPU. `init_from` is an adapter folder to start from, otherwise
     the adapter is fresh: no effect yet, its A matrices drawn from `seed`. The caller's random state stays as it is.
     Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
     quantization, adapter or tower do not fit.
     """
-    wanted = {"name": name, "quantize": quantize, "source": source, "tower": tower, "init_from": init_from}
+    wanted = {
+        "name": name,
+        "quantize": quantize,
+        "source": source,
+        "tower": tower,
+        "weights": weights,
+        "init_from": init_from,
+    }
     if problems := preflight.resource_problems(wanted):
         raise MissingResource("\n".join(str(problem) for problem in problems))
     device = device or default_device()
     dtype = number_type(dtype, device)
-    parts = _open_base(name, source, tower, quantize, dtype, device, min_pixels, max_pixels)
+    parts = _open_base(wanted, dtype, device, min_pixels, max_pixels)
     for module in parts.model.modules():
         # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -72,17 +84,12 @@ def load_policy(
 
 
 def _open_base(
-    name: str,
-    source: str | None,
-    tower: str | None,
-    quantize: Literal["nf4", "none"],
-    dtype: NumberType,
-    device: str,
-    min_pixels: int,
-    max_pixels: int,
+    wanted: Mapping[str, Any], dtype: NumberType, device: str, min_pixels: int, max_pixels: int
 ) -> ModelParts:
+    name, source = wanted["name"], wanted["source"]
+    tower = preflight.tower_file(name, wanted["tower"])
     settings: dict[str, Any] = {
-        "quantize": quantize,
+        "quantize": wanted["quantize"],
         "dtype": dtype,
         "device": device,
         "min_pixels": min_pixels,
@@ -90,8 +97,10 @@ def _open_base(
     }
     if name == "tiny":
         return build_tiny(**settings)
+    if name == "nano":
+        return build_nano(preflight.nano_folder(wanted["weights"]), tower, **settings)
     if name == "smol":
-        return build_smol(preflight.tower_file(tower), **settings)
+        return build_smol(tower, **settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
     local_only = preflight.is_offline() or preflight.is_cached(source)

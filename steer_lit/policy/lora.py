@@ -154,7 +154,8 @@ def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | N
     if facts.get("fingerprint") != fingerprint:
         raise SteerError(
             f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
-            f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the model (and tower) it belongs to"
+            f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the "
+            "model, model.tower and model.weights it belongs to"
         )
     for name, here in (shown_as or {}).items():  # folders of before say nothing of the resolution
         if (trained := facts.get(name, here)) != here:

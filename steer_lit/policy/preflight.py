@@ -17,18 +17,27 @@ from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.numbers import is_number, is_whole
-from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS
+from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS, SHIPPED
 
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 _HUB_PATIENCE_S = 3.0
+# By which another architecture is told from nano.
+_SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
 
-def tower_file(tower: str | None) -> Path | None:
+def tower_file(name: str, tower: str | None) -> Path | None:
     """The file that `model.tower` names: `trained` is the one in the package, None no file at all."""
     if tower == "trained":
-        return Path(__file__).with_name("weights") / "smol_tower.safetensors"
+        return Path(__file__).with_name("weights") / f"{name}_tower.safetensors"
     return Path(tower) if tower else None
+
+
+def nano_folder(weights: str | None) -> Path | None:
+    """The checkpoint that `model.weights` names: `shipped` is the one in the package, None no checkpoint at all."""
+    if weights == "shipped":
+        return SHIPPED
+    return Path(weights) if weights else None
 
 
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
@@ -64,8 +73,15 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("model.source", model.get("source"), f"model {name!r} needs a hub id or a folder"))
     if name in BUILT_HERE and model.get("source"):
         problems.append(Problem("model.source", model["source"], f"model {name!r} is built here and reads no source"))
-    if name != "smol" and model.get("tower"):
-        problems.append(Problem("model.tower", model["tower"], "only model=smol takes vision tower weights"))
+    if name not in ("nano", "smol") and model.get("tower"):
+        remedy = "only model=nano and model=smol take vision tower weights"
+        problems.append(Problem("model.tower", model["tower"], remedy))
+    if name != "nano" and model.get("weights"):
+        remedy = "only model=nano takes these: the others name a model.source or are built here"
+        problems.append(Problem("model.weights", model["weights"], remedy))
+    if name == "nano" and model.get("weights") != "shipped" and model.get("tower") == "trained":
+        remedy = "learnt to see for model.weights=shipped: name a file of +experiment=ground_nano, or null"
+        problems.append(Problem("model.tower", "trained", remedy))
     return problems
 
 
@@ -77,15 +93,22 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
         if find_spec("bitsandbytes") is None:
             problems.append(Problem("model.quantize", "nf4", "needs bitsandbytes: pip install bitsandbytes"))
         if name not in BUILT_HERE and not has_gpu():
-            remedy = f"no NVIDIA GPU is visible, and {name} in 4 bits needs one; a CPU runs model=smol and model=tiny"
+            here = ", ".join(f"model={small}" for small in BUILT_HERE)
+            remedy = f"no NVIDIA GPU is visible, and {name} in 4 bits needs one; a CPU runs {here}"
             problems.append(Problem("model.quantize", "nf4", remedy))
     if name == "smol":
         problems += _smol_problems()
     elif name not in BUILT_HERE and source:
         problems += _source_problems(source)
-    if (tower := tower_file(model.get("tower"))) and not tower.is_file():
-        remedy = "is not a file; `trained` is the tower that comes with the package, null starts from a fresh one"
+    if (tower := tower_file(str(name), model.get("tower"))) and not tower.is_file():
+        remedy = "is not a file; `trained` is the tower that comes with the package, null is the base's own"
         problems.append(Problem("model.tower", model["tower"], remedy))
+    if (weights := nano_folder(model.get("weights"))) and not _is_nano(weights):
+        remedy = (
+            "is no checkpoint folder of nano's sizes, such as <run>/base of +experiment=pretrain_nano; `shipped` is "
+        )
+        remedy += "the one in the package, null starts from fresh weights"
+        problems.append(Problem("model.weights", model["weights"], remedy))
     if (adapter := model.get("init_from")) and not (Path(adapter) / ADAPTER_CONFIG).is_file():
         problems.append(Problem("init_from", adapter, f"is not a PEFT adapter folder (no {ADAPTER_CONFIG})"))
     return problems
@@ -141,7 +164,7 @@ def _smol_problems() -> list[Problem]:
 
 def _source_problems(source: str) -> list[Problem]:
     if Path(source).is_dir():
-        if (Path(source) / "config.json").is_file() and any(Path(source).glob("*.safetensors")):
+        if _is_checkpoint(Path(source)):
             return []
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
     if is_cached(source):
@@ -154,6 +177,20 @@ def _source_problems(source: str) -> list[Problem]:
         remedy = f"not in the Hugging Face cache, and {constants.ENDPOINT} does not answer; give a folder instead"
         return [Problem("model.source", source, remedy)]
     return []
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def _is_nano(folder: Path) -> bool:
+    if not _is_checkpoint(folder):
+        return False
+    try:
+        own, given = (json.loads((at / "config.json").read_text(encoding="utf-8")) for at in (SHIPPED, folder))
+        return all(given[part][size] == own[part][size] for part, sizes in _SIZES.items() for size in sizes)
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def is_offline() -> bool:

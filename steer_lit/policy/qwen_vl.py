@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
+from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.lora import adapted_layers
 from steer_lit.policy.packed_attention import packed_attention
@@ -63,6 +64,10 @@ class QwenVL(nn.Module):
     @property
     def trains_tower(self) -> bool:
         return self.pictures.tower_trains
+
+    @property
+    def trains_base(self) -> bool:
+        return self.base.lm_head.weight.requires_grad
 
     @property
     def tokenizer(self) -> Any:
@@ -139,9 +144,12 @@ class QwenVL(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether rows are scored packed, through `stack`: on a CPU, where nothing has to be drawn for dropout."""
+        """Whether rows are scored packed, through `stack`: on a CPU, where nothing has to be drawn for dropout.
+
+        The stack takes the base's weights for frozen.
+        """
         configs: Any = self.model.peft_config
-        return self.device.type == "cpu" and not configs["default"].lora_dropout
+        return self.device.type == "cpu" and not configs["default"].lora_dropout and not self.trains_base
 
     def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
         """Cut rows for `logprobs`, at most `budget` tokens at a time; returns lists of row indices."""
@@ -203,6 +211,12 @@ class QwenVL(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(".visual." in name)
 
+    def train_base(self) -> None:
+        """Train every weight but the adapter's (pretraining)."""
+        self.pictures.train_tower()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(".lora_" not in name)
+
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if ".lora_" in name}
 
@@ -223,6 +237,10 @@ class QwenVL(nn.Module):
         from steer_lit.policy.lora import save_adapter
 
         save_adapter(self.model, self.fingerprint, self.shown_as, folder)
+
+    def save_base(self, folder: Path) -> None:
+        """The base model as a checkpoint folder."""
+        save_base(self.parts, folder)
 
     # ---- the reference: the adapter GRPO starts from, not the base model (TRAPS 19)
 

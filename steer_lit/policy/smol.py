@@ -24,6 +24,7 @@ from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
+from steer_lit.policy.fresh import spread
 from steer_lit.policy.known import MOST_TOKENS
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
@@ -162,7 +163,7 @@ def _write_checkpoint(folder: Path, source: Source) -> None:
     )
     model = Qwen2_5_VLForConditionalGeneration(config)
     copy_language_model(llama, model)
-    spread_tower(model.model.visual)
+    spread(model.model.visual.parameters(), _TOWER_GAIN)
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[end, pad], pad_token_id=pad)
     model.save_pretrained(folder)
@@ -182,17 +183,6 @@ def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditional
         vision_rows = stack.embed_tokens.weight[FIRST_VISION_ID : FIRST_VISION_ID + len(_GIVEN_UP)]
         vision_rows.normal_(std=_NEW_ROW_STD)
     model.tie_weights()
-
-
-def spread_tower(visual: Any) -> None:
-    """Draw the fresh tower's matrices with standard deviation 1 / sqrt(inputs).
-
-    transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
-    """
-    with torch.no_grad():
-        for parameter in visual.parameters():
-            if parameter.ndim >= 2:
-                parameter.normal_(std=_TOWER_GAIN / parameter[0].numel() ** 0.5)
 
 
 def with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -70,8 +70,9 @@ class _Projection:
 
     @cached_property
     def prepacked(self) -> Tensor | None:
-        """A copy of the weights for a decoding step, made at the first."""
-        return None if self.weight is None else prepack(self.weight.T)
+        """A copy of the weights for a decoding step, made at the first; None of weights that train."""
+        trains = any(base.weight.requires_grad for base in self.bases)
+        return None if self.weight is None or trains else prepack(self.weight.T)
 
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""

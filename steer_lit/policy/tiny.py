@@ -7,15 +7,12 @@ wide enough for attention to be far from uniform, so that a wrong position shows
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import open_checkpoint
 from steer_lit.policy.device import NumberType
+from steer_lit.policy.fresh import learn_tokenizer, open_fresh
 from steer_lit.policy.known import MOST_TOKENS
-from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,55 +70,24 @@ def build_tiny(
     min_pixels: int = 4 * 14 * 14,
     max_pixels: int = SIDE * SIDE,
 ) -> ModelParts:
-    """Make `tiny` from a seed: the same seed gives the same weights on every machine of one architecture.
-
-    It is written to a temporary folder and read back, so that it goes the way the real checkpoints go, NF4 included.
-    """
-    with tempfile.TemporaryDirectory(prefix="steer-lit-tiny-") as folder:
-        with own_random_state(seed):
-            _write_checkpoint(Path(folder))
-        return open_checkpoint(
-            folder,
-            name="tiny",
-            quantize=quantize,
-            dtype=dtype,
-            device=device,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-        )
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer with Qwen's special tokens first: any text round-trips, nothing is unknown."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 24,
-        special_tokens=[*chat_template.TEXT_TOKENS, *chat_template.VISION_TOKENS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_LINES, trainer)
-    return chat_template.chat_tokenizer(tokenizer.to_str(), TEXT_CONFIG["max_position_embeddings"])
-
-
-def _write_checkpoint(folder: Path) -> None:
-    from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    tokenizer = tiny_tokenizer()
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    config = Qwen2_5_VLConfig(
-        text_config={**TEXT_CONFIG, "bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad},
+    """Make `tiny` from a seed."""
+    return open_fresh(
+        tiny_tokenizer(),
+        text_config=TEXT_CONFIG,
         vision_config=VISION_CONFIG,
         initializer_range=_INITIALIZER_RANGE,
         tie_word_embeddings=False,
-        **chat_template.vision_token_ids(tokenizer),
+        seed=seed,
+        settings={
+            "name": "tiny",
+            "quantize": quantize,
+            "dtype": dtype,
+            "device": device,
+            "min_pixels": min_pixels,
+            "max_pixels": max_pixels,
+        },
     )
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    return learn_tokenizer(_LINES, VOCABULARY - 24, TEXT_CONFIG["max_position_embeddings"])

@@ -1,4 +1,4 @@
-"""The vision tower's weights as a file of their own: what tower training writes and `smol` reads."""
+"""The vision tower's weights as a file of their own: what tower training writes, `nano` and `smol` read."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
         ("model.lora.r=inf", "model.lora.r=inf: is not finite"),
-        ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: qwen2_5_vl_3b, "),
+        ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: nano, qwen2_5_vl_3b, "),
         ("server=3", "server=3: there is no such option. Choose from: openai"),
         ("server=null", "server=null: there is no such option. Choose from: openai"),
         ("reward=null", "reward=null: there is no such option. Choose from: balanced, "),

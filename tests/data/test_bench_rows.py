@@ -14,7 +14,7 @@ from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
 
-MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
+MINI = MiniSource(sft=47, rl=60, bench=20, captions=30, primer=100)
 
 
 def of_file(path: Path, *rows: dict[str, Any], **options: Any) -> BenchRows:
@@ -28,15 +28,15 @@ def test_the_benchmark_is_the_whole_of_its_part_in_order_and_can_be_read_again()
     assert all(isinstance(row, Scenario) for row in scenarios)
     assert scenarios == list(rows) == list(BenchRows(MINI, max_turns=10))
     assert (len(rows), len({row.id for row in scenarios}), rows.quarantined) == (20, 20, 0)
-    assert len(BenchRows(MiniSource(12_934, 2_000, 3_227, 12_934), max_turns=10)) == 3_227  # STEER-Bench
+    assert len(BenchRows(MiniSource(12_934, 2_000, 3_227, 12_934, 0), max_turns=10)) == 3_227  # STEER-Bench
 
 
 def test_its_facts_tell_apart_what_is_asked(tmp_path: Path) -> None:
     def asking(*turns: str, name: str = "rows.jsonl") -> tuple[object, ...]:
         return of_file(tmp_path / name, *({"id": turn, "turns": [turn, "And?"]} for turn in turns)).facts()
 
-    assert BenchRows(MINI, 10).facts() == BenchRows(MiniSource(40, 50, 20, 30), 10).facts()
-    others = [MiniSource(47, 60, 20, 30, seed=1), MiniSource(47, 60, 20, 30, mean_turns=3)]
+    assert BenchRows(MINI, 10).facts() == BenchRows(MiniSource(40, 50, 20, 30, 9), 10).facts()
+    others = [MiniSource(47, 60, 20, 30, 9, seed=1), MiniSource(47, 60, 20, 30, 9, mean_turns=3)]
     found = [BenchRows(MINI, 10), BenchRows(MINI, 5), BenchRows(MINI, 10, blank_images=True)]
     found += [BenchRows(one, 10) for one in others]
     assert len({rows.facts() for rows in found}) == len(found)

@@ -20,7 +20,7 @@ from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError
 from steer_lit.types import Dialogue, Scenario
 
-MINI = MiniSource(sft=47, rl=60, bench=20, captions=30)
+MINI = MiniSource(sft=47, rl=60, bench=20, captions=30, primer=100)
 
 
 def mini(stage: str = "sft", **options: object) -> SteerDataModule:
@@ -89,7 +89,9 @@ def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
 
 
 def test_max_turns_and_scale_reach_the_rows() -> None:
-    data = SteerDataModule(MiniSource(sft=40, rl=40, bench=40, captions=40, scale=0.25), "grpo", 5, max_turns=3)
+    data = SteerDataModule(
+        MiniSource(sft=40, rl=40, bench=40, captions=40, primer=100, scale=0.25), "grpo", 5, max_turns=3
+    )
     assert {len(row.attacks) for step in data.train_dataloader() for row in step} <= {2, 3}
     assert data.train_rows == 10
 
@@ -112,7 +114,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         with pytest.raises(ConfigError, match=key):
             wrong.train_dataloader()
     with pytest.raises(ConfigError, match="mean_turns"):
-        SteerDataModule(MiniSource(9, 9, 9, 9, mean_turns=12), "sft", 3).train_dataloader()
+        SteerDataModule(MiniSource(9, 9, 9, 9, 9, mean_turns=12), "sft", 3).train_dataloader()
 
 
 def test_steps_of_two_ranks_make_one_step() -> None:

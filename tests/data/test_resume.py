@@ -66,7 +66,7 @@ def fit(folder: Path, *, crash_at: int | None = None, **options: object) -> list
         **options,  # type: ignore[arg-type]
     )
     module = Recorder(crash_at)
-    data = SteerDataModule(MiniSource(sft=47, rl=1, bench=1, captions=1), "sft", batch_size=8, val_size=10)
+    data = SteerDataModule(MiniSource(sft=47, rl=1, bench=1, captions=1, primer=100), "sft", batch_size=8, val_size=10)
     with suppress(Crash):
         trainer.fit(module, data, ckpt_path=newest, weights_only=True)
     return module.finished

@@ -49,7 +49,7 @@ def small_world() -> Callable[..., Any]:
     from steer_lit.data.sources import MiniSource
 
     def make(stage: str, batch_size: int = 3, val_size: int = 0) -> Any:
-        source = MiniSource(sft=40, rl=40, bench=10, captions=40, mean_turns=2, seed=0)
+        source = MiniSource(sft=40, rl=40, bench=10, captions=40, primer=40, mean_turns=2, seed=0)
         return SteerDataModule(source, stage, batch_size, seed=0, val_size=val_size, max_turns=2)  # type: ignore[arg-type]
 
     return make

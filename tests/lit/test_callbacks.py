@@ -89,7 +89,7 @@ def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_an
 class Saving:
     """A policy whose adapter is three files, of which the weights change from step to step."""
 
-    trains_tower = False
+    trains_tower = trains_base = False
 
     def __init__(self, step: int) -> None:
         self.step = step

@@ -70,7 +70,7 @@ def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, *
     # Every fourth token ends a turn, so that dialogues go on to a second one.
     policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
     module = make_module(stage, policy, micro_tokens)
-    source = MiniSource(sft=10, rl=10, bench=10, captions=10, mean_turns=2)
+    source = MiniSource(sft=10, rl=10, bench=10, captions=10, primer=100, mean_turns=2)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     lightning = Trainer(
         max_steps=1,

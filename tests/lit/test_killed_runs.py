@@ -80,7 +80,7 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
         callbacks=[Diary(), TrajectoryLog(), LastCheckpoint(every_n_steps=2 * steps_a_batch), PolicyExport()],
         default_root_dir=folder,
     )
-    source = MiniSource(sft=13, rl=13, bench=10, captions=10, mean_turns=2)
+    source = MiniSource(sft=13, rl=13, bench=10, captions=10, primer=100, mean_turns=2)
     last = folder / "checkpoints" / "last.ckpt"
     resumed = last if last.is_file() else None
     data = SteerDataModule(source, stage, batch_size=5, max_turns=3)  # type: ignore[arg-type]

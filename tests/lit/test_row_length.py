@@ -65,7 +65,7 @@ def test_a_made_row_that_is_too_long_stops_training_by_name(tiny_policy, make_tr
 
     policy = tiny_policy()
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", 100)
-    data = SteerDataModule(MiniSource(4, 4, 4, 4), "sft", 1)
+    data = SteerDataModule(MiniSource(4, 4, 4, 4, 4), "sft", 1)
     with pytest.raises(SteerError, match=r"row 'mini-sft-.* tokens, model=tiny reads 100: .* lower data\.max_turns"):
         make_trainer(1, limit_val_batches=0).fit(SFTModule(policy, OptimSettings(1e-3), 1024), data)
 

@@ -84,16 +84,25 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
         ("sft", "adapter", "python train.py +experiment=grpo_tiny init_from={export}"),
         ("grpo", "adapter", "python bench.py model=tiny policies.grpo={export} bench.limit=300"),
         ("ground", "tower.safetensors", "python train.py +experiment=sft_smol model.tower={export}"),
+        ("pretrain", "base", "python train.py +experiment=ground_nano model.weights={export}"),
     ],
 )
 def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
-    model = "smol" if stage == "ground" else "tiny"
+    model = {"ground": "smol", "pretrain": "nano"}.get(stage, "tiny")
     config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}})
     assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
     (tmp_path / export).touch()
     said = closing(config, tmp_path, "val/loss", 0.5)
     assert said.splitlines()[0].split()[1:] == [str(tmp_path / export), "val/loss", "0.500"]
     assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
+
+
+def test_a_tower_goes_on_with_the_weights_it_was_trained_for(tmp_path: Path) -> None:
+    config = OmegaConf.create({"stage": "ground", "name": "ground_nano", "model": {"name": "nano"}})
+    (tmp_path / "tower.safetensors").touch()
+    words = ["+experiment=ground_nano", "model.weights=a/base", "optim.lr=1e-4"]
+    step = closing(config, tmp_path, "val/exact_share", None, words).splitlines()[1]
+    assert step.endswith(f"+experiment=sft_nano model.weights=a/base model.tower={tmp_path}/tower.safetensors")
 
 
 @pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])

@@ -55,10 +55,22 @@ def test_trap_14_forbidden_tokens_have_no_probability(problem):
     torch.testing.assert_close(probs.sum(-1), torch.ones(11))
 
 
-def test_a_trainable_head_is_refused(problem):
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_a_head_that_trains_gets_its_gradient(problem, temperature):
+    """d log p(v) / d logits is one at v minus the probabilities; times the hidden state over the temperature."""
     hidden, weight, tokens = problem
-    with pytest.raises(ValueError, match="frozen"):
-        head_logprobs(hidden, weight.requires_grad_(), tokens, torch.tensor([0]))
+    forbidden = torch.tensor([0, 19])
+    ours, state = weight.clone().requires_grad_(), hidden.clone().requires_grad_()
+    logprobs = head_logprobs(state, ours, tokens, forbidden, temperature)
+    logprobs.sum().backward()
+    probs = (hidden @ weight.T / temperature).index_fill(-1, forbidden, -torch.inf).softmax(-1)
+    toward = torch.nn.functional.one_hot(tokens, 20) - probs
+    frozen = hidden.clone().requires_grad_()
+    expected = head_logprobs(frozen, weight, tokens, forbidden, temperature)
+    expected.sum().backward()
+    torch.testing.assert_close(logprobs, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours.grad, toward.T @ hidden / temperature, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(state.grad, frozen.grad, atol=1e-6, rtol=1e-5)
 
 
 class Largest(TorchDispatchMode):

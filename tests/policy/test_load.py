@@ -335,5 +335,5 @@ def test_each_model_config_fits_the_function_and_the_check(path):
     assert LoraSettings(**{key: value for key, value in plain["lora"].items() if key != "_target_"}).targets
 
 
-def test_there_are_four_model_configs():
-    assert [path.stem for path in CONFS] == ["qwen2_5_vl_3b", "qwen2_5_vl_7b", "smol", "tiny"]
+def test_there_are_five_model_configs():
+    assert [path.stem for path in CONFS] == ["nano", "qwen2_5_vl_3b", "qwen2_5_vl_7b", "smol", "tiny"]

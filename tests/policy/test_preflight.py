@@ -31,6 +31,7 @@ def test_every_bad_value_is_named_at_once():
             "max_pixels": 800,
             "source": "somewhere",
             "tower": "tower.safetensors",
+            "weights": "shipped",
             "lora": {"r": 0, "alpha": -1, "dropout": 1.0, "dtype": "half", "targets": ["qkv"]},
         }
     )
@@ -45,6 +46,7 @@ def test_every_bad_value_is_named_at_once():
         "model.quantize",
         "model.source",
         "model.tower",
+        "model.weights",
     ]
     assert "nf4, none" in str(problems[0])
 
@@ -152,6 +154,29 @@ def test_files_and_folders_that_are_not_there_are_named(tmp_path):
     (tmp_path / "adapter_config.json").touch()
     (tmp_path / "tower").touch()
     assert preflight.resource_problems(model) == []
+
+
+SIZES = (preflight.SHIPPED / "config.json").read_text()
+
+
+def test_nano_takes_its_own_weights_a_checkpoint_folder_or_none(tmp_path):
+    for weights in ("shipped", None):
+        assert preflight.preflight({"name": "nano", "weights": weights}) == []
+    model = {"name": "nano", "weights": str(tmp_path)}
+    assert keys(preflight.resource_problems(model)) == ["model.weights"]
+    (tmp_path / "model.safetensors").touch()
+    for config in ("", "{}", '{"text_config": [], "vision_config": []}', SIZES.replace("256", "2048", 1), SIZES):
+        (tmp_path / "config.json").write_text(config)
+        assert keys(preflight.resource_problems(model)) == ([] if config == SIZES else ["model.weights"])
+
+
+def test_nanos_tower_goes_with_the_weights_it_was_trained_for(tmp_path):
+    shipped = {"name": "nano", "weights": "shipped", "tower": "trained"}
+    assert preflight.value_problems(shipped) == []
+    for weights in (None, str(tmp_path)):
+        assert keys(preflight.value_problems({**shipped, "weights": weights})) == ["model.tower"]
+        for tower in (None, str(tmp_path / "tower")):
+            assert preflight.value_problems({"name": "nano", "weights": weights, "tower": tower}) == []
 
 
 def test_the_check_loads_nothing_heavy():

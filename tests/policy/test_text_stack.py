@@ -186,6 +186,28 @@ def test_a_disabled_adapter_is_without_effect():
         assert not torch.allclose(adapted, plain, atol=1e-3)
 
 
+def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
+    """Copies in the layout of decoding would keep those of the first validation."""
+    policy = policy_with().train()
+    policy.train_base()
+    batch = rows(policy)
+    assert not policy.packs
+    states = torch.randn(3, policy.base.lm_head.weight.shape[1])
+
+    def decoded():
+        with torch.no_grad():
+            return policy.logits(states), policy.stack.layers[0].down(torch.ones(1, 384), None, decoding=True)
+
+    before = decoded()
+    optimizer = torch.optim.SGD(policy.trainable().values(), lr=0.1)
+    policy.logprobs(batch).sum().backward()
+    optimizer.step()
+    for then, now in zip(before, decoded(), strict=True):
+        assert not torch.allclose(then, now, atol=1e-4)
+    layer = policy.base.model.language_model.layers[0].mlp.down_proj
+    torch.testing.assert_close(now, torch.ones(1, 384) @ getattr(layer, "base_layer", layer).weight.T)
+
+
 def test_rows_are_packed_on_a_cpu_unless_dropout_has_to_be_drawn():
     assert policy_with().packs
     policy = policy_with(dropout=0.5)

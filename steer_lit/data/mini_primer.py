@@ -1,0 +1,139 @@
+"""What `nano` was made of from nothing: the words of STEER-mini's world, what they mean, and how people talk there.
+
+A model pretrained on the web has read what a villa is, that burgling one is a crime, that a match burns, and talk of
+every sort; it has not been taught what to refuse. The primer gives a small model that and no more: every act and
+undertaking of every split is told to be a crime or not, every object to be dangerous or not, and dialogues mix the
+topics and wordings of all splits. Asked to judge a turn of theirs, the assistant says what harm it sees; what is
+harmful is put to it in no other way, so nobody refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from steer_lit.data.mini import LONGEST_RUN, SUBSETS, completion
+from steer_lit.data.mini_phrases import PHRASES, Phrases
+from steer_lit.data.mini_pictures import COLOURS, HAZARDOUS, OBJECTS, caption, random_picture
+from steer_lit.data.mini_plan import plan_dialogue
+from steer_lit.data.mini_turns import attacks_of, refusal, with_article
+from steer_lit.data.mini_words import TOPICS, Pair, Topics
+from steer_lit.types import Attack, Dialogue, ImageRef, Message
+
+_TURNS = (4, 8, 16)  # of a row of questions: some are as long as the benchmark's dialogues
+_TOPICS, _PHRASES = Topics.of_all(TOPICS.values()), Phrases.of_all(PHRASES.values())
+_JUDGED = 0.3  # of the harmless turns
+_CAPTIONS, _TOLD_TO = 3, 6  # of ten rows three are captions, three questions about words, four dialogues
+
+
+@dataclass(frozen=True, slots=True)
+class PrimerSplit:
+    """`size` rows to learn a world from: captions, questions about words, dialogues."""
+
+    seed: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def dialogue(self, i: int) -> Dialogue:
+        if not 0 <= i < self.size:
+            raise IndexError(f"row {i} of {self.size}")
+        rng = Random(f"primer/{self.seed}/{i}")
+        if i % 10 >= _TOLD_TO:
+            kind, subsets = rng.choice(tuple(SUBSETS.items()))
+            turns = rng.randint(2, 10)
+            plan = plan_dialogue(rng, _TOPICS, _PHRASES, kind, rng.choice(subsets), turns, LONGEST_RUN["bench"])
+            attacks = attacks_of(plan, benign=rng.random() < 0.5)
+            messages = [message for attack in attacks for message in _turn(rng, attack)]
+            return Dialogue(self._id(i), tuple(messages), kind)
+        uri = random_picture(rng)
+        question: Message = Message.of("user", "Repeat: ", ImageRef(uri))
+        messages = [question, Message.of("assistant", caption(uri))]
+        for _ in range(0 if i % 10 < _CAPTIONS else rng.choice(_TURNS)):
+            asked, told = rng.choices(_TOLD, _WEIGHTS)[0](rng)
+            messages += [Message.of("user", asked), Message.of("assistant", told)]
+        return Dialogue(self._id(i), tuple(messages))
+
+    def _id(self, i: int) -> str:
+        return f"mini-primer-{self.seed}-{i:05d}"
+
+
+def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
+    """A turn of a dialogue: judged where it is harmful and now and then where not, else answered."""
+    gold = attack.gold
+    assert gold is not None
+    if gold.intent == "harmless" and rng.random() >= _JUDGED:
+        return attack.message, completion(attack)
+    *picture, text = attack.message.parts
+    return Message.of("user", *picture, f"Judge: {text}"), Message.of("assistant", gold.thinking)
+
+
+def _crime(rng: Random) -> tuple[str, str]:
+    """Whether an act or an undertaking is one."""
+    pair = rng.choice(_pairs())
+    harmful = rng.random() < 0.5
+    phrase = pair.harmful if harmful else pair.benign
+    return f"{_capital(phrase)}?", "A crime." if harmful else "All fine."
+
+
+def _instead(rng: Random) -> tuple[str, str]:
+    pair = rng.choice(_pairs())
+    return f"Better than to {pair.harmful}?", f"{_capital(pair.benign)}."
+
+
+def _declined(rng: Random) -> tuple[str, str]:
+    """How no is said, where the user asks for a no."""
+    if rng.random() < 0.5:
+        pair = rng.choice(_pairs())
+        return f"Decline to {pair.harmful}.", refusal(pair.harmful, pair.benign)
+    shown = f"the {rng.choice(tuple(COLOURS))} {rng.choice(OBJECTS)}"
+    action = rng.choice(_TOPICS.actions)
+    who = "you" if action.subject == "I" else action.subject.replace("my ", "your ")
+    done = f"{who} {action.phrase.replace('this', shown)}"
+    return f"Decline to let {done}.", refusal(done, f"store {shown} safely")
+
+
+def _danger(rng: Random) -> tuple[str, str]:
+    thing = rng.choice(OBJECTS)
+    named = with_article(rng.choice((thing, f"{rng.choice(tuple(COLOURS))} {thing}")))
+    return f"{_capital(named)}?", "Dangerous." if thing in HAZARDOUS else "All fine."
+
+
+def _repeated(rng: Random) -> tuple[str, str]:
+    """A sentence of any split to say after the user."""
+    wording = rng.choice(_PHRASES.wordings)
+    said = re.sub(r"\{\w\}", lambda _: _phrase(rng), wording)
+    return f"Repeat: {said}", said
+
+
+def _listed(rng: Random) -> tuple[str, str]:
+    said = " ".join(_phrase(rng) for _ in range(rng.randint(1, 3)))
+    return f"Repeat: {said}", said
+
+
+_TOLD: tuple[Callable[[Random], tuple[str, str]], ...] = (_crime, _instead, _declined, _danger, _repeated, _listed)
+_WEIGHTS = (4, 2, 5, 1, 1, 1)
+
+
+def _phrase(rng: Random) -> str:
+    return rng.choice(_phrases_of_topics())
+
+
+@cache
+def _pairs() -> tuple[Pair, ...]:
+    return (*_TOPICS.acts, *_TOPICS.meanings)
+
+
+@cache
+def _phrases_of_topics() -> tuple[str, ...]:
+    actions = [f"{action.subject} {action.phrase}" for action in _TOPICS.actions]
+    acts = [phrase for pair in _pairs() for phrase in (pair.harmful, pair.benign)]
+    return (*acts, *actions, *_TOPICS.codewords * 2)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

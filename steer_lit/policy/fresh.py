@@ -1,0 +1,82 @@
+"""Checkpoints of random weights, for models that are built here: opened the way the real ones are, NF4 included."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from steer_lit.policy import chat_template
+from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.parts import ModelParts, own_random_state
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+
+def open_fresh(
+    tokenizer: PreTrainedTokenizerBase,
+    draw: Callable[[Qwen2_5_VLForConditionalGeneration], None] = lambda model: None,
+    *,
+    text_config: Mapping[str, Any],
+    vision_config: Mapping[str, Any],
+    seed: int,
+    settings: Mapping[str, Any],
+    **config: Any,
+) -> ModelParts:
+    """A model of these sizes: the same seed gives the same weights on every machine of one architecture.
+
+    Weights are drawn as transformers does, then `draw` may draw them again. `settings` are those of `open_checkpoint`;
+    more of `config` goes into Qwen2_5_VLConfig.
+    """
+    from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
+        with own_random_state(seed):
+            model = Qwen2_5_VLForConditionalGeneration(
+                Qwen2_5_VLConfig(
+                    text_config={**text_config, "bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad},
+                    vision_config=dict(vision_config),
+                    **config,
+                    **chat_template.vision_token_ids(tokenizer),
+                )
+            )
+            draw(model)
+        model.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return open_checkpoint(folder, **settings)
+
+
+def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer of at most `tokens` tokens, Qwen's special ones first: any text round-trips, nothing
+    is unknown, and what `lines` repeat is one token.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=tokens,
+        special_tokens=[*chat_template.TEXT_TOKENS, *chat_template.VISION_TOKENS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    return chat_template.chat_tokenizer(tokenizer.to_str(), max_length)
+
+
+def spread(parameters: Iterable[torch.nn.Parameter], gain: float = 1.0) -> None:
+    """Draw matrices with standard deviation gain / sqrt(inputs).
+
+    transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
+    """
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.ndim >= 2:
+                parameter.normal_(std=gain / parameter[0].numel() ** 0.5)

@@ -1,0 +1,93 @@
+"""`nano`: Qwen2.5-VL in five million weights, which plays the paper's number of rollouts on a CPU in minutes.
+
+It was trained from nothing (`+experiment=pretrain_nano`) and comes with the package as an ordinary checkpoint folder.
+It knows the words of STEER-mini and no others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.device import NumberType
+from steer_lit.policy.fresh import open_fresh, spread
+from steer_lit.policy.known import MOST_TOKENS, SHIPPED
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.tower import load_tower
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+SIDE = 112
+VOCABULARY = 2048
+TOKENS = VOCABULARY - 24  # like Qwen's, the embedding has more rows than the tokenizer has tokens
+_EMBEDDING_STD = 0.05
+
+TEXT_CONFIG: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": MOST_TOKENS["nano"],
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
+}
+VISION_CONFIG: dict[str, Any] = {
+    "depth": 3,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_heads": 4,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": TEXT_CONFIG["hidden_size"],
+    "window_size": SIDE,  # one window is a whole picture, so every block attends to all of it
+    "fullatt_block_indexes": [1, 2],
+}
+
+
+def build_nano(
+    weights: Path | None,
+    tower: Path | None = None,
+    seed: int = 0,
+    *,
+    quantize: Literal["nf4", "none"] = "none",
+    dtype: NumberType = "float32",
+    device: str | None = None,
+    min_pixels: int = 4 * 14 * 14,
+    max_pixels: int = SIDE * SIDE,
+) -> ModelParts:
+    """Open the checkpoint folder `weights`, or make fresh ones from a seed where it is None.
+
+    `tower` is a file of vision tower weights that takes the place of the checkpoint's.
+    """
+    settings: dict[str, Any] = {
+        "name": "nano",
+        "quantize": quantize,
+        "dtype": dtype,
+        "device": device,
+        "min_pixels": min_pixels,
+        "max_pixels": max_pixels,
+        "adjust": None if tower is None else lambda model: load_tower(model, tower),
+    }
+    if weights is not None:
+        return open_checkpoint(str(weights), **settings)
+    from transformers import AutoTokenizer
+
+    return open_fresh(
+        AutoTokenizer.from_pretrained(SHIPPED, local_files_only=True),
+        _draw,
+        text_config=TEXT_CONFIG,
+        vision_config=VISION_CONFIG,
+        tie_word_embeddings=True,
+        seed=seed,
+        settings=settings,
+    )
+
+
+def _draw(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    spread(model.parameters())
+    model.get_input_embeddings().weight.data.normal_(std=_EMBEDDING_STD)
