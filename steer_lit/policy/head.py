@@ -1,5 +1,4 @@
-"""Log-probabilities of chosen tokens through the language-model head, without keeping any logits
-where it is frozen.
+"""Log-probabilities of chosen tokens through the language-model head, without keeping logits where it is frozen.
 
 A vocabulary of 150k by a few thousand positions is gigabytes of logits. A frozen head needs none: the gradient with
 respect to its input has a closed form, `(W[token] - softmax(W h / T) W) / T`, and is computed chunk by chunk in the

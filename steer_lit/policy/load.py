@@ -45,8 +45,8 @@ def load_policy(
 ) -> QwenVL:
     """`tiny` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
 
-    `nano` opens the folder `weights`: `shipped` is the package's, None makes fresh ones from `seed`. `tower` is a file
-    of vision tower weights that `nano` and `smol` take: `trained` is the package's.
+    `nano` opens the folder `weights`: `shipped` is the package's, None makes fresh ones, always the same. `tower` is a
+    file of vision tower weights that `nano` and `smol` take: `trained` is the package's.
 
     `dtype` is the base's, and in NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
     `device` None is this rank's GPU, else the CPU. `init_from` is an adapter folder to start from, otherwise

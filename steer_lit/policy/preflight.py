@@ -105,9 +105,8 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("model.tower", model["tower"], remedy))
     if (weights := nano_folder(model.get("weights"))) and not _is_nano(weights):
         remedy = (
-            "is no checkpoint folder of nano's sizes, such as <run>/base of +experiment=pretrain_nano; `shipped` is "
+            "is no <run>/base of +experiment=pretrain_nano: `shipped` is the package's, null starts from fresh weights"
         )
-        remedy += "the one in the package, null starts from fresh weights"
         problems.append(Problem("model.weights", model["weights"], remedy))
     if (adapter := model.get("init_from")) and not (Path(adapter) / ADAPTER_CONFIG).is_file():
         problems.append(Problem("init_from", adapter, f"is not a PEFT adapter folder (no {ADAPTER_CONFIG})"))
