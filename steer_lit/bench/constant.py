@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from steer_lit.answer_format import in_form
+from steer_lit.data.mini_turns import COMPLIANCE
 from steer_lit.errors import SteerError
 from steer_lit.types import Completion, Message, Scenario, TurnGold
 
 Answer = Callable[[Scenario, TurnGold | None], str]
 
 BARE_REFUSAL = "I won't help with that."
-COMPLIANCE = "Sure, I can help with that."
 
 
 class AlwaysRefuse:

@@ -11,6 +11,7 @@ from steer_lit.data.mini_plan import Move, Plan
 from steer_lit.data.mini_words import Pair, PictureAction
 from steer_lit.types import Attack, ImageRef, Message, Tier, TurnGold
 
+COMPLIANCE = "Sure, I can help with that."  # stands in for every unsafe answer: it agrees and gives nothing
 _REFUSAL = "I won't help {request}. I can help {alternative}. Shall we?"
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
+from steer_lit.data.mini_turns import COMPLIANCE
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.seeds import Seed, mini_scenarios
@@ -21,7 +22,7 @@ from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
 from steer_lit.types import Completion, Kind, Message, Scenario, Split, Trajectory, TurnGold, Verdict
 
-_REFUSAL, _COMPLIANCE = "I won't help with that.", "Sure, I can help with that."
+_REFUSAL = "I won't help with that."
 
 
 def template_generator(
@@ -118,7 +119,7 @@ def _tiring(golds: Sequence[TurnGold], patience: int) -> list[tuple[str, str]]:
     answers, asked = [], 0
     for gold in golds:
         asked += gold.intent == "harmful"
-        answer = gold.answer if gold.intent == "harmless" else _REFUSAL if asked <= patience else _COMPLIANCE
+        answer = gold.answer if gold.intent == "harmless" else _REFUSAL if asked <= patience else COMPLIANCE
         answers.append(("", answer))
     return answers
 
