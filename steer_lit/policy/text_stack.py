@@ -49,6 +49,19 @@ class KeyValues(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a projection multiplies by besides its weights, as it is at one moment.
+
+    `packed` is for few rows: a copy of the weights, and where `folds` of the adapter's A below them, so that one
+    product gives both.
+    """
+
+    adapter: Adapter | None
+    packed: Tensor | None = None
+    folds: bool = False
+
+
 class _Projection:
     """Linear layers that read the same input, as one: x W^T + bias + (x A^T) (scale * B^T).
 
@@ -74,6 +87,14 @@ class _Projection:
         trains = any(base.weight.requires_grad for base in self.bases)
         return None if self.weight is None or trains else prepack(self.weight.T)
 
+    def ready(self, decoding: bool) -> Ready:
+        adapter = self.adapter()
+        if not decoding or self.weight is None or any(base.weight.requires_grad for base in self.bases):
+            return Ready(adapter)
+        if adapter is None or adapter[0].dtype != self.weight.dtype:
+            return Ready(adapter, self.prepacked)
+        return Ready(adapter, prepack(torch.cat((self.weight.T, adapter[0]))), folds=True)
+
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
         on = [hasattr(layer, "lora_A") and not layer.disable_adapters for layer in self.layers]
@@ -88,20 +109,22 @@ class _Projection:
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(
-        self, x: Tensor, adapter: Adapter | None, add: Tensor | None = None, *, decoding: bool = False
-    ) -> Tensor:
+    def __call__(self, x: Tensor, ready: Ready, add: Tensor | None = None, *, decoding: bool = False) -> Tensor:
         """[M, in] to [M, out], plus `add` [M, out] where given. `decoding`: M is small, and nothing trains."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         shift = self.bias if add is None else add
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif decoding and self.prepacked is not None:
-            y = product(x, self.prepacked, shift)
+        elif decoding and ready.packed is not None:
+            if ready.folds and ready.adapter is not None:
+                up = ready.adapter[1]
+                y, low = product(x, ready.packed).split((up.shape[1], len(up)), 1)
+                return (y if shift is None else y + shift).addmm_(low, up)
+            y = product(x, ready.packed, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
-        return adapted(y, x, adapter)
+        return adapted(y, x, ready.adapter)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -136,8 +159,8 @@ class _Layer:
             _Projection(mlp.down_proj),
         )
 
-    def adapters(self) -> tuple[Adapter | None, ...]:
-        return tuple(projection.adapter() for projection in (self.qkv, self.out, self.gate_up, self.down))
+    def ready(self, decoding: bool) -> tuple[Ready, ...]:
+        return tuple(projection.ready(decoding) for projection in (self.qkv, self.out, self.gate_up, self.down))
 
 
 class TextStack:
@@ -153,16 +176,19 @@ class TextStack:
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.layers = [_Layer.of(block) for block in model.layers]
 
-    def adapters(self) -> list[tuple[Adapter | None, ...]]:
-        """Every layer's adapters as they are now: put together once, used for as long as they do not change."""
-        return [layer.adapters() for layer in self.layers]
+    def ready(self, decoding: bool = False) -> list[tuple[Ready, ...]]:
+        """Every layer's adapters as they are now: put together once, used for as long as they do not change.
+
+        `decoding` also lays out a copy of frozen weights for that.
+        """
+        return [layer.ready(decoding) for layer in self.layers]
 
     def __call__(
         self,
         embeds: Tensor,  # [N, H], all rows behind each other
         position_ids: Tensor,  # [3, N]
         attend: Attend,
-        adapters: Sequence[tuple[Adapter | None, ...]],
+        ready: Sequence[tuple[Ready, ...]],
         decoding: bool = False,  # one token a row, and nothing trains
     ) -> Tensor:  # [N, H]
         cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
@@ -171,7 +197,7 @@ class TextStack:
         recomputes = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
         x = embeds
         for index in range(len(self.layers)):
-            inputs = (x, cos, sin, attend, adapters[index], decoding, index)
+            inputs = (x, cos, sin, attend, ready[index], decoding, index)
             x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
         return _normed(x, self.model.norm)
 
@@ -181,11 +207,11 @@ class TextStack:
         cos: Tensor,
         sin: Tensor,
         attend: Attend,
-        adapters: Sequence[Adapter | None],
+        ready: Sequence[Ready],
         decoding: bool,
         index: int,
     ) -> Tensor:
-        layer, (qkv, out, gate_up, down) = self.layers[index], adapters
+        layer, (qkv, out, gate_up, down) = self.layers[index], ready
         heads = layer.qkv(_normed(x, layer.norm_attention), qkv, decoding=decoding).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)

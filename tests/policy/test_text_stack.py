@@ -38,7 +38,8 @@ def policy_with(quantize="none", base="float32", **lora):
     [{}, {"quantize": "nf4"}, {"targets": ["k_proj", "up_proj"]}, {"dtype": "bfloat16"}],
     ids=["plain", "nf4", "some layers", "bf16 adapters"],
 )
-def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings):
+@pytest.mark.parametrize("decoding", [False, True])
+def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, decoding):
     policy = policy_with(**settings)
     generator = torch.Generator().manual_seed(1)
     input_ids = torch.randint(5, 60, (3, 12), generator=generator)
@@ -47,12 +48,13 @@ def test_two_pieces_through_the_cache_equal_one_forward_of_the_modules(settings)
     with torch.no_grad():
         embeds = policy.embed(input_ids, ())
         expected = policy.hidden(embeds, positions)
-        cache, adapters = TurnCache(3, policy.device), policy.stack.adapters()
+        cache, ready = TurnCache(3, policy.device), policy.stack.ready(decoding)
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
-            fresh = cache.append([part.stop - part.start] * 3)
+            size = part.stop - part.start
+            attend = through_cache(cache, cache.append([size] * 3), embeds.dtype)
             flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
-            found.append(policy.stack(*flat, through_cache(cache, fresh, embeds.dtype), adapters).unflatten(0, (3, -1)))
+            found.append(policy.stack(*flat, attend, ready, decoding and size == 1).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
@@ -74,10 +76,37 @@ def test_training_stores_nothing_twice_and_the_layers_still_see_their_weights():
 def test_adapters_are_those_of_the_moment_they_were_put_together():
     policy = policy_with()
     with torch.no_grad():
-        kept = policy.stack.adapters()
+        kept = policy.stack.ready()
         parameter = next(iter(policy.adapter_parameters().values()))
         parameter.add_(1.0)
-        assert not torch.equal(kept[0][0][0], policy.stack.adapters()[0][0][0])
+        assert not torch.equal(kept[0][0].adapter[0], policy.stack.ready()[0][0].adapter[0])
+
+
+@pytest.mark.parametrize("shift", ["none", "bias", "residual"])
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 2**-5), ("float32", 1e-5)])
+def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, error):
+    policy = policy_with(base=dtype, dtype=dtype)
+    projection = policy.stack.layers[0].out
+    x, add = torch.randn(2, 5, projection.weight.shape[0], generator=torch.Generator().manual_seed(3)).to(
+        projection.weight.dtype
+    )
+    if shift == "bias":
+        projection.bias = add[0]
+    residual = add if shift == "residual" else None
+    with torch.no_grad():
+        ready = projection.ready(decoding=True)
+        if ready.packed is None:
+            pytest.skip(f"this CPU or build of torch has no {dtype} products of its own layout")
+        assert ready.folds
+        plain = projection(x, projection.ready(decoding=False), residual)
+        assert torch.allclose(projection(x, ready, residual, decoding=True), plain, rtol=error, atol=error)
+        assert not torch.allclose(projection(x, text_stack.Ready(None), residual), plain, atol=0.1)
+
+
+def test_an_adapter_of_another_type_is_not_rounded_to_the_weights(monkeypatch):
+    ready = policy_with(base="float32", dtype="bfloat16").stack.layers[0].qkv.ready(decoding=True)
+    assert not ready.folds
+    assert ready.adapter[0].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
@@ -194,9 +223,12 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
     assert not policy.packs
     states = torch.randn(3, policy.base.lm_head.weight.shape[1])
 
+    policy.model.disable_adapter_layers()
+    down = policy.stack.layers[0].down
+
     def decoded():
         with torch.no_grad():
-            return policy.logits(states), policy.stack.layers[0].down(torch.ones(1, 384), None, decoding=True)
+            return policy.logits(states), down(torch.ones(1, 384), down.ready(True), decoding=True)
 
     before = decoded()
     optimizer = torch.optim.SGD(policy.trainable().values(), lr=0.1)
