@@ -140,7 +140,7 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
     target, fresh = run_dir / name, run_dir / f".{name}.part"
     try:
         if name == TOWER:
-            save_tower(policy.base, target)
+            save_tower(policy.parts, target)
             return target
         shutil.rmtree(fresh, ignore_errors=True)
         policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)

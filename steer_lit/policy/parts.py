@@ -93,18 +93,20 @@ class ModelParts:
         return self.model.config.text_config.max_position_embeddings
 
 
-def fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(model: torch.nn.Module, *, tower: bool = True) -> str:
     """Twelve hex digits naming the base weights: a hash of the architecture and of a sample of values.
 
     Values are rounded to bfloat16 first, so that one checkpoint loaded as float32, as bfloat16 or in NF4 has one name.
-    Call it before LoRA wraps the model.
+    Call it before LoRA wraps the model. Without `tower` it names the language model alone, whatever tower stands
+    before it.
     """
     digest = hashlib.sha256()
     for section, keys in _ARCHITECTURE.items():
-        config = getattr(model.config, section)
-        digest.update(json.dumps([section, *(getattr(config, key) for key in keys)]).encode())
+        if tower or section != "vision_config":
+            config = getattr(model.config, section)
+            digest.update(json.dumps([section, *(getattr(config, key) for key in keys)]).encode())
     for name, parameter in model.named_parameters():
-        if name.endswith(_SAMPLED):
+        if name.endswith(_SAMPLED) and (tower or ".visual." not in name):
             flat = parameter.detach().reshape(-1)
             sample = flat[:: max(1, flat.numel() // _SAMPLE_SIZE)].to(torch.bfloat16).float().cpu()
             digest.update(name.encode())

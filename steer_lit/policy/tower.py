@@ -6,31 +6,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from steer_lit.atomic import replacing
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy.parts import ModelParts, fingerprint
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
+_BASE, _LANGUAGE = "base", "language_fingerprint"  # in the file's metadata: in front of what the tower learnt to see
 
-def save_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
-    """Write the vision tower and its merger as bfloat16 safetensors, all at once or not at all."""
-    state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(model).items()}
+
+def save_tower(parts: ModelParts, path: Path) -> None:
+    """Write the vision tower and its merger as bfloat16 safetensors, all at once or not at all.
+
+    The base goes on record by its language weights: the tower's own are what training it changed.
+    """
+    state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(parts.model).items()}
+    facts = {"format": "pt", _BASE: parts.name, _LANGUAGE: fingerprint(parts.model, tower=False)}
     with replacing(path) as part:
-        save_file(state, part, metadata={"format": "pt"})
+        save_file(state, part, metadata=facts)
 
 
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
-    """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly."""
+    """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly.
+
+    Raises SteerError where they do not, or where the tower was trained in front of other language weights; files of
+    before do not say. Raises MissingResource where there is no file.
+    """
     if not path.is_file():
         raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")
     try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
         saved = load_file(path)
     except SafetensorError as error:
         raise SteerError(f"vision tower weights {str(path)!r} cannot be read as safetensors: {error}") from error
+    here = fingerprint(model, tower=False)
+    if (there := facts.get(_LANGUAGE, here)) != here:
+        raise SteerError(
+            f"vision tower weights {str(path)!r} were trained in front of base {facts.get(_BASE)!r} with language "
+            f"weights {there}, this model's are {here}; choose the model and model.weights they belong to, or another "
+            "model.tower"
+        )
     own = _tower(model)
     wrong = sorted(
         [f"{key} is missing" for key in own.keys() - saved.keys()]

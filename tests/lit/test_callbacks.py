@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from steer_lit.lit import progress
 from steer_lit.lit.callbacks import LastCheckpoint, export, flat
 from steer_lit.lit.transcripts import Played, excerpt, page, pictures, record
+from steer_lit.policy.parts import fingerprint
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
@@ -99,6 +100,16 @@ class Saving:
         for name in ("README.md", "adapter_config.json"):
             (folder / name).write_text("as ever")
         (folder / "adapter_model.safetensors").write_text(f"step {self.step}")
+
+
+def test_a_tower_is_exported_with_the_base_it_was_trained_in_front_of(
+    tiny_policy: Callable[..., Any], tmp_path: Path
+) -> None:
+    policy = tiny_policy()
+    policy.train_tower()
+    with safe_open(export(policy, tmp_path), "pt") as file:
+        assert file.metadata()["base"] == "tiny"
+        assert file.metadata()["language_fingerprint"] == fingerprint(policy.base, tower=False) != policy.fingerprint
 
 
 @pytest.mark.parametrize("name", ["replace", "rmdir", "rmtree"])

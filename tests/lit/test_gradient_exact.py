@@ -94,8 +94,8 @@ def make_module(stage: str, policy: Any, micro_tokens: int) -> Any:
     from steer_lit.reward.reward import Reward
 
     optim = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0, max_grad_norm=1e9)
-    if stage == "sft":
-        return SFTModule(policy, optim, micro_tokens)
+    if stage != "grpo":
+        return SFTModule(policy, optim, micro_tokens, trains="base" if stage == "pretrain" else "adapter")
     rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings()
     players = (AdaptiveAttacker(), ChecksumTutor(), Reward())
     return GRPOModule(policy, *players, rollout, objective, optim, micro_tokens, seed=1)
@@ -175,7 +175,8 @@ def test_trap_22_trap_28_the_gradient_is_the_same_however_the_step_is_computed(
 # ---- two ranks
 
 
-TWO_RANK_STEPS = [(stage, micro_tokens) for stage in ("sft", "grpo") for micro_tokens in (WHOLE, ROW_BY_ROW)]
+STAGES = ("sft", "grpo", "pretrain")
+TWO_RANK_STEPS = [(stage, micro_tokens) for stage in STAGES for micro_tokens in (WHOLE, ROW_BY_ROW)]
 
 
 def run_rank(rank: int, folder: str, ports: list[int]) -> None:
@@ -203,7 +204,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("micro_tokens", [WHOLE, ROW_BY_ROW])
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_trap_22_two_ranks_have_the_gradient_of_one(
     stage: str, micro_tokens: int, whole: Callable[[str], Step], two_ranks: Path
 ) -> None:
@@ -213,11 +214,11 @@ def test_trap_22_two_ranks_have_the_gradient_of_one(
         gradients, _, count = torch.load(two_ranks / f"{stage}-{micro_tokens}-{rank}.pt", weights_only=True)
         assert_same(gradients, expected)
         batches.append(count)
-    scale = 1 if stage == "sft" else 3
+    scale = 3 if stage == "grpo" else 1
     assert batches == ([1, 1] if micro_tokens == WHOLE else [3 * scale, 2 * scale])
 
 
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
     stage: str, whole: Callable[[str], Step], two_ranks: Path
 ) -> None:
@@ -226,3 +227,13 @@ def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
     for rank in (0, 1):
         _, together, _ = torch.load(two_ranks / f"{stage}-{WHOLE}-{rank}.pt", weights_only=True)
         assert together == pytest.approx(figures, rel=1e-5, abs=1e-6)
+
+
+def test_pretraining_has_a_gradient_for_every_weight_of_the_base(whole: Callable[[str], Step]) -> None:
+    """Which two ranks are then held to; a weight left out would have none on one rank and on two."""
+    from steer_lit.policy.tiny import build_tiny
+
+    gradients, _, _ = whole("pretrain")
+    trained = {name.removeprefix("model.base_model.model.").replace(".base_layer", "") for name in gradients}
+    assert trained == {name for name, _ in build_tiny().model.named_parameters()}
+    assert all(gradient.any() for gradient in gradients.values())

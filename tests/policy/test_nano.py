@@ -1,23 +1,17 @@
-"""`nano` was learnt from the primer and nothing else, and what comes with the package is what its recipe makes."""
+"""`nano`: the checkpoint that comes with the package, fresh weights, and a base written under its adapter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from steer_lit.data.mini_primer import PrimerSplit
 from steer_lit.policy.checkpoint import open_checkpoint, save_base
-from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.known import SHIPPED
 from steer_lit.policy.lora import LoraSettings, attach_adapter
-from steer_lit.policy.nano import TEXT_CONFIG, TOKENS, VISION_CONFIG, build_nano
+from steer_lit.policy.nano import TEXT_CONFIG, VISION_CONFIG, build_nano
 from steer_lit.policy.parts import ModelParts
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +19,7 @@ def nano() -> ModelParts:
     return build_nano(SHIPPED)
 
 
-def lines() -> Iterator[str]:
-    """The primer's texts, and what a renderer puts around them."""
-    rows = PrimerSplit(0, 4_000)
-    for number in range(len(rows)):
-        yield from (message.text for message in rows.dialogue(number).messages)
-    prompt = OmegaConf.load(ROOT / "conf/system_prompt.yaml").system_prompt
-    for text in ("system", "user", "assistant", prompt):
-        yield from [text] * 100
-
-
-def test_the_tokenizer_is_the_one_that_the_primer_gives(nano: ModelParts) -> None:
-    longest = TEXT_CONFIG["max_position_embeddings"]
-    assert learn_tokenizer(lines(), TOKENS, longest).get_vocab() == nano.tokenizer.get_vocab()
+def test_any_text_survives_the_tokenizer(nano: ModelParts) -> None:
     text = "Unheard-of: 火 \u2028 <|image_pad|>"
     ids = nano.tokenizer(text, split_special_tokens=True)["input_ids"]
     assert nano.tokenizer.decode(ids) == text

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy import chat_template, smol, smollm2
+from steer_lit.policy.lora import LoraSettings, attach_adapter
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.tiny import build_tiny
@@ -196,22 +197,42 @@ def test_without_weights_one_line_says_what_to_install(monkeypatch):
 
 
 def test_a_tower_survives_its_file(tmp_path):
-    donor, receiver = build_tiny(seed=1).model, build_tiny(seed=2).model
+    donor, receiver = build_tiny(), build_tiny().model
+    with torch.no_grad():
+        for parameter in donor.model.model.visual.parameters():
+            parameter.add_(0.5)
     text_before = receiver.get_input_embeddings().weight.clone()
     save_tower(donor, tmp_path / "new" / "tower.safetensors")
     load_tower(receiver, tmp_path / "new" / "tower.safetensors")
     for (name, ours), theirs in zip(
-        receiver.model.visual.named_parameters(), donor.model.visual.parameters(), strict=True
+        receiver.model.visual.named_parameters(), donor.model.model.visual.parameters(), strict=True
     ):
         assert torch.equal(ours, theirs.bfloat16().float()), name
     assert torch.equal(receiver.get_input_embeddings().weight, text_before)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tower.safetensors"]
 
 
-def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
-    model = build_tiny().model
+def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
+    """As the base counts what stands under any adapter and in any number type; older files do not say."""
     path = tmp_path / "tower.safetensors"
-    save_tower(model, path)
+    donor, same, other = build_tiny(), build_tiny(dtype="bfloat16"), build_tiny(seed=1).model
+    attach_adapter(donor.model, LoraSettings(), seed=0)
+    save_tower(donor, path)
+    load_tower(same.model, path)
+    before = other.model.visual.patch_embed.proj.weight.clone()
+    with pytest.raises(SteerError, match=r"in front of base 'tiny' with language weights \w{12}, .* model\.tower$"):
+        load_tower(other, path)
+    assert torch.equal(other.model.visual.patch_embed.proj.weight, before)
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    load_tower(other, path)
+    assert not torch.equal(other.model.visual.patch_embed.proj.weight, before)
+
+
+def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    parts = build_tiny()
+    model = parts.model
+    path = tmp_path / "tower.safetensors"
+    save_tower(parts, path)
     good = load_file(path)
     before = model.model.visual.patch_embed.proj.weight.clone()
     key = "merger.mlp.2.bias"

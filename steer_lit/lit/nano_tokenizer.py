@@ -1,0 +1,70 @@
+"""The tokenizer that a fresh `nano` begins with, learnt from the primer as it is.
+
+    python -m steer_lit.lit.nano_tokenizer steer_lit/policy/weights/nano
+
+That folder is where `model.weights=null` reads it, so this comes first where the primer has changed, and
+`+experiment=pretrain_nano` after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from steer_lit.commands import conf_dir, program
+from steer_lit.data.mini_primer import PrimerSplit
+from steer_lit.policy.fresh import learn_tokenizer
+from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
+from steer_lit.terminal import visible_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ROWS = 4_000
+_REPEATS = 100  # of what stands around every row, so that it becomes few tokens
+
+
+def nano_tokenizer() -> PreTrainedTokenizerBase:
+    return learn_tokenizer(_lines(), TOKENS, TEXT_CONFIG["max_position_embeddings"])
+
+
+def _lines() -> Iterator[str]:
+    """The primer's texts, and what a renderer puts around them."""
+    rows = PrimerSplit(0, _ROWS)
+    for number in range(len(rows)):
+        yield from (message.text for message in rows.dialogue(number).messages)
+    prompt = OmegaConf.load(conf_dir() / "system_prompt.yaml").system_prompt
+    for text in ("system", "user", "assistant", prompt):
+        yield from [text] * _REPEATS
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    summary = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser("python -m steer_lit.lit.nano_tokenizer", description=summary)
+    parser.add_argument("folder", type=Path, help="an earlier tokenizer in it is replaced")
+    try:
+        folder: Path = parser.parse_args(arguments).folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=folder) as room:
+            nano_tokenizer().save_pretrained(room)
+            for file in Path(room).iterdir():
+                file.replace(folder / file.name)
+    except SystemExit as asked:  # --help, or arguments that are none
+        return int(asked.code or 0)
+    except OSError as error:
+        print(visible_line(str(error)), file=sys.stderr)
+        return 2
+    print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
+    print(f"next:      {program('train')} +experiment=pretrain_nano")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
