@@ -118,5 +118,4 @@ def _probs(queries: Tensor, keys: Tensor) -> Tensor:
 @lru_cache(maxsize=BLOCK)
 def _future(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[n, 1, n]: minus infinity where a token would look ahead, else 0. Adding it is faster than filling by a mask."""
-    with torch.inference_mode(False):  # what is made in inference mode can never take part in training
-        return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)[:, None]
+    return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)[:, None]

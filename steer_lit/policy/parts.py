@@ -97,8 +97,8 @@ def fingerprint(model: torch.nn.Module, *, tower: bool = True) -> str:
     """Twelve hex digits naming the base weights: a hash of the architecture and of a sample of values.
 
     Values are rounded to bfloat16 first, so that one checkpoint loaded as float32, as bfloat16 or in NF4 has one name.
-    Call it before LoRA wraps the model. Without `tower` it names the language model alone, whatever tower stands
-    before it.
+    Give it the base, not PEFT's wrapper around it. Without `tower` it names the language model alone, whatever tower
+    stands before it.
     """
     digest = hashlib.sha256()
     for section, keys in _ARCHITECTURE.items():

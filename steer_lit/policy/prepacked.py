@@ -15,13 +15,17 @@ from torch import Tensor
 ROWS = 16  # the number the layout is chosen for
 
 
-def prepack(weight: Tensor) -> Tensor | None:
-    """A copy of `weight` [out, in] as it is now, opaque; None where there is none: it takes a CPU that oneDNN knows."""
+def can_prepack(weight: Tensor) -> bool:
+    """Whether there is such a layout for these numbers here: it takes a CPU that oneDNN knows."""
     operators: Any = torch.ops.mkldnn
     if weight.device.type != "cpu" or not hasattr(operators, "_linear_pointwise"):
-        return None
-    if weight.dtype == torch.bfloat16 and not operators._is_mkldnn_bf16_supported():
-        return None
+        return False
+    return weight.dtype != torch.bfloat16 or operators._is_mkldnn_bf16_supported()
+
+
+def prepack(weight: Tensor) -> Tensor:
+    """A copy of `weight` [out, in] as it is now, opaque."""
+    operators: Any = torch.ops.mkldnn
     return operators._reorder_linear_weight(weight.detach(), ROWS)
 
 

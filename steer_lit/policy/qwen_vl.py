@@ -161,7 +161,7 @@ class QwenVL(nn.Module):
         For sampling: nothing trains through it.
         """
         head = self.stack.head
-        return restricted(head(hidden, head.ready(decoding=True), decoding=True), self.forbidden, temperature)
+        return restricted(head(hidden, head.operands(decoding=True), decoding=True), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
@@ -186,7 +186,7 @@ class QwenVL(nn.Module):
             return packed_attention(query, key, value, packing.segments)
 
         packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
-        states = self.stack(*packed, attend, self.stack.ready())
+        states = self.stack(*packed, attend, self.stack.operands())
         # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
         return states.index_select(0, packing.slots[:, :-1][mask[:, 1:]])
 

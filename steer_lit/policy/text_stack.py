@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steer_lit.policy.layer_ops import Adapter, adapted, norm, swiglu
-from steer_lit.policy.prepacked import prepack, product
+from steer_lit.policy.prepacked import can_prepack, prepack, product
 
 BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
 
@@ -50,16 +50,16 @@ class KeyValues(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """What a projection multiplies by besides its weights, as it is at one moment.
+class Operands:
+    """What a projection multiplies by at one moment, while nothing trains it.
 
-    `packed` is for few rows: a copy of the weights, and where `folds` of the adapter's A below them, so that one
-    product gives both.
+    `prepacked` is for few rows: a copy of the weights in a layout of its own, with the adapter's A below them where it
+    `holds_a`, so that one product gives both.
     """
 
     adapter: Adapter | None
-    packed: Tensor | None = None
-    folds: bool = False
+    prepacked: Tensor | None = None
+    holds_a: bool = False
 
 
 class _Projection:
@@ -83,17 +83,18 @@ class _Projection:
 
     @cached_property
     def prepacked(self) -> Tensor | None:
-        """A copy of the weights for a decoding step, made at the first; None of weights that train."""
-        trains = any(base.weight.requires_grad for base in self.bases)
-        return None if self.weight is None or trains else prepack(self.weight.T)
+        """A copy of frozen weights for a decoding step, made at the first."""
+        assert self.weight is not None
+        return prepack(self.weight.T)
 
-    def ready(self, decoding: bool) -> Ready:
+    def operands(self, decoding: bool) -> Operands:
         adapter = self.adapter()
-        if not decoding or self.weight is None or any(base.weight.requires_grad for base in self.bases):
-            return Ready(adapter)
+        trains = any(base.weight.requires_grad for base in self.bases)
+        if not decoding or trains or self.weight is None or not can_prepack(self.weight):
+            return Operands(adapter)
         if adapter is None or adapter[0].dtype != self.weight.dtype:
-            return Ready(adapter, self.prepacked)
-        return Ready(adapter, prepack(torch.cat((self.weight.T, adapter[0]))), folds=True)
+            return Operands(adapter, self.prepacked)
+        return Operands(adapter, prepack(torch.cat((self.weight.T, adapter[0]))), holds_a=True)
 
     def adapter(self) -> Adapter | None:
         """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
@@ -109,22 +110,22 @@ class _Projection:
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(self, x: Tensor, ready: Ready, add: Tensor | None = None, *, decoding: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, operands: Operands, add: Tensor | None = None, *, decoding: bool = False) -> Tensor:
         """[M, in] to [M, out], plus `add` [M, out] where given. `decoding`: M is small, and nothing trains."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         shift = self.bias if add is None else add
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif decoding and ready.packed is not None:
-            if ready.folds and ready.adapter is not None:
-                up = ready.adapter[1]
-                y, low = product(x, ready.packed).split((up.shape[1], len(up)), 1)
+        elif decoding and operands.prepacked is not None:
+            if operands.holds_a and operands.adapter is not None:
+                up = operands.adapter[1]
+                y, low = product(x, operands.prepacked).split((up.shape[1], len(up)), 1)
                 return (y if shift is None else y + shift).addmm_(low, up)
-            y = product(x, ready.packed, shift)
+            y = product(x, operands.prepacked, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
-        return adapted(y, x, ready.adapter)
+        return adapted(y, x, operands.adapter)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -159,8 +160,8 @@ class _Layer:
             _Projection(mlp.down_proj),
         )
 
-    def ready(self, decoding: bool) -> tuple[Ready, ...]:
-        return tuple(projection.ready(decoding) for projection in (self.qkv, self.out, self.gate_up, self.down))
+    def operands(self, decoding: bool) -> tuple[Operands, ...]:
+        return tuple(projection.operands(decoding) for projection in (self.qkv, self.out, self.gate_up, self.down))
 
 
 class TextStack:
@@ -176,19 +177,19 @@ class TextStack:
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.layers = [_Layer.of(block) for block in model.layers]
 
-    def ready(self, decoding: bool = False) -> list[tuple[Ready, ...]]:
+    def operands(self, decoding: bool = False) -> list[tuple[Operands, ...]]:
         """Every layer's adapters as they are now: put together once, used for as long as they do not change.
 
         `decoding` also lays out a copy of frozen weights for that.
         """
-        return [layer.ready(decoding) for layer in self.layers]
+        return [layer.operands(decoding) for layer in self.layers]
 
     def __call__(
         self,
         embeds: Tensor,  # [N, H], all rows behind each other
         position_ids: Tensor,  # [3, N]
         attend: Attend,
-        ready: Sequence[tuple[Ready, ...]],
+        operands: Sequence[tuple[Operands, ...]],
         decoding: bool = False,  # one token a row, and nothing trains
     ) -> Tensor:  # [N, H]
         cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
@@ -197,7 +198,7 @@ class TextStack:
         recomputes = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
         x = embeds
         for index in range(len(self.layers)):
-            inputs = (x, cos, sin, attend, ready[index], decoding, index)
+            inputs = (x, cos, sin, attend, operands[index], decoding, index)
             x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
         return _normed(x, self.model.norm)
 
@@ -207,11 +208,11 @@ class TextStack:
         cos: Tensor,
         sin: Tensor,
         attend: Attend,
-        ready: Sequence[Ready],
+        operands: Sequence[Operands],
         decoding: bool,
         index: int,
     ) -> Tensor:
-        layer, (qkv, out, gate_up, down) = self.layers[index], ready
+        layer, (qkv, out, gate_up, down) = self.layers[index], operands
         heads = layer.qkv(_normed(x, layer.norm_attention), qkv, decoding=decoding).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)

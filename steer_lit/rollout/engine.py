@@ -77,7 +77,7 @@ class SampledSession:
         self.open_rows = list(range(len(self.rows)))
         self.cache = TurnCache(len(self.rows), policy.qwen.device)
         with policy.qwen.inference():
-            self.ready = policy.qwen.stack.ready(decoding=True)  # nothing trains while a session is open
+            self.operands = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
 
     def trace(self, row: int) -> TokenTrace:
         state = self.rows[row]
@@ -182,7 +182,7 @@ class SampledSession:
         """Append `counts[b]` tokens to each row b of the cache. Returns the hidden states of the rows' last ones."""
         qwen = self.policy.qwen
         attend = through_cache(cache, cache.append(counts), embeds.dtype)
-        states = qwen.stack(embeds, positions.to(qwen.device), attend, self.ready, decoding=max(counts) == 1)
+        states = qwen.stack(embeds, positions.to(qwen.device), attend, self.operands, decoding=max(counts) == 1)
         lasts = [end - 1 for count, end in zip(counts, accumulate(counts), strict=True) if count]
         return states[lasts]
 

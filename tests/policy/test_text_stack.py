@@ -48,13 +48,13 @@ def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, dec
     with torch.no_grad():
         embeds = policy.embed(input_ids, ())
         expected = policy.hidden(embeds, positions)
-        cache, ready = TurnCache(3, policy.device), policy.stack.ready(decoding)
+        cache, operands = TurnCache(3, policy.device), policy.stack.operands(decoding)
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
             size = part.stop - part.start
             attend = through_cache(cache, cache.append([size] * 3), embeds.dtype)
             flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
-            found.append(policy.stack(*flat, attend, ready, decoding and size == 1).unflatten(0, (3, -1)))
+            found.append(policy.stack(*flat, attend, operands, decoding and size == 1).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
@@ -76,10 +76,10 @@ def test_training_stores_nothing_twice_and_the_layers_still_see_their_weights():
 def test_adapters_are_those_of_the_moment_they_were_put_together():
     policy = policy_with()
     with torch.no_grad():
-        kept = policy.stack.ready()
+        kept = policy.stack.operands()
         parameter = next(iter(policy.adapter_parameters().values()))
         parameter.add_(1.0)
-        assert not torch.equal(kept[0][0].adapter[0], policy.stack.ready()[0][0].adapter[0])
+        assert not torch.equal(kept[0][0].adapter[0], policy.stack.operands()[0][0].adapter[0])
 
 
 @pytest.mark.parametrize("shift", ["none", "bias", "residual"])
@@ -94,19 +94,30 @@ def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, 
         projection.bias = add[0]
     residual = add if shift == "residual" else None
     with torch.no_grad():
-        ready = projection.ready(decoding=True)
-        if ready.packed is None:
+        operands = projection.operands(decoding=True)
+        if operands.prepacked is None:
             pytest.skip(f"this CPU or build of torch has no {dtype} products of its own layout")
-        assert ready.folds
-        plain = projection(x, projection.ready(decoding=False), residual)
-        assert torch.allclose(projection(x, ready, residual, decoding=True), plain, rtol=error, atol=error)
-        assert not torch.allclose(projection(x, text_stack.Ready(None), residual), plain, atol=0.1)
+        assert operands.holds_a
+        plain = projection(x, projection.operands(decoding=False), residual)
+        assert torch.allclose(projection(x, operands, residual, decoding=True), plain, rtol=error, atol=error)
+        assert not torch.allclose(projection(x, text_stack.Operands(None), residual), plain, atol=0.1)
 
 
-def test_an_adapter_of_another_type_is_not_rounded_to_the_weights(monkeypatch):
-    ready = policy_with(base="float32", dtype="bfloat16").stack.layers[0].qkv.ready(decoding=True)
-    assert not ready.folds
-    assert ready.adapter[0].dtype == torch.bfloat16
+def test_an_adapter_of_another_type_is_not_rounded_to_the_weights():
+    operands = policy_with(base="bfloat16", dtype="float32").stack.layers[0].qkv.operands(decoding=True)
+    assert not operands.holds_a
+    assert operands.adapter[0].dtype == torch.float32
+
+
+def test_where_there_is_no_layout_nothing_is_copied(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    projection = policy_with().stack.layers[0].qkv
+    operands = projection.operands(decoding=True)
+    assert operands.prepacked is None
+    assert not operands.holds_a
+    x = torch.ones(2, projection.weight.shape[0])
+    with torch.no_grad():
+        assert torch.equal(projection(x, operands, decoding=True), projection(x, projection.operands(False)))
 
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
@@ -228,7 +239,7 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
 
     def decoded():
         with torch.no_grad():
-            return policy.logits(states), down(torch.ones(1, 384), down.ready(True), decoding=True)
+            return policy.logits(states), down(torch.ones(1, 384), down.operands(True), decoding=True)
 
     before = decoded()
     optimizer = torch.optim.SGD(policy.trainable().values(), lr=0.1)
