@@ -120,8 +120,9 @@ class _Projection:
         elif decoding and operands.prepacked is not None:
             if operands.holds_a and operands.adapter is not None:
                 up = operands.adapter[1]
-                y, low = product(x, operands.prepacked).split((up.shape[1], len(up)), 1)
-                return (y if shift is None else y + shift).addmm_(low, up)
+                wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
+                y, low = product(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
+                return y.addmm_(low, up)
             y = product(x, operands.prepacked, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
