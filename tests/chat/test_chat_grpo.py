@@ -97,7 +97,8 @@ def stormy(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_completes_under_faults(calm: Run, stormy: Run) -> None:
     met = [fault for fault in stormy.faults if fault is not None]
-    assert 0.2 < len(met) / len(stormy.faults) < 0.4
+    # Three in ten, more or less: what is drawn for 56 requests goes by the sampled words, which differ by machine.
+    assert 0.1 < len(met) / len(stormy.faults) < 0.5
     assert len(set(met)) >= 8
     assert not any(calm.faults)
     assert (calm.code, stormy.code) == (0, 0)
