@@ -82,7 +82,7 @@ class _Projection:
                 self.bias = _stacked(biases)
 
     @cached_property
-    def prepacked(self) -> Tensor | None:
+    def prepacked(self) -> Tensor:
         """A copy of frozen weights for a decoding step, made at the first."""
         assert self.weight is not None
         return prepack(self.weight.T)

@@ -210,13 +210,16 @@ def forms(word: str) -> tuple[str, ...]:
 
 def _is_all_of(phrase: str, text: str) -> bool:
     """Whether the text holds every content word of the phrase, in whatever form, those of the picture aside."""
-    wanted = [word for word in content(phrase) if word not in OBJECTS and word not in COLOURS]
-    words = set(words_of(text))
+    wanted, words = _meant(phrase), set(words_of(text))
     return bool(wanted) and all(not words.isdisjoint(forms(word)) for word in wanted)
 
 
 def _names(clause: str, phrase: str) -> bool:
     """Whether the clause holds more than half of the phrase's content words, those of the picture aside."""
-    wanted = [word for word in content(phrase) if word not in OBJECTS and word not in COLOURS]
-    words = set(words_of(clause))
+    wanted, words = _meant(phrase), set(words_of(clause))
     return sum(word in words for word in wanted) > len(wanted) / 2
+
+
+def _meant(phrase: str) -> list[str]:
+    """The content words of a phrase, those of the picture aside."""
+    return [word for word in content(phrase) if word not in OBJECTS and word not in COLOURS]
