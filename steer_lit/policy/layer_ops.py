@@ -1,11 +1,12 @@
 """What a decoder layer is made of besides products with frozen weights and attention.
 
 Left to autograd, the norm and the gate are ten kernels each way and keep most of what lies between them. Here each is
-one node of the graph that keeps what it was given.
+one node of the graph that keeps what it was given, and an adapter behind one of them keeps nothing further.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Adapter = tuple[Tensor, Tensor]  # A [R, in] and scale * B^T [R, out]
+Make = Callable[[Tensor], Tensor]  # the norm or the gate, of what it reads
 
 
 class _Norm(torch.autograd.Function):
@@ -49,6 +51,22 @@ class _SwiGLU(torch.autograd.Function):
         return grad
 
 
+class _LowRank(torch.autograd.Function):
+    """x A^T. Backward needs x = make(source) for A's gradient and makes it again: `source` is kept in any case."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, down: Tensor, make: Make, source: Tensor) -> Tensor:
+        ctx.make = make
+        ctx.save_for_backward(down, source)
+        return x.to(down.dtype) @ down.T
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        down, source = ctx.saved_tensors
+        made = ctx.make(source)
+        return (upstream @ down).to(made.dtype), upstream.T @ made.to(down.dtype), None, None
+
+
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMS normalisation of [M, H], computed in float32, times the frozen `weight` [H]."""
     return _Norm.apply(x, weight, eps) if torch.is_grad_enabled() else F.rms_norm(x, weight.shape, weight, eps)
@@ -59,12 +77,15 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _swiglu(gate_up)
 
 
-def adapted(y: Tensor, x: Tensor, adapter: Adapter | None) -> Tensor:
-    """Adds (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter may have another dtype than the rest."""
+def adapted(y: Tensor, x: Tensor, adapter: Adapter | None, made: tuple[Make, Tensor] | None = None) -> Tensor:
+    """Adds (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter may have another dtype than the rest.
+
+    Where `x` was `made`, by the first of the second, only the second is kept for backward.
+    """
     if adapter is None:
         return y
     down, up = adapter
-    low = x.to(down.dtype) @ down.T
+    low = _LowRank.apply(x, down, *made) if made and torch.is_grad_enabled() else x.to(down.dtype) @ down.T
     return y.addmm_(low, up) if up.dtype == y.dtype else y.add_(low @ up)
 
 

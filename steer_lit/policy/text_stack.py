@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from steer_lit.policy.layer_ops import Adapter, adapted, norm, swiglu
+from steer_lit.policy.layer_ops import Adapter, Make, adapted, norm, swiglu
 from steer_lit.policy.prepacked import can_prepack, prepack, product
 
 BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
@@ -110,9 +110,22 @@ class _Projection:
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(self, x: Tensor, operands: Operands, add: Tensor | None = None, *, decoding: bool = False) -> Tensor:
-        """[M, in] to [M, out], plus `add` [M, out] where given. `decoding`: M is small, and nothing trains."""
+    def __call__(
+        self,
+        x: Tensor,
+        operands: Operands,
+        add: Tensor | None = None,
+        *,
+        make: Make | None = None,
+        decoding: bool = False,
+    ) -> Tensor:
+        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given.
+
+        `decoding`: M is small, and nothing trains.
+        """
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
+        made = None if make is None else (make, x)
+        x = x if make is None else make(x)
         shift = self.bias if add is None else add
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
@@ -126,7 +139,7 @@ class _Projection:
             y = product(x, operands.prepacked, shift)
         else:
             y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
-        return adapted(y, x, operands.adapter)
+        return adapted(y, x, operands.adapter, made)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -142,10 +155,10 @@ def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    norm_attention: Any
+    norm_attention: Make
     qkv: _Projection
     out: _Projection
-    norm_mlp: Any
+    norm_mlp: Make
     gate_up: _Projection
     down: _Projection
 
@@ -153,10 +166,10 @@ class _Layer:
     def of(cls, block: Any) -> _Layer:
         attention, mlp = block.self_attn, block.mlp
         return cls(
-            block.input_layernorm,
+            partial(_normed, block.input_layernorm),
             _Projection(attention.q_proj, attention.k_proj, attention.v_proj),
             _Projection(attention.o_proj),
-            block.post_attention_layernorm,
+            partial(_normed, block.post_attention_layernorm),
             _Projection(mlp.gate_proj, mlp.up_proj),
             _Projection(mlp.down_proj),
         )
@@ -201,7 +214,7 @@ class TextStack:
         for index in range(len(self.layers)):
             inputs = (x, cos, sin, attend, operands[index], decoding, index)
             x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
-        return _normed(x, self.model.norm)
+        return _normed(self.model.norm, x)
 
     def _layer(
         self,
@@ -214,13 +227,13 @@ class TextStack:
         index: int,
     ) -> Tensor:
         layer, (qkv, out, gate_up, down) = self.layers[index], operands
-        heads = layer.qkv(_normed(x, layer.norm_attention), qkv, decoding=decoding).unflatten(-1, (-1, self.head_dim))
+        heads = layer.qkv(x, qkv, make=layer.norm_attention, decoding=decoding).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
         query, key = turned.split((self.heads, self.kv_heads), 1)
         x = layer.out(attend(query, key, value, index).flatten(1), out, add=x, decoding=decoding)
-        inner = swiglu(layer.gate_up(_normed(x, layer.norm_mlp), gate_up, decoding=decoding))
-        return layer.down(inner, down, add=x, decoding=decoding)
+        gates = layer.gate_up(x, gate_up, make=layer.norm_mlp, decoding=decoding)
+        return layer.down(gates, down, add=x, make=swiglu, decoding=decoding)
 
 
 def through_cache(cache: KeyValues, fresh: Fresh, dtype: torch.dtype) -> Attend:
@@ -275,5 +288,5 @@ def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
     return mix
 
 
-def _normed(x: Tensor, module: Any) -> Tensor:
+def _normed(module: Any, x: Tensor) -> Tensor:
     return norm(x, module.weight, module.variance_epsilon)

@@ -56,7 +56,7 @@ def scenarios(prompts: int, turns: int, words: int, steps: int) -> list[list[Sce
 
 def main() -> None:
     sizes = {"prompts": 4, "group": 4, "turns": 1, "user_tokens": 40, "new_tokens": 64, "steps": 3}
-    options = workload.arguments("GRPO speed", **sizes, micro_tokens=1024, tutor_seconds=0.0, waves=1)
+    options = workload.arguments("GRPO speed", **sizes, micro_tokens=2048, tutor_seconds=0.0, waves=1)
     policy = workload.load(options.model, options.dtype)
     policy.forbidden = torch.cat([policy.forbidden, torch.tensor(policy.eos_ids)])  # no completion ends early
     module = GRPOModule(

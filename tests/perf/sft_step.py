@@ -33,7 +33,7 @@ def dialogues(rows: int, turns: int, tokens: int) -> list[Dialogue]:
 
 
 def main() -> None:
-    options = workload.arguments("SFT speed", rows=32, turns=4, tokens=40, batch=8, steps=4, micro_tokens=1024)
+    options = workload.arguments("SFT speed", rows=32, turns=4, tokens=40, batch=8, steps=4, micro_tokens=2048)
     policy = workload.load(options.model, options.dtype)
     module = SFTModule(policy, OptimSettings(lr=1e-5), options.micro_tokens, "adapter", 0, 1)
     marks = workload.step_marks(module)

@@ -1,5 +1,6 @@
 """Hand-written gradients equal autograd's on the plain formulas."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -51,8 +52,21 @@ def test_adapters_are_added_in_place_and_may_have_another_dtype():
     assert adapted(y, x, None) is y
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["alike", "base in bfloat16"])
+def test_an_adapter_behind_the_gate_makes_its_input_again_instead_of_keeping_it(dtype):
+    gates, down, up, y = random(5, 24, dtype=dtype), random(3, 12), random(3, 7), random(5, 7, grad=False)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        found = adapted(y.clone(), swiglu(gates), (down, up), (swiglu, gates))
+    plain = y + swiglu(gates).float() @ down.T @ up
+    assert not any(tensor.shape == (5, 12) for tensor in kept)
+    compare(found, plain, [gates, down, up], tolerance=1e-5 if dtype == torch.float32 else 1e-2)
+
+
 def test_without_gradients_the_results_are_the_same():
     x, weight = random(5, 12), random(12, grad=False)
     training = swiglu(norm(x, weight, 0.1))
     with torch.no_grad():
         assert torch.equal(swiglu(norm(x, weight, 0.1)), training)
+        y, adapter = random(5, 7, grad=False), (random(3, 6), random(3, 7))
+        assert torch.equal(adapted(y.clone(), training, adapter, (swiglu, x)), adapted(y.clone(), training, adapter))
