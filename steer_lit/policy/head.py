@@ -21,20 +21,24 @@ class _HeadLogprobs(torch.autograd.Function):
         tokens: torch.Tensor,  # [N]
         forbidden: torch.Tensor,  # [F] token ids that cannot be sampled
         temperature: float,
-        chunk: int,
+        chunk: int,  # positions multiplied at a time
+        floats: int,  # of those, positions held in float32 at a time
     ) -> torch.Tensor:
         logprobs = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(tokens), chunk):
             part = slice(start, start + chunk)
-            logits = restricted(hidden[part].to(weight.dtype) @ weight.T, forbidden, temperature)  # [n, V]
-            scored = logits.log_softmax(-1)  # a tenth of the time that logsumexp takes on a CPU
-            logprobs[part] = scored.gather(-1, tokens[part, None]).squeeze(-1)
+            logits = hidden[part].to(weight.dtype) @ weight.T  # [n, V]
+            columns = logits, tokens[part, None], logprobs[part, None]
+            for few, chosen, found in zip(*(column.split(floats) for column in columns), strict=True):
+                scored = restricted(few, forbidden, temperature).log_softmax(-1)  # logsumexp takes ten times as long
+                torch.gather(scored, -1, chosen, out=found)
+                if grad is not None:
+                    # One minus the token's own probability is taken in float32: rounded to bfloat16, 0.999 is 1.
+                    toward = scored.exp_().neg_().scatter_add_(1, chosen, torch.ones_like(found))
+                    few.copy_(toward)  # over the logits, which nothing needs any more
             if grad is not None:
-                # One minus the token's own probability is taken in float32: rounded to bfloat16, 0.999 is 1.
-                toward = scored.exp_().neg_()
-                toward.scatter_add_(1, tokens[part, None], torch.ones_like(toward[:, :1]))
-                grad[part] = toward.to(weight.dtype) @ weight / temperature
+                grad[part] = logits @ weight / temperature
         if grad is not None:
             ctx.save_for_backward(grad)
         return logprobs
@@ -42,7 +46,7 @@ class _HeadLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         (grad,) = ctx.saved_tensors
-        return (upstream[:, None] * grad).to(grad.dtype), None, None, None, None, None
+        return (upstream[:, None] * grad).to(grad.dtype), None, None, None, None, None, None
 
 
 def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -67,11 +71,13 @@ def head_logprobs(
 ) -> torch.Tensor:
     """log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden`; in `weight` [V, H] too where it trains.
 
-    `chunk` positions are scored at a time; None takes what is fast on the device.
+    `chunk` positions are multiplied at a time; None takes what is fast on the device.
     """
     if weight.requires_grad:  # pretraining: a small head, whose logits may be kept
         logits = restricted(hidden @ weight.T, forbidden, temperature)
         return logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
-    if chunk is None:  # a CPU's caches hold fewer logits; a GPU reads the weights less often
-        chunk = 128 if hidden.device.type == "cpu" else 256
-    return _HeadLogprobs.apply(hidden, weight, tokens, forbidden, temperature, chunk)
+    # A CPU's caches hold few logits, fewer still as float32; a GPU reads the weights less often.
+    on_cpu = hidden.device.type == "cpu"
+    chunk = chunk or (128 if on_cpu else 256)
+    floats = 16 if on_cpu else chunk
+    return _HeadLogprobs.apply(hidden, weight, tokens, forbidden, temperature, chunk, floats)
