@@ -6,33 +6,26 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
-import re
-import shlex
-import signal
-import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
-from steer_lit.commands import conf_dir, going_on, program, shown_path, typed, typed_words
-from steer_lit.errors import ConfigError, ServerDown, TooManyFailures
-from steer_lit.run_files import ADAPTER, BASE, FAILED, LAST, QUARANTINE, RECORDS, TOWER
+from steer_lit.closing import closing
+from steer_lit.commands import shown_path, typed_words
+from steer_lit.errors import ConfigError
+from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
+from steer_lit.stopping import continuable, resumable
 from steer_lit.types import ImageRef
 
-if TYPE_CHECKING:
-    from lightning import Trainer
-
-INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 PLAYERS = ("attacker", "tutor")
 
 
@@ -205,110 +198,6 @@ def hanging_up(*players: Any) -> Iterator[None]:
         for player in players:
             if (close := getattr(getattr(player, "client", None), "close", None)) is not None:
                 close()
-
-
-@contextmanager
-def continuable(run_dir: Path, name: str) -> Iterator[None]:
-    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server or a
-    full disk stopped.
-    """
-    try:
-        with _sigterm_raises():
-            yield
-    except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        command = going_on(name, typed_words(), run_dir)
-        print(f"stopped, what was finished is saved\nnext:    {command}", file=sys.stderr)
-        if isinstance(stop, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED) from None
-        raise
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """A scheduler's SIGTERM becomes SystemExit here, so that what is open gets closed."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-@contextmanager
-def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts or a full
-    disk stopped; it was made with `words`.
-    """
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    from steer_lit.lit.policy_module import check_checkpoint
-
-    try:
-        yield
-    except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
-        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
-        saved = run_dir / (FAILED if failed else LAST)
-        if not trainer.is_global_zero:  # one tells for all
-            pass
-        elif not saved.is_file():
-            print("stopped: nothing had been saved yet", file=sys.stderr)
-        else:
-            command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
-            print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
-        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
-            raise
-        interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
-        terminated = isinstance(stop, SIGTERMException) and not interrupted
-        if (failed or interrupted) and not trainer.is_global_zero:
-            raise SystemExit from None  # Lightning kills the first rank where another fails
-        raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
-
-
-def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
-    """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
-
-    Of the run's `words` those that say what this machine has go on in it. What it still wants stands on lines of its
-    own: the command stays one that can be pasted.
-    """
-    shown = "" if value is None else f"   {headline} {float(value):.3f}"
-    name, model = config.name, config.model.name
-    exports = {"pretrain": (BASE, "weights", "ground"), "ground": (TOWER, "tower", "sft")}
-    exported, key, goes_on = exports.get(config.stage, (ADAPTER, "", ""))
-    export = shown_path(run_dir / exported)
-    if not export.exists():
-        return f"run: {shown_path(run_dir)}, nothing exported{shown}"
-    if key:
-        below = [word for word in words if key == "tower" and word.startswith("model.weights=")]
-        given = [*map(shlex.quote, below), typed(f"model.{key}", export)]
-        step = [program("train"), f"+experiment={goes_on}_{model}", *given]
-        return f"{key + ':':<8} {export}{shown}\nnext:    {' '.join(step)}"
-    following = conf_dir() / "experiment" / f"{name.replace('sft', 'grpo', 1)}.yaml"
-    own_rows = str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource")
-    if config.stage == "sft" and following.is_file():
-        step = [program("train"), f"+experiment={following.stem}", typed("init_from", export)]
-        part, asks = "rl", "server.base_url=" in following.read_text(encoding="utf-8")  # in the command it opens with
-        kept = r"(model\.(source|weights|tower)|hardware|server(\.\w+)?)="
-    else:
-        policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
-        named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
-        step = [program("bench"), f"model={model}", *named, "bench.limit=300"]
-        part, asks = "bench", own_rows
-        kept = r"(model\.(source|weights|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|weights|tower)="
-    carried = [word for word in words if re.match(kept, word.lstrip("+"))]
-    lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, carried)])}"]
-    if own_rows:
-        judged = " judge=llm" if part == "bench" else ""
-        lines.append(f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})")
-    if asks and not any("base_url" in word for word in carried):
-        asked = "tutor" if part == "rl" else "judge"
-        lines.append(f"         (its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>)")
-    return "\n".join(lines)
 
 
 def _quieten() -> None:

@@ -43,6 +43,8 @@ LEVELS = {
     "synthesis": 3,
     "checks": 4,
     "run_folder": 5,
+    "closing": 5,
+    "stopping": 5,
     "runs": 6,
     "overrides": 6,
     "cli": 7,

@@ -19,7 +19,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit import cli, commands, programs, run_folder, runs
+from steer_lit import cli, commands, programs, run_folder, runs, stopping
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.locks import holding
 from steer_lit.synthesis import run as synthesis_run
@@ -284,7 +284,7 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
         torch.save(dict.fromkeys(_RESUMED, 7), last)
     trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
     words = ["experiment=a", "init_from='b c'"]
-    with pytest.raises(OSError, match="No space left"), runs.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="No space left"), stopping.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
     said = capsys.readouterr().err
     if not saved:
@@ -311,7 +311,10 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
         trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
-        with pytest.raises(error if first_rank else SystemExit) as caught, runs.resumable(tmp_path, ["a=b"], trainer):  # type: ignore[arg-type]
+        with (
+            pytest.raises(error if first_rank else SystemExit) as caught,
+            stopping.resumable(tmp_path, ["a=b"], trainer),
+        ):  # type: ignore[arg-type]
             raise error("nobody answers")
         said = capsys.readouterr().err
         command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"

@@ -19,8 +19,8 @@ import torch
 from omegaconf import OmegaConf
 
 from steer_lit import cli
+from steer_lit.closing import closing
 from steer_lit.lit.rollout_metrics import rollout_ratios
-from steer_lit.runs import closing
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]

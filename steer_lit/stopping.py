@@ -1,0 +1,83 @@
+"""What is said when a run is stopped before its end, and the status it exits with."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from steer_lit.commands import going_on, typed, typed_words
+from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.run_files import FAILED, LAST
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
+
+
+@contextmanager
+def continuable(run_dir: Path, name: str) -> Iterator[None]:
+    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server or a
+    full disk stopped.
+    """
+    try:
+        with _sigterm_raises():
+            yield
+    except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
+        command = going_on(name, typed_words(), run_dir)
+        print(f"stopped, what was finished is saved\nnext:    {command}", file=sys.stderr)
+        if isinstance(stop, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """A scheduler's SIGTERM becomes SystemExit here, so that what is open gets closed."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
+def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
+    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts or a full
+    disk stopped; it was made with `words`.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from steer_lit.lit.policy_module import check_checkpoint
+
+    try:
+        yield
+    except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
+        failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
+        saved = run_dir / (FAILED if failed else LAST)
+        if not trainer.is_global_zero:  # one tells for all
+            pass
+        elif not saved.is_file():
+            print("stopped: nothing had been saved yet", file=sys.stderr)
+        else:
+            command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
+            print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
+        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
+            raise
+        interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
+        terminated = isinstance(stop, SIGTERMException) and not interrupted
+        if (failed or interrupted) and not trainer.is_global_zero:
+            raise SystemExit from None  # Lightning kills the first rank where another fails
+        raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
