@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer_lit.policy.checkpoint import open_checkpoint, save_base
+from steer_lit.policy.checkpoint import PLAIN, open_checkpoint, save_base
 from steer_lit.policy.known import SHIPPED
 from steer_lit.policy.lora import LoraSettings, attach_adapter
 from steer_lit.policy.nano import TEXT_CONFIG, VISION_CONFIG, build_nano
@@ -49,9 +49,7 @@ def test_a_base_written_under_its_adapter_opens_as_it_was(nano: ModelParts, tmp_
     fresh = build_nano(None, seed=3)
     attach_adapter(fresh.model, LoraSettings(), seed=0)
     save_base(fresh, tmp_path / "base")
-    opened = open_checkpoint(
-        str(tmp_path / "base"), name="x", quantize="none", dtype="float32", device="cpu", min_pixels=1, max_pixels=1
-    )
+    opened = open_checkpoint(str(tmp_path / "base"), PLAIN, name="x")
     assert opened.fingerprint == fresh.fingerprint
     assert opened.eos_ids == fresh.eos_ids
     rounded = {name.replace(".base_layer", ""): weight for name, weight in fresh.model.named_parameters()}
