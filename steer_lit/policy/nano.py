@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VOCABULARY = 2048
 TOKENS = VOCABULARY - 24  # like Qwen's, the embedding has more rows than the tokenizer has tokens
 _EMBEDDING_STD = 0.05
+_BUILD_SEED = 0
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -46,10 +47,8 @@ VISION_CONFIG: dict[str, Any] = {
 }
 
 
-def build_nano(
-    weights: Path | None, tower: Path | None = None, settings: BaseSettings = PLAIN, seed: int = 0
-) -> ModelParts:
-    """Open the checkpoint folder `weights`, or make fresh ones from a seed where it is None.
+def build_nano(weights: Path | None, tower: Path | None = None, settings: BaseSettings = PLAIN) -> ModelParts:
+    """Open the checkpoint folder `weights`, or make fresh ones where it is None: always the same.
 
     `tower` is a file of vision tower weights that takes the place of the checkpoint's.
     """
@@ -63,7 +62,7 @@ def build_nano(
         text_config=TEXT_CONFIG,
         vision_config=VISION_CONFIG,
         tie_word_embeddings=True,
-        seed=seed,
+        seed=_BUILD_SEED,
         settings=settings,
         name="nano",
         tower=tower,

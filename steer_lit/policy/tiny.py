@@ -61,7 +61,7 @@ _LINES = (
 
 
 def build_tiny(settings: BaseSettings = PLAIN, seed: int = 0) -> ModelParts:
-    """Make `tiny` from a seed."""
+    """Make `tiny` from a seed. Runs take the default, whatever theirs is: an adapter fits one base alone."""
     return open_fresh(
         tiny_tokenizer(),
         text_config=TEXT_CONFIG,
