@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Literal
 
@@ -91,7 +92,8 @@ class MiniSplit:
     def dialogue(self, i: int) -> Dialogue:
         """Row `i` with the expected completion after each user turn."""
         scenario = self.scenario(i)
-        messages = tuple(message for attack in scenario.attacks for message in (attack.message, completion(attack)))
+        turns = ((attack.message, expected_completion(attack)) for attack in scenario.attacks)
+        messages = tuple(chain.from_iterable(turns))
         return Dialogue(scenario.id, messages, scenario.kind, scenario.subset, scenario.metadata)
 
     def _id(self, i: int) -> str:
@@ -145,7 +147,8 @@ def caption_row(seed: int, i: int) -> Dialogue:
     return Dialogue(f"mini-caption-{seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
 
 
-def completion(attack: Attack) -> Message:
+def expected_completion(attack: Attack) -> Message:
+    """What gold has the assistant say to it: the thinking, then the answer, in the form that is asked for."""
     assert attack.gold is not None
     gold = attack.gold
     return Message.of("assistant", in_form(gold.thinking, gold.answer))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from random import Random
 
-from steer_lit.data.mini import LONGEST_RUN, SUBSETS, completion
+from steer_lit.data.mini import LONGEST_RUN, SUBSETS, expected_completion
 from steer_lit.data.mini_phrases import PHRASES, Phrases
 from steer_lit.data.mini_pictures import COLOURS, HAZARDOUS, OBJECTS, caption, random_picture
 from steer_lit.data.mini_plan import plan_dialogue
@@ -51,7 +51,7 @@ def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
     gold = attack.gold
     assert gold is not None
     if gold.intent == "harmless" and rng.random() >= _JUDGED:
-        return attack.message, completion(attack)
+        return attack.message, expected_completion(attack)
     *picture, text = attack.message.parts
     return Message.of("user", *picture, f"Judge: {text}"), Message.of("assistant", gold.thinking)
 
