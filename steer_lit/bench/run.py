@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bars import count_bar
 from steer_lit.bench import report
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
@@ -66,7 +66,7 @@ def run_bench(
     shared = conditions_of(_conditions(settings, judge), *played_on)
     pictures = {scenario.id: tuple(map(picture_digest, pictures_of(scenario))) for scenario in scenarios}
     played: dict[str, list[GradedDialogue]] = {}
-    with _progress(console) as progress:
+    with count_bar(console, "{task.description:>16}", "dialogues") as progress:
         for name, make in policies.items():
             task = progress.add_task(name, total=len(scenarios))
             policy = make()
@@ -185,15 +185,3 @@ def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:
         if reasons:
             count = sum(row.failed for row in rows)
             yield f"{name}: {count} of {len(rows)} dialogues could not be graded and count nowhere: {reasons[0]}"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("dialogues"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
