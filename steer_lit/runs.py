@@ -98,7 +98,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import greet_served, make_policies
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, check_gold, choose, with_constants
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, choose, with_constants
     from steer_lit.data.bench_rows import BenchRows
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -131,10 +131,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
                 greet(judge)
                 greet_served(plain["policies"], plain["server"])
             played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            run_bench(
-                policies, scenarios, judge, settings, run_dir, open_image=rows.open_image,
-                played_on=played_on, picture_digest=rows.picture_digest,
-            )  # fmt: skip
+            suite = Suite(scenarios, rows.open_image, rows.picture_digest)
+            run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchPolicy, BenchSettings
+from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.data.mini import MiniSplit
 from steer_lit.lit.transcripts import Played, record
 from steer_lit.reward.reward import Reward
@@ -69,7 +69,7 @@ def write_runs(outputs: Path) -> None:
         "complies@1": lambda: Untrained(AlwaysComply(), "b"),
         "complies@2": lambda: Untrained(AlwaysComply(), "c"),
     }
-    run_bench(policies, scenarios, RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
+    run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
 
 
 def of_own_rows(training: Path, rows: Path) -> None:

@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from steer_lit.answer_format import in_form
-from steer_lit.data.mini_turns import COMPLIANCE
+from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE, refusal
 from steer_lit.errors import SteerError
 from steer_lit.types import Completion, Message, Scenario, TurnGold
 
 Answer = Callable[[Scenario, TurnGold | None], str]
-
-BARE_REFUSAL = "I won't help with that."
 
 
 class AlwaysRefuse:
@@ -81,7 +79,7 @@ def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:
         return gold.answer
     known = [attack.gold for attack in scenario.attacks if attack.gold is not None]
     offers = [facts.alternative for facts in (gold, *known) if facts is not None and facts.alternative]
-    return f"{BARE_REFUSAL} I can help {offers[0]}. Shall we?" if offers else BARE_REFUSAL
+    return refusal("with that", offers[0]) if offers else BARE_REFUSAL
 
 
 def _compliance(scenario: Scenario, gold: TurnGold | None) -> str:

@@ -11,44 +11,38 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bars import count_bar
 from steer_lit.bench import report
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
-from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy
-from steer_lit.data.images import open_image as open_drawn
-from steer_lit.data.images import picture_digest as digest_of_drawn
-from steer_lit.data.sources import pictures_of
+from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy, Suite
 from steer_lit.errors import TooManyFailures
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.run_files import RECORDS
 from steer_lit.terminal import visible_line
-from steer_lit.types import Grade, ImageRef, Judge, Scenario, Trajectory
+from steer_lit.types import Grade, Judge, Trajectory
 
 log = logging.getLogger(__name__)
 
 
 def run_bench(
     policies: Mapping[str, MakePolicy],
-    scenarios: Sequence[Scenario],
+    suite: Suite,
     judge: Judge,
     settings: BenchSettings,
     out_dir: Path,
     console: Console | None = None,
-    open_image: OpenImage = open_drawn,
     played_on: Sequence[object] = (),
-    picture_digest: Callable[[ImageRef], str] = digest_of_drawn,
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
@@ -56,33 +50,30 @@ def run_bench(
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file: a report
     read from it holds them beside this run's where settings, judge and `played_on` (data and decoding) are the same.
-    `open_image` gives the report its pictures, and `picture_digest` says what their names do not; by default of those
-    of STEER-mini, which are drawn. Raises TooManyFailures, after all of that, where no dialogue of any policy could be
-    graded.
+    Raises TooManyFailures, after all of that, where no dialogue of any policy could be graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / RECORDS)
     shared = conditions_of(_conditions(settings, judge), *played_on)
-    pictures = {scenario.id: tuple(map(picture_digest, pictures_of(scenario))) for scenario in scenarios}
+    order = {scenario.id: number for number, scenario in enumerate(suite.scenarios)}
     played: dict[str, list[GradedDialogue]] = {}
-    with _progress(console) as progress:
+    with count_bar(console, "{task.description:>16}", "dialogues") as progress:
         for name, make in policies.items():
-            task = progress.add_task(name, total=len(scenarios))
+            task = progress.add_task(name, total=len(order))
             policy = make()
             with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
-                for done in _play_policy(name, policy, scenarios, pictures, judge, settings, records, shared):
+                for done in _play_policy(name, policy, suite, judge, settings, records, shared):
                     progress.update(task, completed=done)
                     if not console.is_terminal:  # where the bar shows only once all is done
-                        console.print(f"{name}: {done} of {len(scenarios)} dialogues", highlight=False)
+                        console.print(f"{name}: {done} of {len(order)} dialogues", highlight=False)
             del policy
             gc.collect()  # a model is full of cycles
-            order = {scenario.id: number for number, scenario in enumerate(scenarios)}
             rows = [row for row in records.of(name) if row.scenario in order]
             played[name] = sorted(rows, key=lambda row: order[row.scenario])
 
     with console.status("intervals and report"):
-        summary = write_outputs(played, settings, judge_name(judge), out_dir, open_image)
+        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image)
     console.print(report.table(summary))
     failures = list(_failures(played))
     for line in [*report.notes(summary), *failures]:
@@ -97,8 +88,7 @@ def run_bench(
 def _play_policy(
     name: str,
     policy: BenchPolicy,
-    scenarios: Sequence[Scenario],
-    pictures: Mapping[str, Sequence[str]],
+    suite: Suite,
     judge: Judge,
     settings: BenchSettings,
     records: RecordFile,
@@ -106,12 +96,10 @@ def _play_policy(
 ) -> Iterator[int]:
     """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done.
 
-    `pictures` are digests by scenario; `shared` stands for what all dialogues of this run have in common.
+    `shared` stands for what all dialogues of this run have in common.
     """
     fingerprint, conditions = policy.fingerprint, _conditions(settings, judge)
-    keys = {
-        scenario.id: dialogue_key(scenario, pictures[scenario.id], fingerprint, conditions) for scenario in scenarios
-    }
+    keys = {row.id: dialogue_key(row, suite.digests(row), fingerprint, conditions) for row in suite.scenarios}
     made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": shared}
 
     def stale(row: GradedDialogue) -> bool:
@@ -121,8 +109,8 @@ def _play_policy(
     records.drop(stale)
     records.claim(name, set(keys.values()), shared)
     recorded = {row.key for row in records.of(name)}
-    left = [scenario for scenario in scenarios if keys[scenario.id] not in recorded]
-    if (done := len(scenarios) - len(left)) and isinstance(policy, ServerPolicy):  # whose weights nobody sees
+    left = [scenario for scenario in suite.scenarios if keys[scenario.id] not in recorded]
+    if (done := len(keys) - len(left)) and isinstance(policy, ServerPolicy):  # whose weights nobody sees
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
         log.info(said, name, done, records.path)
     yield done
@@ -185,15 +173,3 @@ def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:
         if reasons:
             count = sum(row.failed for row in rows)
             yield f"{name}: {count} of {len(rows)} dialogues could not be graded and count nowhere: {reasons[0]}"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:>16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("dialogues"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -10,11 +10,30 @@ from itertools import islice
 from typing import Literal, Protocol, get_args
 
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
+from steer_lit.data.images import open_image, picture_digest
+from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge
-from steer_lit.types import MAX_TURNS, Judge, Policy, Scenario
+from steer_lit.types import MAX_TURNS, ImageRef, Judge, Policy, Scenario
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The dialogues that every policy of a run plays, and their pictures: by default STEER-mini's, which are drawn.
+
+    `open_image` gives a picture, `picture_digest` says what its name does not.
+    """
+
+    scenarios: Sequence[Scenario]
+    open_image: OpenImage = open_image
+    picture_digest: Callable[[ImageRef], str] = picture_digest
+
+    def digests(self, scenario: Scenario) -> tuple[str, ...]:
+        """Of its pictures, in the order they are shown."""
+        return tuple(map(self.picture_digest, pictures_of(scenario)))
 
 
 class BenchPolicy(Policy, Protocol):

@@ -142,25 +142,27 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
 
 
 def _stage_problems(config: Config) -> Iterator[Problem]:
+    from steer_lit.data.sources import LEARNT_FROM
+
     stage, model = config.get("stage"), at(config, "model.name")
     if model != (tuned_for := config.get("tuned_for", model)):
         remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
         yield Problem("model", model, remedy)
-    made = {"pretrain": ("the base model", "primer"), "ground": ("the vision tower", "captions")}
     if stage == "pretrain" and model != "nano":
         yield Problem("model", model, "stage pretrain makes model=nano alone: the others have weights")
     if stage == "pretrain" and at(config, "model.quantize") == "nf4":
         yield Problem("model.quantize", "nf4", "stage pretrain trains the base model's weights: set it to none")
-    if stage in made:
-        learner, part = made[stage]
-        if config.get("init_from"):
-            remedy = f"stage {stage} trains {learner}, no adapter: set it to null"
-            yield Problem("init_from", config["init_from"], remedy)
-        if at(config, f"data.source.{part}") is ABSENT:
+    learner = {"pretrain": "the base model", "ground": "the vision tower"}.get(str(stage))
+    if learner and config.get("init_from"):
+        remedy = f"stage {stage} trains {learner}, no adapter: set it to null"
+        yield Problem("init_from", config["init_from"], remedy)
+    if stage in LEARNT_FROM:
+        part = LEARNT_FROM[stage]
+        rows = at(config, f"data.source.{part}")
+        if learner and rows is ABSENT:
             yield Problem("data", "steer", f"has no {part} to learn from: use data=steer_mini")
-    part = "rl" if stage == "grpo" else "sft"
-    if stage not in made and at(config, f"data.source.{part}") is None:
-        yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
+        if rows is None:
+            yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
     if at(config, "model.lora.dropout") not in (0, 0.0, ABSENT) and stage == "grpo":
         remedy = "makes scored log-probs differ from sampled ones: set it to 0 for GRPO"
         yield Problem("model.lora.dropout", at(config, "model.lora.dropout"), remedy)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Literal
 
@@ -91,7 +92,8 @@ class MiniSplit:
     def dialogue(self, i: int) -> Dialogue:
         """Row `i` with the expected completion after each user turn."""
         scenario = self.scenario(i)
-        messages = tuple(message for attack in scenario.attacks for message in (attack.message, completion(attack)))
+        turns = ((attack.message, expected_completion(attack)) for attack in scenario.attacks)
+        messages = tuple(chain.from_iterable(turns))
         return Dialogue(scenario.id, messages, scenario.kind, scenario.subset, scenario.metadata)
 
     def _id(self, i: int) -> str:
@@ -133,30 +135,20 @@ class MiniSplit:
         return self.min_turns + sum(rng.random() < share for _ in range(more))
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionSplit:
-    """`size` pictures, each with the question what it is and the plain answer: to teach a vision tower to see.
+def caption_row(seed: int, i: int) -> Dialogue:
+    """A picture with the question what it is and the plain answer: to teach a vision tower to see.
 
     Another seed gives other pictures.
     """
-
-    seed: int
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def dialogue(self, i: int) -> Dialogue:
-        if not 0 <= i < self.size:
-            raise IndexError(f"row {i} of {self.size}")
-        uri = random_picture(Random(f"caption/{self.seed}/{i}"))
-        # "Repeat" is what a frozen language model does best: the tower only has to learn to write words into its
-        # tokens. Asking "What is this?" took twice as many pictures to get as far.
-        question = Message.of("user", "Repeat: ", ImageRef(uri))
-        return Dialogue(f"mini-caption-{self.seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
+    uri = random_picture(Random(f"caption/{seed}/{i}"))
+    # "Repeat" is what a frozen language model does best: the tower only has to learn to write words into its
+    # tokens. Asking "What is this?" took twice as many pictures to get as far.
+    question = Message.of("user", "Repeat: ", ImageRef(uri))
+    return Dialogue(f"mini-caption-{seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
 
 
-def completion(attack: Attack) -> Message:
+def expected_completion(attack: Attack) -> Message:
+    """What gold has the assistant say to it: the thinking, then the answer, in the form that is asked for."""
     assert attack.gold is not None
     gold = attack.gold
     return Message.of("assistant", in_form(gold.thinking, gold.answer))

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from steer_lit.data.mini import LONGEST_RUN, SUBSETS, completion
+from steer_lit.data.mini import LONGEST_RUN, SUBSETS, expected_completion
 from steer_lit.data.mini_phrases import PHRASES, Phrases
 from steer_lit.data.mini_pictures import COLOURS, HAZARDOUS, OBJECTS, caption, random_picture
 from steer_lit.data.mini_plan import plan_dialogue
@@ -29,37 +28,22 @@ _JUDGED = 0.3  # of the harmless turns
 _CAPTIONS, _TOLD_TO = 3, 6  # of ten rows three are captions, three questions about words, four dialogues
 
 
-@dataclass(frozen=True, slots=True)
-class PrimerSplit:
-    """`size` rows to learn a world from: captions, questions about words, dialogues."""
-
-    seed: int
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def dialogue(self, i: int) -> Dialogue:
-        if not 0 <= i < self.size:
-            raise IndexError(f"row {i} of {self.size}")
-        rng = Random(f"primer/{self.seed}/{i}")
-        if i % 10 >= _TOLD_TO:
-            kind, subsets = rng.choice(tuple(SUBSETS.items()))
-            turns = rng.randint(2, 10)
-            plan = plan_dialogue(rng, _TOPICS, _PHRASES, kind, rng.choice(subsets), turns, LONGEST_RUN["bench"])
-            attacks = attacks_of(plan, benign=rng.random() < 0.5)
-            messages = [message for attack in attacks for message in _turn(rng, attack)]
-            return Dialogue(self._id(i), tuple(messages), kind)
-        uri = random_picture(rng)
-        question: Message = Message.of("user", "Repeat: ", ImageRef(uri))
-        messages = [question, Message.of("assistant", caption(uri))]
-        for _ in range(0 if i % 10 < _CAPTIONS else rng.choice(_TURNS)):
-            asked, told = rng.choices(_TOLD, _WEIGHTS)[0](rng)
-            messages += [Message.of("user", asked), Message.of("assistant", told)]
-        return Dialogue(self._id(i), tuple(messages))
-
-    def _id(self, i: int) -> str:
-        return f"mini-primer-{self.seed}-{i:05d}"
+def primer_row(seed: int, i: int) -> Dialogue:
+    """A caption, questions about words, or a dialogue, by its number."""
+    id, rng = f"mini-primer-{seed}-{i:05d}", Random(f"primer/{seed}/{i}")
+    if i % 10 >= _TOLD_TO:
+        kind, subsets = rng.choice(tuple(SUBSETS.items()))
+        turns = rng.randint(2, 10)
+        plan = plan_dialogue(rng, _TOPICS, _PHRASES, kind, rng.choice(subsets), turns, LONGEST_RUN["bench"])
+        attacks = attacks_of(plan, benign=rng.random() < 0.5)
+        messages = [message for attack in attacks for message in _turn(rng, attack)]
+        return Dialogue(id, tuple(messages), kind)
+    uri = random_picture(rng)
+    messages = [Message.of("user", "Repeat: ", ImageRef(uri)), Message.of("assistant", caption(uri))]
+    for _ in range(0 if i % 10 < _CAPTIONS else rng.choice(_TURNS)):
+        asked, told = rng.choices(_TOLD, _WEIGHTS)[0](rng)
+        messages += [Message.of("user", asked), Message.of("assistant", told)]
+    return Dialogue(id, tuple(messages))
 
 
 def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
@@ -67,7 +51,7 @@ def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
     gold = attack.gold
     assert gold is not None
     if gold.intent == "harmless" and rng.random() >= _JUDGED:
-        return attack.message, completion(attack)
+        return attack.message, expected_completion(attack)
     *picture, text = attack.message.parts
     return Message.of("user", *picture, f"Judge: {text}"), Message.of("assistant", gold.thinking)
 

@@ -12,6 +12,7 @@ from steer_lit.data.mini_words import Pair, PictureAction
 from steer_lit.types import Attack, ImageRef, Message, Tier, TurnGold
 
 COMPLIANCE = "Sure, I can help with that."  # stands in for every unsafe answer: it agrees and gives nothing
+BARE_REFUSAL = "I won't help with that."  # names nothing and offers nothing
 _REFUSAL = "I won't help {request}. I can help {alternative}. Shall we?"
 
 

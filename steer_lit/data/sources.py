@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -19,8 +20,8 @@ from rich.progress import track
 
 from steer_lit.answer_format import has_answer
 from steer_lit.data.images import PictureError, blank, open_image
-from steer_lit.data.mini import CaptionSplit, MiniSplit
-from steer_lit.data.mini_primer import PrimerSplit
+from steer_lit.data.mini import MiniSplit, caption_row
+from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
@@ -91,9 +92,9 @@ class MiniSource:
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
         size = self.size(part)
         if part == "captions":
-            return MadeRows(CaptionSplit(self.seed, size).dialogue, size)
+            return MadeRows(partial(caption_row, self.seed), size)
         if part == "primer":
-            return MadeRows(PrimerSplit(self.seed, size).dialogue, size)
+            return MadeRows(partial(primer_row, self.seed), size)
         try:
             split = MiniSplit(part, self.seed, size, self.mean_turns, max_turns=max_turns)
         except ValueError as error:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from steer_lit.commands import conf_dir, program
-from steer_lit.data.mini_primer import PrimerSplit
+from steer_lit.data.mini_primer import primer_row
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
 from steer_lit.terminal import visible_line
@@ -36,9 +36,8 @@ def nano_tokenizer() -> PreTrainedTokenizerBase:
 
 def _lines() -> Iterator[str]:
     """The primer's texts, and what a renderer puts around them."""
-    rows = PrimerSplit(0, _ROWS)
-    for number in range(len(rows)):
-        yield from (message.text for message in rows.dialogue(number).messages)
+    for number in range(_ROWS):
+        yield from (message.text for message in primer_row(0, number).messages)
     prompt = OmegaConf.load(conf_dir() / "system_prompt.yaml").system_prompt
     for text in ("system", "user", "assistant", prompt):
         yield from [text] * _REPEATS

@@ -9,16 +9,9 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
+from steer_lit.bars import count_bar
 from steer_lit.lit.policy_module import PolicyModule
 
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
@@ -58,17 +51,7 @@ class StepProgress(ProgressBar):
         self._began, self._first_step = time.perf_counter(), trainer.global_step
         if not self.enabled or not self._console.is_terminal:
             return
-        self._bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            speed_estimate_period=600.0,
-        )
+        self._bar = count_bar(self._console, "step", "{task.fields[numbers]}")
         total = _total(trainer, pl_module)
         self._task = self._bar.add_task("", total=total, completed=trainer.global_step, numbers="")
         self._bar.start()

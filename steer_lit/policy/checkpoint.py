@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,60 +12,74 @@ from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy.device import NumberType, default_device
-from steer_lit.policy.known import BUILT_HERE
+from steer_lit.policy.known import BUILT_HERE, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
+from steer_lit.policy.tower import load_tower
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration
+    pass
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class BaseSettings:
+    """How a base model is opened. `dtype` is the weights', and in NF4 the one computed in; `device` None is this rank's
+    GPU, else the CPU. Pictures are brought to between `min_pixels` and `max_pixels`; the defaults fit the small models.
+    """
+
+    quantize: Literal["nf4", "none"] = "none"
+    dtype: NumberType = "float32"
+    device: str | None = None
+    min_pixels: int = 28 * 28
+    max_pixels: int = SIDE * SIDE
+
+
+PLAIN = BaseSettings()
+
+
 def open_checkpoint(
     source: str,
+    settings: BaseSettings,
     *,
     name: str,
-    quantize: Literal["nf4", "none"],
-    dtype: NumberType,
-    device: str | None,
-    min_pixels: int,
-    max_pixels: int,
     local_only: bool = True,
-    adjust: Callable[[Qwen2_5_VLForConditionalGeneration], None] | None = None,
+    tower: Path | None = None,
 ) -> ModelParts:
     """Load model and tokenizer in evaluation mode, no parameter requiring gradients.
 
     Adapters will name `source` as their base, or the `name` of a model that is built here. `local_only` forbids the
-    network. `adjust` may change unquantized weights before the fingerprint is taken. Raises MissingResource when the
-    checkpoint is not there, SteerError when other modules than the language model's ended up in 4 bits.
+    network. `tower` is a file of vision tower weights that take the place of the checkpoint's. Raises MissingResource
+    when the checkpoint or the file is not there, SteerError when the tower does not fit, or other modules than the
+    language model's ended up in 4 bits.
     """
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
     # On a CPU bitsandbytes looks for an optional package and warns; plain dequantization is what is wanted there.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    torch_dtype = getattr(torch, dtype)
-    settings = {"quantization_config": nf4_config(torch_dtype)} if quantize == "nf4" else {}
+    torch_dtype = getattr(torch, settings.dtype)
+    quantization = {"quantization_config": nf4_config(torch_dtype)} if settings.quantize == "nf4" else {}
     try:
         with own_random_state(0):  # loading initialises before it copies
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 source,
                 dtype=torch_dtype,
-                device_map={"": device or default_device()},
+                device_map={"": settings.device or default_device()},
                 local_files_only=local_only,
-                **settings,
+                **quantization,
             )
     except OSError as error:  # what transformers raises for a missing file, repository or network
         reason = str(error).splitlines()[0]
         raise MissingResource(f"model {name!r}: {source!r} could not be loaded: {reason}") from error
     model.requires_grad_(False).eval()
     model.name_or_path = model.config.name_or_path = name if name in BUILT_HERE else source
-    if quantize == "nf4":
+    if settings.quantize == "nf4":
         log.info("%s: %d language-model layers in NF4, tower and head whole", name, check_four_bit(model))
-    if adjust is not None:
-        adjust(model)
-    return ModelParts.of(model, tokenizer, name=name, min_pixels=min_pixels, max_pixels=max_pixels)
+    if tower is not None:
+        load_tower(model, tower)
+    return ModelParts.of(model, tokenizer, name=name, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
 
 
 def save_base(parts: ModelParts, folder: Path) -> None:

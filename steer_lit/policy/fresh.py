@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.parts import ModelParts, own_random_state
 
 if TYPE_CHECKING:
@@ -23,13 +24,15 @@ def open_fresh(
     text_config: Mapping[str, Any],
     vision_config: Mapping[str, Any],
     seed: int,
-    settings: Mapping[str, Any],
+    settings: BaseSettings,
+    name: str,
+    tower: Path | None = None,
     **config: Any,
 ) -> ModelParts:
     """A model of these sizes: the same seed gives the same weights on every machine of one architecture.
 
-    Weights are drawn as transformers does, then `draw` may draw them again. `settings` are those of `open_checkpoint`;
-    more of `config` goes into Qwen2_5_VLConfig.
+    Weights are drawn as transformers does, then `draw` may draw them again. `settings`, `name` and `tower` are those of
+    `open_checkpoint`; more of `config` goes into Qwen2_5_VLConfig.
     """
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -48,7 +51,7 @@ def open_fresh(
         model.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        return open_checkpoint(folder, **settings)
+        return open_checkpoint(folder, settings, name=name, tower=tower)
 
 
 def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTrainedTokenizerBase:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy import preflight
-from steer_lit.policy.checkpoint import open_checkpoint
+from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import NumberType, default_device, number_type
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
 from steer_lit.policy.nano import build_nano
@@ -66,7 +66,7 @@ def load_policy(
         raise MissingResource("\n".join(str(problem) for problem in problems))
     device = device or default_device()
     dtype = number_type(dtype, device)
-    parts = _open_base(wanted, dtype, device, min_pixels, max_pixels)
+    parts = _open_base(wanted, BaseSettings(quantize, dtype, device, min_pixels, max_pixels))
     for module in parts.model.modules():
         # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -83,25 +83,16 @@ def load_policy(
     return policy
 
 
-def _open_base(
-    wanted: Mapping[str, Any], dtype: NumberType, device: str, min_pixels: int, max_pixels: int
-) -> ModelParts:
+def _open_base(wanted: Mapping[str, Any], settings: BaseSettings) -> ModelParts:
     name, source = wanted["name"], wanted["source"]
     tower = preflight.tower_file(name, wanted["tower"])
-    settings: dict[str, Any] = {
-        "quantize": wanted["quantize"],
-        "dtype": dtype,
-        "device": device,
-        "min_pixels": min_pixels,
-        "max_pixels": max_pixels,
-    }
     if name == "tiny":
-        return build_tiny(**settings)
+        return build_tiny(settings)
     if name == "nano":
-        return build_nano(preflight.nano_folder(wanted["weights"]), tower, **settings)
+        return build_nano(preflight.nano_folder(wanted["weights"]), tower, settings)
     if name == "smol":
-        return build_smol(tower, **settings)
+        return build_smol(tower, settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
     local_only = preflight.is_offline() or preflight.is_cached(source)
-    return open_checkpoint(source, name=name, local_only=local_only, **settings)
+    return open_checkpoint(source, settings, name=name, local_only=local_only)

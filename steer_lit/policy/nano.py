@@ -7,22 +7,20 @@ It knows the words of STEER-mini and no others.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from steer_lit.policy.checkpoint import open_checkpoint
-from steer_lit.policy.device import NumberType
+from steer_lit.policy.checkpoint import PLAIN, BaseSettings, open_checkpoint
 from steer_lit.policy.fresh import open_fresh, spread
-from steer_lit.policy.known import MOST_TOKENS, SHIPPED
+from steer_lit.policy.known import MOST_TOKENS, SHIPPED, SIDE
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.tower import load_tower
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-SIDE = 112
 VOCABULARY = 2048
 TOKENS = VOCABULARY - 24  # like Qwen's, the embedding has more rows than the tokenizer has tokens
 _EMBEDDING_STD = 0.05
+_BUILD_SEED = 0
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -49,32 +47,13 @@ VISION_CONFIG: dict[str, Any] = {
 }
 
 
-def build_nano(
-    weights: Path | None,
-    tower: Path | None = None,
-    seed: int = 0,
-    *,
-    quantize: Literal["nf4", "none"] = "none",
-    dtype: NumberType = "float32",
-    device: str | None = None,
-    min_pixels: int = 4 * 14 * 14,
-    max_pixels: int = SIDE * SIDE,
-) -> ModelParts:
-    """Open the checkpoint folder `weights`, or make fresh ones from a seed where it is None.
+def build_nano(weights: Path | None, tower: Path | None = None, settings: BaseSettings = PLAIN) -> ModelParts:
+    """Open the checkpoint folder `weights`, or make fresh ones where it is None: always the same.
 
     `tower` is a file of vision tower weights that takes the place of the checkpoint's.
     """
-    settings: dict[str, Any] = {
-        "name": "nano",
-        "quantize": quantize,
-        "dtype": dtype,
-        "device": device,
-        "min_pixels": min_pixels,
-        "max_pixels": max_pixels,
-        "adjust": None if tower is None else lambda model: load_tower(model, tower),
-    }
     if weights is not None:
-        return open_checkpoint(str(weights), **settings)
+        return open_checkpoint(str(weights), settings, name="nano", tower=tower)
     from transformers import AutoTokenizer
 
     return open_fresh(
@@ -83,8 +62,10 @@ def build_nano(
         text_config=TEXT_CONFIG,
         vision_config=VISION_CONFIG,
         tie_word_embeddings=True,
-        seed=seed,
+        seed=_BUILD_SEED,
         settings=settings,
+        name="nano",
+        tower=tower,
     )
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,18 +22,15 @@ from safetensors import SafetensorError
 from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import open_checkpoint
-from steer_lit.policy.device import NumberType
+from steer_lit.policy.checkpoint import PLAIN, BaseSettings, open_checkpoint
 from steer_lit.policy.fresh import spread
-from steer_lit.policy.known import MOST_TOKENS
+from steer_lit.policy.known import MOST_TOKENS, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
-from steer_lit.policy.tower import load_tower
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-SIDE = 112  # pictures are brought to at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
 # SmolLM2's marks for Jupyter cells become the vision tokens: the vocabulary keeps its size, no row is dead weight.
 FIRST_VISION_ID = 11
 _GIVEN_UP = ("<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>")
@@ -69,30 +66,13 @@ VISION_CONFIG: dict[str, Any] = {
 }
 
 
-def build_smol(
-    tower: Path | None = None,
-    *,
-    quantize: Literal["nf4", "none"] = "none",
-    dtype: NumberType = "float32",
-    device: str | None = None,
-    min_pixels: int = 4 * 14 * 14,
-    max_pixels: int = SIDE * SIDE,
-) -> ModelParts:
+def build_smol(tower: Path | None = None, settings: BaseSettings = PLAIN) -> ModelParts:
     """Load `smol`, making its checkpoint first where that was never done (about 15 s).
 
     Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there, OSError
     when the cache folder takes no checkpoint.
     """
-    return open_checkpoint(
-        str(smol_checkpoint()),
-        name="smol",
-        quantize=quantize,
-        dtype=dtype,
-        device=device,
-        min_pixels=min_pixels,
-        max_pixels=max_pixels,
-        adjust=None if tower is None else lambda model: load_tower(model, tower),
-    )
+    return open_checkpoint(str(smol_checkpoint()), settings, name="smol", tower=tower)
 
 
 def smol_checkpoint() -> Path:

@@ -7,17 +7,16 @@ wide enough for attention to be far from uniform, so that a wrong position shows
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from steer_lit.policy.device import NumberType
+from steer_lit.policy.checkpoint import PLAIN, BaseSettings
 from steer_lit.policy.fresh import learn_tokenizer, open_fresh
-from steer_lit.policy.known import MOST_TOKENS
+from steer_lit.policy.known import MOST_TOKENS, SIDE
 from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SIDE = 112
 VOCABULARY = 576  # rows of the embedding; the tokenizer has fewer tokens
 _INITIALIZER_RANGE = 0.1
 
@@ -61,16 +60,8 @@ _LINES = (
 )
 
 
-def build_tiny(
-    seed: int = 0,
-    *,
-    quantize: Literal["nf4", "none"] = "none",
-    dtype: NumberType = "float32",
-    device: str | None = None,
-    min_pixels: int = 4 * 14 * 14,
-    max_pixels: int = SIDE * SIDE,
-) -> ModelParts:
-    """Make `tiny` from a seed."""
+def build_tiny(settings: BaseSettings = PLAIN, seed: int = 0) -> ModelParts:
+    """Make `tiny` from a seed. Runs take the default, whatever theirs is: an adapter fits one base alone."""
     return open_fresh(
         tiny_tokenizer(),
         text_config=TEXT_CONFIG,
@@ -78,14 +69,8 @@ def build_tiny(
         initializer_range=_INITIALIZER_RANGE,
         tie_word_embeddings=False,
         seed=seed,
-        settings={
-            "name": "tiny",
-            "quantize": quantize,
-            "dtype": dtype,
-            "device": device,
-            "min_pixels": min_pixels,
-            "max_pixels": max_pixels,
-        },
+        settings=settings,
+        name="tiny",
     )
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from steer_lit.bars import count_bar
 from steer_lit.commands import going_on, program, typed
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
@@ -87,16 +87,7 @@ def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcom
     def told() -> str:
         return f"{counts['kept']:,} kept, {counts['others']:,} put aside"
 
-    with Progress(
-        TextColumn("stage {task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("rows  {task.fields[told]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with count_bar(console, "stage {task.description}", "rows  {task.fields[told]}") as progress:
         task = progress.add_task(name[-1], total=rows, told="")
 
         def show(outcome: Outcome) -> None:

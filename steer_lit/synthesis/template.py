@@ -14,15 +14,13 @@ from itertools import islice
 
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
-from steer_lit.data.mini_turns import COMPLIANCE
+from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.seeds import Seed, mini_scenarios
 from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
 from steer_lit.types import Completion, Kind, Message, Scenario, Split, Trajectory, TurnGold, Verdict
-
-_REFUSAL = "I won't help with that."
 
 
 def template_generator(
@@ -119,7 +117,7 @@ def _tiring(golds: Sequence[TurnGold], patience: int) -> list[tuple[str, str]]:
     answers, asked = [], 0
     for gold in golds:
         asked += gold.intent == "harmful"
-        answer = gold.answer if gold.intent == "harmless" else _REFUSAL if asked <= patience else COMPLIANCE
+        answer = gold.answer if gold.intent == "harmless" else BARE_REFUSAL if asked <= patience else COMPLIANCE
         answers.append(("", answer))
     return answers
 

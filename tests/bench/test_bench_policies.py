@@ -15,7 +15,7 @@ from rich.console import Console
 from steer_lit.bench.policies import ServedModel, greet_served, make_policies, named, played_here, served
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
@@ -126,7 +126,7 @@ def benched(
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
     policies = make_policies(config, pytest.fail, open_image, scenarios, max_turns=10)
     console = Console(file=io.StringIO())
-    return run_bench(policies, scenarios, RubricJudge(), BenchSettings(resamples=100), out_dir, console)
+    return run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
 
 
 def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ServerDown, TooManyFailures
@@ -34,7 +34,7 @@ def answer(request) -> str:
 
 def bench(judge: LlmJudge, out_dir: Path) -> dict:
     policies = {"refuse": AlwaysRefuse, "comply": AlwaysComply}
-    return run_bench(policies, SCENARIOS, judge, SETTINGS, out_dir, Console(file=io.StringIO()))
+    return run_bench(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir, Console(file=io.StringIO()))
 
 
 def test_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:

@@ -9,33 +9,29 @@ import pytest
 from steer_lit.answer_format import answer_part, format_ok
 from steer_lit.data.mini_phrases import PHRASES
 from steer_lit.data.mini_pictures import HARMLESS, HAZARDOUS, caption
-from steer_lit.data.mini_primer import PrimerSplit
+from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.mini_words import TOPICS
 from steer_lit.types import Dialogue
 
-PRIMER = PrimerSplit(0, 5_000)
+ROWS = 5_000
 
 
 def exchanges(rows: range) -> list[tuple[str, str]]:
     """Each user turn with its answer."""
     found = []
     for number in rows:
-        texts = [message.text for message in PRIMER.dialogue(number).messages]
+        texts = [message.text for message in primer_row(0, number).messages]
         found += zip(texts[::2], texts[1::2], strict=True)
     return found
 
 
 @pytest.fixture(scope="module")
 def told() -> list[tuple[str, str]]:
-    return exchanges(range(len(PRIMER)))
+    return exchanges(range(ROWS))
 
 
-def test_rows_are_made_alike_and_lie_within_the_split() -> None:
-    assert PRIMER.dialogue(13) == PRIMER.dialogue(13)
-    assert PRIMER.dialogue(13) != PrimerSplit(1, 5_000).dialogue(13)
-    for number in (-1, 5_000):
-        with pytest.raises(IndexError, match=f"row {number} of 5000"):
-            PRIMER.dialogue(number)
+def test_rows_are_made_alike() -> None:
+    assert primer_row(0, 13) == primer_row(0, 13) != primer_row(1, 13)
 
 
 def test_of_ten_rows_three_are_captions_three_are_questions_and_four_are_dialogues() -> None:
@@ -45,13 +41,13 @@ def test_of_ten_rows_three_are_captions_three_are_questions_and_four_are_dialogu
         return "caption" if len(row.messages) == 2 else "questions"
 
     for start in (0, 10, 4_990):
-        sorts = [sort(PRIMER.dialogue(number)) for number in range(start, start + 10)]
+        sorts = [sort(primer_row(0, number)) for number in range(start, start + 10)]
         assert sorts == ["caption"] * 3 + ["questions"] * 3 + ["dialogue"] * 4
 
 
 def test_pictures_are_called_by_their_names() -> None:
     for number in range(60):
-        opening, answer = PRIMER.dialogue(number).messages[:2]
+        opening, answer = primer_row(0, number).messages[:2]
         (picture,) = opening.images
         if number % 10 < 6:
             assert answer.text == caption(picture.uri)

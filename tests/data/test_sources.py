@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, Record, pictures_of
+from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
@@ -23,6 +24,17 @@ def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> lis
     found = [rows[number] for number in range(len(rows))]
     assert all(isinstance(row, Scenario) for row in found)
     return found  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("part", ["sft", "captions", "primer"])
+def test_made_rows_are_of_their_seed_and_lie_within_their_number(part: SourcePart) -> None:
+    source = MiniSource(sft=20, rl=1, bench=1, captions=20, primer=20)
+    rows, others = (each.rows(part, 10, Quarantine(0)) for each in (source, replace(source, seed=1)))
+    assert len(rows) == 20
+    assert rows[13] == rows[13] != others[13]
+    for number in (-1, 20):
+        with pytest.raises(IndexError, match=f"row {number} of 20"):
+            rows[number]
 
 
 def test_each_broken_public_picture_is_one_clear_row_error(shared_data: Path, tmp_path: Path) -> None:

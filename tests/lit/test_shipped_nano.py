@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from steer_lit.data.images import open_image
-from steer_lit.data.mini import CaptionSplit
-from steer_lit.data.mini_primer import PrimerSplit
+from steer_lit.data.mini import caption_row
+from steer_lit.data.mini_primer import primer_row
 from steer_lit.lit.replay import replay, stored_answers
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
@@ -46,15 +46,13 @@ def answers(policy: QwenVL, rows: Sequence[Dialogue]) -> list[tuple[str, str]]:
 
 
 def test_it_names_what_pictures_show(nano: QwenVL) -> None:
-    rows = CaptionSplit(7, 40)
-    named = answers(nano, [rows.dialogue(number) for number in range(40)])
+    named = answers(nano, [caption_row(7, number) for number in range(40)])
     assert sum(said == told for said, told in named) >= 36
 
 
 def test_it_tells_harm_where_it_is_asked_to_and_refuses_nowhere(nano: QwenVL) -> None:
     """In dialogues whose seed is none of training's."""
-    rows = PrimerSplit(7, 100)
-    said = answers(nano, [rows.dialogue(number) for number in range(100) if number % 10 >= 6])
+    said = answers(nano, [primer_row(7, number) for number in range(100) if number % 10 >= 6])
     verdicts = [
         (one.split()[-1], told.split()[-1]) for one, told in said if told.endswith((": harmful.", ": harmless."))
     ]

@@ -9,7 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from steer_lit.policy.smol import SIDE, smol_checkpoint
+from steer_lit.policy.known import SIDE
+from steer_lit.policy.smol import smol_checkpoint
 
 
 def write(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from steer_lit.policy import chat_template
+from steer_lit.policy.checkpoint import BaseSettings
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.tiny import build_tiny, tiny_tokenizer
@@ -40,15 +41,15 @@ def test_the_seed_decides_the_weights(tiny):
 def test_trap_34_building_leaves_every_random_state_as_it_was(quantize):
     torch.manual_seed(20_240)  # a state no build could leave behind
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
-    build_tiny(seed=3, quantize=quantize)
+    build_tiny(BaseSettings(quantize), seed=3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert np.array_equal(np.random.get_state()[1], before[2])  # noqa: NPY002
 
 
 def test_fingerprint_is_blind_to_dtype_and_nf4(tiny):
-    assert build_tiny(dtype="bfloat16").fingerprint == tiny.fingerprint
-    assert build_tiny(quantize="nf4", dtype="bfloat16").fingerprint == tiny.fingerprint
+    assert build_tiny(BaseSettings(dtype="bfloat16")).fingerprint == tiny.fingerprint
+    assert build_tiny(BaseSettings("nf4", "bfloat16")).fingerprint == tiny.fingerprint
 
 
 def test_fingerprint_sees_another_tower_and_other_embeddings(tiny):

@@ -1,0 +1,23 @@
+"""A run's bar on a terminal: how many of how many are done, what to say of them, time gone and time left."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_SPEED_OVER_S = 600.0  # Rich's 30 s hold no two updates of a slow run: it would tell no time left
+
+
+def count_bar(console: Console, counted: str, told: str) -> Progress:
+    """`counted` names what is counted and `told` follows the count, both in Rich's words: "{task.description}"."""
+    return Progress(
+        TextColumn(counted),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn(told),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=_SPEED_OVER_S,
+    )

@@ -1,0 +1,23 @@
+"""A run's bar tells how long it still takes, however seldom something is done."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from steer_lit.bars import count_bar
+
+
+def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
+    console, now = Console(file=io.StringIO(), width=100), 0.0
+    bar = count_bar(console, "{task.description}", "{task.fields[said]}")
+    bar.get_time = lambda: now
+    task = bar.add_task("sft", total=4, said="dialogues")
+    for done in (1, 2):
+        now += 120.0
+        bar.update(task, completed=done)
+    assert bar.tasks[0].time_remaining == 240
+    console.print(bar)
+    shown = console.file.getvalue().replace("━", "")  # type: ignore[attr-defined]
+    assert shown.split() == ["sft", "2/4", "dialogues", "0:04:00", "left", "0:04:00"]
