@@ -61,6 +61,7 @@ _PRESSES: dict[Strategy, tuple[str, ...]] = {
 _MARKUP = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _WORD_CHARACTERS = 16
+MOST_QUOTED = 6  # words of an answer
 
 
 class AdaptiveAttacker:
@@ -76,9 +77,9 @@ class AdaptiveAttacker:
     """
 
     def __init__(self, extra_turns: int = 0, quote_words: int = 3, lead_share: float = 0.5) -> None:
-        if extra_turns < 0 or not 0 <= quote_words <= 6 or not 0 <= lead_share <= 1:
+        if extra_turns < 0 or not 0 <= quote_words <= MOST_QUOTED or not 0 <= lead_share <= 1:
             raise ValueError(
-                "want extra_turns >= 0, quote_words in 0..6 and lead_share in 0..1, got "
+                f"want extra_turns >= 0, quote_words in 0..{MOST_QUOTED} and lead_share in 0..1, got "
                 f"extra_turns={extra_turns}, quote_words={quote_words} and lead_share={lead_share}"
             )
         self.extra_turns = extra_turns

@@ -19,6 +19,8 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.types import Dialogue
 
+Trains = Literal["adapter", "tower", "base"]
+
 
 class SFTModule(PolicyModule):
     """Learns the assistant tokens of dialogues; a step's loss is the mean over all its supervised tokens.
@@ -34,7 +36,7 @@ class SFTModule(PolicyModule):
         policy: QwenVL,
         optim: OptimSettings,
         micro_tokens: int,
-        trains: Literal["adapter", "tower", "base"] = "adapter",
+        trains: Trains = "adapter",
         replays: int = 0,
         max_new_tokens: int = 64,
     ) -> None:

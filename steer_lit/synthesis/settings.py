@@ -62,7 +62,9 @@ class SynthesisSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> SynthesisSettings:
-        """From the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work."""
+        """From the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work, but for
+        `seed` and `data.max_bad_rows`: the config check knows what they may be in all three programs.
+        """
         if problems := list(_problems(config)):
             raise ConfigError(problems)
         low, high = config["turns"][config["kind"]]
@@ -91,10 +93,8 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
-    counts = {"rows": (config["rows"], 1), "seed": (config["seed"], 0), "max_turns": (config["max_turns"], 2)}
-    counts["data.max_bad_rows"] = (config["data"]["max_bad_rows"], 0)
-    for key, (count, least) in counts.items():
-        if not is_whole(count) or count < least:
+    for key, least in {"rows": 1, "max_turns": 2}.items():
+        if not is_whole(count := config[key]) or count < least:
             yield Problem(key, count, f"must be a whole number from {least} up")
     for key in ("seeds", "scripts", "folder"):
         if not isinstance(config["data"][key], str | None):

@@ -40,7 +40,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("model=null", "model"),
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
-        ("model.lora.r=inf", "model.lora.r=inf: is not finite"),
+        ("model.lora.r=inf", "model.lora.r=inf: must be a whole number from 1 up"),
         ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: nano, qwen2_5_vl_3b, "),
         ("server=3", "server=3: there is no such option. Choose from: openai"),
         ("server=null", "server=null: there is no such option. Choose from: openai"),
