@@ -113,7 +113,7 @@ def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytes
         (["stages=1"], []),
         (["stages=3"], ["stages"]),
         (["kind=harmless"], ["kind"]),
-        (["rows=0", "seed=-1"], ["rows", "seed"]),
+        (["rows=0", "seed=-1"], ["seed", "rows"]),
         (["turns.benign=[5,3]"], ["turns.benign"]),
         (["turns.red_team=[1,3]"], ["turns.red_team"]),
         (["turns.red_team=4"], ["turns.red_team"]),
