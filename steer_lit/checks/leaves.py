@@ -43,9 +43,6 @@ _NUMBERS: tuple[tuple[str, Fits, str], ...] = (
     ("hardware.side_by_side", *_whole(1)),
     ("generator.patience", *_whole(0)),
     ("generator.quote_words", *_whole(0, MOST_QUOTED)),
-    ("generator.temperature", lambda v: v >= 0, "must be at least 0"),
-    ("generator.max_tokens", *_whole(1)),
-    ("generator.max_pixels", lambda v: is_whole(v) and v >= 28 * 28, "must be at least 784, one token of a picture"),
     ("replay.dialogues", *_whole(0)),
     ("replay.max_new_tokens", *_whole(1)),
     ("rollout.group_size", lambda v: is_whole(v) and v >= 2, "a group of one has nothing to compare with: at least 2"),
@@ -68,11 +65,11 @@ _NUMBERS: tuple[tuple[str, Fits, str], ...] = (
 )
 _NUMBERS += tuple(
     (f"{asker}.{key}", fits, allowed)
-    for asker in ("tutor", "attacker", "judge")
+    for asker in ("tutor", "attacker", "judge", "generator")
     for key, fits, allowed in (
         ("max_tokens", *_whole(1)),
         ("temperature", lambda v: v >= 0, "must be at least 0"),
-        ("max_pixels", *_whole(1)),
+        ("max_pixels", lambda v: is_whole(v) and v >= 28 * 28, "must be at least 784, one token of a picture"),
         ("extra_turns", *_whole(0)),
     )
 )

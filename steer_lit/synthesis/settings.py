@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_number, is_whole
-from steer_lit.types import Kind
+from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
 
@@ -93,9 +93,10 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
-    for key, least in {"rows": 1, "max_turns": 2}.items():
-        if not is_whole(count := config[key]) or count < least:
-            yield Problem(key, count, f"must be a whole number from {least} up")
+    if not is_whole(rows := config["rows"]) or rows < 1:
+        yield Problem("rows", rows, "must be a whole number from 1 up")
+    if not is_whole(most := config["max_turns"]) or not 2 <= most <= MAX_TURNS:
+        yield Problem("max_turns", most, f"must be a whole number from 2 to {MAX_TURNS}")
     for key in ("seeds", "scripts", "folder"):
         if not isinstance(config["data"][key], str | None):
             yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")

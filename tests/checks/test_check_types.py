@@ -100,6 +100,7 @@ def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("dry_run=sure", "dry_run='sure': must be one of false, true"),
         ("stage=2", "stage: there is no such key in this run. Did you mean stages"),
         ("keep.min_safety=nan", "keep.min_safety=nan"),
+        ("max_turns=10000000000", "max_turns=10000000000: must be a whole number from 2 to 100"),
     ],
 )
 def test_synthesis_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
