@@ -282,7 +282,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     full = row("full")
     assert full["init_from"] == "here"
     experiment = resolved(compose(f"experiment=grpo_{base}", "init_from=here", *SERVER))
-    own = {"nano": {"trainer.max_steps"}, "smol": {"optim.lr"}, "7b": set()}[base]
+    own = {"nano": {"optim.lr", "trainer.max_steps"}, "smol": {"optim.lr"}, "7b": set()}[base]
     credited = {"reward.credit", "objective.scale"} if base != "7b" else set()
     assert top(differences(full, experiment)) == {"name", "sft_adapter"} | own | credited
     attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words")}
