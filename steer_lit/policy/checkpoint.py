@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -16,9 +16,6 @@ from steer_lit.policy.known import BUILT_HERE, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
