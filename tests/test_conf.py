@@ -238,7 +238,7 @@ def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_n
         (["attacker=llm", "tutor=llm", "attacker.client.model=''"], ["attacker.client.model"]),
         (["attacker=llm", "tutor=llm", "attacker.client.base_url=nowhere"], ["attacker.client.base_url"]),
         (["tutor=llm", "tutor.sees=everything"], ["tutor.sees"]),
-        (["tutor=llm", "tutor.max_tokens=0", "tutor.max_pixels=0"], ["tutor.max_tokens", "tutor.max_pixels"]),
+        (["tutor=llm", "tutor.max_tokens=0", "tutor.max_pixels=783"], ["tutor.max_tokens", "tutor.max_pixels"]),
         (["tutor=llm", "tutor.temperature=-1"], ["tutor.temperature"]),
         (["attacker.extra_turns=-1"], ["attacker.extra_turns"]),
         (["tutor=llm", "server.model=null"], ["server.model"]),

@@ -74,13 +74,15 @@ def test_a_head_that_trains_gets_its_gradient(problem, temperature):
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor has that any operation makes."""
+    """Notes how many elements the largest tensor of a type has that any operation makes."""
 
-    elements = 0
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.dtype, self.elements = dtype, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        sizes = [part.numel() for part in tree_leaves(made) if isinstance(part, torch.Tensor)]
+        sizes = [part.numel() for part in tree_leaves(made) if getattr(part, "dtype", None) == self.dtype]
         self.elements = max([self.elements, *sizes])
         return made
 
@@ -99,3 +101,11 @@ def test_trap_29_logits_exist_a_chunk_at_a_time_and_none_are_kept_for_backward(c
         head_logprobs(hidden, weight, torch.arange(rows), torch.tensor([0]), 1.0, chunk).sum().backward()
     assert largest.elements == chunk * vocabulary
     assert kept == [rows * width]
+
+
+def test_a_cpu_holds_sixteen_positions_in_float32_whatever_it_multiplies_at_a_time():
+    hidden = torch.randn(64, 3, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.randn(500, 3, dtype=torch.bfloat16)
+    with Largest() as wide, Largest(torch.bfloat16) as narrow:
+        head_logprobs(hidden, weight, torch.arange(64), torch.tensor([0]), 1.0, 40).sum().backward()
+    assert (wide.elements, narrow.elements) == (16 * 500, 40 * 500)
