@@ -1,4 +1,4 @@
-"""Batched multi-turn sampling that keeps its cache from turn to turn: the one place that knows caches.
+"""Batched multi-turn sampling that keeps its cache from turn to turn.
 
 Rows are laid end to end, so none is padded, and those that end a turn early stop costing products; once half of a
 batch has finished, attention too goes on with the rest alone. What a row samples depends on its own seed, not on its
@@ -17,8 +17,8 @@ import torch
 from steer_lit.data.render import Renderer
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.text_stack import through_cache
 from steer_lit.rollout.cache import TurnCache
+from steer_lit.rollout.cached_attention import through_cache
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
 

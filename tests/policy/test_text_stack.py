@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from steer_lit.data.images import open_image
@@ -10,8 +9,9 @@ from steer_lit.policy import text_stack
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.text_stack import TextStack, through_cache
+from steer_lit.policy.text_stack import TextStack
 from steer_lit.rollout.cache import TurnCache
+from steer_lit.rollout.cached_attention import through_cache
 from steer_lit.types import ImageRef, TokenTrace
 
 
@@ -137,34 +137,6 @@ def test_what_has_generated_can_still_be_trained(quantize):
     session.reply([0], [Message.of("user", "Hi")])
     policy.logprobs(policy.collate([session.trace(0)])).sum().backward()
     assert all(parameter.grad is not None for parameter in policy.trainable().values())
-
-
-@pytest.mark.parametrize("queries", [1, 40])  # one, and more than a CPU takes at a time
-def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
-    generator = torch.Generator().manual_seed(2)
-    query = torch.randn(3, 6, queries, 8, generator=generator)
-    keys, values = torch.randn(2, 3, 2, 48, 8, generator=generator)
-    mask = torch.ones(3, 1, queries, 48, dtype=torch.bool).tril(48 - queries - 4)
-    mask[1, ..., 3:9] = False  # padding inside the cache
-    scores = query @ keys.repeat_interleave(3, 1).transpose(-1, -2) / 8**0.5
-    by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    for mix in (text_stack._on_cpu(mask, torch.float32), text_stack._on_gpu(mask)):
-        assert torch.allclose(mix(query, keys, values), by_hand, atol=1e-5)
-
-
-@pytest.mark.parametrize("queries", [1, 5])
-def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatch):
-    """As torch's memory-efficient one does: [B, tokens, heads, d] in memory, handed out with heads first."""
-    plain = F.scaled_dot_product_attention
-
-    def as_on_a_gpu(*given, **named):
-        return plain(*given, **named).transpose(1, 2).contiguous().transpose(1, 2)
-
-    query, keys, values = torch.randn(3, 6, queries, 8), *torch.randn(2, 3, 2, 48, 8)
-    mix = text_stack._on_gpu(torch.ones(3, 1, queries, 48, dtype=torch.bool))
-    expected = mix(query, keys, values)
-    monkeypatch.setattr(F, "scaled_dot_product_attention", as_on_a_gpu)
-    assert torch.equal(mix(query, keys, values), expected)
 
 
 # ---- rows packed for training, against the modules they stand for
