@@ -161,7 +161,7 @@ class QwenVL(nn.Module):
         For sampling: nothing trains through it.
         """
         head = self.stack.head
-        return restricted(head(hidden, head.operands(decoding=True), decoding=True), self.forbidden, temperature)
+        return restricted(head(hidden, head.operands(decoding=True)), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""

@@ -33,13 +33,18 @@ class Attend(Protocol):
 class Operands:
     """What a projection multiplies by at one moment, while nothing trains it.
 
-    `prepacked` is for few rows: a copy of the weights in a layout of its own, with the adapter's A below them where it
-    `holds_a`, so that one product gives both.
+    `prepacked` is for few rows and taken where it is there: a copy of the weights in a layout of its own, with the
+    adapter's A below them where it `holds_a`, so that one product gives both.
     """
 
     adapter: Adapter | None
     prepacked: Tensor | None = None
     holds_a: bool = False
+
+    @property
+    def plain(self) -> Operands:
+        """The same for many rows, which read the weights themselves."""
+        return Operands(self.adapter)
 
 
 class _Projection:
@@ -90,19 +95,8 @@ class _Projection:
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(
-        self,
-        x: Tensor,
-        operands: Operands,
-        add: Tensor | None = None,
-        *,
-        make: Make | None = None,
-        decoding: bool = False,
-    ) -> Tensor:
-        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given.
-
-        `decoding`: M is small, and nothing trains.
-        """
+    def __call__(self, x: Tensor, operands: Operands, add: Tensor | None = None, *, make: Make | None = None) -> Tensor:
+        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         made = None if make is None else (make, x)
         x = x if make is None else make(x)
@@ -110,7 +104,7 @@ class _Projection:
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif decoding and operands.prepacked is not None:
+        elif operands.prepacked is not None:
             if operands.holds_a and operands.adapter is not None:
                 up = operands.adapter[1]
                 wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
@@ -174,7 +168,7 @@ class TextStack:
     def operands(self, decoding: bool = False) -> list[tuple[Operands, ...]]:
         """Every layer's adapters as they are now: put together once, used for as long as they do not change.
 
-        `decoding` also lays out a copy of frozen weights for that.
+        `decoding` also lays out a copy of frozen weights for that: for one token a row, while nothing trains.
         """
         return [layer.operands(decoding) for layer in self.layers]
 
@@ -183,8 +177,7 @@ class TextStack:
         embeds: Tensor,  # [N, H], all rows behind each other
         position_ids: Tensor,  # [3, N]
         attend: Attend,
-        operands: Sequence[tuple[Operands, ...]],
-        decoding: bool = False,  # one token a row, and nothing trains
+        operands: Sequence[Sequence[Operands]],
     ) -> Tensor:  # [N, H]
         cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
         half = self.head_dim // 2
@@ -192,7 +185,7 @@ class TextStack:
         recomputes = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
         x = embeds
         for index in range(len(self.layers)):
-            inputs = (x, cos, sin, attend, operands[index], decoding, index)
+            inputs = (x, cos, sin, attend, operands[index], index)
             x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
         return _normed(self.model.norm, x)
 
@@ -203,17 +196,16 @@ class TextStack:
         sin: Tensor,
         attend: Attend,
         operands: Sequence[Operands],
-        decoding: bool,
         index: int,
     ) -> Tensor:
         layer, (qkv, out, gate_up, down) = self.layers[index], operands
-        heads = layer.qkv(x, qkv, make=layer.norm_attention, decoding=decoding).unflatten(-1, (-1, self.head_dim))
+        heads = layer.qkv(x, qkv, make=layer.norm_attention).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
         query, key = turned.split((self.heads, self.kv_heads), 1)
-        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x, decoding=decoding)
-        gates = layer.gate_up(x, gate_up, make=layer.norm_mlp, decoding=decoding)
-        return layer.down(gates, down, add=x, make=swiglu, decoding=decoding)
+        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x)
+        gates = layer.gate_up(x, gate_up, make=layer.norm_mlp)
+        return layer.down(gates, down, add=x, make=swiglu)
 
 
 def _normed(module: Any, x: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class SampledSession:
         self.open_rows = list(range(len(self.rows)))
         self.cache = TurnCache(len(self.rows), policy.qwen.device)
         with policy.qwen.inference():
-            self.operands = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
+            self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
+        self.reading = [[operands.plain for operands in layer] for layer in self.decoding]
 
     def trace(self, row: int) -> TokenTrace:
         state = self.rows[row]
@@ -182,7 +183,8 @@ class SampledSession:
         """Append `counts[b]` tokens to each row b of the cache. Returns the hidden states of the rows' last ones."""
         qwen = self.policy.qwen
         attend = through_cache(cache, cache.append(counts), embeds.dtype)
-        states = qwen.stack(embeds, positions.to(qwen.device), attend, self.operands, decoding=max(counts) == 1)
+        operands = self.decoding if max(counts) == 1 else self.reading
+        states = qwen.stack(embeds, positions.to(qwen.device), attend, operands)
         lasts = [end - 1 for count, end in zip(counts, accumulate(counts), strict=True) if count]
         return states[lasts]
 

@@ -49,12 +49,13 @@ def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, dec
         embeds = policy.embed(input_ids, ())
         expected = policy.hidden(embeds, positions)
         cache, operands = TurnCache(3, policy.device), policy.stack.operands(decoding)
+        plain = [[one.plain for one in layer] for layer in operands]
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
             size = part.stop - part.start
             attend = through_cache(cache, cache.append([size] * 3), embeds.dtype)
             flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
-            found.append(policy.stack(*flat, attend, operands, decoding and size == 1).unflatten(0, (3, -1)))
+            found.append(policy.stack(*flat, attend, operands if size == 1 else plain).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
@@ -99,8 +100,8 @@ def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, 
             pytest.skip(f"this CPU or build of torch has no {dtype} products of its own layout")
         assert operands.holds_a
         plain = projection(x, projection.operands(decoding=False), residual)
-        folded = projection(x, operands, residual, decoding=True)
-        apart = projection(x, text_stack.Operands(operands.adapter, projection.prepacked), residual, decoding=True)
+        folded = projection(x, operands, residual)
+        apart = projection(x, text_stack.Operands(operands.adapter, projection.prepacked), residual)
         assert torch.allclose(folded, plain, rtol=error, atol=error)
         if dtype == "bfloat16":  # rounded as often as where the policy is scored: twice would move a quarter of them
             assert (folded == apart).float().mean() > 0.95
@@ -121,7 +122,7 @@ def test_where_there_is_no_layout_nothing_is_copied(monkeypatch):
     assert not operands.holds_a
     x = torch.ones(2, projection.weight.shape[0])
     with torch.no_grad():
-        assert torch.equal(projection(x, operands, decoding=True), projection(x, projection.operands(False)))
+        assert torch.equal(projection(x, operands), projection(x, projection.operands(False)))
 
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
@@ -215,7 +216,7 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
 
     def decoded():
         with torch.no_grad():
-            return policy.logits(states), down(torch.ones(1, 384), down.operands(True), decoding=True)
+            return policy.logits(states), down(torch.ones(1, 384), down.operands(True))
 
     before = decoded()
     optimizer = torch.optim.SGD(policy.trainable().values(), lr=0.1)
