@@ -24,10 +24,10 @@ from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
 from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
-from steer_lit.policy.preflight import answers_too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
+from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash

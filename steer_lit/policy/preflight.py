@@ -120,16 +120,6 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     return most if type(most) is int else None
 
 
-def answers_too_long(
-    max_turns: int, max_new_tokens: int, most: int, turns_key: str = "rollout.max_turns"
-) -> list[Problem]:
-    """What is wrong with dialogues whose answers alone may exceed the `most` tokens that the model reads."""
-    if max_turns * max_new_tokens <= most:
-        return []
-    remedy = f"over {turns_key}={max_turns} is more than the {most:,} tokens the model reads: lower either"
-    return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]
-
-
 def _config_file(source: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
