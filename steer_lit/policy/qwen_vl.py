@@ -18,7 +18,7 @@ from torch import nn
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
-from steer_lit.policy.lora import adapted_layers
+from steer_lit.policy.lora import adapted_layers, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
@@ -235,8 +235,6 @@ class QwenVL(nn.Module):
 
     def save_adapter(self, folder: Path) -> None:
         """A standard PEFT folder, with the base model's fingerprint beside it."""
-        from steer_lit.policy.lora import save_adapter
-
         save_adapter(self.model, self.fingerprint, self.shown_as, folder)
 
     def save_base(self, folder: Path) -> None:
