@@ -178,7 +178,7 @@ def test_packed_rows_and_padded_ones_give_the_same_gradients(settings, tower, mo
     batch = rows(policy)
     assert [first for first, _ in batch.openings] == [0, 1, 0, 0]
     if tower:
-        policy.train_tower()
+        policy.train_only("tower")
     found = {}
     for packs in (True, False):
         monkeypatch.setattr(QwenVL, "packs", packs)
@@ -206,7 +206,7 @@ def test_a_disabled_adapter_is_without_effect():
 def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
     """Copies in the layout of decoding would keep those of the first validation."""
     policy = policy_with().train()
-    policy.train_base()
+    policy.train_only("base")
     batch = rows(policy)
     assert not policy.packs
     states = torch.randn(3, policy.base.lm_head.weight.shape[1])
