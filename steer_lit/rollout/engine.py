@@ -78,7 +78,7 @@ class SampledSession:
         self.cache = TurnCache(len(self.rows), policy.qwen.device)
         with policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
-        self.reading = [[operands.plain for operands in layer] for layer in self.decoding]
+        self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
     def trace(self, row: int) -> TokenTrace:
         state = self.rows[row]
