@@ -178,7 +178,8 @@ def _player_problems(config: Config) -> Iterator[Problem]:
 
 
 def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
-    from steer_lit.policy.preflight import answers_too_long, most_tokens
+    from steer_lit.policy.preflight import most_tokens
+    from steer_lit.rollout.answer_length import answers_too_long
 
     max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
     most = most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None

@@ -136,7 +136,7 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
     adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. Raises OSError.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    name = BASE if policy.trains_base else TOWER if policy.trains_tower else ADAPTER
+    name = {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
     target, fresh = run_dir / name, run_dir / f".{name}.part"
     try:
         if name == TOWER:

@@ -24,10 +24,10 @@ from steer_lit.lit.transcripts import Played
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
 from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
-from steer_lit.policy.preflight import answers_too_long
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
+from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
@@ -199,21 +199,27 @@ class GRPOModule(PolicyModule):
 
     def _learn(self, lesson: Lesson) -> None:
         for epoch in range(self.objective.epochs):
-            stats = [_no_stats(self.policy.device)]
-
-            def loss_of(batch: TokenBatch, rows: list[int], stats: list[GrpoStats] = stats) -> Tensor:
-                loss, found = self._loss(batch, rows, lesson)
-                stats.append(found)
-                return loss
-
-            self.accumulate(lesson.traces, loss_of)
+            stats = self._gradients(lesson)
             if epoch == 0:
                 self._log_gap(lesson)
             self.step_optimizer()
-        total = sum(stats[1:], stats[0])
-        total = total.over_ranks(partial(self._over_ranks, "SUM"), partial(self._over_ranks, "MAX"))
-        for name, value in total.means().items():
+        # Those of the last epoch alone, furthest from the policy that sampled: in the first every ratio is 1.
+        stats = stats.over_ranks(partial(self._over_ranks, "SUM"), partial(self._over_ranks, "MAX"))
+        for name, value in stats.means().items():
             self.log(f"train/{name}", value)
+
+    def _gradients(self, lesson: Lesson) -> GrpoStats:
+        """Add up the gradients of all rows, once; what there is to watch about them, on this rank."""
+        stats = GrpoStats.none(self.policy.device)
+
+        def loss_of(batch: TokenBatch, rows: list[int]) -> Tensor:
+            nonlocal stats
+            loss, found = self._loss(batch, rows, lesson)
+            stats += found
+            return loss
+
+        self.accumulate(lesson.traces, loss_of)
+        return stats
 
     def _loss(self, batch: TokenBatch, rows: list[int], lesson: Lesson) -> tuple[Tensor, GrpoStats]:
         objective, policy = self.objective, self.policy
@@ -283,7 +289,3 @@ class GRPOModule(PolicyModule):
         trajectories = [trajectory for trajectory, _ in self._validated]
         ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
-
-
-def _no_stats(device: torch.device) -> GrpoStats:
-    return GrpoStats(*torch.zeros(9, device=device).unbind())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,12 +13,10 @@ from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay, stored_answers
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.sft import sft_loss
-from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.qwen_vl import QwenVL, Trains
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.types import Dialogue
-
-Trains = Literal["adapter", "tower", "base"]
 
 
 class SFTModule(PolicyModule):
@@ -41,10 +38,7 @@ class SFTModule(PolicyModule):
         max_new_tokens: int = 64,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, "val/loss" if trains == "adapter" else "val/exact_share")
-        if trains == "tower":
-            policy.train_tower()
-        elif trains == "base":
-            policy.train_base()
+        policy.train_only(trains)
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens

@@ -35,6 +35,11 @@ class GrpoStats:
     clip_count: Tensor
     ratio_max: Tensor  # the only one that is not a sum; 0 without tokens
 
+    @classmethod
+    def none(cls, device: torch.device) -> GrpoStats:
+        """Of no tokens."""
+        return cls(*torch.zeros(len(fields(cls)), device=device).unbind())
+
     def __add__(self, other: GrpoStats) -> GrpoStats:
         return _stats(self._sums() + other._sums(), torch.maximum(self.ratio_max, other.ratio_max))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -14,7 +13,7 @@ from steer_lit.errors import MissingResource
 from steer_lit.policy.device import NumberType, default_device
 from steer_lit.policy.known import BUILT_HERE, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.quantize import check_four_bit, nf4_config
+from steer_lit.policy.quantize import Quantization, check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ class BaseSettings:
     GPU, else the CPU. Pictures are brought to between `min_pixels` and `max_pixels`; the defaults fit the small models.
     """
 
-    quantize: Literal["nf4", "none"] = "none"
+    quantize: Quantization = "none"
     dtype: NumberType = "float32"
     device: str | None = None
     min_pixels: int = 28 * 28

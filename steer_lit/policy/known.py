@@ -2,9 +2,24 @@
 
 from pathlib import Path
 
-SHIPPED = Path(__file__).with_name("weights") / "nano"  # its checkpoint folder
+_WEIGHTS = Path(__file__).with_name("weights")  # that come with the package
+SHIPPED = _WEIGHTS / "nano"  # its checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
 SIDE = 112  # what they see is at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
 MOST_TOKENS = {"tiny": 4096, "nano": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
+
+
+def tower_file(name: str, tower: str | None) -> Path | None:
+    """The file that `model.tower` names: `trained` is the one in the package, None no file at all."""
+    if tower == "trained":
+        return _WEIGHTS / f"{name}_tower.safetensors"
+    return Path(tower) if tower else None
+
+
+def nano_folder(weights: str | None) -> Path | None:
+    """The checkpoint that `model.weights` names: `shipped` is the one in the package, None no checkpoint at all."""
+    if weights == "shipped":
+        return SHIPPED
+    return Path(weights) if weights else None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import NumberType, default_device, number_type
+from steer_lit.policy.known import nano_folder, tower_file
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.quantize import Quantization
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.smol import build_smol
 from steer_lit.policy.tiny import build_tiny
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 def load_policy(
     *,
     name: str,
-    quantize: Literal["nf4", "none"],
+    quantize: Quantization,
     dtype: Literal["auto"] | NumberType,
     lora: LoraSettings,
     system_prompt: str,
@@ -43,7 +45,7 @@ def load_policy(
     device: str | None = None,
     seed: int = 0,
 ) -> QwenVL:
-    """`tiny` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
+    """`tiny`, `nano` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
 
     `nano` opens the folder `weights`: `shipped` is the package's, None makes fresh ones, always the same. `tower` is a
     file of vision tower weights that `nano` and `smol` take: `trained` is the package's.
@@ -54,19 +56,13 @@ def load_policy(
     Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
     quantization, adapter or tower do not fit.
     """
-    wanted = {
-        "name": name,
-        "quantize": quantize,
-        "source": source,
-        "tower": tower,
-        "weights": weights,
-        "init_from": init_from,
-    }
-    if problems := preflight.resource_problems(wanted):
+    files = {"source": source, "tower": tower, "weights": weights, "init_from": init_from}
+    if problems := preflight.resource_problems({"name": name, "quantize": quantize, **files}):
         raise MissingResource("\n".join(str(problem) for problem in problems))
     device = device or default_device()
     dtype = number_type(dtype, device)
-    parts = _open_base(wanted, BaseSettings(quantize, dtype, device, min_pixels, max_pixels))
+    settings = BaseSettings(quantize, dtype, device, min_pixels, max_pixels)
+    parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
     for module in parts.model.modules():
         # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -83,13 +79,13 @@ def load_policy(
     return policy
 
 
-def _open_base(wanted: Mapping[str, Any], settings: BaseSettings) -> ModelParts:
-    name, source = wanted["name"], wanted["source"]
-    tower = preflight.tower_file(name, wanted["tower"])
+def _open_base(
+    name: str, settings: BaseSettings, source: str | None, tower: Path | None, weights: Path | None
+) -> ModelParts:
     if name == "tiny":
         return build_tiny(settings)
     if name == "nano":
-        return build_nano(preflight.nano_folder(wanted["weights"]), tower, settings)
+        return build_nano(weights, tower, settings)
     if name == "smol":
         return build_smol(tower, settings)
     if source is None:

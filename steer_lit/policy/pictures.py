@@ -58,9 +58,9 @@ class Pictures:
             self._remember(ref, feature)
         return torch.cat(found)
 
-    def train_tower(self) -> None:
-        """Encode at every call from now on: gradients flow into the tower, whose weights change."""
-        self.tower_trains = True
+    def train_tower(self, trains: bool) -> None:
+        """If it `trains`, encode at every call from now on: gradients flow into the tower, whose weights change."""
+        self.tower_trains = trains
         self._features.clear()
         self._feature_bytes = 0
 

@@ -17,27 +17,21 @@ from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.numbers import is_number, is_whole
-from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS, SHIPPED
+from steer_lit.policy.known import (
+    ADAPTER_CONFIG,
+    BUILT_HERE,
+    LINEAR_LAYERS,
+    MOST_TOKENS,
+    SHIPPED,
+    nano_folder,
+    tower_file,
+)
 
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 _HUB_PATIENCE_S = 3.0
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
-
-
-def tower_file(name: str, tower: str | None) -> Path | None:
-    """The file that `model.tower` names: `trained` is the one in the package, None no file at all."""
-    if tower == "trained":
-        return Path(__file__).with_name("weights") / f"{name}_tower.safetensors"
-    return Path(tower) if tower else None
-
-
-def nano_folder(weights: str | None) -> Path | None:
-    """The checkpoint that `model.weights` names: `shipped` is the one in the package, None no checkpoint at all."""
-    if weights == "shipped":
-        return SHIPPED
-    return Path(weights) if weights else None
 
 
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
@@ -124,16 +118,6 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # what loads it will say so
         return None
     return most if type(most) is int else None
-
-
-def answers_too_long(
-    max_turns: int, max_new_tokens: int, most: int, turns_key: str = "rollout.max_turns"
-) -> list[Problem]:
-    """What is wrong with dialogues whose answers alone may exceed the `most` tokens that the model reads."""
-    if max_turns * max_new_tokens <= most:
-        return []
-    remedy = f"over {turns_key}={max_turns} is more than the {most:,} tokens the model reads: lower either"
-    return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]
 
 
 def _config_file(source: str) -> Path | None:

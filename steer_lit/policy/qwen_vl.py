@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from torch import nn
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
-from steer_lit.policy.lora import adapted_layers
+from steer_lit.policy.lora import adapted_layers, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
@@ -28,6 +28,7 @@ from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
 
+Trains = Literal["adapter", "tower", "base"]
 # What opens pictures or messages: a policy that could sample it could forge either (TRAPS 14).
 NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
 
@@ -48,6 +49,7 @@ class QwenVL(nn.Module):
         self.model = model
         self.system_prompt = system_prompt
         self.pictures = Pictures(parts, open_image)
+        self.trains: Trains = "adapter"  # set by `train_only`
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
@@ -60,14 +62,6 @@ class QwenVL(nn.Module):
     def base(self) -> Any:
         """The Qwen2.5-VL model under the adapter."""
         return self.parts.model
-
-    @property
-    def trains_tower(self) -> bool:
-        return self.pictures.tower_trains
-
-    @property
-    def trains_base(self) -> bool:
-        return self.base.lm_head.weight.requires_grad
 
     @property
     def tokenizer(self) -> Any:
@@ -149,7 +143,7 @@ class QwenVL(nn.Module):
         The stack takes the base's weights for frozen.
         """
         configs: Any = self.model.peft_config
-        return self.device.type == "cpu" and not configs["default"].lora_dropout and not self.trains_base
+        return self.device.type == "cpu" and not configs["default"].lora_dropout and self.trains != "base"
 
     def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
         """Cut rows for `logprobs`, at most `budget` tokens at a time; returns lists of row indices."""
@@ -161,7 +155,7 @@ class QwenVL(nn.Module):
         For sampling: nothing trains through it.
         """
         head = self.stack.head
-        return restricted(head(hidden, head.operands(decoding=True), decoding=True), self.forbidden, temperature)
+        return restricted(head(hidden, head.operands(decoding=True)), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
         """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
@@ -206,17 +200,14 @@ class QwenVL(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
-    def train_tower(self) -> None:
-        """Train the vision tower instead of the adapter (grounding)."""
-        self.pictures.train_tower()
+    def train_only(self, part: Trains) -> None:
+        """Train the adapter, the vision tower (grounding) or the base, every weight but the adapter's (pretraining)."""
+        self.trains = part
+        self.pictures.train_tower(part != "adapter")
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(".visual." in name)
-
-    def train_base(self) -> None:
-        """Train every weight but the adapter's (pretraining)."""
-        self.pictures.train_tower()
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(".lora_" not in name)
+            adapter = ".lora_" in name
+            chosen = {"adapter": adapter, "tower": ".visual." in name, "base": not adapter}
+            parameter.requires_grad_(chosen[part])
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if ".lora_" in name}
@@ -235,8 +226,6 @@ class QwenVL(nn.Module):
 
     def save_adapter(self, folder: Path) -> None:
         """A standard PEFT folder, with the base model's fingerprint beside it."""
-        from steer_lit.policy.lora import save_adapter
-
         save_adapter(self.model, self.fingerprint, self.shown_as, folder)
 
     def save_base(self, folder: Path) -> None:

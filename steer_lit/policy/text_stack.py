@@ -7,7 +7,7 @@ It generates everywhere, and on a CPU it trains too. A test holds it against tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -20,8 +20,6 @@ from torch.utils.checkpoint import checkpoint
 from steer_lit.policy.layer_ops import Adapter, Make, adapted, norm, swiglu
 from steer_lit.policy.prepacked import can_prepack, prepack, product
 
-BLOCK = 16  # queries whose scores a CPU holds at a time while it generates: the fastest of 8 to 128
-
 
 class Attend(Protocol):
     """How tokens look at each other."""
@@ -32,34 +30,21 @@ class Attend(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """N new tokens of the B rows of a cache, laid end to end, at most q of any row; it may have none of some rows."""
-
-    row: Tensor  # [N] int64
-    place: Tensor  # [N] int64, the token's number among the new ones of its row
-    column: Tensor  # [N] int64, where in the row its key and value go
-    mask: Tensor  # bool [B, 1, q, columns], True where a row's new token may look
-
-
-class KeyValues(Protocol):
-    """Where a forward finds the keys and values of earlier ones and leaves its own."""
-
-    def update(self, key: Tensor, value: Tensor, fresh: Fresh, layer: int) -> tuple[Tensor, Tensor]:
-        """[N, kv_heads, d] of the new tokens in, [B, kv_heads, columns, d] of all of the rows out."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Operands:
     """What a projection multiplies by at one moment, while nothing trains it.
 
-    `prepacked` is for few rows: a copy of the weights in a layout of its own, with the adapter's A below them where it
-    `holds_a`, so that one product gives both.
+    `prepacked` is for few rows and taken where it is there: a copy of the weights in a layout of its own, with the
+    adapter's A below them where it `holds_a`, so that one product gives both.
     """
 
     adapter: Adapter | None
     prepacked: Tensor | None = None
     holds_a: bool = False
+
+    @property
+    def plain(self) -> Operands:
+        """The same for many rows, which read the weights themselves."""
+        return Operands(self.adapter)
 
 
 class _Projection:
@@ -110,19 +95,8 @@ class _Projection:
         ]
         return torch.cat(downs), torch.block_diag(*ups)
 
-    def __call__(
-        self,
-        x: Tensor,
-        operands: Operands,
-        add: Tensor | None = None,
-        *,
-        make: Make | None = None,
-        decoding: bool = False,
-    ) -> Tensor:
-        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given.
-
-        `decoding`: M is small, and nothing trains.
-        """
+    def __call__(self, x: Tensor, operands: Operands, add: Tensor | None = None, *, make: Make | None = None) -> Tensor:
+        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         made = None if make is None else (make, x)
         x = x if make is None else make(x)
@@ -130,7 +104,7 @@ class _Projection:
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
             y = y if add is None else y.add_(add)
-        elif decoding and operands.prepacked is not None:
+        elif operands.prepacked is not None:
             if operands.holds_a and operands.adapter is not None:
                 up = operands.adapter[1]
                 wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
@@ -194,7 +168,7 @@ class TextStack:
     def operands(self, decoding: bool = False) -> list[tuple[Operands, ...]]:
         """Every layer's adapters as they are now: put together once, used for as long as they do not change.
 
-        `decoding` also lays out a copy of frozen weights for that.
+        `decoding` also lays out a copy of frozen weights for that: for one token a row, while nothing trains.
         """
         return [layer.operands(decoding) for layer in self.layers]
 
@@ -203,8 +177,7 @@ class TextStack:
         embeds: Tensor,  # [N, H], all rows behind each other
         position_ids: Tensor,  # [3, N]
         attend: Attend,
-        operands: Sequence[tuple[Operands, ...]],
-        decoding: bool = False,  # one token a row, and nothing trains
+        operands: Sequence[Sequence[Operands]],
     ) -> Tensor:  # [N, H]
         cos, sin = (part[0, :, None] for part in self.model.rotary_emb(embeds, position_ids[:, None]))  # [N, 1, d]
         half = self.head_dim // 2
@@ -212,7 +185,7 @@ class TextStack:
         recomputes = self.model.training and self.model.layers[0].gradient_checkpointing and torch.is_grad_enabled()
         x = embeds
         for index in range(len(self.layers)):
-            inputs = (x, cos, sin, attend, operands[index], decoding, index)
+            inputs = (x, cos, sin, attend, operands[index], index)
             x = checkpoint(self._layer, *inputs, use_reentrant=False) if recomputes else self._layer(*inputs)
         return _normed(self.model.norm, x)
 
@@ -223,69 +196,16 @@ class TextStack:
         sin: Tensor,
         attend: Attend,
         operands: Sequence[Operands],
-        decoding: bool,
         index: int,
     ) -> Tensor:
         layer, (qkv, out, gate_up, down) = self.layers[index], operands
-        heads = layer.qkv(x, qkv, make=layer.norm_attention, decoding=decoding).unflatten(-1, (-1, self.head_dim))
+        heads = layer.qkv(x, qkv, make=layer.norm_attention).unflatten(-1, (-1, self.head_dim))
         turning, value = heads.split((self.heads + self.kv_heads, self.kv_heads), 1)
         turned = torch.addcmul(turning * cos, turning.roll(self.head_dim // 2, -1), sin)
         query, key = turned.split((self.heads, self.kv_heads), 1)
-        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x, decoding=decoding)
-        gates = layer.gate_up(x, gate_up, make=layer.norm_mlp, decoding=decoding)
-        return layer.down(gates, down, add=x, make=swiglu, decoding=decoding)
-
-
-def through_cache(cache: KeyValues, fresh: Fresh, dtype: torch.dtype) -> Attend:
-    """Attention of `fresh` tokens to what `cache` holds of their rows. `dtype` is the queries'."""
-    rows, _, queries, _ = fresh.mask.shape
-    mix = _on_cpu(fresh.mask, dtype) if fresh.mask.device.type == "cpu" else _on_gpu(fresh.mask)
-    full = len(fresh.row) == rows * queries
-
-    def attend(query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
-        keys, values = cache.update(key, value, fresh, layer)
-        if full:
-            padded = query.unflatten(0, (rows, queries))
-        else:
-            padded = query.new_zeros(rows, queries, *query.shape[1:])
-            padded[fresh.row, fresh.place] = query
-        out = mix(padded.transpose(1, 2), keys, values).transpose(1, 2)
-        return out.flatten(0, 1) if full else out[fresh.row, fresh.place]
-
-    return attend
-
-
-Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries [B, heads, q, d], keys and values [B, kv_heads, columns, d]
-
-
-def _on_gpu(mask: Tensor) -> Mix:
-    """Heads that share keys stand behind each other as if they were further queries."""
-
-    def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        rows, heads, queries, dim = query.shape
-        grouped = query.reshape(rows, keys.shape[1], -1, dim)
-        look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
-        # Some kernels give heads behind tokens in memory, which no view of this shape fits.
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).reshape(query.shape)
-
-    return mix
-
-
-def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
-    """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache."""
-    barred = [torch.zeros(look.shape, dtype=dtype).masked_fill_(~look, -torch.inf) for look in mask.split(BLOCK, 2)]
-
-    def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        (rows, kv_heads, columns, dim), queries = keys.shape, query.shape[2]
-        flat_keys, flat_values = keys.flatten(0, 1).transpose(1, 2), values.flatten(0, 1)
-        out = []
-        for part, bar in zip((query * dim**-0.5).split(BLOCK, 2), barred, strict=True):
-            scores = torch.bmm(part.reshape(rows * kv_heads, -1, dim), flat_keys)
-            probs = scores.view(rows, -1, part.shape[2], columns).add_(bar).softmax(-1)
-            out.append(torch.bmm(probs.view(rows * kv_heads, -1, columns), flat_values).view(part.shape))
-        return out[0] if queries <= BLOCK else torch.cat(out, 2)
-
-    return mix
+        x = layer.out(attend(query, key, value, index).flatten(1), out, add=x)
+        gates = layer.gate_up(x, gate_up, make=layer.norm_mlp)
+        return layer.down(gates, down, add=x, make=swiglu)
 
 
 def _normed(module: Any, x: Tensor) -> Tensor:

@@ -8,12 +8,21 @@ are grown and thinned out one after the other, so that never more than one of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from steer_lit.policy.text_stack import Fresh
-
 AHEAD = 64  # columns by which buffers grow
+
+
+@dataclass(frozen=True, slots=True)
+class NewTokens:
+    """N new tokens of the B rows of a cache, laid end to end, at most q of any row; it may have none of some rows."""
+
+    row: torch.Tensor  # [N] int64
+    place: torch.Tensor  # [N] int64, the token's number among the new ones of its row
+    column: torch.Tensor  # [N] int64, where in the row its key and value go
+    mask: torch.Tensor  # bool [B, 1, q, columns], True where a row's new token may look
 
 
 class TurnCache:
@@ -26,7 +35,7 @@ class TurnCache:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
-    def append(self, counts: Sequence[int]) -> Fresh:
+    def append(self, counts: Sequence[int]) -> NewTokens:
         """Reserve columns for `counts[b]` new tokens of row b; each token attends to its own row up to itself."""
         starts, sizes = (torch.tensor(numbers, device=self.device) for numbers in (self.lengths, counts))
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
@@ -34,18 +43,18 @@ class TurnCache:
         row, place = _end_to_end(sizes, sum(counts))
         last_seen = starts[:, None] + torch.arange(max(counts), device=self.device)  # [B, q]
         mask = torch.arange(self.capacity, device=self.device) <= last_seen[..., None]
-        return Fresh(row, place, starts[row] + place, mask[:, None])
+        return NewTokens(row, place, starts[row] + place, mask[:, None])
 
     def update(
-        self, key: torch.Tensor, value: torch.Tensor, fresh: Fresh, layer: int
+        self, key: torch.Tensor, value: torch.Tensor, new: NewTokens, layer: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one layer's new keys and values, [N, kv_heads, d], and return its buffers."""
         if layer == len(self.keys):
             shape = (len(self.lengths), key.shape[1], self.capacity, key.shape[2])
             self.keys.append(key.new_zeros(shape))
             self.values.append(value.new_zeros(shape))
-        self.keys[layer][fresh.row, :, fresh.column] = key
-        self.values[layer][fresh.row, :, fresh.column] = value
+        self.keys[layer][new.row, :, new.column] = key
+        self.values[layer][new.row, :, new.column] = value
         return self.keys[layer], self.values[layer]
 
     def select(self, rows: Sequence[int]) -> TurnCache:

@@ -1,4 +1,4 @@
-"""Batched multi-turn sampling that keeps its cache from turn to turn: the one place that knows caches.
+"""Batched multi-turn sampling that keeps its cache from turn to turn.
 
 Rows are laid end to end, so none is padded, and those that end a turn early stop costing products; once half of a
 batch has finished, attention too goes on with the rest alone. What a row samples depends on its own seed, not on its
@@ -17,8 +17,8 @@ import torch
 from steer_lit.data.render import Renderer
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.text_stack import through_cache
 from steer_lit.rollout.cache import TurnCache
+from steer_lit.rollout.cached_attention import through_cache
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
 
@@ -77,7 +77,8 @@ class SampledSession:
         self.open_rows = list(range(len(self.rows)))
         self.cache = TurnCache(len(self.rows), policy.qwen.device)
         with policy.qwen.inference():
-            self.operands = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
+            self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
+        self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
     def trace(self, row: int) -> TokenTrace:
         state = self.rows[row]
@@ -182,7 +183,8 @@ class SampledSession:
         """Append `counts[b]` tokens to each row b of the cache. Returns the hidden states of the rows' last ones."""
         qwen = self.policy.qwen
         attend = through_cache(cache, cache.append(counts), embeds.dtype)
-        states = qwen.stack(embeds, positions.to(qwen.device), attend, self.operands, decoding=max(counts) == 1)
+        operands = self.decoding if max(counts) == 1 else self.reading
+        states = qwen.stack(embeds, positions.to(qwen.device), attend, operands)
         lasts = [end - 1 for count, end in zip(counts, accumulate(counts), strict=True) if count]
         return states[lasts]
 

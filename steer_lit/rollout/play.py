@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from steer_lit.rollout.waves import Paused, in_turn, to_the_end
 from steer_lit.types import Attack, Attacker, BatchAttacker, Ended, Policy, Scenario, Trajectory, Turn, Tutor, Verdict
@@ -37,68 +38,61 @@ def play(
     """
     size = max(1, -(-len(scenarios) // waves))
     parts = [slice(start, start + size) for start in range(0, len(scenarios), size)]
-    players = (policy, attacker, tutor, max_turns, stop_when_truncated)
-    loops = [_loop(scenarios[part], seeds[part], *players) for part in parts]
+    loop = partial(_loop, policy, attacker, tutor, max_turns, stop_when_truncated)
+    loops = [loop(scenarios[part], seeds[part]) for part in parts]
     played = in_turn(loops) if len(loops) > 1 else map(to_the_end, loops)
     return [trajectory for part in played for trajectory in part]
 
 
 def _loop(
-    scenarios: Sequence[Scenario],
-    seeds: Sequence[int],
     policy: Policy,
     attacker: Attacker,
     tutor: Tutor | None,
     max_turns: int,
     stop_when_truncated: bool,
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
 ) -> Paused[list[Trajectory]]:
     """Dialogues that are at the same turn, until the last one ends."""
     session = policy.open(scenarios, seeds)
     turns: list[list[Turn]] = [[] for _ in scenarios]
     attacks: dict[int, Attack] = {row: scenario.opening for row, scenario in enumerate(scenarios)}
-    unanswered: set[int] = set()
+    cut: set[int] = set()  # rows whose last answer was not whole
     while attacks:
         rows = list(attacks)
         completions = session.reply(rows, [attacks[row].message for row in rows])
         yield  # the policy is free
+        answered = []
         for row, completion in zip(rows, completions, strict=True):
+            if stop_when_truncated and (completion.failed is not None or completion.finish == "length"):
+                cut.add(row)
             if completion.failed is None or not stop_when_truncated:
                 turns[row].append(Turn(attacks[row], completion))
-                continue
-            unanswered.add(row)
-            if turns[row]:
+                answered.append(row)
+            elif turns[row]:
                 log.warning("scenario %r ends at turn %d: %s", scenarios[row].id, len(turns[row]), completion.failed)
             else:  # nothing to score
                 turns[row].append(Turn(attacks[row], completion, Verdict(failed=completion.failed)))
-        rows = [row for row in rows if row not in unanswered]
-        if tutor is not None and rows:
-            verdicts = tutor.score([(scenarios[row], turns[row]) for row in rows])
-            for row, verdict in zip(rows, verdicts, strict=True):
+        if tutor is not None and answered:
+            verdicts = tutor.score([(scenarios[row], turns[row]) for row in answered])
+            for row, verdict in zip(answered, verdicts, strict=True):
                 turns[row][-1] = replace(turns[row][-1], verdict=verdict)
-        whole = [row for row in rows if _end(turns[row][-1], stop_when_truncated) == "terminated"]
+        whole = [row for row in answered if _ended(turns[row][-1], row in cut) == "terminated"]
         going = [row for row in whole if len(turns[row]) < max_turns]
         found = _next_attacks(attacker, [(scenarios[row], turns[row]) for row in going])
         attacks = {row: attack for row, attack in zip(going, found, strict=True) if attack is not None}
         yield  # and is wanted again
     return [
-        Trajectory(
-            scenario,
-            tuple(said),
-            session.trace(row),
-            seed,
-            _end(said[-1], stop_when_truncated, row in unanswered),
-            _failed(said[-1]),
-        )
+        Trajectory(scenario, tuple(said), session.trace(row), seed, _ended(said[-1], row in cut), _failed(said[-1]))
         for row, (scenario, seed, said) in enumerate(zip(scenarios, seeds, turns, strict=True))
     ]
 
 
-def _end(last: Turn, stop_when_truncated: bool, unanswered: bool = False) -> Ended:
+def _ended(last: Turn, cut: bool) -> Ended:
     """How a dialogue ends whose last turn this is: "terminated" where it could have gone on."""
     if _failed(last) is not None:
         return "failed"
-    cut = last.completion.finish == "length" and stop_when_truncated
-    return "truncated" if cut or unanswered else "terminated"
+    return "truncated" if cut else "terminated"
 
 
 def _failed(last: Turn) -> str | None:

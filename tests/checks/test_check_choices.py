@@ -8,7 +8,6 @@ import pytest
 
 from steer_lit.checks import leaves
 from steer_lit.data.sources import Stage
-from steer_lit.lit.sft_module import Trains
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import KlEstimator
 from steer_lit.objective.normalise import Normaliser
@@ -16,6 +15,7 @@ from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings
 from steer_lit.policy.device import NumberType
 from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.qwen_vl import Trains
 
 
 @pytest.mark.parametrize(

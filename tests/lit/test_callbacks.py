@@ -90,7 +90,7 @@ def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_an
 class Saving:
     """A policy whose adapter is three files, of which the weights change from step to step."""
 
-    trains_tower = trains_base = False
+    trains = "adapter"
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -106,7 +106,7 @@ def test_a_tower_is_exported_with_the_base_it_was_trained_in_front_of(
     tiny_policy: Callable[..., Any], tmp_path: Path
 ) -> None:
     policy = tiny_policy()
-    policy.train_tower()
+    policy.train_only("tower")
     with safe_open(export(policy, tmp_path), "pt") as file:
         assert file.metadata()["base"] == "tiny"
         assert file.metadata()["language_fingerprint"] == fingerprint(policy.base, tower=False) != policy.fingerprint

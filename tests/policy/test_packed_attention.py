@@ -44,14 +44,16 @@ def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest
         assert torch.allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize(("keeps", "computed"), [(10_000, 3), (6, 6)])
-def test_probabilities_of_short_segments_are_computed_once(keeps, computed, monkeypatch):
+@pytest.mark.parametrize(
+    ("keeps", "expected"), [(10_000, [(12, 12), (8, 13), (9, 9)]), (12, [(12, 12), (9, 9)]), (6, [])]
+)
+def test_probabilities_of_short_segments_are_kept(keeps, expected, monkeypatch):
     monkeypatch.setattr(module, "KEEPS", keeps)
-    plain, calls = module._probs, []
-    monkeypatch.setattr(module, "_probs", lambda *inputs: calls.append(1) or plain(*inputs))
     query, key, value = (torch.randn(29, 2, 8, requires_grad=True) for _ in range(3))
-    packed_attention(query, key, value, SHARED).sum().backward()
-    assert len(calls) == computed
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(tuple(one.shape)) or one, lambda one: one):
+        packed_attention(query, key, value, SHARED)
+    assert [shape for shape in kept if shape != query.shape] == [(2, *size) for size in expected]
 
 
 def test_a_token_sees_neither_later_ones_nor_another_row():

@@ -111,7 +111,7 @@ def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
     assert patches == [64, 32]  # 112 x 112 pixels are 8 x 8 patches, the wide picture has half of them
     assert torch.equal(again[:16], kept)  # a token is 2 x 2 patches
     assert torch.equal(again[24:], kept)
-    fresh.train_tower()
+    fresh.train_only("tower")
     assert torch.allclose(fresh.pictures.features([SQUARE, WIDE, SQUARE]), again, atol=1e-5)
     assert patches == [64, 32, 96]  # a picture that is shown twice is encoded once
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_the_tower_encodes_a_bounded_number_of_patches_a_pass(monkeypatch, train
     monkeypatch.setattr(pictures, "TOWER_PATCHES", 70)
     fresh, patches = policy(), []
     if trains:
-        fresh.train_tower()
+        fresh.train_only("tower")
     fresh.base.model.visual.register_forward_pre_hook(lambda _, arguments: patches.append(len(arguments[0])))
     cut = fresh.pictures.features([SQUARE, WIDE, TALL])
     assert patches == [64, 64]

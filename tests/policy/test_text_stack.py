@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from steer_lit.data.images import open_image
@@ -10,8 +9,9 @@ from steer_lit.policy import text_stack
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.text_stack import TextStack, through_cache
+from steer_lit.policy.text_stack import TextStack
 from steer_lit.rollout.cache import TurnCache
+from steer_lit.rollout.cached_attention import through_cache
 from steer_lit.types import ImageRef, TokenTrace
 
 
@@ -49,12 +49,13 @@ def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, dec
         embeds = policy.embed(input_ids, ())
         expected = policy.hidden(embeds, positions)
         cache, operands = TurnCache(3, policy.device), policy.stack.operands(decoding)
+        plain = [[one.plain for one in layer] for layer in operands]
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
             size = part.stop - part.start
             attend = through_cache(cache, cache.append([size] * 3), embeds.dtype)
             flat = embeds[:, part].flatten(0, 1), positions[:, :, part].flatten(1)
-            found.append(policy.stack(*flat, attend, operands, decoding and size == 1).unflatten(0, (3, -1)))
+            found.append(policy.stack(*flat, attend, operands if size == 1 else plain).unflatten(0, (3, -1)))
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
@@ -99,8 +100,8 @@ def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, 
             pytest.skip(f"this CPU or build of torch has no {dtype} products of its own layout")
         assert operands.holds_a
         plain = projection(x, projection.operands(decoding=False), residual)
-        folded = projection(x, operands, residual, decoding=True)
-        apart = projection(x, text_stack.Operands(operands.adapter, projection.prepacked), residual, decoding=True)
+        folded = projection(x, operands, residual)
+        apart = projection(x, text_stack.Operands(operands.adapter, projection.prepacked), residual)
         assert torch.allclose(folded, plain, rtol=error, atol=error)
         if dtype == "bfloat16":  # rounded as often as where the policy is scored: twice would move a quarter of them
             assert (folded == apart).float().mean() > 0.95
@@ -121,7 +122,7 @@ def test_where_there_is_no_layout_nothing_is_copied(monkeypatch):
     assert not operands.holds_a
     x = torch.ones(2, projection.weight.shape[0])
     with torch.no_grad():
-        assert torch.equal(projection(x, operands, decoding=True), projection(x, projection.operands(False)))
+        assert torch.equal(projection(x, operands), projection(x, projection.operands(False)))
 
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
@@ -137,34 +138,6 @@ def test_what_has_generated_can_still_be_trained(quantize):
     session.reply([0], [Message.of("user", "Hi")])
     policy.logprobs(policy.collate([session.trace(0)])).sum().backward()
     assert all(parameter.grad is not None for parameter in policy.trainable().values())
-
-
-@pytest.mark.parametrize("queries", [1, 40])  # one, and more than a CPU takes at a time
-def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
-    generator = torch.Generator().manual_seed(2)
-    query = torch.randn(3, 6, queries, 8, generator=generator)
-    keys, values = torch.randn(2, 3, 2, 48, 8, generator=generator)
-    mask = torch.ones(3, 1, queries, 48, dtype=torch.bool).tril(48 - queries - 4)
-    mask[1, ..., 3:9] = False  # padding inside the cache
-    scores = query @ keys.repeat_interleave(3, 1).transpose(-1, -2) / 8**0.5
-    by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
-    for mix in (text_stack._on_cpu(mask, torch.float32), text_stack._on_gpu(mask)):
-        assert torch.allclose(mix(query, keys, values), by_hand, atol=1e-5)
-
-
-@pytest.mark.parametrize("queries", [1, 5])
-def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatch):
-    """As torch's memory-efficient one does: [B, tokens, heads, d] in memory, handed out with heads first."""
-    plain = F.scaled_dot_product_attention
-
-    def as_on_a_gpu(*given, **named):
-        return plain(*given, **named).transpose(1, 2).contiguous().transpose(1, 2)
-
-    query, keys, values = torch.randn(3, 6, queries, 8), *torch.randn(2, 3, 2, 48, 8)
-    mix = text_stack._on_gpu(torch.ones(3, 1, queries, 48, dtype=torch.bool))
-    expected = mix(query, keys, values)
-    monkeypatch.setattr(F, "scaled_dot_product_attention", as_on_a_gpu)
-    assert torch.equal(mix(query, keys, values), expected)
 
 
 # ---- rows packed for training, against the modules they stand for
@@ -205,7 +178,7 @@ def test_packed_rows_and_padded_ones_give_the_same_gradients(settings, tower, mo
     batch = rows(policy)
     assert [first for first, _ in batch.openings] == [0, 1, 0, 0]
     if tower:
-        policy.train_tower()
+        policy.train_only("tower")
     found = {}
     for packs in (True, False):
         monkeypatch.setattr(QwenVL, "packs", packs)
@@ -233,7 +206,7 @@ def test_a_disabled_adapter_is_without_effect():
 def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
     """Copies in the layout of decoding would keep those of the first validation."""
     policy = policy_with().train()
-    policy.train_base()
+    policy.train_only("base")
     batch = rows(policy)
     assert not policy.packs
     states = torch.randn(3, policy.base.lm_head.weight.shape[1])
@@ -243,7 +216,7 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
 
     def decoded():
         with torch.no_grad():
-            return policy.logits(states), down(torch.ones(1, 384), down.operands(True), decoding=True)
+            return policy.logits(states), down(torch.ones(1, 384), down.operands(True))
 
     before = decoded()
     optimizer = torch.optim.SGD(policy.trainable().values(), lr=0.1)

@@ -1,0 +1,15 @@
+"""Answers that no dialogue has room for, whatever is asked: no torch, so that a config check can tell."""
+
+from __future__ import annotations
+
+from steer_lit.errors import Problem
+
+
+def answers_too_long(
+    max_turns: int, max_new_tokens: int, most: int, turns_key: str = "rollout.max_turns"
+) -> list[Problem]:
+    """What is wrong with dialogues whose answers alone may exceed the `most` tokens that the model reads."""
+    if max_turns * max_new_tokens <= most:
+        return []
+    remedy = f"over {turns_key}={max_turns} is more than the {most:,} tokens the model reads: lower either"
+    return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]

@@ -1,0 +1,35 @@
+"""Attention through a cache, the same on CPUs and GPUs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from steer_lit.rollout import cached_attention
+
+
+@pytest.mark.parametrize("queries", [1, 40])  # one, and more than a CPU takes at a time
+def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(3, 6, queries, 8, generator=generator)
+    keys, values = torch.randn(2, 3, 2, 48, 8, generator=generator)
+    mask = torch.ones(3, 1, queries, 48, dtype=torch.bool).tril(48 - queries - 4)
+    mask[1, ..., 3:9] = False  # padding inside the cache
+    scores = query @ keys.repeat_interleave(3, 1).transpose(-1, -2) / 8**0.5
+    by_hand = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ values.repeat_interleave(3, 1)
+    for mix in (cached_attention._on_cpu(mask, torch.float32), cached_attention._on_gpu(mask)):
+        assert torch.allclose(mix(query, keys, values), by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatch):
+    """As torch's memory-efficient one does: [B, tokens, heads, d] in memory, handed out with heads first."""
+    plain = F.scaled_dot_product_attention
+
+    def as_on_a_gpu(*given, **named):
+        return plain(*given, **named).transpose(1, 2).contiguous().transpose(1, 2)
+
+    query, keys, values = torch.randn(3, 6, queries, 8), *torch.randn(2, 3, 2, 48, 8)
+    mix = cached_attention._on_gpu(torch.ones(3, 1, queries, 48, dtype=torch.bool))
+    expected = mix(query, keys, values)
+    monkeypatch.setattr(F, "scaled_dot_product_attention", as_on_a_gpu)
+    assert torch.equal(mix(query, keys, values), expected)
