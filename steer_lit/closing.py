@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.commands import conf_dir, program, shown_path, typed
+from steer_lit.commands import carried, conf_dir, program, shown_path, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
+
+_BASE, _SERVER = ("model.source", "model.weights", "model.tower"), ("server", "server.*")  # words that say what is here
 
 
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
@@ -28,7 +29,7 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}"
     if key:
-        below = [word for word in words if key == "tower" and word.startswith("model.weights=")]
+        below = carried(words, ["model.weights"]) if key == "tower" else []
         given = [*map(shlex.quote, below), typed(f"model.{key}", export)]
         step = [program("train"), f"+experiment={goes_on}_{model}", *given]
         return f"{key + ':':<8} {export}{shown}\nnext:    {' '.join(step)}"
@@ -37,19 +38,19 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
     if config.stage == "sft" and following.is_file():
         step = [program("train"), f"+experiment={following.stem}", typed("init_from", export)]
         part, asks = "rl", "server.base_url=" in following.read_text(encoding="utf-8")  # in the command it opens with
-        kept = r"(model\.(source|weights|tower)|hardware|server(\.\w+)?)="
+        kept = (*_BASE, "hardware", *_SERVER)
     else:
         policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
         named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
         step = [program("bench"), f"model={model}", *named, "bench.limit=300"]
         part, asks = "bench", own_rows
-        kept = r"(model\.(source|weights|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|weights|tower)="
-    carried = [word for word in words if re.match(kept, word.lstrip("+"))]
-    lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, carried)])}"]
+        kept = (*_BASE, *_SERVER) if own_rows else _BASE
+    given = carried(words, kept)
+    lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, given)])}"]
     if own_rows:
         judged = " judge=llm" if part == "bench" else ""
         lines.append(f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})")
-    if asks and not any("base_url" in word for word in carried):
+    if asks and not any("base_url" in word for word in given):
         asked = "tutor" if part == "rl" else "judge"
         lines.append(f"         (its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>)")
     return "\n".join(lines)

@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import hydra
@@ -13,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.commands import conf_dir
+from steer_lit.commands import Word, conf_dir
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
@@ -22,11 +24,14 @@ _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models onl
 
 def lenient(word: str, name: str) -> str:
     """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
-    if (plus := re.match(r"\+(\w+)=", word)) and plus[1] in _groups(name):
-        word = word.removeprefix("+")
-    if word == "experiment=null":
+    if (read := Word.read(word)) is None:
+        return word
+    if read.sign == "+" and read.key in _groups(name):
+        read, word = replace(read, sign=""), word.removeprefix("+")
+    if read == Word("", "experiment", "null"):
         return "~experiment"
-    return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word
+    section, _, policy = read.key.partition(".")
+    return f"++{word}" if not read.sign and section == "policies" and re.fullmatch(r"[\w-]+", policy) else word
 
 
 def mistaken(word: str, name: str, words: Sequence[str]) -> str:
@@ -40,11 +45,14 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     top = [*_groups(name), *_top_keys(name)]
     if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
         return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
-    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in ("hydra", "policies"):
+    added = Word.read(word)
+    if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
         return ""
-    key, known = added[1], added[2] in top
-    typed = " ".join(words)
-    if f"${{{key if known else added[2]}" in typed or (known and "${." in typed):  # another word reads it
+    key, section = added.key, added.key.partition(".")[0]
+    if section in ("hydra", "policies"):
+        return ""
+    typed, known = " ".join(words), section in top
+    if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
     plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
     if known and (key in _UNSAID or _takes(_composed(name, plain), key)):
@@ -67,10 +75,9 @@ def unread(error: OverrideParseException, name: str) -> str:
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
     """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
     chosen = _groups(name)
-    for word in words:
-        group, _, option = word.lstrip("+").partition("=")
-        known = options_of(group) if re.fullmatch(r"\w+", group) else []
-        if not known or option in known:
+    for read in filter(None, map(Word.read, words)):
+        group, option, known = read.key, read.given, options_of(read.key)
+        if not known or option in known or read.sign == "~":
             continue
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
         if group in chosen:
@@ -117,9 +124,11 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
 
 
-def _groups(name: str) -> list[str]:
+@cache
+def _groups(name: str) -> tuple[str, ...]:
     """The groups of configs that the program `name` takes an option of."""
-    return re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    defaults = OmegaConf.select(OmegaConf.load(conf_dir() / f"{name}.yaml"), "defaults")
+    return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
 
 
 def _top_keys(name: str) -> set[str]:
