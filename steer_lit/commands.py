@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from steer_lit.errors import SteerError
 
@@ -54,6 +61,17 @@ def conf_dir() -> Path:
         if (folder / "train.yaml").is_file():
             return folder
     raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
+
+
+def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
+    """The config that `words` compose, as it is written; None where they do not."""
+    taken = [word for word in words if not word.startswith("-")]
+    running = GlobalHydra.instance().is_initialized()  # in a run of Hydra's, which knows the folder and begins once
+    begun = nullcontext() if running else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
+    with suppress(HydraException, OmegaConfBaseException, YAMLError), begun:
+        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
+        return dict(config)
+    return None
 
 
 def program(name: str) -> str:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import hydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.commands import Word, conf_dir
+from steer_lit.commands import Word, composed, conf_dir
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
@@ -55,7 +52,7 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
     plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
-    if known and (key in _UNSAID or _takes(_composed(name, plain), key)):
+    if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
     return no_key(key, keys_of(name, plain))
 
@@ -102,7 +99,7 @@ def no_key(wrong: str, known: Sequence[str]) -> str:
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
     """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
-    return list(_leaves(_composed(name, words) or _composed(name, []) or {}))
+    return list(_leaves(composed(name, words) or composed(name, []) or {}))
 
 
 def options_of(group: str) -> list[str]:
@@ -152,18 +149,6 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
 
 def _did_you_mean(found: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""
-
-
-def _composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
-    """The config that `words` compose, as it is written; None where they do not."""
-    taken = [word for word in words if not word.startswith("-")]
-    with (
-        suppress(HydraException, OmegaConfBaseException),
-        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
-    ):
-        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
-        return dict(config)
-    return None
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
