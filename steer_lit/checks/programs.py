@@ -253,8 +253,7 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.policy.preflight import has_gpu, preflight
 
     readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
-    # The adapter has been looked at already.
-    found = preflight({**config["model"], "init_from": None}) if readable else []
+    found = preflight(config["model"]) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU

@@ -17,7 +17,7 @@ from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.numbers import Bound, is_whole, whole
-from steer_lit.policy.known import ADAPTER_CONFIG, BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS, SHIPPED
+from steer_lit.policy.known import BUILT_HERE, LINEAR_LAYERS, MOST_TOKENS, SHIPPED, no_adapter
 
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
@@ -108,8 +108,8 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
             "is no <run>/base of +experiment=pretrain_nano: `shipped` is the package's, null starts from fresh weights"
         )
         problems.append(Problem("model.weights", model["weights"], remedy))
-    if (adapter := model.get("init_from")) and not (Path(adapter) / ADAPTER_CONFIG).is_file():
-        problems.append(Problem("init_from", adapter, f"is not a PEFT adapter folder (no {ADAPTER_CONFIG})"))
+    if isinstance(adapter := model.get("init_from"), str) and (reason := no_adapter(Path(adapter))):
+        problems.append(Problem("init_from", adapter, reason))
     return problems
 
 
