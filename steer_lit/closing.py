@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from steer_lit.checks.leaves import says
 from steer_lit.commands import carried, composed, conf_dir, program, shown_path, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
 
@@ -67,7 +68,7 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
 
 def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
     """For whoever trained on a file of rows: the next command is on STEER-mini's."""
-    if not str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource"):
+    if not says(config, "data.source", "reads_files"):
         return []
     return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, get_args
 
 from steer_lit.attacker.adaptive import QUOTED
@@ -100,9 +102,17 @@ def at(config: Config, key: str) -> Any:
     return value
 
 
+def says(config: Config, section: str, fact: str) -> bool:
+    """Whether the class that a section names says `fact` of itself. One that is not there is for others to refuse."""
+    module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
+    with suppress(Exception):  # whatever a module of one's own raises
+        return bool(getattr(getattr(import_module(module), name), fact, False))
+    return False
+
+
 def makes_rows(config: Config) -> bool:
     """Whether rows are made on the fly (data=steer_mini), not read."""
-    return str(at(config, "data.source._target_")).endswith(".MiniSource")
+    return says(config, "data.source", "makes_rows")
 
 
 def leaf_problems(config: Config) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
@@ -170,8 +170,8 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
 
 
 def _player_problems(config: Config) -> Iterator[Problem]:
-    attacker, tutor = (str(at(config, f"{player}._target_")) for player in ("attacker", "tutor"))
-    if config.get("stage") == "grpo" and attacker.endswith(".LlmAttacker") and tutor.endswith(".RubricTutor"):
+    stage = config.get("stage")
+    if stage == "grpo" and says(config, "attacker", "without_gold") and says(config, "tutor", "needs_gold"):
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
