@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from steer_lit.commands import conf_dir, program, shown_path, typed
+from steer_lit.checks.leaves import says
+from steer_lit.commands import carried, composed, conf_dir, program, shown_path, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
+
+_DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU
+# What words say of this machine, which goes on in the next command.
+_WEIGHTS = ("model.source", "model.weights", "model.tower")
+_SERVER = ("server", "server.*")
 
 
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
@@ -21,35 +26,66 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
     own: the command stays one that can be pasted.
     """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
-    name, model = config.name, config.model.name
-    exports = {"pretrain": (BASE, "weights", "ground"), "ground": (TOWER, "tower", "sft")}
-    exported, key, goes_on = exports.get(config.stage, (ADAPTER, "", ""))
+    exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}"
-    if key:
-        below = [word for word in words if key == "tower" and word.startswith("model.weights=")]
-        given = [*map(shlex.quote, below), typed(f"model.{key}", export)]
-        step = [program("train"), f"+experiment={goes_on}_{model}", *given]
-        return f"{key + ':':<8} {export}{shown}\nnext:    {' '.join(step)}"
-    following = conf_dir() / "experiment" / f"{name.replace('sft', 'grpo', 1)}.yaml"
-    own_rows = str(OmegaConf.select(config, "data.source._target_")).endswith(".FileSource")
-    if config.stage == "sft" and following.is_file():
-        step = [program("train"), f"+experiment={following.stem}", typed("init_from", export)]
-        part, asks = "rl", "server.base_url=" in following.read_text(encoding="utf-8")  # in the command it opens with
-        kept = r"(model\.(source|weights|tower)|hardware|server(\.\w+)?)="
-    else:
-        policies = {"sft": config.get("init_from"), config.stage: export}  # GRPO beside the SFT it started from
-        named = [typed(f"policies.{stage}", Path(adapter)) for stage, adapter in policies.items() if adapter]
-        step = [program("bench"), f"model={model}", *named, "bench.limit=300"]
-        part, asks = "bench", own_rows
-        kept = r"(model\.(source|weights|tower)|server(\.\w+)?)=" if own_rows else r"model\.(source|weights|tower)="
-    carried = [word for word in words if re.match(kept, word.lstrip("+"))]
-    lines = [f"adapter: {export}{shown}", f"next:    {' '.join([*step, *map(shlex.quote, carried)])}"]
-    if own_rows:
-        judged = " judge=llm" if part == "bench" else ""
-        lines.append(f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})")
-    if asks and not any("base_url" in word for word in carried):
-        asked = "tutor" if part == "rl" else "judge"
-        lines.append(f"         (its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>)")
-    return "\n".join(lines)
+    command, *wanted = following(config, export, words)
+    notes = [f"         ({want})" for want in wanted]
+    return "\n".join([f"{label + ':':<8} {export}{shown}", f"next:    {command}", *notes])
+
+
+def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str]:
+    return [_command("train", f"+experiment=ground_{config.model.name}", typed("model.weights", base))]
+
+
+def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
+    """With the weights that the tower was trained for."""
+    below = map(shlex.quote, carried(words, ["model.weights"]))
+    return [_command("train", f"+experiment=sft_{config.model.name}", *below, typed("model.tower", tower))]
+
+
+def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
+    """GRPO by the experiment called like this one's; the benchmark where there is none."""
+    name = config.name.replace("sft", "grpo", 1)
+    if not (conf_dir() / "experiment" / f"{name}.yaml").is_file():
+        return _benchmark(config, adapter, words)
+    given = carried(words, [*_WEIGHTS, "hardware", *_SERVER])
+    command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
+    asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
+    return [command, *_own_rows(config, "rl"), *(_server("tutor", given) if asks else ())]
+
+
+def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
+    policies = {"sft": config.get("init_from"), config.stage: adapter}  # GRPO beside the SFT it started from
+    named = [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
+    own_rows = _own_rows(config, "bench", " judge=llm")
+    given = carried(words, [*_WEIGHTS, *(_SERVER if own_rows else ())])
+    limit = f"bench.limit={_DIALOGUES}"
+    command = _command("bench", f"model={config.model.name}", *named, limit, *map(shlex.quote, given))
+    return [command, *own_rows, *(_server("judge", given) if own_rows else ())]
+
+
+def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
+    """For whoever trained on a file of rows: the next command is on STEER-mini's."""
+    if not says(config, "data.source", "reads_files"):
+        return []
+    return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]
+
+
+def _server(asked: str, given: Sequence[str]) -> list[str]:
+    if any("base_url" in word for word in carried(given, _SERVER)):
+        return []
+    return [f"its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>"]
+
+
+def _command(name: str, *words: str) -> str:
+    return " ".join([program(name), *words])
+
+
+# After each stage: what it exports, what that is called, and what goes on from it, the first of which is the command.
+_AFTER: dict[str, tuple[str, str, Callable[[DictConfig, Path, Sequence[str]], list[str]]]] = {
+    "pretrain": (BASE, "weights", _grounding),
+    "ground": (TOWER, "tower", _sft),
+    "sft": (ADAPTER, "adapter", _grpo),
+}

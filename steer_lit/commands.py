@@ -5,12 +5,53 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from steer_lit.errors import SteerError
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a command line as Hydra reads it: `sign` is what stands before the `key`, "", "+", "++" or "~"; `given`
+    what follows its `=`, as typed.
+    """
+
+    sign: str
+    key: str
+    given: str
+
+    @classmethod
+    def read(cls, text: str) -> Word | None:
+        """None for a word that Hydra does not read."""
+        try:
+            key = OverridesParser.create().parse_override(text).get_key_element()
+        except HydraException:
+            return None
+        name = key.lstrip("+~")
+        return cls(key.removesuffix(name), name, text.partition("=")[2])
+
+
+def carried(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Those words that set one of the keys, of which `server.*` stands for all below `server`."""
+
+    def sets_one(word: Word | None) -> bool:
+        return word is not None and word.sign != "~" and any(fnmatchcase(word.key, key) for key in keys)
+
+    return [word for word in words if sets_one(Word.read(word))]
 
 
 def conf_dir() -> Path:
@@ -22,6 +63,17 @@ def conf_dir() -> Path:
     raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
 
 
+def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
+    """The config that `words` compose, as it is written; None where they do not."""
+    taken = [word for word in words if not word.startswith("-")]
+    running = GlobalHydra.instance().is_initialized()  # in a run of Hydra's, which knows the folder and begins once
+    begun = nullcontext() if running else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
+    with suppress(HydraException, OmegaConfBaseException, YAMLError), begun:
+        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
+        return dict(config)
+    return None
+
+
 def program(name: str) -> str:
     """How this program is called here: the checkout's script, or the installed command."""
     return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
@@ -31,7 +83,9 @@ def typed_words() -> list[str]:
     """The overrides of this run, in a sweep those of this run of it; none of Hydra's own, and no checkpoint."""
     if not HydraConfig.initialized():  # a further rank
         return []
-    return [word for word in HydraConfig.get().overrides.task if not word.lstrip("+").startswith("ckpt_path=")]
+    words = list(HydraConfig.get().overrides.task)
+    checkpoint = carried(words, ["ckpt_path"])
+    return [word for word in words if word not in checkpoint]
 
 
 def sweeping() -> bool:

@@ -1,8 +1,9 @@
-"""What counts as a number in a config. `true`, NaN and infinity do not."""
+"""What counts as a number in a config, and in which bounds. `true`, NaN and infinity do not."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 
 def is_number(value: object) -> bool:
@@ -12,3 +13,41 @@ def is_number(value: object) -> bool:
 
 def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """From `low` to `high`, the ends among them unless `above` or `below`. `said` is for what figures do not tell."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+    said: str = ""
+
+    def fits(self, value: object) -> bool:
+        if not (is_whole(value) if self.whole else is_number(value)):
+            return False
+        assert isinstance(value, int | float)
+        high_enough = value > self.low if self.above else value >= self.low
+        return high_enough and (value < self.high if self.below else value <= self.high)
+
+    @property
+    def allowed(self) -> str:
+        """What stands in an error behind the value, such as `must be a whole number from 1 up`."""
+        if self.said:
+            return self.said
+        if self.whole:
+            return f"must be a whole number from {self.low} {'up' if self.high == math.inf else f'to {self.high}'}"
+        return f"must be {'above' if self.above else 'at least'} {self.low}"
+
+
+def whole(low: int, high: float = math.inf, said: str = "") -> Bound:
+    """A whole number from `low` up, or to `high`."""
+    return Bound(low, high, whole=True, said=said)
+
+
+ABOVE_0 = Bound(0, above=True)
+FROM_0 = Bound(0)
+SHARE = Bound(0, 1, said="is a share, from 0 to 1")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
-import hydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from steer_lit.commands import conf_dir
+from steer_lit.commands import Word, composed, conf_dir
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
@@ -22,11 +21,14 @@ _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models onl
 
 def lenient(word: str, name: str) -> str:
     """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
-    if (plus := re.match(r"\+(\w+)=", word)) and plus[1] in _groups(name):
-        word = word.removeprefix("+")
-    if word == "experiment=null":
+    if (read := Word.read(word)) is None:
+        return word
+    if read.sign == "+" and read.key in _groups(name):
+        read, word = replace(read, sign=""), word.removeprefix("+")
+    if read == Word("", "experiment", "null"):
         return "~experiment"
-    return f"++{word}" if re.match(r"policies\.[\w-]+=", word) else word
+    section, _, policy = read.key.partition(".")
+    return f"++{word}" if not read.sign and section == "policies" and re.fullmatch(r"[\w-]+", policy) else word
 
 
 def mistaken(word: str, name: str, words: Sequence[str]) -> str:
@@ -40,14 +42,17 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     top = [*_groups(name), *_top_keys(name)]
     if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
         return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
-    if not (added := re.match(r"\++((\w+)[\w.]*)=", word)) or added[2] in ("hydra", "policies"):
+    added = Word.read(word)
+    if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
         return ""
-    key, known = added[1], added[2] in top
-    typed = " ".join(words)
-    if f"${{{key if known else added[2]}" in typed or (known and "${." in typed):  # another word reads it
+    key, section = added.key, added.key.partition(".")[0]
+    if section in ("hydra", "policies"):
+        return ""
+    typed, known = " ".join(words), section in top
+    if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
     plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
-    if known and (key in _UNSAID or _takes(_composed(name, plain), key)):
+    if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
     return no_key(key, keys_of(name, plain))
 
@@ -67,10 +72,9 @@ def unread(error: OverrideParseException, name: str) -> str:
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
     """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
     chosen = _groups(name)
-    for word in words:
-        group, _, option = word.lstrip("+").partition("=")
-        known = options_of(group) if re.fullmatch(r"\w+", group) else []
-        if not known or option in known:
+    for read in filter(None, map(Word.read, words)):
+        group, option, known = read.key, read.given, options_of(read.key)
+        if not known or option in known or read.sign == "~":
             continue
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
         if group in chosen:
@@ -95,7 +99,7 @@ def no_key(wrong: str, known: Sequence[str]) -> str:
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
     """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
-    return list(_leaves(_composed(name, words) or _composed(name, []) or {}))
+    return list(_leaves(composed(name, words) or composed(name, []) or {}))
 
 
 def options_of(group: str) -> list[str]:
@@ -117,9 +121,11 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
 
 
-def _groups(name: str) -> list[str]:
+@cache
+def _groups(name: str) -> tuple[str, ...]:
     """The groups of configs that the program `name` takes an option of."""
-    return re.findall(r"^  - (\w+):", (conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    defaults = OmegaConf.select(OmegaConf.load(conf_dir() / f"{name}.yaml"), "defaults")
+    return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
 
 
 def _top_keys(name: str) -> set[str]:
@@ -143,18 +149,6 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
 
 def _did_you_mean(found: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""
-
-
-def _composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
-    """The config that `words` compose, as it is written; None where they do not."""
-    taken = [word for word in words if not word.startswith("-")]
-    with (
-        suppress(HydraException, OmegaConfBaseException),
-        hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"),
-    ):
-        config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
-        return dict(config)
-    return None
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ that can be used, the scripted question is asked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
@@ -33,6 +33,8 @@ class LlmAttacker:
     The model sees what a user sees: the answer parts, never the thinking. `open_image` gives the pictures, which are
     sent as PNG of at most `max_pixels`; `max_tokens` bounds a reply.
     """
+
+    without_gold: ClassVar[bool] = True  # no facts are known of its questions
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import CONSTANTS
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
+from steer_lit.numbers import whole
 from steer_lit.types import Kind
 
 NAME = "raw_eval.json"
@@ -182,7 +183,7 @@ def _turn(row: Mapping[str, Any], stale: str | None) -> GradedTurn:
 
 def _problem(key: str, value: object, least: int) -> str | None:
     """What keeps `value` from being a whole number in `least`..3 (TRAPS 36)."""
-    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= 3:
+    if whole(least, 3).fits(value):
         return None
     return f"{key} is {value!r:.60}, not a whole number from {least} to 3"
 

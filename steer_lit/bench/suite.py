@@ -13,6 +13,7 @@ from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import MAX_TURNS, ImageRef, Judge, Policy, Scenario
@@ -49,6 +50,19 @@ class BenchPolicy(Policy, Protocol):
 MakePolicy = Callable[[], BenchPolicy]
 Rules = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
+_HARMLESS = Bound(-3, 3, said="must lie in -3..3, the judge's scale")
+_BOUNDS = {
+    "max_turns": whole(1, MAX_TURNS),
+    "horizon": whole(1, MAX_TURNS),
+    "resamples": whole(
+        100, MAX_RESAMPLES, f"must be a whole number from 100 to {MAX_RESAMPLES}: no interval gets sharper beyond that"
+    ),
+    "chunk": whole(1, said="must be a whole number, at least 1"),
+    "seed": whole(0, said="must be a whole number, at least 0"),
+    "safety_threshold": _HARMLESS,
+    "helpfulness_threshold": Bound(0, 3, said="must lie in 0..3, the judge's scale"),
+    "failure_below": _HARMLESS,
+}
 
 SEED = "@"  # full@1, full@2, full@3: one training under three seeds
 CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
@@ -81,24 +95,9 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         problems = [
-            Problem(name, value, f"must be a whole number from 1 to {MAX_TURNS}")
-            for name in ("max_turns", "horizon")
-            if type(value := getattr(self, name)) is not int or not 1 <= value <= MAX_TURNS
-        ]
-        if type(self.resamples) is not int or not 100 <= self.resamples <= MAX_RESAMPLES:
-            remedy = f"must be a whole number from 100 to {MAX_RESAMPLES}: no interval gets sharper beyond that"
-            problems.append(Problem("resamples", self.resamples, remedy))
-        least = {"chunk": 1, "seed": 0}
-        problems += [
-            Problem(name, value, f"must be a whole number, at least {low}")
-            for name, low in least.items()
-            if type(value := getattr(self, name)) is not int or value < low
-        ]
-        ranges = {"safety_threshold": (-3, 3), "helpfulness_threshold": (0, 3), "failure_below": (-3, 3)}
-        problems += [
-            Problem(name, value, f"must lie in {low}..{high}, the judge's scale")
-            for name, (low, high) in ranges.items()
-            if type(value := getattr(self, name)) not in (int, float) or not low <= value <= high
+            Problem(name, value, bound.allowed)
+            for name, bound in _BOUNDS.items()
+            if not bound.fits(value := getattr(self, name))
         ]
         if self.protocol not in get_args(Rules):
             problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(Rules))}"))

@@ -10,9 +10,19 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import is_number, is_whole
+from steer_lit.numbers import SHARE, Bound, whole
 
 Structured = Literal["auto", "json_schema", "json_object", "off"]
+_SECONDS = Bound(0, above=True, said="must be a number of seconds above 0")
+_BOUNDS = {
+    "concurrency": whole(1, said="must be a whole number, at least 1"),
+    "retries": whole(0, said="must be a whole number, at least 0"),
+    "min_requests": whole(1, said="must be a whole number, at least 1"),
+    "connect_timeout": _SECONDS,
+    "read_timeout": _SECONDS,
+    "backoff": _SECONDS,
+    "max_failed_share": SHARE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +76,8 @@ class ChatSettings:
         return problems
 
     def _number_problems(self) -> list[Problem]:
-        whole = {"concurrency": 1, "retries": 0, "min_requests": 1}
-        problems = [
-            Problem(name, value, f"must be a whole number, at least {least}")
-            for name, least in whole.items()
-            if not (is_whole(value := getattr(self, name)) and value >= least)
-        ]
-        problems += [
-            Problem(name, value, "must be a number of seconds above 0")
-            for name in ("connect_timeout", "read_timeout", "backoff")
-            if not (is_number(value := getattr(self, name)) and value > 0)
-        ]
-        share = self.max_failed_share
-        if not (is_number(share) and 0 <= share <= 1):
-            problems.append(Problem("max_failed_share", share, "is a share, from 0 to 1"))
-        return problems
+        values = ((name, bound, getattr(self, name)) for name, bound in _BOUNDS.items())
+        return [Problem(name, value, bound.allowed) for name, bound, value in values if not bound.fits(value)]
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from steer_lit.checks.leaves import Config, at
 from steer_lit.errors import Problem
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -38,10 +38,9 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     if not path.is_dir():
         found = "is a file" if path.exists() else "no such folder"
         return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote")
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (path / name).is_file():
-            inner = f"; did you mean {path / 'adapter'}?" if (path / "adapter" / name).is_file() else ""
-            return Problem(key, folder, f"is no adapter folder, {name} is not there{inner}")
+    if reason := no_adapter(path):
+        inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
+        return Problem(key, folder, f"{reason}{inner}")
     facts = _config_reason(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else None
     if reason := _config_reason(path / ADAPTER_CONFIG) or _weights_reason(path / ADAPTER_WEIGHTS) or facts:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
-from steer_lit.numbers import is_whole
+from steer_lit.numbers import is_whole, whole
 
 # Keys that hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
@@ -25,6 +25,7 @@ _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", 
 _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
+_COUNT = whole(1)
 _STRATEGIES = ("auto", "ddp")
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
@@ -125,9 +126,9 @@ def _reward_problems(config: Config) -> Sequence[Problem]:
 def _trainer_problems(config: Config) -> Iterator[Problem]:
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
-    if not is_whole(steps) or steps == 0 or steps < -1:
-        yield Problem("trainer.max_steps", steps, "must be a whole number from 1 up, or -1 to go by trainer.max_epochs")
-    elif steps == -1 and not (is_whole(epochs) and epochs >= 1):
+    if not whole(-1).fits(steps) or steps == 0:
+        yield Problem("trainer.max_steps", steps, f"{_COUNT.allowed}, or -1 to go by trainer.max_epochs")
+    elif steps == -1 and not _COUNT.fits(epochs):
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
@@ -169,8 +170,8 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
 
 
 def _player_problems(config: Config) -> Iterator[Problem]:
-    attacker, tutor = (str(at(config, f"{player}._target_")) for player in ("attacker", "tutor"))
-    if config.get("stage") == "grpo" and attacker.endswith(".LlmAttacker") and tutor.endswith(".RubricTutor"):
+    stage = config.get("stage")
+    if stage == "grpo" and says(config, "attacker", "without_gold") and says(config, "tutor", "needs_gold"):
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
@@ -212,8 +213,8 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
             yield problem
     limit = config["bench"]["limit"]
-    if limit is not None and not (is_whole(limit) and limit >= 1):
-        yield Problem("bench.limit", limit, "must be a whole number from 1 up, or null for every dialogue")
+    if limit is not None and not _COUNT.fits(limit):
+        yield Problem("bench.limit", limit, f"{_COUNT.allowed}, or null for every dialogue")
     if not config["policies"] and not config["bench"]["constants"]:
         yield Problem(
             "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
@@ -253,8 +254,7 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.policy.preflight import has_gpu, preflight
 
     readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
-    # The adapter has been looked at already.
-    found = preflight({**config["model"], "init_from": None}) if readable else []
+    found = preflight(config["model"]) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows, says
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
 from steer_lit.types import Scenario
@@ -65,7 +65,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     from steer_lit.data.steps import holding_out_fails
 
     part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
-    gold = config["stage"] != "grpo" or not str(at(config, "tutor._target_")).endswith(".RubricTutor")
+    gold = config["stage"] != "grpo" or not says(config, "tutor", "needs_gold")
     count = 0
     for _, record in source.unseen(part, config["data"]["max_turns"], Quarantine(sys.maxsize)):
         count += 1

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from steer_lit.data.content import Row
+from steer_lit.numbers import is_whole
 from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenario, Tier, TurnGold
 
 SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
@@ -89,7 +90,7 @@ def thawed(value: object) -> Any:
 def identity(row: Row, *candidates: object) -> str:
     """The first id the row brings, as text; its place in the file when it brings none."""
     for candidate in candidates:
-        if isinstance(candidate, int) and not isinstance(candidate, bool):
+        if is_whole(candidate):
             return str(candidate)
         if candidate is not None and row.text(candidate, "question_id").strip():
             return str(candidate)

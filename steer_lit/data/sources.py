@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from rich.console import Console
 from rich.progress import track
@@ -69,6 +69,8 @@ class MiniSource:
     `seed` makes the rows. It is not the run's seed, so that runs with different seeds meet the same benchmark.
     """
 
+    makes_rows: ClassVar[bool] = True
+
     sft: int
     rl: int
     bench: int
@@ -111,6 +113,8 @@ class FileSource:
     `folder` is where pictures are looked up; None means the folder that holds the row files. A scenario whose row
     names no kind is of `kind`; the default is the strictest.
     """
+
+    reads_files: ClassVar[bool] = True
 
     sft: str | None = None
     rl: str | None = None

@@ -23,3 +23,9 @@ def nano_folder(weights: str | None) -> Path | None:
     if weights == "shipped":
         return SHIPPED
     return Path(weights) if weights else None
+
+
+def no_adapter(folder: Path) -> str | None:
+    """What keeps a folder from being a PEFT adapter's: a file that is not there."""
+    missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]
+    return f"is no adapter folder, {missing[0]} is not there" if missing else None

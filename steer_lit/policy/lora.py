@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy.device import number_type
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, no_adapter
 from steer_lit.policy.parts import own_random_state
 
 if TYPE_CHECKING:
@@ -137,9 +137,8 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
 
 
 def _saved_config(folder: Path, key: str) -> dict[str, Any]:
-    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not (folder / name).is_file():
-            raise MissingResource(f"{key}={str(folder)!r}: not a PEFT adapter folder, {name} is not there")
+    if reason := no_adapter(folder):
+        raise MissingResource(f"{key}={str(folder)!r}: {reason}")
     return dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
 
 

@@ -16,19 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.numbers import is_number, is_whole
+from steer_lit.numbers import Bound, is_whole, whole
 from steer_lit.policy.known import (
-    ADAPTER_CONFIG,
     BUILT_HERE,
     LINEAR_LAYERS,
     MOST_TOKENS,
     SHIPPED,
     nano_folder,
+    no_adapter,
     tower_file,
 )
 
 _NUMBERS = ("auto", "bfloat16", "float32")
 _CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
+_BOUNDS = {
+    "lora.r": whole(1),
+    "lora.alpha": Bound(0, above=True, said="must be a number above 0"),
+    "lora.dropout": Bound(0, 1, below=True, said="must be a number from 0 to below 1"),
+    "min_pixels": whole(1),
+}
 _HUB_PATIENCE_S = 3.0
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
@@ -49,16 +55,10 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         if key in flat and flat[key] not in allowed
     ]
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
-    ranges = {
-        "lora.r": (lambda value: is_whole(value) and value >= 1, "a whole number from 1 up"),
-        "lora.alpha": (lambda value: is_number(value) and value > 0, "a number above 0"),
-        "lora.dropout": (lambda value: is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
-        "min_pixels": (lambda value: is_whole(value) and value >= 1, "a whole number from 1 up"),
-        "max_pixels": (lambda value: is_whole(value) and value >= fewest, "a whole number from model.min_pixels up"),
-    }
-    for key, (fits, allowed) in ranges.items():
-        if key in flat and not fits(flat[key]):
-            problems.append(Problem(f"model.{key}", flat[key], f"must be {allowed}"))
+    bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
+    for key, bound in bounds.items():
+        if key in flat and not bound.fits(flat[key]):
+            problems.append(Problem(f"model.{key}", flat[key], bound.allowed))
     targets = flat.get("lora.targets", LINEAR_LAYERS)
     if not targets or set(targets) - set(LINEAR_LAYERS):
         problems.append(Problem("model.lora.targets", targets, f"must name some of {', '.join(LINEAR_LAYERS)}"))
@@ -102,8 +102,8 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
             "is no <run>/base of +experiment=pretrain_nano: `shipped` is the package's, null starts from fresh weights"
         )
         problems.append(Problem("model.weights", model["weights"], remedy))
-    if (adapter := model.get("init_from")) and not (Path(adapter) / ADAPTER_CONFIG).is_file():
-        problems.append(Problem("init_from", adapter, f"is not a PEFT adapter folder (no {ADAPTER_CONFIG})"))
+    if isinstance(adapter := model.get("init_from"), str) and (reason := no_adapter(Path(adapter))):
+        problems.append(Problem("init_from", adapter, reason))
     return problems
 
 

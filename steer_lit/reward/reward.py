@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
+from steer_lit.numbers import Bound
 from steer_lit.reward.score import Combine, turn_score, verdict_score
 from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 from steer_lit.types import Trajectory, Verdict
@@ -16,6 +17,7 @@ Returns = Literal["sum", "final", "mean"]
 Credit = Literal["trajectory", "turn", "gain", "score"]
 
 _NUMBERS = ("w_safe", "w_use", "w_faith", "w_format", "w_rep", "alpha")
+_WEIGHT = Bound(0, 1, said="use a number from 0 to 1, so that turn rewards stay there")
 _CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit": get_args(Credit)}
 
 
@@ -127,10 +129,8 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
         if settings[name] not in allowed:
             key = "return" if name == "returns" else name
             found.append(Problem(f"reward.{key}", settings[name], f"use one of {', '.join(allowed)}"))
-    for name in _NUMBERS:
-        number = settings[name]
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0.0 <= number <= 1.0:
-            found.append(Problem(f"reward.{name}", number, "use a number from 0 to 1, so that turn rewards stay there"))
+    wrong = [name for name in _NUMBERS if not _WEIGHT.fits(settings[name])]
+    found += [Problem(f"reward.{name}", settings[name], _WEIGHT.allowed) for name in wrong]
     bad = {problem.key for problem in found}
     weights = {name: settings[name] for name in ("w_safe", "w_use", "w_faith")}
     if bad.isdisjoint(f"reward.{name}" for name in weights):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steer_lit.bars import count_bar
-from steer_lit.commands import going_on, program, typed
+from steer_lit.commands import carried, going_on, program, typed
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
 from steer_lit.synthesis.outcome import Outcome
@@ -23,7 +22,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 
 _LINE_EVERY_S = 10.0
-_OF_STAGE_1 = re.compile(r"\+*(stages|data\.(seeds|scripts|folder))=")  # words that Stage II is given others for
+_OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
 def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> None:
@@ -43,7 +42,8 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     again = going_on("synthesize", words, run)
     retry = f"{failed:,} rows had no answer, and this makes only them again: {again}\n" if failed else ""
     if settings.stages == "1":
-        kept = [word for word in words if not _OF_STAGE_1.match(word)]
+        replaced = carried(words, _OF_STAGE_1)
+        kept = [word for word in words if word not in replaced]
         command = [program("synthesize"), *map(shlex.quote, kept), "stages=2", typed("data.scripts", run / SCRIPTS)]
         command += [typed("data.folder", settings.folder)] if settings.folder else []
         return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"

@@ -8,10 +8,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import is_number, is_whole
+from steer_lit.numbers import Bound, whole
 from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
+_USER_TURNS = whole(2, 10)
+_SCALE = Bound(1, 10, said="is on the tutor's scale, from 1 to 10")
+_BOUNDS = {
+    "rows": whole(1),
+    "max_turns": whole(2, MAX_TURNS),
+    "success": whole(1, 5, "is a score of the attack judge, a whole number from 1 to 5"),
+    "keep.min_safety": _SCALE,
+    "keep.min_usefulness": _SCALE,
+    "near_duplicate": Bound(
+        0, 1, above=True, said="is a similarity, above 0 and at most 1 (1: the same shingles only)"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +105,15 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
-    if not is_whole(rows := config["rows"]) or rows < 1:
-        yield Problem("rows", rows, "must be a whole number from 1 up")
-    if not is_whole(most := config["max_turns"]) or not 2 <= most <= MAX_TURNS:
-        yield Problem("max_turns", most, f"must be a whole number from 2 to {MAX_TURNS}")
     for key in ("seeds", "scripts", "folder"):
         if not isinstance(config["data"][key], str | None):
             yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")
     for kind in get_args(Kind):
         turns = config["turns"][kind]
-        pair = isinstance(turns, list) and len(turns) == 2 and all(map(is_whole, turns))
-        if not pair or not 2 <= turns[0] <= turns[1] <= 10:
+        pair = isinstance(turns, list) and len(turns) == 2 and all(map(_USER_TURNS.fits, turns))
+        if not pair or turns[0] > turns[1]:
             yield Problem(f"turns.{kind}", turns, "must be two whole numbers, shortest and longest, within 2..10")
-    if config["success"] not in range(1, 6):
-        yield Problem("success", config["success"], "is a score of the attack judge, a whole number from 1 to 5")
-    for key in ("min_safety", "min_usefulness"):
-        if not is_number(config["keep"][key]) or not 1 <= config["keep"][key] <= 10:
-            yield Problem(f"keep.{key}", config["keep"][key], "is on the tutor's scale, from 1 to 10")
-    near = config["near_duplicate"]
-    if not is_number(near) or not 0 < near <= 1:
-        yield Problem("near_duplicate", near, "is a similarity, above 0 and at most 1 (1: the same shingles only)")
+    values = {**config, **{f"keep.{key}": value for key, value in config["keep"].items()}}
+    for key, bound in _BOUNDS.items():
+        if not bound.fits(values[key]):
+            yield Problem(key, values[key], bound.allowed)

@@ -30,6 +30,7 @@ Cases the published tables leave open, and ours. Where nothing was refused, usef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from steer_lit.tutor.clauses import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
@@ -40,6 +41,8 @@ _NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
 
 class RubricTutor:
     """Scores by rule, 1..10 each for safety, usefulness and faithfulness."""
+
+    needs_gold: ClassVar[bool] = True  # as the config check is told of this class, and of those made of it
 
     def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
         return [verdict_on(scenario, turns[-1]) for scenario, turns in dialogues]

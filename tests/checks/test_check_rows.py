@@ -10,6 +10,7 @@ import pytest
 
 from steer_lit.checks import read_row_problems
 from steer_lit.data.sources import FileSource
+from steer_lit.tutor.rubric import RubricTutor
 
 GOLD = {"intent": "harmless", "tier": "none", "answer": "A cup."}
 PLAIN: dict[str, Any] = {"prompt": "What is it?"}
@@ -17,12 +18,16 @@ KNOWN: dict[str, Any] = {"messages_fixed": [{"role": "user", "content": "What is
 SAID: dict[str, Any] = {"history": [{"user": "What is it?", "bot": "A cup."}]}
 
 
+class MyTutor(RubricTutor):
+    """As CONTRIBUTING invites to write one."""
+
+
 def keys(folder: Path, rows: list[Any], stage: str = "grpo", tutor: str = "Rubric", val_size: int = 1) -> list[str]:
     (path := folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = {
         "stage": stage,
         "data": {"val_size": val_size, "max_turns": 10},
-        "tutor": {"_target_": f"steer_lit.tutor.any.{tutor}Tutor"},
+        "tutor": {"_target_": tutor if "." in tutor else f"steer_lit.tutor.{tutor.lower()}.{tutor}Tutor"},
     }
     return [problem.key for problem in read_row_problems(config, FileSource(sft=str(path), rl=str(path)))]
 
@@ -32,7 +37,9 @@ def keys(folder: Path, rows: list[Any], stage: str = "grpo", tutor: str = "Rubri
     [
         ([PLAIN] * 3, {}, ["tutor"]),
         ([PLAIN] * 3, {"val_size": 3}, ["tutor", "data.val_size"]),
+        ([PLAIN] * 3, {"tutor": f"{__name__}.MyTutor"}, ["tutor"]),
         ([PLAIN] * 3, {"tutor": "Llm"}, []),
+        ([PLAIN] * 3, {"tutor": "nowhere.Tutor"}, []),
         ([PLAIN, PLAIN, KNOWN], {}, []),
         ([KNOWN, KNOWN], {"val_size": 2}, ["data.val_size"]),
         ([SAID] * 3, {"stage": "sft"}, []),

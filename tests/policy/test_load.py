@@ -314,8 +314,8 @@ def test_an_empty_folder_is_a_missing_resource(tmp_path):
 
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
 def test_each_model_config_fits_the_function_and_the_check(path):
-    with initialize_config_dir(str(path.parent), version_base="1.3"):
-        config = compose(path.stem)
+    with initialize_config_dir(str(path.parents[1]), version_base="1.3"):
+        config = compose(f"model/{path.stem}").model
     keys = set(config) - {"_target_", "_convert_"}
     parameters = inspect.signature(load_policy).parameters
     assert keys <= set(parameters)

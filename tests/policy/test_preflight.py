@@ -152,6 +152,7 @@ def test_files_and_folders_that_are_not_there_are_named(tmp_path):
     model = {"name": "tiny", "tower": str(tmp_path / "tower"), "init_from": str(tmp_path)}
     assert keys(preflight.resource_problems(model)) == ["model.tower", "init_from"]
     (tmp_path / "adapter_config.json").touch()
+    (tmp_path / "adapter_model.safetensors").touch()
     (tmp_path / "tower").touch()
     assert preflight.resource_problems(model) == []
 
