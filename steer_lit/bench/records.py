@@ -62,8 +62,8 @@ class GradedDialogue:
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
     `category` is the row's own word for it, where it has one; `twin` the scenario whose plan it shares.
-    `conditions` stands for what all rows of a run share - data, decoding, `judge` (its name) - which need not be in
-    `key`: rows of several are no one result. Rows of runs before they were recorded have neither, nor a twin.
+    `conditions` stands for what all rows of a run share, its data and decoding too: rows of several are no one result.
+    `judge` is the judge's name. Rows of runs before they were recorded have neither, nor a twin.
     """
 
     policy: str
@@ -94,18 +94,18 @@ def is_constant(dialogues: Iterable[GradedDialogue]) -> bool:
 _WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
-def conditions_of(*settings: object) -> str:
-    """A digest of what all dialogues of a run are played and graded under, whoever plays them."""
+def settings_digest(*settings: object) -> str:
+    """Of what dialogues are played and graded under, whoever plays them."""
     return digest(repr(settings), 16)
 
 
-def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, conditions: str) -> str:
+def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, procedure: str) -> str:
     """A digest of the scenario's content (not only its id) and of everything else that decides how it is played.
 
-    `pictures` says of each of its pictures what the name does not.
+    `pictures` says of each of its pictures what the name does not, `procedure` how the run plays and grades.
     """
     facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.picture, scenario.attacks)
-    return digest(repr((*facts, *pictures, fingerprint, conditions)), 16)
+    return digest(repr((*facts, *pictures, fingerprint, procedure)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
