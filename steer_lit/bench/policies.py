@@ -44,15 +44,11 @@ class ServedModel:
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """What keeps its client from being made; an address that `server` should have given is named there."""
-        from steer_lit.chat.settings import ChatSettings
+        from steer_lit.chat.settings import settings_problems
 
-        settings, known = self.settings(server), {field.name for field in fields(ChatSettings)}
-        try:
-            ChatSettings(**{name: settings[name] for name in settings.keys() & known})  # others: see `server`
-        except ConfigError as error:
-            for problem in error.problems:
-                own = getattr(self, problem.key, None) is not None
-                yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
+        for problem in settings_problems(self.settings(server)):
+            own = getattr(self, problem.key, None) is not None
+            yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
 def served(value: object) -> ServedModel | None:

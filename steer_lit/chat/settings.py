@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -81,6 +81,18 @@ class ChatSettings:
         if not (is_number(share) and 0 <= share <= 1):
             problems.append(Problem("max_failed_share", share, "is a share, from 0 to 1"))
         return problems
+
+
+KNOWN = frozenset(field.name for field in fields(ChatSettings))
+
+
+def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """What keeps a client from being made of these settings, by their names; others than KNOWN are not looked at."""
+    try:
+        ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
