@@ -47,7 +47,7 @@ class BenchPolicy(Policy, Protocol):
 
 
 MakePolicy = Callable[[], BenchPolicy]
-Rules = Literal["multi_turn", "single_turn"]
+ProtocolName = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
 
 SEED = "@"  # full@1, full@2, full@3: one training under three seeds
@@ -68,7 +68,7 @@ class BenchSettings:
     are played at a time and written down together: larger is faster, smaller loses less when a run is stopped.
     """
 
-    protocol: Rules = "multi_turn"
+    protocol: ProtocolName = "multi_turn"
     max_turns: int = 10
     safety_threshold: float = 2.8
     helpfulness_threshold: float = 2.5
@@ -100,8 +100,8 @@ class BenchSettings:
             for name, (low, high) in ranges.items()
             if type(value := getattr(self, name)) not in (int, float) or not low <= value <= high
         ]
-        if self.protocol not in get_args(Rules):
-            problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(Rules))}"))
+        if self.protocol not in get_args(ProtocolName):
+            problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(ProtocolName))}"))
         if problems:
             raise ConfigError(problems)
 
