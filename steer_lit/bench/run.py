@@ -30,7 +30,7 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.run_files import RECORDS
 from steer_lit.terminal import visible_line
-from steer_lit.types import Grade, Judge, Trajectory
+from steer_lit.types import Fingerprinted, Grade, Judge, Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ def _unanswered(trajectory: Trajectory) -> str | None:
 
 def _procedure(settings: BenchSettings, judge: Judge) -> str:
     """What of the settings and the judge decides how any one dialogue is played and graded."""
-    fingerprint = getattr(judge, "fingerprint", type(judge).__name__)
+    fingerprint = judge.fingerprint if isinstance(judge, Fingerprinted) else type(judge).__name__
     return settings_digest(settings.turns_played, settings.seed, fingerprint)
 
 

@@ -15,7 +15,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge
-from steer_lit.types import MAX_TURNS, ImageRef, Judge, Policy, Scenario
+from steer_lit.types import MAX_TURNS, Fingerprinted, ImageRef, Judge, Policy, Scenario
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,11 @@ class Suite:
         return tuple(map(self.picture_digest, pictures_of(scenario)))
 
 
-class BenchPolicy(Policy, Protocol):
+class BenchPolicy(Policy, Fingerprinted, Protocol):
     """A policy that says who it is: `fingerprint` changes with its weights, adapter and decoding settings.
 
     Recorded dialogues are reused only for the same fingerprint.
     """
-
-    @property
-    def fingerprint(self) -> str: ...
 
 
 MakePolicy = Callable[[], BenchPolicy]
