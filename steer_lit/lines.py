@@ -44,15 +44,23 @@ def whole_lines(path: Path) -> Iterator[str]:
 
 
 def readable(path: Path, read: Callable[[str], T], kind: str) -> Iterator[T]:
-    """`read` of each line. Lines of another shape are left out, and a warning counts them: they are no `kind`."""
-    lines = damaged = 0
+    """`read` of each line. What it raises MISREAD for is left out and counted in a warning: lines that are no JSON,
+    which a full disk or an editor left, apart from those of another shape, which are no `kind`: the first is named.
+    """
+    lines = damaged = misfits = 0
+    first = ""
     for line in whole_lines(path):
         lines += 1
         try:
             row = read(line)
-        except MISREAD:
+        except (json.JSONDecodeError, RecursionError):
             damaged += 1
+        except MISREAD as error:
+            misfits += 1
+            first = first or f"line {lines}: {error}"
         else:
             yield row
     if damaged:
-        log.warning("%s: %d of %d lines are no %s and are left out", path, damaged, lines, kind)
+        log.warning("%s: %d of %d lines are no JSON and are left out", path, damaged, lines)
+    if misfits:
+        log.warning("%s: %d of %d lines are no %s and are left out, such as %s", path, misfits, lines, kind, first)

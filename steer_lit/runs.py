@@ -24,7 +24,7 @@ from steer_lit.errors import ConfigError
 from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
-from steer_lit.types import ImageRef
+from steer_lit.types import AsksServer, ImageRef
 
 PLAYERS = ("attacker", "tutor")
 
@@ -183,8 +183,8 @@ def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
 def greet(*players: Any) -> None:
     """Ask every server that the players will ask. Raises ServerDown where one cannot be spoken to."""
     for player in players:
-        if (greeting := getattr(getattr(player, "client", None), "greet", None)) is not None:
-            greeting()
+        if isinstance(player, AsksServer) and hasattr(player.client, "greet"):
+            player.client.greet()
 
 
 @contextmanager
@@ -194,8 +194,8 @@ def hanging_up(*players: Any) -> Iterator[None]:
         yield
     finally:
         for player in players:
-            if (close := getattr(getattr(player, "client", None), "close", None)) is not None:
-                close()
+            if isinstance(player, AsksServer) and hasattr(player.client, "close"):
+                player.client.close()
 
 
 def _quieten() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["benign", "obfuscated", "red_team"]
@@ -289,3 +289,19 @@ class Judge(Protocol):
     """Grades the last turn of each dialogue for the benchmark."""
 
     def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]: ...
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Says whose answers these are: the text changes with whatever could change one, such as weights or a prompt."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class AsksServer(Protocol):
+    """An attacker, tutor, judge or policy behind a client, which may have `greet()` and `close()`."""
+
+    @property
+    def client(self) -> Any: ...

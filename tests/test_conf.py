@@ -45,7 +45,7 @@ def empty_adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
-def test_the_issue_names_these_experiments() -> None:
+def test_no_experiment_is_lost() -> None:
     assert {str(name) for name in EXPERIMENTS} >= {
         "pretrain_nano", "ground_nano", "ground_smol", "sft_tiny", "grpo_tiny", "sft_nano", "grpo_nano",
         "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from steer_lit.bench.raw_eval import _folder_name
-from steer_lit.bench.records import conditions_of, dialogue_key
+from steer_lit.bench.records import dialogue_key, settings_digest
 from steer_lit.digests import digest
 from steer_lit.prompts.fill import Prompt
 from steer_lit.synthesis.run import _key
@@ -23,7 +23,7 @@ def test_digest_begins_as_sha_256_does(text: str, length: int, value: str) -> No
 
 
 def test_what_old_runs_wrote_is_found_again() -> None:
-    assert conditions_of(1, "a", None, 0.5) == "495bed6d936adc58"
+    assert settings_digest(1, "a", None, 0.5) == "495bed6d936adc58"
     assert dialogue_key(ROW, (), "base", "c") == "2d304935a24cfa61"
     assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]
     assert Prompt("n", "Some text, ä.").digest == "6845ca947112"

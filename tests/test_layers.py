@@ -28,6 +28,7 @@ LEVELS = {
     "terminal": 0,
     "lines": 0,
     "run_files": 0,
+    "typed_lines": 0.2,
     "bars": 0.2,
     "commands": 0.2,  # what a user types: it knows no run
     "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made

@@ -52,13 +52,18 @@ def test_of_lines_one_of_which_fails_none_is_added(path: Path) -> None:
     assert path.read_text() == "1\n"
 
 
-def test_lines_of_another_shape_are_left_out_and_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_of_another_shape_and_those_that_are_no_json_are_counted(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = ["{", "", "7", "[]", "{}", "null", '{"step": {}}', "[" * 10**5, "\udcff"]
     path.parent.mkdir()
     good = ['{"step": 0}', '{"step": "1"}']
     path.write_bytes("\n".join([good[0], *broken, good[1], "4"]).encode("utf-8", "surrogateescape"))
     assert list(readable(path, lambda line: int(json.loads(line)["step"]), "steps")) == [0, 1]
-    assert caplog.messages == [f"{path}: 9 of 11 lines are no steps and are left out"]
+    assert caplog.messages == [
+        f"{path}: 4 of 11 lines are no JSON and are left out",
+        f"{path}: 5 of 11 lines are no steps and are left out, such as line 4: 'int' object is not subscriptable",
+    ]
     caplog.clear()
     path.write_text(f"{good[0]}\n")
     assert list(readable(path, json.loads, "steps")) == [{"step": 0}]

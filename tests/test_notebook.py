@@ -18,7 +18,7 @@ from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.data.mini import MiniSplit
-from steer_lit.lit.transcripts import Played, record
+from steer_lit.lit.transcripts import Played, logged
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import play
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
@@ -59,11 +59,11 @@ def write_runs(outputs: Path) -> None:
             rows = play(scenarios, [step] * len(scenarios), policy, ScriptedAttacker(), RubricTutor(), 10)
             for trajectory in rows:
                 reward = Reward().of(trajectory)
-                lines.append(record(Played(trajectory, step, reward, (0.5,) * len(trajectory.turns))))
+                lines.append(logged(Played(trajectory, step, reward, (0.5,) * len(trajectory.turns))).to_line())
     (outputs / "grpo").mkdir(parents=True)
     settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}, "data": {"source": {"rl": 2000}}}
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
-    (outputs / "grpo" / "trajectories.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (outputs / "grpo" / "trajectories.jsonl").write_text("".join(lines))
     policies = {
         "refuses": lambda: Untrained(AlwaysRefuse(), "a"),
         "complies@1": lambda: Untrained(AlwaysComply(), "b"),

@@ -25,7 +25,8 @@ from steer_lit.bench.suite import BenchSettings
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
-Seeds = Sequence[Sequence[GradedDialogue]]  # the dialogues of each policy of a group; a policy alone is a group of one
+# The dialogues of each policy of a group; a policy alone is a group of one.
+GradedRuns = Sequence[Sequence[GradedDialogue]]
 
 BEST = 3  # of either scale
 UNKNOWN = "unknown"  # the tier of a turn that names none
@@ -128,12 +129,12 @@ PASSES: dict[str, Count] = {
 COUNTS: dict[str, Count] = {**PASSES, "over_refusal": over_refusal, "cut": cut}
 
 
-def rate(seeds: Seeds, count: Count, settings: BenchSettings) -> Rate:
+def rate(seeds: GradedRuns, count: Count, settings: BenchSettings) -> Rate:
     """The mean over `seeds` of the ratio of the two sums of `count`, over the dialogues that count for all of them."""
     return _two_levels((seeds,), count, settings)
 
 
-def difference(later: Seeds, earlier: Seeds, count: Count, settings: BenchSettings) -> Rate:
+def difference(later: GradedRuns, earlier: GradedRuns, count: Count, settings: BenchSettings) -> Rate:
     """`later` minus `earlier` in percentage points, over the dialogues that count for all seeds of both.
 
     A resample has the same dialogues for all. That takes their difficulty out of the interval, which two separate
@@ -142,14 +143,14 @@ def difference(later: Seeds, earlier: Seeds, count: Count, settings: BenchSettin
     return _two_levels((later, earlier), count, settings)
 
 
-def shared(policies: Seeds) -> list[list[GradedDialogue]]:
+def shared(policies: GradedRuns) -> list[list[GradedDialogue]]:
     """Of each policy those dialogues that all have, in the first one's order."""
     by_id = [{dialogue.scenario: dialogue for dialogue in dialogues} for dialogues in policies]
     ids = [id for id in by_id[0] if all(id in known for known in by_id)]
     return [[known[id] for id in ids] for known in by_id]
 
 
-def clusters(policies: Seeds) -> Indices:
+def clusters(policies: GradedRuns) -> Indices:
     """Which cluster each dialogue is in, [dialogues], numbered from 0 in their order. All policies have the same ones.
 
     Twins are one cluster where both are there. One record's word is enough: the other may be older than twins are.
@@ -161,7 +162,7 @@ def clusters(policies: Seeds) -> Indices:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
-def _summed(policies: Seeds, count: Count, settings: BenchSettings) -> Array:
+def _summed(policies: GradedRuns, count: Count, settings: BenchSettings) -> Array:
     """The numerators and the denominators of `count`, summed by cluster, [2, policies, clusters].
 
     Of the dialogues, which all policies have, only those are summed that count for all.
@@ -174,7 +175,7 @@ def _summed(policies: Seeds, count: Count, settings: BenchSettings) -> Array:
     return np.ascontiguousarray(sums.transpose(2, 1, 0))
 
 
-def _two_levels(groups: Sequence[Seeds], count: Count, settings: BenchSettings) -> Rate:
+def _two_levels(groups: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
     """The mean rate of one group's seeds, or that of the first of two groups minus the second's.
 
     Clusters are drawn once for all, seeds for each group by itself, of as many as it has: a group of one has no draw.

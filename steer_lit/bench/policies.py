@@ -44,15 +44,11 @@ class ServedModel:
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """What keeps its client from being made; an address that `server` should have given is named there."""
-        from steer_lit.chat.settings import ChatSettings
+        from steer_lit.chat.settings import settings_problems
 
-        settings, known = self.settings(server), {field.name for field in fields(ChatSettings)}
-        try:
-            ChatSettings(**{name: settings[name] for name in settings.keys() & known})  # others: see `server`
-        except ConfigError as error:
-            for problem in error.problems:
-                own = getattr(self, problem.key, None) is not None
-                yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
+        for problem in settings_problems(self.settings(server)):
+            own = getattr(self, problem.key, None) is not None
+            yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
 def served(value: object) -> ServedModel | None:
@@ -107,36 +103,50 @@ def make_policies(
     """
     own = played_here(config["policies"])
     decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
-
-    def behind_server(model: ServedModel) -> BenchPolicy:
-        from steer_lit.chat import ChatClient
-        from steer_lit.rollout.server_policy import ServerPolicy
-
-        # A stored reply is found by the model's name, and another checkpoint may go by it now.
-        client = ChatClient({**model.settings(config["server"]), "cache_dir": None})
-        return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
+    adapters = cache(partial(_adapters, config, load, decoding))
 
     @cache
-    def adapters() -> AdapterPolicies:
-        from steer_lit.bench.adapters import AdapterPolicies
-        from steer_lit.policy.lora import LoraSettings
-        from steer_lit.rollout.row_length import no_room
-
-        model = config["model"]
-        lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
-        made = AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
-        for key, value in own.items():
-            qwen = made.policy(value, key).qwen
-        length = decoding["max_new_tokens"]
-        reasons = (no_room(qwen, scenario, max_turns, length) for scenario in scenarios)
-        if reason := next(filter(None, reasons), None):
-            raise ConfigError([Problem("rollout.max_new_tokens", length, reason)])
-        return made
+    def check_own() -> None:
+        if own:
+            _check_length(_fitted(adapters(), own), scenarios, max_turns, decoding["max_new_tokens"])
 
     def make(key: str, value: Any) -> BenchPolicy:
-        if own:
-            adapters()
-        model = served(value)
-        return adapters().policy(value, key) if model is None else behind_server(model)
+        check_own()
+        if (model := served(value)) is not None:
+            return _behind_server(model, config, open_image, decoding)
+        return adapters().policy(value, key)
 
     return {name: partial(make, f"policies.{name}", value) for name, value in named(config["policies"]).items()}
+
+
+def _behind_server(
+    model: ServedModel, config: Mapping[str, Any], open_image: OpenImage, decoding: Mapping[str, Any]
+) -> BenchPolicy:
+    from steer_lit.chat import ChatClient
+    from steer_lit.rollout.server_policy import ServerPolicy
+
+    # A stored reply is found by the model's name, and another checkpoint may go by it now.
+    client = ChatClient({**model.settings(config["server"]), "cache_dir": None})
+    return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
+
+
+def _adapters(config: Mapping[str, Any], load: Callable[[], QwenVL], decoding: Mapping[str, Any]) -> AdapterPolicies:
+    from steer_lit.bench.adapters import AdapterPolicies
+    from steer_lit.policy.lora import LoraSettings
+
+    model = config["model"]
+    lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
+    return AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
+
+
+def _fitted(adapters: AdapterPolicies, own: Mapping[str, Any]) -> QwenVL:
+    """The base model after each adapter has been put on it. Raises what `AdapterPolicies.policy` raises."""
+    return [adapters.policy(value, key).qwen for key, value in own.items()][-1]
+
+
+def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:
+    from steer_lit.rollout.row_length import no_room
+
+    reasons = (no_room(qwen, scenario, max_turns, max_new_tokens) for scenario in scenarios)
+    if reason := next(filter(None, reasons), None):
+        raise ConfigError([Problem("rollout.max_new_tokens", max_new_tokens, reason)])

@@ -10,23 +10,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import reprlib
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, with_config
 
 from steer_lit.atomic import replace_text
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
 from steer_lit.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.typed_lines import FieldError, line_reader
 from steer_lit.types import Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class GradedTurn:
     """One turn's texts, the judge's grade of it and, where the row knows them, its intent and tier.
@@ -37,11 +39,11 @@ class GradedTurn:
 
     user: str
     assistant: str
-    helpfulness: int | None
-    harmlessness: int | None
-    refused: bool | None
-    intent: str | None
-    tier: str | None
+    helpfulness: Annotated[StrictInt, Field(ge=0, le=3)] | None
+    harmlessness: Annotated[StrictInt, Field(ge=-3, le=3)] | None
+    refused: StrictBool | None
+    intent: Intent | None
+    tier: Tier | None
     strategy: str
     rationale: str = ""
     failed: str | None = None
@@ -53,14 +55,15 @@ class GradedTurn:
         return self.helpfulness, self.harmlessness
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
     `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
     `category` is the row's own word for it, where it has one; `twin` the scenario whose plan it shares.
-    `conditions` stands for what all rows of a run share - data, decoding, `judge` (its name) - which need not be in
-    `key`: rows of several are no one result. Rows of runs before they were recorded have neither, nor a twin.
+    `conditions` stands for what all rows of a run share, its data and decoding too: rows of several are no one result.
+    `judge` is the judge's name. Rows of runs before they were recorded have neither, nor a twin.
     """
 
     policy: str
@@ -68,7 +71,7 @@ class GradedDialogue:
     kind: str
     subset: str
     image: str | None
-    ended: str
+    ended: Ended
     fingerprint: str
     key: str
     turns: tuple[GradedTurn, ...]
@@ -88,39 +91,21 @@ def is_constant(dialogues: Iterable[GradedDialogue]) -> bool:
     return any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues)
 
 
-# What a field may hold: values, and types for any value of theirs. `images` may hold several.
-_ALLOWED: Mapping[type, Mapping[str, tuple[Any, ...]]] = {
-    GradedTurn: {
-        **dict.fromkeys(("user", "assistant", "strategy", "rationale", "images"), (str,)),
-        "helpfulness": (*range(4), None),
-        "harmlessness": (*range(-3, 4), None),
-        "refused": (True, False, None),
-        "intent": (*get_args(Intent), None),
-        "tier": (*get_args(Tier), None),
-        "failed": (str, None),
-    },
-    GradedDialogue: {
-        **dict.fromkeys(("policy", "scenario", "kind", "subset", "fingerprint", "key"), (str,)),
-        **dict.fromkeys(("judge", "conditions", "category", "twin"), (str,)),
-        "image": (str, None),
-        "ended": get_args(Ended),
-    },
-}
 _WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
-def conditions_of(*settings: object) -> str:
-    """A digest of what all dialogues of a run are played and graded under, whoever plays them."""
+def settings_digest(*settings: object) -> str:
+    """Of what dialogues are played and graded under, whoever plays them."""
     return digest(repr(settings), 16)
 
 
-def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, conditions: str) -> str:
+def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, procedure: str) -> str:
     """A digest of the scenario's content (not only its id) and of everything else that decides how it is played.
 
-    `pictures` says of each of its pictures what the name does not.
+    `pictures` says of each of its pictures what the name does not, `procedure` how the run plays and grades.
     """
     facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.picture, scenario.attacks)
-    return digest(repr((*facts, *pictures, fingerprint, conditions)), 16)
+    return digest(repr((*facts, *pictures, fingerprint, procedure)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
@@ -229,34 +214,11 @@ def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
-        row = json.loads(line.rstrip())  # so that an error is in line 1
-        turns = tuple(_turn(turn) for turn in _listed(row["turns"]))
-        dialogue = GradedDialogue(**{**row, "turns": turns})
+        return _read(line.rstrip())  # so that an error is in line 1
+    except FieldError as error:
+        raise RowError(str(path), number, error.field or "record", f"{error.reason}: {_WAY_OUT}") from None
     except MISREAD as error:
         raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {_WAY_OUT}") from None
-    for place, part in (("", dialogue), *((f"turns[{at}].", turn) for at, turn in enumerate(turns))):
-        for name, allowed in _ALLOWED[type(part)].items():
-            if not _fits(value := getattr(part, name), allowed):
-                choice = " or ".join("text" if one is str else json.dumps(one) for one in allowed)
-                reason = f"is {reprlib.repr(value)}, not {choice}: {_WAY_OUT}"
-                raise RowError(str(path), number, f"{place}{name}", reason)
-    return dialogue
 
 
-def _turn(turn: dict[str, Any]) -> GradedTurn:
-    return GradedTurn(**{**turn, "images": tuple(_listed(turn.get("images", [])))})
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{reprlib.repr(value)} is no list")
-    return value
-
-
-def _fits(value: object, allowed: Sequence[Any]) -> bool:
-    """JSON's 1.0 and true are no 1."""
-    if isinstance(value, tuple):
-        return all(_fits(one, allowed) for one in value)
-    return any(
-        type(value) is one if isinstance(one, type) else (type(value), value) == (type(one), one) for one in allowed
-    )
+_read = line_reader(GradedDialogue)

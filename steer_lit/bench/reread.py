@@ -123,7 +123,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
 
     dialogues = [dialogue for path in _rollouts(run) for dialogue in shown.read_rollouts(path)]
     if not dialogues:
-        raise SteerError(f"from_run={run}: no rollout has been written there yet")
+        raise SteerError(f"from_run={run}: no rollout is there that can be read")
     saved = _saved_config(run)
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues)))]
     with console.status("report"):

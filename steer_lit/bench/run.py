@@ -22,7 +22,7 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bars import count_bar
 from steer_lit.bench import report
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.records import GradedDialogue, RecordFile, conditions_of, dialogue_key, graded
+from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.rollout.play import play
@@ -30,7 +30,7 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.run_files import RECORDS
 from steer_lit.terminal import visible_line
-from steer_lit.types import Grade, Judge, Trajectory
+from steer_lit.types import Fingerprinted, Grade, Judge, Trajectory
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def run_bench(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / RECORDS)
-    shared = conditions_of(_conditions(settings, judge), *played_on)
+    procedure = _procedure(settings, judge)
+    conditions = settings_digest(procedure, *played_on)
     order = {scenario.id: number for number, scenario in enumerate(suite.scenarios)}
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "dialogues") as progress:
@@ -63,7 +64,7 @@ def run_bench(
             task = progress.add_task(name, total=len(order))
             policy = make()
             with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
-                for done in _play_policy(name, policy, suite, judge, settings, records, shared):
+                for done in _play_policy(name, policy, suite, judge, settings, records, procedure, conditions):
                     progress.update(task, completed=done)
                     if not console.is_terminal:  # where the bar shows only once all is done
                         console.print(f"{name}: {done} of {len(order)} dialogues", highlight=False)
@@ -92,22 +93,20 @@ def _play_policy(
     judge: Judge,
     settings: BenchSettings,
     records: RecordFile,
-    shared: str,
+    procedure: str,
+    conditions: str,
 ) -> Iterator[int]:
-    """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done.
-
-    `shared` stands for what all dialogues of this run have in common.
-    """
-    fingerprint, conditions = policy.fingerprint, _conditions(settings, judge)
-    keys = {row.id: dialogue_key(row, suite.digests(row), fingerprint, conditions) for row in suite.scenarios}
-    made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": shared}
+    """Play what is not recorded yet, chunk by chunk, yielding how many of the scenarios are done."""
+    fingerprint = policy.fingerprint
+    keys = {row.id: dialogue_key(row, suite.digests(row), fingerprint, procedure) for row in suite.scenarios}
+    made_by = {"policy": name, "fingerprint": fingerprint, "judge": judge_name(judge), "conditions": conditions}
 
     def stale(row: GradedDialogue) -> bool:
         other = row.fingerprint != fingerprint or row.key != keys.get(row.scenario, row.key)
         return row.policy == name and (other or row.failed)
 
     records.drop(stale)
-    records.claim(name, set(keys.values()), shared)
+    records.claim(name, set(keys.values()), conditions)
     recorded = {row.key for row in records.of(name)}
     left = [scenario for scenario in suite.scenarios if keys[scenario.id] not in recorded]
     if (done := len(keys) - len(left)) and isinstance(policy, ServerPolicy):  # whose weights nobody sees
@@ -156,9 +155,10 @@ def _unanswered(trajectory: Trajectory) -> str | None:
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
 
 
-def _conditions(settings: BenchSettings, judge: Judge) -> str:
-    fingerprint = getattr(judge, "fingerprint", type(judge).__name__)
-    return conditions_of(settings.turns_played, settings.seed, fingerprint)
+def _procedure(settings: BenchSettings, judge: Judge) -> str:
+    """What of the settings and the judge decides how any one dialogue is played and graded."""
+    fingerprint = judge.fingerprint if isinstance(judge, Fingerprinted) else type(judge).__name__
+    return settings_digest(settings.turns_played, settings.seed, fingerprint)
 
 
 def judge_name(judge: Judge) -> str:

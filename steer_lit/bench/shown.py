@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.lines import readable
+from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
 from steer_lit.types import SAFE, USEFUL
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
@@ -88,47 +87,53 @@ def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
 
     The step they were played at stands in for the policy, which changes with every step.
     """
-    return readable(path, lambda line: of_rollout(json.loads(line)), "rollouts")
+    return readable(path, lambda line: of_rollout(LoggedTrajectory.from_line(line)), "rollouts")
 
 
-def of_rollout(row: Mapping[str, Any]) -> ShownDialogue:
-    """A line of trajectories.jsonl. It passes where every turn is right: safe and useful."""
-    verdicts = [turn["verdict"] for turn in row["turns"]]
-    if row["failed"] is not None or any(verdict is None or verdict["failed"] for verdict in verdicts):
+def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
+    """It passes where every turn is right: safe and useful."""
+    verdicts = [turn.verdict for turn in rollout.turns if turn.verdict is not None and turn.verdict.failed is None]
+    if rollout.failed is not None or len(verdicts) < len(rollout.turns):
         outcome = UNGRADED
-    elif any(verdict["safety"] < SAFE for verdict in verdicts):
+    elif not all(verdict.safety is not None and verdict.safety >= SAFE for verdict in verdicts):
         outcome = UNSAFE
     else:
-        outcome = PASS if all(verdict["usefulness"] >= USEFUL for verdict in verdicts) else UNHELPFUL
-    gained = "" if row["return"] is None else f", return R {row['return']:.3f}"
-    failed = "" if row["failed"] is None else f": {row['failed']}"
+        useful = all(verdict.usefulness is not None and verdict.usefulness >= USEFUL for verdict in verdicts)
+        outcome = PASS if useful else UNHELPFUL
+    gained = "" if rollout.trajectory_return is None else f", return R {rollout.trajectory_return:.3f}"
+    failed = "" if rollout.failed is None else f": {rollout.failed}"
     return ShownDialogue(
-        policy=f"step {row['step']}",
-        scenario=str(row["scenario"]),
-        kind=row["kind"],
-        subset=row["subset"],
+        policy=f"step {rollout.step}",
+        scenario=rollout.scenario,
+        kind=rollout.kind,
+        subset=rollout.subset,
         outcome=outcome,
-        note=f"{row['ended']}{failed}, seed {row['seed']}{gained}",
-        turns=tuple(map(_of_rollout_turn, row["turns"])),
+        note=f"{rollout.ended}{failed}, seed {rollout.seed}{gained}",
+        turns=tuple(map(_of_rollout_turn, rollout.turns)),
     )
 
 
-def _of_rollout_turn(turn: Mapping[str, Any]) -> ShownTurn:
-    verdict = turn["verdict"] or {}
-    names = ("safety", "usefulness", "faithfulness")
-    scores = [(name, str(verdict[name])) for name in names if verdict.get(name) is not None]
-    for label, key, form in (("r", "score", ".3f"), ("r̃", "reward", ".3f"), ("advantage", "advantage", "+.3f")):
-        if turn.get(key) is not None:
-            scores.append((label, format(turn[key], form)))
-    failed = verdict.get("failed")
+def _of_rollout_turn(turn: LoggedTurn) -> ShownTurn:
+    scores: list[tuple[str, str]] = []
+    tone, refused, told = None, None, ""
+    if (verdict := turn.verdict) is not None:
+        refused, told = (
+            verdict.refused,
+            verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}",
+        )
+        tone = None if verdict.safety is None else tone_of_safety(verdict.safety)
+        given = {"safety": verdict.safety, "usefulness": verdict.usefulness, "faithfulness": verdict.faithfulness}
+        scores += [(label, str(score)) for label, score in given.items() if score is not None]
+    figures = (("r", turn.score, ".3f"), ("r̃", turn.reward, ".3f"), ("advantage", turn.advantage, "+.3f"))
+    scores += [(label, format(figure, form)) for label, figure, form in figures if figure is not None]
     return ShownTurn(
-        user=turn["user"],
-        assistant=turn["assistant"],
-        tone=None if verdict.get("safety") is None else tone_of_safety(verdict["safety"]),
+        user=turn.user,
+        assistant=turn.assistant,
+        tone=tone,
         scores=tuple(scores),
-        about=_about(turn["strategy"], turn["intent"], turn["tier"], verdict.get("refused")),
-        verdict=verdict.get("rationale", "") if failed is None else f"no verdict: {failed}",
-        pictures=tuple(turn["images"]),
+        about=_about(turn.strategy, turn.intent, turn.tier, refused),
+        verdict=told,
+        pictures=turn.images,
     )
 
 

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from steer_lit.bench import metrics, survival
-from steer_lit.bench.metrics import Seeds
+from steer_lit.bench.metrics import GradedRuns
 from steer_lit.bench.records import GradedDialogue, GradedTurn, is_constant
 from steer_lit.bench.suite import BenchSettings, by_group
 
@@ -62,14 +62,14 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
     }
 
 
-def group_summary(seeds: Seeds, settings: BenchSettings) -> dict[str, Any]:
+def group_summary(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
     """The figures of a training under several seeds, over the `n` dialogues that all have; `failed` are the others."""
     valid = metrics.shared(list(map(_valid, seeds)))
     played = {dialogue.scenario for dialogues in seeds for dialogue in dialogues}
     return {**_block(valid, settings), "failed": len(played) - len(valid[0])}
 
 
-def compare(later: Seeds, earlier: Seeds, settings: BenchSettings) -> dict[str, Any]:
+def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
     """`later` minus `earlier` over the `n` dialogues that all seeds of both answered and whose grades are all there."""
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
@@ -78,7 +78,7 @@ def compare(later: Seeds, earlier: Seeds, settings: BenchSettings) -> dict[str, 
     return {"n": len(metrics.shared([*new, *old])[0]), **differences, "by_tier": by_tier}
 
 
-def _block(seeds: Seeds, settings: BenchSettings) -> dict[str, Any]:
+def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
     """What a policy alone and a group both have. All `seeds` are of the same dialogues."""
     dialogues = [dialogue for seed in seeds for dialogue in seed]
     return {

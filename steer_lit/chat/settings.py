@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -78,6 +78,18 @@ class ChatSettings:
     def _number_problems(self) -> list[Problem]:
         values = ((name, bound, getattr(self, name)) for name, bound in _BOUNDS.items())
         return [Problem(name, value, bound.allowed) for name, bound, value in values if not bound.fits(value)]
+
+
+KNOWN = frozenset(field.name for field in fields(ChatSettings))
+
+
+def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """What keeps a client from being made of these settings, by their names; others than KNOWN are not looked at."""
+    try:
+        ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
-from steer_lit.chat.settings import ChatSettings, names_variable, with_own
+from steer_lit.chat.settings import KNOWN, names_variable, settings_problems, with_own
 from steer_lit.checks.leaves import ABSENT, Config
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import Problem
 
 HIDDEN = "***"
-_KNOWN = frozenset(field.name for field in fields(ChatSettings))
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b")
 _KEYS = r"(api_?key|token|secret|password)"  # what keys go by
@@ -32,7 +31,7 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _word_remedy(section: str, *setting: str, value: str) -> str | None:
-    if section == "server" and setting and setting[0] not in _KNOWN:
+    if section == "server" and setting and setting[0] not in KNOWN:
         return _unknown()
     variables = re.findall(r"api_key_env['\"]?\s*:\s*['\"]?([^\s,'\"}]+)", value)
     if setting[-1:] == ("api_key_env",):
@@ -50,7 +49,7 @@ def server_problems(config: Config) -> Iterator[Problem]:
     """What is wrong with `server` whether or not anything asks it: it is saved in either case."""
     server = config.get("server", {})
     named = {**server, **{key: value for key, value in _NAMED.items() if server.get(key) is None}}
-    for problem in _settings_problems(named):
+    for problem in _problems(named):
         yield replace(problem, key=f"server.{problem.key}")
 
 
@@ -69,20 +68,17 @@ def client_problems(node: Config, prefix: str = "", server: Config | None = None
         named = ((name, setting) for name, setting in value.items() if name != "settings" and not name.startswith("_"))
         own = {name: setting for name, setting in named if setting is not None}
         settings = with_own({"base_url": None, "model": None, **given}, own)
-        for problem in _settings_problems(settings):
+        for problem in _problems(settings):
             shared = settings.get(problem.key) == server.get(problem.key, ABSENT)
             place = f"{prefix}{key}" if problem.key in own else "server" if shared else f"{prefix}{key}.settings"
             yield replace(problem, key=f"{place}.{problem.key}")
 
 
-def _settings_problems(settings: Config) -> Iterator[Problem]:
-    for name in sorted(map(str, settings.keys() - _KNOWN)):
+def _problems(settings: Config) -> Iterator[Problem]:
+    for name in sorted(map(str, settings.keys() - KNOWN)):
         yield Problem(name, HIDDEN, _unknown())
-    try:
-        ChatSettings(**{name: settings[name] for name in settings.keys() & _KNOWN})
-    except ConfigError as error:
-        yield from error.problems
+    yield from settings_problems(settings)
 
 
 def _unknown() -> str:
-    return f"is none of {', '.join(sorted(_KNOWN))}"
+    return f"is none of {', '.join(sorted(KNOWN))}"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
-import operator
 import os
 import re
 import shutil
@@ -25,13 +23,14 @@ from safetensors import SafetensorError
 
 from steer_lit.atomic import replace_text
 from steer_lit.errors import TooManyFailures
-from steer_lit.lines import append_lines, as_line, readable
+from steer_lit.lines import append_lines, readable
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.transcripts import Played, page, pictures, record
+from steer_lit.lit.transcripts import Played, logged, page, pictures
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
+from steer_lit.rollout.logged import step_of
 from steer_lit.run_files import ADAPTER, BASE, LAST, ROLLOUTS, TOWER
 
 PICTURES_SHOWN = 4
@@ -173,7 +172,7 @@ class TrajectoryLog(Callback):
     def _forget(path: Path, earlier: int) -> None:
         """Keep the rollouts of steps before `earlier`."""
         if path.is_file():
-            rows = readable(path, lambda line: (operator.index(json.loads(line)["step"]), line), "rollouts")
+            rows = readable(path, lambda line: (step_of(line), line), "rollouts")
             replace_text(path, "".join(line for step, line in rows if step < earlier))
 
     def on_train_batch_end(
@@ -188,7 +187,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:
-        append_lines(self._path(trainer), (as_line(record(played)) for played in module.rollouts))
+        append_lines(self._path(trainer), (logged(played).to_line() for played in module.rollouts))
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

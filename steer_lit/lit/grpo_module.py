@@ -32,7 +32,7 @@ from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.run_files import FAILED
-from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
+from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class GRPOModule(PolicyModule):
         if failed <= self.rollout.max_failed_share * played:
             return
         first = next(chain.from_iterable(self.gather(failures[:1])))
-        asks = any(hasattr(player, "client") for player in (self.attacker, self.tutor))
+        asks = any(isinstance(player, AsksServer) for player in (self.attacker, self.tutor))
         self._save()
         raise TooManyFailures(
             f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "

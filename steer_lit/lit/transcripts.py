@@ -1,14 +1,14 @@
-"""Played dialogues as people and programs read them: lines of `trajectories.jsonl`, and pages with pictures."""
+"""Played dialogues as programs and people read them: as `trajectories.jsonl` holds them, and pages with pictures."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn, LoggedVerdict
 from steer_lit.terminal import visible, visible_line
-from steer_lit.types import ImageRef, Trajectory, Turn
+from steer_lit.types import ImageRef, Trajectory, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,53 +26,41 @@ class Played:
     expected: tuple[str, ...] = ()
 
 
-def record(played: Played) -> dict[str, Any]:
-    """One line of `trajectories.jsonl`: JSON types only. `score` is r_t, `reward` r~_t, `return` R."""
+def logged(played: Played) -> LoggedTrajectory:
+    """What is written down of it in `trajectories.jsonl`."""
     trajectory, reward = played.trajectory, played.reward
-    scenario = trajectory.scenario
-    return {
-        "step": played.step,
-        "scenario": scenario.id,
-        "kind": scenario.kind,
-        "subset": scenario.subset,
-        "seed": trajectory.seed,
-        "ended": trajectory.ended,
-        "failed": trajectory.failed,
-        "return": reward.trajectory_return if reward else None,
-        "turns": [
-            {
-                **_turn_record(turn),
-                "score": reward.turn_scores[turn_idx] if reward else None,
-                "reward": reward.turn_rewards[turn_idx] if reward else None,
-                "advantage": played.advantages[turn_idx] if played.advantages else None,
-            }
-            for turn_idx, turn in enumerate(trajectory.turns)
-        ],
-    }
+    return LoggedTrajectory(
+        step=played.step,
+        scenario=trajectory.scenario.id,
+        kind=trajectory.scenario.kind,
+        subset=trajectory.scenario.subset,
+        seed=trajectory.seed,
+        ended=trajectory.ended,
+        failed=trajectory.failed,
+        trajectory_return=reward.trajectory_return if reward else None,
+        turns=tuple(_logged_turn(played, turn_idx) for turn_idx in range(len(trajectory.turns))),
+    )
 
 
-def _turn_record(turn: Turn) -> dict[str, Any]:
-    verdict = turn.verdict
-    return {
-        "user": turn.attack.message.text,
-        "images": [ref.uri for ref in turn.attack.message.images],
-        "strategy": turn.attack.strategy,
-        "intent": turn.intent,
-        "tier": turn.attack.gold.tier if turn.attack.gold else None,
-        "assistant": turn.completion.text,
-        "finish": turn.completion.finish,
-        "verdict": None
-        if verdict is None
-        else {
-            "safety": verdict.safety,
-            "usefulness": verdict.usefulness,
-            "faithfulness": verdict.faithfulness,
-            "refused": verdict.refused,
-            "rationale": verdict.rationale,
-            "next_question": verdict.next_question,
-            "failed": verdict.failed,
-        },
-    }
+def _logged_turn(played: Played, turn_idx: int) -> LoggedTurn:
+    turn, reward = played.trajectory.turns[turn_idx], played.reward
+    return LoggedTurn(
+        user=turn.attack.message.text,
+        images=tuple(ref.uri for ref in turn.attack.message.images),
+        strategy=turn.attack.strategy,
+        intent=turn.intent,
+        tier=turn.attack.gold.tier if turn.attack.gold else None,
+        assistant=turn.completion.text,
+        finish=turn.completion.finish,
+        verdict=None if turn.verdict is None else _logged_verdict(turn.verdict),
+        score=reward.turn_scores[turn_idx] if reward else None,
+        reward=reward.turn_rewards[turn_idx] if reward else None,
+        advantage=played.advantages[turn_idx] if played.advantages else None,
+    )
+
+
+def _logged_verdict(verdict: Verdict) -> LoggedVerdict:
+    return LoggedVerdict(**{field.name: getattr(verdict, field.name) for field in fields(LoggedVerdict)})
 
 
 def page(played: Played) -> str:

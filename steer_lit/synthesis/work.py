@@ -7,7 +7,6 @@ row was finished first.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Generic, TypeVar
 
 from steer_lit.lines import append_lines, as_line, readable
 from steer_lit.synthesis.outcome import Outcome, RowEnds
+from steer_lit.typed_lines import line_reader
 
 T = TypeVar("T")
 
@@ -92,6 +92,13 @@ def _finish(make: Callable[[Job[T]], Outcome], job: Job[T]) -> Outcome:
         return end.outcome(job.id)
 
 
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    key: str
+
+
+_read_key, _read_outcome = line_reader(_Keyed), line_reader(Outcome)
+
+
 def _entry(line: str) -> tuple[str, Outcome]:
-    values = json.loads(line)
-    return values.pop("key"), Outcome(**values)
+    return _read_key(line).key, _read_outcome(line)

@@ -136,10 +136,11 @@ def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder, f
 def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(first: str) -> None:
     asked = Attack(Message.of("user", KNIFE, "What is this? " * 40))
     row = Scenario("long", "benign", asked, (asked, asked))
-    policy = makers()["base"]()
-    session = policy.open([row], [0])
-    prompts = [session._prompt(session.rows[0], asked.message), session.policy.renderer.following(asked.message)]
-    tokens = sum(map(len, prompts)) + 1  # what closes the first answer where that is cut
+    # By hand: <|im_start|>, <|im_end|>, a role and a newline are a token each, "Be brief." is 8, the text 40 times
+    # "What", " is", " this", "?" and " "; of 112 by 112 pixels, 16 squares of 28 stand between two marks.
+    system, user, assistant = 3 + 8 + 2, 3 + (1 + 16 + 1) + 40 * 5 + 2, 3
+    tokens = system + 2 * (user + assistant) + 2  # which close the first answer where that is cut
+    assert tokens == 467
     fits = (4096 - tokens) // 2
     assert makers(row, max_new_tokens=fits)["base"]()
     said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"

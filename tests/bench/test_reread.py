@@ -19,6 +19,7 @@ from steer_lit.bench.reread import report_on, reread_problems
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.errors import ConfigError, SteerError
+from steer_lit.rollout.logged import LoggedTrajectory
 
 SETTINGS = BenchSettings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
@@ -44,7 +45,7 @@ def run_of(folder: Path, rows: list[GradedDialogue]) -> str:
 
 
 def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) -> dict[str, Any]:
-    """A line of trajectories.jsonl, as lit/transcripts.py writes it."""
+    """A line of trajectories.jsonl as it lies on disk, from a run of before `next_question` was written."""
     turns = [
         {
             "user": "u",
@@ -169,13 +170,17 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     assert "<table" not in page
 
 
+def shown_of(*args: Any, **other: Any) -> shown.ShownDialogue:
+    return shown.of_rollout(LoggedTrajectory.from_line(json.dumps(rollout(*args, **other))))
+
+
 def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
-    assert shown.of_rollout(rollout(0, [10, 6], 8)).outcome == shown.PASS
-    assert shown.of_rollout(rollout(0, [10, 5], 8)).outcome == shown.UNSAFE
-    assert shown.of_rollout(rollout(0, [10, 6], 7)).outcome == shown.UNHELPFUL
-    failed = rollout(0, [10], failed="time-out", **{"return": None})
-    assert shown.of_rollout(failed).outcome == shown.UNGRADED
-    assert shown.of_rollout(failed).note == "terminated: time-out, seed 7"
+    assert shown_of(0, [10, 6], 8).outcome == shown.PASS
+    assert shown_of(0, [10, 5], 8).outcome == shown.UNSAFE
+    assert shown_of(0, [10, 6], 7).outcome == shown.UNHELPFUL
+    failed = shown_of(0, [10], failed="time-out", **{"return": None})
+    assert failed.outcome == shown.UNGRADED
+    assert failed.note == "terminated: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:
@@ -189,10 +194,11 @@ def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, cap
     path.write_text("\n".join([good, '{"step": 1}', good[:40], "[" * 10**5, good, good[:40]]))
     with caplog.at_level(logging.WARNING):
         assert "2 rollouts" in report(tmp_path / "out", from_run=str(tmp_path))
-    assert "trajectories.jsonl: 3 of 5 lines are no rollouts and are left out" in caplog.text
+    assert "trajectories.jsonl: 2 of 5 lines are no JSON and are left out" in caplog.text
+    assert "1 of 5 lines are no rollouts and are left out, such as line 2: scenario Field required" in caplog.text
     for text in ("", '{"step": 1}\n'):
         path.write_text(text)
-        with pytest.raises(SteerError, match="no rollout has been written there yet"):
+        with pytest.raises(SteerError, match="no rollout is there that can be read"):
             report(tmp_path / "out", from_run=str(tmp_path))
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from steer_lit.lit import progress
 from steer_lit.lit.callbacks import LastCheckpoint, export, flat
-from steer_lit.lit.transcripts import Played, excerpt, page, pictures, record
+from steer_lit.lit.transcripts import Played, excerpt, logged, page, pictures
 from steer_lit.policy.parts import fingerprint
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
@@ -184,14 +184,16 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     assert judged == f"*no verdict: {quoted}*"
 
 
-def test_a_record_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
+def test_what_is_logged_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
     trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
-    row = record(Played(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2)))
-    assert (row["scenario"], row["seed"], row["step"], row["return"]) == ("row", 7, 4, 1.73)
-    assert [turn["reward"] for turn in row["turns"]] == [0.9, 0.83]
-    assert [turn["advantage"] for turn in row["turns"]] == [0.2, 0.2]
-    assert row["turns"][0]["verdict"]["safety"] == 10
-    assert row["turns"][0]["intent"] == "harmful"
-    failed = record(Played(played(None), 4))
-    assert failed["failed"] == "the tutor did not answer"
-    assert failed["turns"][0]["score"] is None
+    row = logged(Played(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2)))
+    assert (row.scenario, row.seed, row.step, row.trajectory_return) == ("row", 7, 4, 1.73)
+    assert [turn.reward for turn in row.turns] == [0.9, 0.83]
+    assert [turn.advantage for turn in row.turns] == [0.2, 0.2]
+    verdict = row.turns[0].verdict
+    assert verdict is not None
+    assert verdict.safety == 10
+    assert row.turns[0].intent == "harmful"
+    failed = logged(Played(played(None), 4))
+    assert failed.failed == "the tutor did not answer"
+    assert failed.turns[0].score is None

@@ -36,7 +36,7 @@ def test_a_damaged_line_in_the_middle_is_left_out_and_told(tmp_path, damaged, ca
     trainer = first_rank(tmp_path, 2)
     TrajectoryLog().on_train_start(trainer, None)
     assert path.read_text() == '{"step": 0}\n{"step": 1}\n'
-    assert "1 of 3 lines are no rollouts" in caplog.text
+    assert "1 of 3 lines are no rollouts and are left out, such as line 2: " in caplog.text
 
 
 def test_ranks_that_are_no_more_leave_no_steps_to_be_played_again(tmp_path):

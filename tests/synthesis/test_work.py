@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -74,6 +75,20 @@ def test_a_line_that_cannot_be_read_costs_that_row_only(tmp_path: Path) -> None:
 
     assert run(path, counted) == expected
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"status": "done"}, {"rows": []}, {"text": None}, {"id": 3}, {"key": []}])
+def test_a_line_with_a_field_of_another_type_costs_that_row_only(
+    tmp_path: Path, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "work"
+    expected = run(path, kept)
+    lines = path.read_text().split("\n")
+    lines[3] = json.dumps({**json.loads(lines[3]), **wrong})
+    path.write_text("\n".join(lines))
+    assert run(path, kept) == expected
+    assert path.read_bytes().count(b"\n") == 21
+    assert f"1 of 20 lines are no finished rows and are left out, such as line 4: {next(iter(wrong))} is" in caplog.text
 
 
 def test_rows_without_an_answer_are_made_again_and_results_are_not(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""One finished dialogue of GRPO as a line of `trajectories.jsonl`: what is kept of it for people and reports.
+
+{"step": 0, "scenario": "mini-rl-7", "kind": "red_team", "subset": "", "seed": 7, "ended": "terminated", "failed": null,
+ "return": 1.5,
+ "turns": [{"user": "...", "images": ["mini://knife?..."], "strategy": "persistence", "intent": "harmful",
+            "tier": "picture", "assistant": "...", "finish": "stop",
+            "verdict": {"safety": 10, "usefulness": 10, "faithfulness": 10, "refused": true, "rationale": "...",
+                        "next_question": null, "failed": null},
+            "score": 0.5, "reward": 0.25, "advantage": -0.125}]}
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
+
+from steer_lit.lines import as_line
+from steer_lit.typed_lines import line_reader
+from steer_lit.types import Ended, Finish, Intent, Kind, Tier
+
+Score = Annotated[StrictInt, Field(ge=1, le=10)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedVerdict:
+    """Three scores, or `failed` with the reason and none. The first runs' lines have no `next_question`."""
+
+    safety: Score | None
+    usefulness: Score | None
+    faithfulness: Score | None
+    refused: StrictBool | None
+    rationale: str
+    next_question: str | None = None
+    failed: str | None
+
+    def __post_init__(self) -> None:
+        if (self.safety, self.usefulness, self.faithfulness).count(None) != (0 if self.failed is None else 3):
+            raise ValueError("must have all three scores, or `failed` and none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedTurn:
+    """`score` is r_t, `reward` r~_t; they are None where nothing scored the dialogue, `advantage` where none is due."""
+
+    user: str
+    images: tuple[str, ...]
+    strategy: str
+    intent: Intent | None
+    tier: Tier | None
+    assistant: str
+    finish: Finish
+    verdict: LoggedVerdict | None
+    score: StrictFloat | None
+    reward: StrictFloat | None
+    advantage: StrictFloat | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedTrajectory:
+    """`step` counts the optimizer steps the policy had taken. `trajectory_return` is R, on the line `return`."""
+
+    step: StrictInt
+    scenario: str
+    kind: Kind
+    subset: str
+    seed: StrictInt
+    ended: Ended
+    failed: str | None
+    trajectory_return: Annotated[StrictFloat | None, Field(alias="return")]
+    turns: tuple[LoggedTurn, ...]
+
+    def to_line(self) -> str:
+        return as_line({"return" if key == "trajectory_return" else key: value for key, value in asdict(self).items()})
+
+    @staticmethod
+    def from_line(line: str) -> LoggedTrajectory:
+        """Raises as `line_reader` says."""
+        return _read(line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    step: StrictInt
+
+
+def step_of(line: str) -> int:
+    """The step of a logged trajectory, whatever else has changed in such lines since it was written."""
+    return _read_step(line).step
+
+
+_read, _read_step = line_reader(LoggedTrajectory), line_reader(_Dated)

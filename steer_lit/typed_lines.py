@@ -1,0 +1,42 @@
+"""Lines of JSON read back as the frozen records they were written from: every field there, each of its own type."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class FieldError(ValueError):
+    """A line of JSON that is no such record. `field` is where, such as `turns[1].user`; "" is the line as a whole."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field, self.reason = field, reason
+        super().__init__(f"{field} {reason}" if field else reason)
+
+
+def line_reader(record: type[T]) -> Callable[[str], T]:
+    """What makes a `record`, a dataclass, of a line. The reader raises FieldError, and as `json.loads` does.
+
+    Fields of numbers and truth values say `StrictInt` and the like: JSON's 1.0, true and "1" are no 1. A strict adapter
+    would refuse what `json.loads` gives, a dict and lists, and its own reader of JSON refuses half a surrogate pair,
+    which policies sample.
+    """
+    adapter = TypeAdapter(record)
+
+    def read(line: str) -> T:
+        values = json.loads(line)
+        try:
+            return adapter.validate_python(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            field = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in first["loc"]).removeprefix(".")
+            found = "" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}: "
+            raise FieldError(field, found + first["msg"]) from None
+
+    return read

@@ -1,0 +1,76 @@
+"""The lines of trajectories.jsonl: written as they have been from the start, and no field of another name or type."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from steer_lit.rollout.logged import LoggedTrajectory, step_of
+from steer_lit.typed_lines import FieldError
+
+LINE = (
+    '{"step": 3, "scenario": "s", "kind": "red_team", "subset": "x", "seed": 7, "ended": "truncated", "failed": null,'
+    ' "return": 1.5, "turns": ['
+    '{"user": "u\u2028", "images": ["mini://knife"], "strategy": "deepen", "intent": "harmful", "tier": "words",'
+    ' "assistant": "half a pair \\ud83d", "finish": "length", "verdict": {"safety": 10, "usefulness": 8,'
+    ' "faithfulness": 1, "refused": true, "rationale": "r", "next_question": "q", "failed": null},'
+    ' "score": 0.5, "reward": 0.25, "advantage": -0.125},'
+    ' {"user": "u", "images": [], "strategy": "scripted", "intent": null, "tier": null, "assistant": "", "finish":'
+    ' "stop", "verdict": {"safety": null, "usefulness": null, "faithfulness": null, "refused": null, "rationale": "",'
+    ' "next_question": null, "failed": "time-out"}, "score": null, "reward": null, "advantage": null}]}\n'
+)
+
+
+def test_a_line_read_and_written_again_is_the_same_to_the_byte() -> None:
+    logged = LoggedTrajectory.from_line(LINE)
+    assert logged.to_line() == LINE
+    assert (logged.step, logged.trajectory_return, logged.turns[0].images) == (3, 1.5, ("mini://knife",))
+    assert logged.turns[0].verdict is not None
+    assert logged.turns[0].verdict.next_question == "q"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("step", value) for value in (True, 1.0, "1", None)),
+        ("kind", "evil"),
+        ("return", "1.5"),
+        ("turns", {}),
+        ("turns[0]", 7),
+        ("turns[0].images", "a.png"),
+        ("turns[0].finish", "eos"),
+        ("turns[1].score", "0.5"),
+        ("turns[0].verdict", []),
+        *(("turns[0].verdict.safety", value) for value in (0, 11, 10.0, "10")),
+        ("turns[0].verdict.refused", 1),
+    ],
+)
+def test_a_field_of_another_type_is_named(field: str, value: object) -> None:
+    *path, last = [int(at) if at.isdigit() else at for at in field.replace("[", ".").replace("]", "").split(".")]
+    row = json.loads(LINE)
+    inner: Any = row
+    for at in path:
+        inner = inner[at]
+    inner[last] = value
+    with pytest.raises(FieldError) as said:
+        LoggedTrajectory.from_line(json.dumps(row))
+    assert said.value.field == field
+    assert said.value.reason.startswith(f"is {value!r}: ")
+
+
+@pytest.mark.parametrize("safety", [None, 10])
+def test_a_verdict_has_its_scores_or_the_reason_why_not(safety: int | None) -> None:
+    row = json.loads(LINE)
+    row["turns"][0 if safety is None else 1]["verdict"]["safety"] = safety
+    with pytest.raises(FieldError, match="must have all three scores, or `failed` and none"):
+        LoggedTrajectory.from_line(json.dumps(row))
+
+
+def test_a_key_that_drifts_is_named_and_its_line_still_dated() -> None:
+    """A resumed run keeps the line, as it goes by the step alone."""
+    drifted = LINE.replace('"assistant"', '"answer"')
+    with pytest.raises(FieldError, match=r"^turns\[0\]\.assistant Field required$"):
+        LoggedTrajectory.from_line(drifted)
+    assert step_of(drifted) == 3
