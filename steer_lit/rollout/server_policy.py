@@ -52,7 +52,7 @@ class ServerPolicy:
         self.client = client
         self.pictures = PngPictures(open_image, MAX_PIXELS, MIN_PIXELS)
         self.system_prompt = system_prompt
-        self.wording = Wording(temperature, max_new_tokens, MAX_PIXELS)
+        self.wording = Wording(temperature, max_new_tokens)
         asked = (client.settings.base_url, client.settings.model)
         named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_PIXELS)
         self.fingerprint = f"server:{digest(repr(named), 16)}"

@@ -17,6 +17,7 @@ from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
 from steer_lit.prompts.ask import Wording
 from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
 from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
@@ -51,7 +52,8 @@ def llm_generator(
     used, made by `seed`. Agents write at `temperature`; target and judges answer at 0.
     """
     look_up = partial(open_image, root=picture_folder(data))
-    writing, judging = Wording(temperature, max_tokens, max_pixels), Wording(0.0, max_tokens, max_pixels)
+    shown = PngPictures(look_up, max_pixels)
+    writing, judging = Wording(temperature, max_tokens), Wording(0.0, max_tokens)
     asked, attacked = StoppableClient(client), StoppableClient(target)
 
     def stop() -> None:
@@ -61,13 +63,13 @@ def llm_generator(
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seeds=partial(mini_seeds, seed),
-        writer=LlmScripts(RowAsker(asked, look_up, writing)),
-        target=ServedPolicy("target", attacked, look_up, None, False, judging),
-        attack_judge=LlmAttackJudge(RowAsker(asked, look_up, judging)),
+        writer=LlmScripts(RowAsker(asked, shown, writing)),
+        target=ServedPolicy("target", attacked, shown, None, False, judging),
+        attack_judge=LlmAttackJudge(RowAsker(asked, shown, judging)),
         red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
-        blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
+        blue=ServedPolicy("blue agent", asked, shown, guidelines, True, writing),
         tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,

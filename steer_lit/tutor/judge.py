@@ -15,7 +15,7 @@ from steer_lit.chat import ChatSettings, ChatUsage
 from steer_lit.digests import digest
 from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import Sees, case, everything, pictures
 from steer_lit.types import Grade, Intent, Scenario, Turn
@@ -61,7 +61,7 @@ class LlmJudge:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(GradeReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
+        self._asker = Asker(GradeReply, client, PngPictures(open_image, max_pixels), Wording(temperature, max_tokens))
         self._sees = sees
         self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
         prompts = (self._system.digest, self._user.digest)

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 from steer_lit.answer_format import has_answer
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
 from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything, pictures
 from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, Strategy, Turn, Verdict
@@ -63,7 +63,7 @@ class LlmTutor:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(TutorReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
+        self._asker = Asker(TutorReply, client, PngPictures(open_image, max_pixels), Wording(temperature, max_tokens))
         self._sees = sees
         self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
 
