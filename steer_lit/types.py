@@ -25,7 +25,9 @@ Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture by name, not by pixels: a file path, or `mini://<object>?...` for a STEER-mini drawing."""
+    """A picture by name, not by pixels: the path of a file in the data folder, `mini://<object>?...` for a STEER-mini
+    drawing, or either after `blank:`, the white picture of its size. No other name can be opened (`data/images.py`).
+    """
 
     uri: str
 
