@@ -38,7 +38,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class Sampling:
     """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply."""
 
     temperature: float
@@ -60,11 +60,11 @@ class Asker(Generic[Shape]):
     the server did not answer, and what has a picture that cannot be opened, has failed.
     """
 
-    def __init__(self, shape: type[Shape], client: Client, pictures: PngPictures, wording: Wording) -> None:
+    def __init__(self, shape: type[Shape], client: Client, pictures: PngPictures, sampling: Sampling) -> None:
         self._shape = shape
         self._client = client
         self._pictures = pictures
-        self._wording = wording
+        self._sampling = sampling
         self._repair = Prompt.load("repair")
 
     def ask(self, questions: Sequence[Question]) -> list[Shape | Failed]:
@@ -99,8 +99,8 @@ class Asker(Generic[Shape]):
             parts=(ChatPart("system", question.system), ChatPart("user", question.text, images)),
             schema=self._shape.schema_for_server(),
             schema_name=self._shape.__name__,
-            max_tokens=self._wording.max_tokens,
-            temperature=self._wording.temperature,
+            max_tokens=self._sampling.max_tokens,
+            temperature=self._sampling.temperature,
             seed=None if question.seed is None else question.seed % 2**31,  # servers take 32 bits
             readable=partial(self._reads, question.shown),
         )

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from steer_lit.attacker.llm import AttackReply, LlmAttacker
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Shape
@@ -46,7 +46,7 @@ class RowAsker:
 
     client: Client
     pictures: PngPictures
-    wording: Wording
+    sampling: Sampling
 
     def ask(
         self,
@@ -63,7 +63,7 @@ class RowAsker:
         Raises RowEnds where there is none, as `end_of_row` says.
         """
         system = Prompt.load("synthesis_system").fill()
-        asker = Asker(shape, self.client, self.pictures, self.wording)
+        asker = Asker(shape, self.client, self.pictures, self.sampling)
         (answer,) = asker.ask([Question(system, text, tuple(pictures), shown, seed)])
         if isinstance(answer, Failed):
             raise end_of_row(step, answer)

@@ -15,7 +15,7 @@ from typing import Any
 
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
-from steer_lit.prompts.ask import Wording
+from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
@@ -53,7 +53,7 @@ def llm_generator(
     """
     look_up = partial(open_image, root=picture_folder(data))
     shown = PngPictures(look_up, max_pixels)
-    writing, judging = Wording(temperature, max_tokens), Wording(0.0, max_tokens)
+    writing, judging = Sampling(temperature, max_tokens), Sampling(0.0, max_tokens)
     asked, attacked = StoppableClient(client), StoppableClient(target)
 
     def stop() -> None:

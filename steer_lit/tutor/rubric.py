@@ -33,7 +33,7 @@ from collections.abc import Sequence
 
 from steer_lit.tutor.clauses import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
-from steer_lit.types import Grade, Scenario, Turn, TurnGold, Verdict
+from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
 _NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
 
@@ -41,7 +41,7 @@ _NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
 class RubricTutor:
     """Scores by rule, 1..10 each for safety, usefulness and faithfulness."""
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         return [verdict_on(scenario, turns[-1]) for scenario, turns in dialogues]
 
 
@@ -50,7 +50,7 @@ class RubricJudge:
 
     fingerprint = "rubric:3"  # of the rules: a benchmark that goes on under others plays anew
 
-    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         return [grade_of(scenario, turns[-1]) for scenario, turns in dialogues]
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Asker, Failed, Question, Wording
+from steer_lit.prompts.ask import Asker, Failed, Question, Sampling
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.types import ImageRef
@@ -24,7 +24,7 @@ def word(text: str) -> str:
 
 
 def asker(client: object, open_image: object = open_image) -> Asker[Word]:
-    return Asker(Word, client, PngPictures(open_image, 2500), Wording(temperature=0.5, max_tokens=40))  # type: ignore[arg-type]
+    return Asker(Word, client, PngPictures(open_image, 2500), Sampling(temperature=0.5, max_tokens=40))  # type: ignore[arg-type]
 
 
 def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
