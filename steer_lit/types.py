@@ -88,7 +88,7 @@ class Attack:
     """The next user message and, when known, the truth about it.
 
     `strategy` says how it was written, as the stage that wrote it names that: a strategy (`deepen`), a framing
-    (`authority`), a move (`describe`), or who wrote it (`scripted`, `tutor`, `llm_follow_up`).
+    (`authority`) or none (`direct`), a move (`describe`), or who wrote it (`scripted`, `tutor`, `llm_follow_up`).
     """
 
     message: Message

@@ -15,6 +15,7 @@ from typing import Any
 
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import PngPictures
@@ -25,7 +26,7 @@ from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
-from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic, tactics_digest
+from steer_lit.synthesis.tactics import Tactic, tactics_digest
 from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
 
 PROMPTS = (

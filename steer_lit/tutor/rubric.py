@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_lit.tutor.clauses import OBJECTS
+from steer_lit.mini_world import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
 from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
