@@ -1,7 +1,7 @@
 """How STEER-mini users speak: ways to ask, framings and pressure, per split, with no wording shared between splits.
 
-None of the wordings carries content of
-its own: the same framing opens benign requests, and the same pressure follows harmless requests.
+None of the wordings carries content of its own: the same framing opens benign requests, and the same pressure follows
+harmless requests.
 """
 
 from __future__ import annotations
