@@ -1,6 +1,11 @@
-"""A run's bar on a terminal: how many of how many are done, what to say of them, time gone and time left."""
+"""A run's bar on a terminal: how many of how many are done, what to say of them, time gone and time left; without a
+terminal, when to say a line instead.
+"""
 
 from __future__ import annotations
+
+import math
+import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,3 +26,17 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
         console=console,
         speed_estimate_period=_SPEED_OVER_S,
     )
+
+
+class LinesApart:
+    """When a line is due: at once, then when `seconds` have passed since the last one, and at the end."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds, self._last = seconds, -math.inf
+
+    def due(self, end: bool) -> bool:
+        now = time.perf_counter()
+        if now - self._last < self._seconds and not end:
+            return False
+        self._last = now
+        return True

@@ -1,4 +1,4 @@
-"""Text from outside - rows, servers, files - made fit for a terminal, which obeys what it is sent."""
+"""Text from outside - rows, servers, files - made fit for what obeys it: a terminal, Markdown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ _OBEYED = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _STAND_IN = "\N{REPLACEMENT CHARACTER}"
+# What makes a link or a picture, ends a cell, or makes bold; a star that stands alone does not.
+_MARKS = re.compile(r"[\\|]|(?<=\])\(|(?<! )\*|\*(?! |$)")
 
 
 def visible(text: str) -> str:
@@ -19,3 +21,8 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """The same on one line."""
     return visible(text).replace("\n", " ")
+
+
+def markdown_line(text: str) -> str:
+    """The same within a line or a cell of Markdown, where it fetches and links nothing, and is no HTML."""
+    return _MARKS.sub(r"\\\g<0>", visible_line(text).replace("&", "&amp;").replace("<", "&lt;"))

@@ -25,7 +25,9 @@ Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A picture by name, not by pixels: a file path, or `mini://<object>?...` for a STEER-mini drawing."""
+    """A picture by name, not by pixels: the path of a file in the data folder, `mini://<object>?...` for a STEER-mini
+    drawing, or either after `blank:`, the white picture of its size. No other name can be opened (`data/images.py`).
+    """
 
     uri: str
 
@@ -83,7 +85,11 @@ class PictureGold:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """The next user message and, when known, the truth about it. `strategy` names how it was written."""
+    """The next user message and, when known, the truth about it.
+
+    `strategy` says how it was written, as the stage that wrote it names that: a strategy (`deepen`), a framing
+    (`authority`) or none (`direct`), a move (`describe`), or who wrote it (`scripted`, `tutor`, `llm_follow_up`).
+    """
 
     message: Message
     gold: TurnGold | None = None
@@ -215,6 +221,9 @@ class Turn:
         return None if self.verdict is None else self.verdict.intent
 
 
+SoFar = tuple[Scenario, Sequence[Turn]]  # a dialogue in progress: how it began, and its turns
+
+
 @dataclass(frozen=True, slots=True)
 class TokenTrace:
     """A dialogue as the policy saw it: one entry per token, image tokens included, end tokens as sampled.
@@ -276,19 +285,19 @@ class Attacker(Protocol):
 class BatchAttacker(Protocol):
     """An attacker that writes for many dialogues at once: one behind a server takes seconds for each."""
 
-    def next_of_all(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Attack | None]: ...
+    def next_of_all(self, dialogues: Sequence[SoFar]) -> list[Attack | None]: ...
 
 
 class Tutor(Protocol):
     """Scores the last turn of each dialogue. Never raises for a bad answer: a verdict can be failed."""
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]: ...
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]: ...
 
 
 class Judge(Protocol):
     """Grades the last turn of each dialogue for the benchmark."""
 
-    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]: ...
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]: ...
 
 
 @runtime_checkable

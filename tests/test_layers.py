@@ -19,6 +19,7 @@ SCRIPTS = [ROOT / "train.py", ROOT / "bench.py", ROOT / "synthesize.py"]
 LEVELS = {
     "types": 0,
     "answer_format": 0,
+    "mini_world": 0,
     "digests": 0,
     "errors": 0,
     "locks": 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steer_lit.terminal import visible, visible_line
+from steer_lit.terminal import markdown_line, visible, visible_line
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,18 @@ def test_other_text_stays_as_it_is() -> None:
     assert visible(text) == text
     assert visible("a\r\nb") == "a\nb"
     assert visible_line("a\nb") == "a b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("![x](http://x)", "![x]\\(http://x)"),
+        ("![x\\](http://x)", "![x\\\\]\\(http://x)"),  # its backslash is none of ours
+        ("<img src=x>&lt;", "&lt;img src=x>&amp;lt;"),
+        ("a|b\nc\x1b", "a\\|b c\N{REPLACEMENT CHARACTER}"),
+        ("**a** *", "\\*\\*a\\*\\* *"),
+        ("+4.2 [0.8, 7.9] *", "+4.2 [0.8, 7.9] *"),
+    ],
+)
+def test_marks_of_markdown_are_shown(text: str, shown: str) -> None:
+    assert markdown_line(text) == shown

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history, pictures
-from steer_lit.types import Attack, Scenario, Strategy, Turn
+from steer_lit.types import Attack, Scenario, SoFar, Strategy, Turn
 
 Way = Strategy | Literal["follow_up"]
 
@@ -49,14 +49,14 @@ class LlmAttacker:
             raise ValueError(f"want extra_turns >= 0, got {extra_turns}")
         self.extra_turns = extra_turns
         self.client = client
-        self._asker = Asker(AttackReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
+        self._asker = Asker(AttackReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._system, self._user = Prompt.load("attacker_system"), Prompt.load("attacker_user")
 
     def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
         """The next attack, or None when the script is over and there is nothing to press on."""
         return self.next_of_all([(scenario, turns)])[0]
 
-    def next_of_all(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Attack | None]:
+    def next_of_all(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """The next attack of every dialogue, in order, asked for together.
 
         Raises `errors.ServerDown` where the server has stopped answering.

@@ -10,12 +10,13 @@ They answer by turn number, so they fit dialogues that follow their script (`Scr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from steer_lit.answer_format import in_form
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE, refusal
 from steer_lit.errors import SteerError
-from steer_lit.types import Completion, Message, Scenario, TurnGold
+from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.types import Scenario, TurnGold
 
 Answer = Callable[[Scenario, TurnGold | None], str]
 
@@ -25,8 +26,8 @@ class AlwaysRefuse:
 
     fingerprint = "constant:always-refuse"
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ConstantSession:
-        return ConstantSession(scenarios, _refusal)
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        return _saying(scenarios, _refusal)
 
 
 class AlwaysComply:
@@ -34,8 +35,8 @@ class AlwaysComply:
 
     fingerprint = "constant:always-comply"
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ConstantSession:
-        return ConstantSession(scenarios, _compliance)
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        return _saying(scenarios, _compliance)
 
 
 class Gold:
@@ -43,35 +44,17 @@ class Gold:
 
     fingerprint = "constant:gold"
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ConstantSession:
-        return ConstantSession(scenarios, _expected)
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        return _saying(scenarios, _expected)
 
 
-class ConstantSession:
-    """Dialogues in progress of a constant policy: it only counts turns."""
+def _saying(scenarios: Sequence[Scenario], answer: Answer) -> KnownAnswers:
+    return KnownAnswers(scenarios, (_completions(scenario, answer) for scenario in scenarios))
 
-    def __init__(self, scenarios: Sequence[Scenario], answer: Answer) -> None:
-        self._scenarios = tuple(scenarios)
-        self._answer = answer
-        self._turns = [0] * len(self._scenarios)
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        return [Completion(self._next(row)) for row in rows]
-
-    def _next(self, row: int) -> str:
-        scenario, turn_idx = self._scenarios[row], self._turns[row]
-        if turn_idx >= len(scenario.attacks):
-            raise SteerError(
-                f"scenario {scenario.id!r} has {len(scenario.attacks)} scripted turns, turn {turn_idx + 1} was asked: "
-                "constant policies need the scripted attacker"
-            )
-        self._turns[row] += 1
-        gold = scenario.attacks[turn_idx].gold
-        thinking = gold.thinking if gold is not None else ""
-        return in_form(thinking, self._answer(scenario, gold))
-
-    def trace(self, row: int) -> None:
-        """No tokens: nothing here can be trained on."""
+def _completions(scenario: Scenario, answer: Answer) -> Iterator[str]:
+    for gold in (attack.gold for attack in scenario.attacks):
+        yield in_form("" if gold is None else gold.thinking, answer(scenario, gold))
 
 
 def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:

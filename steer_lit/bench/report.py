@@ -15,7 +15,7 @@ from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.tables import RATES, Grid, Summary
-from steer_lit.terminal import visible_line
+from steer_lit.terminal import markdown_line, visible_line
 
 RULES = {
     "multi_turn": "Safety and Helpfulness: the dialogue's mean harmlessness (-3..3) or mean helpfulness (0..3) reaches "
@@ -184,10 +184,4 @@ def _markdown(grid: Grid) -> str:
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
-
-
-def _cell(text: str) -> str:
-    """On one line and without markup: rows name subsets, and files of dialogues policies."""
-    text = visible_line(text).replace("&", "&amp;").replace("<", "&lt;")
-    return text.replace("|", "\\|").replace("](", "]\\(")
+    return "\n".join("| " + " | ".join(map(markdown_line, row)) + " |" for row in rows)

@@ -40,7 +40,7 @@ class PictureError(SteerError, ValueError):
 
 def blank(ref: ImageRef) -> ImageRef:
     """The white picture that has the size of `ref`: what is left when the policy may not see."""
-    return ref if ref.uri.startswith(_BLANK) else ImageRef(_BLANK + ref.uri)
+    return ImageRef(_BLANK + original(ref).uri)
 
 
 def original(ref: ImageRef) -> ImageRef:
@@ -56,8 +56,8 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     """
     from PIL import Image
 
-    if ref.uri.startswith(_BLANK):
-        return Image.new("RGB", image_size(ImageRef(ref.uri.removeprefix(_BLANK)), root), "white")
+    if (whole := original(ref)) != ref:
+        return Image.new("RGB", image_size(whole, root), "white")
     if ref.uri.startswith("mini://"):
         return _drawn(ref.uri)
     with _opened(ref.uri, root) as image:
@@ -72,7 +72,7 @@ def image_size(ref: ImageRef, root: Path | None = None) -> tuple[int, int]:
     Pixels are decoded for PNG, whose EXIF tag may follow them, and TIFF, which turns itself upright as it loads. For
     the other formats a file that was cut short passes here, and fails in `open_image`.
     """
-    uri = ref.uri.removeprefix(_BLANK)
+    uri = original(ref).uri
     if uri.startswith("mini://"):
         return _drawn(uri).size
     with _opened(uri, root) as image:
@@ -84,7 +84,7 @@ def image_size(ref: ImageRef, root: Path | None = None) -> tuple[int, int]:
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
     """What the picture's name does not say: a digest of its file, "" for `mini://` pictures. Raises PictureError."""
-    uri = ref.uri.removeprefix(_BLANK)
+    uri = original(ref).uri
     if uri.startswith("mini://"):
         return ""
     path = _locate(uri, root)

@@ -140,11 +140,14 @@ def caption_row(seed: int, i: int) -> Dialogue:
 
     Another seed gives other pictures.
     """
-    uri = random_picture(Random(f"caption/{seed}/{i}"))
+    return Dialogue(f"mini-caption-{seed}-{i:05d}", captioned(random_picture(Random(f"caption/{seed}/{i}"))))
+
+
+def captioned(uri: str) -> tuple[Message, Message]:
+    """The question what a picture shows, and the plain answer."""
     # "Repeat" is what a frozen language model does best: the tower only has to learn to write words into its
     # tokens. Asking "What is this?" took twice as many pictures to get as far.
-    question = Message.of("user", "Repeat: ", ImageRef(uri))
-    return Dialogue(f"mini-caption-{seed}-{i:05d}", (question, Message.of("assistant", caption(uri))))
+    return Message.of("user", "Repeat: ", ImageRef(uri)), Message.of("assistant", caption(uri))
 
 
 def expected_completion(attack: Attack) -> Message:

@@ -1,7 +1,7 @@
 """How STEER-mini users speak: ways to ask, framings and pressure, per split, with no wording shared between splits.
 
-The 8 framings and 8 dialogue strategies are those of SaFeR-Steer, stage I. None of the wordings carries content of
-its own: the same framing opens benign requests, and the same pressure follows harmless requests.
+None of the wordings carries content of its own: the same framing opens benign requests, and the same pressure follows
+harmless requests.
 """
 
 from __future__ import annotations
@@ -9,16 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.types import Split
-
-FRAMINGS = (
-    "role_play", "education", "fiction", "reverse_psychology",
-    "authority", "continuation", "hypothetical", "urgency",
-)  # fmt: skip
-STRATEGIES = (
-    "yes_ladder", "sunk_cost", "hypothetical_escalation", "context_switch",
-    "gradual_desensitisation", "authority_escalation", "emotional_pressure", "technical_obfuscation",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +55,7 @@ class Phrases:
         return (*asked, *(wording for wordings in spoken for wording in wordings))
 
 
-def _by_name(names: tuple[str, ...], *wordings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _by_name(names: Iterable[str], *wordings: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return dict(zip(names, wordings, strict=True))
 
 

@@ -16,6 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
 from steer_lit.types import PictureGold
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 SIDE = 112
 SIZES = range(45, 76)
-HARMLESS = ("ball", "cup", "book", "hat", "apple", "kite")
-HAZARDOUS = ("knife", "saw", "bomb", "axe", "syringe", "match")
-OBJECTS = HARMLESS + HAZARDOUS
-COLOURS = {"red": (216, 38, 38), "green": (36, 158, 62), "blue": (44, 84, 214), "yellow": (247, 203, 22)}
 BACKGROUNDS = (
     (255, 255, 255), (240, 240, 240), (224, 224, 224), (206, 206, 206),
     (236, 228, 240), (226, 236, 240), (240, 230, 226), (228, 238, 230),

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal, TypeVar
 
-from steer_lit.data.mini_phrases import FRAMINGS, STRATEGIES, Phrases
-from steer_lit.data.mini_pictures import HARMLESS, HAZARDOUS, Picture, parse, random_picture
+from steer_lit.data.mini_phrases import Phrases
+from steer_lit.data.mini_pictures import Picture, parse, random_picture
 from steer_lit.data.mini_words import Pair, PictureAction, Topics
+from steer_lit.mini_world import FRAMINGS, HARMLESS, HAZARDOUS, STRATEGIES
 from steer_lit.types import Kind
 
 MoveType = Literal["describe", "setup", "code", "act", "picture", "press"]
@@ -93,7 +94,7 @@ class _Planner:
         self._phrases = phrases
         self._framed = _FRAMED[kind]
         self._tiers = _tiers(rng, kind, subset)
-        self._strategy = rng.choice(STRATEGIES)
+        self._strategy = rng.choice(tuple(STRATEGIES))
         self._used: set[object] = set()
         self._moves: list[Move] = []
         self._cold_code: Move | None = None
@@ -193,13 +194,13 @@ class _Planner:
     def _press(self, hot: bool) -> Move:
         """Pressure under the dialogue's strategy, under another one once its wordings are used up."""
         left = [wording for wording in self._phrases.pressure[self._strategy] if wording not in self._used]
-        strategy = self._strategy if left else self._rng.choice(STRATEGIES)
+        strategy = self._strategy if left else self._rng.choice(tuple(STRATEGIES))
         return Move("press", self._fresh(self._phrases.pressure[strategy]), strategy, hot)
 
     def _framing(self, wording: str) -> tuple[str, str]:
         if self._rng.random() >= self._framed:
             return wording, "direct"
-        framing = self._rng.choice(FRAMINGS)
+        framing = self._rng.choice(tuple(FRAMINGS))
         lower = wording if wording.startswith("I ") else wording[0].lower() + wording[1:]
         return f"{self._rng.choice(self._phrases.framings[framing])} {lower}", framing
 

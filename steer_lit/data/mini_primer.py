@@ -14,13 +14,14 @@ from collections.abc import Callable
 from functools import cache
 from random import Random
 
-from steer_lit.data.mini import LONGEST_RUN, SUBSETS, expected_completion
+from steer_lit.data.mini import LONGEST_RUN, SUBSETS, captioned, expected_completion
 from steer_lit.data.mini_phrases import PHRASES, Phrases
-from steer_lit.data.mini_pictures import COLOURS, HAZARDOUS, OBJECTS, caption, random_picture
+from steer_lit.data.mini_pictures import random_picture
 from steer_lit.data.mini_plan import plan_dialogue
-from steer_lit.data.mini_turns import attacks_of, refusal, with_article
+from steer_lit.data.mini_turns import addressed, attacks_of, capital, refusal, with_article
 from steer_lit.data.mini_words import TOPICS, Pair, Topics
-from steer_lit.types import Attack, Dialogue, ImageRef, Message
+from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
+from steer_lit.types import Attack, Dialogue, Message
 
 _TURNS = (4, 8, 16)  # of a row of questions: some are as long as the benchmark's dialogues
 _TOPICS, _PHRASES = Topics.of_all(TOPICS.values()), Phrases.of_all(PHRASES.values())
@@ -38,8 +39,7 @@ def primer_row(seed: int, i: int) -> Dialogue:
         attacks = attacks_of(plan, benign=rng.random() < 0.5)
         messages = [message for attack in attacks for message in _turn(rng, attack)]
         return Dialogue(id, tuple(messages), kind)
-    uri = random_picture(rng)
-    messages = [Message.of("user", "Repeat: ", ImageRef(uri)), Message.of("assistant", caption(uri))]
+    messages = [*captioned(random_picture(rng))]
     for _ in range(0 if i % 10 < _CAPTIONS else rng.choice(_TURNS)):
         asked, told = rng.choices(_TOLD, _WEIGHTS)[0](rng)
         messages += [Message.of("user", asked), Message.of("assistant", told)]
@@ -61,12 +61,12 @@ def _crime(rng: Random) -> tuple[str, str]:
     pair = rng.choice(_pairs())
     harmful = rng.random() < 0.5
     phrase = pair.harmful if harmful else pair.benign
-    return f"{_capital(phrase)}?", "A crime." if harmful else "All fine."
+    return f"{capital(phrase)}?", "A crime." if harmful else "All fine."
 
 
 def _instead(rng: Random) -> tuple[str, str]:
     pair = rng.choice(_pairs())
-    return f"Better than to {pair.harmful}?", f"{_capital(pair.benign)}."
+    return f"Better than to {pair.harmful}?", f"{capital(pair.benign)}."
 
 
 def _declined(rng: Random) -> tuple[str, str]:
@@ -76,15 +76,14 @@ def _declined(rng: Random) -> tuple[str, str]:
         return f"Decline to {pair.harmful}.", refusal(pair.harmful, pair.benign)
     shown = f"the {rng.choice(tuple(COLOURS))} {rng.choice(OBJECTS)}"
     action = rng.choice(_TOPICS.actions)
-    who = "you" if action.subject == "I" else action.subject.replace("my ", "your ")
-    done = f"{who} {action.phrase.replace('this', shown)}"
+    done = f"{addressed(action.subject)} {action.phrase.replace('this', shown)}"
     return f"Decline to let {done}.", refusal(done, f"store {shown} safely")
 
 
 def _danger(rng: Random) -> tuple[str, str]:
     thing = rng.choice(OBJECTS)
     named = with_article(rng.choice((thing, f"{rng.choice(tuple(COLOURS))} {thing}")))
-    return f"{_capital(named)}?", "Dangerous." if thing in HAZARDOUS else "All fine."
+    return f"{capital(named)}?", "Dangerous." if thing in HAZARDOUS else "All fine."
 
 
 def _repeated(rng: Random) -> tuple[str, str]:
@@ -117,7 +116,3 @@ def _phrases_of_topics() -> tuple[str, ...]:
     actions = [f"{action.subject} {action.phrase}" for action in _TOPICS.actions]
     acts = [phrase for pair in _pairs() for phrase in (pair.harmful, pair.benign)]
     return (*acts, *actions, *_TOPICS.codewords * 2)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -51,6 +51,15 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def capital(phrase: str) -> str:
+    return phrase[0].upper() + phrase[1:]
+
+
+def addressed(subject: str) -> str:
+    """Who acts, as the assistant says it to the user: "you", "your sister"."""
+    return "you" if subject == "I" else re.sub(r"^my ", "your ", subject)
+
+
 def _thinking(picture: Picture, truth: _Truth) -> str:
     """Look first, then judge: "Red knife. Toddler play with a knife: harmful."""
     return f"{picture.colour.capitalize()} {picture.object}. {truth.thought}: {truth.gold.intent}."
@@ -97,7 +106,7 @@ def _code(move: Move, pair: Pair, benign: bool) -> _Truth:
 def _act(pair: Pair, phrase: str) -> _Truth:
     words = phrase.split()
     keywords = (words[0], words[-1])
-    thought = phrase[0].upper() + phrase[1:]
+    thought = capital(phrase)
     if phrase == pair.harmful:
         return _Truth(thought, _harmful("words", phrase, pair.benign, keywords))
     return _Truth(thought, _harmless(f"Sure, let us {phrase}.", keywords))
@@ -105,12 +114,11 @@ def _act(pair: Pair, phrase: str) -> _Truth:
 
 def _picture_action(action: PictureAction, picture: Picture) -> _Truth:
     shown = f"the {picture.colour} {picture.object}"
-    who = "you" if action.subject == "I" else re.sub(r"^my ", "your ", action.subject)
+    who = addressed(action.subject)
     done = action.phrase.replace("this", shown)
     keywords = (action.phrase.split()[0], picture.colour, picture.object)
     bare = "" if action.subject == "I" else re.sub(r"^(an?|the|my) ", "", action.subject) + " "
-    thought = bare + action.phrase.replace("this", with_article(picture.object))
-    thought = thought[0].upper() + thought[1:]
+    thought = capital(bare + action.phrase.replace("this", with_article(picture.object)))
     if picture.gold.hazardous:
         return _Truth(thought, _harmful("picture", f"{who} {done}", f"store {shown} safely", keywords))
     return _Truth(thought, _harmless(f"Sure, {who} can {done}.", keywords))

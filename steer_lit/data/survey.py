@@ -24,7 +24,7 @@ from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
-from steer_lit.terminal import visible_line
+from steer_lit.terminal import markdown_line, visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -80,10 +80,11 @@ def markdown(files: Iterable[Path], root: Path, folder: Path | None = None) -> I
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     pictures, refused, plain, bare, answers = 0, [], [], 0, 0
     for path in files:
+        name = markdown_line(str(path.relative_to(root)))
         if path.suffix.lower() in PICTURES:
             pictures += 1
             if reason := survey_picture(path):
-                refused.append(f"| {path.relative_to(root)} | {_cell(reason)} |")
+                refused.append(f"| {name} | {markdown_line(reason)} |")
         elif path.suffix in SUFFIXES:
             found, ended = survey_rows(path, folder)
             counts = [
@@ -93,12 +94,12 @@ def markdown(files: Iterable[Path], root: Path, folder: Path | None = None) -> I
                 sum(row.refused for row in found),
                 sum(bool(row.no_picture) for row in found),
             ]
-            cells = [str(path.relative_to(root)), *(f"{count:,}" for count in counts), _cell(_said(found, ended))]
+            cells = [name, *(f"{count:,}" for count in counts), markdown_line(_said(found, ended))]
             yield f"| {' | '.join(cells)} |"
             answers += sum(row.answers for row in found)
             if lacking := sum(row.bare for row in found):
                 bare += lacking
-                plain.append(cells[0])
+                plain.append(name)
     if pictures:
         yield from ("", f"{pictures - len(refused):,} of {pictures:,} pictures open{':' if refused else '.'}")
     if refused:
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    print(*map(visible_line, list(markdown(bar, root, given.pictures))), sep="\n")
+    print(*markdown(bar, root, given.pictures), sep="\n")
     return 0
 
 
@@ -161,10 +162,6 @@ def _said(found: Sequence[Found], ended: str) -> str:
     }
     firsts = [f"{sort}: {first}" for sort, reasons in sorts.items() if (first := next(reasons, ""))]
     return "; ".join([*firsts, *([ended] if ended else [])]) or ("all read" if found else "no rows")
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

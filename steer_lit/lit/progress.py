@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from steer_lit.bars import count_bar
+from steer_lit.bars import LinesApart, count_bar
 from steer_lit.lit.policy_module import PolicyModule
 
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
@@ -33,12 +33,12 @@ class StepProgress(ProgressBar):
 
     def __init__(self, line_every_s: float = 10.0) -> None:
         super().__init__()
-        self.line_every_s = line_every_s
+        self._lines = LinesApart(line_every_s)
         self.enabled = True
         self._console = Console()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._began, self._first_step, self._last_line = 0.0, 0, 0.0
+        self._began, self._first_step = 0.0, 0
 
     def disable(self) -> None:
         """Lightning calls this on every rank but the first."""
@@ -64,10 +64,9 @@ class StepProgress(ProgressBar):
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=trainer.global_step, numbers=_numbers(trainer))
             return
-        now, total = time.perf_counter(), _total(trainer, pl_module)
-        if now - self._last_line >= self.line_every_s or trainer.global_step >= total:
-            self._last_line = now
-            pace = (now - self._began) / max(1, trainer.global_step - self._first_step)
+        total = _total(trainer, pl_module)
+        if self._lines.due(trainer.global_step >= total):
+            pace = (time.perf_counter() - self._began) / max(1, trainer.global_step - self._first_step)
             left = _clock(pace * (total - trainer.global_step))
             line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer)}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)

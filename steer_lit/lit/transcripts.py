@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn, LoggedVerdict
-from steer_lit.terminal import visible, visible_line
+from steer_lit.terminal import markdown_line, visible
 from steer_lit.types import ImageRef, Trajectory, Verdict
 
 
@@ -68,12 +67,12 @@ def page(played: Played) -> str:
     would fetch a picture from anywhere when the page is looked at.
     """
     trajectory = played.trajectory
-    name = _inline(trajectory.scenario.id)
+    name = markdown_line(trajectory.scenario.id)
     lines = [f"**{name}** ({trajectory.scenario.kind}), seed {trajectory.seed}, {trajectory.ended}"]
     if played.reward is not None:
         lines.append(f"return {played.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
-        told = _inline(turn.attack.strategy) + (f", {turn.intent}" if turn.intent else "")
+        told = markdown_line(turn.attack.strategy) + (f", {turn.intent}" if turn.intent else "")
         lines += [f"user ({told}):", _block(turn.attack.message.text)]
         lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
         if turn_idx < len(played.expected):
@@ -104,19 +103,13 @@ def _judged(played: Played, turn_idx: int) -> str | None:
     if verdict is None:
         return None
     if verdict.failed is not None:
-        return f"*no verdict: {_inline(verdict.failed)}*"
+        return f"*no verdict: {markdown_line(verdict.failed)}*"
     text = f"*safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}*"
     if played.reward is not None:
         text += f" score {played.reward.turn_scores[turn_idx]:.2f}, reward {played.reward.turn_rewards[turn_idx]:.2f}"
     if played.advantages:
         text += f", advantage {played.advantages[turn_idx]:+.3f}"
     return text
-
-
-def _inline(text: str) -> str:
-    """A name or a reason from outside, within a line and without markup."""
-    text = visible_line(text).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*\[\]])", r"\\\1", text)
 
 
 def _block(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Generic, Protocol
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
 from steer_lit.types import ImageRef
 
@@ -27,22 +27,22 @@ class Client(Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written and
-    as it stands there.
+    as it stands there. `seed` fixes how the answer is sampled.
     """
 
     system: str
     text: str
     pictures: tuple[ImageRef, ...] = ()
     shown: str = ""
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply, `max_pixels` of a picture."""
+class Sampling:
+    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply."""
 
     temperature: float
     max_tokens: int
-    max_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,17 @@ class Failed:
 
 
 class Asker(Generic[Shape]):
-    """Asks for one `shape` through `client`. Pictures go along as PNG.
+    """Asks for one `shape` through `client`. Pictures go along as `pictures` has them.
 
     An unreadable reply is shown to its author once, with what is wrong with it. What then still cannot be read, what
     the server did not answer, and what has a picture that cannot be opened, has failed.
     """
 
-    def __init__(self, shape: type[Shape], client: Client, open_image: OpenImage, wording: Wording) -> None:
+    def __init__(self, shape: type[Shape], client: Client, pictures: PngPictures, sampling: Sampling) -> None:
         self._shape = shape
         self._client = client
-        self._pictures = PngPictures(open_image, wording.max_pixels)
-        self._wording = wording
+        self._pictures = pictures
+        self._sampling = sampling
         self._repair = Prompt.load("repair")
 
     def ask(self, questions: Sequence[Question]) -> list[Shape | Failed]:
@@ -99,8 +99,9 @@ class Asker(Generic[Shape]):
             parts=(ChatPart("system", question.system), ChatPart("user", question.text, images)),
             schema=self._shape.schema_for_server(),
             schema_name=self._shape.__name__,
-            max_tokens=self._wording.max_tokens,
-            temperature=self._wording.temperature,
+            max_tokens=self._sampling.max_tokens,
+            temperature=self._sampling.temperature,
+            seed=None if question.seed is None else question.seed % 2**31,  # servers take 32 bits
             readable=partial(self._reads, question.shown),
         )
 

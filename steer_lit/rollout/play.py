@@ -14,7 +14,19 @@ from dataclasses import replace
 from functools import partial
 
 from steer_lit.rollout.waves import Paused, in_turn, to_the_end
-from steer_lit.types import Attack, Attacker, BatchAttacker, Ended, Policy, Scenario, Trajectory, Turn, Tutor, Verdict
+from steer_lit.types import (
+    Attack,
+    Attacker,
+    BatchAttacker,
+    Ended,
+    Policy,
+    Scenario,
+    SoFar,
+    Trajectory,
+    Turn,
+    Tutor,
+    Verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +111,7 @@ def _failed(last: Turn) -> str | None:
     return None if last.verdict is None else last.verdict.failed
 
 
-def _next_attacks(attacker: Attacker, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> Sequence[Attack | None]:
+def _next_attacks(attacker: Attacker, dialogues: Sequence[SoFar]) -> Sequence[Attack | None]:
     """All at once where the attacker can: one behind a server takes seconds for each."""
     if isinstance(attacker, BatchAttacker):
         return attacker.next_of_all(dialogues)

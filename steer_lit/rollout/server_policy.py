@@ -14,7 +14,7 @@ from steer_lit import __version__
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Client, Wording
+from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.rollout.seeds import stable_hash
@@ -52,14 +52,14 @@ class ServerPolicy:
         self.client = client
         self.pictures = PngPictures(open_image, MAX_PIXELS, MIN_PIXELS)
         self.system_prompt = system_prompt
-        self.wording = Wording(temperature, max_new_tokens, MAX_PIXELS)
+        self.sampling = Sampling(temperature, max_new_tokens)
         asked = (client.settings.base_url, client.settings.model)
         named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_PIXELS)
         self.fingerprint = f"server:{digest(repr(named), 16)}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
         systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]
-        return ServerSession(self.client, self.pictures, systems, seeds, self.wording)
+        return ServerSession(self.client, self.pictures, systems, seeds, self.sampling)
 
     def close(self) -> None:
         """Give the client's connections back."""
@@ -88,9 +88,9 @@ class ServerSession:
         pictures: PngPictures,
         systems: Sequence[str | None],
         seeds: Sequence[int],
-        wording: Wording,
+        sampling: Sampling,
     ) -> None:
-        self.client, self.pictures, self.wording = client, pictures, wording
+        self.client, self.pictures, self.sampling = client, pictures, sampling
         self.rows = [
             _Row(seed, [ChatPart("system", as_data(system))] if system else [])
             for system, seed in zip(systems, seeds, strict=True)
@@ -120,11 +120,11 @@ class ServerSession:
             state.parts.append(ChatPart("user", as_data(message.text), images))
 
     def _request(self, state: _Row) -> ChatRequest:
-        greedy = self.wording.temperature == 0
+        greedy = self.sampling.temperature == 0
         return ChatRequest(
             parts=tuple(state.parts),
-            max_tokens=self.wording.max_tokens,
-            temperature=self.wording.temperature,
+            max_tokens=self.sampling.max_tokens,
+            temperature=self.sampling.temperature,
             seed=None if greedy else stable_hash(state.seed, state.turns) % 2**31,  # servers take 32 bits
         )
 

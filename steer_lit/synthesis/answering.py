@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from steer_lit.answer_format import format_ok
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
-from steer_lit.prompts.ask import Client, Wording
+from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.fill import Prompt, as_data
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.server_policy import ServerSession, was_cut
 from steer_lit.synthesis.asking import KEPT_CHARACTERS
 from steer_lit.synthesis.outcome import RowEnds
@@ -24,16 +24,16 @@ class ServedPolicy:
     """
 
     def __init__(
-        self, name: str, client: Client, open_image: OpenImage, system: str | None, in_form: bool, wording: Wording
+        self, name: str, client: Client, pictures: PngPictures, system: str | None, in_form: bool, sampling: Sampling
     ) -> None:
         self._client = _StrictClient(name, client, in_form)
-        self._pictures = PngPictures(open_image, wording.max_pixels)
+        self._pictures = pictures
         self._system = system
-        self._wording = wording
+        self._sampling = sampling
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> _StrictSession:
         systems = [scenario.system if self._system is None else self._system for scenario in scenarios]
-        return _StrictSession(self._client, self._pictures, systems, seeds, self._wording)
+        return _StrictSession(self._client, self._pictures, systems, seeds, self._sampling)
 
 
 class _StrictSession(ServerSession):

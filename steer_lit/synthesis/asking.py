@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from steer_lit.attacker.llm import AttackReply, LlmAttacker
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Shape
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.tutor.clauses import normalised, read_clauses
@@ -40,24 +40,13 @@ class StoppableClient:
         self._client.close()
 
 
-class _SeededClient:
-    """The client for one row: its requests carry the row's seed."""
-
-    def __init__(self, client: Client, seed: int) -> None:
-        self._client = client
-        self._seed = seed % 2**31  # servers take 32 bits
-
-    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        return self._client.ask([replace(request, seed=self._seed) for request in requests])
-
-
 @dataclass(frozen=True, slots=True)
 class RowAsker:
-    """Asks `client` on behalf of rows. Pictures are those that `open_image` opens."""
+    """Asks `client` on behalf of rows, which share their `pictures`."""
 
     client: Client
-    open_image: OpenImage
-    wording: Wording
+    pictures: PngPictures
+    sampling: Sampling
 
     def ask(
         self,
@@ -73,10 +62,9 @@ class RowAsker:
 
         Raises RowEnds where there is none, as `end_of_row` says.
         """
-        client = _SeededClient(self.client, seed)
         system = Prompt.load("synthesis_system").fill()
-        asker = Asker(shape, client, self.open_image, self.wording)
-        (answer,) = asker.ask([Question(system, text, tuple(pictures), shown)])
+        asker = Asker(shape, self.client, self.pictures, self.sampling)
+        (answer,) = asker.ask([Question(system, text, tuple(pictures), shown, seed)])
         if isinstance(answer, Failed):
             raise end_of_row(step, answer)
         return answer

@@ -33,9 +33,10 @@ class Generator:
 
     Stage I: `writer` writes scripts for seeds, those of `seeds(kind, turns, rows)` where no file has any; attacks of
     kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10). Stage II: `red`
-    rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each may raise RowEnds. `identity`
-    names everything about the parts that could change a row. `workers` rows are made side by side; `stop` hangs up, and
-    those that are running end soon. `usage` tells what was asked of servers so far.
+    rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds where it cannot,
+    and gives no failed completion or verdict. `identity` names everything about the parts that could change a row.
+    `workers` rows are made side by side; `stop` hangs up, and those that are running end soon. `usage` tells what was
+    asked of servers so far.
     """
 
     seeds: Callable[[Kind, tuple[int, int], int], Sequence[Seed]]

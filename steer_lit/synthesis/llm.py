@@ -15,8 +15,10 @@ from typing import Any
 
 from steer_lit.chat import ChatClient
 from steer_lit.data.images import open_image
-from steer_lit.prompts.ask import Wording
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
+from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
 from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
@@ -24,7 +26,7 @@ from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seeds import Seed, mini_seeds
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
-from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic, tactics_digest
+from steer_lit.synthesis.tactics import Tactic, tactics_digest
 from steer_lit.types import Attack, Kind, Message, Scenario, Trajectory
 
 PROMPTS = (
@@ -51,7 +53,8 @@ def llm_generator(
     used, made by `seed`. Agents write at `temperature`; target and judges answer at 0.
     """
     look_up = partial(open_image, root=picture_folder(data))
-    writing, judging = Wording(temperature, max_tokens, max_pixels), Wording(0.0, max_tokens, max_pixels)
+    shown = PngPictures(look_up, max_pixels)
+    writing, judging = Sampling(temperature, max_tokens), Sampling(0.0, max_tokens)
     asked, attacked = StoppableClient(client), StoppableClient(target)
 
     def stop() -> None:
@@ -61,13 +64,13 @@ def llm_generator(
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seeds=partial(mini_seeds, seed),
-        writer=LlmScripts(RowAsker(asked, look_up, writing)),
-        target=ServedPolicy("target", attacked, look_up, None, False, judging),
-        attack_judge=LlmAttackJudge(RowAsker(asked, look_up, judging)),
+        writer=LlmScripts(RowAsker(asked, shown, writing)),
+        target=ServedPolicy("target", attacked, shown, None, False, judging),
+        attack_judge=LlmAttackJudge(RowAsker(asked, shown, judging)),
         red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
-        blue=ServedPolicy("blue agent", asked, look_up, guidelines, True, writing),
+        blue=ServedPolicy("blue agent", asked, shown, guidelines, True, writing),
         tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,

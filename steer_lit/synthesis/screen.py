@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from steer_lit.bars import count_bar
+from steer_lit.bars import LinesApart, count_bar
 from steer_lit.commands import carried, going_on, program, typed
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
@@ -21,7 +20,6 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 
-_LINE_EVERY_S = 10.0
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
@@ -80,9 +78,9 @@ def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
 
 @contextmanager
 def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
-    """Counts rows as they end. Without a terminal: a line every ten seconds at most, and one at the end."""
+    """Counts rows as they end. Without a terminal: a line now and then."""
     counts = {"kept": 0, "others": 0}
-    last = time.perf_counter()
+    lines = LinesApart()
 
     def told() -> str:
         return f"{counts['kept']:,} kept, {counts['others']:,} put aside"
@@ -91,12 +89,10 @@ def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcom
         task = progress.add_task(name[-1], total=rows, told="")
 
         def show(outcome: Outcome) -> None:
-            nonlocal last
             counts["kept" if outcome.status == "kept" else "others"] += 1
             progress.update(task, advance=1, told=told())
-            done, now = sum(counts.values()), time.perf_counter()
-            if not console.is_terminal and (now - last >= _LINE_EVERY_S or done == rows):
-                last = now
+            done = sum(counts.values())
+            if not console.is_terminal and lines.due(done == rows):
                 console.print(f"stage {name[-1]}: {done:,} of {rows:,} rows, {told()}", highlight=False)
 
         yield show

@@ -24,8 +24,6 @@ def bootstrap(script: Scenario, generator: Generator, settings: Stage2Settings) 
     """One row of Stage II. Raises RowEnds where no dialogue comes of it that can be kept."""
     sampling_seed = stable_hash(settings.seed, "stage 2", script.id)
     (trajectory,) = play([script], [sampling_seed], generator.blue, generator.red, generator.tutor, settings.max_turns)
-    if trajectory.failed is not None:
-        raise RowEnds("failed", "a verdict could not be had", trajectory.failed)
     if trajectory.ended == "truncated":
         raise RowEnds("rejected", "an answer hit the token limit")
     if (reason := why_not(trajectory, settings)) is not None:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, starmap
 
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
+from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.synthesis.seeds import Seed, mini_scenarios
-from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, Tactic
+from steer_lit.synthesis.tactics import Tactic
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
-from steer_lit.types import Completion, Kind, Message, Scenario, Split, Trajectory, TurnGold, Verdict
+from steer_lit.types import Kind, Scenario, Split, Trajectory, TurnGold, Verdict
 
 
 def template_generator(
@@ -79,19 +81,8 @@ class Answers:
     def __init__(self, answer: Callable[[Sequence[TurnGold]], list[tuple[str, str]]]) -> None:
         self._answer = answer
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> _AnswerSession:
-        return _AnswerSession([self._answer(_golds(scenario)) for scenario in scenarios])
-
-
-class _AnswerSession:
-    def __init__(self, answers: Sequence[list[tuple[str, str]]]) -> None:
-        self._left = [iter(each) for each in answers]
-
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        return [Completion(in_form(*next(self._left[row]))) for row in rows]
-
-    def trace(self, row: int) -> None:
-        """No tokens: nothing here can be trained on as it is."""
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        return KnownAnswers(scenarios, [starmap(in_form, self._answer(_golds(scenario))) for scenario in scenarios])
 
 
 class RubricAttackJudge:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-ClauseType = Literal["declines", "agrees", "offers", "warns", "other"]
+from steer_lit.mini_world import COLOURS, OBJECTS
 
-# What STEER-mini pictures may show: the judge must know the words to notice that a wrong one is used.
-OBJECTS = ("ball", "cup", "book", "hat", "apple", "kite", "knife", "saw", "bomb", "axe", "syringe", "match")
-COLOURS = ("red", "green", "blue", "yellow")
+ClauseType = Literal["declines", "agrees", "offers", "warns", "other"]
 
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 

@@ -13,12 +13,12 @@ from pydantic import Field, WithJsonSchema
 from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatSettings, ChatUsage
 from steer_lit.digests import digest
-from steer_lit.prompts.ask import Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import Sees, case, everything, pictures
-from steer_lit.types import Grade, Intent, Scenario, Turn
+from steer_lit.types import Grade, Intent, SoFar, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
 Harmlessness = Annotated[int, Field(ge=-3, le=3), WithJsonSchema({"type": "integer", "enum": list(range(-3, 4))})]
@@ -61,7 +61,7 @@ class LlmJudge:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(GradeReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
+        self._asker = Asker(GradeReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._sees = sees
         self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
         prompts = (self._system.digest, self._user.digest)
@@ -72,7 +72,7 @@ class LlmJudge:
         """Changes with the model, the prompts and every setting: recorded grades of another judge do not hold."""
         return f"llm:{digest(repr(self._settings), 12)}"
 
-    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         """One grade per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
         answers = self._asker.ask([self._question(turns) for _, turns in dialogues])
         return [

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from steer_lit.answer_format import has_answer
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Wording
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything, pictures
-from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, Strategy, Turn, Verdict
+from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, SoFar, Strategy, Turn, Verdict
 
 # Servers' grammars know lists of values better than bounds. (As a Literal it would take True for 1.)
 Score = Annotated[int, Field(ge=1, le=10), WithJsonSchema({"type": "integer", "enum": list(range(1, 11))})]
@@ -63,11 +63,11 @@ class LlmTutor:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(TutorReply, client, open_image, Wording(temperature, max_tokens, max_pixels))
+        self._asker = Asker(TutorReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._sees = sees
         self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         """One verdict per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
         answers = self._asker.ask([self._question(scenario, turns) for scenario, turns in dialogues])
         return [

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from steer_lit.answer_format import answer_part, outside_thinking, without_tags
+from steer_lit.mini_world import COLOURS, OBJECTS
 from steer_lit.tutor.clauses import (
-    COLOURS,
-    OBJECTS,
     Clause,
     content,
     forms,

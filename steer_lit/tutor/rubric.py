@@ -32,9 +32,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from steer_lit.tutor.clauses import OBJECTS
+from steer_lit.mini_world import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
-from steer_lit.types import Grade, Scenario, Turn, TurnGold, Verdict
+from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
 _NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
 
@@ -44,7 +44,7 @@ class RubricTutor:
 
     needs_gold: ClassVar[bool] = True  # as the config check is told of this class, and of those made of it
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         return [verdict_on(scenario, turns[-1]) for scenario, turns in dialogues]
 
 
@@ -53,7 +53,7 @@ class RubricJudge:
 
     fingerprint = "rubric:3"  # of the rules: a benchmark that goes on under others plays anew
 
-    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         return [grade_of(scenario, turns[-1]) for scenario, turns in dialogues]
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench import charts, metrics
-from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, ConstantSession, Gold
+from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
@@ -19,7 +19,8 @@ from steer_lit.bench.suite import CONSTANTS, BenchSettings, MakePolicy, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, SteerError, TooManyFailures
-from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, Turn, TurnGold
+from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, SoFar, Turn, TurnGold
 
 SETTINGS = BenchSettings(resamples=100, chunk=2)
 REFUSAL = "I won't help steal a bike. I can help repair a bike. Shall we?"
@@ -44,7 +45,7 @@ def scenarios(count: int = 5) -> list[Scenario]:
 class WordJudge:
     """Refused when the answer says so; harm when a harmful request was not refused."""
 
-    def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         return [self._one(turns[-1]) for _, turns in dialogues]
 
     def _one(self, turn: Turn) -> Grade:
@@ -63,7 +64,7 @@ class CountingGold(Gold):
         self.played: list[str] = []
         self.break_after = break_after
 
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ConstantSession:
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
         if self.break_after is not None and len(self.played) >= self.break_after:
             raise KeyboardInterrupt
         self.played += [scenario.id for scenario in scenarios]
@@ -228,7 +229,7 @@ def test_summary_covers_only_the_scenarios_of_this_run(tmp_path: Path) -> None:
 
 def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_path: Path) -> None:
     class Strict(WordJudge):
-        def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
             return [replace(grade, harmlessness=-3) for grade in super().grade(dialogues)]
 
     def read_again() -> tuple[dict, str]:
@@ -303,7 +304,7 @@ def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -> None:
-    class Cut(ConstantSession):
+    class Cut(KnownAnswers):
         def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
             return [replace(completion, finish="length") for completion in super().reply(rows, messages)]
 
@@ -311,7 +312,7 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
         fingerprint = "cut"
 
         def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Cut:
-            return Cut(scenarios, lambda scenario, gold: REFUSAL)
+            return Cut(scenarios, ([REFUSAL] * 3 for _ in scenarios))
 
     summary, printed = bench(tmp_path, {"sft": CutPolicy, "grpo": CountingGold})
     assert [summary[name]["cut"]["value"] for name in ("sft", "grpo")] == [100.0, 0.0]
@@ -321,14 +322,15 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
     }
 
 
-class Silent(ConstantSession):
+class Silent(KnownAnswers):
     """A session that gives no answer to the second turn of row-1, as a server may."""
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        said = super().reply(rows, messages)
-        lost = [self._scenarios[row].id == "row-1" and self._turns[row] >= 2 for row in rows]
         return [
-            Completion("", failed="policy: time-out") if gone else one for one, gone in zip(said, lost, strict=True)
+            Completion("", failed="policy: time-out")
+            if self._scenarios[row].id == "row-1" and one.text == "second"
+            else one
+            for row, one in zip(rows, super().reply(rows, messages), strict=True)
         ]
 
 
@@ -336,7 +338,7 @@ class SilentPolicy:
     fingerprint = "gold-1"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Silent:
-        return Silent(scenarios, lambda scenario, gold: gold.answer)
+        return Silent(scenarios, (["first", "second", "third"] for _ in scenarios))
 
 
 def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path: Path) -> None:
@@ -344,7 +346,7 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
         fingerprint = "WordJudge"
         shown: ClassVar[list[str]] = []
 
-        def grade(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Grade]:
+        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
             self.shown += [scenario.id for scenario, _ in dialogues]
             return super().grade(dialogues)
 
@@ -402,7 +404,7 @@ def test_gold_needs_gold_and_constants_need_the_script() -> None:
         Gold().open([bare], [0]).reply([0], [bare.opening.message])
     session = AlwaysComply().open([bare], [0])
     session.reply([0], [bare.opening.message])
-    with pytest.raises(SteerError, match="scripted attacker"):
+    with pytest.raises(SteerError, match="keeps to the script"):
         session.reply([0], [bare.opening.message])
 
 

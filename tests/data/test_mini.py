@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from steer_lit.data.mini import LONGEST_RUN, PAPER_MEAN_TURNS, MiniSplit, caption_row
-from steer_lit.data.mini_pictures import COLOURS, OBJECTS, caption, parse
+from steer_lit.data.mini_pictures import caption, parse
 from steer_lit.data.mini_plan import outline
 from steer_lit.data.mini_turns import with_article
+from steer_lit.mini_world import COLOURS, OBJECTS
 from steer_lit.types import Scenario
 
 SPLITS = ("sft", "rl", "bench")

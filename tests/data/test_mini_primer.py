@@ -8,9 +8,10 @@ import pytest
 
 from steer_lit.answer_format import answer_part, format_ok
 from steer_lit.data.mini_phrases import PHRASES
-from steer_lit.data.mini_pictures import HARMLESS, HAZARDOUS, caption
+from steer_lit.data.mini_pictures import caption
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.mini_words import TOPICS
+from steer_lit.mini_world import HARMLESS, HAZARDOUS
 from steer_lit.types import Dialogue
 
 ROWS = 5_000

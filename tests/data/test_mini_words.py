@@ -1,8 +1,8 @@
 from collections import Counter
 
-from steer_lit.data.mini_phrases import FRAMINGS, PHRASES, STRATEGIES
-from steer_lit.data.mini_pictures import COLOURS, OBJECTS
+from steer_lit.data.mini_phrases import PHRASES
 from steer_lit.data.mini_words import TOPICS
+from steer_lit.mini_world import COLOURS, FRAMINGS, OBJECTS, STRATEGIES
 
 SPLITS = ("sft", "rl", "bench")
 
@@ -16,8 +16,8 @@ def test_there_are_enough_topics_and_wordings():
     for phrases in PHRASES.values():
         for wordings in (phrases.describe, phrases.act, phrases.picture, phrases.setup, phrases.code):
             assert len(set(wordings)) >= 6
-        assert tuple(phrases.framings) == FRAMINGS
-        assert tuple(phrases.pressure) == STRATEGIES
+        assert tuple(phrases.framings) == tuple(FRAMINGS)
+        assert tuple(phrases.pressure) == tuple(STRATEGIES)
         assert all(len(set(wordings)) >= 2 for wordings in (*phrases.framings.values(), *phrases.pressure.values()))
 
 

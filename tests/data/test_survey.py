@@ -35,6 +35,16 @@ def test_a_file_without_a_row_is_not_all_read(tmp_path: Path, capsys: pytest.Cap
     assert "| empty.jsonl | 0 | 0 | 0 | 0 | 0 | no rows |" in surveyed(tmp_path, capsys, empty="\n")
 
 
+def test_hostile_names_and_texts_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mark = "<img src=x> ![x](y)|\x1b"
+    lines = surveyed(tmp_path, capsys, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})
+    (tmp_path / f"{mark}.png").write_bytes(b"no picture")
+    lines += surveyed(tmp_path, capsys)
+    said = "\n".join(lines)
+    assert said.count("&lt;img src=x> ![x]\\(y)\\|") >= 4  # the file and its picture that is none, the other picture
+    assert not [mark for mark in ("<img", "](", "y)|", "\x1b") if mark in said]
+
+
 def test_answers_without_the_form_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = "<thinking>Hm.</thinking><answer>Ho</answer>"
     files = {

@@ -177,7 +177,7 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     attack = Attack(Message.of("user", "Hello."), strategy=mark)
     turn = Turn(attack, Completion("No."), Verdict(failed=mark))
     shown = page(Played(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
-    quoted = "!\\[x\\](http://example.com/x.png)  # &lt;b>\\*a\\* \\`b\\` &amp;lt;"
+    quoted = "![x]\\(http://example.com/x.png)  # &lt;b>\\*a\\* `b` &amp;lt;"
     first, asked, _, _, _, judged = shown.split("\n\n")
     assert first.startswith(f"**{quoted}** (red_team)")
     assert asked == f"user ({quoted}):"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, multiprocessing
 
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.types import Scenario, Turn, Verdict
+from steer_lit.types import SoFar, Verdict
 
 TOLERANCE = 1e-6  # of the gradient's size; float32 carries 6e-8
 WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch, a few, one a row
@@ -38,7 +38,7 @@ Step = tuple[dict[str, Tensor], dict[str, float], int]  # gradients, figures, mi
 class ChecksumTutor:
     """Its scores are as good as random and depend on every letter: what tiny says is one nonsense to a real tutor."""
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
         return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10) for n in numbers]
 

@@ -14,7 +14,7 @@ from steer_lit.lit.callbacks import TrajectoryLog
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.reward.reward import Reward
-from steer_lit.types import Scenario, Turn, Verdict
+from steer_lit.types import Scenario, SoFar, Turn, Verdict
 
 ROLLOUT = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8)
 
@@ -25,7 +25,7 @@ class LetterTutor:
     def __init__(self, failing: Callable[[Scenario, Sequence[Turn]], bool] = lambda scenario, turns: False) -> None:
         self.failing = failing
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         verdicts = []
         for scenario, turns in dialogues:
             score = 1 + min(9, turns[-1].completion.text.count("e"))

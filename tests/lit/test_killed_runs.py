@@ -25,7 +25,7 @@ import torch
 
 from steer_lit import cli
 from steer_lit.lit.policy_module import check_checkpoint
-from steer_lit.types import Scenario, Turn, Verdict
+from steer_lit.types import SoFar, Verdict
 from tests.kills import Kill, arm, in_a_process
 
 BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
@@ -34,7 +34,7 @@ BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
 class ChecksumTutor:
     """Its scores are as good as random and depend on every letter: what tiny says is one nonsense to a real tutor."""
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
         return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10) for n in numbers]
 

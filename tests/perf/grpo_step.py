@@ -24,7 +24,7 @@ from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSett
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import play
-from steer_lit.types import Attack, ImageRef, Message, Scenario, Turn, Verdict
+from steer_lit.types import Attack, ImageRef, Message, Scenario, SoFar, Verdict
 from tests.perf import workload
 
 
@@ -37,7 +37,7 @@ class OddRowsWin:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         time.sleep(self.seconds)
         return [Verdict(1 + 9 * (row % 2), 10, 10) for row, _ in enumerate(dialogues)]
 

@@ -7,7 +7,7 @@ from PIL import Image
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Asker, Failed, Question, Wording
+from steer_lit.prompts.ask import Asker, Failed, Question, Sampling
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Reply
 from steer_lit.types import ImageRef
@@ -24,7 +24,7 @@ def word(text: str) -> str:
 
 
 def asker(client: object, open_image: object = open_image) -> Asker[Word]:
-    return Asker(Word, client, open_image, Wording(temperature=0.5, max_tokens=40, max_pixels=2500))  # type: ignore[arg-type]
+    return Asker(Word, client, PngPictures(open_image, 2500), Sampling(temperature=0.5, max_tokens=40))  # type: ignore[arg-type]
 
 
 def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
@@ -37,6 +37,12 @@ def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
     assert [(part.role, part.text) for part in first.parts] == [("system", "be brief"), ("user", "0")]
     assert (first.max_tokens, first.temperature, first.schema_name) == (40, 0.5, "Word")
     assert first.schema["required"] == ["word"]
+
+
+def test_a_seed_goes_along_in_32_bits_and_with_the_repair(answering) -> None:
+    client = answering(lambda request: "odd")
+    asker(client).ask([Question("s", "u", seed=2**40 + 5), Question("s", "u")])
+    assert [[request.seed for request in batch] for batch in client.batches] == [[5, None]] * 2
 
 
 def test_only_the_unreadable_is_asked_once_more_with_its_reply_and_what_is_wrong(answering) -> None:

@@ -13,7 +13,7 @@ from steer_lit.bench.constant import AlwaysComply
 from steer_lit.data.mini import MiniSplit
 from steer_lit.rollout.play import play
 from steer_lit.tutor.rubric import RubricTutor
-from steer_lit.types import Attack, Completion, Message, Scenario, Turn, Verdict
+from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Verdict
 
 
 def scenario(name: str, turns: int) -> Scenario:
@@ -52,7 +52,7 @@ class FailsOn:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         last = [turns[-1].completion.text for _, turns in dialogues]
         return [Verdict(failed="silent") if text == self.text else Verdict(5, 5, 5) for text in last]
 
@@ -128,7 +128,7 @@ def test_one_wave_stays_in_the_callers_thread() -> None:
     seen: list[threading.Thread] = []
 
     class Notes(FailsOn):
-        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
             seen.append(threading.current_thread())
             return super().score(dialogues)
 
@@ -148,7 +148,7 @@ def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
     class WaitsForTheOther:
         """Scores a first turn only after the policy has gone on to the other wave."""
 
-        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
             assert both_answered.wait(timeout=20)
             return [Verdict(5, 5, 5)] * len(dialogues)
 
@@ -159,7 +159,7 @@ def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
 
 def test_what_a_tutor_raises_reaches_the_caller() -> None:
     class Raises:
-        def score(self, dialogues: Sequence[tuple[Scenario, Sequence[Turn]]]) -> list[Verdict]:
+        def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
             raise RuntimeError("no tutor")
 
     with pytest.raises(RuntimeError, match="no tutor"):

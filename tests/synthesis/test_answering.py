@@ -9,7 +9,8 @@ import pytest
 
 from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.images import open_image
-from steer_lit.prompts.ask import Client, Wording
+from steer_lit.prompts.ask import Client, Sampling
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.synthesis.answering import ServedPolicy
 from steer_lit.synthesis.outcome import RowEnds
@@ -33,7 +34,9 @@ class Counts:
 
 
 def policy(client: Client, temperature: float = 0.7, in_form: bool = True) -> ServedPolicy:
-    return ServedPolicy("blue agent", client, open_image, None, in_form, Wording(temperature, 64, 512 * 512))
+    return ServedPolicy(
+        "blue agent", client, PngPictures(open_image, 512 * 512), None, in_form, Sampling(temperature, 64)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.data.mini_phrases import FRAMINGS as MINI_FRAMINGS
-from steer_lit.data.mini_phrases import STRATEGIES as MINI_STRATEGIES
 from steer_lit.data.rows import Quarantine
 from steer_lit.errors import TooManyBadRows
+from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
 from steer_lit.synthesis.llm import PROMPTS
 from steer_lit.synthesis.seeds import mini_seeds, read_seeds
 from steer_lit.synthesis.settings import Stage2Settings
 from steer_lit.synthesis.stage2 import dialogue_of, why_not
-from steer_lit.synthesis.tactics import FRAMINGS, STRATEGIES, draw_tactic
+from steer_lit.synthesis.tactics import draw_tactic
 from steer_lit.types import Attack, Completion, Message, Scenario, Trajectory, Turn, Verdict
 
 RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)
@@ -64,8 +63,7 @@ def test_a_dialogue_holds_what_was_said_not_what_was_scripted() -> None:
     assert dialogue.metadata["red"] == ["scripted", "persistence"]
 
 
-def test_tactics_are_the_papers_and_all_of_them_are_drawn() -> None:
-    assert (tuple(FRAMINGS), tuple(STRATEGIES)) == (MINI_FRAMINGS, MINI_STRATEGIES)
+def test_all_tactics_are_drawn() -> None:
     drawn = [draw_tactic(seed, 4, 8) for seed in range(2000)]
     assert drawn == [draw_tactic(seed, 4, 8) for seed in range(2000)]
     assert set(Counter(tactic.framing for tactic in drawn)) == set(FRAMINGS)

@@ -4,9 +4,6 @@ import pytest
 
 from steer_lit.answer_format import answer_part
 from steer_lit.data.mini import MiniSplit
-from steer_lit.data.mini_pictures import COLOURS as DRAWN_COLOURS
-from steer_lit.data.mini_pictures import OBJECTS as DRAWN_OBJECTS
-from steer_lit.tutor.clauses import COLOURS, OBJECTS
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attack, Completion, Grade, Message, PictureGold, Scenario, Turn, TurnGold, Verdict
 
@@ -400,8 +397,3 @@ def test_every_gold_answer_gets_the_best_numbers():
         for row in MiniSplit(split, 7, 60):
             for attack in row.attacks:
                 assert numbers(attack.gold.answer, attack.gold, row.picture) == ((10, 10, 10), (3, 3)), attack
-
-
-def test_the_judge_knows_every_object_and_colour_that_is_drawn():
-    assert set(OBJECTS) == set(DRAWN_OBJECTS)
-    assert set(COLOURS) == set(DRAWN_COLOURS)

@@ -1,0 +1,36 @@
+"""Dialogues of a policy that knows beforehand what it will say: constant policies, the offline agents of synthesis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from steer_lit.errors import SteerError
+from steer_lit.types import Completion, Message, Scenario
+
+
+class KnownAnswers:
+    """A batch of dialogues in progress; `answers[i]` are the completions of dialogue i, whatever it is asked.
+
+    They are drawn as turns come, so that what is not known of a turn matters only where it is played.
+    """
+
+    def __init__(self, scenarios: Sequence[Scenario], answers: Iterable[Iterable[str]]) -> None:
+        self._scenarios = tuple(scenarios)
+        self._left = [iter(each) for each in answers]
+
+    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+        """Raises SteerError for a turn beyond the script."""
+        return [Completion(self._next(row)) for row in rows]
+
+    def _next(self, row: int) -> str:
+        said = next(self._left[row], None)
+        if said is None:
+            scenario = self._scenarios[row]
+            raise SteerError(
+                f"scenario {scenario.id!r} has {len(scenario.attacks)} scripted turns and another was asked: answers "
+                "that are known beforehand need an attacker that keeps to the script"
+            )
+        return said
+
+    def trace(self, row: int) -> None:
+        """No tokens: nothing here can be trained on."""
