@@ -110,7 +110,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     _quieten()
     aside = OmegaConf.select(config, "data.run_dir") or str(run_dir)
     asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
-    rows = BenchRows(instantiate(config.data.source), system_prompt=config.system_prompt, run_dir=aside, **asked)
+    asked |= {"part": config.bench.part, "system_prompt": config.system_prompt, "run_dir": aside}
+    rows = BenchRows(instantiate(config.data.source), **asked)
     scenarios = choose(rows, config.bench.limit)
     if count := rows.quarantined:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")

@@ -73,6 +73,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "module.trains": ("adapter", "tower", "base"),
     "data.source.kind": get_args(Kind),
     "generator.split": get_args(Split),
+    "bench.part": ("bench", "rl"),
     "optim.schedule": get_args(Schedule),
     "objective.scale": ("none", "group"),
     "objective.normaliser": ("dialogue_sum", "dialogue", "token", "constant"),

@@ -48,7 +48,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
         yield from _bench_problems(plain)
         yield from server_problems(plain)
         yield from client_problems(plain)
-        yield from made_row_problems(plain, "bench")
+        yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench")
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
             yield from _machine_problems(plain)

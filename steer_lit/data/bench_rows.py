@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class BenchRows:
-    """The source's benchmark, in its order. Nothing is read before it is asked for.
+    """The source's rows of one `part`, in their order: its benchmark, or what GRPO plays. Nothing is read before it is
+    asked for.
 
     A row's own system message counts only where the run has no `system_prompt`, as in the authors' evaluator. With
     `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
@@ -34,6 +35,7 @@ class BenchRows:
         self,
         source: MiniSource | FileSource,
         max_turns: int,
+        part: Literal["bench", "rl"] = "bench",
         system_prompt: str = "",
         blank_images: bool = False,
         max_bad_rows: int = 0,
@@ -41,6 +43,7 @@ class BenchRows:
     ) -> None:
         self.source = source
         self.max_turns = max_turns
+        self.part = part
         self.system_prompt = system_prompt
         self.blank_images = blank_images
         self._quarantine = Quarantine(max_bad_rows, Path(run_dir, QUARANTINE) if run_dir else None)
@@ -66,7 +69,8 @@ class BenchRows:
         file from its rows and pictures.
         """
         if isinstance(self.source, MiniSource):
-            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images)
+            others = () if self.part == "bench" else (self.part,)
+            return (self.source.seed, self.source.mean_turns, self.max_turns, self.blank_images, *others)
         scenarios = tuple(self)
         return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
 
@@ -82,7 +86,7 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        rows = self.source.rows("bench", self.max_turns, self._quarantine)
+        rows = self.source.rows(self.part, self.max_turns, self._quarantine)
         if isinstance(self.source, FileSource) and self.system_prompt:
             with_own = sum(cast(Scenario, rows[number]).system is not None for number in range(len(rows)))
             if with_own:

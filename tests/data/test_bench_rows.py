@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def test_the_benchmark_is_the_whole_of_its_part_in_order_and_can_be_read_again()
     assert scenarios == list(rows) == list(BenchRows(MINI, max_turns=10))
     assert (len(rows), len({row.id for row in scenarios}), rows.quarantined) == (20, 20, 0)
     assert len(BenchRows(MiniSource(12_934, 2_000, 3_227, 12_934, 0), max_turns=10)) == 3_227  # STEER-Bench
+
+
+def test_the_scenarios_that_grpo_plays_can_be_benched_too(tmp_path: Path) -> None:
+    """On topics that training met, by another seed in dialogues that it did not: whether a gain is more than these."""
+    met, others = (BenchRows(replace(MINI, seed=seed), 10, part="rl") for seed in (0, 1))
+    assert [row.id for row in met][:2] == ["mini-rl-0-00000", "mini-rl-0-00001"]
+    assert (len(met), met.facts() == BenchRows(MINI, 10).facts()) == (60, False)
+    assert not {row.id for row in met} & {row.id for row in others}
+    (tmp_path / "rl.jsonl").write_text(json.dumps({"id": "a", "turns": ["What?"]}) + "\n", encoding="utf-8")
+    of_file = FileSource(rl=str(tmp_path / "rl.jsonl"), bench=str(tmp_path / "missing.jsonl"))
+    assert [row.id for row in BenchRows(of_file, 10, part="rl")] == ["a"]
 
 
 def test_its_facts_tell_apart_what_is_asked(tmp_path: Path) -> None:
