@@ -19,7 +19,6 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from steer_lit.errors import SteerError
 
@@ -68,7 +67,7 @@ def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
     taken = [word for word in words if not word.startswith("-")]
     running = GlobalHydra.instance().is_initialized()  # in a run of Hydra's, which knows the folder and begins once
     begun = nullcontext() if running else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
-    with suppress(HydraException, OmegaConfBaseException, YAMLError), begun:
+    with suppress(HydraException, OmegaConfBaseException), begun:
         config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
         return dict(config)
     return None

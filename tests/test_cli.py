@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, commands, overrides, run_folder, runs
+from steer_lit.commands import composed
 from steer_lit.errors import SteerError
 from tests.test_conf import empty_adapter
 
@@ -310,13 +311,14 @@ def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None
 
 
 @pytest.mark.parametrize("judge", ["rubric", "llm"])
-def test_a_judge_is_given_pictures_where_it_asks_for_them(repository: Path, judge: str) -> None:
+def test_a_judge_is_given_pictures_where_it_asks_for_them(judge: str) -> None:
     """No key of the config stands for what the program hands over."""
-    node = OmegaConf.load(repository / "conf" / "judge" / f"{judge}.yaml")
-    assert isinstance(node, DictConfig)
-    assert "open_image" not in node
-    server = OmegaConf.create({"server": {"base_url": "http://localhost:1/v1", "model": "any"}})
-    runs.seeing(OmegaConf.merge(server, {"judge": node}).judge, str)
+    config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
+    assert "open_image" not in config.judge
+    runs.seeing(config.judge, str)
+
+
+SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
 
 
 class Seeing:
@@ -324,15 +326,13 @@ class Seeing:
         self.open_image = open_image
 
 
-def test_a_tutor_behind_a_server_reaches_the_module(repository: Path) -> None:
+def test_a_tutor_behind_a_server_reaches_the_module() -> None:
     """As `run_training` builds it: made once, with the pictures, and handed over as it is."""
     from hydra.utils import instantiate
 
     from steer_lit.tutor.llm import LlmTutor
 
-    server = {"base_url": "http://localhost:1/v1", "model": "any"}
-    tutor = OmegaConf.load(repository / "conf" / "tutor" / "llm.yaml")
-    config = OmegaConf.create({"server": server, "tutor": tutor})
+    config = OmegaConf.create(composed("train", ["experiment=grpo_tiny", "tutor=llm", *SERVED]))
     config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
     made = runs.seeing(config.module.tutor, str)
     assert type(made) is LlmTutor
