@@ -119,16 +119,21 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
 
 
 def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
-    """What is compared as one, in order: policies whose names are the same before the `@`, under what stands there, and
-    every other policy under its own name.
+    """What is compared as one, in order: policies whose names are the same before the `@` and numbered from 1 behind
+    it, under what stands before, and every other policy under its own name.
+
+    Names from elsewhere may have an `@` too: claude-3@20240229 and claude-3@20240620 are two models.
     """
     names = list(policies)
-    before = {name: name.rpartition(SEED)[0] for name in names}
-    sizes = Counter(before.values())
+    split = {name: name.rpartition(SEED) for name in names}
+    numbers: dict[str, set[str]] = {}
+    for before, _, number in split.values():
+        numbers.setdefault(before, set()).add(number)
+    counted = {before for before, found in numbers.items() if found == {*map(str, range(1, len(found) + 1))}}
     groups: dict[str, list[str]] = {}
-    for name, group in before.items():
-        several = group and sizes[group] > 1 and group not in names
-        groups.setdefault(group if several else name, []).append(name)
+    for name, (before, _, _) in split.items():
+        several = before and before in counted and len(numbers[before]) > 1 and before not in names
+        groups.setdefault(before if several else name, []).append(name)
     return groups
 
 
