@@ -210,6 +210,13 @@ def test_a_benchmarks_base_has_no_adapter_under_it(tmp_path: Path, key: str) -> 
     assert "policies.<name>=<adapter folder>" in problem.remedy
 
 
+def test_both_programs_refuse_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (trained,) = train_problems(compose("model.device=cuda:9", "hardware=cpu"))
+    assert bench_problems(compose("model.device=cuda:9", name="bench")) == [trained]
+    assert str(trained).startswith("model.device='cuda:9': no NVIDIA GPU is visible")
+
+
 def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:
     empty_adapter(tmp_path / "adapter")
     words = [

@@ -9,9 +9,11 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ _BOUNDS = {
     "lora.dropout": Bound(0, 1, below=True, said="must be a number from 0 to below 1"),
     "min_pixels": whole(1),
 }
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 _HUB_PATIENCE_S = 3.0
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
@@ -54,6 +57,9 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         for key, allowed in _CHOICES.items()
         if key in flat and flat[key] not in allowed
     ]
+    device = model.get("device")
+    if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
+        problems.append(Problem("model.device", device, "must be null, cpu, cuda or cuda:<number>"))
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
     bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
     for key, bound in bounds.items():
@@ -90,6 +96,7 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
             here = ", ".join(f"model={small}" for small in BUILT_HERE)
             remedy = f"no NVIDIA GPU is visible, and {name} in 4 bits needs one; a CPU runs {here}"
             problems.append(Problem("model.quantize", "nf4", remedy))
+    problems += _device_problems(model.get("device"))
     if name == "smol":
         problems += _smol_problems()
     elif name not in BUILT_HERE and source:
@@ -131,6 +138,16 @@ def _config_file(source: str) -> Path | None:
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def _device_problems(device: object) -> list[Problem]:
+    if not (isinstance(device, str) and device.startswith("cuda") and (named := _DEVICE.fullmatch(device))):
+        return []
+    count = visible_gpus()
+    if int(named[1] or 0) < count:
+        return []
+    found = "no NVIDIA GPU is visible" if not count else f"the last NVIDIA GPU visible here is cuda:{count - 1}"
+    return [Problem("model.device", device, f"{found}: name another, or leave it at null, which takes what there is")]
 
 
 def _smol_problems() -> list[Problem]:
@@ -221,17 +238,34 @@ def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is visible, asked of NVML: initialising CUDA here would break processes forked later."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
-        return False
+    """Whether an NVIDIA GPU is visible."""
+    return visible_gpus() > 0
+
+
+def visible_gpus() -> int:
+    """How many NVIDIA GPUs this process may see, asked of NVML: initialising CUDA here would break processes forked
+    later. Like CUDA, reads CUDA_VISIBLE_DEVICES up to the first number that is no GPU's.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None and named.strip() in ("", "-1", "NoDevFiles"):
+        return 0
+    count = _gpus_of_the_driver()
+    if named is None or count == 0:
+        return count
+    entries = [entry.strip() for entry in named.split(",")]
+    named_or_counted = (one.startswith(("GPU-", "MIG-")) or (one.isdecimal() and int(one) < count) for one in entries)
+    return sum(takewhile(bool, named_or_counted))
+
+
+def _gpus_of_the_driver() -> int:
     try:
         nvml = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_uint(0)
     if nvml.nvmlInit_v2() != 0:
-        return False
+        return 0
     try:
-        return nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
+        return count.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 else 0
     finally:
         nvml.nvmlShutdown()
