@@ -125,6 +125,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench"):
         if config.judge_check:
+            greet(judge)
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
             if not (run_dir / RECORDS).is_file():  # else all may be graded already
