@@ -39,6 +39,7 @@ _BOUNDS = {
 }
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 _HUB_PATIENCE_S = 3.0
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
@@ -118,7 +119,7 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     """How many tokens the model was made to read; None where its config is not on this machine yet."""
     if (most := MOST_TOKENS.get(str(model.get("name")))) is not None:
         return most
-    path = _config_file(model["source"]) if isinstance(model.get("source"), str) else None
+    path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
         most = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
@@ -127,17 +128,29 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     return most if type(most) is int else None
 
 
-def _config_file(source: str) -> Path | None:
+def weight_files(source: str) -> list[Path]:
+    """The safetensors files of a checkpoint, folder or hub id, that are on this machine."""
+    index = _checkpoint_file(source, _INDEX)
+    names = _shards(index) if index else {_WEIGHTS}
+    return sorted(path for name in names if (path := _checkpoint_file(source, name)))
+
+
+def _checkpoint_file(source: str, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if Path(source).is_dir():
-        return Path(source) / "config.json"
+        path = Path(source) / name
+        return path if path.is_file() else None
     try:
-        found = try_to_load_from_cache(source, "config.json")
-    except HFValidationError:
+        found = try_to_load_from_cache(source, name)
+    except HFValidationError:  # a path that does not exist, not a hub id
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def _shards(index: Path) -> set[str]:
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
 
 
 def _device_problems(device: object) -> list[Problem]:
@@ -201,23 +214,9 @@ def is_offline() -> bool:
 
 def is_cached(hub_id: str) -> bool:
     """Whether config and every weight file of a hub model are in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    def here(file: str) -> str | None:
-        found = try_to_load_from_cache(hub_id, file)
-        return found if isinstance(found, str) else None
-
-    try:
-        index = here("model.safetensors.index.json")
-        if here("config.json") is None or (index is None and here("model.safetensors") is None):
-            return False
-    except HFValidationError:  # a path that does not exist, not a hub id
-        return False
-    if index is None:
-        return True
-    shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-    return all(here(shard) for shard in shards)
+    index = _checkpoint_file(hub_id, _INDEX)
+    needed = {"config.json", *(_shards(index) if index else {_WEIGHTS})}
+    return all(_checkpoint_file(hub_id, name) for name in needed)
 
 
 def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
