@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
+from steer_lit.checks.leaves import makes_rows
 from steer_lit.closing import closing
 from steer_lit.commands import shown_path, typed_words
 from steer_lit.errors import ConfigError
@@ -25,6 +26,8 @@ from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
 from steer_lit.types import AsksServer, ImageRef
+
+log = logging.getLogger(__name__)
 
 PLAYERS = ("attacker", "tutor")
 
@@ -98,7 +101,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import greet_served, make_policies
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, choose, with_constants
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, choose, planned, with_constants
     from steer_lit.data.bench_rows import BenchRows
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -126,11 +129,15 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench"):
         if config.judge_check:
+            greet(judge)
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
-            if not (run_dir / RECORDS).is_file():  # else all may be graded already
+            recorded = (run_dir / RECORDS).is_file()
+            if not recorded:  # else all may be graded already
                 greet(judge)
                 greet_served(plain["policies"], plain["server"])
+            hint = config.bench.limit is None and makes_rows(plain)
+            log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=hint))
             played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
             suite = Suite(scenarios, rows.open_image, rows.picture_digest)
             run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)

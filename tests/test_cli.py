@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -224,6 +225,21 @@ def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
     message = refused(capsys, "bench.limit=1", f"policies.a={tmp_path / 'a'}", run_dir, program="bench")
     assert message.splitlines()[0] == "1 problem in the configuration:"
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
+
+
+@pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
+def test_a_benchmark_says_what_it_will_play_before_it_begins(
+    run_dir: str,
+    limit: list[str],
+    hinted: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda *_, **__: None)
+    assert cli.bench(["data.source.scale=0.05", *limit, run_dir]) == 0
+    (said,) = capsys.readouterr().out.splitlines()
+    assert re.search(r"to play: 1\d\d dialogues, each by 4 policies, base, always-refuse, always-comply, gold", said)
+    assert said.endswith("; bench.limit=120 is a quick look") == hinted
 
 
 PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for number in range(4)]

@@ -202,6 +202,21 @@ def test_a_baseline_is_a_policy_of_the_run() -> None:
     assert [problem.key for problem in read] == ["from_run"]
 
 
+@pytest.mark.parametrize("key", ["init_from", "model.init_from"])
+def test_a_benchmarks_base_has_no_adapter_under_it(tmp_path: Path, key: str) -> None:
+    empty_adapter(tmp_path)
+    (problem,) = bench_problems(compose(f"{key}={tmp_path}", name="bench"))
+    assert (problem.key, problem.value) == (key, str(tmp_path))
+    assert "policies.<name>=<adapter folder>" in problem.remedy
+
+
+def test_both_programs_refuse_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (trained,) = train_problems(compose("model.device=cuda:9", "hardware=cpu"))
+    assert bench_problems(compose("model.device=cuda:9", name="bench")) == [trained]
+    assert str(trained).startswith("model.device='cuda:9': no NVIDIA GPU is visible")
+
+
 def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:
     empty_adapter(tmp_path / "adapter")
     words = [

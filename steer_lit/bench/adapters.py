@@ -20,11 +20,12 @@ BASE = "base"
 
 
 class AdaptedPolicy(SampledPolicy):
-    """A sampled policy that says which weights and decoding settings it plays with (`BenchPolicy`)."""
+    """A sampled policy that says which weights it plays with, how it decodes and what it is shown (`BenchPolicy`)."""
 
     def __init__(self, qwen: QwenVL, adapter: str, *, precision: str, max_new_tokens: int, temperature: float) -> None:
         super().__init__(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
-        named = (__version__, qwen.fingerprint, precision, adapter, qwen.system_prompt, max_new_tokens, temperature)
+        shown_as = sorted(qwen.shown_as.items())
+        named = (__version__, qwen.fingerprint, precision, adapter, shown_as, max_new_tokens, temperature)
         self.fingerprint = digest(repr(named), 16)
 
 

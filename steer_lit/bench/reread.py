@@ -45,11 +45,24 @@ def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if run is not None and Path(str(run)).resolve() == Path(config["run_dir"]).resolve():
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     if run is not None and not (_records(run) or _rollouts(run)):
-        yield Problem("from_run", run, f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run")
+        yield Problem("from_run", run, _unread(Path(str(run))))
     if files is not None and not Path(str(files)).exists():
         yield Problem(
             "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
         )
+
+
+def _unread(run: Path) -> str:
+    """Why there is nothing in `run` to report on."""
+    if not run.is_dir():
+        found = "is a file" if run.exists() else "no such folder"
+        return f"{found}: name the folder of a run"
+    if (run / CONFIG).is_file():
+        return (
+            f"that run wrote nothing to report on, neither {RECORDS} nor {ROLLOUTS}: a benchmark's and a GRPO run's "
+            "folder hold such, that of SFT does not"
+        )
+    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run"
 
 
 def report_on(

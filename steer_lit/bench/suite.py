@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, Protocol, get_args
@@ -15,6 +15,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.run_files import RECORDS
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import MAX_TURNS, Fingerprinted, ImageRef, Judge, Policy, Scenario
 
@@ -47,6 +48,7 @@ class BenchPolicy(Policy, Fingerprinted, Protocol):
 MakePolicy = Callable[[], BenchPolicy]
 ProtocolName = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
+QUICK = 120  # dialogues of STEER-mini, a few minutes of a small model
 _HARMLESS = Bound(-3, 3, said="must lie in -3..3, the judge's scale")
 _BOUNDS = {
     "max_turns": whole(1, MAX_TURNS),
@@ -118,17 +120,32 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     return chosen
 
 
+def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
+    """What a run is about to play, in one line. `recorded`: some of it may have been played in its folder before;
+    `hint`: say what would do for a first look.
+    """
+    several = f"each by {len(policies)} policies, {', '.join(policies)}"
+    line = f"to play: {dialogues:,} dialogues, {several if len(policies) > 1 else f'by {next(iter(policies))}'}"
+    line += f"; those that {RECORDS} holds are not played again" if recorded else ""
+    return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
+
+
 def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
-    """What is compared as one, in order: policies whose names are the same before the `@`, under what stands there, and
-    every other policy under its own name.
+    """What is compared as one, in order: policies whose names are the same before the `@` and numbered from 1 behind
+    it, under what stands before, and every other policy under its own name.
+
+    Names from elsewhere may have an `@` too: claude-3@20240229 and claude-3@20240620 are two models.
     """
     names = list(policies)
-    before = {name: name.rpartition(SEED)[0] for name in names}
-    sizes = Counter(before.values())
+    split = {name: name.rpartition(SEED) for name in names}
+    numbers: dict[str, set[str]] = {}
+    for before, _, number in split.values():
+        numbers.setdefault(before, set()).add(number)
+    counted = {before for before, found in numbers.items() if found == {*map(str, range(1, len(found) + 1))}}
     groups: dict[str, list[str]] = {}
-    for name, group in before.items():
-        several = group and sizes[group] > 1 and group not in names
-        groups.setdefault(group if several else name, []).append(name)
+    for name, (before, _, _) in split.items():
+        several = before and before in counted and len(numbers[before]) > 1 and before not in names
+        groups.setdefault(before if several else name, []).append(name)
     return groups
 
 

@@ -193,6 +193,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 
     yield from reread_problems(config)
+    yield from _started_from(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
     try:
         BenchSettings(**rules)
@@ -226,6 +227,15 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
     if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
+
+
+def _started_from(config: Config) -> Iterator[Problem]:
+    """An adapter that would lie under every policy, and be measured under the name `base`."""
+    for key in ("init_from", "model.init_from"):
+        if (adapter := at(config, key)) not in (None, ABSENT):
+            remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
+            yield Problem(key, adapter, remedy)
+            return
 
 
 def _synthesis_problems(config: Config) -> Iterator[Problem]:

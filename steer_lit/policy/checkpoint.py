@@ -75,7 +75,8 @@ def open_checkpoint(
         log.info("%s: %d language-model layers in NF4, tower and head whole", name, check_four_bit(model))
     if tower is not None:
         load_tower(model, tower)
-    return ModelParts.of(model, tokenizer, name=name, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels)
+    bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
+    return ModelParts.of(model, tokenizer, source=source, name=name, **bounds)
 
 
 def save_base(parts: ModelParts, folder: Path) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy.device import number_type
+from steer_lit.policy.fingerprint import of_an_earlier_version
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, no_adapter
 from steer_lit.policy.parts import own_random_state
 
@@ -150,11 +151,16 @@ def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | N
             )
         return
     facts = json.loads((folder / ADAPTER_FACTS).read_text(encoding="utf-8"))
-    if facts.get("fingerprint") != fingerprint:
+    if (there := facts.get("fingerprint")) != fingerprint:
+        remedy = "choose the model, model.tower and model.weights it belongs to"
+        if of_an_earlier_version(there):
+            remedy = (
+                "it was saved by an earlier steer_lit, which named bases otherwise: train it again, or, where you know "
+                f"that it belongs to this model, write {fingerprint} into its {ADAPTER_FACTS}"
+            )
         raise SteerError(
             f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
-            f"{facts.get('fingerprint')}, this model's is {fingerprint}; choose the "
-            "model, model.tower and model.weights it belongs to"
+            f"{there}, this model's is {fingerprint}; {remedy}"
         )
     for name, here in (shown_as or {}).items():  # folders of before say nothing of the resolution
         if (trained := facts.get(name, here)) != here:

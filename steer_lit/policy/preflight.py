@@ -9,9 +9,11 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,9 @@ _BOUNDS = {
     "lora.dropout": Bound(0, 1, below=True, said="must be a number from 0 to below 1"),
     "min_pixels": whole(1),
 }
+_DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 _HUB_PATIENCE_S = 3.0
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
@@ -54,6 +58,9 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         for key, allowed in _CHOICES.items()
         if key in flat and flat[key] not in allowed
     ]
+    device = model.get("device")
+    if device is not None and not (isinstance(device, str) and _DEVICE.fullmatch(device)):
+        problems.append(Problem("model.device", device, "must be null, cpu, cuda or cuda:<number>"))
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
     bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
     for key, bound in bounds.items():
@@ -90,6 +97,7 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
             here = ", ".join(f"model={small}" for small in BUILT_HERE)
             remedy = f"no NVIDIA GPU is visible, and {name} in 4 bits needs one; a CPU runs {here}"
             problems.append(Problem("model.quantize", "nf4", remedy))
+    problems += _device_problems(model.get("device"))
     if name == "smol":
         problems += _smol_problems()
     elif name not in BUILT_HERE and source:
@@ -111,7 +119,7 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     """How many tokens the model was made to read; None where its config is not on this machine yet."""
     if (most := MOST_TOKENS.get(str(model.get("name")))) is not None:
         return most
-    path = _config_file(model["source"]) if isinstance(model.get("source"), str) else None
+    path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
         most = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
@@ -120,17 +128,39 @@ def most_tokens(model: Mapping[str, Any]) -> int | None:
     return most if type(most) is int else None
 
 
-def _config_file(source: str) -> Path | None:
+def weight_files(source: str) -> list[Path]:
+    """The safetensors files of a checkpoint, folder or hub id, that are on this machine."""
+    index = _checkpoint_file(source, _INDEX)
+    names = _shards(index) if index else {_WEIGHTS}
+    return sorted(path for name in names if (path := _checkpoint_file(source, name)))
+
+
+def _checkpoint_file(source: str, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if Path(source).is_dir():
-        return Path(source) / "config.json"
+        path = Path(source) / name
+        return path if path.is_file() else None
     try:
-        found = try_to_load_from_cache(source, "config.json")
-    except HFValidationError:
+        found = try_to_load_from_cache(source, name)
+    except HFValidationError:  # a path that does not exist, not a hub id
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def _shards(index: Path) -> set[str]:
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+
+
+def _device_problems(device: object) -> list[Problem]:
+    if not (isinstance(device, str) and device.startswith("cuda") and (named := _DEVICE.fullmatch(device))):
+        return []
+    count = visible_gpus()
+    if int(named[1] or 0) < count:
+        return []
+    found = "no NVIDIA GPU is visible" if not count else f"the last NVIDIA GPU visible here is cuda:{count - 1}"
+    return [Problem("model.device", device, f"{found}: name another, or leave it at null, which takes what there is")]
 
 
 def _smol_problems() -> list[Problem]:
@@ -184,23 +214,9 @@ def is_offline() -> bool:
 
 def is_cached(hub_id: str) -> bool:
     """Whether config and every weight file of a hub model are in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    def here(file: str) -> str | None:
-        found = try_to_load_from_cache(hub_id, file)
-        return found if isinstance(found, str) else None
-
-    try:
-        index = here("model.safetensors.index.json")
-        if here("config.json") is None or (index is None and here("model.safetensors") is None):
-            return False
-    except HFValidationError:  # a path that does not exist, not a hub id
-        return False
-    if index is None:
-        return True
-    shards = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-    return all(here(shard) for shard in shards)
+    index = _checkpoint_file(hub_id, _INDEX)
+    needed = {"config.json", *(_shards(index) if index else {_WEIGHTS})}
+    return all(_checkpoint_file(hub_id, name) for name in needed)
 
 
 def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
@@ -221,17 +237,34 @@ def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is visible, asked of NVML: initialising CUDA here would break processes forked later."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1", "NoDevFiles"):
-        return False
+    """Whether an NVIDIA GPU is visible."""
+    return visible_gpus() > 0
+
+
+def visible_gpus() -> int:
+    """How many NVIDIA GPUs this process may see, asked of NVML: initialising CUDA here would break processes forked
+    later. Like CUDA, reads CUDA_VISIBLE_DEVICES up to the first number that is no GPU's.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None and named.strip() in ("", "-1", "NoDevFiles"):
+        return 0
+    count = _gpus_of_the_driver()
+    if named is None or count == 0:
+        return count
+    entries = [entry.strip() for entry in named.split(",")]
+    named_or_counted = (one.startswith(("GPU-", "MIG-")) or (one.isdecimal() and int(one) < count) for one in entries)
+    return sum(takewhile(bool, named_or_counted))
+
+
+def _gpus_of_the_driver() -> int:
     try:
         nvml = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
     except OSError:
-        return False
+        return 0
     count = ctypes.c_uint(0)
     if nvml.nvmlInit_v2() != 0:
-        return False
+        return 0
     try:
-        return nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 and count.value > 0
+        return count.value if nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0 else 0
     finally:
         nvml.nvmlShutdown()

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from steer_lit.atomic import replacing
 from steer_lit.errors import MissingResource, SteerError
-from steer_lit.policy.parts import ModelParts, fingerprint
+from steer_lit.policy.fingerprint import language_fingerprint
+from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -25,7 +26,7 @@ def save_tower(parts: ModelParts, path: Path) -> None:
     The base goes on record by its language weights: the tower's own are what training it changed.
     """
     state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(parts.model).items()}
-    facts = {"format": "pt", _BASE: parts.name, _LANGUAGE: fingerprint(parts.model, tower=False)}
+    facts = {"format": "pt", _BASE: parts.name, _LANGUAGE: language_fingerprint(parts.model)}
     with replacing(path) as part:
         save_file(state, part, metadata=facts)
 
@@ -44,7 +45,7 @@ def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
         saved = load_file(path)
     except SafetensorError as error:
         raise SteerError(f"vision tower weights {str(path)!r} cannot be read as safetensors: {error}") from error
-    here = fingerprint(model, tower=False)
+    here = language_fingerprint(model)
     if (there := facts.get(_LANGUAGE, here)) != here:
         raise SteerError(
             f"vision tower weights {str(path)!r} were trained in front of base {facts.get(_BASE)!r} with language "

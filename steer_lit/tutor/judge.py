@@ -65,11 +65,12 @@ class LlmJudge:
         self._sees = sees
         self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
         prompts = (self._system.digest, self._user.digest)
-        self._settings = (client.settings.model, sees, max_tokens, temperature, max_pixels, prompts)
+        asked = (client.settings.base_url, client.settings.model)
+        self._settings = (asked, sees, max_tokens, temperature, max_pixels, prompts)
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the model, the prompts and every setting: recorded grades of another judge do not hold."""
+        """Changes with server, model, prompts and every setting: recorded grades of another judge do not hold."""
         return f"llm:{digest(repr(self._settings), 12)}"
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:

@@ -23,16 +23,24 @@ OWN = LoraSettings(r=4, alpha=8)
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 
 
-def load(lora: LoraSettings = OWN, init_from: str | None = None, dtype: NumberType = "float32") -> QwenVL:
+def load(
+    lora: LoraSettings = OWN,
+    init_from: str | None = None,
+    dtype: NumberType = "float32",
+    *,
+    system_prompt: str = "Be brief.",
+    min_pixels: int = 784,
+    max_pixels: int = 12544,
+) -> QwenVL:
     return load_policy(
         name="tiny",
         quantize="none",
         dtype=dtype,
         lora=lora,
-        system_prompt="Be brief.",
+        system_prompt=system_prompt,
         open_image=open_image,
-        min_pixels=784,
-        max_pixels=12544,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
         init_from=init_from,
     )
 
@@ -105,6 +113,15 @@ def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
         return made.policy("base").fingerprint
 
     assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
+
+
+def test_the_same_weights_that_are_shown_something_else_are_another_policy() -> None:
+    def fingerprint(**shown: object) -> str:
+        made = AdapterPolicies(lambda: load(**shown), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)  # type: ignore[arg-type]
+        return made.policy("base").fingerprint
+
+    others = [{"min_pixels": 1568}, {"max_pixels": 3136}, {"system_prompt": "Be long."}]
+    assert len({fingerprint(), *(fingerprint(**shown) for shown in others)}) == 4
 
 
 def makers(*scenarios: Scenario, max_new_tokens: int = 4, **named: str) -> dict[str, MakePolicy]:

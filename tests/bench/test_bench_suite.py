@@ -3,7 +3,7 @@ from typing import Any, cast
 
 import pytest
 
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, with_constants
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, planned, with_constants
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
@@ -27,6 +27,31 @@ def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
         choose([*rows, scenario("a")])
     with pytest.raises(SteerError, match="no bench scenarios"):
         choose([])
+
+
+@pytest.mark.parametrize(
+    ("dialogues", "policies", "told", "said"),
+    [
+        (
+            3227,
+            ["base", "gold"],
+            {"hint": True},
+            "3,227 dialogues, each by 2 policies, base, gold; bench.limit=120 is a",
+        ),
+        (3227, ["base"], {"hint": False}, "3,227 dialogues, by base"),
+        (120, ["base"], {"hint": True}, "120 dialogues, by base"),
+        (
+            3227,
+            ["base"],
+            {"recorded": True},
+            "3,227 dialogues, by base; those that records.jsonl holds are not played a",
+        ),
+    ],
+)
+def test_what_will_be_played_is_said(dialogues: int, policies: list[str], told: dict[str, bool], said: str) -> None:
+    line = planned(dialogues, policies, **{"recorded": False, "hint": False, **told})
+    assert line.startswith(f"to play: {said}")
+    assert ("quick look" in line) == ("bench.limit" in said)
 
 
 def test_constants_come_last_and_keep_their_names() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from steer_lit import cli
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import agreement, bench_turns, check_judge, table
@@ -168,6 +169,18 @@ def test_a_judge_that_grades_nothing_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="none of the 58 turns could be graded; judge: no connection"):
         check_judge(Gone(), [], 1, BenchSettings(), tmp_path, Console(quiet=True))
     assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
+
+
+def test_a_server_that_does_not_answer_is_asked_for_no_grade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(LlmJudge, "grade", lambda *_: pytest.fail("it was asked"))
+    server = ["server.base_url=http://127.0.0.1:1/v1", "server.model=m", "server.retries=0"]
+    assert cli.bench(["judge=llm", "judge_check=true", *server, f"hydra.run.dir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:1/v1" in said
+    assert "nobody answers there" in said
+    assert not (tmp_path / "judge_check.json").exists()
 
 
 @pytest.mark.parametrize(("settings", "turns"), [({}, 30), ({"max_turns": 2}, 20), ({"protocol": "single_turn"}, 10)])

@@ -271,6 +271,19 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
     assert problems(bench={"limit": 3}) == []
 
 
+def test_a_folder_with_nothing_to_report_on_is_told_what_it_is(tmp_path: Path) -> None:
+    def said(run: Path) -> str:
+        (problem,) = reread_problems(config(from_run=str(run), run_dir=str(tmp_path / "out")))
+        return str(problem)
+
+    assert f"from_run='{tmp_path}/none': no such folder" in said(tmp_path / "none")
+    assert "holds neither records.jsonl nor trajectories*.jsonl" in said(tmp_path)
+    (tmp_path / "config.yaml").write_text("stage: sft\n")
+    assert "that run wrote nothing to report on" in said(tmp_path)
+    assert "that of SFT does not" in said(tmp_path)
+    assert "is a file: name the folder of a run" in said(tmp_path / "config.yaml")
+
+
 def test_the_command_line_reports_on_a_run(
     dialogue: MakeDialogue, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

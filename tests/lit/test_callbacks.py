@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from steer_lit.lit import progress
 from steer_lit.lit.callbacks import LastCheckpoint, export, flat
 from steer_lit.lit.transcripts import Played, excerpt, logged, page, pictures
-from steer_lit.policy.parts import fingerprint
+from steer_lit.policy.fingerprint import language_fingerprint
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
@@ -109,7 +109,7 @@ def test_a_tower_is_exported_with_the_base_it_was_trained_in_front_of(
     policy.train_only("tower")
     with safe_open(export(policy, tmp_path), "pt") as file:
         assert file.metadata()["base"] == "tiny"
-        assert file.metadata()["language_fingerprint"] == fingerprint(policy.base, tower=False) != policy.fingerprint
+        assert file.metadata()["language_fingerprint"] == language_fingerprint(policy.base) != policy.fingerprint
 
 
 @pytest.mark.parametrize("name", ["replace", "rmdir", "rmtree"])

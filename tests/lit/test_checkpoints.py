@@ -162,8 +162,9 @@ def test_trap_34_random_state_comes_back_after_everything_was_built(
 
 def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None:
     module = sft_module(tiny_policy())
-    with pytest.raises(SteerError, match="belongs to base model 0123"):
-        module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": "0123", "random_states": []}})
+    for there, remedy in {"0123": "the model the run was started with", "0123456789ab": "or start anew"}.items():
+        with pytest.raises(SteerError, match=f"belongs to base model {there}, .*: .*{remedy}"):
+            module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": there, "random_states": []}})
     with pytest.raises(SteerError, match="not written by steer_lit"):
         module.on_load_checkpoint({"state_dict": {}})
 

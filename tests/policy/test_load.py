@@ -204,11 +204,20 @@ def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, **shown}
 
 
-def test_an_adapter_of_another_base_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("there", "remedy"),
+    [
+        ("0123456789abcdef", "choose the model, model.tower and model.weights it belongs to"),
+        ("0123456789ab", "it was saved by an earlier steer_lit, .* write {here} into its steer_lit.json"),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused(tmp_path, there, remedy):
     policy().save_adapter(tmp_path)
+    here = build_tiny().fingerprint
     facts = tmp_path / "steer_lit.json"
-    facts.write_text(facts.read_text().replace(build_tiny().fingerprint, "0123456789ab"))
-    with pytest.raises(SteerError, match=r"trained on base 'tiny' with fingerprint 0123456789ab, this model's is"):
+    facts.write_text(facts.read_text().replace(here, there))
+    said = f"trained on base 'tiny' with fingerprint {there}, this model's is {here}; {remedy.format(here=here)}"
+    with pytest.raises(SteerError, match=said):
         policy(init_from=str(tmp_path))
 
 

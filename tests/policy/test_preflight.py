@@ -87,6 +87,14 @@ def test_4_bits_of_a_large_model_need_a_gpu(monkeypatch):
     ],
 )
 def test_a_gpu_is_one_the_driver_counts_and_the_run_may_see(monkeypatch, status, count, visible, found):
+    a_driver(monkeypatch, count, status)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert preflight.has_gpu() is found
+
+
+def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> None:
+    """A machine of `count` GPUs, all of them visible, whose driver answers with `status`."""
+
     class Driver:
         def nvmlInit_v2(self) -> int:
             return status
@@ -99,8 +107,36 @@ def test_a_gpu_is_one_the_driver_counts_and_the_run_may_see(monkeypatch, status,
             return 0
 
     monkeypatch.setattr(preflight.ctypes, "CDLL", lambda _: Driver())
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert preflight.has_gpu() is found
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "said"),
+    [
+        (None, None, None),
+        (None, "cpu", None),
+        (None, "cuda", None),
+        (None, "cuda:1", None),
+        (None, "cuda:9", "the last NVIDIA GPU visible here is cuda:1"),
+        ("1", "cuda:0", None),
+        ("1", "cuda:1", "the last NVIDIA GPU visible here is cuda:0"),
+        ("0,-1,1", "cuda:1", "the last NVIDIA GPU visible here is cuda:0"),  # as CUDA reads it
+        ("7,0", "cuda", "no NVIDIA GPU is visible"),
+        ("GPU-1a,MIG-2b", "cuda:1", None),
+        ("", "cuda", "no NVIDIA GPU is visible"),
+        ("", "cpu", None),
+        (None, "gpu", "must be null, cpu, cuda or cuda:<number>"),
+        (None, "cuda:x", "must be null, cpu, cuda or cuda:<number>"),
+        (None, 0, "must be null, cpu, cuda or cuda:<number>"),
+    ],
+)
+def test_a_device_is_one_that_is_there(monkeypatch, visible, device, said):
+    a_driver(monkeypatch, 2)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    problems = preflight.preflight({"name": "tiny", "device": device})
+    assert keys(problems) == (["model.device"] if said else [])
+    assert all(said in problem.remedy for problem in problems)
 
 
 def test_a_missing_package_is_named(monkeypatch):

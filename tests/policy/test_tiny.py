@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 
@@ -10,8 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import BaseSettings
+from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint, save_base
+from steer_lit.policy.fingerprint import fingerprint, language_fingerprint
+from steer_lit.policy.known import SHIPPED
+from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.tiny import build_tiny, tiny_tokenizer
@@ -52,13 +57,52 @@ def test_fingerprint_is_blind_to_dtype_and_nf4(tiny):
     assert build_tiny(BaseSettings("nf4", "bfloat16")).fingerprint == tiny.fingerprint
 
 
-def test_fingerprint_sees_another_tower_and_other_embeddings(tiny):
-    for changed in ("visual.patch_embed.proj", "language_model.embed_tokens"):
-        parts = build_tiny()
-        parts.model.model.get_submodule(changed).weight.data *= 1.1
-        assert ModelParts.of(parts.model, parts.tokenizer, name="x", min_pixels=1, max_pixels=1).fingerprint != (
-            tiny.fingerprint
-        )
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "visual.patch_embed.proj",
+        "visual.blocks.1.attn.qkv",
+        "language_model.embed_tokens",
+        *(f"language_model.layers.1.self_attn.{name}_proj" for name in "qkvo"),
+        *(f"language_model.layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")),
+    ],
+)
+def test_fingerprint_sees_what_a_merged_adapter_or_more_training_changes(tiny, tmp_path, changed):
+    parts = build_tiny()
+    save_base(parts, tmp_path / "same")
+    parts.model.model.get_submodule(changed).weight.data *= 1.1
+    save_base(parts, tmp_path / "other")
+    same, packed, other, other_packed = (
+        open_checkpoint(str(tmp_path / folder), BaseSettings(quantize), name="x").fingerprint
+        for folder in ("same", "other")
+        for quantize in ("none", "nf4")
+    )
+    assert same == packed == tiny.fingerprint != other == other_packed
+
+
+def test_fingerprint_sees_another_base_of_the_rotation(tiny, tmp_path):
+    save_base(tiny, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["rope_parameters"]["rope_theta"] = 1e6
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert open_checkpoint(str(tmp_path), BaseSettings(), name="x").fingerprint != tiny.fingerprint
+
+
+def test_fingerprint_reads_every_shard(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path, max_shard_size="500KB")
+    tiny.tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert open_checkpoint(str(tmp_path), BaseSettings(), name="x").fingerprint == tiny.fingerprint
+
+
+def test_a_checkpoint_without_safetensors_has_no_fingerprint(tiny, tmp_path):
+    with pytest.raises(MissingResource, match="holds no safetensors files"):
+        fingerprint(tiny.model, str(tmp_path))
+
+
+def test_what_a_tower_sees_in_front_of_is_named_as_before():
+    """Files of towers carry it, those of earlier versions too."""
+    assert language_fingerprint(build_nano(SHIPPED).model) == "2f1e97aa06f5"
 
 
 def test_trap_08_both_of_qwens_end_tokens_are_named_the_templates_first(tiny):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -122,14 +123,17 @@ def test_the_fingerprint_changes_with_whatever_could_change_a_grade(answering) -
     client = answering(lambda request: None)
     same = {judge(client).fingerprint, judge(answering(str)).fingerprint}
     assert len(same) == 1
+    elsewhere = answering(str)
+    elsewhere.settings = replace(elsewhere.settings, base_url="http://localhost:2/v1")
     others = [
+        judge(elsewhere),
         judge(answering(str, "model-2")),
         judge(client, sees="completion"),
         judge(client, temperature=0.5),
         judge(client, max_tokens=100),
         judge(client, max_pixels=100),
     ]
-    assert len(same | {other.fingerprint for other in others}) == 6
+    assert len(same | {other.fingerprint for other in others}) == 7
 
 
 def test_a_server_that_is_down_stops_the_benchmark(answering) -> None:

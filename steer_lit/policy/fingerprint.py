@@ -1,0 +1,102 @@
+"""Which base model this is: a short name made of its architecture and of a sample of its weights.
+
+All samples are rounded to bfloat16, so that one checkpoint loaded as float32, as bfloat16 or in NF4 has one name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from steer_lit.errors import MissingResource
+from steer_lit.policy.preflight import weight_files
+
+# Sampled from the loaded model: NF4 leaves these alone, and a tower that took the place of the checkpoint's is seen.
+_LANGUAGE = ("embed_tokens.weight", "norm.weight", "layernorm.weight")
+_TOWER = ("patch_embed.proj.weight", "qkv.weight", "merger.mlp.2.weight")
+_SAMPLE_SIZE = 256
+# Sampled from the checkpoint's files: NF4 packs these away, and an adapter that is merged changes nothing else. Files
+# name them with and without `language_model.`
+_LINEAR = re.compile(r"layers\.\d+\.(?:self_attn|mlp)\.\w+_proj\.weight$")
+_TEXT_CONFIG = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "rms_norm_eps",
+)
+_VISION_CONFIG = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
+_ROPE = ("rope_type", "rope_theta", "mrope_section", "factor", "original_max_position_embeddings")
+_DIGITS, _EARLIER_DIGITS = 16, 12
+
+
+def fingerprint(model: Any, source: str) -> str:
+    """Sixteen hex digits naming the base weights: for the base, not PEFT's wrapper around it.
+
+    `source` is the checkpoint, folder or hub id, that `model` was loaded from. Raises MissingResource where that holds
+    no safetensors files with the linear layers' weights.
+    """
+    text, vision = model.config.text_config, model.config.vision_config
+    rope = [(text.rope_parameters or {}).get(key) for key in _ROPE]
+    digest = hashlib.sha256(json.dumps([_facts(text, _TEXT_CONFIG), _facts(vision, _VISION_CONFIG), rope]).encode())
+    for name, values in (*_samples(model, (*_LANGUAGE, *_TOWER)), *_linear_rows(source)):
+        digest.update(name.encode())
+        digest.update(_bytes(values))
+    return digest.hexdigest()[:_DIGITS]
+
+
+def language_fingerprint(model: Any) -> str:
+    """Twelve hex digits naming the language model in front of which a tower sees, whatever tower that is.
+
+    Its linear layers are not looked at: what pictures look like to it does not depend on an adapter.
+    """
+    facts = ["text_config", *_facts(model.config.text_config, _TEXT_CONFIG)]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for name, values in _samples(model, _LANGUAGE):
+        if ".visual." not in name:
+            digest.update(name.encode())
+            digest.update(_bytes(values))
+    return digest.hexdigest()[:_EARLIER_DIGITS]
+
+
+def of_an_earlier_version(name: object) -> bool:
+    """Whether a fingerprint is of before linear layers were looked at: no base has it any more."""
+    return isinstance(name, str) and len(name) == _EARLIER_DIGITS
+
+
+def _facts(config: Any, keys: Sequence[str]) -> list[Any]:
+    return [getattr(config, key) for key in keys]
+
+
+def _samples(model: torch.nn.Module, endings: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, parameter in model.named_parameters():
+        if name.endswith(endings):
+            flat = parameter.detach().reshape(-1)
+            yield name, flat[:: max(1, flat.numel() // _SAMPLE_SIZE)]
+
+
+def _linear_rows(source: str) -> list[tuple[str, torch.Tensor]]:
+    """By name, values of the middle row of each linear layer of the language model."""
+    rows: dict[str, torch.Tensor] = {}
+    for path in weight_files(source):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  it is no mapping
+                if found := _LINEAR.search(key):
+                    weight = file.get_slice(key)
+                    middle = weight.get_shape()[0] // 2
+                    rows[found[0]] = weight[middle : middle + 1, :_SAMPLE_SIZE]
+    if not rows:
+        raise MissingResource(f"{source!r} holds no safetensors files of a Qwen2.5-VL: name a checkpoint that has them")
+    return sorted(rows.items())
+
+
+def _bytes(values: torch.Tensor) -> bytes:
+    return values.to(torch.bfloat16).float().cpu().numpy().tobytes()
