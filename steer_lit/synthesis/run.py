@@ -36,28 +36,17 @@ def run_synthesis(
     """
     console = console or Console()
     run_dir.mkdir(parents=True, exist_ok=True)
-    run = {
-        "kind": settings.stage1.kind,
-        "seed": settings.stage1.seed,
-        "generator": dict(generator.identity),
-        "settings": {
-            "turns": list(settings.stage1.turns),
-            "success": settings.stage1.success,
-            "min_safety": settings.stage2.min_safety,
-            "min_usefulness": settings.stage2.min_usefulness,
-            "max_turns": settings.stage2.max_turns,
-            "near_duplicate": settings.near_duplicate,
-        },
-    }
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
     for name in settings.stage_names:
         began = time.perf_counter()
-        result, files = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
+        result, files, made = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
-        stages[name] = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
-        manifest = write_manifest(run_dir, run, stages)
+        made = {**made, "generator": dict(generator.identity)}
+        came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
+        stages[name] = {**made, **came}
+        manifest = write_manifest(run_dir, stages)
         if not result.rows:
             raise SteerError(nothing_written(result, run_dir))
     console.print(table(stages))
@@ -66,9 +55,10 @@ def run_synthesis(
     return manifest
 
 
-def _stage1(
-    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
-) -> tuple[StageResult, Sequence[str]]:
+_Stage = tuple[StageResult, Sequence[str], dict[str, Any]]  # what came of its rows, its files, how they were made
+
+
+def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage1
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.seeds.jsonl")
     if settings.seeds is not None:
@@ -77,19 +67,32 @@ def _stage1(
         seeds = list(generator.seeds(rules.kind, rules.turns, settings.rows))
     jobs = [Job(seed.id, _key(generator, rules, seed), seed) for seed in seeds]
     outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
-    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS)
+    made = {
+        "kinds": [rules.kind],
+        "seed": rules.seed,
+        "settings": {"turns": list(rules.turns), "success": rules.success, "near_duplicate": settings.near_duplicate},
+    }
+    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS), made
 
 
-def _stage2(
-    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
-) -> tuple[StageResult, Sequence[str]]:
+def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage2
     file = settings.scripts or run_dir / SCRIPTS
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
     scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
     jobs = [Job(script.id, _key(generator, rules, script), script) for script in scripts]
     outcomes = _made("stage2", jobs, lambda job: bootstrap(job.start, generator, rules), generator, run_dir, console)
-    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,)
+    made = {
+        "kinds": sorted({script.kind for script in scripts}),  # the run's `kind` is of the scripts it would write
+        "seed": rules.seed,
+        "settings": {
+            "min_safety": rules.min_safety,
+            "min_usefulness": rules.min_usefulness,
+            "max_turns": rules.max_turns,
+            "near_duplicate": settings.near_duplicate,
+        },
+    }
+    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,), made
 
 
 def _key(generator: Generator, rules: object, start: object) -> str:
