@@ -45,7 +45,9 @@ def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool)
     assert format_ok(text) is ok
 
 
-@given(st.lists(st.sampled_from(["<thinking>", "</thinking>", "<answer>", "</answer>", "<thin", "king>", "a", " ", "\n"])))
+@given(
+    st.lists(st.sampled_from(["<thinking>", "</thinking>", "<answer>", "</answer>", "<thin", "king>", "a", " ", "\n"]))
+)
 def test_thinking_is_left_out_as_by_a_lazy_pattern(parts: list[str]) -> None:
     """The pattern says it plainly, in a time that grows with the square of the tags that are never closed."""
     text = "".join(parts)

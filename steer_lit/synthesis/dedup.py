@@ -89,6 +89,6 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Its words; of a text without one, such as emoji alone, what stands between blanks: else all such were the same."""
+    """Its words; of a text without one, such as emoji alone, what stands between blanks: else all such are the same."""
     text = text.casefold()
     return tuple(_WORD.findall(text) or text.split())

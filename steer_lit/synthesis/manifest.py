@@ -3,7 +3,7 @@
     <run>/stage1.jsonl, rl.jsonl        Stage I: scripts, as Stage I rows and as RL rows
     <run>/sft.jsonl                     Stage II: dialogues, as SFT rows
     <run>/quarantine.stage1.jsonl, ...  every row that is in none of these, and why
-    <run>/manifest.json                 of each stage: kinds, seed, settings, prompts, models, counts, reasons, duplicates
+    <run>/manifest.json                 each stage: kinds, seed, settings, models, prompts, counts, reasons
     <run>/work.stage1.jsonl, ...        the journals that a stopped run goes on from
 
 Files are replaced in one step: a run that is killed leaves the old file or the new one.

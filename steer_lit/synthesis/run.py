@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
+from steer_lit.data.images import picture_digest
 from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.synthesis.generator import Generator
@@ -22,6 +24,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Job, WorkFile, make_rows
 from steer_lit.terminal import visible_line
+from steer_lit.types import ImageRef
 
 T = TypeVar("T")
 
@@ -65,7 +68,10 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
         seeds = read_seeds(settings.seeds, settings.folder, settings.rows, quarantine)
     else:
         seeds = list(generator.seeds(rules.kind, rules.turns, settings.rows))
-    jobs = [Job(seed.id, _key(generator, rules, seed), seed) for seed in seeds]
+    folder = settings.folder
+    jobs = [
+        Job(seed.id, _key(generator, rules, seed, [seed.image] if seed.image else [], folder), seed) for seed in seeds
+    ]
     outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
     made = {
         "kinds": [rules.kind],
@@ -80,7 +86,8 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     file = settings.scripts or run_dir / SCRIPTS
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
     scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
-    jobs = [Job(script.id, _key(generator, rules, script), script) for script in scripts]
+    folder = settings.folder or file.parent  # as the reader of scripts looked them up
+    jobs = [Job(script.id, _key(generator, rules, script, pictures_of(script), folder), script) for script in scripts]
     outcomes = _made("stage2", jobs, lambda job: bootstrap(job.start, generator, rules), generator, run_dir, console)
     made = {
         "kinds": sorted({script.kind for script in scripts}),  # the run's `kind` is of the scripts it would write
@@ -95,9 +102,14 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,), made
 
 
-def _key(generator: Generator, rules: object, start: object) -> str:
-    """A digest of all that decides a row: its start in full, the stage's rules, the generator's identity."""
-    return digest(repr((start, rules, sorted(generator.identity.items()))), 24)
+def _key(
+    generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef] = (), folder: Path | None = None
+) -> str:
+    """A digest of all that decides a row: its start in full, what its pictures show, the stage's rules, the generator's
+    identity. Of `mini://` pictures the name says all. Raises PictureError.
+    """
+    shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
+    return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)
 
 
 def _made(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from steer_lit.chat import ChatReply, ChatRequest
@@ -276,6 +277,15 @@ def test_repeated_scripts_are_left_out_and_counted(played: Played, settings: Set
         ("q3", "duplicate", "q1, similarity 1.00"),
         ("q5", "duplicate", "q1, similarity 1.00"),
     ]
+
+
+def test_rows_of_a_picture_that_changed_are_made_again(played: Played, settings: Settings, tmp_path: Path) -> None:
+    client, generator = played(plays_well)
+    for colour, asked in (("red", 6), ("red", 6), ("blue", 12), ("blue", 12)):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "shop.png")
+        run(generator, settings(), tmp_path / "run")
+        assert (client.count("look"), client.count("attack judge")) == (asked, asked)
+    assert len(lines(tmp_path / "run" / "work.stage2.jsonl")) == 12
 
 
 def test_the_manifest_says_what_made_the_rows(played: Played, settings: Settings, tmp_path: Path) -> None:
