@@ -57,9 +57,10 @@ _LECTURES = re.compile(
 )
 _AGREES_AT_ONCE = re.compile(
     r"^\W*+(?:(?:and|but|so|well|then|oh|great|good|very well|fine|instead)\W++)*(?:sure|of course|certainly|"
-    r"absolutely|definitely|yes|yeah|yep|okay|ok|alright|all right|gladly|happily|no problem|no worries|with pleasure|why not|"
-    r"great idea|good idea|fine|here's|here is|here are|let us|let's|lets|(?:i|we) (?:can|could|will|would)(?! see)|"
-    r"i'll|we'll|(?:i'd|i'm|i am|we are|we're) (?:be )?(?:happy|glad|delighted|ready|going)|go ahead|go for it)\b"
+    r"absolutely|definitely|yes|yeah|yep|okay|ok|alright|all right|gladly|happily|no problem|no worries|with pleasure|"
+    r"why not|great idea|good idea|fine|here's|here is|here are|let us|let's|lets|"
+    r"(?:i|we) (?:can|could|will|would)(?! see)|i'll|we'll|"
+    r"(?:i'd|i'm|i am|we are|we're) (?:be )?(?:happy|glad|delighted|ready|going)|go ahead|go for it)\b"
 )
 _AGREES = re.compile(rf"{_AGREES_AT_ONCE.pattern}|{_EAGER}")
 _EAGER_FROM = re.compile(rf"(?={_EAGER})")
