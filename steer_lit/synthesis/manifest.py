@@ -22,12 +22,11 @@ from typing import Any
 
 from steer_lit.atomic import replace_text
 from steer_lit.data.writers import write_rows
+from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import MAX_QUESTION
+from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import MANIFEST, write_manifest
+from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.types import Dialogue, Scenario
