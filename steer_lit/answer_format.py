@@ -7,8 +7,6 @@ import re
 _TAGS = ("<thinking>", "</thinking>", "<answer>", "</answer>")
 _FORM = re.compile(r"\s*<thinking>.*</thinking>\s*<answer>.*</answer>\s*", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
-_THINKING = re.compile(r"<thinking>.*?</thinking>", re.DOTALL)
-_UNCLOSED = re.compile(r"<thinking>.*", re.DOTALL)
 
 
 def in_form(thinking: str, answer: str) -> str:
@@ -22,7 +20,7 @@ def format_ok(text: str) -> bool:
 
 def answer_part(text: str) -> str | None:
     """What the user sees: the insides of every <answer> block outside the thinking, or None. One cut off counts."""
-    found = _ANSWER.findall(_THINKING.sub(" ", text))
+    found = _ANSWER.findall(_without_thinking(text))
     return "\n".join(found) if found else None
 
 
@@ -33,7 +31,8 @@ def has_answer(text: str) -> bool:
 
 def outside_thinking(text: str) -> str:
     """The text without its thinking, that which is not closed included, and without tags."""
-    return without_tags(_UNCLOSED.sub(" ", _THINKING.sub(" ", text)))
+    before, unclosed, _ = _without_thinking(text).partition("<thinking>")
+    return without_tags(before + " " if unclosed else before)
 
 
 def without_tags(text: str) -> str:
@@ -41,3 +40,16 @@ def without_tags(text: str) -> str:
     for tag in _TAGS:
         text = text.replace(tag, " ")
     return text
+
+
+def _without_thinking(text: str) -> str:
+    """The text with a blank in place of every closed <thinking> block.
+
+    Scanned once: a lazy pattern looks to the end of the text from each tag that is never closed.
+    """
+    opened, closed = _TAGS[:2]
+    outside, start = [], 0
+    while (begin := text.find(opened, start)) >= 0 and (end := text.find(closed, begin + len(opened))) >= 0:
+        outside.append(text[start:begin])
+        start = end + len(closed)
+    return " ".join([*outside, text[start:]])

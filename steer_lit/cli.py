@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
-from steer_lit.commands import conf_dir, sweeping
+from steer_lit.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.overrides import NO_OPTION, keys_of, lenient, mistaken, no_choice, no_key, no_option, options_of, unread
 from steer_lit.run_folder import FROZEN
@@ -101,6 +101,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
+    name_sweeps_folders(words)
     try:
         with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()

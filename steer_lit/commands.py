@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.errors import SteerError
+
+_LONGEST = 150  # letters of a folder's name: file systems take 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,37 @@ def typed_words() -> list[str]:
 def sweeping() -> bool:
     """Whether this run is one of a sweep's."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def name_sweeps_folders(words: Sequence[str]) -> None:
+    """Let conf/hydra/default.yaml's `${swept:...}` name the folders of a sweep's runs for what `words` sweep over.
+
+    A launcher that starts other processes has no words there: folders then have their numbers alone.
+    """
+    OmegaConf.register_new_resolver("swept", partial(_swept, list(words)), replace=True)
+
+
+def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
+    """What a run's words choose that `words` leave open, such as `_reward.alpha-0.3_seed-1`, to follow its number.
+
+    Values that would need quotes in a path, of a shell or of Hydra, are left out, and so is what makes a name long.
+    """
+    fixed = {word.key for text in words if (word := Word.read(text)) is not None and not _sweeps(text)}
+    name = ""
+    for text in of_run if words else []:
+        if (word := Word.read(text)) is None or word.sign == "~" or word.key in fixed:
+            continue
+        part = f"_{word.key}-{word.given}"
+        if re.fullmatch(r"[\w.+-]+", part, re.ASCII) and len(name + part) <= _LONGEST:
+            name += part
+    return name
+
+
+def _sweeps(text: str) -> bool:
+    return OverridesParser.create().parse_override(text).is_sweep_override()
+
+
+name_sweeps_folders([])
 
 
 def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:

@@ -10,3 +10,6 @@ ADAPTER, TOWER, BASE = (
     "tower.safetensors",
     "base",
 )  # what trained: a PEFT folder, a file, a checkpoint folder
+MANIFEST, VERSIONS = "manifest.json", "versions.json"
+# What runs and conversions note down beside rows, none of it rows.
+NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")

@@ -19,7 +19,7 @@ from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank, restarted
-from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, ROLLOUTS, TOWER
+from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, ROLLOUTS, TOWER, VERSIONS
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
@@ -80,7 +80,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         replace_text(path, OmegaConf.to_yaml(resolved))
         found = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
-        replace_text(run_dir / "versions.json", json.dumps(found, indent=2) + "\n")
+        replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
     return path
 
 

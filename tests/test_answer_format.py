@@ -1,8 +1,13 @@
 """The form of an answer: what is written in it is read back, and what counts as being in it."""
 
-import pytest
+import re
+import time
 
-from steer_lit.answer_format import answer_part, format_ok, in_form, without_tags
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steer_lit.answer_format import answer_part, format_ok, has_answer, in_form, outside_thinking, without_tags
 
 GOOD = "<thinking>Red cup. Describe it.</thinking><answer>I see a red cup.</answer>"
 
@@ -38,3 +43,23 @@ def test_what_is_written_is_read_back() -> None:
 )
 def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool) -> None:
     assert format_ok(text) is ok
+
+
+@given(
+    st.lists(st.sampled_from(["<thinking>", "</thinking>", "<answer>", "</answer>", "<thin", "king>", "a", " ", "\n"]))
+)
+def test_thinking_is_left_out_as_by_a_lazy_pattern(parts: list[str]) -> None:
+    """The pattern says it plainly, in a time that grows with the square of the tags that are never closed."""
+    text = "".join(parts)
+    rest = re.sub(r"<thinking>.*?</thinking>", " ", text, flags=re.DOTALL)
+    found = re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
+    assert answer_part(text) == ("\n".join(found) if found else None)
+    assert outside_thinking(text) == without_tags(re.sub(r"<thinking>.*", " ", rest, flags=re.DOTALL))
+
+
+def test_tags_that_are_never_closed_take_no_longer_than_text() -> None:
+    text = "<thinking>" * 100_000
+    start = time.perf_counter()
+    assert not has_answer(text)
+    assert outside_thinking(text) == " "
+    assert time.perf_counter() - start < 1

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import cli, commands, overrides, run_folder, runs
-from steer_lit.commands import composed
+from steer_lit.commands import Word, composed, name_sweeps_folders
 from steer_lit.errors import SteerError
 from tests.test_conf import empty_adapter
 
@@ -371,6 +371,38 @@ def test_one_runs_foreseen_failure_does_not_end_a_sweep(
     said = ["no luck with 2", "no luck with 3", "not finished, for the reasons above: #1, #2 of this sweep"]
     said.insert(2, "Error executing job with overrides: ['seed=2']")  # Hydra's
     assert capsys.readouterr().err.splitlines() == said
+
+
+def test_a_sweeps_folders_are_named_for_what_it_sweeps_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: found.append(str(run_dir.relative_to(tmp_path))))
+    words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0.3", "seed=range(1,3)", f"hydra.sweep.dir={tmp_path}"]
+    for _ in range(2):
+        assert cli.train(words) == 0
+    assert found == ["0_seed-1", "1_seed-2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "of_run", "name"),
+    [
+        (["reward.alpha=0,0.3", "seed=1,2"], ["reward.alpha=0.3", "seed=2"], "_reward.alpha-0.3_seed-2"),
+        (["init_from=a/b,../../c", "seed=1,2"], ["init_from=../../c", "seed=2"], "_seed-2"),  # a path is no name
+        (["data.source.rl='a, b','c=d'"], ["data.source.rl='a, b'"], ""),
+        ([f"name={'x' * 200},y", "seed=1,2"], [f"name={'x' * 200}", "seed=1"], "_seed-1"),
+        (["name=x"], ["name=x", "optim.lr=1e-3"], "_optim.lr-1e-3"),  # swept by a config's hydra.sweeper.params
+    ],
+)  # fmt: skip
+def test_what_a_sweeps_folder_is_named_for(typed: list[str], of_run: list[str], name: str) -> None:
+    assert commands._swept(typed, of_run) == name
+    assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # it can be typed as it is
+
+
+def test_where_a_sweeps_words_are_not_known_its_folders_have_numbers() -> None:
+    """As in a process that a launcher has started."""
+    name_sweeps_folders([])
+    assert OmegaConf.create({"a": ["seed=1"], "b": "3${swept:${a}}"}).b == "3"
 
 
 def test_ctrl_c_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, re
 from steer_lit.data.plain import PROMPTS, read_asked, read_pairs, read_pairs_asked, read_prompt, read_turns
 from steer_lit.types import Dialogue, Kind, Scenario
 
+NO_DIALOGUE = "is no dialogue"  # begins what is said of a row that was never to be one
 _SHOWN = 6
 # In this order: what is an authors' row is read as one, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
@@ -34,7 +35,7 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     for key, reader in _DIALOGUES.items():
         if row.get(key) is not None:
             return reader(value, source, number)
-    raise row.error("", f"is no dialogue: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}")
+    raise row.error("", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}")
 
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:

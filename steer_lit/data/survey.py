@@ -4,16 +4,20 @@
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
 Prints Markdown. Row files: how many rows can be learned from (dialogues) and how many played (scenarios), how many are
-neither, how many name a picture that cannot be opened, and the first reason of each sort. Pictures: how many open, and
-why the others do not. A last sentence counts answers that a policy should not learn from as they are.
+neither, how many name a picture that does not open, and what that leaves the file good for; under the table every
+reason with the rows it holds for. Pictures: how many of those that rows name open, and which files do not. A last
+sentence counts answers that a policy should not learn from as they are. The exit code is 1 where a run would put a row
+aside: it is refused, a picture of it does not open, or its file cannot be read to the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rich.console import Console
@@ -21,22 +25,27 @@ from rich.progress import track
 
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.images import PictureError, open_image
-from steer_lit.data.shapes import read_dialogue, read_scenario
+from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
+from steer_lit.run_files import NOTES
 from steer_lit.terminal import markdown_line, visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_REASONS = 6  # of a file
+_FEW = 5  # rows or pictures of a reason
+_LONGEST = 100  # letters of a picture's name: a row may hold anything
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row: why it gives no dialogue, no scenario, no picture; "" where it does."""
+    """One row: why it gives no dialogue and no scenario, "" where it does; the pictures it names."""
 
+    number: int
     no_dialogue: str
     no_scenario: str
-    no_picture: str
+    pictures: tuple[str, ...] = ()
     bare: int = 0  # of its `answers`, those without an <answer> part
     answers: int = 0
 
@@ -44,68 +53,155 @@ class Found:
     def refused(self) -> bool:
         return bool(self.no_dialogue and self.no_scenario)
 
+    @property
+    def reason(self) -> str:
+        """Why it is refused: by the reader that its keys ask for."""
+        return self.no_scenario if NO_DIALOGUE in self.no_dialogue else self.no_dialogue
 
-def survey_rows(path: Path, pictures: Path | None = None) -> tuple[list[Found], str]:
-    """Every row of a file given to both readers, its pictures looked up in `pictures`, without one beside the file; why
-    the file ended early.
-    """
-    found = []
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A file's rows; why it ended early; why each picture that rows name does not open, "" where it does."""
+
+    rows: Sequence[Found]
+    ended: str
+    pictures: dict[str, str]
+
+    @property
+    def blind(self) -> list[Found]:
+        """The rows with a picture that does not open."""
+        return [row for row in self.rows if any(self.pictures[uri] for uri in row.pictures)]
+
+    @property
+    def whole(self) -> bool:
+        return not (self.ended or self.blind or any(row.refused for row in self.rows))
+
+    def counts(self) -> tuple[int, ...]:
+        """Rows; of them dialogues, scenarios, refused, without a picture."""
+        dialogues, scenarios = (
+            sum(not reason for reason in reasons)
+            for reasons in ((row.no_dialogue for row in self.rows), (row.no_scenario for row in self.rows))
+        )
+        return len(self.rows), dialogues, scenarios, sum(row.refused for row in self.rows), len(self.blind)
+
+    def good_for(self) -> str:
+        """What a run can do with the rows that are whole."""
+        blind = {row.number for row in self.blind}
+        usable = [row for row in self.rows if not row.refused and row.number not in blind]
+        if not usable:
+            return "none without its pictures" if blind else "none" if self.rows else "none: no rows"
+        learned, played = not all(row.no_dialogue for row in usable), not all(row.no_scenario for row in usable)
+        return "SFT and to play" if learned and played else "SFT" if learned else "to play (GRPO, benchmark)"
+
+
+def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
+    """Every row of a file given to both readers, its pictures looked up in `pictures`, without one beside the file."""
+    found: list[Found] = []
+    opened: dict[str, str] = {}
+    folder, ended = pictures or path.parent, ""
     try:
         for number, value in file_rows(path):
             dialogue, no_dialogue = _read(read_dialogue, value, path, number)
             scenario, no_scenario = _read(read_scenario, value, path, number)
             record = dialogue or scenario
-            no_picture = _no_picture(record, pictures or path.parent, number) if record else ""
+            named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
+            for uri in named:
+                if uri not in opened:
+                    opened[uri] = survey_picture(ImageRef(uri), folder)
             answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
-            found.append(Found(no_dialogue, no_scenario, no_picture, *answers))
+            found.append(Found(number, no_dialogue, no_scenario, named, *answers))
     except (SteerError, OSError) as error:
-        return found, str(error).replace(str(path), path.name)
-    return found, ""
+        ended = str(error).replace(str(path), path.name)
+    return Surveyed(found, ended, opened)
 
 
-def survey_picture(path: Path) -> str:
+def survey_picture(ref: ImageRef, folder: Path) -> str:
     """Why the picture does not open, "" where it does."""
     try:
-        open_image(ImageRef(path.name), path.parent)
+        open_image(ref, folder)
     except PictureError as error:
-        return error.reason
+        reason = error.reason.replace(str(folder.resolve()), "the folder of its pictures")
+        return reason.replace(" (data.source.folder)", "")
     return ""
 
 
-def markdown(files: Iterable[Path], root: Path, folder: Path | None = None) -> Iterator[str]:
-    """The lines of both tables, files named as they lie under `root`, and a sentence where answers lack the form that
-    is learnt. Rows' pictures are looked up in `folder`. Other kinds of file are left out.
-    """
-    yield "| file | rows | dialogues | scenarios | refused | no picture | what the readers said |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    pictures, refused, plain, bare, answers = 0, [], [], 0, 0
-    for path in files:
-        name = markdown_line(str(path.relative_to(root)))
-        if path.suffix.lower() in PICTURES:
-            pictures += 1
-            if reason := survey_picture(path):
-                refused.append(f"| {name} | {markdown_line(reason)} |")
-        elif path.suffix in SUFFIXES:
-            found, ended = survey_rows(path, folder)
-            counts = [
-                len(found),
-                sum(not row.no_dialogue for row in found),
-                sum(not row.no_scenario for row in found),
-                sum(row.refused for row in found),
-                sum(bool(row.no_picture) for row in found),
-            ]
-            cells = [name, *(f"{count:,}" for count in counts), markdown_line(_said(found, ended))]
-            yield f"| {' | '.join(cells)} |"
-            answers += sum(row.answers for row in found)
-            if lacking := sum(row.bare for row in found):
-                bare += lacking
-                plain.append(name)
-    if pictures:
-        yield from ("", f"{pictures - len(refused):,} of {pictures:,} pictures open{':' if refused else '.'}")
-    if refused:
-        yield from ("", "| picture | why not |", "| --- | --- |", *refused)
-    if bare:
-        yield from ("", told_of_bare(bare, answers, f" ({', '.join(plain)})") + ".")
+@dataclass(slots=True)
+class Survey:
+    """Of the files in `root`; rows' pictures are looked up in `folder`, without one beside their file."""
+
+    root: Path
+    folder: Path | None = None
+    whole: bool = True  # no row would be put aside, of the files seen so far
+    _row_files: int = 0
+    _reasons: list[str] = field(default_factory=list)  # lines
+    _named: dict[Path, str] = field(default_factory=dict)  # why it does not open
+    _lying: dict[Path, str] = field(default_factory=dict)  # picture files: likewise
+    _plain: list[str] = field(default_factory=list)  # files with answers that lack the form
+    _answers: tuple[int, int] = (0, 0)  # without the form, of how many
+
+    def markdown(self, files: Iterable[Path]) -> Iterator[str]:
+        """The lines: a table of row files, reasons, pictures, and a sentence where answers lack the form that is
+        learnt. Files are named as they lie under `root`; other kinds of file, and a run's own notes, are left out.
+        """
+        yield "| file | rows | dialogues | scenarios | refused | no picture | good for |"
+        yield "| --- | --- | --- | --- | --- | --- | --- |"
+        notes = []
+        for path in files:
+            if any(fnmatchcase(path.name, name) for name in NOTES):
+                notes.append(self._name(path))
+            elif path.suffix.lower() in PICTURES:
+                self._lying[path] = survey_picture(ImageRef(path.name), path.parent)
+            elif path.suffix in SUFFIXES:
+                yield self._row(path)
+        yield from self._reasons
+        yield from self._pictures()
+        if self._plain:
+            yield from ("", told_of_bare(*self._answers, f" ({', '.join(self._plain)})") + ".")
+        if notes:
+            yield from ("", f"Left out, since runs write them: {_few(notes)}.")
+
+    def _row(self, path: Path) -> str:
+        """The file's line in the table. What else there is to say of it is kept."""
+        found, name = survey_rows(path, self.folder), self._name(path)
+        self.whole &= found.whole
+        if lines := list(_said(found)):
+            self._reasons += ["", f"{name}:", "", *lines]
+        folder = self.folder or path.parent
+        self._named |= {_file(folder, uri): why for uri, why in found.pictures.items() if "://" not in uri}
+        self._row_files += 1
+        if bare := sum(row.bare for row in found.rows):
+            self._plain.append(name)
+        self._answers = (self._answers[0] + bare, self._answers[1] + sum(row.answers for row in found.rows))
+        return f"| {' | '.join([name, *(f'{count:,}' for count in found.counts()), found.good_for()])} |"
+
+    def _pictures(self) -> Iterator[str]:
+        """Of the picture files that rows name, and of those that lie in the folder."""
+        if self._named:
+            lost = [path for path, why in self._named.items() if why]
+            told = f"; {len(lost):,} do not: {_few([self._name(path) for path in lost])}" if lost else ""
+            yield from (
+                "",
+                f"{len(self._named) - len(lost):,} of the {len(self._named):,} pictures that rows name open{told}.",
+            )
+        if self._lying:
+            broken = {path: why for path, why in self._lying.items() if why}
+            unnamed = sum(path.resolve() not in self._named for path in self._lying)
+            opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files open"
+            told = (
+                f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row"
+                if unnamed and self._row_files
+                else ""
+            )
+            yield from ("", f"{opening}{told}{':' if broken else '.'}")
+            if broken:
+                yield from ("", "| picture | why not |", "| --- | --- |")
+                yield from (f"| {self._name(path)} | {markdown_line(why)} |" for path, why in broken.items())
+
+    def _name(self, path: Path) -> str:
+        for folder in (self.root, self.root.resolve()):
+            if path.is_relative_to(folder):
+                return markdown_line(str(path.relative_to(folder)))
+        return markdown_line(str(path))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -125,8 +221,9 @@ def main(arguments: Sequence[str]) -> int:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
-    print(*markdown(bar, root, given.pictures), sep="\n")
-    return 0
+    survey = Survey(root, given.pictures)
+    print(*survey.markdown(bar), sep="\n")
+    return 0 if survey.whole else 1
 
 
 def _read(
@@ -134,34 +231,78 @@ def _read(
 ) -> tuple[Dialogue | Scenario | None, str]:
     """(record, ""), or (None, the reason)."""
     if isinstance(value, BadRow):
-        return None, f"row {number}: {value.reason}"
+        return None, value.reason
     try:
         return reader(value, path.name, number), ""
     except RecursionError:
-        return None, f"row {number}: is nested too deeply"
+        return None, "is nested too deeply"
     except RowError as error:
-        return None, f"row {number}{f', `{error.field}`' if error.field else ''}: {error.reason}"
+        return None, f"{f'`{error.field}`: ' if error.field else ''}{error.reason}"
 
 
-def _no_picture(record: Dialogue | Scenario, folder: Path, number: int) -> str:
-    """Why the record's first picture that cannot be opened cannot be."""
-    for ref in pictures_of(record):
-        try:
-            open_image(ref, folder)
-        except PictureError as error:
-            return f"row {number}: {error}".replace(str(folder.resolve()), "the folder of its pictures")
-    return ""
+def _file(folder: Path, uri: str) -> Path:
+    """Where a picture would lie, links followed."""
+    try:
+        return (folder / uri).resolve()
+    except (OSError, ValueError, RuntimeError):  # no name of a file
+        return folder / uri[:_LONGEST]
 
 
-def _said(found: Sequence[Found], ended: str) -> str:
-    """The first reason of each sort."""
-    sorts = {
-        "refused": (row.no_scenario for row in found if row.refused),
-        "only to play": (row.no_dialogue for row in found if row.no_dialogue and not row.refused),
-        "no picture": (row.no_picture for row in found if row.no_picture),
-    }
-    firsts = [f"{sort}: {first}" for sort, reasons in sorts.items() if (first := next(reasons, ""))]
-    return "; ".join([*firsts, *([ended] if ended else [])]) or ("all read" if found else "no rows")
+def _said(found: Surveyed) -> Iterator[str]:
+    """One line for each reason why a row is not what it could be, with the rows that it holds for, those of refused
+    rows first. That a row to play is no dialogue is no fault, unless its file has dialogues.
+    """
+    learned = any(not row.no_dialogue for row in found.rows)
+    reasons: dict[tuple[str, str], _Reason] = {}
+
+    def note(sort: str, row: Found, reason: str, picture: str = "") -> None:
+        alike = re.sub(r"\d+", "0", reason)  # where in the row does not make another reason
+        reasons.setdefault((sort, alike), _Reason(sort, reason)).add(row.number, picture)
+
+    for row in found.rows:
+        if row.refused:
+            note("refused", row, row.reason)
+    for row in found.rows:
+        for uri in row.pictures:
+            if why := found.pictures[uri]:
+                note("no picture", row, why, uri)
+    for row in found.rows:
+        if row.no_dialogue and not row.refused and (learned or NO_DIALOGUE not in row.no_dialogue):
+            note("not for SFT", row, row.no_dialogue)
+        elif row.no_scenario and not row.refused:
+            note("not to play", row, row.no_scenario)
+    lines = [f"* {markdown_line(str(reason))}" for reason in reasons.values()]
+    yield from lines[:_REASONS]
+    if more := len(lines) - _REASONS:
+        yield from [f"* and {more:,} more reason{'s' if more > 1 else ''}"] if more > 0 else []
+    if found.ended:
+        yield f"* cannot be read to its end: {markdown_line(found.ended)}"
+
+
+@dataclass(slots=True)
+class _Reason:
+    """`text` as the first of its rows has it."""
+
+    sort: str
+    text: str
+    rows: dict[int, None] = field(default_factory=dict)  # a set in order
+    pictures: dict[str, None] = field(default_factory=dict)
+
+    def add(self, row: int, picture: str) -> None:
+        self.rows[row] = None
+        if picture:
+            self.pictures[picture] = None
+
+    def __str__(self) -> str:
+        count = len(self.rows)
+        rows = f"{count:,} row{'s' if count > 1 else ''} ({_few([str(row) for row in self.rows])})"
+        pictures = f"{_few([repr(uri[:_LONGEST]) for uri in self.pictures])}: " if self.pictures else ""
+        return f"{self.sort}, {rows}: {pictures}{self.text}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    return f"{', '.join(names[:_FEW])}{more}"
 
 
 if __name__ == "__main__":

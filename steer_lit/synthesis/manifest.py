@@ -3,7 +3,7 @@
     <run>/stage1.jsonl, rl.jsonl        Stage I: scripts, as Stage I rows and as RL rows
     <run>/sft.jsonl                     Stage II: dialogues, as SFT rows
     <run>/quarantine.stage1.jsonl, ...  every row that is in none of these, and why
-    <run>/manifest.json                 counts, reasons, duplicates, prompts, models, seed
+    <run>/manifest.json                 each stage: kinds, seed, settings, models, prompts, counts, reasons
     <run>/work.stage1.jsonl, ...        the journals that a stopped run goes on from
 
 Files are replaced in one step: a run that is killed leaves the old file or the new one.
@@ -22,12 +22,11 @@ from typing import Any
 
 from steer_lit.atomic import replace_text
 from steer_lit.data.writers import write_rows
+from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
 
 log = logging.getLogger(__name__)
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +98,13 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
     }
 
 
-def write_manifest(run_dir: Path, run: Mapping[str, Any], stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Write what the run was and what came of its stages. Returns it.
+def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Write how each stage was made and what came of it. Returns that.
 
     A stage that an earlier start wrote into this folder keeps its entry, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
-    manifest = {**run, "stages": {**_earlier_stages(path), **stages}}
+    manifest = {"stages": {**_earlier_stages(path), **stages}}
     replace_text(path, json.dumps(manifest, indent=2) + "\n")
     return manifest
 
@@ -114,7 +113,10 @@ def _earlier_stages(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["stages"])
-    except (ValueError, TypeError, KeyError):
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        # Manifests once held how their rows were made for all stages together.
+        shared = {name: earlier[name] for name in ("kind", "seed", "generator", "settings") if name in earlier}
+        return {name: {**shared, **entry} for name, entry in earlier["stages"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("%s cannot be read: what it said of earlier stages is left out", path)
         return {}

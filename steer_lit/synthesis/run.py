@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
+from steer_lit.data.images import picture_digest
 from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.synthesis.generator import Generator
@@ -22,6 +24,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Job, WorkFile, make_rows
 from steer_lit.terminal import visible_line
+from steer_lit.types import ImageRef
 
 T = TypeVar("T")
 
@@ -36,28 +39,17 @@ def run_synthesis(
     """
     console = console or Console()
     run_dir.mkdir(parents=True, exist_ok=True)
-    run = {
-        "kind": settings.stage1.kind,
-        "seed": settings.stage1.seed,
-        "generator": dict(generator.identity),
-        "settings": {
-            "turns": list(settings.stage1.turns),
-            "success": settings.stage1.success,
-            "min_safety": settings.stage2.min_safety,
-            "min_usefulness": settings.stage2.min_usefulness,
-            "max_turns": settings.stage2.max_turns,
-            "near_duplicate": settings.near_duplicate,
-        },
-    }
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
     for name in settings.stage_names:
         began = time.perf_counter()
-        result, files = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
+        result, files, made = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
-        stages[name] = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
-        manifest = write_manifest(run_dir, run, stages)
+        made = {**made, "generator": dict(generator.identity)}
+        came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
+        stages[name] = {**made, **came}
+        manifest = write_manifest(run_dir, stages)
         if not result.rows:
             raise SteerError(nothing_written(result, run_dir))
     console.print(table(stages))
@@ -66,35 +58,58 @@ def run_synthesis(
     return manifest
 
 
-def _stage1(
-    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
-) -> tuple[StageResult, Sequence[str]]:
+_Stage = tuple[StageResult, Sequence[str], dict[str, Any]]  # what came of its rows, its files, how they were made
+
+
+def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage1
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.seeds.jsonl")
     if settings.seeds is not None:
         seeds = read_seeds(settings.seeds, settings.folder, settings.rows, quarantine)
     else:
         seeds = list(generator.seeds(rules.kind, rules.turns, settings.rows))
-    jobs = [Job(seed.id, _key(generator, rules, seed), seed) for seed in seeds]
+    folder = settings.folder
+    jobs = [
+        Job(seed.id, _key(generator, rules, seed, [seed.image] if seed.image else [], folder), seed) for seed in seeds
+    ]
     outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
-    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS)
+    made = {
+        "kinds": [rules.kind],
+        "seed": rules.seed,
+        "settings": {"turns": list(rules.turns), "success": rules.success, "near_duplicate": settings.near_duplicate},
+    }
+    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS), made
 
 
-def _stage2(
-    generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console
-) -> tuple[StageResult, Sequence[str]]:
+def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage2
     file = settings.scripts or run_dir / SCRIPTS
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
     scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
-    jobs = [Job(script.id, _key(generator, rules, script), script) for script in scripts]
+    folder = settings.folder or file.parent  # as the reader of scripts looked them up
+    jobs = [Job(script.id, _key(generator, rules, script, pictures_of(script), folder), script) for script in scripts]
     outcomes = _made("stage2", jobs, lambda job: bootstrap(job.start, generator, rules), generator, run_dir, console)
-    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,)
+    made = {
+        "kinds": sorted({script.kind for script in scripts}),  # the run's `kind` is of the scripts it would write
+        "seed": rules.seed,
+        "settings": {
+            "min_safety": rules.min_safety,
+            "min_usefulness": rules.min_usefulness,
+            "max_turns": rules.max_turns,
+            "near_duplicate": settings.near_duplicate,
+        },
+    }
+    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,), made
 
 
-def _key(generator: Generator, rules: object, start: object) -> str:
-    """A digest of all that decides a row: its start in full, the stage's rules, the generator's identity."""
-    return digest(repr((start, rules, sorted(generator.identity.items()))), 24)
+def _key(
+    generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef] = (), folder: Path | None = None
+) -> str:
+    """A digest of all that decides a row: its start in full, what its pictures show, the stage's rules, the generator's
+    identity. Of `mini://` pictures the name says all. Raises PictureError.
+    """
+    shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
+    return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)
 
 
 def _made(

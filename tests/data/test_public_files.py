@@ -51,29 +51,32 @@ def read(shared_data: Path, name: str, reader: Callable[[object, str, int], obje
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_row_is_read_or_refused_with_one_error(shared_data: Path, name: str) -> None:
-    found, ended = survey_rows(shared_data / name)
-    dialogues, scenarios = (sum(not reason for reason in reasons) for reasons in zip(*(
-        (row.no_dialogue, row.no_scenario) for row in found
-    ), strict=True))  # fmt: skip
-    assert (len(found), dialogues, scenarios, sum(bool(row.no_picture) for row in found)) == FILES[name]
-    assert ended == ""
-    for number, row in enumerate(found, start=1):
-        for reason in filter(None, (row.no_dialogue, row.no_scenario, row.no_picture)):
-            assert reason.startswith(("row ", f"row {number}"))
-            assert "\n" not in reason
+    found = survey_rows(shared_data / name)
+    rows, dialogues, scenarios, refused, blind = found.counts()
+    assert (rows, dialogues, scenarios, blind) == FILES[name]
+    assert refused == rows - max(dialogues, scenarios)
+    assert found.ended == ""
+    assert found.whole is (not refused and not blind)
+    for row in found.rows:
+        assert "\n" not in row.no_dialogue + row.no_scenario
 
 
 def test_no_file_was_forgotten(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(shared_data)]) == 0
-    rows, count, pictures, answers = capsys.readouterr().out.split("\n\n")
+    assert main([str(shared_data)]) == 1
+    rows, *reasons, named, count, pictures, answers = capsys.readouterr().out.split("\n\n")
     assert {line.split(" | ")[0].removeprefix("| ") for line in rows.splitlines()[2:]} == set(FILES)
-    assert "| xstest-prompts/xstest_prompts.csv | 450 | 0 | 450 | 0 | 0 | only to play: row 1: is no dialogue" in rows
-    assert "| mtbench101/mtbench101.jsonl | 1,388 | 1,388 | 1,388 | 0 | 0 | all read |" in rows
-    assert count == "54 of 63 pictures open:"
+    assert "| xstest-prompts/xstest_prompts.csv | 450 | 0 | 450 | 0 | 0 | to play (GRPO, benchmark) |" in rows
+    assert "| mtbench101/mtbench101.jsonl | 1,388 | 1,388 | 1,388 | 0 | 0 | SFT and to play |" in rows
+    assert "* refused, 3 rows (1, 2, 3): `video`: only text and pictures are read" in reasons
+    assert not [line for line in reasons if "xstest" in line or "is no dialogue" in line]
+    assert named.startswith(
+        "0 of the 238 pictures that rows name open; 238 do not: llamafactory-mllm-demo/mllm_demo_data/"
+    )
+    assert count == "54 of 63 picture files open; 63 are named by no row:"
     assert "astronaut.png" not in pictures
     assert "| pillow-edge-images/broken.png | cannot be decoded (" in pictures
     assert "answers have no <answer> part (" in answers  # nobody else writes them so
-    assert str(shared_data) not in rows + pictures + answers
+    assert str(shared_data) not in "".join([rows, *reasons, named, pictures, answers])
 
 
 def test_a_survey_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,5 +180,5 @@ def test_a_file_that_may_not_be_read_is_told(
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr("steer_lit.data.survey.file_rows", refuse)
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path)]) == 1
     assert "[Errno 13] Permission denied: 'rows.jsonl'" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from steer_lit import cli
 from steer_lit.data.survey import main
 
 
@@ -18,28 +19,29 @@ def row(*answers: str) -> str:
     )
 
 
-def surveyed(folder: Path, capsys: pytest.CaptureFixture[str], **files: str) -> list[str]:
+def surveyed(folder: Path, capsys: pytest.CaptureFixture[str], code: int = 0, **files: str) -> list[str]:
     for name, text in files.items():
         (folder / f"{name}.jsonl").write_text(text)
-    assert main([str(folder)]) == 0
+    assert main([str(folder)]) == code
     return capsys.readouterr().out.splitlines()
 
 
 def test_what_is_nested_too_deeply_is_a_refused_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deep = f'{row("<answer>Ho</answer>")[:-1]}, "metadata": {{"deep": {"[" * 700}{"]" * 700}}}}}'
-    lines = surveyed(tmp_path, capsys, rows=f"{deep}\n{row('<answer>Ho</answer>')}\n")
-    assert "| rows.jsonl | 2 | 1 | 1 | 1 | 0 | refused: row 1: is nested too deeply |" in lines
+    lines = surveyed(tmp_path, capsys, 1, rows=f"{deep}\n{row('<answer>Ho</answer>')}\n")
+    assert "| rows.jsonl | 2 | 1 | 1 | 1 | 0 | SFT and to play |" in lines
+    assert "* refused, 1 row (1): is nested too deeply" in lines
 
 
 def test_a_file_without_a_row_is_not_all_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "| empty.jsonl | 0 | 0 | 0 | 0 | 0 | no rows |" in surveyed(tmp_path, capsys, empty="\n")
+    assert "| empty.jsonl | 0 | 0 | 0 | 0 | 0 | none: no rows |" in surveyed(tmp_path, capsys, empty="\n")
 
 
 def test_hostile_names_and_texts_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = "<img src=x> ![x](y)|\x1b"
-    lines = surveyed(tmp_path, capsys, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})
+    lines = surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})
     (tmp_path / f"{mark}.png").write_bytes(b"no picture")
-    lines += surveyed(tmp_path, capsys)
+    lines += surveyed(tmp_path, capsys, 1)
     said = "\n".join(lines)
     assert said.count("&lt;img src=x> ![x]\\(y)\\|") >= 4  # the file and its picture that is none, the other picture
     assert not [mark for mark in ("<img", "](", "y)|", "\x1b") if mark in said]
@@ -68,16 +70,74 @@ def test_pictures_may_lie_in_another_folder_and_only_broken_ones_are_listed(
     (pictures / "b.png").write_bytes(b"no picture")
     asked = [{"turns": ["?"], "images": [f"{name}.png"]} for name in "ab"]
     (rows / "rl.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in asked))
-    assert main([str(rows)]) == 0
+    assert main([str(rows)]) == 1
     beside = capsys.readouterr().out
-    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 2 |" in beside
-    assert "pictures open" not in beside
-    assert main([str(rows), "--pictures", str(pictures)]) == 0
-    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 1 |" in capsys.readouterr().out
+    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 2 | none without its pictures |" in beside
+    assert "* no picture, 2 rows (1, 2): 'a.png', 'b.png': is no file in the folder of its pictures" in beside
+    assert "0 of the 2 pictures that rows name open; 2 do not: a.png, b.png." in beside
+    assert main([str(rows), "--pictures", str(pictures)]) == 1
+    told = capsys.readouterr().out
+    assert "| rl.jsonl | 2 | 0 | 2 | 0 | 1 | to play (GRPO, benchmark) |" in told
+    assert f"1 of the 2 pictures that rows name open; 1 do not: {pictures.resolve() / 'b.png'}." in told
     assert main([str(pictures)]) == 0
     said = capsys.readouterr().out
-    assert "1 of 2 pictures open:" in said
+    assert "1 of 2 picture files open:" in said
     assert "| b.png | " in said
     assert "| a.png" not in said
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
+
+
+def test_every_reason_is_told_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = {"turns": ["?"], "kind": "red_team"}
+    asked = [{"role": "user", "content": "Hi"}]
+    rows = [
+        *(json.dumps(good), "{", json.dumps({**good, "images": 3}), json.dumps({"colour": "red"})),
+        *(json.dumps({**good, "videos": ["a"]}), json.dumps({**good, "turns": [3]}), json.dumps({"turns": []})),
+        *("[1", json.dumps({"colour": "blue"}), json.dumps(good), json.dumps({"messages": asked})),
+        *(json.dumps({"messages": [{"role": "cook", "content": "Hi"}]}), json.dumps({"text": 4})),
+    ]
+    lines = surveyed(tmp_path, capsys, 1, rows="\n".join(rows))
+    assert "| rows.jsonl | 13 | 0 | 3 | 10 | 0 | to play (GRPO, benchmark) |" in lines
+    told = lines[lines.index("rows.jsonl:") + 2 :]
+    assert [line.split(":")[0] for line in told] == [
+        "* refused, 1 row (2)",
+        "* refused, 1 row (3)",
+        "* refused, 2 rows (4, 9)",
+        "* refused, 1 row (5)",
+        "* refused, 1 row (6)",
+        "* refused, 1 row (7)",
+        "* and 4 more reasons",  # of rows 8, 11, 12 and 13
+    ]
+    assert "is no dialogue" not in "".join(lines)
+
+
+def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plays = json.dumps({"turns": ["?"], "images": ["a.png"], "kind": "red_team"})
+    for name in ("a", "alone"):
+        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    lines = surveyed(tmp_path, capsys, rl=plays)
+    assert lines[2:] == [
+        "| rl.jsonl | 1 | 0 | 1 | 0 | 0 | to play (GRPO, benchmark) |",
+        "",
+        "1 of the 1 pictures that rows name open.",
+        "",
+        "2 of 2 picture files open; 1 is named by no row.",
+    ]
+    # Among dialogues such a row is told of: SFT would stop at it.
+    lines = surveyed(tmp_path, capsys, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
+    assert "| mixed.jsonl | 2 | 1 | 2 | 0 | 0 | SFT and to play |" in lines
+    assert [line for line in lines if line.startswith("* not for SFT, 1 row (2): is no dialogue: it has turns,")]
+
+
+def test_what_runs_note_down_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["kind=benign", "rows=3", f"hydra.run.dir={tmp_path}"]) == 0
+    (tmp_path / "quarantine.stage1.jsonl").write_text('{"id": "a", "status": "rejected"}\n')
+    capsys.readouterr()
+    lines = surveyed(tmp_path, capsys)
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| rl.jsonl", "| sft.jsonl", "| stage1.jsonl"]
+    assert lines[5:7] == [
+        "",
+        "Left out, since runs write them: manifest.json, quarantine.stage1.jsonl, "
+        "quarantine.stage2.jsonl, versions.json, work.stage1.jsonl and 1 more.",
+    ]

@@ -162,7 +162,9 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,1", *SMALL, *GRPO, "trainer.max_steps=1", "callbacks=none"]
     assert cli.train([*words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={tmp_path}"]) == 0
-    alphas = [OmegaConf.load(tmp_path / job / "config.yaml").reward.alpha for job in ("0", "1")]
+    alphas = [
+        OmegaConf.load(tmp_path / job / "config.yaml").reward.alpha for job in ("0_reward.alpha-0", "1_reward.alpha-1")
+    ]
     assert alphas == [0, 1]
 
 

@@ -48,6 +48,10 @@ def test_rows_are_compared_with_kept_rows_only() -> None:
     assert jaccard(shingles(b), shingles(c)) >= 0.8 > jaccard(shingles(words), shingles(c))
 
 
+def test_texts_without_a_word_are_told_apart_by_their_signs() -> None:
+    assert found("🔪 👶", "🍎", "🔪  👶\n", "?!", "") == {2: Duplicate(0, True, 1.0)}
+
+
 def test_short_texts_are_compared_whole() -> None:
     assert found("yes", "no", "Yes.", "yes no") == {2: Duplicate(0, True, 1.0)}
 

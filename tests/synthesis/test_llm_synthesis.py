@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from steer_lit.chat import ChatReply, ChatRequest
@@ -19,8 +20,9 @@ from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import MAX_QUESTION
+from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import MANIFEST, write_manifest
+from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.types import Dialogue, Scenario
@@ -278,24 +280,41 @@ def test_repeated_scripts_are_left_out_and_counted(played: Played, settings: Set
     ]
 
 
+def test_rows_of_a_picture_that_changed_are_made_again(played: Played, settings: Settings, tmp_path: Path) -> None:
+    client, generator = played(plays_well)
+    for colour, asked in (("red", 6), ("red", 6), ("blue", 12), ("blue", 12)):
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "shop.png")
+        run(generator, settings(), tmp_path / "run")
+        assert (client.count("look"), client.count("attack judge")) == (asked, asked)
+    assert len(lines(tmp_path / "run" / "work.stage2.jsonl")) == 12
+
+
 def test_the_manifest_says_what_made_the_rows(played: Played, settings: Settings, tmp_path: Path) -> None:
     _, generator = played(plays_well)
     manifest = run(generator, settings(), tmp_path / "run")
     assert manifest == json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert manifest["generator"]["model"] == manifest["generator"]["target"] == "played"
-    assert re.fullmatch("[0-9a-f]{12}", manifest["generator"]["prompts"]["synthesis_plan_red_team"])
-    assert manifest["settings"]["min_safety"] == 8
+    for stage in manifest["stages"].values():
+        assert stage["generator"]["model"] == stage["generator"]["target"] == "played"
+        assert re.fullmatch("[0-9a-f]{12}", stage["generator"]["prompts"]["synthesis_plan_red_team"])
+    assert manifest["stages"]["stage2"]["settings"]["min_safety"] == 8
     assert manifest["stages"]["stage2"]["usage_so_far"]["agents and judges"]["requests"] > 0
     assert manifest["stages"]["stage2"]["files"]["sft.jsonl"]["rows"] == 6
 
 
-@pytest.mark.parametrize("text", ["", '{"stages": {"stage1"', "[]", '{"stages": 3}', "{}"])
+@pytest.mark.parametrize("text", ["", '{"stages": {"stage1"', "[]", '{"stages": 3}', '{"stages": {"stage1": 3}}', "{}"])
 def test_a_damaged_manifest_costs_what_it_said_and_nothing_else(text: str, tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(text)
     stages = {"stage2": {"written": 3}}
-    assert write_manifest(tmp_path, {"seed": 1}, stages) == {"seed": 1, "stages": stages}
+    assert write_manifest(tmp_path, stages) == {"stages": stages}
     assert json.loads((tmp_path / MANIFEST).read_text())["stages"] == stages
-    assert write_manifest(tmp_path, {"seed": 1}, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
+    assert write_manifest(tmp_path, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
+
+
+def test_what_an_earlier_manifest_said_of_all_stages_is_said_of_those_it_had(tmp_path: Path) -> None:
+    how = {"kind": "benign", "seed": 1, "generator": {"generator": "llm"}, "settings": {"success": 4}}
+    (tmp_path / MANIFEST).write_text(json.dumps({**how, "stages": {"stage1": {"written": 3}}}))
+    manifest = write_manifest(tmp_path, {"stage2": {"seed": 2, "written": 1}})
+    assert manifest == {"stages": {"stage1": {**how, "written": 3}, "stage2": {"seed": 2, "written": 1}}}
 
 
 FILTERED = ChatReply(failed="stopped by the server's content filter", declined=True)

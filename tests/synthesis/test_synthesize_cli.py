@@ -54,6 +54,18 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
     assert after == before
 
 
+def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
+    """Stage II in Stage I's folder, without its words: the kind is that of the scripts, not the run's default."""
+    folder = f"hydra.run.dir={tmp_path}"
+    assert cli.synthesize(["kind=benign", "rows=3", "stages=1", "seed=5", "near_duplicate=0.9", folder]) == 0
+    assert cli.synthesize(["rows=3", "stages=2", folder]) == 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    first, second = (manifest["stages"][stage] for stage in ("stage1", "stage2"))
+    assert (first["kinds"], first["seed"], first["settings"]["near_duplicate"]) == (["benign"], 5, 0.9)
+    assert (second["kinds"], second["seed"], second["settings"]["near_duplicate"]) == (["benign"], 1, 0.8)
+    assert not manifest.keys() & {"kind", "seed", "settings"}  # of which stage?
+
+
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["kind=obfuscated", "rows=60", "max_turns=3"]  # not the defaults, which Stage II would fall back to
     assert cli.synthesize(["stages=1", *words, f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
