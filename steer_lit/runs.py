@@ -62,6 +62,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
+    datamodule.trainer = trainer  # whose root the rows put aside go to
+    datamodule.read_files()
     device = str(trainer.strategy.root_device)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     with hanging_up(*players.values()):

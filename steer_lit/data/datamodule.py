@@ -78,6 +78,14 @@ class SteerDataModule(LightningDataModule):
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
+    def read_files(self) -> None:
+        """Read the rows of a file now, as far as no policy is needed: what is wrong with them needs no weights to say.
+
+        Raises what `FileSource.read` raises.
+        """
+        if isinstance(self.source, FileSource):
+            self._read  # noqa: B018
+
     def setup(self, stage: str) -> None:
         """Read the rows of the fit before anything is trained on them."""
         if stage == "fit" and self._blocks and self._place[0] == 0:
@@ -157,9 +165,17 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
+        part = LEARNT_FROM[self.stage]
+        if not isinstance(self.source, FileSource):
+            return self.source.rows(part, self.max_turns, self._quarantine)
         module = getattr(self.trainer, "lightning_module", None)  # which knows how long a row the policy reads
-        unfit = getattr(module, "unfit", None)
-        return self.source.rows(LEARNT_FROM[self.stage], self.max_turns, self._quarantine, unfit)
+        return self.source.fitting(part, self._read, self._quarantine, getattr(module, "unfit", None))
+
+    @cached_property
+    def _read(self) -> list[tuple[int, Record]]:
+        """(number, record) of a file's rows, before any policy has looked at them."""
+        assert isinstance(self.source, FileSource)
+        return self.source.read(LEARNT_FROM[self.stage], self.max_turns, self._quarantine)
 
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:
