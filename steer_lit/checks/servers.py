@@ -1,7 +1,7 @@
 """Servers in a config: what keeps a client from being made, and what must not be saved with a config at all.
 
-A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere, wherever that is, is never
-said again.
+A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere, wherever that be, is
+never said again.
 """
 
 from __future__ import annotations
