@@ -165,6 +165,7 @@ class FileSource:
                 quarantine.add(RowError(file, number, "images", bad))
             else:
                 whole.append((number, record))
+        quarantine.settle(file)
         quarantine.check()
         _check_any(whole, file, quarantine)
         return whole
@@ -180,6 +181,7 @@ class FileSource:
                 quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
+        quarantine.settle(file)
         quarantine.check()
         _check_any(records, file, quarantine)
         return _under_own_ids(records)
