@@ -109,6 +109,25 @@ def test_bench_picture_is_shown_once_where_the_row_says(
 
 
 @pytest.mark.parametrize(
+    ("image", "named", "same"),
+    [
+        ("a/1.png", "b/1.png", False),
+        ("/x/a/1.png", "a/1.png", True),
+        ("a/1.png", "C:\\x\\a\\1.png", True),
+        ("./a/1.png", "a/1.png", True),
+        ("ba/1.png", "a/1.png", False),
+        ("1.png", "11.png", False),
+    ],
+)
+def test_pictures_of_one_name_in_two_folders_are_two(image: str, named: str, same: bool) -> None:
+    contents = ["Look.", [{"type": "image", "image": named}]]
+    row = {"question_id": "q", "messages_fixed": [user(content) for content in contents], "image": image}
+    first, second = (attack.message.parts for attack in read_bench_row(row, "f", 1).attacks)
+    assert first == (("Look.",) if same else (ImageRef(image), "Look."))
+    assert second == (ImageRef(named),)
+
+
+@pytest.mark.parametrize(
     ("named", "kind", "subset"),
     [
         ({}, "red_team", ""),
