@@ -16,6 +16,7 @@ from steer_lit.commands import Word, composed, conf_dir
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
+_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it for no option, and misses its keys
 _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
 
 
@@ -37,12 +38,14 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
+    added = Word.read(word)
+    if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
+        return no_choice(added.key, added.given, options_of(added.key))
     if not word.startswith(("+", "--")):
         return ""
     top = [*_groups(name), *_top_keys(name)]
     if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
         return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
-    added = Word.read(word)
     if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
         return ""
     key, section = added.key, added.key.partition(".")[0]

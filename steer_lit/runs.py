@@ -51,7 +51,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.policy_module import check_checkpoint
+    from steer_lit.lit.policy_module import check_checkpoint, data_state
     from steer_lit.lit.transcripts import excerpt
 
     _quieten()
@@ -65,6 +65,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
+    datamodule.trainer = trainer  # whose root the rows put aside go to
+    datamodule.read_files()
+    if config.ckpt_path is not None and (state := data_state(Path(config.ckpt_path))) is not None:
+        datamodule.check_resumable(state)
     device = str(trainer.strategy.root_device)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     with hanging_up(*players.values()):

@@ -13,11 +13,12 @@ from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import SHARE, Bound, whole
 
 Structured = Literal["auto", "json_schema", "json_object", "off"]
-_SECONDS = Bound(0, above=True, said="must be a number of seconds above 0")
+# More than anybody waits for or asks at a time; sizes of queues and floats hold all of it.
+_SECONDS = Bound(0, 10**6, above=True, said="must be a number of seconds above 0, at most 1000000")
 _BOUNDS = {
-    "concurrency": whole(1, said="must be a whole number, at least 1"),
-    "retries": whole(0, said="must be a whole number, at least 0"),
-    "min_requests": whole(1, said="must be a whole number, at least 1"),
+    "concurrency": whole(1, 10**4, said="must be a whole number, at least 1 and at most 10000"),
+    "retries": whole(0, 100, said="must be a whole number, at least 0 and at most 100"),
+    "min_requests": whole(1, 10**6, said="must be a whole number, at least 1 and at most 1000000"),
     "connect_timeout": _SECONDS,
     "read_timeout": _SECONDS,
     "backoff": _SECONDS,

@@ -80,9 +80,12 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "objective.kl_estimator": ("k3", "k2", "k1_reward"),
     "tutor.sees": get_args(Sees),
     "judge.sees": get_args(Sees),
-    "judge_check": (False, True),
-    "dry_run": (False, True),
 }
+_SWITCHES = (
+    "dry_run", "judge_check", "bench.constants", "data.blank_images", "model.gradient_checkpointing",
+    "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
+    "trainer.detect_anomaly", "logger.tensorboard.default_hp_metric",
+)  # fmt: skip
 _TEXTS = ("name", "system_prompt")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_run", "from_raw_eval", "model.source", "model.tower",
@@ -120,6 +123,7 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
     """What is wrong with single values, wherever they are. Sections that hold no keys are passed over."""
     yield from _number_problems(config)
     yield from _choice_problems(config)
+    yield from _switch_problems(config)
     yield from _text_problems(config)
     yield from _list_problems(config)
 
@@ -140,8 +144,15 @@ def _choice_problems(config: Config) -> Iterator[Problem]:
     for key, allowed in _CHOICES.items():
         value = at(config, key)
         if value is not ABSENT and value not in allowed:
-            typed = (str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in allowed)
-            yield Problem(key, value, f"must be one of {', '.join(typed)}")
+            yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
+
+
+def _switch_problems(config: Config) -> Iterator[Problem]:
+    """`no` and `off` are text to Hydra, and so true."""
+    for key in _SWITCHES:
+        value = at(config, key)
+        if value is not ABSENT and type(value) is not bool:
+            yield Problem(key, value, "must be true or false")
 
 
 def _text_problems(config: Config) -> Iterator[Problem]:

@@ -157,7 +157,7 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
     if learner and config.get("init_from"):
         remedy = f"stage {stage} trains {learner}, no adapter: set it to null"
         yield Problem("init_from", config["init_from"], remedy)
-    if stage in LEARNT_FROM:
+    if isinstance(stage, str) and stage in LEARNT_FROM:
         part = LEARNT_FROM[stage]
         rows = at(config, f"data.source.{part}")
         if learner and rows is ABSENT:

@@ -24,8 +24,9 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
     from steer_lit.data.sources import LEARNT_FROM
     from steer_lit.data.steps import holding_out_fails
 
+    stage = config.get("stage")
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
-    if config.get("stage") not in LEARNT_FROM or not sized or not _readable(config):
+    if not (isinstance(stage, str) and stage in LEARNT_FROM and sized and _readable(config)):
         return
     batch_size, val_size, ranks = at(config, "data.batch_size"), at(config, "data.val_size"), fewest_ranks(config)
     remedy = f"must give each of the {ranks} ranks a row"
@@ -33,7 +34,7 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
         yield Problem("data.batch_size", batch_size, f"{remedy}: raise it, or use fewer trainer.devices")
     if not makes_rows(config):
         return
-    part = LEARNT_FROM[config["stage"]]
+    part = LEARNT_FROM[stage]
     yield from made_row_problems(config, part)
     source = _source(config)
     if reason := holding_out_fails(source.size(part), source.block, val_size):

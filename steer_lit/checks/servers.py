@@ -1,6 +1,7 @@
 """Servers in a config: what keeps a client from being made, and what must not be saved with a config at all.
 
-A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere is never said again.
+A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere, wherever that be, is
+never said again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from steer_lit.errors import Problem
 
 HIDDEN = "***"
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
-_PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b")
+_PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
 _KEYS = r"(api_?key|token|secret|password)"  # what keys go by
 # A login or a query in an address, a key of OpenAI's form, or one under such a name.
 _SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
+# Where no server is spoken of: a key's name at a key's end, or what is a key and no name of a file, such as sk-learn.
+_NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)
+_KEY = re.compile(r"(?<![\w./-])(sk-|hf_)(?=[\w-]*\d)[\w-]{16,}")
+_READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
 def word_problems(words: Sequence[str]) -> Iterator[Problem]:
@@ -28,6 +33,15 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
         key = name.lstrip("+~")
         if _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
             yield Problem(key, HIDDEN, remedy)
+        elif _names_key(*key.split("."), value=value) or _KEY.search(value):
+            yield Problem(key, HIDDEN, "holds a key, and is saved with the run: export it in the shell")
+
+
+def _names_key(section: str, *setting: str, value: str) -> bool:
+    """A policy may go by any name."""
+    named = setting[-1] if setting else section
+    own = section == "policies" and len(setting) == 1
+    return not own and bool(_NAMED_KEY.fullmatch(named)) and not _READ_LATER.fullmatch(value)
 
 
 def _word_remedy(section: str, *setting: str, value: str) -> str | None:

@@ -8,6 +8,7 @@ A null counts as absent, as Parquet writes one for every key a neighbour has.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -170,13 +171,14 @@ def place_pictures(
     """The messages with each mark replaced by the next picture, in order.
 
     Raises RowError unless there are as many pictures as marks. With `in_front`, a row without marks is whole too: its
-    pictures open the first user message, but those that parts name already, by whatever path: the row repeats them.
+    pictures open the first user message, but those that parts name already, with more or less of their path: the row
+    repeats them.
     """
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
     if in_front and marks == 0:
-        named = {_file_name(part) for draft in drafts for part in draft.parts if isinstance(part, ImageRef)}
-        opening, pictures = [picture for picture in pictures if _file_name(picture) not in named], []
+        named = [part for draft in drafts for part in draft.parts if isinstance(part, ImageRef)]
+        opening, pictures = [one for one in pictures if not any(_same_file(one, other) for other in named)], []
     if len(pictures) != marks:
         raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks")
     waiting = iter(pictures)
@@ -191,8 +193,11 @@ def place_pictures(
     return messages
 
 
-def _file_name(picture: ImageRef) -> str:
-    return picture.uri.replace("\\", "/").rsplit("/", 1)[-1]
+def _same_file(one: ImageRef, other: ImageRef) -> bool:
+    """Whether one path ends as the other is: `a.png` may be `/there/a.png`, which `/here/a.png` is not."""
+    paths = ([part for part in re.split(r"[/\\]", ref.uri) if part not in ("", ".")] for ref in (one, other))
+    shorter, longer = sorted(paths, key=len)
+    return longer[-len(shorter) :] == shorter
 
 
 def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:

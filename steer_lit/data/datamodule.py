@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning.pytorch import LightningDataModule
 
-from steer_lit.data.images import open_image
+from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import (
     LEARNT_FROM,
@@ -21,9 +22,11 @@ from steer_lit.data.sources import (
     Stage,
     bare_answers,
     blanked,
+    pictures_of,
     told_of_bare,
 )
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
+from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.run_files import QUARANTINE
 from steer_lit.types import Dialogue, ImageRef
@@ -78,8 +81,18 @@ class SteerDataModule(LightningDataModule):
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
+    def read_files(self) -> None:
+        """Read the rows of a file now, as far as no policy is needed: what is wrong with them needs no weights to say.
+
+        Raises what `FileSource.read` raises.
+        """
+        if isinstance(self.source, FileSource):
+            self._read  # noqa: B018
+
     def setup(self, stage: str) -> None:
         """Read the rows of the fit before anything is trained on them."""
+        if stage == "fit":
+            self._facts  # noqa: B018  # now, while every picture is there
         if stage == "fit" and self._blocks and self._place[0] == 0:
             log.info(self.describe())
             if self.stage == "sft" and isinstance(self.source, FileSource):
@@ -109,22 +122,38 @@ class SteerDataModule(LightningDataModule):
         """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)
 
-    def state_dict(self) -> dict[str, int]:
-        """The cursor after the last finished step, and the number of rows it counts in."""
+    def state_dict(self) -> dict[str, int | str]:
+        """The cursor after the last finished step, the number of rows it counts in, and what these follow from."""
         cursor = self._cursor if self._steps is None else self._steps.finished()
-        return {"seed": cursor.seed, "epoch": cursor.epoch, "position": cursor.position, "rows": self.train_rows}
+        place = {"seed": cursor.seed, "epoch": cursor.epoch, "position": cursor.position, "rows": self.train_rows}
+        return {**place, "facts": self._facts}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue where `state_dict` stopped. Raises SteerError where it counts in another order of rows."""
-        for key, here in (("rows", self.train_rows), ("seed", self._cursor.seed)):
-            if state_dict[key] != here:
-                raise SteerError(
-                    f"the checkpoint's training data has {key}={state_dict[key]}, this run's has {key}={here}: the "
-                    "epoch it stopped in cannot be continued. Use its data settings, or start anew from its adapter"
-                )
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` stopped. Raises SteerError as `check_resumable` does."""
+        self._check_resumable(state_dict, rows=self.train_rows)
         if self._steps is not None:
             self._steps.settle()
         self._cursor.epoch, self._cursor.position = state_dict["epoch"], state_dict["position"]
+
+    def check_resumable(self, state_dict: Mapping[str, Any]) -> None:
+        """Raises SteerError where `state_dict` counts in other rows, or in another order: as far as no policy is needed
+        to know it, which may put rows of a file aside.
+        """
+        made = isinstance(self.source, MiniSource)
+        self._check_resumable(state_dict, rows=self.train_rows if made else state_dict["rows"])
+
+    def _check_resumable(self, state_dict: Mapping[str, Any], rows: int) -> None:
+        remedy = "the epoch it stopped in cannot be continued. Use its data settings, or start anew from its adapter"
+        for key, here in (("rows", rows), ("seed", self._cursor.seed)):
+            if state_dict[key] != here:
+                raise SteerError(
+                    f"the checkpoint's training data has {key}={state_dict[key]}, this run's has {key}={here}: {remedy}"
+                )
+        if state_dict.get("facts", self._facts) != self._facts:  # older ones do not tell
+            raise SteerError(
+                "the checkpoint's training data has as many rows as this run's, but others (data.source, "
+                f"data.max_turns and data.blank_images make them, and their files): {remedy}"
+            )
 
     def teardown(self, stage: str) -> None:
         """Settle where training stands while the Trainer still knows."""
@@ -157,9 +186,32 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
+        part = LEARNT_FROM[self.stage]
+        if not isinstance(self.source, FileSource):
+            return self.source.rows(part, self.max_turns, self._quarantine)
         module = getattr(self.trainer, "lightning_module", None)  # which knows how long a row the policy reads
-        unfit = getattr(module, "unfit", None)
-        return self.source.rows(LEARNT_FROM[self.stage], self.max_turns, self._quarantine, unfit)
+        return self.source.fitting(part, self._read, self._quarantine, getattr(module, "unfit", None))
+
+    @cached_property
+    def _read(self) -> list[tuple[int, Record]]:
+        """(number, record) of a file's rows, before any policy has looked at them."""
+        assert isinstance(self.source, FileSource)
+        return self.source.read(LEARNT_FROM[self.stage], self.max_turns, self._quarantine)
+
+    @cached_property
+    def _facts(self) -> str:
+        """A digest of what the rows follow from: of made ones a few numbers, of a file's the rows and their pictures.
+
+        Raises PictureError where one of these is there no more.
+        """
+        part, source = LEARNT_FROM[self.stage], self.source
+        if isinstance(source, FileSource):
+            pictures = {ref for _, record in self._read for ref in pictures_of(record)}
+            rows = [digest(repr(record), 16) for _, record in self._read]
+            seen = sorted((ref.uri, picture_digest(ref, source.image_root)) for ref in pictures)
+            return digest(repr((part, rows, seen, self.blank_images)), 16)
+        made = (source.seed, source.mean_turns, source.size(part), self.max_turns)
+        return digest(repr((part, *made, self.blank_images)), 16)
 
     @cached_property
     def _blocks(self) -> tuple[list[range], list[range]]:

@@ -3,18 +3,20 @@
 Each fact is read and written here, so that one function undoes the other. In the authors' shapes kind and subset are
 not fields of their own, and the files were not public when this was written, so two readings are ours:
 
-* **Kind.** `category`, `source_category` or `label` may name it, in any spelling that contains "benign", "obfuscated"
-  or "red team", or as "safe" or "unsafe". A row that names none is of the kind its reader is told to take for granted.
+* **Kind.** `category`, `source_category` or `label` may name it, in any spelling that has "benign", "obfuscated" or
+  "red team" among its words and no "not" before it, or as "safe" or "unsafe". A row that names none is of the kind its
+  reader is told to take for granted.
 * **Subset.** `source_category` or `category` may name one of the five benchmark subsets, with or without "steer-".
   Otherwise a `category` that names no kind is the subset as it stands, so that a report can still group by it.
 
 Four keys are ours and say outright what the authors' shapes leave open: a row's `kind`, `subset` and `picture` (what
 the picture shows), a message's `gold` (what is true of that turn) and `strategy`. They are written where a record
-would not come back without them.
+would not come back without them. A `kind` that is none is an error of its row: who writes one means one of the three.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +29,7 @@ from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenari
 SUBSETS = ("steer-beaver", "steer-mmsafe", "steer-vls", "steer-spa", "steer-dys")
 _KIND_SPELLINGS: dict[str, Kind] = {"benign": "benign", "obfuscated": "obfuscated", "redteam": "red_team"}
 _KIND_WORDS: dict[str, Kind] = {"safe": "benign", "unsafe": "red_team"}
+_NEGATING = frozenset({"no", "not", "non", "un", "never", "without", "isn", "isnt"})
 _NAMING = ("category", "source_category", "label")
 _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps in `metadata` besides facts
 
@@ -52,9 +55,9 @@ def read_labels(row: Row, names: Sequence[str]) -> Labels:
     more = row.frozen(row.get("metadata"), "metadata")
     if isinstance(more, Mapping):
         facts |= {key: fact for key, fact in more.items() if key not in (*names, *_NOT_FACTS)}
-    kind, subset = row.get("kind"), row.get("subset")
+    subset = row.get("subset")
     return Labels(
-        kind=None if kind == "" else _kind_in(kind) or _kind_of(facts),
+        kind=_read_kind(row, facts),
         subset=row.text(subset, "subset") if isinstance(subset, str) else _subset_of(facts),
         metadata=facts,
     )
@@ -144,15 +147,31 @@ def _choice(row: Row, gold: Mapping[str, object], path: str, name: str, allowed:
     return found
 
 
+def _read_kind(row: Row, facts: Mapping[str, object]) -> Kind | None:
+    """What the row says outright, "" being none; else what its facts name."""
+    if (named := row.frozen(row.get("kind"), "kind")) is None:
+        return _kind_of(facts)
+    if named == "":
+        return None
+    if (kind := _kind_in(named)) is not None:
+        return kind
+    raise row.error("kind", f"is {row.get('kind')!r}, must be one of {', '.join(get_args(Kind))}, or left out")
+
+
 def _kind_of(facts: Mapping[str, object]) -> Kind | None:
     named = (_kind_in(facts.get(name)) for name in _NAMING)
     return next((kind for kind in named if kind), None)
 
 
 def _kind_in(value: object) -> Kind | None:
-    letters = re.sub(r"[^a-z]", "", value.lower()) if isinstance(value, str) else ""
-    spelt = (kind for spelling, kind in _KIND_SPELLINGS.items() if spelling in letters)
-    return next(spelt, _KIND_WORDS.get(letters))
+    """The kind that a text names: by whole words, as `Red-Team attack`, `redTeam` and `obfuscated_risk` do."""
+    if not isinstance(value, str):
+        return None
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", value)]
+    said = words[: next((place for place, word in enumerate(words) if word in _NEGATING), None)]
+    names = {*said, *map("".join, itertools.pairwise(said))}
+    spelt = (kind for spelling, kind in _KIND_SPELLINGS.items() if spelling in names)
+    return next(spelt, _KIND_WORDS.get("".join(words)))
 
 
 def _subset_of(facts: Mapping[str, object]) -> str:

@@ -7,15 +7,17 @@ it learns of all its bad rows at once; of a dataset on the hub no more is fetche
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from steer_lit.atomic import replace_text
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
-from steer_lit.lines import append_lines, as_line, whole_lines
+from steer_lit.lines import MISREAD, append_lines, as_line, whole_lines
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
@@ -25,8 +27,8 @@ _FEW = 5
 class Quarantine:
     """The rows put aside: kept in `errors`, and appended to `path`, one JSON object each, where there is one.
 
-    A row that `path` already names, from an earlier start of the same run, is not written again. More rows than
-    `limit` are too many: `check` says so.
+    A row that `path` already names, from an earlier start of the same run, is not written again; one that is not found
+    again has been mended, and goes with `settle`. More rows than `limit` are too many: `check` says so.
     """
 
     def __init__(self, limit: int, path: Path | None = None) -> None:
@@ -42,6 +44,18 @@ class Quarantine:
         """Put one row aside."""
         self.errors.append(error.with_traceback(None))  # which would hold on to the row, however large
         self._write(error)
+
+    def settle(self, source: str) -> None:
+        """All that is wrong with the rows of `source` has been added: lines of it that say something else go."""
+        if self.path is None:
+            return
+        lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
+        if len(kept := [line for line in lines if line in found or _source(line) != source]) < len(lines):
+            if kept:
+                replace_text(self.path, "".join(kept))
+            else:
+                self.path.unlink()
+            self._written = set(kept)
 
     def check(self) -> None:
         """Raises TooManyBadRows past the limit."""
@@ -61,10 +75,21 @@ class Quarantine:
     def _write(self, error: RowError) -> None:
         if self.path is None:
             return
-        line = as_line({"source": error.source, "row": error.row, "field": error.field, "reason": error.reason})
-        if line not in self._written:
+        if (line := _line(error)) not in self._written:
             self._written.add(line)
             append_lines(self.path, [line])
+
+
+def _line(error: RowError) -> str:
+    return as_line({"source": error.source, "row": error.row, "field": error.field, "reason": error.reason})
+
+
+def _source(line: str) -> object:
+    """What the line names as its source; None of a line that was damaged."""
+    try:
+        return json.loads(line)["source"]
+    except MISREAD:
+        return None
 
 
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:
@@ -92,6 +117,7 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
         if is_hub(name):
             quarantine.check()
     if check:
+        quarantine.settle(name)
         quarantine.check()
 
 

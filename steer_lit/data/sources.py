@@ -142,11 +142,14 @@ class FileSource:
         return folders.pop() if folders else None
 
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
-        """Every usable row of the part's file, cut after `max_turns` turns, under an id of its own.
+        """Every usable row of the part's file, under an id of its own: those of `read` that `unfit` lets through."""
+        return self.fitting(part, self.read(part, max_turns, quarantine), quarantine, unfit)
 
-        A row is usable when it has a known shape, all its pictures can be decoded and `unfit` has nothing against it.
+    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[int, Record]]:
+        """(number, record) of each row, cut after `max_turns` turns, that has a known shape and pictures to decode.
+
         Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run. Raises
-        TooManyBadRows once all is known that is wrong with the rows.
+        TooManyBadRows once all is known that is wrong with the rows, as far as no policy is needed to know it.
         """
         file, root = self._file(part), self.image_root
         read, cut = [], 0
@@ -156,18 +159,31 @@ class FileSource:
         if cut and local_rank() == 0:
             log.info("%s: %d rows cut after data.max_turns=%d", file, cut, max_turns)
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
-        records: list[Record] = []
+        whole = []
         for number, record in read:
             if bad := next((broken[ref] for ref in pictures_of(record) if ref in broken), None):
                 quarantine.add(RowError(file, number, "images", bad))
-            elif unfit is not None and (why := unfit(record)):
+            else:
+                whole.append((number, record))
+        quarantine.settle(file)
+        quarantine.check()
+        _check_any(whole, file, quarantine)
+        return whole
+
+    def fitting(
+        self, part: SourcePart, read: Sequence[tuple[int, Record]], quarantine: Quarantine, unfit: Unfit | None
+    ) -> Rows:
+        """The records of rows that were `read`, without those that `unfit` has something against."""
+        file = self._file(part)
+        records: list[Record] = []
+        for number, record in read:
+            if unfit is not None and (why := unfit(record)):
                 quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
+        quarantine.settle(file)
         quarantine.check()
-        if not records:
-            first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
-            raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
+        _check_any(records, file, quarantine)
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
@@ -241,6 +257,12 @@ def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef,
         except PictureError as error:
             found[ref] = str(error)
     return found
+
+
+def _check_any(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
+    if not rows:
+        first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
+        raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
 
 
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
 CHECKPOINT_KEY = "steer_lit"
+DATA_KEY = "SteerDataModule"  # Lightning's name for the state of ours
 # What Lightning takes out of a checkpoint without asking whether it is there.
 _RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", CHECKPOINT_KEY)
 
@@ -52,6 +53,12 @@ def check_checkpoint(path: Path) -> int:
         remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
         raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
     return int(saved["global_step"])
+
+
+def data_state(path: Path) -> dict[str, Any] | None:
+    """Where in its data a run resumes from a file that `check_checkpoint` let through; None where it does not say."""
+    saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(DATA_KEY)
+    return saved if isinstance(saved, dict) else None
 
 
 class PolicyModule(LightningModule):

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.numbers import ABOVE_0
 from steer_lit.policy.device import number_type
 from steer_lit.policy.fingerprint import of_an_earlier_version
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, no_adapter
@@ -130,9 +131,9 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
     saved = _saved_config(folder, key)
     for name, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
         number: Any = saved.get(name)
-        if type(number) not in kinds or number <= 0:
+        if type(number) not in kinds or not ABOVE_0.fits(number):
             raise SteerError(
-                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, not a number above 0: copy the adapter again"
+                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, not a finite number above 0: copy the adapter again"
             )
     return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
 

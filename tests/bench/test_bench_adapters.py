@@ -1,6 +1,7 @@
 """One base model under adapters of whatever rank and scale they were trained with."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -176,10 +177,16 @@ def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
     assert caplog.text.count(f"policies.b={foreign}: no steer_lit.json") == 1
 
 
-@pytest.mark.parametrize("rank", [None, "8", 0, True, 2.5])
-def test_an_adapter_that_does_not_say_its_rank_is_refused(policies, folder, rank) -> None:
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("r", rank) for rank in (None, "8", 0, True, 2.5)),
+        *(("lora_alpha", alpha) for alpha in (None, "8", 0, math.nan, math.inf, -math.inf)),
+    ],
+)
+def test_an_adapter_that_does_not_say_its_rank_or_scale_is_refused(policies, folder, name, number) -> None:
     adapter = folder(4, 8)
     config = Path(adapter) / "adapter_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "r": rank}))
-    with pytest.raises(SteerError, match=r"adapter_config\.json has r="):
+    config.write_text(json.dumps({**json.loads(config.read_text()), name: number}))
+    with pytest.raises(SteerError, match=rf"adapter_config\.json has {name}="):
         policies.policy(adapter)

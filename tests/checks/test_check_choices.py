@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from steer_lit.checks import leaves
+from steer_lit.commands import conf_dir
 from steer_lit.data.sources import Stage
 from steer_lit.objective.advantage import Scale
 from steer_lit.objective.grpo import KlEstimator
@@ -33,3 +38,25 @@ from steer_lit.policy.qwen_vl import Trains
 )
 def test_choices_are_those_of_their_owners(allowed: tuple[str, ...], taken: tuple[str, ...]) -> None:
     assert sorted(allowed) == sorted(taken)
+
+
+def test_every_switch_of_every_config_is_known_as_one() -> None:
+    def switches(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from switches(value, f"{prefix}{key}.")
+            elif isinstance(value, bool) and not key.startswith("_"):  # those are Hydra's own
+                yield f"{prefix}{key}"
+
+    options = {"train": ["callbacks=none", "debug=anomaly"], "bench": [], "synthesize": []}
+    found: set[str] = set()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for program, words in options.items():
+            for chosen in ([], *([word] for word in words)):
+                config: Any = OmegaConf.to_container(hydra.compose(program, chosen), resolve=False)
+                found |= set(switches(config))
+    written = r"^ *(\w+): (?:true|false)\b"
+    texts = [path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml")]
+    names = {name for text in texts for name in re.findall(written, text, re.MULTILINE)}
+    assert names - {"_recursive_", "chdir"} <= {key.rpartition(".")[2] for key in found}  # no option was left out
+    assert found == set(leaves._SWITCHES)

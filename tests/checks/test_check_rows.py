@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from steer_lit import cli
 from steer_lit.checks import read_row_problems
 from steer_lit.data.sources import FileSource
+from steer_lit.errors import SteerError
 from steer_lit.tutor.rubric import RubricTutor
 
 GOLD = {"intent": "harmless", "tier": "none", "answer": "A cup."}
 PLAIN: dict[str, Any] = {"prompt": "What is it?"}
 KNOWN: dict[str, Any] = {"messages_fixed": [{"role": "user", "content": "What is it?", "gold": GOLD}], "question_id": 1}
 SAID: dict[str, Any] = {"history": [{"user": "What is it?", "bot": "A cup."}]}
+TURNS = [{"role": "user", "content": "<image>"}, {"role": "assistant", "content": "A cup."}]
+UNSEEN: dict[str, Any] = {"messages": TURNS, "images": ["none.png"]}
 
 
 class MyTutor(RubricTutor):
@@ -65,3 +69,34 @@ def test_no_more_is_read_than_it_takes(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("steer_lit.data.rows.file_rows", some)
     assert keys(tmp_path, [], val_size=2) == []
     assert len(read) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed", "said"),
+    [
+        ("{", 0, "row 3: is not JSON"),
+        ('{"messages": [{"role": "user", "content": "Hi"}]}', 0, "row 3, field 'messages': user and assistant must"),
+        (json.dumps(UNSEEN), 0, "row 3, field 'images'"),
+        ("{", 1, "loaded"),
+    ],
+)
+def test_a_files_rows_are_read_before_any_policy_is_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    allowed: int,
+    said: str,
+) -> None:
+    """Which may have to be fetched, for an hour."""
+
+    def load(*_: object, **__: object) -> Any:
+        raise SteerError("loaded")
+
+    monkeypatch.setattr("steer_lit.policy.load.load_policy", load)
+    rows, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    rows.write_text("\n".join([json.dumps(SAID), json.dumps(SAID), line]))
+    words = ["data=steer", f"data.source.sft={rows}", "data.val_size=1", "data.batch_size=1", "logger=none"]
+    assert cli.train([*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}"]) == 2
+    assert said in capsys.readouterr().err
+    assert len((run / "quarantine.jsonl").read_text().splitlines()) == 1  # where a run's are

@@ -84,6 +84,26 @@ def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_pat
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"+hydra.job.env_set.OPENAI_API_KEY=sk-{SECRET}",
+        f"+hydra.job.env_set.HF_TOKEN={SECRET}",
+        f"++hydra.job.env_set={{AWS_SECRET_ACCESS_KEY: 1, OTHER: sk-{SECRET}}}",
+        f"hydra.job={{env_set: {{OPENAI_API_KEY: {SECRET}}}}}",
+        f"+trainer.api_key={SECRET}",
+        f"name=sk-{SECRET}-{SECRET}",
+    ],
+)
+def test_a_key_is_refused_wherever_it_goes(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
+    """Hydra sets variables itself, and saves them with the words."""
+    assert cli.train(["-m", word, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    shown = capsys.readouterr()
+    assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key" in shown.err
+    assert SECRET not in shown.err + shown.out
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
 def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: str) -> None:
     """However it came there: a file of the user's own names no word of the command line."""
@@ -116,6 +136,12 @@ def test_what_holds_no_key_is_let_through() -> None:
         "policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct",
         "policies.other={model: my-model, base_url: http://localhost:8001/v1}",
         "+experiment=sft_smol",
+        "hydra.run.dir=outputs/sk-learn-rows-of-2024",
+        "data.source.sft=sk-learn.jsonl",
+        "rollout.max_new_tokens=32",
+        "+hydra.job.env_set.OMP_NUM_THREADS='1'",
+        "+hydra.job.env_set.HF_TOKEN=${oc.env:OTHER}",
+        "policies.token=base",
         "--cfg",
     ]
     assert list(word_problems(words)) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,14 +135,33 @@ def test_steps_of_two_ranks_make_one_step() -> None:
 def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
     data = mini()
     state = data.state_dict()
-    assert state == {"seed": 0, "epoch": 0, "position": 0, "rows": 47}
-    assert {type(value) for value in state.values()} == {int}
+    facts = state["facts"]
+    assert state == {"seed": 0, "epoch": 0, "position": 0, "rows": 47, "facts": facts}
+    assert {type(value) for value in state.values()} == {int, str}
     for other in (mini(val_size=10), mini(seed=4)):
         with pytest.raises(SteerError, match="cannot be continued"):
             other.load_state_dict(state)
     data.load_state_dict({**state, "epoch": 2, "position": 16})
     rest = ids(data.train_dataloader())
     assert (len(rest), data.state_dict()["epoch"]) == (4, 3)  # 31 of 47 rows; then the next epoch's start
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SteerDataModule(replace(MINI, seed=5), "sft", 8),
+        SteerDataModule(replace(MINI, mean_turns=3.0), "sft", 8),
+        mini(max_turns=4),
+        mini(blank_images=True),
+    ],
+)
+def test_other_rows_of_the_same_number_are_refused(other: SteerDataModule) -> None:
+    state = mini().state_dict()
+    for refuse in (other.load_state_dict, other.check_resumable):
+        with pytest.raises(SteerError, match=r"as many rows as this run's, but others .* cannot be continued"):
+            refuse(state)
+    other.load_state_dict({key: value for key, value in state.items() if key != "facts"})  # one of before
+    mini(batch_size=4).load_state_dict(state)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -196,6 +216,20 @@ def test_the_first_rank_writes_the_quarantine_into_the_trainers_root(folder: Pat
     data.trainer = trainer(is_global_zero=zero, default_root_dir=str(folder / "root"))
     assert data.train_rows == 1
     assert (folder / "root" / "quarantine.jsonl").is_file() == zero
+
+
+@pytest.mark.parametrize("changed", ["row", "picture"])
+def test_a_file_that_was_changed_is_refused(folder: Path, changed: str) -> None:
+    state = files(folder).state_dict()
+    files(folder).load_state_dict(state)
+    if changed == "row":
+        (folder / "rl.jsonl").write_text((folder / "rl.jsonl").read_text().replace("More?", "Less?", 1))
+    else:
+        Image.new("RGB", (30, 20), (1, 2, 3)).save(folder / "b.jpg")
+    for refuse in (files(folder).load_state_dict, files(folder).check_resumable):
+        with pytest.raises(SteerError, match="as many rows as this run's, but others"):
+            refuse(state)
+    assert files(folder).state_dict()["rows"] == state["rows"]
 
 
 def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

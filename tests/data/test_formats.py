@@ -109,6 +109,25 @@ def test_bench_picture_is_shown_once_where_the_row_says(
 
 
 @pytest.mark.parametrize(
+    ("image", "named", "same"),
+    [
+        ("a/1.png", "b/1.png", False),
+        ("/x/a/1.png", "a/1.png", True),
+        ("a/1.png", "C:\\x\\a\\1.png", True),
+        ("./a/1.png", "a/1.png", True),
+        ("ba/1.png", "a/1.png", False),
+        ("1.png", "11.png", False),
+    ],
+)
+def test_pictures_of_one_name_in_two_folders_are_two(image: str, named: str, same: bool) -> None:
+    contents = ["Look.", [{"type": "image", "image": named}]]
+    row = {"question_id": "q", "messages_fixed": [user(content) for content in contents], "image": image}
+    first, second = (attack.message.parts for attack in read_bench_row(row, "f", 1).attacks)
+    assert first == (("Look.",) if same else (ImageRef(image), "Look."))
+    assert second == (ImageRef(named),)
+
+
+@pytest.mark.parametrize(
     ("named", "kind", "subset"),
     [
         ({}, "red_team", ""),
@@ -117,6 +136,13 @@ def test_bench_picture_is_shown_once_where_the_row_says(
         ({"category": "steer_dys"}, "red_team", "steer-dys"),
         ({"category": "Physical harm", "source_category": "beaver"}, "red_team", "steer-beaver"),
         ({"category": "Privacy"}, "red_team", "Privacy"),
+        ({"category": "BENIGN request"}, "benign", ""),
+        ({"category": "RedTeam attack"}, "red_team", ""),
+        ({"category": "not benign"}, "red_team", "not benign"),
+        ({"category": "non-benign"}, "red_team", "non-benign"),
+        ({"category": "nonbenign"}, "red_team", "nonbenign"),
+        ({"category": "unobfuscated"}, "red_team", "unobfuscated"),
+        ({"category": "obfuscated, not benign"}, "obfuscated", ""),
     ],
 )
 def test_kind_and_subset_come_from_the_categories(named: dict[str, str], kind: str, subset: str) -> None:
@@ -174,8 +200,11 @@ def test_what_a_row_says_outright_counts_before_its_categories() -> None:
     row = {"question_id": "q", "messages_fixed": [user("Hi")], "category": "steer-vls", "kind": "benign", "subset": ""}
     scenario = read_bench_row(row, "f", 1)
     assert (scenario.kind, scenario.subset) == ("benign", "")
-    foreign = read_bench_row({**row, "kind": "vegetable", "category": "obfuscated"}, "f", 1)
-    assert foreign.kind == "obfuscated"  # a column of that name that means something else
+    for kind in ("Red-Team", "red team", "RED_TEAM", "redTeam", "redteam", "unsafe"):
+        assert read_bench_row({**row, "kind": kind, "category": "obfuscated"}, "f", 1).kind == "red_team"
+    for nothing in (None, float("nan")):
+        assert read_bench_row({**row, "kind": nothing, "category": "obfuscated"}, "f", 1).kind == "obfuscated"
+    assert read_bench_row({**row, "kind": "", "category": "obfuscated"}, "f", 1, "benign").kind == "benign"
 
 
 def test_other_facts_of_a_row_are_kept_and_what_is_missing_is_left_out() -> None:
@@ -240,6 +269,11 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
         (read_bench_row, {"messages_fixed": [user("Hi")]}, "question_id", "is missing"),
         (read_bench_row, {"question_id": "q"}, "messages_fixed", "must be a list, got null"),
         (read_bench_row, {"question_id": "q", "messages_fixed": [assistant("x")]}, "messages_fixed", "no user message"),
+        *(
+            (read_bench_row, {**GOOD_BENCH, "kind": kind, "category": "benign"}, "kind", "benign, obfuscated, red_team")
+            for kind in ("redd team", "not benign", "vegetable", " ", 5, False, ["benign"], {"benign": 1})
+        ),
+        (read_sft_row, {**GOOD_SFT, "kind": "bening"}, "kind", "is 'bening', must be one of benign, obfuscated"),
         (read_bench_row, {**GOOD_BENCH, "image": 3}, "image", "must be a list, got a number"),
         (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [0.5, "high"]}, "risk_trajectory[1]", "finite number"),
         (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [float("nan")]}, "risk_trajectory[0]", "got nan"),

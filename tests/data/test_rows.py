@@ -214,6 +214,29 @@ def test_a_damaged_quarantine_is_added_to_all_the_same(tmp_path: Path) -> None:
     assert json.loads(added)["row"] == 1
 
 
+@pytest.mark.parametrize("mended", [1, 2])
+def test_a_row_that_was_mended_leaves_the_quarantine(tmp_path: Path, mended: int) -> None:
+    log, (name, other) = tmp_path / "quarantine.jsonl", (tmp_path / "rows.jsonl", tmp_path / "other.jsonl")
+    for path in (lines(other, {"bad": 1}), lines(name, {"bad": 1}, {"bad": 2}, {"a": 3})):
+        list(read_records(path, numbered, Quarantine(limit=2, path=log)))
+    with log.open("ab") as file:
+        file.write(b"\xff\n")  # damaged, whose it is nobody knows
+    lines(name, *[{"a": 1}, {"a": 2}][:mended], *[{"bad": 1}, {"bad": 2}][mended:], {"a": 3})
+    list(read_records(name, numbered, Quarantine(limit=2, path=log)))
+    *left, _ = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    assert [json.loads(line)["row"] for line in left if json.loads(line)["source"] == str(name)] == (
+        [2] if mended == 1 else []
+    )
+    assert [json.loads(line)["row"] for line in left if json.loads(line)["source"] == str(other)] == [1]
+
+
+def test_a_quarantine_of_nothing_is_no_file(tmp_path: Path) -> None:
+    log, path = tmp_path / "quarantine.jsonl", tmp_path / "rows.jsonl"
+    for row in ({"bad": 1}, {"a": 1}):
+        list(read_records(lines(path, row), numbered, Quarantine(limit=1, path=log)))
+        assert log.exists() == ("bad" in row)
+
+
 def test_too_many_bad_rows_of_a_file_stop_at_its_end_all_put_aside(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", *({"bad": number} for number in range(20)))
     log = tmp_path / "quarantine.jsonl"

@@ -221,6 +221,16 @@ def test_a_checkpoint_is_resumed_from_the_command_line(grpo: Run, tmp_path: Path
     assert set(steps) == {2}
 
 
+def test_other_data_is_refused_before_the_policy_is_loaded(
+    grpo: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("steer_lit.policy.load.load_policy")
+    words = ["+experiment=grpo_tiny", f"init_from={grpo.folder / 'adapter'}", *SMALL, *SHORT, *GRPO]
+    checkpoint = f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}"
+    assert cli.train([*words, checkpoint, "data.source.seed=7", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert "as many rows as this run's, but others" in capsys.readouterr().err
+
+
 def test_the_numbers_of_the_large_models_train_and_validate(tmp_path: Path) -> None:
     """As of the 7B: 4-bit weights, LoRA and all else in bfloat16 over float32 masters, activations computed again."""
     numbers = ["model.quantize=nf4", "model.dtype=bfloat16", "model.lora.dtype=bfloat16"]
