@@ -142,7 +142,7 @@ KILLS = {
     ),
     "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
         "grpo",
-        Kill(CALLBACKS, "record", 25, "checkpoints/last.ckpt"),
+        Kill(CALLBACKS, "logged", 25, "checkpoints/last.ckpt"),
         Kill("os", "replace", 6, "checkpoints/last.ckpt.part"),  # after the rollouts and the adapter's four files
     ),
     "sft: mid-accumulation; then with half of the adapter's files replaced": (
