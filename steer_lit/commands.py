@@ -82,10 +82,13 @@ def program(name: str) -> str:
 
 
 def typed_words() -> list[str]:
-    """The overrides of this run, in a sweep those of this run of it; none of Hydra's own, and no checkpoint."""
+    """The overrides of this run, in a sweep those of this run of it, and no checkpoint; of Hydra's own only what a run
+    gets into its environment.
+    """
     if not HydraConfig.initialized():  # a further rank
         return []
-    words = list(HydraConfig.get().overrides.task)
+    given = HydraConfig.get().overrides
+    words = [*given.task, *carried(given.hydra, ["hydra.job.env_set", "hydra.job.env_set.*"])]
     checkpoint = carried(words, ["ckpt_path"])
     return [word for word in words if word not in checkpoint]
 

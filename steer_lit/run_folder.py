@@ -19,7 +19,7 @@ from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.ranks import local_rank, node_rank, restarted
-from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, ROLLOUTS, TOWER, VERSIONS
+from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, MANIFEST, RECORDS, ROLLOUTS, TOWER, VERSIONS
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
@@ -27,6 +27,7 @@ CHECKPOINTS = (LAST, FAILED)
 # What a training leaves that another one in its folder, from the start, would replace.
 EXPORTED = (f"{ADAPTER}/adapter_model.safetensors", TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
+LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -47,12 +48,26 @@ def alone_in(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def check_own(run_dir: Path, kind: str) -> None:
+    """Raises SteerError where the folder holds a run of another kind: a run of `kind`, one of LEFT_BY, would put its
+    config in place of that run's, and whoever reads that run again would go by the wrong one.
+    """
+    for other in LEFT_BY:
+        if other != kind and _holds(run_dir, other):
+            remedy = f"holds a {other}, whose config a {kind} would replace: name another folder, hydra.run.dir=..."
+            raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
+
+
+def _holds(run_dir: Path, kind: str) -> bool:
+    return any(any(run_dir.glob(name)) for name in LEFT_BY[kind])
+
+
 def check_unused(run_dir: Path, words: Sequence[str]) -> None:
     """Raises SteerError where the folder holds a training already: one with `words` would begin anew over it.
 
     Further ranks find there what the first has begun.
     """
-    if local_rank() or node_rank() or not any(any(run_dir.glob(name)) for name in TRAINED):
+    if local_rank() or node_rank() or not _holds(run_dir, "training"):
         return
     folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."

@@ -23,7 +23,7 @@ from steer_lit.closing import closing
 from steer_lit.commands import shown_path, typed_words
 from steer_lit.errors import ConfigError
 from steer_lit.run_files import QUARANTINE, RECORDS
-from steer_lit.run_folder import alone_in, check_unused, children_read, freeze, requeued
+from steer_lit.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
 from steer_lit.types import AsksServer, ImageRef
 
@@ -40,6 +40,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
+        check_own(run_dir, "training")
         config.ckpt_path = config.ckpt_path or requeued(run_dir)
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
@@ -95,6 +96,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     if problems := bench_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
+        check_own(run_dir, "benchmark")
         _bench(config, shown_path(run_dir))  # which is said wherever a file is named
 
 
@@ -152,6 +154,7 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     if problems := synthesis_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
+        check_own(run_dir, "synthesis")
         _synthesize(config, shown_path(run_dir))
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,14 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier test's trainer said about ranks does not count."""
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
         monkeypatch.delenv(name, raising=False)
+
+
+def checkpoint(step: int) -> dict[str, Any]:
+    """One with all that is looked for in it, and nothing to train."""
+    from steer_lit.lit.policy_module import _RESUMED, _WITHIN
+
+    empty = {key: kind() for key, kind in _RESUMED.items()}
+    return {**empty, **{key: dict.fromkeys(parts) for key, parts in _WITHIN.items()}, "global_step": step}
 
 
 def test_a_lock_is_one_holders_until_it_is_let_go(tmp_path: Path) -> None:
@@ -186,6 +195,21 @@ def test_the_later_checkpoint_is_the_one_to_go_on_from(tmp_path: Path) -> None:
             run_folder.check_unused(tmp_path, [])
 
 
+@pytest.mark.parametrize(
+    ("left", "other"),
+    [("trajectories.jsonl", "training"), ("records.jsonl", "benchmark"), ("manifest.json", "synthesis")],
+)
+def test_a_folder_holds_runs_of_one_kind(left: str, other: str, tmp_path: Path) -> None:
+    """A benchmark put its config in place of a training's, and whoever read that run again went by the wrong one."""
+    (tmp_path / left).touch()
+    for kind in run_folder.LEFT_BY:
+        if kind == other:
+            run_folder.check_own(tmp_path, kind)
+        else:
+            with pytest.raises(SteerError, match=f"holds a {other}, whose config a {kind} would replace"):
+                run_folder.check_own(tmp_path, kind)
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
 def test_a_further_rank_joins_the_training_that_the_first_began(
@@ -276,12 +300,10 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
 ) -> None:
     import torch
 
-    from steer_lit.lit.policy_module import _RESUMED
-
     last = tmp_path / "checkpoints" / "last.ckpt"
     if saved:
         last.parent.mkdir()
-        torch.save(dict.fromkeys(_RESUMED, 7), last)
+        torch.save(checkpoint(7), last)
     trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
     words = ["experiment=a", "init_from='b c'"]
     with pytest.raises(OSError, match="No space left"), stopping.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
@@ -303,11 +325,9 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(
     """Told by the first rank; the others, which failed with it, leave without a word."""
     import torch
 
-    from steer_lit.lit.policy_module import _RESUMED
-
     saved = tmp_path / "checkpoints" / "failed.ckpt"
     saved.parent.mkdir()
-    torch.save(dict.fromkeys(_RESUMED, 7), saved)
+    torch.save(checkpoint(7), saved)
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
         trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
@@ -324,9 +344,10 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(
 
 
 def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = {"task": ["seed=2", "++ckpt_path=old.ckpt", "optim.lr=1"], "hydra": ["hydra.run.dir=x"]}
+    own = ["hydra.run.dir=x", "+hydra.job.env_set.FOO=1"]
+    typed = {"task": ["seed=2", "++ckpt_path=old.ckpt", "optim.lr=1"], "hydra": own}
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": typed}}))
-    assert commands.typed_words() == ["seed=2", "optim.lr=1"]
+    assert commands.typed_words() == ["seed=2", "optim.lr=1", "+hydra.job.env_set.FOO=1"]
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     assert commands.typed_words() == []
 

@@ -36,7 +36,7 @@ CUT = (
     "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Raise "
     "rollout.max_new_tokens."
 )
-_FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that a spreadsheet computes
+_FORMULA = tuple("=+-@\t＝＋－＠")  # what a cell begins with that a spreadsheet computes
 
 
 def table(summary: Summary) -> Table:

@@ -77,7 +77,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         records = csv.reader(file, strict=True)  # else an open quote takes the rest of the file, as if that were right
         try:
-            header = next(records, [])
+            header = next(filter(None, records), [])  # blank lines before it are none
         except csv.Error as error:
             raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
         _check_names(path, header)

@@ -7,7 +7,8 @@ Prints Markdown. Row files: how many rows can be learned from (dialogues) and ho
 neither, how many name a picture that does not open, and what that leaves the file good for; under the table every
 reason with the rows it holds for. Pictures: how many of those that rows name open, and which files do not. A last
 sentence counts answers that a policy should not learn from as they are. The exit code is 1 where a run would put a row
-aside: it is refused, a picture of it does not open, or its file cannot be read to the end.
+aside - it is refused, a picture of it does not open, or its file cannot be read to the end - and where files are not
+read, or there are none.
 """
 
 from __future__ import annotations
@@ -141,19 +142,29 @@ class Survey:
 
     def markdown(self, files: Iterable[Path]) -> Iterator[str]:
         """The lines: a table of row files, reasons, pictures, and a sentence where answers lack the form that is
-        learnt. Files are named as they lie under `root`; other kinds of file, and a run's own notes, are left out.
+        learnt. Files are named as they lie under `root`; other kinds of file are left out. So are a run's own notes,
+        links that lead to no file, and endings in capitals, which no run reads; of these it is said.
         """
         yield "| file | rows | dialogues | scenarios | refused | no picture | good for |"
         yield "| --- | --- | --- | --- | --- | --- | --- |"
-        notes = []
+        notes, unread = [], []
         for path in files:
-            if any(fnmatchcase(path.name, name) for name in NOTES):
+            if not path.is_file():
+                unread.append(f"{self._name(path)} (a linked folder, or no file)")
+            elif any(fnmatchcase(path.name, name) for name in NOTES):
                 notes.append(self._name(path))
             elif path.suffix.lower() in PICTURES:
                 self._lying[path] = survey_picture(ImageRef(path.name), path.parent)
             elif path.suffix in SUFFIXES:
                 yield self._row(path)
+            elif path.suffix.lower() in SUFFIXES:
+                unread.append(f"{self._name(path)} (its ending in small letters, please)")
+        self.whole &= bool(self._row_files or self._lying) and not unread
         yield from self._reasons
+        if not self._row_files:
+            yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
+        if unread:
+            yield from ("", f"Not read: {_few(unread)}.")
         yield from self._pictures()
         if self._plain:
             yield from ("", told_of_bare(*self._answers, f" ({', '.join(self._plain)})") + ".")
@@ -200,8 +211,10 @@ class Survey:
     def _name(self, path: Path) -> str:
         for folder in (self.root, self.root.resolve()):
             if path.is_relative_to(folder):
-                return markdown_line(str(path.relative_to(folder)))
-        return markdown_line(str(path))
+                path = path.relative_to(folder)
+                break
+        name = str(path)
+        return markdown_line(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -216,9 +229,10 @@ def main(arguments: Sequence[str]) -> int:
     root: Path = given.folder
     for folder in (root, given.pictures):
         if folder is not None and not folder.is_dir():
-            print(visible_line(f"{folder}: no such folder"), file=sys.stderr)
+            reason = "is a file: name its folder" if folder.is_file() else "no such folder"
+            print(visible_line(f"{folder}: {reason}"), file=sys.stderr)
             return 2
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = sorted(path for path in root.rglob("*") if path.is_symlink() or path.is_file())
     console = Console(stderr=True)
     bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
     survey = Survey(root, given.pictures)

@@ -18,6 +18,7 @@ import numpy as np
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 
@@ -143,8 +144,11 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
             return target
         shutil.rmtree(fresh, ignore_errors=True)
         policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)
-    except SafetensorError as error:  # its word for a full disk
-        raise OSError(errno.EIO, str(error), str(target)) from error
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)  # a full disk has need of the room
+        if isinstance(error, SafetensorError):  # its word for one
+            raise OSError(errno.EIO, str(error), str(target)) from error
+        raise
     if not target.is_dir():
         os.replace(fresh, target)
         return target
@@ -249,6 +253,11 @@ class RunSettings(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of a run that was resumed at its end and is validated after its training, which had no headline."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_train_end(trainer, pl_module)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

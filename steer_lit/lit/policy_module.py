@@ -20,6 +20,7 @@ from steer_lit.errors import SteerError
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
+from steer_lit.numbers import is_whole
 from steer_lit.policy.fingerprint import of_an_earlier_version
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
@@ -32,8 +33,18 @@ log = logging.getLogger(__name__)
 Ratios = Mapping[str, tuple[float, float]]
 CHECKPOINT_KEY = "steer_lit"
 DATA_KEY = "SteerDataModule"  # Lightning's name for the state of ours
-# What Lightning takes out of a checkpoint without asking whether it is there.
-_RESUMED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epoch", "global_step", CHECKPOINT_KEY)
+# What is taken out of a checkpoint, by Lightning and here, without asking whether it is there.
+_RESUMED: Mapping[str, type] = {
+    "state_dict": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "epoch": int,
+    "global_step": int,
+    CHECKPOINT_KEY: dict,
+}
+_WITHIN = {"loops": ("fit_loop",), CHECKPOINT_KEY: ("fingerprint", "trained_as", "random_states")}
+_PLACE = ("seed", "epoch", "position", "rows")
 
 
 def check_checkpoint(path: Path) -> int:
@@ -49,16 +60,33 @@ def check_checkpoint(path: Path) -> int:
         else:
             reason = f"cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200})"
         raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
-    if missing := [key for key in _RESUMED if not isinstance(saved, dict) or key not in saved]:
+    if missing := _missing(saved):
         remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
         raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
     return int(saved["global_step"])
 
 
+def _missing(saved: Any) -> list[str]:
+    """What a run would resume from that is not there, or of another type."""
+    if not isinstance(saved, dict):
+        return list(_RESUMED)
+    if missing := [key for key, kind in _RESUMED.items() if not isinstance(saved.get(key), kind)]:
+        return missing
+    return [f"{key}.{part}" for key, parts in _WITHIN.items() for part in parts if part not in saved[key]]
+
+
 def data_state(path: Path) -> dict[str, Any] | None:
-    """Where in its data a run resumes from a file that `check_checkpoint` let through; None where it does not say."""
-    saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(DATA_KEY)
-    return saved if isinstance(saved, dict) else None
+    """Where in its data a run resumes from a file that `check_checkpoint` let through; None where it does not say.
+
+    Raises SteerError where that is no place in any data.
+    """
+    place = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(DATA_KEY)
+    if place is None:
+        return None
+    whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _PLACE)
+    if not whole or not 0 <= place["position"] <= place["rows"]:
+        raise SteerError(f"ckpt_path={str(path)!r}: its place in the data is damaged: name another .ckpt of that run")
+    return dict(place)
 
 
 class PolicyModule(LightningModule):

@@ -264,6 +264,7 @@ def test_names_from_rows_are_neither_markup_nor_formulas(dialogue: MakeDialogue)
         "+1",
         "-1",
         "@SUM(A1)",
+        "＝1+1",
         "\t=1",
         "\r=1",
         "a\rb",
@@ -275,7 +276,7 @@ def test_names_from_rows_are_neither_markup_nor_formulas(dialogue: MakeDialogue)
     lines = report.spreadsheet(summary).splitlines()
     assert len(lines) == 1 + 1 + 1 + len(names) + 1  # header, all, kind, subsets, their mean
     cells = [cell for line in csv.reader(lines) for cell in line[:3]]
-    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "＝", "\t", "\r"))]
     assert "'=grpo" in cells
     page = report.markdown(summary)
     assert "<img" not in page

@@ -232,6 +232,15 @@ def test_a_file_that_was_changed_is_refused(folder: Path, changed: str) -> None:
     assert files(folder).state_dict()["rows"] == state["rows"]
 
 
+def test_blank_lines_change_no_row(folder: Path) -> None:
+    """A row without an id goes by its line."""
+    nameless = folder / "nameless.jsonl"
+    nameless.write_text("".join(json.dumps({"turns": [turn]}) + "\n" for turn in "abcd"))
+    state = SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1).state_dict()
+    nameless.write_text(f"\n\n{nameless.read_text()}")
+    SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1).load_state_dict(state)
+
+
 def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "rl.jsonl"
     elsewhere.write_text('{"question": 1}')

@@ -121,6 +121,8 @@ def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
         (1, {"id": "1", "prompt": 'One,\r\n"two"?', "note": "NA"}),
         (2, {"id": "02", "prompt": "图", "note": None}),
     ]
+    path.write_text("\n\r\nid,prompt\n1,Hi\n", encoding="utf-8")
+    assert read(path) == [(1, {"id": "1", "prompt": "Hi"})]
     path.write_text("", encoding="utf-8")
     assert read(path) == []
 

@@ -37,6 +37,25 @@ def test_a_file_without_a_row_is_not_all_read(tmp_path: Path, capsys: pytest.Cap
     assert "| empty.jsonl | 0 | 0 | 0 | 0 | 0 | none: no rows |" in surveyed(tmp_path, capsys, empty="\n")
 
 
+def test_what_is_not_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, elsewhere = tmp_path / "rows", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    assert surveyed(folder, capsys, 1)[-1] == "No row file is here: .jsonl, .json, .csv, .parquet."
+    good = row("<answer>Ho</answer>")
+    surveyed(folder, capsys, rows=good)
+    (folder / "CAPITALS.JSONL").write_text(good)
+    (folder / "gone.jsonl").symlink_to(folder / "nowhere")
+    (folder / "linked").symlink_to(elsewhere)
+    told = surveyed(folder, capsys, 1)[-1]
+    assert told.startswith(
+        "Not read: CAPITALS.JSONL (its ending in small letters, please), gone.jsonl (a linked folder"
+    )
+    assert ", linked (a linked folder" in told
+    assert main([str(folder / "rows.jsonl")]) == 2
+    assert "rows.jsonl: is a file: name its folder" in capsys.readouterr().err
+
+
 def test_hostile_names_and_texts_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = "<img src=x> ![x](y)|\x1b"
     lines = surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})

@@ -15,7 +15,7 @@ from steer_lit.errors import SteerError
 from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings, lr_factor
-from steer_lit.lit.policy_module import CHECKPOINT_KEY, check_checkpoint
+from steer_lit.lit.policy_module import CHECKPOINT_KEY, DATA_KEY, check_checkpoint, data_state
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
@@ -228,6 +228,18 @@ def test_a_resumed_run_goes_by_its_own_settings(
     assert "optim.lr=0.001 from here on, before it was 0.01" in caplog.text
 
 
+NO_STATES = "was not written by steer_lit, it holds no steer_lit.random_states"
+WHOLE: dict[str, Any] = {
+    "state_dict": {},
+    "optimizer_states": [],
+    "lr_schedulers": [],
+    "loops": {"fit_loop": {}},
+    "epoch": 0,
+    "global_step": 3,
+    "steer_lit": {"fingerprint": "", "trained_as": {}, "random_states": []},
+}
+
+
 class Runs:
     def __reduce__(self) -> Any:
         return os.mkdir, ("was-run",)
@@ -239,6 +251,9 @@ class Runs:
         ({"steer_lit": Runs()}, "names posix.mkdir, code that is not run"),
         ({"steer_lit": {}, "state_dict": {}}, "was not written by steer_lit, it holds no global_step"),
         (torch.ones(2), "was not written by steer_lit, it holds no steer_lit"),
+        ({**WHOLE, "global_step": "3"}, "was not written by steer_lit, it holds no global_step"),
+        ({**WHOLE, "loops": {}}, "was not written by steer_lit, it holds no loops.fit_loop"),
+        ({**WHOLE, "steer_lit": {"fingerprint": "", "trained_as": {}}}, NO_STATES),
     ],
 )
 def test_a_checkpoint_of_something_else_is_one_line(
@@ -254,6 +269,19 @@ def test_a_checkpoint_of_something_else_is_one_line(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == f"ckpt_path={str(path)!r}: {said}: name a .ckpt under <run>/checkpoints"
     assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("damage", [{"position": 11}, {"position": -1}, {"seed": "1"}, {"rows": None}])
+def test_a_place_that_is_in_no_data_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
+    place = {"seed": 1, "epoch": 0, "position": 10, "rows": 10, "facts": ""}
+    path = tmp_path / "last.ckpt"
+    torch.save(WHOLE, path)
+    assert (check_checkpoint(path), data_state(path)) == (3, None)
+    torch.save({**WHOLE, DATA_KEY: place}, path)
+    assert data_state(path) == place
+    torch.save({**WHOLE, DATA_KEY: {**place, **damage}}, path)
+    with pytest.raises(SteerError, match=r"^ckpt_path=.*last.ckpt': its place in the data is damaged: name another"):
+        data_state(path)
 
 
 def test_a_checkpoint_with_a_broken_pickle_is_one_line(tmp_path: Path) -> None:

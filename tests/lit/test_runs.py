@@ -13,13 +13,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 
 from steer_lit import cli
 from steer_lit.closing import closing
+from steer_lit.lit.callbacks import RunSettings
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
@@ -202,6 +207,18 @@ def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Ru
     assert math.isnan(first)
     assert last == pytest.approx(events.Scalars("val/loss")[-1].value)
     assert "optim.lr" in (sft.folder / "tensorboard/hparams.yaml").read_text()
+
+
+def test_the_headline_of_a_run_resumed_at_its_end_is_written_again() -> None:
+    written: list[float] = []
+    logger = Mock(spec=TensorBoardLogger)
+    logger.log_metrics.side_effect = lambda metrics, step: written.append(metrics["hp_metric"])
+    module = Mock(spec=PolicyModule, headline="val/loss")
+    for fn, metrics in ((TrainerFn.FITTING, {"val/loss": 3.0}), (TrainerFn.VALIDATING, {"val/loss": 2.0})):
+        trainer = Mock(loggers=[logger], callback_metrics=metrics, global_step=2)
+        trainer.state.fn = fn
+        RunSettings({}).on_validation_end(trainer, module)
+    assert written == [2.0]
 
 
 def test_transcripts_show_text_and_pictures(sft: Run, grpo: Run) -> None:
