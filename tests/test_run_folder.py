@@ -68,6 +68,20 @@ def test_a_second_run_in_the_same_folder_is_refused(
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("program", "words", "left"),
+    [("train", [], "records.jsonl"), ("bench", CONSTANTS, "trajectories.jsonl"), ("synthesize", ROWS, "records.jsonl")],
+)
+def test_a_program_leaves_the_folder_of_another_alone(
+    program: str, words: list[str], left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / left).touch()
+    assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
+    assert "would replace: name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

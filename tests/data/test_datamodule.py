@@ -238,7 +238,9 @@ def test_blank_lines_change_no_row(folder: Path) -> None:
     nameless.write_text("".join(json.dumps({"turns": [turn]}) + "\n" for turn in "abcd"))
     state = SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1).state_dict()
     nameless.write_text(f"\n\n{nameless.read_text()}")
-    SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1).load_state_dict(state)
+    later = SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1)
+    later.load_state_dict(state)
+    assert later.state_dict() == state
 
 
 def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
