@@ -27,3 +27,10 @@ def test_rows_put_aside_are_told_and_kept_in_the_run(
     Path("rows.jsonl").write_text("\n".join(good) + "\n")
     assert cli.bench(words) == 0
     assert "put aside" not in capsys.readouterr().out
+
+
+def test_the_part_that_a_run_names_is_played(tmp_path: Path) -> None:
+    words = ["~policies.base", "bench.limit=10", "bench.resamples=100", "bench.part=rl", "data.source.seed=1"]
+    assert cli.bench([*words, f"hydra.run.dir={tmp_path}"]) == 0
+    records = (tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["scenario"][:10] for line in records} == {"mini-rl-1-"}
