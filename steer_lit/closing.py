@@ -61,8 +61,10 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
     named = [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
     own_rows = _own_rows(config, "bench", " judge=llm")
     given = carried(words, [*_WEIGHTS, *(_SERVER if own_rows else ())])
-    limit = f"bench.limit={_DIALOGUES}"
-    command = _command("bench", f"model={config.model.name}", *named, limit, *map(shlex.quote, given))
+    size = [f"bench.limit={_DIALOGUES}"]
+    if "rollout" in config:  # answers may be as long as those that were rewarded
+        size.append(f"rollout.max_new_tokens={config.rollout.max_new_tokens}")
+    command = _command("bench", f"model={config.model.name}", *named, *size, *map(shlex.quote, given))
     return [command, *own_rows, *(_server("judge", given) if own_rows else ())]
 
 

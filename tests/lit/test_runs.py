@@ -80,7 +80,7 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
         assert f"adapter: {run.folder}/adapter" in run.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter", "hardware=cpu"]
     sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
-    assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300"]
+    assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300", "rollout.max_new_tokens=6"]
 
 
 @pytest.mark.parametrize(
