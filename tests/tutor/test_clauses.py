@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +40,11 @@ def plainly(answer: str) -> list[str]:
 def test_clauses_are_those_of_the_plain_patterns(pieces: list[str], between: str) -> None:
     answer = normalised(between.join(pieces))
     assert split_clauses(answer) == plainly(answer)
+
+
+@pytest.mark.parametrize("link", ["well, ", "and ", ", ", "well, and "])
+def test_a_long_chain_is_read_once(link: str) -> None:
+    """Read anew from each of its links on, a chain of this length takes minutes."""
+    refusal = f"i can't help you, {link * (300_000 // len(link))}"
+    assert len(split_clauses(f"{refusal}nothing")) == 1
+    assert len(split_clauses(f"{refusal}sure")) == 2
