@@ -16,6 +16,8 @@ from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message, Part, Role
 
 IMAGE_MARK = "<image>"
+DATA_URL = "data:image/"  # begins a picture that is written out as text
+_INSIDE = "is a picture inside the row: `python -m steer_lit.data.convert` saves it as a file that rows name"
 _ROLES: dict[str, Role] = {
     "user": "user",
     "human": "user",
@@ -240,8 +242,10 @@ def _blank(parts: Sequence[Part | Mark]) -> bool:
 
 def _picture(row: Row, value: object, field: str) -> ImageRef:
     if isinstance(value, Mapping) and "bytes" in value:  # how `datasets` keeps pictures in Parquet
-        raise row.error(field, "is a picture inside the row: save it as a file and name the file")
+        raise row.error(field, _INSIDE)
     path = row.text(value, field)
+    if path.startswith(DATA_URL):
+        raise row.error(field, _INSIDE)
     if not path.strip():
         raise row.error(field, "is empty")
     return ImageRef(path)

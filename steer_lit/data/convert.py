@@ -5,7 +5,7 @@
 What a row looks like is told by the key of its messages, as in `shapes.py`. Rows that the shape cannot hold are put in
 a quarantine beside the new file, with the reason, and the exit code is then 1. What the others hold and the shape has
 no place for, such as the answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep
-their names.
+their names; those that lie inside rows become files in a folder beside the new file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from steer_lit.data.losses import lost
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
+from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
 from steer_lit.terminal import visible_line
@@ -60,14 +61,16 @@ class Converted:
     written: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     refused: Sequence[RowError] = ()
-    pictures: bool = False  # whether one lies in a file
+    pictures: bool = False  # whether one lies in a file beside the source
+    saved: int = 0  # pictures that lay inside rows
     missing: int = 0  # rows with a picture that is no file beside the source
 
 
 def convert(source: str, out: Path, shape: str) -> Converted:
     """Write the rows of `source`, a file or a hub address, to `out` as rows of `shape`, one of SHAPES.
 
-    Raises SteerError where `out` exists, where a file cannot be read or written, and where no row can be.
+    Raises SteerError where `out` exists, where a file cannot be read or written, where no row can be, and where rows
+    hold pictures beside names of files in another folder than `out`'s.
     """
     aside = quarantine_of(out)
     if out.exists() or aside.resolve() == Path(source).resolve():
@@ -75,13 +78,20 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     aside.unlink(missing_ok=True)  # of an earlier try
     quarantine = Quarantine(sys.maxsize, aside)
     done = Converted(refused=quarantine.errors)
+    folder, beside = PictureFolder(out), Path(source).parent
 
     def rows() -> Iterator[Row]:
-        for row, losses, pictures in read_records(source, partial(_converted, shape), quarantine):
+        for row, losses, pictures in read_records(source, partial(_converted, shape, folder), quarantine):
+            named = [name for name in pictures if name not in folder.names]
             done.written += 1
             done.lost.update(losses)
-            done.pictures |= bool(pictures)
-            done.missing += not is_hub(source) and not all(isfile(Path(source).parent / name) for name in pictures)
+            done.pictures |= bool(named)
+            done.saved = len(folder.names)
+            if done.pictures and done.saved and not is_hub(source) and out.parent.resolve() != beside.resolve():
+                raise SteerError(
+                    f"pictures of {source} lie inside rows and beside it: name a file in {beside} to write"
+                )
+            done.missing += not is_hub(source) and not all(isfile(beside / name) for name in named)
             yield row
         if not done.written:
             remedy = f"; {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
@@ -104,6 +114,8 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
         yield f"left out of so many rows, as {shape} has no place for it: {shown}{more}"
     if done.refused:
         yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
+    if done.saved:
+        yield f"pictures that lay inside rows: {done.saved:,}, now files in {PictureFolder(out).path}"
     if done.missing:
         yield f"rows with a picture that is no file in {Path(source).parent}: {done.missing:,}"
     part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
@@ -133,9 +145,12 @@ def main(arguments: Sequence[str]) -> int:
     return int(bool(done.refused))
 
 
-def _converted(shape: str, value: object, source: str, number: int) -> tuple[Row, list[str], list[str]]:
+def _converted(
+    shape: str, folder: PictureFolder, value: object, source: str, number: int
+) -> tuple[Row, list[str], list[str]]:
     """(the row in its new shape, what that leaves out, the picture files it names). Raises RowError."""
     record: Dialogue | Scenario
+    value = folder.unpacked(value, source, number)
     try:
         if shape in _DIALOGUES:
             record = read_dialogue(value, source, number)

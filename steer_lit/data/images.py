@@ -11,6 +11,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,16 @@ def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
         raise PictureError(uri, f"cannot be read ({error.strerror})") from error
 
 
+def picture_format(data: bytes) -> str:
+    """Which of FORMATS the bytes of a picture have, by their header. Raises PictureError."""
+    from PIL import Image
+
+    inside = "inside the row"
+    with _decoding(inside), Image.open(BytesIO(data), formats=FORMATS) as image:
+        _check_size(inside, *image.size)
+        return str(image.format)
+
+
 def _drawn(uri: str) -> Image:
     try:
         return draw(uri)
@@ -108,11 +119,18 @@ def _opened(uri: str, root: Path | None) -> Iterator[Image]:
     from PIL import Image
 
     path = _locate(uri, root)
+    with _decoding(uri, path), Image.open(path, formats=FORMATS) as image:
+        _check_size(uri, *image.size)
+        yield image
+
+
+@contextmanager
+def _decoding(uri: str, path: Path | None = None) -> Iterator[None]:
+    """Whatever goes wrong inside comes out as a PictureError about `uri`, which lies at `path`."""
     try:
         # Pillow warns about sizes we bound ourselves, and about broken tags in pictures that are otherwise fine.
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
-            _check_size(uri, *image.size)
-            yield image
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except PictureError:
         raise
     except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from steer_lit.data.convert import SHAPES, main
+from steer_lit.data.images import open_image
 from steer_lit.data.losses import lost
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
-from steer_lit.data.sources import FileSource
+from steer_lit.data.sources import FileSource, pictures_of
+from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import rl_row, write_rows
+from steer_lit.errors import RowError
 from steer_lit.types import Scenario
 
 # As LLaMA-Factory's demo has them: no ids, marks anywhere, one picture twice.
@@ -194,3 +201,70 @@ def test_public_files_lose_nothing_unsaid(shared_data: Path, tmp_path: Path) -> 
     assert main([str(questions), str(tmp_path / "bench.parquet"), "--as", "messages_fixed"]) == 0
     before: list[Scenario] = list(read_records(questions, read_scenario, Quarantine(0)))
     assert list(read_records(tmp_path / "bench.parquet", read_scenario, Quarantine(0))) == before
+
+
+def drawn(colour: str, kind: str) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (8, 6), colour).save(file, kind)
+    return file.getvalue()
+
+
+def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """verl's Parquet: bytes beside the prompt. The same picture in two rows is one file; a broken one costs its row."""
+    red, blue = drawn("red", "PNG"), drawn("blue", "JPEG")
+    pictures = [[red], [blue, red], [b"no picture"], []]
+    rows = [
+        {
+            "question": [{"role": "user", "content": "<image>" * len(inside) + f"{number}?"}],
+            "images": [{"bytes": data, "path": None} for data in inside],
+        }
+        for number, inside in enumerate(pictures)
+    ]
+    file, out = tmp_path / "verl.parquet", tmp_path / "new" / "rl.jsonl"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    assert main([str(file), str(out), "--as", "question"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == f"pictures that lay inside rows: 2, now files in {tmp_path / 'new' / 'rl_pictures'}"
+    assert said[-1].endswith(f"refused: 1; to use them: data=steer data.source.rl={out}")
+    (bad,) = lines(tmp_path / "new" / "rl.quarantine.jsonl")
+    assert (bad["row"], bad["field"]) == (3, "images[0]")
+    assert "picture 'inside the row': cannot be decoded" in str(bad["reason"])
+    source = FileSource(rl=str(out))
+    played = source.rows("rl", 10, Quarantine(0))
+    assert len(played) == 3
+    shown = [[open_image(ref, source.image_root).getpixel((0, 0)) for ref in pictures_of(row)] for row in played]
+    assert [len(pixels) for pixels in shown] == [1, 2, 0]
+    assert shown[0][0] == shown[1][1] == (255, 0, 0)
+    assert sorted(path.suffix for path in (tmp_path / "new" / "rl_pictures").iterdir()) == [".jpeg", ".png"]
+
+
+def test_pictures_written_out_as_text_become_files_and_other_text_stays(tmp_path: Path) -> None:
+    url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": url}]
+    asked = {"role": "user", "content": parts}
+    file, out = write(tmp_path / "chat.jsonl", [{"messages": [asked, ASKED[1]]}]), tmp_path / "sft.jsonl"
+    with pytest.raises(RowError, match="is a picture inside the row"):
+        read_dialogue({"messages": [asked, ASKED[1]]}, file, 1)
+    assert main([file, str(out)]) == 0
+    dialogue = FileSource(sft=str(out)).rows("sft", 10, Quarantine(0))[0]
+    assert dialogue.messages[0].text == url  # type: ignore[union-attr]
+    assert [ref.uri.split("/")[0] for ref in pictures_of(dialogue)] == ["sft_pictures"]
+    for wrong, reason in ((url[:-3] + "*", "is no base64"), (url.replace(";base64", ""), "must go on with ;base64,")):
+        row = {"messages": [{"role": "user", "content": "<image>"}, ASKED[1]], "images": [wrong]}
+        with pytest.raises(RowError, match=f"field 'images\\[0\\]': picture 'data:image/.*': {reason}"):
+            PictureFolder(out).unpacked(row, file, 1)
+
+
+def test_rows_that_hold_pictures_and_name_others_stay_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run looks pictures up in one folder."""
+    url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
+    rows = [{"prompt": "<image>What?", "image": name} for name in ("a.png", url)]
+    file = write(tmp_path / "rows.jsonl", rows)
+    (tmp_path / "a.png").write_bytes(drawn("blue", "PNG"))
+    assert main([file, str(tmp_path / "new" / "rl.jsonl"), "--as", "question"]) == 2
+    assert f"lie inside rows and beside it: name a file in {tmp_path} to write" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "rl.jsonl").exists()
+    assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
+    assert len(FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))) == 2

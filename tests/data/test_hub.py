@@ -88,7 +88,10 @@ def test_pictures_inside_hub_rows_are_bad_rows_and_stay_undecoded(
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **given: stored)
     quarantine = Quarantine(1)
     assert [row.id for row in read_records("hf://owner/name", read_scenario, quarantine)] == ["row-2"]
-    assert quarantine.errors[0].reason == "is a picture inside the row: save it as a file and name the file"
+    assert (
+        quarantine.errors[0].reason
+        == "is a picture inside the row: `python -m steer_lit.data.convert` saves it as a file that rows name"
+    )
 
 
 def test_trap_35_a_hub_dataset_becomes_a_list_that_the_cursor_counts_in(hub: dict[str, object], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_scenario
 from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
 
-PICTURE_INSIDE = "is a picture inside the row: save it as a file and name the file"
+PICTURE_INSIDE = "is a picture inside the row: `python -m steer_lit.data.convert` saves it as a file that rows name"
 
 
 def numbered(value: object, source: str, number: int) -> tuple[int, object]:
@@ -108,9 +108,7 @@ def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path)
     Dataset.from_list([row], features=features).to_parquet(tmp_path / "rows.parquet")
     quarantine = Quarantine(limit=1)
     assert list(read_records(tmp_path / "rows.parquet", read_sft_row, quarantine)) == []
-    assert str(quarantine.errors[0]).endswith(
-        "row 1, field 'image': is a picture inside the row: save it as a file and name the file"
-    )
+    assert str(quarantine.errors[0]).endswith(f"row 1, field 'image': {PICTURE_INSIDE}")
 
 
 def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
