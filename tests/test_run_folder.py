@@ -392,7 +392,7 @@ def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path, tmp_path: Path) -> None:
-    words = ["bench.limit=400", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
+    words = ["bench.limit=60", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
     words += [f"hydra.run.dir={tmp_path}"]
     command = subprocess.Popen(
         [sys.executable, "bench.py", *words], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

@@ -11,11 +11,12 @@ from steer_lit import cli
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.writers import bench_row
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 
 def test_rows_put_aside_are_told_and_kept_in_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
     monkeypatch.chdir(tmp_path)
     good = [json.dumps(bench_row(MiniSplit("bench", 0, 10).scenario(number))) for number in range(2)]
     Path("rows.jsonl").write_text("\n".join([good[0], "{", good[1]]) + "\n")

@@ -21,6 +21,7 @@ from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_env": "KEY"}
 
 
@@ -105,11 +106,6 @@ def address() -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer_lit.bench.charts.write_pictures", lambda summary, folder: None)
 
 
 def benched(

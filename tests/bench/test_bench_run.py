@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import charts, metrics
+from steer_lit.bench import metrics
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
@@ -30,10 +30,10 @@ PICTURE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 
 
 @pytest.fixture(autouse=True)
-def few_charts(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Charts take a second a run: only the test that looks at them draws them."""
+def few_charts(request: pytest.FixtureRequest) -> None:
+    """Only the test that looks at them draws them."""
     if "plot" not in request.node.name:
-        monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
+        request.getfixturevalue("no_charts")
 
 
 def scenarios(count: int = 5) -> list[Scenario]:

@@ -15,6 +15,7 @@ from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 SETTINGS = BenchSettings(resamples=100, chunk=2, max_turns=3)
 SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for number in range(4)]
 

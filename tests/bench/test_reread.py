@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit import cli
-from steer_lit.bench import archive, charts, shown
+from steer_lit.bench import archive, shown
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
@@ -21,6 +21,7 @@ from steer_lit.bench.summary import summarise
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.rollout.logged import LoggedTrajectory
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 SETTINGS = BenchSettings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
 KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
@@ -71,11 +72,6 @@ def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) ->
     ]
     facts = {"step": step, "scenario": "s", "kind": "red_team", "subset": "x", "seed": 7, "ended": "terminated"}
     return {**facts, "failed": None, "return": 1.5, "turns": turns, **other}
-
-
-@pytest.fixture(autouse=True)
-def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
 
 
 def test_a_runs_records_give_its_report_again_and_stay_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:

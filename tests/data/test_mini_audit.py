@@ -11,20 +11,7 @@ import pytest
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Completion, Scenario, Turn
-
-SPLITS = ("sft", "rl", "bench")
-
-
-def gold_of(scenario: Scenario):
-    return [attack.gold for attack in scenario.attacks]
-
-
-def texts_of(scenario: Scenario):
-    return [attack.message.text for attack in scenario.attacks]
-
-
-def moves_of(scenario: Scenario):
-    return scenario.metadata["structure"].split()
+from tests.data.test_mini import SPLITS, gold_of, moves_of, texts_of
 
 
 def user_words(scenario: Scenario):

@@ -185,17 +185,26 @@ def diary(folder: Path) -> list[str]:
     return (folder / "diary.jsonl").read_text().splitlines()
 
 
+STOPPED = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
+STOPPED += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollout.max_turns=2", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("never_stopped")
+    assert cli.train([*STOPPED, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     ("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
 )
 def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
-    repository: Path, tmp_path: Path, with_signal: signal.Signals, code: int
+    repository: Path, never_stopped: Path, tmp_path: Path, with_signal: signal.Signals, code: int
 ) -> None:
     """From outside and at any moment; the processes hash texts differently, as any two do."""
-    words = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
-    words += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollout.max_turns=2", "logger=none"]
     killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    call = [sys.executable, "train.py", *words, f"hydra.run.dir={killed}"]
+    call = [sys.executable, "train.py", *STOPPED, f"hydra.run.dir={killed}"]
     command = subprocess.Popen(call, cwd=repository, stderr=subprocess.PIPE, text=True)
     while not last.is_file():
         time.sleep(0.02)
@@ -207,13 +216,12 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
         *_, stopped, following = said.splitlines()
         assert re.fullmatch(r"stopped, step \d is saved", stopped)
         assert shlex.split(following.removeprefix("next: ")) == [
-            "python", "train.py", "experiment=grpo_tiny", *words[1:], f"hydra.run.dir={killed}", f"ckpt_path={last}"
+            "python", "train.py", "experiment=grpo_tiny", *STOPPED[1:], f"hydra.run.dir={killed}", f"ckpt_path={last}"
         ]  # fmt: skip
         assert "Traceback" not in said
-    assert cli.train([*words, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
-    assert cli.train([*words, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
+    assert cli.train([*STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
     for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
-        assert (killed / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
+        assert (killed / name).read_bytes() == (never_stopped / name).read_bytes(), name
 
 
 def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     length: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As after a server that died in the last validation: the checkpoint then knows of none."""
-    small = ["data.source.scale=0.02", "data.batch_size=100", "data.val_size=10"]
+    small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10"]
     words = ["+experiment=sft_tiny", *small, *length, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}"]
     assert cli.train(words) == 0
     path = tmp_path / "checkpoints" / "last.ckpt"

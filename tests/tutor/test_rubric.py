@@ -392,10 +392,10 @@ def test_only_the_last_turn_is_scored_and_rows_keep_their_order():
     ],
 )
 def test_hostile_text_gets_a_verdict_in_time(text, gold):
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine is no slow pattern
     assert verdict(text, gold, wrap=False).failed is None
     assert grade(text, gold, wrap=False).failed is None
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_every_gold_answer_gets_the_best_numbers():
