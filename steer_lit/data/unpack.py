@@ -7,13 +7,12 @@ of a run name files alone (`images.py`), so whoever brings such rows converts th
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from steer_lit.atomic import replacing
 from steer_lit.data.content import DATA_URL
 from steer_lit.data.images import PictureError, picture_format
 from steer_lit.errors import RowError
@@ -37,33 +36,31 @@ class PictureFolder:
 
     def unpacked(self, value: object, source: str, number: int) -> object:
         """The row with a file's name in place of each picture inside it. Raises RowError where one is no picture."""
-        return self._unpacked(value, "", "", source, number)
+        return self._unpacked(value, "", "", partial(RowError, source, number))
 
-    def _unpacked(self, value: object, key: str, place: str, source: str, number: int) -> object:
+    def _unpacked(self, value: object, key: str, place: str, error: Callable[[str, str], RowError]) -> object:
+        """`value`, which stands under the last `key` of `place`."""
         try:
             if isinstance(value, Mapping):
                 if isinstance(data := value.get("bytes"), bytes):
                     return self._save(data)
-                if "bytes" in value and data is None and isinstance(value.get("path"), str):
-                    return value["path"]
-                return {
-                    name: self._unpacked(item, str(name), f"{place}.{name}" if place else str(name), source, number)
-                    for name, item in value.items()
-                }
+                if "bytes" in value and data is None:  # `datasets` knows where it lies and has not read it
+                    return value.get("path")
+                within = f"{place}." if place else ""
+                return {name: self._unpacked(item, name, f"{within}{name}", error) for name, item in value.items()}
             if isinstance(value, list | tuple):
-                items = enumerate(value)
-                return [self._unpacked(item, key, f"{place}[{index}]", source, number) for index, item in items]
+                return [self._unpacked(item, key, f"{place}[{at}]", error) for at, item in enumerate(value)]
             if isinstance(value, str) and key in _NAMED and value.startswith(DATA_URL):
                 return self._save(_decoded(value))
-        except PictureError as error:
-            raise RowError(source, number, place, str(error)) from error
+        except PictureError as bad:
+            raise error(place, str(bad)) from bad
         return value
 
     def _save(self, data: bytes) -> str:
         name = f"{self.path.name}/{hashlib.sha256(data).hexdigest()[:32]}.{picture_format(data).lower()}"
         if name not in self.names:
-            with replacing(self.out.parent / name) as part:
-                part.write_bytes(data)
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.out.parent / name).write_bytes(data)  # half of it is no harm: without `out` nothing names it
             self.names.add(name)
         return name
 
@@ -74,5 +71,5 @@ def _decoded(url: str) -> bytes:
         raise PictureError(url[:60], "must go on with ;base64, and the picture")
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise PictureError(url[:60], f"is no base64 ({error})") from error

@@ -260,11 +260,14 @@ def test_rows_that_hold_pictures_and_name_others_stay_beside_them(
 ) -> None:
     """A run looks pictures up in one folder."""
     url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
-    rows = [{"prompt": "<image>What?", "image": name} for name in ("a.png", url)]
+    held: list[object] = [url, "a.png", {"bytes": None, "path": "a.png"}]
+    rows = [{"prompt": "<image>What?", "image": picture} for picture in held]
     file = write(tmp_path / "rows.jsonl", rows)
     (tmp_path / "a.png").write_bytes(drawn("blue", "PNG"))
     assert main([file, str(tmp_path / "new" / "rl.jsonl"), "--as", "question"]) == 2
     assert f"lie inside rows and beside it: name a file in {tmp_path} to write" in capsys.readouterr().err
     assert not (tmp_path / "new" / "rl.jsonl").exists()
     assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
-    assert len(FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))) == 2
+    played = FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
+    shown = [ref.uri for number in range(3) for ref in pictures_of(played[number])]
+    assert (shown[0].split("/")[0], shown[1:]) == ("rl_pictures", ["a.png", "a.png"])

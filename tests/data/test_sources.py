@@ -102,10 +102,7 @@ def test_bad_rows_and_rows_without_their_picture_are_told_together(folder: Path)
         ("link.png", "lies outside"),
         ("/etc/hostname", "lies outside"),
         ("https://example.org/a.png", "only files and mini:// pictures are read"),
-        (
-            "data:text/plain,AAAA",
-            "only files and mini:// pictures are read",
-        ),  # a picture as text is told apart sooner (test_convert.py)
+        ("data:text/plain,AAAA", "only files and mini:// pictures are read"),
     ],
 )
 def test_pictures_from_elsewhere_are_row_errors(folder: Path, picture: str, reason: str) -> None:
