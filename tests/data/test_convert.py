@@ -203,16 +203,16 @@ def test_public_files_lose_nothing_unsaid(shared_data: Path, tmp_path: Path) -> 
     assert list(read_records(tmp_path / "bench.parquet", read_scenario, Quarantine(0))) == before
 
 
-def drawn(colour: str, kind: str) -> bytes:
+def drawn(colour: str, kind: str, size: tuple[int, int] = (8, 6)) -> bytes:
     file = BytesIO()
-    Image.new("RGB", (8, 6), colour).save(file, kind)
+    Image.new("RGB", size, colour).save(file, kind)
     return file.getvalue()
 
 
 def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """verl's Parquet: bytes beside the prompt. The same picture in two rows is one file; a broken one costs its row."""
     red, blue = drawn("red", "PNG"), drawn("blue", "JPEG")
-    pictures = [[red], [blue, red], [b"no picture"], []]
+    pictures = [[red], [blue, red], [b"no picture"], [], [red, drawn("red", "PNG", (1000, 2))]]
     rows = [
         {
             "question": [{"role": "user", "content": "<image>" * len(inside) + f"{number}?"}],
@@ -225,10 +225,11 @@ def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, caps
     assert main([str(file), str(out), "--as", "question"]) == 1
     said = capsys.readouterr().out.splitlines()
     assert said[-2] == f"pictures that lay inside rows: 2, now files in {tmp_path / 'new' / 'rl_pictures'}"
-    assert said[-1].endswith(f"refused: 1; to use them: data=steer data.source.rl={out}")
-    (bad,) = lines(tmp_path / "new" / "rl.quarantine.jsonl")
-    assert (bad["row"], bad["field"]) == (3, "images[0]")
-    assert "picture 'inside the row': cannot be decoded" in str(bad["reason"])
+    assert said[-1].endswith(f"refused: 2; to use them: data=steer data.source.rl={out}")
+    bad = lines(tmp_path / "new" / "rl.quarantine.jsonl")
+    assert [(row["row"], row["field"]) for row in bad] == [(3, "images[0]"), (5, "images[1]")]
+    assert "picture 'inside the row': cannot be decoded" in str(bad[0]["reason"])
+    assert "sides may differ" in str(bad[1]["reason"])
     source = FileSource(rl=str(out))
     played = source.rows("rl", 10, Quarantine(0))
     assert len(played) == 3
