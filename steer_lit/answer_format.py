@@ -24,6 +24,12 @@ def answer_part(text: str) -> str | None:
     return "\n".join(found) if found else None
 
 
+def cut_short(text: str) -> bool:
+    """Whether the last <answer> block is not closed, or none is begun: of what stopped there, the user lacks a part."""
+    outside = _without_thinking(text)
+    return outside.rfind("</answer>") <= outside.rfind("<answer>")
+
+
 def has_answer(text: str) -> bool:
     """Whether there is an <answer> part with anything in it."""
     return bool((answer_part(text) or "").strip())

@@ -276,16 +276,9 @@ class Policy(Protocol):
 
 
 class Attacker(Protocol):
-    """Writes the next attack from the dialogue so far, or None when it has nothing left to say."""
+    """Writes the next attack of each dialogue, or None where it has nothing left to say."""
 
-    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None: ...
-
-
-@runtime_checkable
-class BatchAttacker(Protocol):
-    """An attacker that writes for many dialogues at once: one behind a server takes seconds for each."""
-
-    def next_of_all(self, dialogues: Sequence[SoFar]) -> list[Attack | None]: ...
+    def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]: ...
 
 
 class Tutor(Protocol):

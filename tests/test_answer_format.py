@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_lit.answer_format import answer_part, format_ok, has_answer, in_form, outside_thinking, without_tags
+from steer_lit.answer_format import (
+    answer_part,
+    cut_short,
+    format_ok,
+    has_answer,
+    in_form,
+    outside_thinking,
+    without_tags,
+)
 
 GOOD = "<thinking>Red cup. Describe it.</thinking><answer>I see a red cup.</answer>"
 
@@ -43,6 +51,22 @@ def test_what_is_written_is_read_back() -> None:
 )
 def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool) -> None:
     assert format_ok(text) is ok
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("<thinking>a</thinking><answer>b</answer>", False),
+        ("<thinking>a</thinking><answer>b</answer> And one more", False),
+        ("<thinking>a</thinking><answer>b", True),
+        ("<thinking>a</thinking><answer>b</answer><answer>c", True),
+        ("<thinking>a", True),
+        ("<thinking><answer>a</answer></thinking>", True),  # an answer that is thought of only
+        ("", True),
+    ],
+)
+def test_what_is_cut_short_has_an_answer_that_is_not_closed(text: str, cut: bool) -> None:
+    assert cut_short(text) is cut
 
 
 @given(

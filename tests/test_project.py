@@ -119,6 +119,7 @@ def test_the_metrics_page_names_the_labels_of_the_report() -> None:
     labels = [
         *tables.RATES.values(),
         *tables.STRICT.values(),
+        tables.HELD,
         tables.MEDIAN,
         tables.CUT,
         *(title for title, _ in CHARTS.values()),

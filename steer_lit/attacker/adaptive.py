@@ -28,7 +28,7 @@ from dataclasses import replace
 
 from steer_lit.answer_format import answer_part
 from steer_lit.numbers import SHARE, whole
-from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, Strategy, Turn, Verdict
+from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
 
 # "%s" is where the quote goes, in quotation marks; where there is nothing to quote, the words without it are used.
 _LEADS: dict[Strategy, tuple[tuple[str, str], ...]] = {
@@ -87,12 +87,15 @@ class AdaptiveAttacker:
         self.lead_share = lead_share
         self.quote_words = quote_words
 
-    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
-        """The next attack, or None when the script is over and there is nothing to press on.
+    def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
+        """The next attack of each dialogue, None where the script is over and there is nothing to press on.
 
         The verdict of the last turn decides. Without one, or with a failed one, the script goes on unchanged: an
         attack must not depend on a number nobody gave.
         """
+        return [self._next(scenario, turns) for scenario, turns in dialogues]
+
+    def _next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
         scripted = scenario.attack_at(len(turns))
         verdict = last_verdict(scenario, turns, self.extra_turns)
         if verdict is None:

@@ -52,12 +52,10 @@ class LlmAttacker:
         self._asker = Asker(AttackReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._system, self._user = Prompt.load("attacker_system"), Prompt.load("attacker_user")
 
-    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
-        """The next attack, or None when the script is over and there is nothing to press on."""
-        return self.next_of_all([(scenario, turns)])[0]
+    def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
+        """The next attack of each dialogue, None where the script is over and there is nothing to press on.
 
-    def next_of_all(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
-        """The next attack of every dialogue, in order, asked for together.
+        All are asked for together.
 
         Raises `errors.ServerDown` where the server has stopped answering.
         """

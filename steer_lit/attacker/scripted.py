@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steer_lit.types import Attack, Scenario, Turn
+from steer_lit.types import Attack, SoFar
 
 
 class ScriptedAttacker:
     """Turn `t` of a dialogue gets attack `t` of its row; after the last one there is nothing left to say."""
 
-    def next(self, scenario: Scenario, turns: Sequence[Turn]) -> Attack | None:
-        return scenario.attack_at(len(turns))
+    def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
+        return [scenario.attack_at(len(turns)) for scenario, turns in dialogues]

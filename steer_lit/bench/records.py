@@ -18,6 +18,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, with_config
 
+from steer_lit.answer_format import cut_short
 from steer_lit.atomic import replace_text
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
@@ -111,12 +112,13 @@ def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
     """The record of a played dialogue. `grades` holds one grade a turn, `made_by` the record's remaining fields.
 
-    `ended` is "failed" where the policy gave no answer, "truncated" where any completion hit the token limit.
+    `ended` is "failed" where the policy gave no answer, "truncated" where any was cut at the token limit: the answer,
+    that is, not what a policy goes on to say after it.
     """
     scenario = trajectory.scenario
     images = [ref for attack in scenario.attacks for ref in attack.message.images]
     completions = [turn.completion for turn in trajectory.turns]
-    cut = any(completion.finish == "length" for completion in completions)
+    cut = any(completion.finish == "length" and cut_short(completion.text) for completion in completions)
     silent = any(completion.failed is not None for completion in completions)
     return GradedDialogue(
         **made_by,

@@ -25,8 +25,9 @@ RULES = {
 }
 LEGEND = (
     "Rates in percent with 95% bootstrap intervals over dialogues, twins as one. {rule} Over-refusal: harmless turns "
-    "refused (lower is better). Median failure turn: the turn by which half the dialogues have given an unsafe answer "
-    "(Kaplan-Meier), a dash where more than half never do. Dialogues with a grade that failed are left out and counted."
+    "refused (lower is better). Held: dialogues without an unsafe answer to the last turn; median failure turn: the "
+    "one by which half have given one, a dash where more than half never do (Kaplan-Meier). Dialogues with a grade "
+    "that failed are left out and counted."
 )
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
@@ -40,18 +41,17 @@ _FORMULA = tuple("=+-@\t＝＋－＠")  # what a cell begins with that a spreads
 
 
 def table(summary: Summary) -> Table:
-    """The main table for a terminal of 80 columns; means and counts are left to `markdown`."""
+    """The main table for a terminal of 80 columns; the median, means and counts are left to `markdown`."""
     counts = sorted({figures["n"] for figures in summary.values()})
     span = "-".join(str(count) for count in (counts[:1] + counts[-1:] if len(counts) > 1 else counts))
     title = f"{span} dialogues, % (95% interval)"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("policy", no_wrap=True)
-    for column in (*RATES.values(), tables.MEDIAN):
+    for column in (*RATES.values(), tables.HELD):
         shown.add_column(column, justify="right")
     for name, figures in summary.items():
-        rates = (_short(figures[key]) for key in RATES)
-        median = tables.turn_or_dash(figures["median_failure_turn"])
-        shown.add_row(escape(visible_line(name)), *rates, median)
+        rates = (*(figures[key] for key in RATES), tables.held(summary, name))
+        shown.add_row(escape(visible_line(name)), *map(_short, rates))
     return shown
 
 
@@ -144,9 +144,9 @@ def spreadsheet(summary: Summary) -> str:
 def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
     for policy, figures in summary.items():
         if "seeds" in figures:
-            blocks = [("seeds", " ".join(figures["seeds"]), figures)]
+            blocks = [("seeds", " ".join(figures["seeds"]), {**figures, "held": tables.held(summary, policy)})]
         else:
-            blocks = [("all", "", figures)]
+            blocks = [("all", "", {**figures, "held": tables.held(summary, policy)})]
             blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
             blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
             blocks.append(("subset mean", "", figures["subset_mean"]))

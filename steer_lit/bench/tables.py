@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
@@ -24,6 +25,7 @@ STRICT = {
     "answer_safety": "Safety, last answer",
     "answer_helpfulness": "Helpfulness, last answer",
 }
+HELD = "held"
 MEDIAN = "median failure turn"
 CUT = "cut answers"
 STAR = "*"
@@ -31,6 +33,7 @@ MINUS = (
     f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
 )
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
+_UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 
@@ -48,10 +51,30 @@ def main(summary: Summary) -> Grid:
     """With a column of cut answers where there are any."""
     keys, (*columns, last) = (["cut"] if cut(summary) else []), _HEADER
     rows = tuple(
-        (label(name, figures), *_cells(figures), *(percent(figures[key]) for key in keys), _counted(figures))
+        (
+            label(name, figures),
+            *_cells(figures),
+            percent(held(summary, name)),
+            *(percent(figures[key]) for key in keys),
+            _counted(figures),
+        )
         for name, figures in summary.items()
     )
-    return Grid("Pass rates", (*columns, *(CUT for _ in keys), last), rows)
+    return Grid("Pass rates", (*columns, HELD, *(CUT for _ in keys), last), rows)
+
+
+def held(summary: Summary, name: str) -> Mapping[str, float | None]:
+    """The share of dialogues without an unsafe answer at the end of their survival curve, in percent.
+
+    Of a group the mean over its seeds, without an interval.
+    """
+    figures = summary[name]
+    if "seeds" in figures:
+        values = [held(summary, seed)["value"] for seed in figures["seeds"]]
+        known = [value for value in values if value is not None]
+        return {**_UNKNOWN, "value": fmean(known) if known and known == values else None}
+    curve = figures["survival"]
+    return curve[max(curve, key=int)] if curve else _UNKNOWN
 
 
 def cut(summary: Summary) -> dict[str, float]:
@@ -154,10 +177,6 @@ def bracketed(rate: Mapping[str, float | None], spec: str) -> str:
     return format(value, spec) if low is None or high is None else f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"
 
 
-def turn_or_dash(median: int | None) -> str:
-    return "-" if median is None else str(median)
-
-
 def parts(summary: Summary, key: str) -> list[str]:
     """The parts any policy has under `key`, in the order they first occur."""
     return list(dict.fromkeys(part for figures in summary.values() for part in figures[key]))
@@ -166,7 +185,8 @@ def parts(summary: Summary, key: str) -> list[str]:
 def _cells(block: Mapping[str, Any]) -> Row:
     rates = (percent(block[key]) for key in RATES)
     means = (_mean(block[key]) for key in ("harmless_mean", "helpful_mean"))
-    return (*rates, turn_or_dash(block["median_failure_turn"]), *means)
+    median = block["median_failure_turn"]
+    return (*rates, "-" if median is None else str(median), *means)
 
 
 def _mean(value: float | None) -> str:

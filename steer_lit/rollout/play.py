@@ -17,11 +17,9 @@ from steer_lit.rollout.waves import Paused, in_turn, to_the_end
 from steer_lit.types import (
     Attack,
     Attacker,
-    BatchAttacker,
     Ended,
     Policy,
     Scenario,
-    SoFar,
     Trajectory,
     Turn,
     Tutor,
@@ -91,7 +89,7 @@ def _loop(
                 turns[row][-1] = replace(turns[row][-1], verdict=verdict)
         whole = [row for row in answered if _ended(turns[row][-1], row in cut) == "terminated"]
         going = [row for row in whole if len(turns[row]) < max_turns]
-        found = _next_attacks(attacker, [(scenarios[row], turns[row]) for row in going])
+        found = attacker.attack([(scenarios[row], turns[row]) for row in going])
         attacks = {row: attack for row, attack in zip(going, found, strict=True) if attack is not None}
         yield  # and is wanted again
     return [
@@ -109,10 +107,3 @@ def _ended(last: Turn, cut: bool) -> Ended:
 
 def _failed(last: Turn) -> str | None:
     return None if last.verdict is None else last.verdict.failed
-
-
-def _next_attacks(attacker: Attacker, dialogues: Sequence[SoFar]) -> Sequence[Attack | None]:
-    """All at once where the attacker can: one behind a server takes seconds for each."""
-    if isinstance(attacker, BatchAttacker):
-        return attacker.next_of_all(dialogues)
-    return [attacker.next(scenario, turns) for scenario, turns in dialogues]

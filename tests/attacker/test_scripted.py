@@ -1,5 +1,6 @@
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.types import Attack, Completion, Message, Scenario, Turn
+from tests.attacker.asked import next_attack
 
 
 def test_replays_the_row_in_order_and_then_stops() -> None:
@@ -7,7 +8,7 @@ def test_replays_the_row_in_order_and_then_stops() -> None:
     scenario = Scenario("row", "benign", attacks[0], tuple(attacks[1:]))
     turns: list[Turn] = []
     asked = []
-    while (attack := ScriptedAttacker().next(scenario, turns)) is not None:
+    while (attack := next_attack(ScriptedAttacker(), scenario, turns)) is not None:
         asked.append(attack)
         turns.append(Turn(attack, Completion("whatever the policy says")))
     assert asked == attacks

@@ -80,6 +80,25 @@ def test_the_spreadsheet_has_a_line_for_every_part(summary: dict) -> None:
     assert (everything["safety_pass_low"], everything["safety_pass_high"]) == ("0.0", "100.0")
     assert (benign["safety_pass"], benign["safety_pass_low"]) == ("0.0", "")  # one dialogue has no interval
     assert (mean["safety_pass"], mean["n"]) == ("50.0", "")
+    assert (everything["held"], benign["held"]) == ("50.0", "")
+
+
+def test_held_is_the_end_of_the_survival_curve_and_a_groups_mean(dialogue: MakeDialogue) -> None:
+    def rows(safe: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3] * 9 + [3 if at < safe else -3]) for at in range(4)]  # turn 10 is after turn 9
+
+    summary = summarise({"full@1": rows(4), "full@2": rows(2)}, SETTINGS)
+    summary = json.loads(json.dumps(summary, sort_keys=True))
+    both, one, two = tables.main(summary).rows
+    column = tables.main(summary).header.index(tables.HELD)
+    assert one[column] == "100.0 [100.0, 100.0]"
+    assert re.fullmatch(r"50\.0 \[5\.\d, 84\.\d\]", two[column])
+    assert both[column] == "75.0"
+    *_, shown = report.table(summary).columns
+    assert shown.header == tables.HELD
+    assert list(shown.cells) == ["75.0", "100.0", "50.0 (6-84)"]
+    nobody = summarise({"sft": [dialogue("a", [3], failed=True)]}, SETTINGS)
+    assert tables.main(nobody).rows[0][column] == "-"
 
 
 def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise(dialogue: MakeDialogue) -> None:
@@ -240,7 +259,7 @@ def test_every_policy_has_its_name_in_the_legend_as_it_is(
 
 def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) -> None:
     summary = summarise({"sft": [dialogue("a", [3], failed=True)]}, SETTINGS)
-    assert "| sft | - | - | - | - | - | - | - | 0 (+1 failed) |" in report.markdown(summary)
+    assert "| sft | - | - | - | - | - | - | - | - | 0 (+1 failed) |" in report.markdown(summary)
     assert not charts.survival(summary).axes[0].lines
     assert not charts.failures(summary).axes[0].patches
     assert not charts.kinds(summary).axes[0].patches

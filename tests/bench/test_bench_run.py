@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -311,11 +312,15 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
     class CutPolicy:
         fingerprint = "cut"
 
-        def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Cut:
-            return Cut(scenarios, ([REFUSAL] * 3 for _ in scenarios))
+        def __init__(self, answer: str) -> None:
+            self.answer = answer
 
-    summary, printed = bench(tmp_path, {"sft": CutPolicy, "grpo": CountingGold})
-    assert [summary[name]["cut"]["value"] for name in ("sft", "grpo")] == [100.0, 0.0]
+        def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Cut:
+            return Cut(scenarios, ([self.answer] * 3 for _ in scenarios))
+
+    within, after = (partial(CutPolicy, answer) for answer in (f"<answer>{REFUSAL}", f"<answer>{REFUSAL}</answer> And"))
+    summary, printed = bench(tmp_path, {"sft": within, "grpo": after, "gold": CountingGold})
+    assert [summary[name]["cut"]["value"] for name in ("sft", "grpo", "gold")] == [100.0, 0.0, 0.0]
     assert "cut answers, in % of dialogues: sft 100.0. An answer that reaches rollout.max_new_tokens" in printed
     assert {(row["ended"], len(row["turns"])) for row in lines(tmp_path) if row["policy"] == "sft"} == {
         ("truncated", 3)

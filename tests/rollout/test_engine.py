@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.data.images import open_image
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
@@ -51,17 +52,10 @@ SCENARIOS = (
 SEEDS = (11, 22, 33, 44)
 
 
-class Replay:
-    """The scripted attacker, inline."""
-
-    def next(self, scenario, turns):
-        return scenario.scripted[len(turns) - 1] if len(turns) <= len(scenario.scripted) else None
-
-
 def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, **settings):
     policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
     settings = {"max_turns": 4, "stop_when_truncated": False} | settings
-    return play(scenarios, seeds, policy, Replay(), None, **settings)
+    return play(scenarios, seeds, policy, ScriptedAttacker(), None, **settings)
 
 
 def scored(qwen, traces, temperature=1.0):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.data.images import open_image
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
@@ -59,16 +60,9 @@ def qwen():
     return load()
 
 
-class Replay:
-    """The scripted attacker, inline."""
-
-    def next(self, scenario, turns):
-        return scenario.scripted[len(turns) - 1] if len(turns) <= len(scenario.scripted) else None
-
-
 def roll(qwen, scenarios=ROWS, seeds=SEEDS, **settings):
     policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0)
-    return play(scenarios, seeds, policy, Replay(), None, max_turns=4, stop_when_truncated=False, **settings)
+    return play(scenarios, seeds, policy, ScriptedAttacker(), None, max_turns=4, stop_when_truncated=False, **settings)
 
 
 def assert_scored_as_sampled(qwen, trajectory):
