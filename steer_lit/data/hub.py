@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from steer_lit.errors import MissingResource, SteerError
 
@@ -43,6 +44,11 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
     Raises MissingResource where the hub or the dataset cannot be had, SteerError where its rows cannot be streamed.
     """
     at = HubAddress.parse(address)
+    if Path(at.id).is_dir():  # `datasets` looks there first, whatever the revision
+        raise SteerError(
+            f"data {address}: {at.id} is also a folder here, which would be read in its place. Name a row file in it, "
+            "or start in another folder"
+        )
     from datasets import load_dataset
     from huggingface_hub import HfApi
 
@@ -51,7 +57,7 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         revision = HfApi().dataset_info(at.id, revision=at.revision, timeout=_SECONDS).sha
     except Exception as error:  # whatever the hub's client and its transport raise
         raise MissingResource(
-            f"data {address}: the hub does not give it ({_first_line(error)}). Go online or check the name, log in "
+            f"data {address}: the hub does not give it ({_lines(error, 2)}). Go online or check the name, log in "
             f"where it is gated (hf auth login), or fetch it where there is a network (hf download {at.id} "
             "--repo-type dataset --local-dir <folder>) and name a row file in that folder"
         ) from error
@@ -62,10 +68,12 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         yield from enumerate(rows if rows.features is None else rows.decode(False), start=1)
     except Exception as error:
         raise SteerError(
-            f"data {address}: its rows cannot be streamed ({_first_line(error)}). Check config and split, or fetch it "
+            f"data {address}: its rows cannot be streamed ({_lines(error, 1)}). Check config and split, or fetch it "
             f"(hf download {at.id} --repo-type dataset --local-dir <folder>) and name a row file in that folder"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _lines(error: Exception, count: int) -> str:
+    """The first ones of its message. Of the hub's client the first says the status, the second what is missing."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(said[:count]) or type(error).__name__

@@ -7,14 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
-from steer_lit.data.convert import main
 from steer_lit.data.hub import HubAddress
-from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine, read_records, source_problem
 from steer_lit.data.shapes import read_dialogue, read_scenario
-from steer_lit.data.sources import FileSource, pictures_of
+from steer_lit.data.sources import FileSource
 from steer_lit.errors import MissingResource, SteerError
 
 ROWS = [
@@ -92,25 +89,6 @@ def test_pictures_inside_hub_rows_are_bad_rows_and_stay_undecoded(
     quarantine = Quarantine(1)
     assert [row.id for row in read_records("hf://owner/name", read_scenario, quarantine)] == ["row-2"]
     assert quarantine.errors[0].reason.startswith("is a picture inside the row: `python -m steer_lit.data.convert`")
-
-
-def test_hub_rows_with_pictures_inside_are_converted(
-    hub: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A column of `datasets.Image` is streamed undecoded, as bytes."""
-    import datasets
-
-    rows = [{"text": "What?", "image": Image.new("RGB", (8, 6), "red")}, {"text": "Hi", "image": None}]
-    features = datasets.Features({"text": datasets.Value("string"), "image": datasets.Image()})
-    stored = datasets.Dataset.from_list(rows, features=features).to_iterable_dataset()
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **given: stored)
-    out = tmp_path / "rows" / "rl.jsonl"
-    assert main(["hf://owner/name", str(out), "--as", "question"]) == 0
-    source = FileSource(rl=str(out))
-    played = source.rows("rl", 10, Quarantine(0))
-    (shown,) = pictures_of(played[0])
-    assert open_image(shown, source.image_root).size == (8, 6)
-    assert list(pictures_of(played[1])) == []
 
 
 def test_trap_35_a_hub_dataset_becomes_a_list_that_the_cursor_counts_in(hub: dict[str, object], tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Rows of a hub that answers over HTTP, through the clients that ask the real one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+
+from steer_lit.data.images import open_image
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import FileSource, pictures_of
+from tests.data.loopback_hub import REVISION, LoopbackHub
+
+QUESTIONS = b"".join(json.dumps({"text": f"question {at}"}).encode() + b"\n" for at in range(3))
+
+
+def converted(hub: LoopbackHub, address: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`data.convert` of the address, in a process that takes `hub` for the hub, as it is named when clients start."""
+    told = {name: value for name, value in os.environ.items() if not re.search("^HF_|OFFLINE", name)}
+    told |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache"), "PYTHONPATH": str(Path.cwd())}
+    words = [sys.executable, "-m", "steer_lit.data.convert", address, str(folder / "rl.jsonl"), "--as", "question"]
+    return subprocess.run(words, env=told, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def with_pictures() -> bytes:
+    """Two rows as `datasets` pushes them to the hub: Parquet, a picture inside the first."""
+    rows = [{"text": "What?", "image": Image.new("RGB", (8, 6), "red")}, {"text": "Hi", "image": None}]
+    features = datasets.Features({"text": datasets.Value("string"), "image": datasets.Image()})
+    written = io.BytesIO()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(written)
+    return written.getvalue()
+
+
+def test_rows_and_the_pictures_inside_them_are_streamed(tmp_path: Path) -> None:
+    with LoopbackHub({"README.md": b"# Rows\n", "data/train-00000-of-00001.parquet": with_pictures()}) as hub:
+        done = converted(hub, "hf://owner/name", tmp_path)
+    assert done.returncode == 0, done.stderr
+    source = FileSource(rl=str(tmp_path / "rl.jsonl"))
+    pictured, plain = source.rows("rl", 10, Quarantine(0))
+    (shown,) = pictures_of(pictured)
+    assert open_image(shown, source.image_root).size == (8, 6)
+    assert (pictured.opening.message.text, plain.opening.message.text) == ("What?", "Hi")
+    assert not list((tmp_path / "cache").rglob("*.parquet"))
+
+
+def test_a_split_of_a_revision_is_asked_for_at_its_commit(tmp_path: Path) -> None:
+    with LoopbackHub({"test.jsonl": QUESTIONS, "train.jsonl": b'{"text": "other"}\n'}) as hub:
+        done = converted(hub, "hf://owner/name:test@main", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = FileSource(rl=str(tmp_path / "rl.jsonl")).rows("rl", 10, Quarantine(0))
+    assert [row.opening.message.text for row in rows] == ["question 0", "question 1", "question 2"]
+    assert "GET /api/datasets/owner/name/revision/main" in hub.asked
+    assert f"GET /datasets/owner/name/resolve/{REVISION}/test.jsonl" in hub.asked
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("hf://owner/name:nope", "its rows cannot be streamed (Bad split: nope. Available splits: ['train'])"),
+        ("hf://owner/other", "the hub does not give it (404 Client Error. (Request ID: Root=1) Repository Not Found"),
+    ],
+)
+def test_what_the_hub_has_not_is_one_line(address: str, said: str, tmp_path: Path) -> None:
+    with LoopbackHub({"train.jsonl": QUESTIONS}) as hub:
+        done = converted(hub, address, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"data {address}: {said}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "rl.jsonl").exists()
+
+
+def test_a_folder_of_the_datasets_name_is_not_read_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    (tmp_path / "owner" / "name" / "train.jsonl").write_text('{"text": "of another day"}\n')
+    with LoopbackHub({"train.jsonl": QUESTIONS}) as hub:
+        done = converted(hub, "hf://owner/name", tmp_path)
+    assert done.returncode == 2
+    assert "owner/name is also a folder here, which would be read in its place" in done.stderr
