@@ -14,16 +14,16 @@ from steer_lit.commands import carried, composed, conf_dir, program, shown_path,
 from steer_lit.run_files import ADAPTER, BASE, TOWER
 
 _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU
-# What words say of this machine, which goes on in the next command.
-_WEIGHTS = ("model.source", "model.weights", "model.tower")
+# What words say of the model and of this machine, which goes on in the next command.
+_MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
 
 
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
     """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
 
-    Of the run's `words` those that say what this machine has go on in it. What it still wants stands on lines of its
-    own: the command stays one that can be pasted.
+    Of the run's `words` those that say how the model is made and what this machine has go on in it. What it still
+    wants stands on lines of its own: the command stays one that can be pasted.
     """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
@@ -50,7 +50,7 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     name = config.name.replace("sft", "grpo", 1)
     if not (conf_dir() / "experiment" / f"{name}.yaml").is_file():
         return _benchmark(config, adapter, words)
-    given = carried(words, [*_WEIGHTS, "hardware", *_SERVER])
+    given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
     command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
     return [command, *_own_rows(config, "rl"), *(_server("tutor", given) if asks else ())]
@@ -60,7 +60,7 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
     policies = {"sft": config.get("init_from"), config.stage: adapter}  # GRPO beside the SFT it started from
     named = [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
     own_rows = _own_rows(config, "bench", " judge=llm")
-    given = carried(words, [*_WEIGHTS, *(_SERVER if own_rows else ())])
+    given = carried(words, [*_MODEL, *(_SERVER if own_rows else ())])
     size = [f"bench.limit={_DIALOGUES}"]
     if "rollout" in config:  # answers may be as long as those that were rewarded
         size.append(f"rollout.max_new_tokens={config.rollout.max_new_tokens}")

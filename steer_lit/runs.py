@@ -215,10 +215,12 @@ def hanging_up(*players: Any) -> Iterator[None]:
 
 def _quieten() -> None:
     """Leave the screen to the run: no banners of Lightning's, no bars for files that load in an instant."""
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
+    enable_progress_bars()  # the line above takes the hub's too, and a large model is fetched for minutes
     for library in (r"transformers\.", r"lightning\."):  # about each other's versions, not about the run
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
         warnings.filterwarnings("ignore", message=".*treespec.*", module=library)

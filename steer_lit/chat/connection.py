@@ -6,7 +6,6 @@ What a server sends is bounded before it is held: bodies come as they are, never
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -53,7 +52,6 @@ class Connection:
         import httpx2
         import openai
 
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
         self._key = settings.key
         if not (self._key.isascii() and self._key.isprintable()):
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"

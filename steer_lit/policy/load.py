@@ -90,5 +90,7 @@ def _open_base(
         return build_smol(tower, settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
-    local_only = preflight.is_offline() or preflight.is_cached(source)
+    local_only = preflight.is_offline() or Path(source).is_dir() or preflight.is_cached(source)
+    if not local_only:
+        log.info("%s: fetching %s, which is kept in the Hugging Face cache", name, source)
     return open_checkpoint(source, settings, name=name, local_only=local_only)

@@ -17,7 +17,7 @@ from PIL import Image
 from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, pictures_of
-from tests.data.loopback_hub import REVISION, LoopbackHub
+from tests.loopback_hub import REVISION, LoopbackHub
 
 QUESTIONS = b"".join(json.dumps({"text": f"question {at}"}).encode() + b"\n" for at in range(3))
 

@@ -143,6 +143,8 @@ def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_m
     server = ["server.base_url=http://h/v1", "server.model=t"]
     (whole,) = said("sft", *machine, *server)
     assert whole.endswith(" ".join(server))
+    made = ["model.quantize=none", "model.lora.r=8", "system_prompt=Be kind"]
+    assert said("sft", *machine, *server, *made)[0].endswith(shlex.join(made))  # another adapter would not fit
     (bench,) = said("grpo", *machine, *server)  # whose judge is the rubric, and which has no hardware group
     assert bench.endswith("bench.limit=300 'model.source=/models/a b'")
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class LoopbackHub:
-    """Holds the files of one dataset, `owner/name`, at one revision. `asked` lists what it was asked for."""
+    """Holds the files of one dataset or model, `owner/name`, at one revision. `asked` lists what it was asked for."""
 
     id = "owner/name"
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files, self.asked = dict(files), list[str]()
+    def __init__(self, files: Mapping[str, bytes], kind: Literal["datasets", "models"] = "datasets") -> None:
+        self.files, self.asked, self.kind = dict(files), list[str](), kind
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -45,7 +47,7 @@ class LoopbackHub:
         path = unquote(urlsplit(request.path).path)
         posted = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         self.asked.append(f"{request.command} {path}")
-        about, resolve = f"/api/datasets/{self.id}", f"/datasets/{self.id}/resolve/{REVISION}/"
+        about, files = f"/api/{self.kind}/{self.id}", f"{'/datasets' if self.kind == 'datasets' else ''}/{self.id}"
         if path in (about, f"{about}/revision/{REVISION}", f"{about}/revision/main"):
             found: object = {"id": self.id, "sha": REVISION, "siblings": [{"rfilename": name} for name in self.files]}
         elif path.startswith(tree := f"{about}/tree/{REVISION}"):
@@ -53,7 +55,7 @@ class LoopbackHub:
         elif path == f"{about}/paths-info/{REVISION}":
             wanted = json.loads(posted)["paths"]
             found = [self._entry(name) for name in self.files if name in wanted]
-        elif path.startswith(resolve) and (name := path.removeprefix(resolve)) in self.files:
+        elif (name := re.sub(f"^{files}/resolve/(main|{REVISION})/", "", path)) in self.files:
             self._send(request, self.files[name], ETag=f'"{self._oid(name)}"', **{"X-Repo-Commit": REVISION})
             return
         else:
