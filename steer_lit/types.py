@@ -228,21 +228,25 @@ SoFar = tuple[Scenario, Sequence[Turn]]  # a dialogue in progress: how it began,
 class TokenTrace:
     """A dialogue as the policy saw it: one entry per token, image tokens included, end tokens as sampled.
 
-    `completion_mask[i]` is 1 where the policy sampled, `turn_ids[i]` the turn of a sampled token and -1 elsewhere,
-    `logprobs[i]` the sampling log-probability there and 0.0 elsewhere. All four have the dialogue's length.
-    `images` are the pictures in the order their tokens appear.
+    `turn_ids[i]` is the turn of a token that the policy sampled and -1 elsewhere, `logprobs[i]` the sampling
+    log-probability there and 0.0 elsewhere. All three have the dialogue's length. `images` are the pictures in the
+    order their tokens appear.
     """
 
     token_ids: tuple[int, ...]
-    completion_mask: tuple[int, ...]
     turn_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     images: tuple[ImageRef, ...] = ()
 
     def __post_init__(self) -> None:
-        lengths = {len(self.token_ids), len(self.completion_mask), len(self.turn_ids), len(self.logprobs)}
+        lengths = {len(self.token_ids), len(self.turn_ids), len(self.logprobs)}
         if len(lengths) != 1:
             raise ValueError(f"token trace fields differ in length: {sorted(lengths)}")
+
+    @property
+    def completion_mask(self) -> tuple[int, ...]:
+        """1 where the policy sampled, 0 elsewhere."""
+        return tuple(int(turn_idx >= 0) for turn_idx in self.turn_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Messages to token ids with provenance: the only place where completion masks are built.
+"""Messages to token ids with provenance: the only place that says which tokens are completions.
 
 A ChatML message is tokenized in pieces that no merge can cross - special tokens are placed by id, never parsed from
 text - so text typed by an attacker, `<|image_pad|>` included, stays text (TRAPS 14), and sampled ids are appended as
@@ -13,9 +13,37 @@ came from, never from their values (TRAPS 7).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from steer_lit.types import Dialogue, ImageRef, Message, TokenTrace
+
+
+@dataclass(slots=True)
+class TraceBuilder:
+    """A dialogue's tokens as they are put together, each with where it came from: see `TokenTrace`."""
+
+    token_ids: list[int] = field(default_factory=list)
+    turn_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    images: list[ImageRef] = field(default_factory=list)
+
+    def prompt(self, ids: Sequence[int], images: Sequence[ImageRef] = ()) -> None:
+        """Append what the policy reads, with the pictures in it."""
+        self._append(ids, -1, [0.0] * len(ids))
+        self.images += images
+
+    def completion(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float] | None = None) -> None:
+        """Append what the policy sampled, or should have, in a turn counted from 0."""
+        self._append(ids, turn_idx, [0.0] * len(ids) if logprobs is None else logprobs)
+
+    def _append(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float]) -> None:
+        self.token_ids += ids
+        self.turn_ids += [turn_idx] * len(ids)
+        self.logprobs += logprobs
+
+    def trace(self) -> TokenTrace:
+        return TokenTrace(tuple(self.token_ids), tuple(self.turn_ids), tuple(self.logprobs), tuple(self.images))
 
 
 class Renderer:
@@ -60,25 +88,16 @@ class Renderer:
         return [*self.encode(text), self.im_end]
 
     def dialogue(self, dialogue: Dialogue) -> TokenTrace:
-        """A stored dialogue as supervised tokens: `completion_mask` is 1 on assistant text and its end tokens."""
+        """A stored dialogue as if the policy had sampled it: assistant text and its end tokens are completions."""
         messages = dialogue.messages
         system = messages[0].text if messages and messages[0].role == "system" else None
         pairs = self._pairs(messages[1:] if system is not None else messages)
-        ids: list[int] = []
-        mask: list[int] = []
-        turn_ids: list[int] = []
-        images: list[ImageRef] = []
+        built = TraceBuilder()
         for turn_idx, (user, assistant) in enumerate(pairs):
-            prompt = self.opening(user, system) if turn_idx == 0 else self.following(user)
-            target = self.completion(assistant.text)
-            ids += prompt + target
-            mask += [0] * len(prompt) + [1] * len(target)
-            turn_ids += [-1] * len(prompt) + [turn_idx] * len(target)
-            images += user.images
-        ids += self.newline
-        mask += [0] * len(self.newline)
-        turn_ids += [-1] * len(self.newline)
-        return TokenTrace(tuple(ids), tuple(mask), tuple(turn_ids), (0.0,) * len(ids), tuple(images))
+            built.prompt(self.following(user) if turn_idx else self.opening(user, system), user.images)
+            built.completion(self.completion(assistant.text), turn_idx)
+        built.prompt(self.newline)
+        return built.trace()
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a completion, without end tokens."""

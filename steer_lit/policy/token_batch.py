@@ -21,12 +21,16 @@ class TokenBatch:
 
     input_ids: torch.Tensor  # [B, L] int64
     attention_mask: torch.Tensor  # [B, L] bool, True on real tokens
-    completion_mask: torch.Tensor  # [B, L] bool, True where the policy sampled
-    turn_ids: torch.Tensor  # [B, L] int64, -1 elsewhere
+    turn_ids: torch.Tensor  # [B, L] int64, -1 where the policy did not sample
     old_logprobs: torch.Tensor  # [B, L] float32, 0 elsewhere
     position_ids: torch.Tensor  # [3, B, L] int64
     images: tuple[ImageRef, ...]
     openings: tuple[tuple[int, int], ...]
+
+    @property
+    def completion_mask(self) -> torch.Tensor:  # [B, L] bool
+        """True where the policy sampled."""
+        return self.turn_ids >= 0
 
 
 def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
@@ -42,7 +46,6 @@ def collate(
     rows, length = len(traces), max(len(trace.token_ids) for trace in traces)
     input_ids = torch.full((rows, length), pad_id, dtype=torch.long)
     attention_mask = torch.zeros((rows, length), dtype=torch.bool)
-    completion_mask = torch.zeros((rows, length), dtype=torch.bool)
     turn_ids = torch.full((rows, length), -1, dtype=torch.long)
     old_logprobs = torch.zeros((rows, length))
     position_ids = torch.zeros((3, rows, length), dtype=torch.long)
@@ -50,7 +53,6 @@ def collate(
         size = len(trace.token_ids)
         input_ids[row, :size] = torch.tensor(trace.token_ids)
         attention_mask[row, :size] = True
-        completion_mask[row, :size] = torch.tensor(trace.completion_mask, dtype=torch.bool)
         turn_ids[row, :size] = torch.tensor(trace.turn_ids)
         old_logprobs[row, :size] = torch.tensor(trace.logprobs)
         grids = [grid_of(ref) for ref in trace.images]
@@ -60,8 +62,7 @@ def collate(
     openings = tuple(
         (firsts.setdefault(opening, row), len(opening[0])) for row, opening in enumerate(map(opening_of, traces))
     )
-    sampled = completion_mask, turn_ids, old_logprobs
-    return TokenBatch(input_ids, attention_mask, *sampled, position_ids, images, openings)
+    return TokenBatch(input_ids, attention_mask, turn_ids, old_logprobs, position_ids, images, openings)
 
 
 def padded_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import torch
 
-from steer_lit.data.render import Renderer
+from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
@@ -47,21 +47,15 @@ class _Row:
 
     system: str | None
     seed: int
-    token_ids: list[int] = field(default_factory=list)
-    completion_mask: list[int] = field(default_factory=list)
-    turn_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    images: list[ImageRef] = field(default_factory=list)
+    built: TraceBuilder = field(default_factory=TraceBuilder)
     turns: int = 0
     cached: int = 0
     next_position: int = 0
     full: Completion | None = None  # the answer to everything from where the model reads no further
 
-    def extend(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float]) -> None:
-        self.token_ids += ids
-        self.completion_mask += [int(turn_idx >= 0)] * len(ids)
-        self.turn_ids += [turn_idx] * len(ids)
-        self.logprobs += logprobs
+    @property
+    def token_ids(self) -> list[int]:
+        return self.built.token_ids
 
 
 class SampledSession:
@@ -81,14 +75,7 @@ class SampledSession:
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
     def trace(self, row: int) -> TokenTrace:
-        state = self.rows[row]
-        return TokenTrace(
-            tuple(state.token_ids),
-            tuple(state.completion_mask),
-            tuple(state.turn_ids),
-            tuple(state.logprobs),
-            tuple(state.images),
-        )
+        return self.rows[row].built.trace()
 
     def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
         """Answer `messages[i]` in dialogue `rows[i]`."""
@@ -103,7 +90,7 @@ class SampledSession:
                 hidden = self._read(states, [said[row] for row in asked], [prompts[row] for row in asked])
                 sampled = _Decoder(self, states, hidden).run()
             for row, state, (ids, logprobs, stopped) in zip(asked, states, sampled, strict=True):
-                state.extend(ids, state.turns, logprobs)
+                state.built.completion(ids, state.turns, logprobs)
                 state.turns += 1
                 text = self.policy.renderer.decode(ids)
                 completions[row] = Completion(text, tuple(ids), tuple(logprobs), "stop" if stopped else "length")
@@ -139,8 +126,7 @@ class SampledSession:
         """
         fresh: list[list[int]] = []
         for state, message, prompt in zip(states, messages, prompts, strict=True):
-            state.extend(prompt, -1, [0.0] * len(prompt))
-            state.images += message.images
+            state.built.prompt(prompt, message.images)
             fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
             state.cached = len(state.token_ids)
         if self.cache.capacity:

@@ -19,7 +19,7 @@ from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import Attack, ImageRef, Message, Scenario, TokenTrace
 
-TRACE = TokenTrace((60, 61, 62, 63), (0, 1, 1, 1), (-1, 0, 0, 0), (0.0,) * 4, ())
+TRACE = TokenTrace((60, 61, 62, 63), (-1, 0, 0, 0), (0.0,) * 4, ())
 OWN = LoraSettings(r=4, alpha=8)
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 

@@ -135,7 +135,7 @@ def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
     from steer_lit.types import Attack, Message, TokenTrace, Trajectory
 
     scenario = Scenario("row", "benign", Attack(Message.of("user", "hello")))
-    traces = [TokenTrace((1, 2, 3), (0, 1, 1), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
+    traces = [TokenTrace((1, 2, 3), (-1, 0, 0), (0.0, -1.0, -1.0)) for _ in range(3)]
     trajectories = [Trajectory(scenario, (), trace, 0) for trace in traces]
     credit = AssignedCredit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
     for kl_coef, kept in ((0.0, 1), (0.1, 2)):

@@ -51,9 +51,8 @@ def policy(**changes: object) -> QwenVL:
 def logprobs(model: QwenVL) -> torch.Tensor:
     """Of five completion tokens after a picture: float32 [1, L]."""
     opening = [*model.tokenizer("Look: <|vision_start|>").input_ids, *[model.parts.image_token_id] * 16, 40, 41]
-    ids, sampled = [*opening, 50, 51, 52, 53, model.eos_ids[0]], [0] * len(opening) + [1] * 5
-    turns = [0 if one else -1 for one in sampled]
-    trace = TokenTrace(tuple(ids), tuple(sampled), tuple(turns), (0.0,) * len(ids), (RED,))
+    ids, turns = (*opening, 50, 51, 52, 53, model.eos_ids[0]), (-1,) * len(opening) + (0,) * 5
+    trace = TokenTrace(ids, turns, (0.0,) * len(ids), (RED,))
     return model.logprobs(model.collate([trace]))
 
 

@@ -7,9 +7,8 @@ from steer_lit.types import ImageRef, TokenTrace
 
 def trace(opening, rest, images=()):
     """`rest` alternates sampled and given tokens."""
-    mask = [0] * len(opening) + [(place + 1) % 2 for place in range(len(rest))]
-    turns = [0 if one else -1 for one in mask]
-    return TokenTrace((*opening, *rest), tuple(mask), tuple(turns), (0.0,) * len(mask), images)
+    turns = (-1,) * len(opening) + tuple(-(place % 2) for place in range(len(rest)))
+    return TokenTrace((*opening, *rest), turns, (0.0,) * len(turns), images)
 
 
 def batch(*traces):

@@ -47,10 +47,10 @@ def trace(model, parts):
         ids += (
             model.tokenizer(part).input_ids if is_text else [model.parts.image_token_id] * model.pictures.tokens(part)
         )
-    sampled = [0] * len(ids) + [1] * 5
+    turns = (-1,) * len(ids) + (0,) * 5
     ids += [50, 51, 52, 53, model.eos_ids[0]]
     pictures = tuple(part for part in parts if not isinstance(part, str))
-    return TokenTrace(tuple(ids), tuple(sampled), tuple(on - 1 for on in sampled), (0.0,) * len(ids), pictures)
+    return TokenTrace(tuple(ids), turns, (0.0,) * len(ids), pictures)
 
 
 def scored(model, rows):

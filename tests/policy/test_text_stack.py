@@ -153,9 +153,8 @@ def rows(policy):
     parts = ((look, [50, 51, 52], RED), ([43, 44, 45], [50, 53], None), (look, [54, 55, 56, 57], RED), (look, [], RED))
     traces = []
     for opening, answer, picture in parts:
-        mask = (0,) * len(opening) + (1,) * len(answer)
-        turns, images = tuple(on - 1 for on in mask), () if picture is None else (picture,)
-        traces.append(TokenTrace((*opening, *answer), mask, turns, (0.0,) * len(mask), images))
+        turns, images = (-1,) * len(opening) + (0,) * len(answer), () if picture is None else (picture,)
+        traces.append(TokenTrace((*opening, *answer), turns, (0.0,) * len(turns), images))
     return policy.collate(traces)
 
 

@@ -196,7 +196,7 @@ def test_trap_13_permuting_rows_permutes_logprobs(qwen):
 
 def test_pictures_change_what_is_scored(qwen):
     trace = roll(qwen)[0].trace
-    other = type(trace)(trace.token_ids, trace.completion_mask, trace.turn_ids, trace.logprobs, (BALL,))
+    other = replace(trace, images=(BALL,))
     assert (scored(qwen, [trace]) - scored(qwen, [other])).abs().max() > 1e-4
 
 
