@@ -58,29 +58,13 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     from PIL import Image
 
     if (whole := original(ref)) != ref:
-        return Image.new("RGB", image_size(whole, root), "white")
+        return Image.new("RGB", open_image(whole, root).size, "white")
     if ref.uri.startswith("mini://"):
         return _drawn(ref.uri)
     with _opened(ref.uri, root) as image:
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
         return _upright(_rgb(image), _orientation(image))
-
-
-def image_size(ref: ImageRef, root: Path | None = None) -> tuple[int, int]:
-    """(width, height) that `open_image` will return, mostly from the header alone. Raises PictureError.
-
-    Pixels are decoded for PNG, whose EXIF tag may follow them, and TIFF, which turns itself upright as it loads. For
-    the other formats a file that was cut short passes here, and fails in `open_image`.
-    """
-    uri = original(ref).uri
-    if uri.startswith("mini://"):
-        return _drawn(uri).size
-    with _opened(uri, root) as image:
-        if image.format in ("PNG", "TIFF"):
-            image.load()
-        width, height = image.size
-        return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
