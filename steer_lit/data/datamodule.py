@@ -150,7 +150,7 @@ class SteerDataModule(LightningDataModule):
                 raise SteerError(
                     f"the checkpoint's training data has {key}={state_dict[key]}, this run's has {key}={here}: {remedy}"
                 )
-        if state_dict.get("facts", self._facts) != self._facts:  # older ones do not tell
+        if state_dict["facts"] != self._facts:
             raise SteerError(
                 "the checkpoint's training data has as many rows as this run's, but others (data.source, "
                 f"data.max_turns and data.blank_images make them, and their files): {remedy}"

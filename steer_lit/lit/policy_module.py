@@ -21,7 +21,6 @@ from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.numbers import is_whole
-from steer_lit.policy.fingerprint import of_an_earlier_version
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.row_length import too_long
@@ -84,7 +83,7 @@ def data_state(path: Path) -> dict[str, Any] | None:
     if place is None:
         return None
     whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _PLACE)
-    if not whole or not 0 <= place["position"] <= place["rows"]:
+    if not whole or not isinstance(place.get("facts"), str) or not 0 <= place["position"] <= place["rows"]:
         raise SteerError(f"ckpt_path={str(path)!r}: its place in the data is damaged: name another .ckpt of that run")
     return dict(place)
 
@@ -222,15 +221,12 @@ class PolicyModule(LightningModule):
         if saved is None:
             raise SteerError("the checkpoint was not written by steer_lit: ckpt_path must name a .ckpt of a run")
         if saved["fingerprint"] != self.policy.fingerprint:
-            remedy = "resume with the model the run was started with"
-            if of_an_earlier_version(saved["fingerprint"]):
-                remedy = "an earlier steer_lit wrote it, which named bases otherwise: resume with that, or start anew"
             raise SteerError(
                 f"the checkpoint belongs to base model {saved['fingerprint']}, this run loaded "
-                f"{self.policy.fingerprint}: {remedy}"
+                f"{self.policy.fingerprint}: resume with the model the run was started with"
             )
         for key, here in self.policy.trained_as.items():
-            if (there := saved["trained_as"].get(key, here)) != here:  # older ones do not tell all
+            if (there := saved["trained_as"].get(key)) != here:
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )

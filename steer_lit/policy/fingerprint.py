@@ -35,7 +35,7 @@ _TEXT_CONFIG = (
 )
 _VISION_CONFIG = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
 _ROPE = ("rope_type", "rope_theta", "mrope_section", "factor", "original_max_position_embeddings")
-_DIGITS, _EARLIER_DIGITS = 16, 12
+_DIGITS, _LANGUAGE_DIGITS = 16, 12
 
 
 def fingerprint(model: Any, source: str) -> str:
@@ -64,12 +64,7 @@ def language_fingerprint(model: Any) -> str:
         if ".visual." not in name:
             digest.update(name.encode())
             digest.update(_bytes(values))
-    return digest.hexdigest()[:_EARLIER_DIGITS]
-
-
-def of_an_earlier_version(name: object) -> bool:
-    """Whether a fingerprint is of before linear layers were looked at: no base has it any more."""
-    return isinstance(name, str) and len(name) == _EARLIER_DIGITS
+    return digest.hexdigest()[:_LANGUAGE_DIGITS]
 
 
 def _facts(config: Any, keys: Sequence[str]) -> list[Any]:

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.numbers import ABOVE_0
 from steer_lit.policy.device import number_type
-from steer_lit.policy.fingerprint import of_an_earlier_version
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, no_adapter
 from steer_lit.policy.parts import own_random_state
 
@@ -153,18 +152,12 @@ def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | N
         return
     facts = json.loads((folder / ADAPTER_FACTS).read_text(encoding="utf-8"))
     if (there := facts.get("fingerprint")) != fingerprint:
-        remedy = "choose the model, model.tower and model.weights it belongs to"
-        if of_an_earlier_version(there):
-            remedy = (
-                "it was saved by an earlier steer_lit, which named bases otherwise: train it again, or, where you know "
-                f"that it belongs to this model, write {fingerprint} into its {ADAPTER_FACTS}"
-            )
         raise SteerError(
             f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
-            f"{there}, this model's is {fingerprint}; {remedy}"
+            f"{there}, this model's is {fingerprint}; choose the model, model.tower and model.weights it belongs to"
         )
-    for name, here in (shown_as or {}).items():  # folders of before say nothing of the resolution
-        if (trained := facts.get(name, here)) != here:
+    for name, here in (shown_as or {}).items():
+        if (trained := facts.get(name)) != here:
             said = "%s=%s: that adapter was trained with %s=%r, not this run's %r"
             log.warning(said, key, folder, name, trained, here)
 

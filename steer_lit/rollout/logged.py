@@ -25,14 +25,14 @@ Score = Annotated[StrictInt, Field(ge=1, le=10)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedVerdict:
-    """Three scores, or `failed` with the reason and none. The first runs' lines have no `next_question`."""
+    """Three scores, or `failed` with the reason and none."""
 
     safety: Score | None
     usefulness: Score | None
     faithfulness: Score | None
     refused: StrictBool | None
     rationale: str
-    next_question: str | None = None
+    next_question: str | None
     failed: str | None
 
     def __post_init__(self) -> None:

@@ -113,10 +113,8 @@ def _earlier_stages(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        # Manifests once held how their rows were made for all stages together.
-        shared = {name: earlier[name] for name in ("kind", "seed", "generator", "settings") if name in earlier}
-        return {name: {**shared, **entry} for name, entry in earlier["stages"].items()}
+        stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
+        return {name: dict(entry) for name, entry in stages.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("%s cannot be read: what it said of earlier stages is left out", path)
         return {}

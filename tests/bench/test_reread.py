@@ -46,7 +46,7 @@ def run_of(folder: Path, rows: list[GradedDialogue]) -> str:
 
 
 def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) -> dict[str, Any]:
-    """A line of trajectories.jsonl as it lies on disk, from a run of before `next_question` was written."""
+    """A line of trajectories.jsonl as it lies on disk."""
     turns = [
         {
             "user": "u",
@@ -62,6 +62,7 @@ def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) ->
                 "faithfulness": 10,
                 "refused": True,
                 "rationale": "because",
+                "next_question": None,
                 "failed": None,
             },
             "score": 0.5,

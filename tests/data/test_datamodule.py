@@ -160,7 +160,6 @@ def test_other_rows_of_the_same_number_are_refused(other: SteerDataModule) -> No
     for refuse in (other.load_state_dict, other.check_resumable):
         with pytest.raises(SteerError, match=r"as many rows as this run's, but others .* cannot be continued"):
             refuse(state)
-    other.load_state_dict({key: value for key, value in state.items() if key != "facts"})  # one of before
     mini(batch_size=4).load_state_dict(state)
 
 

@@ -162,9 +162,8 @@ def test_trap_34_random_state_comes_back_after_everything_was_built(
 
 def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None:
     module = sft_module(tiny_policy())
-    for there, remedy in {"0123": "the model the run was started with", "0123456789ab": "or start anew"}.items():
-        with pytest.raises(SteerError, match=f"belongs to base model {there}, .*: .*{remedy}"):
-            module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": there, "random_states": []}})
+    with pytest.raises(SteerError, match=r"belongs to base model 0123, .*: resume with the model the run was started"):
+        module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": "0123", "random_states": []}})
     with pytest.raises(SteerError, match="not written by steer_lit"):
         module.on_load_checkpoint({"state_dict": {}})
 
@@ -188,9 +187,6 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
             make_trainer(2).fit(
                 sft_module(policy), small_world("sft"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
             )
-    older = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
-    del older[CHECKPOINT_KEY]["trained_as"]["max_pixels"]  # as checkpoints were before they named the resolution
-    sft_module(resized).on_load_checkpoint(older)
 
 
 def test_a_checkpoint_of_other_layers_or_of_quantized_ones_is_refused(tiny_policy: Any, monkeypatch: Any) -> None:
@@ -271,7 +267,7 @@ def test_a_checkpoint_of_something_else_is_one_line(
     assert not (tmp_path / "was-run").exists()
 
 
-@pytest.mark.parametrize("damage", [{"position": 11}, {"position": -1}, {"seed": "1"}, {"rows": None}])
+@pytest.mark.parametrize("damage", [{"position": 11}, {"position": -1}, {"seed": "1"}, {"rows": None}, {"facts": None}])
 def test_a_place_that_is_in_no_data_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
     place = {"seed": 1, "epoch": 0, "position": 10, "rows": 10, "facts": ""}
     path = tmp_path / "last.ckpt"

@@ -203,19 +203,12 @@ def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, **shown}
 
 
-@pytest.mark.parametrize(
-    ("there", "remedy"),
-    [
-        ("0123456789abcdef", "choose the model, model.tower and model.weights it belongs to"),
-        ("0123456789ab", "it was saved by an earlier steer_lit, .* write {here} into its steer_lit.json"),
-    ],
-)
-def test_an_adapter_of_another_base_is_refused(tmp_path, there, remedy):
+def test_an_adapter_of_another_base_is_refused(tmp_path):
     policy().save_adapter(tmp_path)
     here = build_tiny().fingerprint
     facts = tmp_path / "steer_lit.json"
-    facts.write_text(facts.read_text().replace(here, there))
-    said = f"trained on base 'tiny' with fingerprint {there}, this model's is {here}; {remedy.format(here=here)}"
+    facts.write_text(facts.read_text().replace(here, "0123456789abcdef"))
+    said = f"trained on base 'tiny' with fingerprint 0123456789abcdef, this model's is {here}; choose the model, "
     with pytest.raises(SteerError, match=said):
         policy(init_from=str(tmp_path))
 
@@ -280,19 +273,17 @@ def test_an_adapter_with_another_scale_is_refused(tmp_path):
     [
         ({"system_prompt": "Be long."}, "was trained with system_prompt='Be long.', not this run's 'Be brief.'"),
         ({"max_pixels": 3136}, "was trained with max_pixels=3136, not this run's 12544"),
-        ({"min_pixels": None, "max_pixels": None}, None),  # as folders were before they named the resolution
     ],
 )
 def test_an_adapter_that_was_shown_something_else_loads_with_a_warning(tmp_path, caplog, changes, said):
     policy().save_adapter(tmp_path)
     facts = tmp_path / "steer_lit.json"
-    changed = {**json.loads(facts.read_text()), **changes}
-    facts.write_text(json.dumps({key: value for key, value in changed.items() if value is not None}))
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), **changes}))
     with caplog.at_level(logging.WARNING, logger=lora_module.__name__):
         policy(init_from=str(tmp_path))
     own = [record for record in caplog.records if record.name == lora_module.__name__]
     warned = [record.getMessage() for record in own if record.levelno >= logging.WARNING]
-    assert (said in warned[0]) if said else (not warned)
+    assert said in warned[0]
 
 
 def test_an_adapter_from_elsewhere_loads_with_a_warning(tmp_path, caplog):

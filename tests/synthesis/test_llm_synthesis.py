@@ -310,13 +310,6 @@ def test_a_damaged_manifest_costs_what_it_said_and_nothing_else(text: str, tmp_p
     assert write_manifest(tmp_path, {"stage1": {}})["stages"].keys() == {"stage1", "stage2"}
 
 
-def test_what_an_earlier_manifest_said_of_all_stages_is_said_of_those_it_had(tmp_path: Path) -> None:
-    how = {"kind": "benign", "seed": 1, "generator": {"generator": "llm"}, "settings": {"success": 4}}
-    (tmp_path / MANIFEST).write_text(json.dumps({**how, "stages": {"stage1": {"written": 3}}}))
-    manifest = write_manifest(tmp_path, {"stage2": {"seed": 2, "written": 1}})
-    assert manifest == {"stages": {"stage1": {**how, "written": 3}, "stage2": {"seed": 2, "written": 1}}}
-
-
 FILTERED = ChatReply(failed="stopped by the server's content filter", declined=True)
 CUT = ChatReply(failed="cut off at max_tokens=1024", cut=True)
 
