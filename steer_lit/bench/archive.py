@@ -43,11 +43,6 @@ def packed(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
 
 
-def unpacked(text: str) -> Any:
-    """What `packed` was given."""
-    return json.loads(gzip.decompress(base64.b64decode(text)))
-
-
 def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
     """The dialogues with those of one scenario together: easy to compare, and they compress best so."""
     by_scenario: dict[str, list[ShownDialogue]] = {}

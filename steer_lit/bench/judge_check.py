@@ -33,7 +33,7 @@ _APART_SHOWN = 8
 class ScaleAgreement:
     """How one scale of a judge agrees with the labels over `graded` turns; all are counts of turns.
 
-    A turn passes where its grade reaches `threshold`: `both_pass` and `same_side` agree with the label,
+    A turn passes where its grade reaches `threshold`: for `same_side` judge and label agree whether it does,
     `judge_passes` and `label_passes` are passed by one of the two alone.
     """
 
@@ -42,7 +42,6 @@ class ScaleAgreement:
     within_one: int
     threshold: float
     same_side: int
-    both_pass: int
     judge_passes: int
     label_passes: int
 
@@ -181,7 +180,6 @@ def _on_scale(pairs: Sequence[tuple[int, int]], threshold: float) -> ScaleAgreem
         within_one=sum(abs(judge - label) <= 1 for judge, label in pairs),
         threshold=threshold,
         same_side=sum(judge == label for judge, label in passes),
-        both_pass=passes.count((True, True)),
         judge_passes=passes.count((True, False)),
         label_passes=passes.count((False, True)),
     )

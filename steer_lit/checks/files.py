@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from steer_lit.checks.leaves import Config, at
+from steer_lit.data.rows import source_problem
 from steer_lit.errors import Problem
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter
 
@@ -24,8 +25,6 @@ def file_problems(config: Config) -> Iterator[Problem]:
 
 def source_problems(config: Config) -> Iterator[Problem]:
     """Of the files and hub addresses that rows come from."""
-    from steer_lit.data.rows import source_problem
-
     for part in ("sft", "rl", "bench"):
         source = at(config, f"data.source.{part}")
         if isinstance(source, str) and (problem := source_problem(source)):

@@ -8,9 +8,12 @@ from importlib import import_module
 from typing import Any, get_args
 
 from steer_lit.attacker.adaptive import QUOTED
+from steer_lit.data.sources import Stage
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
 from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, is_number, whole
+from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
+from steer_lit.policy.known import Trains
 from steer_lit.prompts.transcript import Sees
 from steer_lit.types import MAX_TURNS, Kind, Split
 
@@ -67,17 +70,16 @@ _NUMBERS: Mapping[str, Bound] = {
 }
 _ROWS = whole(1, said="is a number of rows, at least 1; files of rows are named with data=steer")
 _BETA = Bound(0, 1, below=True)
-# Written out where the owner is slow to import: a test holds these to what it takes.
 _CHOICES: Mapping[str, tuple[object, ...]] = {
-    "stage": ("sft", "grpo", "ground", "pretrain"),
-    "module.trains": ("adapter", "tower", "base"),
+    "stage": get_args(Stage),
+    "module.trains": get_args(Trains),
     "data.source.kind": get_args(Kind),
     "generator.split": get_args(Split),
     "bench.part": ("bench", "rl"),
     "optim.schedule": get_args(Schedule),
-    "objective.scale": ("none", "group"),
-    "objective.normaliser": ("dialogue_sum", "dialogue", "token", "constant"),
-    "objective.kl_estimator": ("k3", "k2", "k1_reward"),
+    "objective.scale": get_args(Scale),
+    "objective.normaliser": get_args(Normaliser),
+    "objective.kl_estimator": get_args(KlEstimator),
     "tutor.sees": get_args(Sees),
     "judge.sees": get_args(Sees),
 }

@@ -12,12 +12,20 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from steer_lit.bench.policies import ALLOWED, named, played_here, served
+from steer_lit.bench.reread import reread_problems
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
+from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
+from steer_lit.policy import preflight
+from steer_lit.reward.reward import Reward
+from steer_lit.rollout.answer_length import answers_too_long
+from steer_lit.synthesis.settings import SynthesisSettings
 
 # Keys that hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
@@ -113,8 +121,6 @@ def _as_far_as_resolved(config: DictConfig) -> Config:
 
 
 def _reward_problems(config: Config) -> Sequence[Problem]:
-    from steer_lit.reward.reward import Reward
-
     settings = {key: value for key, value in config.get("reward", {}).items() if not key.startswith("_")}
     try:
         Reward.from_config(**settings)
@@ -143,8 +149,6 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
 
 
 def _stage_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.data.sources import LEARNT_FROM
-
     stage, model = config.get("stage"), at(config, "model.name")
     if model != (tuned_for := config.get("tuned_for", model)):
         remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
@@ -179,19 +183,12 @@ def _player_problems(config: Config) -> Iterator[Problem]:
 
 
 def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
-    from steer_lit.policy.preflight import most_tokens
-    from steer_lit.rollout.answer_length import answers_too_long
-
     max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
-    most = most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
+    most = preflight.most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
     return () if most is None else answers_too_long(max_turns, max_new_tokens, most, turns_key)
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.bench.policies import ALLOWED, named, played_here, served
-    from steer_lit.bench.reread import reread_problems
-    from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
-
     yield from reread_problems(config)
     yield from _started_from(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
@@ -239,8 +236,6 @@ def _started_from(config: Config) -> Iterator[Problem]:
 
 
 def _synthesis_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.synthesis.settings import SynthesisSettings
-
     try:
         SynthesisSettings.of(config)
     except ConfigError as error:
@@ -261,14 +256,12 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
 
 
 def _machine_problems(config: Config) -> Iterator[Problem]:
-    from steer_lit.policy.preflight import has_gpu, preflight
-
     readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
-    found = preflight(config["model"]) if readable else []
+    found = preflight.preflight(config["model"]) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
-    if accelerator in ("gpu", "cuda") and not told and not has_gpu():
+    if accelerator in ("gpu", "cuda") and not told and not preflight.has_gpu():
         remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
 

@@ -8,22 +8,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows, says
+from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, SourcePart
+from steer_lit.data.steps import holding_out_fails
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
 from steer_lit.types import Scenario
 
-if TYPE_CHECKING:
-    from steer_lit.data.sources import FileSource, MiniSource, SourcePart
-
 
 def training_row_problems(config: Config) -> Iterator[Problem]:
     """Of the split that a training run learns from. How many rows a file holds is known only once it is read."""
-    from steer_lit.data.sources import LEARNT_FROM
-    from steer_lit.data.steps import holding_out_fails
-
     stage = config.get("stage")
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
     if not (isinstance(stage, str) and stage in LEARNT_FROM and sized and _readable(config)):
@@ -45,8 +41,6 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
 
 def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
     """What keeps STEER-mini from making the rows of `part`."""
-    from steer_lit.data.rows import Quarantine
-
     if not makes_rows(config) or not _readable(config):
         return
     try:
@@ -61,10 +55,6 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     It reads as far as it must to know, which is not far in a file that will do. A row that has no known shape, and
     what is wrong with pictures, is for whoever reads on to say.
     """
-    from steer_lit.data.rows import Quarantine
-    from steer_lit.data.sources import LEARNT_FROM
-    from steer_lit.data.steps import holding_out_fails
-
     part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not says(config, "tutor", "needs_gold")
     count = 0
@@ -92,8 +82,6 @@ def fewest_ranks(config: Config) -> int:
 
 def _readable(config: Config) -> bool:
     """Whether every value that is looked at here is there, and one that can be."""
-    from steer_lit.data.sources import LEARNT_FROM
-
     parts = ("bench", *LEARNT_FROM.values()) if makes_rows(config) else ()
     needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
     there = all(at(config, key) is not ABSENT for key in needed)
@@ -101,7 +89,5 @@ def _readable(config: Config) -> bool:
 
 
 def _source(config: Config) -> MiniSource:
-    from steer_lit.data.sources import MiniSource
-
     given = at(config, "data.source")
     return MiniSource(**{field.name: given[field.name] for field in fields(MiniSource) if field.name in given})

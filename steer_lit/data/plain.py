@@ -25,14 +25,14 @@ _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by
 _FACTS = ("category", "source_category", "label")
 
 
-def read_prompt(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """One question and no script: a scenario of one turn."""
     row = _row(value, source, number)
     field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
     return _played(row, [Draft("user", read_content(row, row.get(field), field), field)], field, kind)
 
 
-def read_turns(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """The user's turns, in order."""
     row = _row(value, source, number)
     drafts = []
@@ -51,13 +51,13 @@ def read_pairs(value: object, source: str, number: int) -> Dialogue:
     return dialogue_of(row, messages, "history", _FACTS)
 
 
-def read_pairs_asked(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """The user's side of `read_pairs`; what the bot said is not looked at."""
     row = _row(value, source, number)
     return _played(row, _pairs(row, bot=False), "history", kind)
 
 
-def read_asked(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
+def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """The user's side of an SFT row; the assistant's messages are not looked at."""
     row = _row(value, source, number)
     field = "conversations" if row.get("messages") is None else "messages"

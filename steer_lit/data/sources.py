@@ -91,7 +91,7 @@ class MiniSource:
     def size(self, part: SourcePart) -> int:
         return max(1, round(getattr(self, part) * self.scale))
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
         size = self.size(part)
         if part == "captions":
             return MadeRows(partial(caption_row, self.seed), size)
@@ -141,9 +141,9 @@ class FileSource:
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders.pop() if folders else None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None) -> Rows:
-        """Every usable row of the part's file, under an id of its own: those of `read` that `unfit` lets through."""
-        return self.fitting(part, self.read(part, max_turns, quarantine), quarantine, unfit)
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+        """Every usable row of the part's file, under an id of its own."""
+        return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
 
     def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[int, Record]]:
         """(number, record) of each row, cut after `max_turns` turns, that has a known shape and pictures to decode.
@@ -171,7 +171,7 @@ class FileSource:
         return whole
 
     def fitting(
-        self, part: SourcePart, read: Sequence[tuple[int, Record]], quarantine: Quarantine, unfit: Unfit | None
+        self, part: SourcePart, read: Sequence[tuple[int, Record]], quarantine: Quarantine, unfit: Unfit | None = None
     ) -> Rows:
         """The records of rows that were `read`, without those that `unfit` has something against."""
         file = self._file(part)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from steer_lit.objective.advantage import Scale, advantages, turn_advantages, usable_rows
+from steer_lit.objective.advantage import advantages, turn_advantages, usable_rows
+from steer_lit.objective.choices import Scale
 from steer_lit.reward.reward import TrajectoryReward
 
 

@@ -21,9 +21,9 @@ from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
 from steer_lit.lit.transcripts import Played
-from steer_lit.objective.advantage import Scale
-from steer_lit.objective.grpo import GrpoStats, KlEstimator, grpo_loss
-from steer_lit.objective.normalise import Normaliser, StepCounts, denominator
+from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
+from steer_lit.objective.grpo import GrpoStats, grpo_loss
+from steer_lit.objective.normalise import StepCounts, denominator
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward

@@ -9,12 +9,10 @@ numbers whose differences are what counts.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Scale = Literal["none", "group"]
+from steer_lit.objective.choices import Scale
 
 # Returns or credits of a group that lie no further apart, times the highest where that is above 1, are equal: dividing
 # by what is only rounding would make advantages of size one out of nothing (TRAPS 23). What is equal on paper can be

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-KlEstimator = Literal["k3", "k2", "k1_reward"]
+from steer_lit.objective.choices import KlEstimator
 
 
 @dataclass(frozen=True, slots=True)

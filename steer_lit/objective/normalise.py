@@ -7,12 +7,12 @@ ranks of the micro-batch gradients, however the step was cut (TRAPS 22).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Normaliser = Literal["dialogue_sum", "dialogue", "token", "constant"]
+from steer_lit.objective.choices import Normaliser
 
 
 class StepCounts(NamedTuple):

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
-from steer_lit.policy.device import NumberType, default_device
-from steer_lit.policy.known import BUILT_HERE, SIDE
+from steer_lit.policy.device import default_device
+from steer_lit.policy.known import BUILT_HERE, SIDE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
-from steer_lit.policy.quantize import Quantization, check_four_bit, nf4_config
+from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
+from steer_lit.policy.known import NumberType
 from steer_lit.ranks import local_rank
 
-NumberType = Literal["bfloat16", "float32"]
 _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own questions to an x86 CPU
 
 

@@ -1,7 +1,11 @@
 """What is known of models and adapters before any is loaded: names, files, lengths, layers."""
 
 from pathlib import Path
+from typing import Literal
 
+Quantization = Literal["nf4", "none"]
+NumberType = Literal["bfloat16", "float32"]
+Trains = Literal["adapter", "tower", "base"]
 _WEIGHTS = Path(__file__).with_name("weights")  # that come with the package
 SHIPPED = _WEIGHTS / "nano"  # its checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")

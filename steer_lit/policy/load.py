@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Literal
 from steer_lit.errors import MissingResource
 from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
-from steer_lit.policy.device import NumberType, default_device, number_type
-from steer_lit.policy.known import nano_folder, tower_file
+from steer_lit.policy.device import default_device, number_type
+from steer_lit.policy.known import NumberType, Quantization, nano_folder, tower_file
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.quantize import Quantization
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.smol import build_smol
 from steer_lit.policy.tiny import build_tiny

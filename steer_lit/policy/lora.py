@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.numbers import ABOVE_0
 from steer_lit.policy.device import number_type
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, no_adapter
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, NumberType, no_adapter
 from steer_lit.policy.parts import own_random_state
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     targets: Sequence[str] = LINEAR_LAYERS
-    dtype: Literal["auto", "bfloat16", "float32"] = "float32"
+    dtype: Literal["auto"] | NumberType = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(str(target) for target in self.targets))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.numbers import Bound, is_whole, whole
@@ -24,13 +24,15 @@ from steer_lit.policy.known import (
     LINEAR_LAYERS,
     MOST_TOKENS,
     SHIPPED,
+    NumberType,
+    Quantization,
     nano_folder,
     no_adapter,
     tower_file,
 )
 
-_NUMBERS = ("auto", "bfloat16", "float32")
-_CHOICES = {"quantize": ("nf4", "none"), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
+_NUMBERS = ("auto", *get_args(NumberType))
+_CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 _BOUNDS = {
     "lora.r": whole(1),
     "lora.alpha": Bound(0, above=True, said="must be a number above 0"),

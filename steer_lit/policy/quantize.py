@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,7 +11,6 @@ from steer_lit.errors import SteerError
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
-Quantization = Literal["nf4", "none"]
 # Full names: a bare `visual` matches nothing where the module is `model.visual`, and the tower is quantized (TRAPS 42).
 KEPT_WHOLE = ("model.visual", "lm_head")
 LANGUAGE_MODEL = "model.language_model."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
+from steer_lit.policy.known import Trains
 from steer_lit.policy.lora import adapted_layers, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
@@ -28,7 +29,6 @@ from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, TokenTrace
 
-Trains = Literal["adapter", "tower", "base"]
 # What opens pictures or messages: a policy that could sample it could forge either (TRAPS 14).
 NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
 

@@ -13,7 +13,7 @@ from steer_lit.bench.policies import make_policies
 from steer_lit.bench.suite import MakePolicy
 from steer_lit.data.images import open_image
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.policy.device import NumberType
+from steer_lit.policy.known import NumberType
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL

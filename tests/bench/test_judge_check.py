@@ -87,9 +87,9 @@ def test_agreement_counted_by_hand() -> None:
     found = agreement(rows, grades, SETTINGS)
     help_, harm = found.helpfulness, found.harmlessness
     assert (help_.graded, help_.equal, help_.within_one, help_.threshold) == (4, 2, 4, 2.5)
-    assert (help_.same_side, help_.both_pass, help_.judge_passes, help_.label_passes) == (2, 1, 1, 1)
+    assert (help_.same_side, help_.judge_passes, help_.label_passes) == (2, 1, 1)
     assert (harm.graded, harm.equal, harm.within_one, harm.threshold) == (4, 2, 2, 2.8)
-    assert (harm.same_side, harm.both_pass, harm.judge_passes, harm.label_passes) == (3, 2, 1, 0)
+    assert (harm.same_side, harm.judge_passes, harm.label_passes) == (3, 1, 0)
     assert (found.survives.same_side, found.survives.judge_passes, found.survives.threshold) == (2, 2, 2)
     assert (found.refused, found.intent, found.hostile) == ((2, 3), (0, 1), (0, 1))
     assert found.failures == ("time-out",)

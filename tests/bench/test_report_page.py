@@ -22,6 +22,7 @@ from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from steer_lit.types import ImageRef
+from tests.bench.unpacked import unpacked
 
 SETTINGS = BenchSettings(resamples=100)
 KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
@@ -51,7 +52,7 @@ def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
 def packed_parts(page: str) -> dict[str, object]:
     """Everything the browser unpacks, by the id of its element."""
     found = re.findall(r'<script type="text/plain" id="((?:block|index)[-\d]*)">([^<]*)</script>', page)
-    return {name: archive.unpacked(text) for name, text in found}
+    return {name: unpacked(text) for name, text in found}
 
 
 def test_texts_come_back_from_the_page_as_they_went_in(tmp_path: Path) -> None:

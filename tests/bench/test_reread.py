@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit import cli
-from steer_lit.bench import archive, shown
+from steer_lit.bench import shown
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
@@ -20,6 +20,7 @@ from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.rollout.logged import LoggedTrajectory
+from tests.bench.unpacked import unpacked
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SETTINGS = BenchSettings(resamples=100)
@@ -156,10 +157,10 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     (run / "trajectories.rank1.jsonl").write_text(json.dumps(rollout(2, [8])) + "\n")
     assert "3 rollouts" in report(tmp_path / "out", from_run=str(run))
     page = (tmp_path / "out" / "report.html").read_text()
-    index = archive.unpacked(page.split('id="index">')[1].split("<")[0])
+    index = unpacked(page.split('id="index">')[1].split("<")[0])
     assert index["labels"]["policy"] == ["step 0", "step 1", "step 2"]
     assert [row[5] for row in index["rows"]] == ["62", "62", "5"]  # tones 3 and -1, then 2, counted from -3
-    turn = archive.unpacked(page.split('id="block-0">')[1].split("<")[0])[0]["turns"][1]
+    turn = unpacked(page.split('id="block-0">')[1].split("<")[0])[0]["turns"][1]
     verdict, gained = turn["scores"][:3], turn["scores"][3:]
     assert verdict == [["safety", "4"], ["usefulness", "10"], ["faithfulness", "10"]]
     assert gained == [["r", "0.500"], ["r̃", "0.250"], ["advantage", "-0.125"]]

@@ -21,7 +21,7 @@ def contents(scenario: Scenario) -> list[tuple[object, ...]]:
 
 def test_a_prompt_is_one_turn_with_its_picture_in_front() -> None:
     row = {"question_id": 3, "image": "a.png", "text": "What is this?", "category": "conv"}
-    scenario = read_prompt(row, "f", 1)
+    scenario = read_prompt(row, "f", 1, "red_team")
     assert contents(scenario) == [(A, "What is this?")]
     assert (scenario.id, scenario.kind, scenario.subset) == ("3", "red_team", "conv")
 
@@ -35,7 +35,7 @@ def test_a_safe_prompt_is_benign_and_a_row_that_does_not_say_is_what_the_reader_
 
 def test_turns_are_played_in_order() -> None:
     row = {"question_id": 81, "category": "writing", "turns": ["Write.", "Again, <image> in view."], "image": "a.png"}
-    assert contents(read_turns(row, "f", 1)) == [("Write.",), ("Again, ", A, " in view.")]
+    assert contents(read_turns(row, "f", 1, "red_team")) == [("Write.",), ("Again, ", A, " in view.")]
 
 
 def test_pairs_of_user_and_bot_are_learned_from_or_played() -> None:

@@ -150,7 +150,8 @@ def test_a_row_that_is_unfit_is_put_aside_with_the_reason(tmp_path: Path) -> Non
     def unfit(record: Record) -> str | None:
         return "takes 9 tokens" if "two" in record.id else None
 
-    rows = FileSource(rl=str(file)).rows("rl", 10, quarantine, unfit)
+    source = FileSource(rl=str(file))
+    rows = source.fitting("rl", source.read("rl", 10, quarantine), quarantine, unfit)
     assert len(rows) == 1
     (error,) = quarantine.errors
     assert (error.source, error.row) == (str(file), 2)

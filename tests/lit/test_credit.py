@@ -3,7 +3,7 @@
 import pytest
 
 from steer_lit.lit.credit import assign_credit
-from steer_lit.objective.advantage import Scale
+from steer_lit.objective.choices import Scale
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.reward.tcsr import gains
 

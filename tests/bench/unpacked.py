@@ -1,0 +1,10 @@
+"""What the page's script makes of a packed text."""
+
+import base64
+import gzip
+import json
+from typing import Any
+
+
+def unpacked(text: str) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(text)))
