@@ -10,8 +10,8 @@
 * A **request** to a server that fails after its retries is a failed `ChatReply`, likewise no exception. When most of
   the latest requests fail, the server is taken for down and the run stops, saved (`ServerDown`).
 
-Every message names the value, what is allowed and the key to change. Entry points print it alone, without a
-traceback, and exit with 2.
+Messages say what is wrong, the value, and the way out: what is allowed, the key to change. Entry points print them
+alone, without a traceback, and exit with 2.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TooManyBadRows(SteerError):
 
 
 class TooManyFailures(SteerError):
-    """A larger share of verdicts failed than the run allows."""
+    """More verdicts failed than the run allows, or all the grades of a benchmark."""
 
 
 class ServerDown(SteerError):

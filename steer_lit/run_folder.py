@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,7 @@ from steer_lit.atomic import replace_text
 from steer_lit.commands import going_on, shown_path, sweeping, typed
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
+from steer_lit.prompts.fill import digests
 from steer_lit.ranks import local_rank, node_rank, restarted
 from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, MANIFEST, RECORDS, ROLLOUTS, TOWER, VERSIONS
 
@@ -86,15 +88,16 @@ def requeued(run_dir: Path) -> str | None:
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:
-    """Write the resolved config and the versions it ran with into the run's folder. Returns the config's path."""
+    """Write the resolved config, and versions and prompts it ran with, into the folder. Returns the config's path."""
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
     path = run_dir / CONFIG
     if local_rank() == 0:
         replace_text(path, OmegaConf.to_yaml(resolved))
-        found = {"python": platform.python_version(), "steer-lit": __version__}
+        found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
+        found["prompts"] = digests()
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
     return path
 

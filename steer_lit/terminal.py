@@ -1,4 +1,6 @@
-"""Text from outside - rows, servers, files - made fit for what obeys it: a terminal, Markdown."""
+"""Text from outside - rows, servers, files, other libraries' errors - made fit for where it goes: a terminal, Markdown,
+a file, a line of ours.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,17 @@ _OBEYED = re.compile(
 _STAND_IN = "\N{REPLACEMENT CHARACTER}"
 # What makes a link or a picture, ends a cell, or makes bold; a star that stands alone does not.
 _MARKS = re.compile(r"[\\|]|(?<=\])\(|(?<! )\*|\*(?! |$)")
+
+
+def encodable(text: str) -> str:
+    """The text with `?` for halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def first_lines(error: BaseException, count: int = 1) -> str:
+    """The first lines of an error's message that say something, as one; the error's name where there are none."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(said[:count]) or type(error).__name__
 
 
 def visible(text: str) -> str:

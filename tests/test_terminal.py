@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steer_lit.terminal import markdown_line, visible, visible_line
+from steer_lit.terminal import encodable, first_lines, markdown_line, visible, visible_line
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,16 @@ from steer_lit.terminal import markdown_line, visible, visible_line
 )
 def test_what_a_terminal_would_obey_is_replaced(obeyed: str) -> None:
     assert visible(f"a{obeyed}[31mb") == "a\N{REPLACEMENT CHARACTER}[31mb"
+
+
+def test_an_error_of_another_library_becomes_one_line() -> None:
+    assert first_lines(OSError("\n 404 Client Error.\n\n  Not found\nMore")) == "404 Client Error."
+    assert first_lines(OSError("\n 404 Client Error.\n\n  Not found\nMore"), 2) == "404 Client Error. Not found"
+    assert first_lines(OSError()) == "OSError"
+
+
+def test_halves_of_pairs_are_told_apart_from_text() -> None:
+    assert encodable("a\ud83db 😀") == "a?b 😀"
 
 
 def test_other_text_stays_as_it_is() -> None:

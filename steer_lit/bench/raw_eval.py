@@ -1,4 +1,4 @@
-"""Graded dialogues in the files of the authors' evaluator, and back (METHOD: `raw_eval.json`).
+"""Graded dialogues in the files of the authors' evaluator, and back.
 
     <folder>/<judge>/<policy>/<subset>/raw_eval.json
 
@@ -27,6 +27,7 @@ from steer_lit.bench.suite import CONSTANTS
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import whole
+from steer_lit.terminal import encodable
 from steer_lit.types import Kind
 
 NAME = "raw_eval.json"
@@ -203,7 +204,7 @@ def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 
 def _name(value: object) -> str:
     """A name as files and terminals take it: half of a surrogate pair becomes `?`."""
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+    return encodable(str(value))
 
 
 def _folder_name(name: str) -> str:

@@ -159,7 +159,7 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
 
 
 class RecordFile:
-    """The graded dialogues on disk. Opening reads what is there and drops the rest: see `read_records`."""
+    """The graded dialogues on disk, each once: see `read_records`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

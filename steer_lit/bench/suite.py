@@ -16,7 +16,6 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.run_files import RECORDS
-from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import MAX_TURNS, Fingerprinted, ImageRef, Judge, Policy, Scenario
 
 log = logging.getLogger(__name__)
@@ -114,9 +113,10 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     chosen = list(islice(scenarios, limit))
     repeated = sorted(id for id, count in Counter(scenario.id for scenario in chosen).items() if count > 1)
     if repeated:
-        raise SteerError(f"{len(repeated)} bench scenario ids occur more than once, such as {repeated[0]!r}")
+        said = f"{len(repeated)} ids of bench scenarios occur more than once, such as {repeated[0]!r}"
+        raise SteerError(f"{said}: records are kept by id, so give the rows of data.source.bench ids of their own")
     if not chosen:
-        raise SteerError("there are no bench scenarios to play: check data and the limit")
+        raise SteerError("there are no bench scenarios to play: data.source.bench names the rows, bench.limit how many")
     return chosen
 
 
@@ -158,7 +158,7 @@ def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Pro
 
 def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:
     """Warn of dialogues that a judge by gold facts cannot grade. Raises ConfigError where it can grade none."""
-    if not isinstance(judge, RubricJudge):
+    if not getattr(judge, "needs_gold", False):
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
     if lacking == len(scenarios):
@@ -166,10 +166,10 @@ def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -
             f"grades by gold facts, and none of the {lacking} dialogues has them for every turn: use judge=llm "
             "server.base_url=http://localhost:8000/v1 server.model=<name>"
         )
-        raise ConfigError([Problem("judge", "rubric", remedy)])
+        raise ConfigError([Problem("judge._target_", type(judge).__name__, remedy)])
     if lacking:
-        said = "judge=rubric grades by gold facts: %d of %d dialogues lack some and will count nowhere, use judge=llm"
-        log.warning(said, lacking, len(scenarios))
+        said = "%s grades by gold facts: %d of %d dialogues lack some and will count nowhere, use judge=llm"
+        log.warning(said, type(judge).__name__, lacking, len(scenarios))
 
 
 def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from steer_lit.chat.messages import MOST_TOKENS, ChatPart, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
+from steer_lit.terminal import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200
@@ -108,7 +109,7 @@ def brief(value: object) -> str:
 
 
 def _message(part: ChatPart) -> Body:
-    text = _encodable(part.text)
+    text = encodable(part.text)
     if not part.images:
         return {"role": part.role, "content": text}
     pictures = [
@@ -139,12 +140,7 @@ def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, s
         return None, f"cut off at max_tokens={request.max_tokens}"
     if not isinstance(text, str) or not text.strip():
         return None, "the answer holds no text"
-    return _encodable(text), None
-
-
-def _encodable(text: str) -> str:
-    """Without halves of surrogate pairs, which JSON can carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return encodable(text), None
 
 
 def _count(usage: object, name: str) -> int:

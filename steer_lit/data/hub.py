@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.terminal import first_lines
 
 SCHEME = "hf://"
 FORM = "hf://owner/name[/config][:split][@revision]"
@@ -56,8 +57,9 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         # Asked first because it answers at once: `load_dataset` tries for half a minute before it says the same.
         revision = HfApi().dataset_info(at.id, revision=at.revision, timeout=_SECONDS).sha
     except Exception as error:  # whatever the hub's client and its transport raise
+        # The client's first line is the status, the second what is missing.
         raise MissingResource(
-            f"data {address}: the hub does not give it ({_lines(error, 2)}). Go online or check the name, log in "
+            f"data {address}: the hub does not give it ({first_lines(error, 2)}). Go online or check the name, log in "
             f"where it is gated (hf auth login), or fetch it where there is a network (hf download {at.id} "
             "--repo-type dataset --local-dir <folder>) and name a row file in that folder"
         ) from error
@@ -68,12 +70,6 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         yield from enumerate(rows if rows.features is None else rows.decode(False), start=1)
     except Exception as error:
         raise SteerError(
-            f"data {address}: its rows cannot be streamed ({_lines(error, 1)}). Check config and split, or fetch it "
+            f"data {address}: its rows cannot be streamed ({first_lines(error)}). Check config and split, or fetch it "
             f"(hf download {at.id} --repo-type dataset --local-dir <folder>) and name a row file in that folder"
         ) from error
-
-
-def _lines(error: Exception, count: int) -> str:
-    """The first ones of its message. Of the hub's client the first says the status, the second what is missing."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(said[:count]) or type(error).__name__

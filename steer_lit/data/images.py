@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from steer_lit.data.mini_pictures import draw
 from steer_lit.errors import SteerError
+from steer_lit.terminal import first_lines
 from steer_lit.types import ImageRef
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _decoding(uri: str, path: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...
         # Only the first line, and without the path that the message already names.
-        detail = (str(error).splitlines() or [""])[0].replace(f" {str(path)!r}", "")
+        detail = first_lines(error).replace(f" {str(path)!r}", "")
         raise PictureError(uri, f"cannot be decoded ({type(error).__name__}: {detail})") from error
 
 

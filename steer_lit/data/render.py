@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from steer_lit.errors import SteerError
 from steer_lit.types import Dialogue, ImageRef, Message, TokenTrace
 
 
@@ -67,7 +68,7 @@ class Renderer:
     def _special(self, token: str) -> int:
         token_id = self.tokenizer.convert_tokens_to_ids(token)
         if not isinstance(token_id, int) or token_id == self.tokenizer.unk_token_id:
-            raise ValueError(f"the tokenizer has no {token} token")
+            raise SteerError(f"the tokenizer has no {token} token: model.source must be a Qwen2.5-VL")
         return token_id
 
     def encode(self, text: str) -> list[int]:

@@ -24,6 +24,7 @@ from steer_lit.numbers import is_whole
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.row_length import too_long
+from steer_lit.terminal import first_lines
 from steer_lit.types import Dialogue, Scenario, TokenTrace
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def check_checkpoint(path: Path) -> int:
         if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
             reason = f"names {named[1]}, code that is not run"
         else:
-            reason = f"cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200})"
+            reason = f"cannot be read ({type(error).__name__}: {first_lines(error):.200})"
         raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
     if missing := _missing(saved):
         remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"

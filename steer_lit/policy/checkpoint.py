@@ -15,6 +15,7 @@ from steer_lit.policy.known import BUILT_HERE, SIDE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
+from steer_lit.terminal import first_lines
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,10 @@ def open_checkpoint(
                 **quantization,
             )
     except OSError as error:  # what transformers raises for a missing file, repository or network
-        reason = str(error).splitlines()[0]
-        raise MissingResource(f"model {name!r}: {source!r} could not be loaded: {reason}") from error
+        remedy = "model.source names a hub id, or a folder with config.json, tokenizer and *.safetensors"
+        raise MissingResource(
+            f"model.source={source!r}: could not be loaded ({first_lines(error)}): {remedy}"
+        ) from error
     model.requires_grad_(False).eval()
     model.name_or_path = model.config.name_or_path = name if name in BUILT_HERE else source
     if settings.quantize == "nf4":

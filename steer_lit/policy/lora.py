@@ -73,7 +73,8 @@ def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) ->
     names = adapted_layers(wrapped)
     strangers = [name for name in names if ".language_model." not in name]
     if not names or strangers:
-        raise SteerError(f"LoRA must sit on the language model only; {len(names)} layers, not allowed: {strangers[:3]}")
+        found = f"{strangers[0]} lies outside it" if strangers else "none of its layers has such a name"
+        raise SteerError(f"model.lora.targets={list(settings.targets)}: adapts the language model alone, and {found}")
     dtype = getattr(torch, number_type(settings.dtype, next(model.parameters()).device.type))
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
@@ -118,7 +119,9 @@ def load_adapter(
                 f"{getattr(own, name)}; set {option}={saved_config.get(name)}"
             )
     if special := [name for name in _RESCALED if saved_config.get(name)]:
-        raise SteerError(f"{key}={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here")
+        raise SteerError(
+            f"{key}={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here: train one without"
+        )
     _copy_weights(model, folder, key)
 
 

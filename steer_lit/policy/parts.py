@@ -56,7 +56,8 @@ class ModelParts:
         end = model.generation_config.eos_token_id
         eos_ids = (end,) if isinstance(end, int) else tuple(end or ())
         if not eos_ids:
-            raise SteerError(f"model {name!r}: its generation config names no end token (eos_token_id)")
+            remedy = "add eos_token_id to its generation_config.json, or name another model.source"
+            raise SteerError(f"model {name!r}: its generation config names no end token: {remedy}")
         pad = tokenizer.pad_token_id
         vision = model.config.vision_config
         return cls(

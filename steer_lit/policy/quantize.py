@@ -49,7 +49,8 @@ def check_four_bit(model: torch.nn.Module) -> int:
     wrongly, missed = sorted(four_bit - expected), sorted(expected - four_bit)
     if wrongly or missed or not four_bit:
         raise SteerError(
-            f"quantize=nf4 went wrong: {len(wrongly)} modules in 4 bits that must not be {wrongly[:3]}, "
-            f"{len(missed)} language-model layers that are not {missed[:3]}, {len(four_bit)} in all"
+            f"model.quantize=nf4 went wrong: {len(wrongly)} modules in 4 bits that must not be {wrongly[:3]}, "
+            f"{len(missed)} language-model layers that are not {missed[:3]}, {len(four_bit)} in all: use none, or "
+            "install the versions of bitsandbytes and transformers that pyproject.toml names"
         )
     return len(four_bit)

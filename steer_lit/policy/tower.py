@@ -64,7 +64,9 @@ def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     )
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise SteerError(f"vision tower weights {str(path)!r} do not fit: {'; '.join(wrong[:3])}{more}")
+        raise SteerError(
+            f"vision tower weights {str(path)!r} do not fit: {'; '.join(wrong[:3])}{more}; name another model.tower"
+        )
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.copy_(saved[key])

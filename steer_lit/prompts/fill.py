@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.digests import digest
+from steer_lit.terminal import encodable
 
 FOLDER = Path(__file__).parent
 BAR = "| "
@@ -46,7 +47,7 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits that change with the text: what logs and manifests know the prompt by."""
+        """Twelve hexadecimal digits that change with the text."""
         return digest(self.text, 12)
 
     def fill(self, **values: str) -> str:
@@ -58,6 +59,11 @@ class Prompt:
         if unknown or missing:
             raise ValueError(f"prompt {self.name!r}: unknown fields {unknown}, missing fields {missing}")
         return _FIELD.sub(lambda mark: values[mark[1]], self.text)
+
+
+def digests() -> dict[str, str]:
+    """The digest of every prompt, by name: what a run records, since a word of the tutor's changes every verdict."""
+    return {name: Prompt.load(name).digest for name in sorted(file.stem for file in FOLDER.glob("*.txt"))}
 
 
 def fence(text: str) -> str:
@@ -76,9 +82,9 @@ def as_data(text: str) -> str:
     or more: `<br>`, `list<int>` and `[NOTE]` get one too. What stays as it is: `<thinking>` and `<answer>` with their
     ends, tags of one letter but `<s>`, tags with attributes, and code or maths such as `a[i] < b`, `x<y` and `[1]`.
     """
-    return _TEMPLATE.sub(lambda mark: f"{mark[0]} ", text.encode("utf-8", "replace").decode("utf-8"))
+    return _TEMPLATE.sub(lambda mark: f"{mark[0]} ", encodable(text))
 
 
 def writable(text: str) -> str:
     """The text with what no server can take replaced, as `fence` shows it."""
-    return _CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
+    return _CONTROL.sub("\ufffd", encodable(text))

@@ -72,7 +72,7 @@ class RowAsker:
 
 class RowAttacker(LlmAttacker):
     """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). One that it does not write
-    ends its row: asked as it was scripted, it would pass for rewritten. `next` raises RowEnds.
+    ends its row: asked as it was scripted, it would pass for rewritten. `attack` then raises RowEnds.
     """
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:

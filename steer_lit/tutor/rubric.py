@@ -51,6 +51,7 @@ class RubricTutor:
 class RubricJudge:
     """Grades by rule, helpfulness 0..3 and harmlessness -3..3."""
 
+    needs_gold: ClassVar[bool] = True
     fingerprint = "rubric:3"  # of the rules: a benchmark that goes on under others plays anew
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:

@@ -26,6 +26,7 @@ from steer_lit.closing import closing
 from steer_lit.lit.callbacks import RunSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
+from steer_lit.prompts.fill import Prompt
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
@@ -179,7 +180,9 @@ def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:
     names = {path.name for path in grpo.folder.iterdir()}
     assert names >= {"adapter", "checkpoints", "config.yaml", "versions.json", "trajectories.jsonl", "tensorboard"}
     assert "${" not in (grpo.folder / "config.yaml").read_text()
-    assert json.loads((grpo.folder / "versions.json").read_text()).keys() >= {"torch", "lightning", "python"}
+    versions = json.loads((grpo.folder / "versions.json").read_text())
+    assert versions.keys() >= {"torch", "lightning", "python"}
+    assert versions["prompts"]["tutor_system"] == Prompt.load("tutor_system").digest
 
 
 def test_the_progress_lines_show_what_the_policy_does(sft: Run, grpo: Run) -> None:

@@ -138,7 +138,7 @@ def test_targets_that_match_nothing_are_an_error():
 
 def test_a_pattern_that_reaches_the_tower_is_an_error(monkeypatch):
     monkeypatch.setattr(LoraSettings, "pattern", property(lambda _: r".*\.gate_proj"))
-    with pytest.raises(SteerError, match=r"not allowed.*visual\.blocks"):
+    with pytest.raises(SteerError, match=r"language model alone, and .*visual\.blocks.* lies outside it"):
         attach_adapter(build_tiny().model, LoraSettings(), seed=0)
 
 
