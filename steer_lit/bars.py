@@ -1,6 +1,4 @@
-"""A run's bar on a terminal: how many of how many are done, what to say of them, time gone and time left; without a
-terminal, when to say a line instead.
-"""
+"""Progress bars for a terminal, and a limit on how often a line is printed where there is none."""
 
 from __future__ import annotations
 

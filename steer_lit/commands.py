@@ -82,9 +82,7 @@ def program(name: str) -> str:
 
 
 def typed_words() -> list[str]:
-    """The overrides of this run, in a sweep those of this run of it, and no checkpoint; of Hydra's own only what a run
-    gets into its environment.
-    """
+    """This run's overrides without `ckpt_path`, in a sweep one run's; of Hydra's own only `hydra.job.env_set`."""
     if not HydraConfig.initialized():  # a further rank
         return []
     given = HydraConfig.get().overrides

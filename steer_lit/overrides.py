@@ -33,8 +33,8 @@ def lenient(word: str, name: str) -> str:
 
 
 def mistaken(word: str, name: str, words: Sequence[str]) -> str:
-    """What is wrong with a word that Hydra would take for another option, or add to a config where nothing reads it; or
-    that no file and no tokenizer takes.
+    """The error for an override that Hydra would accept to no effect: one that begins like an option, a key added where
+    nothing reads it, text that is no UTF-8. Empty where there is none.
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"

@@ -1,4 +1,4 @@
-"""What a row holds that the row made of it does not: told by the values, whatever shape either has.
+"""Which fields of a row are missing from its converted form, found by comparing values, not names.
 
 A value is kept where the other row has it under the same key, from the same speaker. Keys that readers take for one
 another count as the same: a text may go from `prompt` to `content`, a picture from `images` to where it is seen.

@@ -187,7 +187,7 @@ class FileSource:
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
-        """(number, record) of each row of a known shape, one by one: no picture is looked at, nor how many are bad."""
+        """(number, record) of each readable row, one by one, without opening pictures or heeding `max_bad_rows`."""
         return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
 
     def _whole(self, part: SourcePart, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:

@@ -1,4 +1,4 @@
-"""What one step of GRPO learns from, and what is found out about its rows on the way."""
+"""The training batch of one GRPO step: token traces, advantages, reference log-probs, and what is measured on them."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class PolicyModule(LightningModule):
         return too_long(self.policy, record)
 
     def check_length(self, batch: Sequence[Dialogue | Scenario]) -> None:
-        """Raises SteerError for a row that is longer than the model reads: of a made row nobody has asked `unfit`."""
+        """Raises SteerError for a row longer than the model's context: made rows are not checked as they are read."""
         for record in batch:
             if why := self.unfit(record):
                 raise SteerError(f"row {record.id!r} {why}")

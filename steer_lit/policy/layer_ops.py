@@ -1,4 +1,4 @@
-"""What a decoder layer is made of besides products with frozen weights and attention.
+"""RMSNorm, SwiGLU and LoRA as autograd functions that keep little for backward and compute the rest again.
 
 Left to autograd, the norm and the gate are ten kernels each way and keep most of what lies between them. Here each is
 one node of the graph that keeps what it was given, and an adapter behind one of them keeps nothing further.
@@ -80,7 +80,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def adapted(y: Tensor, x: Tensor, adapter: Adapter | None, made: tuple[Make, Tensor] | None = None) -> Tensor:
     """Adds (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter may have another dtype than the rest.
 
-    Where `x` was `made`, by the first of the second, only the second is kept for backward.
+    `made` is (function, input) where x = function(input): then only the input is kept, and backward makes x again.
     """
     if adapter is None:
         return y

@@ -1,4 +1,4 @@
-"""The rows of a micro-batch laid end to end: no padding, and what a group's rows open with only once.
+"""Packing: the rows of a micro-batch laid end to end without padding, a prefix that rows share computed once.
 
 The rows of one scenario begin with the same message and picture. Causal attention makes whatever the model computes
 there the same for all of them, so it is computed for the first row and read by the others.

@@ -1,4 +1,4 @@
-"""The language model in few and large products: transformers' arithmetic with PEFT's adapters.
+"""Qwen2.5-VL's decoder layers and their LoRA adapters with fused projections: the arithmetic of transformers and PEFT.
 
 Time goes into calls and into reading weights, so q, k and v are one product here, gate and up are one, and so are
 their adapters; residuals are added inside products, and keys and values that several heads share are never repeated.

@@ -34,7 +34,7 @@ class TokenBatch:
 
 
 def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
-    """Two traces with the same are alike up to their first sampled token. All pictures count, for simplicity's sake."""
+    """The key of a trace's shared prefix: its tokens before the first sampled one, and all of its pictures."""
     sampled = trace.completion_mask.index(1) if 1 in trace.completion_mask else len(trace.token_ids)
     return trace.token_ids[:sampled], trace.images
 

@@ -1,4 +1,6 @@
-"""TCSR: a turn is worth what the dialogue has been worth so far, so one failure lowers every turn after it."""
+"""TCSR, the trajectory-consistent summative reward: a turn is worth what its dialogue has been worth so far,
+so one failure lowers every turn after it.
+"""
 
 from __future__ import annotations
 

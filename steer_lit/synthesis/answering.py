@@ -1,4 +1,6 @@
-"""A policy behind a server whose every answer counts: the blue agent of Stage II, and the fixed target of Stage I."""
+"""A served model that plays in synthesis, the blue agent of Stage II or the fixed target of Stage I: an answer that
+fails ends its row.
+"""
 
 from __future__ import annotations
 
