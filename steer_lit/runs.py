@@ -52,12 +52,11 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.policy_module import check_checkpoint, data_state
+    from steer_lit.lit.checkpoint_file import PLACE, read_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     _quieten()
-    if config.ckpt_path is not None:
-        check_checkpoint(Path(config.ckpt_path))
+    saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values()]
     loggers = [instantiate(logger) for logger in config.logger.values()]
@@ -68,16 +67,17 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         raise ConfigError(problems)
     datamodule.trainer = trainer  # whose root the rows put aside go to
     datamodule.read_files()
-    if config.ckpt_path is not None and (state := data_state(Path(config.ckpt_path))) is not None:
-        datamodule.check_resumable(state)
+    if saved is not None and (place := saved.get(PLACE)) is not None:
+        datamodule.check_resumable(place)
     device = str(trainer.strategy.root_device)
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     with hanging_up(*players.values()):
         greet(*players.values())
         policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
         module = instantiate(config.module, policy=policy, **players)
-        if config.ckpt_path is not None:
-            module.check_resumable(Path(config.ckpt_path))
+        if saved is not None:
+            module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched
+            del saved
         frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)

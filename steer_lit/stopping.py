@@ -60,7 +60,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from steer_lit.lit.policy_module import check_checkpoint
+    from steer_lit.lit.checkpoint_file import read_checkpoint
 
     try:
         yield
@@ -73,7 +73,9 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             print("stopped: nothing had been saved yet", file=sys.stderr)
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
-            print(f"stopped, step {check_checkpoint(saved)} is saved\nnext:    {command}", file=sys.stderr)
+            print(
+                f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}", file=sys.stderr
+            )
         if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)

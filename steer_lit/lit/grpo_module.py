@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
+from steer_lit.lit.checkpoint_file import OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.lesson import Lesson, stacked
 from steer_lit.lit.optim import OptimSettings
-from steer_lit.lit.policy_module import CHECKPOINT_KEY, PolicyModule
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
@@ -101,11 +102,11 @@ class GRPOModule(PolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY]["reference"] = self.policy.reference_state
+        checkpoint[OWN]["reference"] = self.policy.reference_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        if "reference" not in (saved := checkpoint[CHECKPOINT_KEY]):
+        if "reference" not in (saved := checkpoint[OWN]):
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         self._resumed_reference = saved["reference"]
 

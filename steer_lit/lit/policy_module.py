@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,76 +14,19 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
+from steer_lit.lit.checkpoint_file import OWN
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
-from steer_lit.numbers import is_whole
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.row_length import too_long
-from steer_lit.terminal import first_lines
 from steer_lit.types import Dialogue, Scenario, TokenTrace
 
 log = logging.getLogger(__name__)
 
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
-CHECKPOINT_KEY = "steer_lit"
-DATA_KEY = "SteerDataModule"  # Lightning's name for the state of ours
-# What is taken out of a checkpoint, by Lightning and here, without asking whether it is there.
-_RESUMED: Mapping[str, type] = {
-    "state_dict": dict,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-    "loops": dict,
-    "epoch": int,
-    "global_step": int,
-    CHECKPOINT_KEY: dict,
-}
-_WITHIN = {"loops": ("fit_loop",), CHECKPOINT_KEY: ("fingerprint", "trained_as", "random_states")}
-_PLACE = ("seed", "epoch", "position", "rows")
-
-
-def check_checkpoint(path: Path) -> int:
-    """The optimizer step a run resumes at from the file.
-
-    Raises SteerError unless it holds all a run resumes from, in plain types: nothing in it is ever run.
-    """
-    try:
-        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
-        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-            reason = f"names {named[1]}, code that is not run"
-        else:
-            reason = f"cannot be read ({type(error).__name__}: {first_lines(error):.200})"
-        raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
-    if missing := _missing(saved):
-        remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
-        raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
-    return int(saved["global_step"])
-
-
-def _missing(saved: Any) -> list[str]:
-    """What a run would resume from that is not there, or of another type."""
-    if not isinstance(saved, dict):
-        return list(_RESUMED)
-    if missing := [key for key, kind in _RESUMED.items() if not isinstance(saved.get(key), kind)]:
-        return missing
-    return [f"{key}.{part}" for key, parts in _WITHIN.items() for part in parts if part not in saved[key]]
-
-
-def data_state(path: Path) -> dict[str, Any] | None:
-    """Where in its data a run resumes from a file that `check_checkpoint` let through; None where it does not say.
-
-    Raises SteerError where that is no place in any data.
-    """
-    place = torch.load(path, map_location="cpu", mmap=True, weights_only=True).get(DATA_KEY)
-    if place is None:
-        return None
-    whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _PLACE)
-    if not whole or not isinstance(place.get("facts"), str) or not 0 <= place["position"] <= place["rows"]:
-        raise SteerError(f"ckpt_path={str(path)!r}: its place in the data is damaged: name another .ckpt of that run")
-    return dict(place)
 
 
 class PolicyModule(LightningModule):
@@ -211,14 +151,11 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        checkpoint[CHECKPOINT_KEY] = {**facts, "random_states": self.gather(random_state())}
-
-    def check_resumable(self, path: Path) -> None:
-        """Refuse now, with a SteerError, a checkpoint that `fit` would refuse because the policy is another."""
-        self.on_load_checkpoint(torch.load(path, map_location="cpu", mmap=True, weights_only=True))
+        checkpoint[OWN] = {**facts, "random_states": self.gather(random_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get(CHECKPOINT_KEY)
+        """Raises SteerError where the policy it was saved with is another."""
+        saved = checkpoint.get(OWN)
         if saved is None:
             raise SteerError("the checkpoint was not written by steer_lit: ckpt_path must name a .ckpt of a run")
         if saved["fingerprint"] != self.policy.fingerprint:

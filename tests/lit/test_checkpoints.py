@@ -13,9 +13,9 @@ import torch
 
 from steer_lit.errors import SteerError
 from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport
+from steer_lit.lit.checkpoint_file import OWN, PLACE, read_checkpoint
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings, lr_factor
-from steer_lit.lit.policy_module import CHECKPOINT_KEY, DATA_KEY, check_checkpoint, data_state
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
@@ -96,8 +96,8 @@ def test_trap_33_checkpoints_hold_plain_types_and_only_what_trains(
     make_trainer(2, callbacks=callbacks, enable_checkpointing=True).fit(MODULES[stage](policy), small_world(stage))
     saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert saved["state_dict"].keys() == {f"policy.{name}" for name in policy.adapter_parameters()}
-    assert saved[CHECKPOINT_KEY]["fingerprint"] == policy.fingerprint
-    assert ("reference" in saved[CHECKPOINT_KEY]) is (stage == "grpo")
+    assert saved[OWN]["fingerprint"] == policy.fingerprint
+    assert ("reference" in saved[OWN]) is (stage == "grpo")
     assert (tmp_path / "adapter/adapter_model.safetensors").is_file()
     assert (tmp_path / "adapter/adapter_config.json").is_file()
 
@@ -163,7 +163,7 @@ def test_trap_34_random_state_comes_back_after_everything_was_built(
 def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None:
     module = sft_module(tiny_policy())
     with pytest.raises(SteerError, match=r"belongs to base model 0123, .*: resume with the model the run was started"):
-        module.on_load_checkpoint({CHECKPOINT_KEY: {"fingerprint": "0123", "random_states": []}})
+        module.on_load_checkpoint({OWN: {"fingerprint": "0123", "random_states": []}})
     with pytest.raises(SteerError, match="not written by steer_lit"):
         module.on_load_checkpoint({"state_dict": {}})
 
@@ -271,13 +271,12 @@ def test_a_checkpoint_of_something_else_is_one_line(
 def test_a_place_that_is_in_no_data_is_refused(damage: dict[str, Any], tmp_path: Path) -> None:
     place = {"seed": 1, "epoch": 0, "position": 10, "rows": 10, "facts": ""}
     path = tmp_path / "last.ckpt"
-    torch.save(WHOLE, path)
-    assert (check_checkpoint(path), data_state(path)) == (3, None)
-    torch.save({**WHOLE, DATA_KEY: place}, path)
-    assert data_state(path) == place
-    torch.save({**WHOLE, DATA_KEY: {**place, **damage}}, path)
+    for saved in (WHOLE, {**WHOLE, PLACE: place}):
+        torch.save(saved, path)
+        assert read_checkpoint(path) == saved
+    torch.save({**WHOLE, PLACE: {**place, **damage}}, path)
     with pytest.raises(SteerError, match=r"^ckpt_path=.*last.ckpt': its place in the data is damaged: name another"):
-        data_state(path)
+        read_checkpoint(path)
 
 
 def test_a_checkpoint_with_a_broken_pickle_is_one_line(tmp_path: Path) -> None:
@@ -287,7 +286,7 @@ def test_a_checkpoint_with_a_broken_pickle_is_one_line(tmp_path: Path) -> None:
         archive.writestr("last/data.pkl", b"\x80\x02garbage")
         archive.writestr("last/version", "3")
     with pytest.raises(SteerError, match=r"^ckpt_path=.*last.ckpt': cannot be read \(.*\): name a \.ckpt under"):
-        check_checkpoint(tmp_path / "last.ckpt")
+        read_checkpoint(tmp_path / "last.ckpt")
 
 
 def test_grpo_is_not_resumed_from_an_sft_checkpoint(tiny_policy: Any) -> None:

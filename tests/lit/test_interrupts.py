@@ -10,8 +10,8 @@ import pytest
 from lightning import Callback
 
 from steer_lit.lit.callbacks import LastCheckpoint
+from steer_lit.lit.checkpoint_file import read_checkpoint
 from steer_lit.lit.optim import OptimSettings
-from steer_lit.lit.policy_module import check_checkpoint
 from steer_lit.lit.sft_module import SFTModule
 
 
@@ -45,7 +45,7 @@ def test_ctrl_c_saves_the_step_under_way(
     trainer = make_trainer(8, callbacks=callbacks, enable_checkpointing=True, **settings)
     with pytest.raises(SystemExit):
         trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), data)
-    assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt") == 2
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert checkpoint.interrupted
     assert signal.getsignal(signal.SIGINT) == before
     assert "stopping after this step; Ctrl-C again stops at once" in capsys.readouterr().err
@@ -88,5 +88,5 @@ def test_ctrl_c_while_ranks_agree_ends_the_next_step(
     trainer = make_trainer(8, callbacks=[checkpoint, CtrlCWhileRanksAgree()], enable_checkpointing=True)
     with pytest.raises(SystemExit):
         trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
-    assert check_checkpoint(tmp_path / "checkpoints" / "last.ckpt") == 3
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
     assert checkpoint.interrupted

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from steer_lit import cli
-from steer_lit.lit.policy_module import check_checkpoint
+from steer_lit.lit.checkpoint_file import read_checkpoint
 from steer_lit.types import SoFar, Verdict
 from tests.kills import Kill, arm, in_a_process
 
@@ -137,7 +137,7 @@ KILLS = {
     ),
     "grpo: while attacking; then mid-accumulation": (
         "grpo",
-        Kill(ATTACKER, "next", 45, "checkpoints/last.ckpt"),
+        Kill(ATTACKER, "_next", 45, "checkpoints/last.ckpt"),
         Kill(OPTIMIZER, "collect", 15, "checkpoints/last.ckpt"),
     ),
     "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
@@ -242,7 +242,7 @@ def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path
     assert command.returncode == 130
     assert errors.count("stopping after this step") == 1
     last = tmp_path / "checkpoints" / "last.ckpt"
-    assert f"stopped, step {check_checkpoint(last)} is saved\n" in errors
+    assert f"stopped, step {read_checkpoint(last)['global_step']} is saved\n" in errors
     assert "Traceback" not in errors
     assert len(torch.load(last, weights_only=True)["steer_lit"]["random_states"]) == 2
 

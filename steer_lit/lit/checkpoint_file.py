@@ -1,0 +1,68 @@
+"""A training checkpoint read back: plain types alone, and everything that a run resumes from."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer_lit.errors import SteerError
+from steer_lit.numbers import is_whole
+from steer_lit.terminal import first_lines
+
+OWN = "steer_lit"  # the key of what PolicyModule adds to Lightning's
+PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data
+# What is taken out of a checkpoint, by Lightning and here, without asking whether it is there.
+_RESUMED: Mapping[str, type] = {
+    "state_dict": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "epoch": int,
+    "global_step": int,
+    OWN: dict,
+}
+_WITHIN = {"loops": ("fit_loop",), OWN: ("fingerprint", "trained_as", "random_states")}
+_NUMBERS = ("seed", "epoch", "position", "rows")  # of a place
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What the file holds, its tensors still on disk.
+
+    Raises SteerError unless that is all a run resumes from, in plain types: nothing in it is ever run.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
+        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+            reason = f"names {named[1]}, code that is not run"
+        else:
+            reason = f"cannot be read ({type(error).__name__}: {first_lines(error):.200})"
+        raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
+    if missing := _missing(saved):
+        remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"
+        raise SteerError(f"ckpt_path={str(path)!r}: {remedy}")
+    if not _is_place(saved.get(PLACE)):
+        raise SteerError(f"ckpt_path={str(path)!r}: its place in the data is damaged: name another .ckpt of that run")
+    return dict(saved)
+
+
+def _missing(saved: Any) -> list[str]:
+    """What a run would resume from that is not there, or of another type."""
+    if not isinstance(saved, dict):
+        return list(_RESUMED)
+    if missing := [key for key, kind in _RESUMED.items() if not isinstance(saved.get(key), kind)]:
+        return missing
+    return [f"{key}.{part}" for key, parts in _WITHIN.items() for part in parts if part not in saved[key]]
+
+
+def _is_place(place: Any) -> bool:
+    """Whether it is a place in some data, or None."""
+    if place is None:
+        return True
+    whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _NUMBERS)
+    return whole and isinstance(place.get("facts"), str) and 0 <= place["position"] <= place["rows"]
