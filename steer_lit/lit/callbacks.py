@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -20,7 +19,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from safetensors import SafetensorError
 
 from steer_lit.atomic import replace_text
 from steer_lit.errors import TooManyFailures
@@ -29,6 +27,7 @@ from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import Played, logged, page, pictures
+from steer_lit.policy.checkpoint import disk_errors
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
 from steer_lit.rollout.logged import step_of
@@ -139,15 +138,14 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
     name = {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
     target, fresh = run_dir / name, run_dir / f".{name}.part"
     try:
-        if name == TOWER:
-            save_tower(policy.parts, target)
-            return target
-        shutil.rmtree(fresh, ignore_errors=True)
-        policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)
-    except (OSError, SafetensorError) as error:
+        with disk_errors(target):
+            if name == TOWER:
+                save_tower(policy.parts, target)
+                return target
+            shutil.rmtree(fresh, ignore_errors=True)
+            policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)
+    except OSError:
         shutil.rmtree(fresh, ignore_errors=True)  # a full disk has need of the room
-        if isinstance(error, SafetensorError):  # its word for one
-            raise OSError(errno.EIO, str(error), str(target)) from error
         raise
     if not target.is_dir():
         os.replace(fresh, target)

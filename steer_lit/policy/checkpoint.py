@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
@@ -80,6 +84,15 @@ def open_checkpoint(
         load_tower(model, tower)
     bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
     return ModelParts.of(model, tokenizer, source=source, name=name, **bounds)
+
+
+@contextmanager
+def disk_errors(folder: Path, remedy: str = "") -> Iterator[None]:
+    """Raises OSError where safetensors cannot write to `folder`: a full disk, which it says in an error of its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"{error}{remedy}", str(folder)) from error
 
 
 def save_base(parts: ModelParts, folder: Path) -> None:

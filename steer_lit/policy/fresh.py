@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
+from steer_lit.policy.checkpoint import BaseSettings, disk_errors, open_checkpoint
 from steer_lit.policy.parts import ModelParts, own_random_state
 
 if TYPE_CHECKING:
@@ -51,10 +49,8 @@ def open_fresh(
             )
             draw(model)
         model.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad)
-        try:
+        with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
             model.save_pretrained(folder)
-        except SafetensorError as error:  # its word for a full disk
-            raise OSError(errno.EIO, f"{error}. $TMPDIR names a folder with room", folder) from error
         tokenizer.save_pretrained(folder)
         return open_checkpoint(folder, settings, name=name, tower=tower)
 

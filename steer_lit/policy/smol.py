@@ -9,7 +9,6 @@ The checkpoint is made once and kept as an ordinary checkpoint folder under `$ST
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tempfile
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import PLAIN, BaseSettings, open_checkpoint
+from steer_lit.policy.checkpoint import PLAIN, BaseSettings, disk_errors, open_checkpoint
 from steer_lit.policy.fresh import spread
 from steer_lit.policy.known import MOST_TOKENS, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
@@ -111,11 +109,8 @@ def _make_checkpoint(folder: Path, source: Source) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
         unfinished = Path(room) / "checkpoint"
-        try:
-            with own_random_state(_BUILD_SEED):
-                _write_checkpoint(unfinished, source)
-        except SafetensorError as error:  # its word for a full disk
-            raise OSError(errno.EIO, str(error), str(cache)) from error
+        with disk_errors(cache), own_random_state(_BUILD_SEED):
+            _write_checkpoint(unfinished, source)
         try:
             unfinished.rename(folder)
         except OSError:
