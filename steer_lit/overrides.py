@@ -13,6 +13,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.commands import Word, composed, conf_dir
+from steer_lit.terminal import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
@@ -64,7 +65,7 @@ def unread(error: OverrideParseException, name: str) -> str:
     """A word that is no key=value, mostly one that a shell took apart at a blank."""
     word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word:
-        return f"{word}: cannot be read: {str(error).splitlines()[0].partition(' expecting ')[0]}\nType {quoted}"
+        return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
     options = {f"{group}={word}" for group in _groups(name) if word in options_of(group)}
     if word in (keys := keys_of(name, [])):
         options = {f"{word}=<value>"}
