@@ -31,6 +31,7 @@ from steer_lit.terminal import encodable
 from steer_lit.types import Kind
 
 NAME = "raw_eval.json"
+_TAKEN = f"from_raw_eval takes a {NAME}, or a folder with nothing else under that name"
 UNNAMED = "bench"  # the subset of dialogues that name none
 _LONGEST = 200
 _DIGITS = 4  # as the authors round means
@@ -124,9 +125,9 @@ def _content(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SteerError(f"from_raw_eval: {path} cannot be read as JSON ({error})") from None
+        raise SteerError(f"from_raw_eval: {path} cannot be read as JSON ({error}): {_TAKEN}") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("samples"), Mapping):
-        raise SteerError(f"from_raw_eval: {path} is no {NAME} of the authors' evaluator: it has no `samples` by id")
+        raise SteerError(f"from_raw_eval: {path} is no {NAME}, it has no `samples` by id: {_TAKEN}")
     return content
 
 

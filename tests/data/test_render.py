@@ -3,6 +3,7 @@
 import pytest
 
 from steer_lit.data.render import Renderer
+from steer_lit.errors import SteerError
 from steer_lit.types import Dialogue, ImageRef, Message
 
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|endoftext|>")
@@ -29,6 +30,12 @@ class ByteTokenizer:
 @pytest.fixture
 def renderer():
     return Renderer(ByteTokenizer(), lambda ref: 3, "Be kind.")
+
+
+def test_a_tokenizer_of_another_family_is_refused_with_the_key(monkeypatch):
+    monkeypatch.setattr(ByteTokenizer, "convert_tokens_to_ids", lambda self, token: None)
+    with pytest.raises(SteerError, match=r"no <\|im_start\|> token: model\.source"):
+        Renderer(ByteTokenizer(), lambda ref: 3, "Be kind.")
 
 
 def b(text):

@@ -15,13 +15,15 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 from torch.autograd.graph import saved_tensors_hooks
+from transformers import AutoTokenizer
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy import lora as lora_module
 from steer_lit.policy import preflight, quantize
-from steer_lit.policy.checkpoint import BaseSettings
+from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter
+from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tiny import build_tiny
 from steer_lit.types import ImageRef, TokenTrace
@@ -80,7 +82,7 @@ def test_trap_42_a_skip_list_with_the_wrong_prefix_is_caught(monkeypatch):
 
 
 def test_a_whole_model_does_not_pass_for_a_quantized_one():
-    with pytest.raises(SteerError, match="14 language-model layers that are not"):
+    with pytest.raises(SteerError, match=r"^model\.quantize=nf4 .*14 language-model layers that are not"):
         quantize.check_four_bit(build_tiny().model)
 
 
@@ -264,7 +266,7 @@ def test_an_adapter_with_another_scale_is_refused(tmp_path):
     policy().save_adapter(tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
-    with pytest.raises(SteerError, match="that adapter uses use_rslora, which is not read here"):
+    with pytest.raises(SteerError, match="that adapter uses use_rslora, which is not read here: train one without"):
         policy(init_from=str(tmp_path))
 
 
@@ -309,6 +311,22 @@ def test_a_checkpoint_folder_is_a_source(tmp_path):
 def test_an_empty_folder_is_a_missing_resource(tmp_path):
     with pytest.raises(MissingResource, match="is not a checkpoint folder"):
         policy(name="mine", source=str(tmp_path))
+
+
+def test_an_error_without_words_names_itself_and_the_key(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(MissingResource, match=r"^model\.source='x': could not be loaded \(OSError\): model\.source"):
+        open_checkpoint("x", BaseSettings(), name="x")
+
+
+def test_a_model_that_does_not_say_how_a_turn_ends_is_refused(tmp_path):
+    parts = build_tiny()
+    parts.model.generation_config.eos_token_id = None
+    with pytest.raises(SteerError, match=r"names no end token: add eos_token_id .*model\.source"):
+        ModelParts.of(parts.model, parts.tokenizer, source="x", name="mine", min_pixels=784, max_pixels=784)
 
 
 @pytest.mark.parametrize("path", CONFS, ids=lambda path: path.stem)
