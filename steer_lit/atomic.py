@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, then put there in one step."""
+"""Atomic writes: a file is written beside its place and renamed when it is whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands as they can be typed here again, and the folder of the configs they choose from."""
+"""Builds commands for the user to type again, and finds the config folder they choose from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short name for a text that changes with it."""
+"""Short hashes of texts."""
 
 from __future__ import annotations
 

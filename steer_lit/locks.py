@@ -1,4 +1,4 @@
-"""One process at a time: a file's lock, which the system takes back when its process ends, however it ends."""
+"""A file lock for one process at a time, which the system releases when that process ends, however it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the words of a command line, said with the nearest thing that exists."""
+"""Error messages for mistyped overrides on the command line, with the nearest name that exists."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Text from outside - rows, servers, files, other libraries' errors - made fit for where it goes: a terminal, Markdown,
-a file, a line of ours.
-"""
+"""Makes text from outside (rows, servers, files, errors) fit for a terminal, Markdown, a file or a message."""
 
 from __future__ import annotations
 

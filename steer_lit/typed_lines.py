@@ -1,4 +1,4 @@
-"""Lines of JSON read back as the frozen records they were written from: every field there, each of its own type."""
+"""Reads lines of JSON back as the frozen records they were written from, every field present and of its type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attacker that answers back: a rule-based stand-in for the paper's tutor that writes the next question.
+"""An attacker that reacts to answers by rule: a stand-in for the paper's tutor, which writes the next question.
 
 In the paper one call `(s_t, u_{t+1}) = R(h_t, a_t, û_{t+1})` scores the answer and turns the scripted next question
 `û_{t+1}` into a stronger one (SaFeR-Steer, Eq. 17), because a fixed script trains a policy against attacks that never

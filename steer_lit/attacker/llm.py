@@ -1,4 +1,4 @@
-"""The attacker whose words come from a model of its own behind a server.
+"""An attacker whose messages are written by a model behind a server.
 
 Which way to press is decided by the last verdict (`strategy_for`); the model writes the message. Where there is
 nothing to press it says the scripted question in other words, lest such words be a sign of harm. Where it gives none

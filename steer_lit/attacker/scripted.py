@@ -1,4 +1,4 @@
-"""The attacker that asks what the row says, whatever it is answered.
+"""The attacker that asks the row's questions, whatever is answered.
 
 The benchmark replays a row's user messages and nothing else, so that every policy meets the same attacks and two
 policies can be compared dialogue by dialogue. In training it is the ablation "without feedback dynamics" (SaFeR-Steer,

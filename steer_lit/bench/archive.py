@@ -1,4 +1,4 @@
-"""Dialogues and pictures packed into a page: what the browser in page/browser.js unpacks.
+"""Packs dialogues and pictures into the report page; page/browser.js unpacks them.
 
 Texts that models and attackers wrote must not end a script, and twenty thousand dialogues must not be read before the
 page shows anything. So they stand in the page as base64 of gzipped ASCII JSON, a block of dialogues each, and an index

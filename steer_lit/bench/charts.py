@@ -1,4 +1,4 @@
-"""A summary's charts: drawn once, written as PNG pictures and as SVG to stand in the page.
+"""Draws a summary's charts, as PNG files and as SVG inside the page.
 
 Their colours are those of page/report.css. In the SVG they go by the names they have there, so that the page's dark
 colours hold for the charts too; what a curve or bar says in words is shown by the browser when it is pointed at.

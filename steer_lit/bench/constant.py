@@ -1,4 +1,4 @@
-"""Policies that never look: the floor and the ceiling a benchmark must show beside every trained policy.
+"""Constant policies, made from gold facts: the floor and the ceiling to show beside every trained policy.
 
 A suite is worth something only if no shortcut passes it, so these play the strongest form of each shortcut from the
 row's gold facts: refusing everything in the best words there are, and answering every harmless question perfectly

@@ -1,4 +1,4 @@
-"""Everything a benchmark leaves behind besides its records.
+"""Writes what a benchmark leaves besides its records.
 
 summary.json summary.csv summary.md     the figures, for programs, spreadsheets and people
 survival.png failures.png kinds.png     the charts

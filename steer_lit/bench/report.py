@@ -1,4 +1,4 @@
-"""A summary for readers of text: the table on the terminal, the Markdown page, the spreadsheet."""
+"""A summary as text: the table on the terminal, the Markdown page, the CSV file."""
 
 from __future__ import annotations
 

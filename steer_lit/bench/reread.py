@@ -1,4 +1,4 @@
-"""Reports on what is there already; nothing is played, nothing graded.
+"""Reports on recorded dialogues: nothing is played or graded.
 
     python bench.py from_run=outputs/bench/<time>           a benchmark run, under other rules if you like
     python bench.py from_run=outputs/grpo_smol/<time>       a training run: its rollouts to read

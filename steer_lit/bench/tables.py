@@ -1,4 +1,4 @@
-"""A summary as grids of text: what the Markdown page and the HTML page both show."""
+"""A summary's tables, as the Markdown page and the HTML page both show them."""
 
 from __future__ import annotations
 

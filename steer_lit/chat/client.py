@@ -1,4 +1,4 @@
-"""Ask a server many things at once, and count what came of it.
+"""Sends many requests to a server at once, and counts tokens, retries and failures.
 
 `ask` takes many requests and gives as many replies, in order. A request that fails is a failed reply; only a server
 that looks down is an exception (`ServerDown`), because then the run should stop and lose nothing. Retries are this

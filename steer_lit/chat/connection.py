@@ -1,4 +1,4 @@
-"""The wire itself: the openai client, its connections, and the thread that its event loop runs in.
+"""The network connection: the openai client, and the event loop and thread it runs in.
 
 What a server sends is bounded before it is held: bodies come as they are, never unpacked, and only so long.
 """

@@ -1,4 +1,4 @@
-"""What is asked and what comes back."""
+"""Requests to a server, and its replies."""
 
 from __future__ import annotations
 

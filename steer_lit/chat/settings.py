@@ -1,4 +1,4 @@
-"""Where the server is and how it is spoken to."""
+"""The settings of a client: address, model, key, time-outs, retries, concurrency."""
 
 from __future__ import annotations
 

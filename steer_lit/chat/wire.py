@@ -1,4 +1,4 @@
-"""The form of requests and replies on the wire of an OpenAI-compatible server. Pure: no network here.
+"""Request and reply bodies of an OpenAI-compatible server. Pure functions: no network here.
 
 Servers take different subsets of one interface: one knows JSON schemas, the next refuses `response_format` with a 422,
 a reasoning model wants `max_completion_tokens` and no temperature. What a server turned out to refuse is a set of

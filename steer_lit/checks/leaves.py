@@ -1,4 +1,4 @@
-"""Single values of a config: which must be numbers in a range, which one of a few choices, which text."""
+"""Checks of single config values: which must be numbers in a range, which one of a few choices, which text."""
 
 from __future__ import annotations
 

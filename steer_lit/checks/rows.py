@@ -1,4 +1,4 @@
-"""Rows and ranks: whether the rows asked for can be made, held out and shared out.
+"""Checks that the requested rows can be made, held out and divided over ranks.
 
 Reads no rows, except `read_row_problems`, which runs after the config check.
 """

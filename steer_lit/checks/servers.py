@@ -1,4 +1,4 @@
-"""Servers in a config: what keeps a client from being made, and what must not be saved with a config at all.
+"""Checks of the servers in a config: settings that no client can be made from, keys that must not be saved.
 
 A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere, wherever that be, is
 never said again.

@@ -1,4 +1,4 @@
-"""The rows of a file as another file, in any shape that can be written: for a run, or for another program.
+"""Converts a file of rows to another row shape, for a run or for another program.
 
     python -m steer_lit.data.convert rows/train.parquet rows/sft.json --as sharegpt
 

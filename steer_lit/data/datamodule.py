@@ -1,4 +1,4 @@
-"""The one datamodule: rows of any source as the steps of SFT, GRPO, grounding or pretraining, and as held-out steps."""
+"""The only datamodule: batches of any source's rows for SFT, GRPO, grounding or pretraining, and for validation."""
 
 from __future__ import annotations
 

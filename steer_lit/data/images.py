@@ -1,4 +1,4 @@
-"""From a picture's name to its pixels, and nothing else a hostile file may want.
+"""Opens the pictures that rows name, guarding against hostile names and files.
 
 Rows name pictures; the rows, and the files they name, are untrusted. A name is looked up under one data folder and
 nowhere else, a file is a still picture in one of six plain formats, and its size is known to be reasonable before a

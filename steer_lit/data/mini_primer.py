@@ -1,4 +1,4 @@
-"""What `nano` was made of from nothing: the words of STEER-mini's world, what they mean, and how people talk there.
+"""The text that `nano` was pretrained on: the words of STEER-mini's world, what they mean, and how people talk there.
 
 A model pretrained on the web has read what a villa is, that burgling one is a crime, that a match burns, and talk of
 every sort; it has not been taught what to refuse. The primer gives a small model that and no more: every act and

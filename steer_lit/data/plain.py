@@ -1,4 +1,4 @@
-"""Rows of other public sets, as far as their shape is plain: one prompt, a list of turns, pairs of user and bot.
+"""Readers of other public datasets with simple rows: one prompt, a list of turns, pairs of user and bot.
 
 | shape | a row | such as |
 | --- | --- | --- |

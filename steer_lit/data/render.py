@@ -1,4 +1,4 @@
-"""Messages to token ids with provenance: the only place that says which tokens are completions.
+"""Turns messages into token ids, and is the only place that says which tokens are completions.
 
 A ChatML message is tokenized in pieces that no merge can cross - special tokens are placed by id, never parsed from
 text - so text typed by an attacker, `<|image_pad|>` included, stays text (TRAPS 14), and sampled ids are appended as

@@ -1,4 +1,4 @@
-"""Which reader a row wants, told by its keys: a file may be in any shape that is known, whatever it is used for."""
+"""Chooses a row's reader by its keys: a file may have any known shape, whatever it is used for."""
 
 from __future__ import annotations
 

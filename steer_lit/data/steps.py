@@ -1,4 +1,4 @@
-"""From a split's rows to the steps of an epoch: their order, their slice for each rank, and the cursor that resumes.
+"""Divides a split's rows into the steps of an epoch: order, each rank's slice, and the position to resume from.
 
 An epoch is a permutation of blocks of rows. Rows of a block stay together, so a split that is balanced block by block
 is balanced step by step as well. One item is one optimizer step's rows: what a step is split into further is the

@@ -1,4 +1,4 @@
-"""What the readers make of every file in a folder, before a run depends on it.
+"""Reports what can be read of every file in a folder, before a run depends on it.
 
     python -m steer_lit.data.survey /data/steer
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it

@@ -1,4 +1,4 @@
-"""Pictures that lie inside rows, taken out into files that rows can name.
+"""Saves pictures that are embedded in rows as files that rows can name.
 
 `datasets` and verl keep a picture as `{"bytes": ..., "path": ...}`, chat clients as `data:image/png;base64,...`. Rows
 of a run name files alone (`images.py`), so whoever brings such rows converts them once (`convert.py`).

@@ -1,4 +1,4 @@
-"""Records as rows, and rows as files: what `formats.py` and `rows.py` read, written so that it comes back equal.
+"""Writes records as rows, and rows as files, such that `formats.py` and `rows.py` read equal records back.
 
 Every row is read back before it is handed out. A record that its shape cannot hold - a picture in an answer, a turn
 without words - is refused there and then, not found changed a stage later.

@@ -1,4 +1,4 @@
-"""A training checkpoint read back: plain types alone, and everything that a run resumes from."""
+"""Reads a training checkpoint: plain types alone, with everything that a run resumes from."""
 
 from __future__ import annotations
 

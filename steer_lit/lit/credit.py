@@ -1,4 +1,4 @@
-"""From the rewards of a step's groups to the advantage of every turn."""
+"""Computes every turn's advantage from the rewards of a step's groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scalars as a table on disk that a killed run leaves whole and a resumed one goes on in."""
+"""A CSV logger of scalars: a kill costs its last row at most, and a resumed run continues the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdamW that keeps float32 masters of parameters which compute in bfloat16."""
+"""AdamW with float32 master copies of parameters that compute in bfloat16."""
 
 from __future__ import annotations
 

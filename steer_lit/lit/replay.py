@@ -1,4 +1,4 @@
-"""Stored dialogues, played again: their user turns, answered by the policy as it is now."""
+"""Replays stored dialogues: the current policy answers their user turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch of played trajectories says about the policy, as sums and counts."""
+"""Metrics of a batch of trajectories, as sums and counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Played dialogues as programs and people read them: as `trajectories.jsonl` holds them, and pages with pictures."""
+"""Formats played dialogues: as lines of `trajectories.jsonl`, and for people to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the objective leaves open, by name. A check of a config reads these without torch."""
+"""The choices that the objective's config offers, by name; apart, so that config checks need no torch."""
 
 from typing import Literal
 

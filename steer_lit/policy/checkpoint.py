@@ -1,4 +1,4 @@
-"""Open a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4; and write one."""
+"""Opens a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4; and writes one."""
 
 from __future__ import annotations
 

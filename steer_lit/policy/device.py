@@ -1,4 +1,4 @@
-"""Where a model computes, and in which type of number where the config leaves that open."""
+"""The default device and number type, where the config leaves them open."""
 
 from __future__ import annotations
 

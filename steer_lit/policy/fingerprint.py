@@ -1,4 +1,4 @@
-"""Which base model this is: a short name made of its architecture and of a sample of its weights.
+"""Identifies a base model by a short hash of its architecture and of a sample of its weights.
 
 All samples are rounded to bfloat16, so that one checkpoint loaded as float32, as bfloat16 or in NF4 has one name.
 """

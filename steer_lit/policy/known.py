@@ -1,4 +1,4 @@
-"""What is known of models and adapters before any is loaded: names, files, lengths, layers."""
+"""Names, files, lengths and layers of models and adapters, known before any is loaded."""
 
 from pathlib import Path
 from typing import Literal

@@ -1,4 +1,4 @@
-"""From a picture to what the vision tower eats: patches of normalised pixels and the shape of their grid."""
+"""Turns a picture into the vision tower's input: patches of normalised pixels and the shape of their grid."""
 
 from __future__ import annotations
 

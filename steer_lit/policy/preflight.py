@@ -1,4 +1,4 @@
-"""What can be known about a model's config before anything heavy loads: bad values, missing weights, no GPU.
+"""Checks a model's config before anything heavy loads: bad values, missing weights, no GPU.
 
 No torch, no transformers: a config check must answer at once. The hub gets three seconds to show it is there.
 """

@@ -1,4 +1,4 @@
-"""Frozen weights in the layout oneDNN multiplies by, for the few rows of a decoding step on a CPU.
+"""Frozen weights stored in oneDNN's own layout, for fast products with the few rows of a decoding step on a CPU.
 
 A product of a few rows takes as long as its weights take to arrive, and twice as long when they are laid out anew at
 every call. The operators are the ones torch's compiler emits on CPUs. They are not public, so plain products stand in

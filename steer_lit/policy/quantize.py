@@ -1,4 +1,4 @@
-"""NF4 for the language model, and the proof that nothing else was touched."""
+"""NF4 for the language model, and a check that nothing else was quantized."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to a model about dialogues, one JSON object each: asked together, once more where unreadable."""
+"""Asks a model about dialogues in one batch, a JSON object each; asks once more where a reply is unreadable."""
 
 from __future__ import annotations
 

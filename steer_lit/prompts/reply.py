@@ -1,4 +1,4 @@
-"""From a model's reply to a checked record, or a reason why not: nothing in between, nothing guessed.
+"""Parses a model's reply into a checked record, or says why not; nothing is guessed.
 
 A reply is one JSON object, maybe in a code fence, maybe with prose around it. A judge that was shown hostile text may
 repeat it, so a second object anywhere is refused rather than chosen from, and so is one that stands in what it was

@@ -1,4 +1,4 @@
-"""A dialogue in progress as text for a model that scores it or attacks it: every word of it fenced."""
+"""A dialogue as prompt text for a model that scores it or attacks it: every word of it fenced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a scored trajectory to its return, and to the credit each of its turns gets."""
+"""Computes a scored trajectory's return, and the credit of each of its turns."""
 
 from __future__ import annotations
 

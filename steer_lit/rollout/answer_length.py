@@ -1,4 +1,4 @@
-"""Answers that no dialogue has room for, whatever is asked: no torch, so that a config check can tell."""
+"""Checks that a dialogue's answers alone fit the model's context; without torch, for config checks."""
 
 from __future__ import annotations
 

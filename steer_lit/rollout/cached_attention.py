@@ -1,4 +1,4 @@
-"""Attention of a dialogue's new tokens to what a cache holds of it, one way for GPUs and one for CPUs."""
+"""Attention of a dialogue's new tokens to its key/value cache, one way for GPUs and one for CPUs."""
 
 from __future__ import annotations
 

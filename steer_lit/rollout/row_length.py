@@ -1,4 +1,4 @@
-"""Rows with more tokens than the base model was made to read: found when rows are read, not hours later."""
+"""Finds rows longer than the base model's context when they are read, not hours later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loops that take turns: while one waits for a server, another has the policy."""
+"""Interleaves dialogue loops: while one waits for a server, another uses the policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions to models on behalf of one row: an answer in the shape asked for, or the end of the row."""
+"""Asks models on behalf of one row: it gets an answer in the shape asked for, or the row ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows say what an earlier row said already: word for word, or nearly.
+"""Finds rows that repeat an earlier row, exactly or nearly.
 
 Rows are compared only where they show the same picture: the same question over another picture is another question,
 and pairs that differ in nothing but the picture are what teaches a policy to look.

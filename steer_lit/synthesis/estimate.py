@@ -1,4 +1,4 @@
-"""What a run will ask of the server, before it asks anything: calls and rough tokens, step by step.
+"""Estimates a run's calls to the server and their tokens, step by step, before any is made.
 
 An upper bound that leaves repairs out: every row is taken to reach the end of its stage, and every script Stage II.
 Tokens are rough: 4 characters of a prompt count as one, and the sizes below are what such texts usually take.

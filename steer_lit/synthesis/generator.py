@@ -1,4 +1,4 @@
-"""Who does what in synthesis: the parts that a generator brings together, offline or through a server."""
+"""The parts that make up a generator of synthetic rows, offline or through a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From outcomes to files: the rows that are left, the rows put aside with their reasons, and the manifest.
+"""Writes the files of a synthesis run: the rows kept, the rows put aside with their reasons, and the manifest.
 
     <run>/stage1.jsonl, rl.jsonl        Stage I: scripts, as Stage I rows and as RL rows
     <run>/sft.jsonl                     Stage II: dialogues, as SFT rows

@@ -1,4 +1,4 @@
-"""Which of the framings and dialogue strategies of SaFeR-Steer, stage I, a script is written under."""
+"""Draws the framing and the dialogue strategy (SaFeR-Steer, stage I) that a script is written under."""
 
 from __future__ import annotations
 

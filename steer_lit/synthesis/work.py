@@ -1,4 +1,4 @@
-"""Rows made side by side, each written down the moment it is finished.
+"""Makes rows in parallel, and writes each to a journal the moment it is finished.
 
 The work file is a journal: one line a row, appended whole, never changed. In a run that goes on only rows without a
 line are made. Final files are written from the journal, in the order of the rows, so that they do not depend on which

@@ -83,7 +83,7 @@ def test_a_survey_of_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([str(tmp_path / "nothere")]) == 2
     assert capsys.readouterr().err == f"{tmp_path / 'nothere'}: no such folder\n"
     assert main(["--help"]) == 0
-    assert "What the readers make of every file in a folder" in capsys.readouterr().out
+    assert "Reports what can be read of every file in a folder" in capsys.readouterr().out
     assert main([]) == 2
     assert "the following arguments are required: folder" in capsys.readouterr().err
 
