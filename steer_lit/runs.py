@@ -58,8 +58,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     _quieten()
     saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
     seed_everything(config.seed, verbose=False)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values()]
-    loggers = [instantiate(logger) for logger in config.logger.values()]
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)

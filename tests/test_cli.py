@@ -73,7 +73,7 @@ def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
     message = refused(capsys, "+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
     assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
-    assert "* optim.lr='abc': is no number; must be above 0" in message
+    assert "* optim.lr='abc': is no number; must be a number above 0, at most 10" in message
     assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 

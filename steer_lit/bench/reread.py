@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -163,7 +164,10 @@ def _saved_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        saved = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines of which hold billions
+            raise ValueError("it has YAML aliases, which no run writes")
+        saved = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except Exception as error:  # YAML's, OmegaConf's or the disk's
         reason = " ".join(str(error).split())
         raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None

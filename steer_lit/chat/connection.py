@@ -6,13 +6,14 @@ What a server sends is bounded before it is held: bodies come as they are, never
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from steer_lit.chat.settings import ChatSettings
+from steer_lit.chat.settings import SECRET, ChatSettings
 from steer_lit.chat.wire import brief, error_object, retry_after
 from steer_lit.errors import ConfigError, Problem
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
 _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # what httpx raises where there is no server at all
-_SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 
@@ -41,6 +41,16 @@ class Fault:
     timed_out: bool = False
 
 
+def spellings(text: str) -> str:
+    """A pattern of the ASCII text as it stands in JSON, plain or escaped, in strings within strings too."""
+    spelt = []
+    for character in text:
+        digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{ord(character):04x}")
+        spelt.append(rf"(?:{re.escape(character)}|u{digits})")
+    # Backslashes are taken behind a character only: a run of them, which anybody may send, is then read once.
+    return r"\\*+".join(spelt)
+
+
 class UnfitBody(Exception):
     """A body that is not read: why, in words for a `Fault`."""
 
@@ -57,6 +67,7 @@ class Connection:
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
             raise ConfigError([Problem("server.api_key_env", settings.api_key_env, remedy)])
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
+        self._spelt = spellings(self._key)
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
         self._client = openai.AsyncOpenAI(
@@ -105,7 +116,7 @@ class Connection:
             connected = type(cause).__name__ not in _UNHEARD
             return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
-        return self._hidden(content) if len(self._key) >= _SECRET else content
+        return self._hidden(content) if len(self._key) >= SECRET else content
 
     def _refusal(self, status: int, content: bytes, headers: Mapping[str, str]) -> Fault:
         if 300 <= status < 400:
@@ -131,8 +142,8 @@ class Connection:
         if not self._key:
             return text
         if isinstance(text, bytes):
-            return text.replace(self._key.encode(), b"***")
-        return text.replace(self._key, "***")
+            return re.sub(self._spelt.encode(), b"***", text)
+        return re.sub(self._spelt, "***", text)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self.loop).result()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import SHARE, Bound, whole
 
+SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 # More than anybody waits for or asks at a time; sizes of queues and floats hold all of it.
 _SECONDS = Bound(0, 10**6, above=True, said="must be a number of seconds above 0, at most 1000000")
@@ -96,12 +97,11 @@ def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that clients share with one client's own, those that are not None, in their place.
 
-    A key goes to the server it was given for: whoever has an address of its own on another host or port has its own
-    key too, or none.
+    A key goes to the server it was given for, `shared`'s: whoever has an address of its own on another host or port has
+    its own key too, or none. Where no address is shared, the key is nobody's.
     """
     given = {name: value for name, value in own.items() if value is not None}
-    addresses = shared.get("base_url"), given.get("base_url")
-    elsewhere = None not in addresses and len(set(map(_place, addresses))) > 1
+    elsewhere = "base_url" in given and _place(given["base_url"]) != _place(shared.get("base_url"))
     return {**shared, **({"api_key_env": None} if elsewhere else {}), **given}
 
 

@@ -41,7 +41,10 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
         inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
         return Problem(key, folder, f"{reason}{inner}")
     facts = _config_reason(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else None
-    if reason := _config_reason(path / ADAPTER_CONFIG) or _weights_reason(path / ADAPTER_WEIGHTS) or facts:
+    if not (reason := _config_reason(path / ADAPTER_CONFIG) or facts):
+        rank = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("r")
+        reason = _weights_reason(path / ADAPTER_WEIGHTS, rank)
+    if reason:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
     if reason := _base_reason(path / ADAPTER_FACTS, model):
         return Problem(key, folder, reason)
@@ -80,11 +83,15 @@ def _config_reason(path: Path) -> str | None:
     return None if isinstance(config, dict) else f"{path.name} holds no JSON object"
 
 
-def _weights_reason(path: Path) -> str | None:
+def _weights_reason(path: Path, rank: object) -> str | None:
+    """What is wrong with an adapter's weights, whose config says which rank they have."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy"):  # reads the header, which must account for every byte
-            return None
+        with safe_open(path, framework="numpy") as file:  # reads the header, which must account for every byte
+            ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         return f"{path.name} cannot be read ({error})"
+    if ranks - {rank}:  # of which so much memory would be asked for
+        return f"{ADAPTER_CONFIG} has r={rank!r}, {path.name} has {', '.join(map(str, sorted(ranks)))}"
+    return None

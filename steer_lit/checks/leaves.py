@@ -21,7 +21,7 @@ Config = Mapping[str, Any]
 # A key that a stage does not have is not checked.
 _NUMBERS: Mapping[str, Bound] = {
     "seed": whole(0, 2**32 - 1),
-    "optim.lr": ABOVE_0,
+    "optim.lr": Bound(0, 10, above=True, said="must be a number above 0, at most 10"),
     "optim.weight_decay": FROM_0,
     "optim.warmup": Bound(0, 1, below=True, said="is the share of all steps, from 0 to below 1"),
     "optim.max_grad_norm": ABOVE_0,
@@ -33,7 +33,7 @@ _NUMBERS: Mapping[str, Bound] = {
     ),
     "data.max_bad_rows": whole(0),
     "data.batch_size": whole(1),
-    "data.source.scale": ABOVE_0,
+    "data.source.scale": Bound(0, 1000, above=True, said="must be a number above 0, at most 1000"),
     "data.source.seed": Bound(whole=True, said="must be a whole number"),
     "hardware.micro_tokens": whole(1),
     "hardware.side_by_side": whole(1),

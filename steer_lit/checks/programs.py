@@ -18,7 +18,7 @@ from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
-from steer_lit.checks.servers import HIDDEN, client_problems, server_problems
+from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
@@ -98,7 +98,7 @@ def _checked(
         deeper_found = [*broken, *leaf_problems(_as_far_as_resolved(filled))]
     else:
         plain: Any = OmegaConf.to_container(filled, resolve=True)
-        deeper_found = [*deeper(plain)]
+        deeper_found = list(saved_key_problems(plain)) or list(deeper(plain))  # which may say what they find
     return [*found, *(problem for problem in _once(deeper_found) if problem.key not in missing)]
 
 

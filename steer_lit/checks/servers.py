@@ -6,11 +6,12 @@ never said again.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from steer_lit.chat.settings import KNOWN, names_variable, settings_problems, with_own
+from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
 from steer_lit.checks.leaves import ABSENT, Config
 from steer_lit.errors import Problem
 
@@ -23,6 +24,8 @@ _SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]
 # Where no server is spoken of: a key's name at a key's end, or what is a key and no name of a file, such as sk-learn.
 _NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)
 _KEY = re.compile(r"(?<![\w./-])(sk-|hf_)(?=[\w-]*\d)[\w-]{16,}")
+# Variables that hold keys by convention, such as OPENAI_API_KEY and HF_TOKEN.
+_KEY_VARIABLE = re.compile(r"(^|_)(API_?KEY|TOKEN|SECRET|PASSWORD)$")
 _READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
@@ -31,7 +34,9 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
     for word in words:
         name, _, value = word.partition("=")
         key = name.lstrip("+~")
-        if _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
+        if any(map(_KEY.match, key.split("."))):
+            yield Problem(key.partition(".")[0], HIDDEN, "is named by a key, and saved with the run: name it otherwise")
+        elif _PLACES.match(key) and (remedy := _word_remedy(*key.split("."), value=value)):
             yield Problem(key, HIDDEN, remedy)
         elif _names_key(*key.split("."), value=value) or _KEY.search(value):
             yield Problem(key, HIDDEN, "holds a key, and is saved with the run: export it in the shell")
@@ -57,6 +62,26 @@ def _word_remedy(section: str, *setting: str, value: str) -> str | None:
     if named or login or _SECRET.search(value):
         return "holds a key or a login, and is saved with the run: put it in the variable server.api_key_env names"
     return None
+
+
+def saved_key_problems(config: Config) -> Iterator[Problem]:
+    """Values that hold a key of the environment, by `${oc.env:...}` or as typed: they would be saved with the run."""
+    named = {str(value) for key, value in _leaves(config) if key.rpartition(".")[2] == "api_key_env"}
+    variables = sorted(name for name in os.environ if name in named or _KEY_VARIABLE.search(name))
+    keys = {name: os.environ[name].strip() for name in variables if len(os.environ[name].strip()) >= SECRET}
+    for key, value in _leaves(config):
+        if held := [name for name, secret in keys.items() if secret in str(value)]:
+            yield Problem(
+                key, HIDDEN, f"holds the key in ${held[0]}, and is saved with the run: leave it to the variable"
+            )
+
+
+def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from _leaves(value, f"{prefix}{key}.")
+    if not isinstance(node, Mapping | list):
+        yield prefix.removesuffix("."), node
 
 
 def server_problems(config: Config) -> Iterator[Problem]:

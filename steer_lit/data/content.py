@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from steer_lit.errors import RowError
@@ -179,8 +179,9 @@ def place_pictures(
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
     if in_front and marks == 0:
-        named = [part for draft in drafts for part in draft.parts if isinstance(part, ImageRef)]
-        opening, pictures = [one for one in pictures if not any(_same_file(one, other) for other in named)], []
+        named = {_path(part) for draft in drafts for part in draft.parts if isinstance(part, ImageRef)}
+        ends = {path[at:] for path in named for at in range(len(path))}
+        opening, pictures = [one for one in pictures if not _is_named(_path(one), named, ends)], []
     if len(pictures) != marks:
         raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks")
     waiting = iter(pictures)
@@ -195,11 +196,13 @@ def place_pictures(
     return messages
 
 
-def _same_file(one: ImageRef, other: ImageRef) -> bool:
+def _path(ref: ImageRef) -> tuple[str, ...]:
+    return tuple(part for part in re.split(r"[/\\]", ref.uri) if part not in ("", "."))
+
+
+def _is_named(path: tuple[str, ...], named: Container[tuple[str, ...]], ends: Container[tuple[str, ...]]) -> bool:
     """Whether one path ends as the other is: `a.png` may be `/there/a.png`, which `/here/a.png` is not."""
-    paths = ([part for part in re.split(r"[/\\]", ref.uri) if part not in ("", ".")] for ref in (one, other))
-    shorter, longer = sorted(paths, key=len)
-    return longer[-len(shorter) :] == shorter
+    return path in ends or any(path[at:] in named for at in range(len(path)))
 
 
 def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:

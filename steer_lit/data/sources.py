@@ -9,6 +9,7 @@ how many consecutive rows belong together, `image_root` the only folder that pic
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -268,12 +269,13 @@ def _check_any(rows: Sequence[object], file: str, quarantine: Quarantine) -> Non
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:
     """Results are filed by id, so a second "q" becomes "q#2"."""
     taken: set[str] = set()
+    copies: Counter[str] = Counter()
     own: list[Record] = []
     for record in records:
-        name, copies = record.id, 1
+        name = record.id
         while name in taken:
-            copies += 1
-            name = f"{record.id}#{copies}"
+            copies[record.id] += 1
+            name = f"{record.id}#{1 + copies[record.id]}"
         taken.add(name)
         own.append(record if name == record.id else replace(record, id=name))
     return own

@@ -8,6 +8,7 @@ shown, word for word (TRAPS 36).
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -49,6 +50,8 @@ def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
     found, written = _only_object(text)
     try:
         json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:  # read at a depth at which it cannot be written
+        raise Unreadable("the JSON object is nested too deeply") from None
     except UnicodeEncodeError:  # an escape such as \\ud83d: neither tokenizers nor files take it
         raise Unreadable("the JSON object holds half of a surrogate pair") from None
     if any(_squeezed(written) in _squeezed(text) for text in (shown, writable(shown))):
@@ -86,8 +89,8 @@ def _quotes_the_mark(text: str) -> bool:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+    counted = Counter(key for key, _ in pairs)
+    if repeated := sorted(key for key, count in counted.items() if count > 1):
         raise ValueError(f"key {repeated[0]!r} occurs twice")
     return dict(pairs)
 

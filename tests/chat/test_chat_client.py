@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.chat.connection import spellings
 from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
 
@@ -307,6 +308,20 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     kept = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     for place in (refused.failed, kept, caplog.text, repr(client.settings), str(vars(client))):
         assert key not in place
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        r"sk-abc/def+ghi<jkl>",
+        r"sk-abc\/def\u002bghi\u003Cjkl\u003e",  # as PHP, Go and .NET write it
+        r"sk-abc\\\/def\\u002Bghi\\u003cjkl\\u003E",  # within an object that is itself a string
+    ],
+)
+def test_a_key_that_comes_back_escaped_is_hidden(sent: str) -> None:
+    pattern = spellings("sk-abc/def+ghi<jkl>")
+    assert re.sub(pattern, "***", f'{{"said": "{sent}!"}}') == '{"said": "***!"}'
+    assert re.sub(pattern, "***", sent[:-1]) == sent[:-1]
 
 
 def test_a_key_at_the_end_of_a_shortened_message_is_hidden_whole(

@@ -7,8 +7,10 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 
 from steer_lit.checks.files import adapter_problem, file_problems
 
@@ -99,6 +101,12 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: obj
         (b"{}", b"", "adapter_model.safetensors cannot be read"),
         (b"{}", EMPTY_WEIGHTS[:-1], "adapter_model.safetensors cannot be read"),
         (b"{}", EMPTY_WEIGHTS, None),
+        (b'{"r": 2}', save({"x.lora_A.weight": np.zeros((2, 3))}), None),
+        (
+            b'{"r": 999999999}',
+            save({"x.lora_A.weight": np.zeros((2, 3))}),
+            "has r=999999999, adapter_model.s",
+        ),
     ],
 )
 def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weights: bytes, said: str | None) -> None:

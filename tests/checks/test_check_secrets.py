@@ -104,6 +104,32 @@ def test_a_key_is_refused_wherever_it_goes(capsys: pytest.CaptureFixture[str], t
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "word"),
+    [
+        ("SOME_API_KEY", "system_prompt=${oc.env:SOME_API_KEY}"),
+        ("HF_TOKEN", "name=a-${oc.env:HF_TOKEN}-b"),
+        ("OWN", "server={base_url: 'http://h/${oc.env:OWN}/v1', model: m, api_key_env: OWN}"),
+    ],
+)
+def test_a_key_of_the_environment_is_not_saved_with_a_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, word: str
+) -> None:
+    monkeypatch.setenv(variable, f"{SECRET}{SECRET}")
+    assert cli.train([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    shown = capsys.readouterr()
+    assert f"='***': holds the key in ${variable}, and is saved with the run" in shown.err
+    assert SECRET not in shown.err + shown.out
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.bench([f"policies.sk-{SECRET}{SECRET}=base", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    shown = capsys.readouterr()
+    assert "policies='***': is named by a key" in shown.err
+    assert SECRET not in shown.err + shown.out
+
+
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
 def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: str) -> None:
     """However it came there: a file of the user's own names no word of the command line."""

@@ -142,6 +142,13 @@ def test_any_shape_can_be_played(folder: Path) -> None:
     assert list(pictures_of(rows[0])) == [ImageRef(mini)]
 
 
+def test_rows_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "rl.jsonl"
+    write_rows(file, ({"id": name, "prompt": "What?"} for name in ("q", "q#2", "q", "q", "r", "q#2")))
+    rows = FileSource(rl=str(file)).rows("rl", 10, Quarantine(0))
+    assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
+
+
 def test_a_row_that_is_unfit_is_put_aside_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": f"About {name}?"} for name in ("one", "two")))

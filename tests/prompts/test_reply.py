@@ -113,6 +113,13 @@ def test_trap_36_no_text_makes_it_raise_anything_else(text: str) -> None:
         read_reply(text, Marks)
 
 
+def test_an_object_of_any_depth_is_read_or_refused() -> None:
+    """There is a depth, which one depends on the stack, that can be read and not written again."""
+    for depth in range(800, 1000):
+        with pytest.raises(Unreadable):
+            read_reply('{"a":' + "[" * depth + "]" * depth + "}", Marks)
+
+
 def test_an_object_may_quote_the_mark_that_ends_thoughts() -> None:
     """A policy could otherwise spoil its own verdicts by writing it."""
     for quoted in ("it wrote </think>", "</think>{", '{"score": 10}</think>'):
