@@ -18,9 +18,10 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn(told),
-        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("gone"),
+        TimeElapsedColumn(),
         console=console,
         speed_estimate_period=_SPEED_OVER_S,
     )

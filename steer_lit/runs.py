@@ -86,7 +86,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
         if config.stage != "grpo" and module.replayed:
-            print(f"held out, now:\n{excerpt(module.replayed[0])}")
+            noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
+            print(f"held out, now{noise}:\n{excerpt(module.replayed[0])}")
         print(closing(config, run_dir, module.headline, headline, words))
     return None if headline is None else float(headline)
 

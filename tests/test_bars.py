@@ -22,7 +22,7 @@ def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
     assert bar.tasks[0].time_remaining == 240
     console.print(bar)
     shown = console.file.getvalue().replace("━", "")  # type: ignore[attr-defined]
-    assert shown.split() == ["sft", "2/4", "dialogues", "0:04:00", "left", "0:04:00"]
+    assert shown.split() == ["sft", "2/4", "dialogues", "left", "0:04:00", "gone", "0:04:00"]
 
 
 def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,20 @@ def test_every_problem_is_named_before_anything_loads(
     assert sum("no NVIDIA GPU" in line for line in lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        (["model=qwen2_5_vl_3b", "model.quantize=none"], "+experiment=sft_3b, or experiment=null"),
+        (["+experiment=grpo_nano", "init_from=null", "model=smol"], "+experiment=grpo_smol, or experiment=null"),
+        (["+experiment=grpo_nano", "init_from=null", "model=tiny", "stage=pretrain"], "experiment=null"),
+    ],
+)
+def test_an_experiment_for_another_model_names_one_that_there_is(
+    words: list[str], other: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert f": take {other}\n" in refused(capsys, *words, f"hydra.run.dir={tmp_path}") + "\n"
+
+
 def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,10 +45,10 @@ def table(summary: Summary) -> Table:
     counts = sorted({figures["n"] for figures in summary.values()})
     span = "-".join(str(count) for count in (counts[:1] + counts[-1:] if len(counts) > 1 else counts))
     title = f"{span} dialogues, % (95% interval)"
-    shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column("policy", no_wrap=True)
     for column in (*RATES.values(), tables.HELD):
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", min_width=len(column))
     for name, figures in summary.items():
         rates = (*(figures[key] for key in RATES), tables.held(summary, name))
         shown.add_row(escape(visible_line(name)), *map(_short, rates))

@@ -19,6 +19,7 @@ from steer_lit.checks.files import adapter_problem, file_problems, source_proble
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
+from steer_lit.commands import conf_dir
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
@@ -151,8 +152,10 @@ def _trainer_problems(config: Config) -> Iterator[Problem]:
 def _stage_problems(config: Config) -> Iterator[Problem]:
     stage, model = config.get("stage"), at(config, "model.name")
     if model != (tuned_for := config.get("tuned_for", model)):
-        remedy = f"this experiment's settings are for {tuned_for}: take +experiment={stage}_{model}, or experiment=null"
-        yield Problem("model", model, remedy)
+        own = f"{stage}_{str(model).removeprefix('qwen2_5_vl_')}"
+        there = (conf_dir() / "experiment" / f"{own}.yaml").is_file()
+        other = f"+experiment={own}, or experiment=null" if there else "experiment=null"
+        yield Problem("model", model, f"this experiment's settings are for {tuned_for}: take {other}")
     if stage == "pretrain" and model != "nano":
         yield Problem("model", model, "stage pretrain makes model=nano alone: the others have weights")
     if stage == "pretrain" and at(config, "model.quantize") == "nf4":

@@ -183,7 +183,8 @@ def place_pictures(
         ends = {path[at:] for path in named for at in range(len(path))}
         opening, pictures = [one for one in pictures if not _is_named(_path(one), named, ends)], []
     if len(pictures) != marks:
-        raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks")
+        rule = f"every picture has one {IMAGE_MARK} in a user's text, where it belongs"
+        raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks: {rule}")
     waiting = iter(pictures)
     messages = []
     for draft in drafts:

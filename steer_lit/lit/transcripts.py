@@ -86,7 +86,7 @@ def excerpt(played: Played) -> str:
     """The last exchange of the dialogue in a few lines for a terminal, with the stored answer where there is one."""
     turn_idx = len(played.trajectory.turns) - 1
     turn = played.trajectory.turns[turn_idx]
-    lines = [f"  user:     {turn.attack.message.text}", f"  policy:   {turn.completion.text}"]
+    lines = [f"  user:     {turn.attack.message.text.strip()}", f"  policy:   {turn.completion.text}"]
     if turn_idx < len(played.expected):
         lines.append(f"  expected: {played.expected[turn_idx]}")
     return visible("\n".join(lines))

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CARD = f"""---
+base_model: {{base}}
+library_name: peft
+---
+
+A LoRA adapter for {{base}}, trained with steer_lit by the method of SaFeR-Steer (arXiv 2604.16358). {ADAPTER_FACTS}
+says which base weights it belongs to, and the system prompt and picture sizes it was trained with.
+"""
 _RESCALED = ("use_rslora", "rank_pattern", "alpha_pattern")  # other scales for the same tensors
 
 
@@ -95,6 +103,7 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base = model.peft_config["default"].base_model_name_or_path
+    (folder / "README.md").write_text(_CARD.format(base=base), encoding="utf-8")  # PEFT's is an empty form
     facts = {"base": base, "fingerprint": fingerprint, **shown_as}
     (folder / ADAPTER_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -200,6 +200,9 @@ def test_trap_39_settings_from_omegaconf_leave_nothing_of_it_behind(tmp_path):
 def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     policy().save_adapter(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("---\nbase_model: tiny\n")
+    assert "More Information Needed" not in card  # as PEFT's says
     facts = json.loads((tmp_path / "steer_lit.json").read_text())
     shown = {"system_prompt": "Be brief.", "min_pixels": 784, "max_pixels": 12544}
     assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, **shown}
