@@ -35,7 +35,8 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     for key, reader in _DIALOGUES.items():
         if row.get(key) is not None:
             return reader(value, source, number)
-    raise row.error("", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}")
+    remedy = "answers are learnt from messages of user and assistant in turn"
+    raise row.error("", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}")
 
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:

@@ -50,7 +50,7 @@ def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:
     elsewhere = {**SERVER, "model": "m", "base_url": "http://h/v1"}
     assert ServedModel("m", "http://h/v1").settings(SERVER) == {**elsewhere, "api_key_env": None}
     assert ServedModel("m", "http://h/v1", "THEIRS").settings(SERVER) == {**elsewhere, "api_key_env": "THEIRS"}
-    assert ServedModel("m", "http://h/v1").settings({**SERVER, "base_url": None}) == elsewhere
+    assert ServedModel("m", "http://h/v1").settings({**SERVER, "base_url": None}) == {**elsewhere, "api_key_env": None}
 
 
 def test_problems_name_the_key_that_has_to_change() -> None:
