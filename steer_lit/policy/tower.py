@@ -34,8 +34,8 @@ def save_tower(parts: ModelParts, path: Path) -> None:
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly.
 
-    Raises SteerError where they do not, or where the tower was trained in front of other language weights; files of
-    before do not say. Raises MissingResource where there is no file.
+    Raises SteerError where they do not, or where the tower was trained in front of other language weights; the shipped
+    towers do not say. Raises MissingResource where there is no file.
     """
     if not path.is_file():
         raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")

@@ -214,7 +214,7 @@ def test_a_tower_survives_its_file(tmp_path):
 
 
 def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
-    """As the base counts what stands under any adapter and in any number type; older files do not say."""
+    """As the base counts what stands under any adapter and in any number type; shipped towers do not say."""
     path = tmp_path / "tower.safetensors"
     donor, same, other = build_tiny(), build_tiny(BaseSettings(dtype="bfloat16")), build_tiny(seed=1).model
     attach_adapter(donor.model, LoraSettings(), seed=0)

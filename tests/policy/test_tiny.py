@@ -112,7 +112,7 @@ def test_a_checkpoint_without_safetensors_has_no_fingerprint(tiny, tmp_path):
 
 
 def test_what_a_tower_sees_in_front_of_is_named_as_before():
-    """Files of towers carry it, those of earlier versions too."""
+    """Saved towers carry it: under another name none of them would load."""
     assert language_fingerprint(build_nano(SHIPPED).model) == "2f1e97aa06f5"
 
 
