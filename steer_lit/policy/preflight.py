@@ -221,7 +221,7 @@ def is_cached(hub_id: str) -> bool:
     return all(_checkpoint_file(hub_id, name) for name in needed)
 
 
-def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
+def hub_answers() -> bool:
     """Whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
     from huggingface_hub import constants, get_session
 
@@ -229,12 +229,12 @@ def hub_answers(patience_s: float = _HUB_PATIENCE_S) -> bool:
 
     def ask() -> None:
         with contextlib.suppress(Exception):  # whatever went wrong, the hub did not answer
-            answers.append(get_session().head(constants.ENDPOINT, timeout=patience_s))
+            answers.append(get_session().head(constants.ENDPOINT, timeout=_HUB_PATIENCE_S))
 
     # In a thread of its own, since looking up a host name knows no time-out.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(patience_s)
+    asking.join(_HUB_PATIENCE_S)
     return bool(answers)
 
 

@@ -16,19 +16,19 @@ from steer_lit.types import Verdict
 Combine = Literal["weighted", "min", "product"]
 
 _TOP = 10  # the highest score a verdict gives
+_GRAM, _FEWEST = 3, 12  # items: in a gram, and that a text has before its grams count
 
 
-def repetition(items: Sequence[Hashable], n: int = 3, min_tokens: int = 12) -> float:
-    """Share of n-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than `min_tokens` items.
+def repetition(items: Sequence[Hashable]) -> float:
+    """Share of three-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than twelve items.
 
     The reward counts words, of which a text has fewer than the tokens the method's threshold is in: it starts a
     little later.
     """
-    grams = len(items) - n + 1
-    if len(items) < min_tokens or grams < 1:
+    if len(items) < _FEWEST:
         return 0.0
-    distinct = len({tuple(items[start : start + n]) for start in range(grams)})
-    return 1.0 - distinct / grams
+    grams = [tuple(items[start : start + _GRAM]) for start in range(len(items) - _GRAM + 1)]
+    return 1.0 - len(set(grams)) / len(grams)
 
 
 def words(text: str) -> list[str]:

@@ -12,8 +12,6 @@ PAPER = (0.4, 0.4, 0.2)
 def test_repetition_is_the_share_of_repeated_three_grams() -> None:
     # "a b c" four times: 12 words, 10 three-grams, 3 distinct (abc, bca, cab) -> 7 of 10 repeat.
     assert repetition(["a", "b", "c"] * 4) == pytest.approx(0.7, abs=1e-12)
-    # Two-grams: 11 of them, 3 distinct -> 8 of 11.
-    assert repetition(["a", "b", "c"] * 4, n=2) == pytest.approx(8 / 11, abs=1e-12)
     # Token ids: 13 of them, 11 three-grams, all of them (7, 7, 7) -> 10 of 11.
     assert repetition([7] * 13) == pytest.approx(10 / 11, abs=1e-12)
     assert repetition(list(range(40))) == 0.0
@@ -22,7 +20,6 @@ def test_repetition_is_the_share_of_repeated_three_grams() -> None:
 def test_repetition_starts_at_twelve_tokens() -> None:
     assert repetition([7] * 11) == 0.0
     assert repetition([7] * 12) == pytest.approx(0.9, abs=1e-12)
-    assert repetition([7], min_tokens=0) == 0.0  # no three-gram at all
 
 
 def test_a_constructive_refusal_that_names_the_request_twice_is_no_repetition() -> None:
