@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, get_args
 
 from steer_lit.attacker.adaptive import QUOTED
-from steer_lit.data.sources import Stage
+from steer_lit.data.sources import BenchPart, Stage
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
 from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, is_number, whole
@@ -75,7 +75,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "module.trains": get_args(Trains),
     "data.source.kind": get_args(Kind),
     "generator.split": get_args(Split),
-    "bench.part": ("bench", "rl"),
+    "bench.part": get_args(BenchPart),
     "optim.schedule": get_args(Schedule),
     "objective.scale": get_args(Scale),
     "objective.normaliser": get_args(Normaliser),

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, MiniSource, Rows, blanked, pictures_of
+from steer_lit.data.sources import BenchPart, FileSource, MiniSource, Rows, blanked, pictures_of
 from steer_lit.run_files import QUARANTINE
 from steer_lit.types import ImageRef, Scenario
 
@@ -35,7 +35,7 @@ class BenchRows:
         self,
         source: MiniSource | FileSource,
         max_turns: int,
-        part: Literal["bench", "rl"] = "bench",
+        part: BenchPart = "bench",
         system_prompt: str = "",
         blank_images: bool = False,
         max_bad_rows: int = 0,

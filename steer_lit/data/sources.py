@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 Record = Dialogue | Scenario
 SourcePart = Literal["sft", "rl", "bench", "captions", "primer"]
+BenchPart = Literal["bench", "rl"]
 Stage = Literal["pretrain", "ground", "sft", "grpo"]
 LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
 Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its shape and its pictures
