@@ -7,6 +7,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from steer_lit.checks.leaves import Config, at
 from steer_lit.data.rows import source_problem
 from steer_lit.errors import Problem
@@ -85,8 +87,6 @@ def _config_reason(path: Path) -> str | None:
 
 def _weights_reason(path: Path, rank: object) -> str | None:
     """What is wrong with an adapter's weights, whose config says which rank they have."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="numpy") as file:  # reads the header, which must account for every byte
             ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
