@@ -50,6 +50,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
 def _train(config: DictConfig, run_dir: Path) -> float | None:
     from hydra.utils import instantiate
     from lightning import seed_everything
+    from lightning.pytorch.callbacks import Checkpoint
 
     from steer_lit.data.sources import FileSource
     from steer_lit.lit.checkpoint_file import PLACE, read_checkpoint
@@ -60,7 +61,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
+    unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):

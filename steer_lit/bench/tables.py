@@ -72,7 +72,7 @@ def held(summary: Summary, name: str) -> Mapping[str, float | None]:
     if "seeds" in figures:
         values = [held(summary, seed)["value"] for seed in figures["seeds"]]
         known = [value for value in values if value is not None]
-        return {**_UNKNOWN, "value": fmean(known) if known and known == values else None}
+        return {**_UNKNOWN, "value": fmean(known) if len(known) == len(values) else None}
     curve = figures["survival"]
     return curve[max(curve, key=int)] if curve else _UNKNOWN
 

@@ -124,7 +124,10 @@ def test_a_key_of_the_environment_is_not_saved_with_a_run(
 
 
 def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert cli.bench([f"policies.sk-{SECRET}{SECRET}=base", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert (
+        cli.bench([f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
+        == REFUSED
+    )
     shown = capsys.readouterr()
     assert "policies='***': is named by a key" in shown.err
     assert SECRET not in shown.err + shown.out

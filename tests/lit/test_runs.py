@@ -150,6 +150,15 @@ def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_m
     assert bench.endswith("bench.limit=300 'model.source=/models/a b'")
 
 
+def test_a_callback_and_a_logger_are_switched_off_by_null(tmp_path: Path) -> None:
+    small = ["data.source.sft=20", "data.val_size=10", "data.batch_size=10", "trainer.max_steps=1"]
+    off = ["callbacks.checkpoint=null", "logger.tensorboard=null", f"hydra.run.dir={tmp_path}"]
+    assert cli.train(["+experiment=sft_tiny", *small, *off]) == 0
+    assert (tmp_path / "adapter").is_dir()
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "tensorboard").exists()
+
+
 @pytest.mark.parametrize("length", [["trainer.max_steps=2"], ["trainer.max_steps=-1", "trainer.max_epochs=1"]])
 def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     length: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
