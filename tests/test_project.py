@@ -34,15 +34,21 @@ REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["
 MODULE_OF = {"pyyaml": "yaml", "hydra-core": "hydra", "pillow": "PIL"}  # where the two names differ
 
 
-def readme_commands() -> list[list[str]]:
-    """The command lines of the README's bash blocks, split like a shell would, comments and continuations resolved."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+GUIDE = ("README.md", "docs/rows.md", "docs/servers.md", "docs/results.md")  # what a user reads
+
+
+def bash_blocks(page: str) -> str:
+    return "\n".join(re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL))
+
+
+def guide_commands() -> list[list[str]]:
+    """The command lines of the guide's bash blocks, split like a shell would, comments and continuations resolved."""
+    lines = "\n".join(map(bash_blocks, GUIDE)).replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def entry_commands() -> list[list[str]]:
-    return [words for words in readme_commands() if words[0] == "python" and words[1].endswith(".py")]
+    return [words for words in guide_commands() if words[0] == "python" and words[1].endswith(".py")]
 
 
 def makefile_targets() -> set[str]:
@@ -50,20 +56,19 @@ def makefile_targets() -> set[str]:
 
 
 def test_readme_shows_the_two_commands() -> None:
-    assert ["make", "demo"] in readme_commands()
-    assert ["make", "test"] in readme_commands()
+    readme = bash_blocks("README.md").splitlines()
+    assert {"make demo", "make test"} <= set(readme)
 
 
 def test_the_commands_of_the_documents_can_be_pasted() -> None:
     """A comment behind a command is more words of it to an interactive zsh, the shell of a Mac."""
-    for page in ("README.md", "CONTRIBUTING.md"):
-        blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-        assert blocks
-        assert "#" not in "".join(blocks), page
+    assert all(bash_blocks(page) for page in ("README.md", "CONTRIBUTING.md"))
+    for page in (*GUIDE, "CONTRIBUTING.md"):
+        assert "#" not in bash_blocks(page), page
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
-    asked = {words[1] for words in readme_commands() if words[0] == "make"}
+def test_every_make_target_of_the_guide_exists() -> None:
+    asked = {words[1] for words in guide_commands() if words[0] == "make"}
     assert asked <= makefile_targets()
 
 
@@ -135,7 +140,7 @@ def test_help_lists_every_target() -> None:
 
 @pytest.mark.parametrize("words", entry_commands(), ids=lambda words: " ".join(words[1:]))
 @pytest.mark.usefixtures("a_machine_that_has_everything")
-def test_every_command_of_the_readme_passes_the_config_check(
+def test_every_command_of_the_guide_passes_the_config_check(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert passes(words[1:]), capsys.readouterr().err
