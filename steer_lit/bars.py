@@ -12,7 +12,11 @@ _SPEED_OVER_S = 600.0  # Rich's 30 s hold no two updates of a slow run: it would
 
 
 def count_bar(console: Console, counted: str, told: str) -> Progress:
-    """`counted` names what is counted and `told` follows the count, both in Rich's words: "{task.description}"."""
+    """`counted` names what is counted and `told` follows the count, both in Rich's words: "{task.description}".
+
+    Where the console is no terminal nothing is shown: Rich would print the bar once all is done, after the lines that
+    tell the same there.
+    """
     return Progress(
         TextColumn(counted),
         BarColumn(bar_width=20),
@@ -23,6 +27,7 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
         TextColumn("gone"),
         TimeElapsedColumn(),
         console=console,
+        disable=not console.is_terminal,
         speed_estimate_period=_SPEED_OVER_S,
     )
 

@@ -30,3 +30,11 @@ def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: py
     monkeypatch.setattr("steer_lit.bars.time", SimpleNamespace(perf_counter=lambda: next(times)))
     due = [lines.due(end) for end in (False, False, False, True, False, False)]
     assert due == [True, False, True, True, False, True]
+
+
+def test_without_a_terminal_there_is_no_bar_beside_the_lines() -> None:
+    for terminal in (False, True):
+        console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+        with count_bar(console, "{task.description}", "dialogues") as bar:
+            bar.update(bar.add_task("sft", total=4), completed=4)
+        assert ("sft" in console.file.getvalue()) is terminal  # type: ignore[attr-defined]

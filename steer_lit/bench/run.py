@@ -66,7 +66,7 @@ def run_bench(
             with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
                 for done in _play_policy(name, policy, suite, judge, settings, records, procedure, conditions):
                     progress.update(task, completed=done)
-                    if not console.is_terminal:  # where the bar shows only once all is done
+                    if not console.is_terminal:
                         console.print(f"{name}: {done} of {len(order)} dialogues", highlight=False)
             del policy
             gc.collect()  # a model is full of cycles
