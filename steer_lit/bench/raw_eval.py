@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -38,10 +38,14 @@ _DIGITS = 4  # as the authors round means
 
 
 def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str, folder: Path) -> list[Path]:
-    """Write one file a policy and subset, replacing earlier ones, and return where."""
-    now = datetime.now().isoformat(timespec="seconds")
+    """Write one file a policy and subset, replacing earlier ones, and return where.
+
+    The policies' timestamps are a microsecond apart: by them `read_raw_evals` knows their order.
+    """
+    start = datetime.now()
     written = []
-    for policy, dialogues in records.items():
+    for number, (policy, dialogues) in enumerate(records.items()):
+        now = (start + timedelta(microseconds=number)).isoformat(timespec="microseconds")
         for subset in sorted({dialogue.subset for dialogue in dialogues}):
             path = folder.joinpath(*map(_folder_name, (judge, policy, subset or UNNAMED)), NAME)
             rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
@@ -98,17 +102,18 @@ def _sample(dialogue: GradedDialogue, timestamp: str) -> dict[str, Any]:
 def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
     """The dialogues of a raw_eval.json, or of all of them below a folder, by policy; and the judge that graded them.
 
-    Dialogues are named `<benchmark>/<question_id>`, since the benchmarks number theirs independently. Kinds other
-    than ours are "unknown". Raises SteerError where there is no file, where one is none of these, and where two
-    judges graded: their figures have no business in one table.
+    Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
+    `<benchmark>/<question_id>`, since the benchmarks number theirs independently. Kinds other than ours are "unknown".
+    Raises SteerError where there is no file, where one is none of these, and where two judges graded: their figures
+    have no business in one table.
     """
     files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
     if not files:
         raise SteerError(f"from_raw_eval={place}: no {NAME} below this folder")
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
-    for path in files:
-        content = _content(path)
+    read = [(path, _content(path)) for path in files]
+    for path, content in sorted(read, key=lambda file: _written(file[1])):
         judges.setdefault(_name(content.get("judge_model", "unknown")), path)
         dialogues = list(_dialogues(path, content))
         found.setdefault(_name(content.get("model_name", "unknown")), []).extend(dialogues)
@@ -118,7 +123,12 @@ def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
     for policy, rows in found.items():
         if len({row.scenario for row in rows}) < len(rows):
             raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
-    return found, next(iter(judges))
+    return dict(sorted(found.items(), key=lambda item: item[0] in CONSTANTS)), next(iter(judges))
+
+
+def _written(content: Mapping[str, Any]) -> str:
+    """When the file says that it was written, in ISO 8601; "" where it does not."""
+    return told if isinstance(told := content.get("timestamp"), str) else ""
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -107,12 +107,14 @@ def report_on(
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
-    """The rows by policy, of those made under other conditions than the last one none."""
+    """The rows by policy, the constant ones last, of those made under other conditions than the last one none."""
+    from steer_lit.bench.records import is_constant
+
     records: dict[str, list[GradedDialogue]] = {}
     for row in rows:
         if row.conditions == rows[-1].conditions:
             records.setdefault(row.policy, []).append(row)
-    return records
+    return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
 def _told_of_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:

@@ -148,6 +148,16 @@ def test_what_is_written_reads_back_to_the_same_figures(dialogue: MakeDialogue, 
     assert [row.kind for row in again["sft"]] == ["red_team", "benign", "unknown"]
 
 
+def test_policies_come_back_in_their_order_and_constant_ones_last(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    """Each is compared with the one before it; folders are found by the alphabet."""
+    rows = [dialogue("a", [3], subset="y"), dialogue("b", [3], subset="x")]
+    names = ["zero", "gold", "sft", "grpo"]
+    write_raw_evals({name: [replace(row, policy=name) for row in rows] for name in names}, "judge", tmp_path)
+    assert list(read_raw_evals(tmp_path)[0]) == ["zero", "sft", "grpo", "gold"]
+    file_of(tmp_path, [theirs("1", [(3, 3)])], "untimed", judge="judge")
+    assert list(read_raw_evals(tmp_path)[0]) == ["untimed", "zero", "sft", "grpo", "gold"]
+
+
 @pytest.mark.parametrize("score", [11, -4, 4, "3", "10", 2.5, True, None, [3], 10**30])
 def test_trap_36_a_score_that_is_no_whole_number_in_range_fails_and_is_counted(tmp_path: Path, score: Any) -> None:
     records, _ = read_raw_evals(file_of(tmp_path, [theirs("1", [(3, 3), (3, score)]), theirs("2", [(3, 3)])]))

@@ -232,6 +232,14 @@ def test_a_config_that_is_none_is_named(dialogue: MakeDialogue, tmp_path: Path, 
         report(tmp_path / "out", from_run=run)
 
 
+def test_constant_policies_come_last_however_the_file_grew(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    row = dialogue("a", [3])
+    gold = replace(row, policy="gold", fingerprint="constant:gold")
+    run = run_of(tmp_path / "run", [row, gold, replace(row, policy="grpo")])
+    report(tmp_path / "out", from_run=run)
+    assert list(json.loads((tmp_path / "out" / "summary.json").read_text())) == ["sft", "grpo", "gold"]
+
+
 def test_without_a_config_the_judge_is_unknown(dialogue: MakeDialogue, tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3])])
     (tmp_path / "run" / "config.yaml").unlink()
