@@ -27,6 +27,13 @@ from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
 _APART_SHOWN = 8
+LEGEND = (
+    "equal, within 1: turns whose grade is their label, or at most 1 off it, of those graded. Good: all.",
+    "passes from: what a dialogue's mean grade must reach; of survival, what each answer's must. same side: turns "
+    "where judge and label both reach it, or neither does. Good: all.",
+    "judge only, label only: turns that reach it by one of the two alone. Good: 0. Where the judge alone passes many, "
+    "policies look better in a benchmark than they are; where the label does, worse.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +162,10 @@ def table(found: Agreement) -> Table:
 
 
 def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreement) -> list[str]:
-    """What the table does not say, one sentence each, the turns that are furthest from their label last."""
+    """What the table's columns mean and what it does not say, the turns that are furthest from their label last."""
     told = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
     said = [f"{name} {_share(*counts)}" if counts[1] else f"{name}: not told" for name, counts in told.items()]
-    lines = ["; ".join(said)]
+    lines = [*LEGEND, f"Also as labelled: {'; '.join(said)}"]
     if found.failures:
         lines.append(f"Not graded, the first reason: {found.failures[0]}")
     graded = [(row, grade) for row, grade in zip(rows, grades, strict=True) if grade.failed is None]

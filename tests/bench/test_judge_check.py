@@ -9,7 +9,7 @@ from rich.console import Console
 from steer_lit import cli
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import agreement, bench_turns, check_judge, table
+from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, table
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
@@ -156,6 +156,10 @@ def test_the_rubric_says_why_it_cannot_grade_every_row_and_costs_nothing(tmp_pat
     assert "can only judge rows with gold facts" in text
     assert "costs anything" in text
     assert all(len(line) <= 80 for line in text.splitlines()[:6])  # the table fits a terminal
+    said = " ".join(LEGEND)
+    assert said in " ".join(text.split("\n"))
+    _, *columns = table(agreement([], [], SETTINGS)).columns
+    assert all(str(column.header) in said for column in columns), "a column that is not explained"
 
 
 class Gone:
