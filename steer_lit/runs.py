@@ -111,7 +111,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import greet_served, make_policies
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, choose, planned, with_constants
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, choose, planned, with_constants
     from steer_lit.data.bench_rows import BenchRows
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -130,6 +130,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")
     judge = seeing(config.judge, rows.open_image)
     if not config.judge_check:  # which grades turns of its own
+        if config.bench.limit is None and makes_rows(plain):
+            check_worth(config.model.name, plain["policies"], len(scenarios))
         check_gold(judge, scenarios, settings.turns_played)
     load = partial(instantiate, config.model, open_image=rows.open_image)
     policies = make_policies(plain, load, rows.open_image, scenarios, settings.turns_played)

@@ -241,6 +241,14 @@ def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
 
 
+def test_a_benchmark_of_nothing_but_random_weights_says_what_to_name(
+    capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    message = refused(capsys, run_dir, program="bench")
+    assert "bench.limit=null: plays 3,227 dialogues, and model=tiny is random weights: name what to measure" in message
+    assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
+
+
 @pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
 def test_a_benchmark_says_what_it_will_play_before_it_begins(
     run_dir: str,

@@ -48,6 +48,7 @@ MakePolicy = Callable[[], BenchPolicy]
 ProtocolName = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
 QUICK = 120  # dialogues of STEER-mini, a few minutes of a small model
+_MANY = 1000  # hours of it
 _HARMLESS = Bound(-3, 3, said="must lie in -3..3, the judge's scale")
 _BOUNDS = {
     "max_turns": whole(1, MAX_TURNS),
@@ -154,6 +155,16 @@ def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Pro
     if baseline is not None and baseline not in (names := list(by_group(policies))):
         allowed = f"must be one of {', '.join([*names, 'null'])}"
         yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")
+
+
+def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> None:
+    """Raises ConfigError where hours would go into random weights alone, as `python bench.py` and no more asks for."""
+    if model == "tiny" and dialogues > _MANY and all(value == "base" for value in policies.values()) and policies:
+        remedy = (
+            f"plays {dialogues:,} dialogues, and model=tiny is random weights: name what to measure, model=nano "
+            "policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
+        )
+        raise ConfigError([Problem("bench.limit", None, remedy)])
 
 
 def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:
