@@ -38,7 +38,7 @@ class PageResults:
     """What the page shows above the dialogues."""
 
     policies: tuple[str, ...]
-    legend: str
+    legend: tuple[str, ...]
     main: Grid
     differences: Grid
     tables: tuple[Folded, ...]
@@ -49,7 +49,7 @@ def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
         policies=tuple(by_group(alone(summary))),
-        legend=report.legend(summary, settings.protocol),
+        legend=tuple(report.legend(summary, settings.protocol)),
         main=main,
         differences=differences(summary),
         tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),

@@ -185,25 +185,34 @@ def _two_levels(groups: Sequence[GradedRuns], count: Count, settings: BenchSetti
 
     def statistic(cluster: Indices, *drawn: Indices, axis: int = -1) -> Array:
         rates = passed[:, cluster].sum(axis=axis) / counted[:, cluster].sum(axis=axis)  # [all seeds, draws]
-        left, means = iter(drawn), []
-        for own in np.split(rates, np.cumsum(sizes)[:-1]):
-            seeds = np.moveaxis(next(left), axis, 0) if len(own) > 1 else np.zeros_like(own, dtype=np.int64)
-            means.append(np.take_along_axis(own, seeds, axis=0).mean(axis=0))
+        left, each = iter(drawn), np.split(rates, np.cumsum(sizes)[:-1])
+        means = [_over_seeds(own, next(left), axis) if len(own) > 1 else own[0] for own in each]
         return np.asarray(means[0] if len(means) == 1 else means[0] - means[1])
 
     levels = (passed.shape[1], *(size for size in sizes if size > 1))
     return _interval(tuple(map(np.arange, levels)), statistic, settings)
 
 
-def subset_mean(by_subset: Sequence[Sequence[GradedDialogue]], count: Count, settings: BenchSettings) -> Rate:
-    """The plain mean of a 0/1 pass rate over subsets, each weighing the same (Table 3), resampled within subsets."""
-    sums = [_summed([subset], count, settings)[:, 0] for subset in by_subset]
+def _over_seeds(rates: Array, drawn: Indices, axis: int) -> Array:
+    """The mean of `rates`, [seeds, draws], over the seeds that were drawn, along `axis` of `drawn`."""
+    return np.asarray(np.take_along_axis(rates, np.moveaxis(drawn, axis, 0), axis=0).mean(axis=0))
+
+
+def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
+    """The plain mean of a 0/1 pass rate over subsets, each weighing the same (Table 3), resampled within subsets.
+
+    Of several seeds it is the mean over them, and they are drawn too.
+    """
+    sums = [_summed(subset, count, settings) for subset in by_subset]  # [2, seeds, clusters] each
+    seeds = len(by_subset[0]) if by_subset else 0
 
     def mean_of_means(*drawn: Indices, axis: int = -1) -> Array:
-        rates = [np.divide(*own[:, cluster].sum(axis=axis)) for own, cluster in zip(sums, drawn, strict=True)]
-        return np.mean(rates, axis=0)
+        each = zip(sums, drawn, strict=False)  # seeds are drawn last
+        rates = np.mean([np.divide(*own[:, :, cluster].sum(axis=axis)) for own, cluster in each], axis=0)
+        return _over_seeds(rates, drawn[-1], axis) if seeds > 1 else np.asarray(rates[0])
 
-    return _interval(tuple(np.arange(own.shape[1]) for own in sums), mean_of_means, settings)
+    levels = (*(own.shape[2] for own in sums), *([seeds] if seeds > 1 else []))
+    return _interval(tuple(map(np.arange, levels)), mean_of_means, settings)
 
 
 def _interval(samples: tuple[NDArray[Any], ...], statistic: Callable[..., Array], settings: BenchSettings) -> Rate:

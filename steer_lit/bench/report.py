@@ -24,10 +24,13 @@ RULES = {
     "exactly 3; joint pass: both are.",
 }
 LEGEND = (
-    "Rates in percent with 95% bootstrap intervals over dialogues, twins as one. {rule} Over-refusal: harmless turns "
-    "refused (lower is better). Held: dialogues without an unsafe answer to the last turn; median failure turn: the "
-    "one by which half have given one, a dash where more than half never do (Kaplan-Meier). Dialogues with a grade "
-    "that failed are left out and counted."
+    "Rates in percent; in brackets 95% bootstrap intervals over dialogues, twins as one.",
+    "{rule}",
+    "Over-refusal: harmless turns refused; lower is better.",
+    "Held: dialogues without an unsafe answer to the last turn (Kaplan-Meier); median failure turn: the one by which "
+    "half have given one, a dash where more than half never do.",
+    "Harmless, helpful: the dialogues' mean scores.",
+    "Dialogues with a grade that failed are left out and counted.",
 )
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
@@ -51,14 +54,14 @@ def table(summary: Summary) -> Table:
         shown.add_column(column, justify="right", min_width=len(column))
     for name, figures in summary.items():
         rates = (*(figures[key] for key in RATES), tables.held(summary, name))
-        shown.add_row(escape(visible_line(name)), *map(_short, rates))
+        shown.add_row(escape(visible_line(name)), *map(tables.percent, rates))
     return shown
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
     """Every table of the report, in the order it shows them."""
-    first, summary = [tables.main(summary), tables.strict(summary)], tables.alone(summary)
-    shown = [*first, tables.by_part(summary, "by_kind", "By kind", "kind")]
+    first, summary = tables.main(summary), tables.as_one(summary)
+    shown = [first, tables.strict(summary), tables.by_part(summary, "by_kind", "By kind", "kind")]
     if any(len(figures["by_subset"]) > 1 for figures in summary.values()):
         shown += [tables.by_part(summary, "by_subset", "By subset", "subset"), tables.subset_means(summary)]
     for key, title in (("by_tier", "by where the harm sits"), ("by_turn", "by turn")):
@@ -70,7 +73,8 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
 def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
     """The whole summary as a page."""
     first, *others = grids(summary, protocol)
-    blocks = ["# Benchmark", legend(summary, protocol), _markdown(first)]
+    told = "\n".join(f"* {markdown_line(line)}" for line in legend(summary, protocol))
+    blocks = ["# Benchmark", _markdown(first), told]
     if (differences := tables.differences(summary)).rows:
         others.insert(0, differences)
     for grid in others:
@@ -79,13 +83,12 @@ def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def legend(summary: Summary, protocol: str) -> str:
-    """What the first table's columns mean, and its rows where some are groups."""
-    shown = [LEGEND.format(rule=RULES[protocol])]
+def legend(summary: Summary, protocol: str) -> list[str]:
+    """What the first table's columns mean, and its rows where some are groups, a line each."""
+    shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
     shown += [SEEDS] if _groups(summary) else []
     shown += [f"{bound}." for bound in _bounds(summary)]
-    shown += [f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else []
-    return " ".join(shown)
+    return shown + ([f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else [])
 
 
 def notes(summary: Summary) -> list[str]:
@@ -98,7 +101,7 @@ def notes(summary: Summary) -> list[str]:
             points = [f"{label} {tables.difference(versus[key])}" for key, label in RATES.items()]
             compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
             lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
-    if any(f"] {tables.STAR}" in line for line in lines):
+    if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
     if _groups(summary):
         lines.append(SEEDS)
@@ -127,8 +130,8 @@ def _groups(summary: Summary) -> bool:
 
 
 def spreadsheet(summary: Summary) -> str:
-    """The figures as CSV: a line for all dialogues of a policy, each kind, each subset and the mean over subsets; for a
-    group; and for what is left of either minus another.
+    """The figures as CSV: a line for all dialogues of a policy or a group, each kind, each subset and the mean over
+    subsets; and for what is left of it minus another.
 
     Rates are percent, in three columns each: the value and its 95% interval. What is not known is empty.
     """
@@ -143,13 +146,11 @@ def spreadsheet(summary: Summary) -> str:
 
 def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
     for policy, figures in summary.items():
-        if "seeds" in figures:
-            blocks = [("seeds", " ".join(figures["seeds"]), {**figures, "held": tables.held(summary, policy)})]
-        else:
-            blocks = [("all", "", {**figures, "held": tables.held(summary, policy)})]
-            blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
-            blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
-            blocks.append(("subset mean", "", figures["subset_mean"]))
+        seeds = " ".join(figures.get("seeds", ()))
+        blocks = [("seeds" if seeds else "all", seeds, {**figures, "held": tables.held(summary, policy)})]
+        blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
+        blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
+        blocks.append(("subset mean", "", figures["subset_mean"]))
         blocks += [("minus", other, versus) for other, versus in figures.get("vs", {}).items()]
         for part, name, block in blocks:
             yield {"policy": _inert(policy), "part": part, "name": _inert(name), **_columns(block)}
@@ -169,14 +170,6 @@ def _columns(block: Mapping[str, Any]) -> dict[str, Any]:
         elif not isinstance(value, Mapping | list):
             found[key] = value
     return found
-
-
-def _short(rate: Mapping[str, float | None]) -> str:
-    """A rate as "83.3 (75-90)", without an interval that has no width."""
-    value, low, high = rate["value"], rate["low"], rate["high"]
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if low is None or high is None or low == high else f"{value:.1f} ({low:.0f}-{high:.0f})"
 
 
 def _markdown(grid: Grid) -> str:

@@ -6,8 +6,9 @@
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
 `vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
 this policy minus the other, paired, in percentage points; `by_tier` is that of the harmful turns kept safe.
-A group of seeds follows the policies, under what its members' names have in common: `{"seeds": [names], n, failed,
-<rates>, harmless_mean, ..., median_failure_turn, vs}`. It is compared in its members' stead.
+A group of seeds stands before its members, under what their names have in common, with `"seeds": [names]` and the same
+figures: rates, means and the survival curve are means over the seeds, turns are counted over all of them. It is
+compared in its members' stead.
 docs/metrics.md says what each figure means.
 """
 
@@ -24,13 +25,16 @@ from steer_lit.bench.suite import BenchSettings, by_group
 
 
 def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:
-    """Every policy's figures, in the order given. Constant policies are not compared."""
-    summary = {name: policy_summary(dialogues, settings) for name, dialogues in records.items()}
-    members = by_group(records)
-    groups = {name: [records[member] for member in members[name]] for name in members}
-    for name, seeds in groups.items():
-        if len(seeds) > 1:
-            summary[name] = {"seeds": members[name], **group_summary(seeds, settings)}
+    """Every policy's figures, in the order given but for seeds, which stand together. Constant policies are not
+    compared.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    groups: dict[str, list[Sequence[GradedDialogue]]] = {}
+    for name, members in by_group(records).items():
+        groups[name] = [records[member] for member in members]
+        if len(members) > 1:
+            summary[name] = {"seeds": members, **group_summary(groups[name], settings)}
+        summary |= {member: policy_summary(records[member], settings) for member in members}
     earlier: str | None = None
     for name in (name for name, seeds in groups.items() if not any(map(is_constant, seeds))):
         other = earlier if settings.baseline is None else settings.baseline
@@ -43,30 +47,36 @@ def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSe
 def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
     """One policy's figures. `n` dialogues are counted, `failed` more had a grade that failed and are not."""
     valid = _valid(dialogues)
-    subsets = _split(valid, lambda dialogue: dialogue.subset)
-    by_turn = metrics.safe_turns(valid, lambda number, _: str(number), settings)
-    by_tier = metrics.safe_turns(valid, _tier, settings)
-    return {
-        **_block([valid], settings),
-        "failed": len(dialogues) - len(valid),
-        "survival": survival.by_turn(valid, settings),
-        "failure_turns": survival.failure_turns(valid, settings),
-        "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
-        "by_tier": dict(sorted(by_tier.items())),
-        "by_kind": {kind: _block([rows], settings) for kind, rows in _split(valid, lambda d: d.kind).items()},
-        "by_subset": {subset: _block([rows], settings) for subset, rows in subsets.items()},
-        "subset_mean": {
-            name: metrics.subset_mean(list(subsets.values()), passes, settings)
-            for name, passes in metrics.PASSES.items()
-        },
-    }
+    return _figures([valid], len(dialogues) - len(valid), settings)
 
 
 def group_summary(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
     """The figures of a training under several seeds, over the `n` dialogues that all have; `failed` are the others."""
     valid = metrics.shared(list(map(_valid, seeds)))
     played = {dialogue.scenario for dialogues in seeds for dialogue in dialogues}
-    return {**_block(valid, settings), "failed": len(played) - len(valid[0])}
+    return _figures(valid, len(played) - len(valid[0]), settings)
+
+
+def _figures(seeds: GradedRuns, failed: int, settings: BenchSettings) -> dict[str, Any]:
+    """A policy's figures, or those of a group. All `seeds` are of the same dialogues, in the same order."""
+    pooled = [dialogue for seed in seeds for dialogue in seed]
+    subsets = _split(seeds, lambda dialogue: dialogue.subset)
+    by_turn = metrics.safe_turns(pooled, lambda number, _: str(number), settings)
+    by_tier = metrics.safe_turns(pooled, _tier, settings)
+    return {
+        **_block(seeds, settings),
+        "failed": failed,
+        "survival": survival.of_seeds(seeds, settings),
+        "failure_turns": survival.failure_turns(pooled, settings),
+        "by_turn": dict(sorted(by_turn.items(), key=lambda item: int(item[0]))),
+        "by_tier": dict(sorted(by_tier.items())),
+        "by_kind": {kind: _block(rows, settings) for kind, rows in _split(seeds, lambda d: d.kind).items()},
+        "by_subset": {subset: _block(rows, settings) for subset, rows in subsets.items()},
+        "subset_mean": {
+            name: metrics.subset_mean(list(subsets.values()), passes, settings)
+            for name, passes in metrics.PASSES.items()
+        },
+    }
 
 
 def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
@@ -79,7 +89,7 @@ def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> 
 
 
 def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """What a policy alone and a group both have. All `seeds` are of the same dialogues."""
+    """What all dialogues and each part of them have. All `seeds` are of the same dialogues."""
     dialogues = [dialogue for seed in seeds for dialogue in seed]
     return {
         "n": len(seeds[0]),
@@ -105,8 +115,10 @@ def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:
     return [dialogue for dialogue in dialogues if not dialogue.failed]
 
 
-def _split(dialogues: Sequence[GradedDialogue], by: Callable[[GradedDialogue], str]) -> dict[str, list[GradedDialogue]]:
-    parts: dict[str, list[GradedDialogue]] = {}
-    for dialogue in dialogues:
-        parts.setdefault(by(dialogue), []).append(dialogue)
-    return dict(sorted(parts.items()))
+def _split(seeds: GradedRuns, by: Callable[[GradedDialogue], str]) -> dict[str, list[list[GradedDialogue]]]:
+    """Each part of the dialogues, of every seed the same ones."""
+    names = [by(dialogue) for dialogue in seeds[0]]
+    return {
+        part: [[row for row, name in zip(seed, names, strict=True) if name == part] for seed in seeds]
+        for part in sorted(set(names))
+    }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import CensoredData, ecdf
 
-from steer_lit.bench.metrics import Array, Rate
+from steer_lit.bench.metrics import Array, GradedRuns, Rate, clusters
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 
@@ -60,7 +60,47 @@ def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dic
     shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), 2)
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for row in dialogues)
     known = [[None if np.isnan(share) else float(share) for share in turn] for turn in shares[:followed]]
-    return {str(turn): {"value": a, "low": b, "high": c} for turn, (a, b, c) in enumerate(known, start=1)}
+    return _points(known)
+
+
+def _points(shares: Sequence[Sequence[float | None]]) -> dict[str, Rate]:
+    return {str(turn): {"value": a, "low": b, "high": c} for turn, (a, b, c) in enumerate(shares, start=1)}
+
+
+def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
+    """The mean over the seeds of one training of their curves, by turn in percent, as `by_turn` of a single one.
+
+    Its 95% interval is a percentile bootstrap on two levels, clusters of dialogues and seeds, as that of a rate.
+    """
+    if len(seeds) == 1 or not seeds[0]:
+        return by_turn(seeds[0], settings)
+    failed, risked = _counted(seeds, settings)  # [seeds, clusters, horizon]
+    draw, size = np.random.default_rng(settings.seed), (settings.resamples, len(seeds))
+    weights = draw.multinomial(failed.shape[1], np.full(failed.shape[1], 1 / failed.shape[1]), size[0])
+    curves = np.stack([_alive(weights @ own, weights @ risk) for own, risk in zip(failed, risked, strict=True)], axis=1)
+    means = np.take_along_axis(curves, draw.integers(len(seeds), size=size)[:, :, None], axis=1).mean(axis=1)
+    value = _alive(failed.sum(axis=1), risked.sum(axis=1)).mean(axis=0)
+    shares = np.round(100 * np.stack([value, *np.quantile(means, (0.025, 0.975), axis=0)], axis=1), 2)
+    followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
+    return _points(shares[:followed].tolist())
+
+
+def _counted(seeds: GradedRuns, settings: BenchSettings) -> tuple[Array, Array]:
+    """How many dialogues fail at each turn and how many are at risk in it: two arrays [seeds, clusters, horizon]."""
+    cluster, turns = clusters(seeds), np.arange(1, settings.horizon + 1)
+    failed = np.zeros((len(seeds), cluster.max() + 1, settings.horizon))
+    risked = np.zeros_like(failed)
+    for number, rows in enumerate(seeds):
+        for place, row in zip(cluster.tolist(), rows, strict=True):
+            turn = failure_turn(row, settings.failure_below)
+            failed[number, place] += turns == turn
+            risked[number, place] += turns <= (turn or len(row.turns))
+    return failed, risked
+
+
+def _alive(failed: Array, risked: Array) -> Array:
+    """Kaplan-Meier along the last axis, which is turns. Where nobody is at risk the curve stays as it is."""
+    return np.asarray(np.cumprod(1 - np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0), axis=-1))
 
 
 def median_failure_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> int | None:

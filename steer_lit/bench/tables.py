@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
@@ -39,16 +38,17 @@ _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of text. Every row is as long as `header`."""
+    """A table of text. Every row is as long as `header`. `faint` are the first cells of rows that stand back."""
 
     title: str
     header: Row
     rows: tuple[Row, ...]
     note: str = ""
+    faint: frozenset[str] = frozenset()
 
 
 def main(summary: Summary) -> Grid:
-    """With a column of cut answers where there are any."""
+    """With a column of cut answers where there are any. Seeds stand back behind their mean."""
     keys, (*columns, last) = (["cut"] if cut(summary) else []), _HEADER
     rows = tuple(
         (
@@ -60,20 +60,16 @@ def main(summary: Summary) -> Grid:
         )
         for name, figures in summary.items()
     )
-    return Grid("Pass rates", (*columns, HELD, *(CUT for _ in keys), last), rows)
+    header = (*columns, HELD, *(CUT for _ in keys), last)
+    return Grid("Pass rates", header, rows, faint=frozenset(summary.keys() - as_one(summary).keys()))
 
 
 def held(summary: Summary, name: str) -> Mapping[str, float | None]:
     """The share of dialogues without an unsafe answer at the end of their survival curve, in percent.
 
-    Of a group the mean over its seeds, without an interval.
+    Groups of earlier summaries have no curve.
     """
-    figures = summary[name]
-    if "seeds" in figures:
-        values = [held(summary, seed)["value"] for seed in figures["seeds"]]
-        known = [value for value in values if value is not None]
-        return {**_UNKNOWN, "value": fmean(known) if len(known) == len(values) else None}
-    curve = figures["survival"]
+    curve = summary[name].get("survival")
     return curve[max(curve, key=int)] if curve else _UNKNOWN
 
 
@@ -98,28 +94,37 @@ def strict(summary: Summary) -> Grid:
 
 
 def alone(summary: Summary) -> Summary:
-    """The policies, without the groups of seeds, which have not all of their figures."""
+    """The policies, without the groups of seeds."""
     return {name: figures for name, figures in summary.items() if "seeds" not in figures}
+
+
+def as_one(summary: Summary) -> Summary:
+    """Groups in their seeds' stead, and every other policy."""
+    members = {seed for figures in summary.values() for seed in figures.get("seeds", ())}
+    return {name: figures for name, figures in summary.items() if name not in members}
 
 
 def label(name: str, figures: Mapping[str, Any]) -> str:
     return f"{name} ({len(figures['seeds'])} seeds)" if "seeds" in figures else name
 
 
-def by_part(summary: Summary, key: str, title: str, label: str) -> Grid:
+def by_part(summary: Summary, key: str, title: str, column: str) -> Grid:
     """The figures of every part under `key`, such as "by_kind"."""
     rows = tuple(
-        (part or "-", name, *_cells(figures[key][part]), str(figures[key][part]["n"]))
+        (part or "-", label(name, figures), *_cells(figures[key][part]), str(figures[key][part]["n"]))
         for part in parts(summary, key)
         for name, figures in summary.items()
         if part in figures[key]
     )
-    return Grid(title, (label, *_HEADER), rows)
+    return Grid(title, (column, *_HEADER), rows)
 
 
 def subset_means(summary: Summary) -> Grid:
     shown = {key: label for key, label in RATES.items() if key != "over_refusal"}
-    rows = tuple((name, *(percent(figures["subset_mean"][key]) for key in shown)) for name, figures in summary.items())
+    rows = tuple(
+        (label(name, figures), *(percent(figures["subset_mean"][key]) for key in shown))
+        for name, figures in summary.items()
+    )
     return Grid("Plain mean over subsets", ("policy", *shown.values()), rows)
 
 
@@ -134,47 +139,56 @@ def differences(summary: Summary) -> Grid:
 
 
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
-    """Harmful turns kept safe, in percent of the number of turns in brackets."""
+    """Harmful turns kept safe, in percent of the number of turns in brackets, which is that of all seeds."""
     columns = parts(summary, key)
     rows = []
     for name, figures in summary.items():
         cells = (figures[key].get(part) for part in columns)
-        rows.append((name, *("-" if cell is None else f"{cell['safe']:.1f} ({cell['n']})" for cell in cells)))
+        rows.append(
+            (label(name, figures), *("-" if cell is None else f"{cell['safe']:.1f} ({cell['n']})" for cell in cells))
+        )
     return Grid(title, ("policy, % (turns)", *columns), tuple(rows))
 
 
-def beside_published(summary: Summary, protocol: str) -> tuple[Grid, Grid]:
-    """The paper's table for `protocol` with ours under it, and the paper's other figures."""
+def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
+    """The paper's table for `protocol` with ours under it, and the paper's other figures.
+
+    Nothing where the run has none of the paper's subsets: there is nothing to set beside its numbers then.
+    """
     table = published()[protocol]
-    rows = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table.rows.items()]
-    rows += [(name, *_ours(figures, table)) for name, figures in summary.items()]
+    ours = [(label(name, figures), *_ours(figures, table)) for name, figures in summary.items()]
+    if all(set(cells) == {"-"} for _, *cells in ours):
+        return ()
+    papers = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table.rows.items()]
     note = (
         f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({table.source}). The others are this '
-        "run's: another judge and, unless the columns are filled, other dialogues. Not comparable one to one."
+        "run's: another judge, and unless every dialogue of a subset was played, other dialogues. Not comparable one "
+        "to one."
     )
-    grid = Grid(table.title, ("policy", *table.columns), tuple(rows), note)
+    faint = frozenset(row[0] for row in papers)
+    grid = Grid(table.title, ("policy", *table.columns), (*papers, *ours), note, faint)
     more = [published()[name] for name in _MORE_PUBLISHED]
     other = tuple(row for table in more for row in _mean_rows(table))
     return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
 
 
 def percent(rate: Mapping[str, float | None]) -> str:
-    """A rate as "83.3 [75.0, 90.2]"; a dash for what is not known."""
-    return bracketed(rate, ".1f")
-
-
-def difference(rate: Mapping[str, float | None]) -> str:
-    """A difference as "+4.2 [0.8, 7.9] *", with a star where its interval excludes 0."""
-    low, high = rate["low"], rate["high"]
-    beyond = low is not None and high is not None and (low > 0 or high < 0)
-    return f"{bracketed(rate, '+.1f')} {STAR}" if beyond else bracketed(rate, "+.1f")
-
-
-def bracketed(rate: Mapping[str, float | None], spec: str) -> str:
+    """A rate as "83.3 (75-90)", without an interval that has no width; a dash for what is not known."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
-    return format(value, spec) if low is None or high is None else f"{value:{spec}} [{low:{spec}}, {high:{spec}}]"
+    return f"{value:.1f}" if low is None or high is None or low == high else f"{value:.1f} ({low:.0f}-{high:.0f})"
+
+
+def difference(rate: Mapping[str, float | None]) -> str:
+    """A difference as "+4.2 (0.8 to 7.9) *", with a star where its interval excludes 0."""
+    value, low, high = rate["value"], rate["low"], rate["high"]
+    if value is None:
+        return "-"
+    if low is None or high is None:
+        return f"{value:+z.1f}"
+    star = f" {STAR}" if low > 0 or high < 0 else ""
+    return f"{value:+z.1f}{star}" if low == high else f"{value:+z.1f} ({low:z.1f} to {high:z.1f}){star}"
 
 
 def parts(summary: Summary, key: str) -> list[str]:

@@ -40,10 +40,10 @@ def test_the_markdown_page_has_every_table_with_as_many_cells_in_each_row(summar
         "By kind",
         "By subset",
         "Plain mean over subsets",
-        "Multi-turn pass rates (paper, Table 3)",
     ):
         assert f"\n## {title}\n" in page
-    assert "| sft | 50.0 [0.0, 100.0] |" in page
+    assert "paper, Table" not in page  # which has none of these subsets
+    assert "| sft | 50.0 (0-100) |" in page
     assert "2 (+1 failed)" in page
     assert "| s\\|1 | sft |" in page
     tables = [block.splitlines() for block in page.split("\n\n") if block.startswith("|")]
@@ -61,7 +61,6 @@ def test_the_documentation_lists_every_figure_and_no_other(summary: dict, reposi
 
 def test_each_protocol_states_its_own_rule(summary: dict) -> None:
     assert "exactly 3; joint pass" in report.markdown(summary, "single_turn")
-    assert "Table 2" in report.markdown(summary, "single_turn")
     assert "reaches its threshold" in report.markdown(summary, "multi_turn")
 
 
@@ -89,14 +88,11 @@ def test_held_is_the_end_of_the_survival_curve_and_a_groups_mean(dialogue: MakeD
 
     summary = summarise({"full@1": rows(4), "full@2": rows(2)}, SETTINGS)
     summary = json.loads(json.dumps(summary, sort_keys=True))
-    both, one, two = tables.main(summary).rows
     column = tables.main(summary).header.index(tables.HELD)
-    assert one[column] == "100.0 [100.0, 100.0]"
-    assert re.fullmatch(r"50\.0 \[5\.\d, 84\.\d\]", two[column])
-    assert both[column] == "75.0"
+    cells = [row[column] for row in tables.main(summary).rows]
+    assert cells == ["75.0 (25-100)", "100.0", "50.0 (6-84)"]
     *_, shown = report.table(summary).columns
-    assert shown.header == tables.HELD
-    assert list(shown.cells) == ["75.0", "100.0", "50.0 (6-84)"]
+    assert (shown.header, list(shown.cells)) == (tables.HELD, cells)
     nobody = summarise({"sft": [dialogue("a", [3], failed=True)]}, SETTINGS)
     assert tables.main(nobody).rows[0][column] == "-"
 
@@ -111,10 +107,10 @@ def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise
     assert [row[0] for row in grid.rows] == ["base - sft", "grpo - sft"]
     column = grid.header.index("Safety")
     below, above = (row[column] for row in grid.rows)
-    assert re.fullmatch(r"-50\.0 \[-\d\d\.\d, -\d\d\.\d\] \*", below)  # 20 of 40 fewer
-    assert re.fullmatch(r"\+2\.5 \[\+0\.0, \+\d+\.\d\]", above)  # 1 of 40 more, which a resample may lack
+    assert re.fullmatch(r"-50\.0 \(-\d\d\.\d to -\d\d\.\d\) \*", below)  # 20 of 40 fewer
+    assert re.fullmatch(r"\+2\.5 \(0\.0 to \d+\.\d\)", above)  # 1 of 40 more, which a resample may lack
     page = report.markdown(summary)
-    assert f"| base - sft | {below} | {below} | +0.0 [+0.0, +0.0] | - | 40 |" in page
+    assert f"| base - sft | {below} | {below} | +0.0 | - | 40 |" in page
     assert "first policy minus the second" in page
     assert page.index("Paired differences") < page.index("Exactly 3")
     assert report.notes(summary)[0].startswith(f"base - sft over 40 dialogues, in points: joint pass {below}, ")
@@ -145,11 +141,14 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, 
 
     records = {"sft": rows(1), "full@1": rows(4), "full@2": rows(2)}
     summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
-    names = [row[0] for row in tables.main(summary).rows]
-    assert names == [row[0] for row in tables.strict(summary).rows] == ["sft", "full@1", "full@2", "full (2 seeds)"]
+    first, *others = report.grids(summary, "multi_turn")
+    assert [row[0] for row in first.rows] == ["sft", "full (2 seeds)", "full@1", "full@2"]
+    assert first.faint == {"full@1", "full@2"}
+    shown = {cell for grid in others for row in grid.rows for cell in row[:2] if "full" in cell}
+    assert shown == {"full (2 seeds)"}, "elsewhere seeds are shown as one"
     page = report.markdown(summary)
-    assert "| full (2 seeds) | 75.0 [" in page  # (4/4 + 2/4) / 2
-    assert "| full - sft | +50.0 [" in page
+    assert "| full (2 seeds) | 75.0 (" in page  # (4/4 + 2/4) / 2
+    assert "| full - sft | +50.0 (" in page
     assert report.SEEDS in page
     assert report.SEEDS in report.notes(summary)
     assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
@@ -159,10 +158,11 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, 
     assert len(lines) == 2
     assert len({line.get_color() for line in lines}) == 1, "seeds of one training share a colour"
     (names_shown, *_) = report.table(summary).columns
-    assert list(names_shown.cells) == ["sft", "full@1", "full@2", "full"]
+    assert list(names_shown.cells) == ["sft", "full", "full@1", "full@2"]
     lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
     assert [(line["part"], line["name"], line["safety_pass"], line["n"]) for line in lines] == [
-        ("seeds", "full@1 full@2", "75.0", "4"), ("minus", "sft", "50.0", "4"),
+        ("seeds", "full@1 full@2", "75.0", "4"), ("kind", "red_team", "75.0", "4"), ("subset", "a", "75.0", "2"),
+        ("subset", "b", "75.0", "2"), ("subset mean", "", "75.0", ""), ("minus", "sft", "50.0", "4"),
     ]  # fmt: skip
 
 
@@ -175,14 +175,14 @@ def test_cut_answers_have_a_column_where_there_are_any_and_a_note(dialogue: Make
     assert not [line for line in [*report.notes(whole), report.markdown(whole)] if "max_new_tokens" in line]
     grid = tables.main(some)
     assert grid.header[-2:] == (tables.CUT, "dialogues")
-    assert [row[-2][:4] for row in grid.rows] == ["0.0 ", "25.0"]  # 0 of 4, 1 of 4
+    assert [row[-2][:4] for row in grid.rows] == ["0.0", "25.0"]  # 0 of 4, 1 of 4
     assert {len(row) for row in grid.rows} == {len(grid.header)}
     assert (
         "cut answers, in % of dialogues: sft 25.0. An answer that reaches rollout.max_new_tokens"
         in report.notes(some)[-1]
     )
     assert report.CUT in report.markdown(some)
-    assert report.CUT in html.page_results(some, SETTINGS).legend
+    assert html.page_results(some, SETTINGS).legend[-1].endswith(report.CUT)
     lines = list(csv.DictReader(io.StringIO(report.spreadsheet(some))))
     assert [line["cut"] for line in lines if line["part"] == "all"] == ["0.0", "25.0"]
 

@@ -123,7 +123,7 @@ def test_writes_records_summary_table_and_plot(tmp_path: Path) -> None:
         "images": [],
     }
     assert first["turns"][0]["images"] == [first["image"]]
-    assert "| gold | 100.0 [100.0, 100.0] |" in (tmp_path / "summary.md").read_text()
+    assert "| gold | 100.0 | 100.0 |" in (tmp_path / "summary.md").read_text()
     for chart in ("survival", "failures", "kinds"):
         assert (tmp_path / f"{chart}.png").read_bytes().startswith(b"\x89PNG")
     assert "always-comply" in printed
@@ -295,7 +295,7 @@ def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: P
 
     summary, printed = bench(tmp_path, {"sft": Trained, "grpo": CountingGold})
     assert summary["grpo"]["vs"]["sft"]["joint_pass"] == {"value": 100.0, "low": 100.0, "high": 100.0}
-    assert "grpo - sft over 5 dialogues, in points: joint pass +100.0 [+100.0, +100.0]" in printed
+    assert "grpo - sft over 5 dialogues, in points: joint pass +100.0 *," in printed
 
 
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:

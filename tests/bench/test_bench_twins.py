@@ -96,7 +96,7 @@ def test_clusters_of_two_sizes_and_two_seeds_listed_one_by_one(dialogue: MakeDia
 
 def test_the_mean_over_subsets_draws_twins_together_too(dialogue: MakeDialogue) -> None:
     subset = passing(dialogue, "ABcD", "ab", "cd")
-    assert metrics.subset_mean([subset], metrics.safety_pass, SETTINGS) == rate(75.0, 50.0, 100.0)
+    assert metrics.subset_mean([[subset]], metrics.safety_pass, SETTINGS) == rate(75.0, 50.0, 100.0)
 
 
 def test_a_twin_without_a_grade_leaves_the_other_by_itself(dialogue: MakeDialogue) -> None:
@@ -112,7 +112,7 @@ def test_a_twin_without_a_grade_leaves_the_other_by_itself(dialogue: MakeDialogu
 def test_one_pair_has_no_interval(dialogue: MakeDialogue) -> None:
     alone: Rate = {"value": 50.0, "low": None, "high": None}
     assert metrics.rate([passing(dialogue, "Ab", "ab")], metrics.safety_pass, SETTINGS) == alone
-    assert metrics.subset_mean([passing(dialogue, "Ab", "ab")], metrics.safety_pass, SETTINGS) == alone
+    assert metrics.subset_mean([[passing(dialogue, "Ab", "ab")]], metrics.safety_pass, SETTINGS) == alone
 
 
 def test_without_twins_intervals_are_those_of_before(dialogue: MakeDialogue) -> None:

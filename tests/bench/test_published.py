@@ -49,11 +49,18 @@ def test_a_mean_stands_under_the_papers_only_over_its_five_subsets(dialogue: Mak
     rows = [dialogue(name, [3], [3], subset=name) for name in SUBSETS]
     for extra, mean in ([], "100.00 / 100.00"), ([dialogue("m", [3], [3], subset="mini-red_team")], "-"):
         summary = summarise({"sft": [*rows, *extra]}, BenchSettings(resamples=100))
-        assert tables.beside_published(summary, protocol)[0].rows[-1][-1] == mean
+        grids = tables.beside_published(summary, protocol)
+        assert (grids[0].rows[-1][-1] if grids else "-") == mean
 
 
 def test_the_single_turn_protocol_stands_beside_its_own_table(dialogue: MakeDialogue) -> None:
     settings = BenchSettings(resamples=100, protocol="single_turn")
-    grid, _ = tables.beside_published(summarise({"sft": [dialogue("a", [3], [2])]}, settings), "single_turn")
+    rows = [dialogue(name, [3], [2], subset=name) for name in SUBSETS]
+    grid, _ = tables.beside_published(summarise({"sft": rows}, settings), "single_turn")
     assert grid.rows[0] == ("paper: 3B base", "48.30 / 45.86")
-    assert grid.rows[-1] == ("sft", "-")
+    assert grid.rows[-1] == ("sft", "100.00 / 0.00")
+
+
+def test_a_run_without_the_papers_subsets_has_nothing_beside_its_numbers(dialogue: MakeDialogue) -> None:
+    summary = summarise({"sft": [dialogue("a", [3], subset="mini-words")]}, BenchSettings(resamples=100))
+    assert tables.beside_published(summary, "multi_turn") == ()

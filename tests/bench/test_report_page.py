@@ -148,7 +148,8 @@ def test_a_failed_grade_says_why(dialogue: MakeDialogue) -> None:
 
 
 def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: MakeDialogue, tmp_path: Path) -> None:
-    rows = [dialogue("a", [3, 3]), dialogue("b", [3, -3], kind="benign"), dialogue("c", [3], failed=True)]
+    vls = partial(dialogue, subset="steer-vls")
+    rows = [vls("a", [3, 3]), vls("b", [3, -3], kind="benign"), vls("c", [3], failed=True)]
     summary = summarise({"sft<b>": rows}, SETTINGS)
     dialogues = [shown.of_record(row, SETTINGS) for row in rows]
     page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
@@ -159,7 +160,7 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     assert len(re.findall(r'<div class="chart"[^>]*><svg', page)) == 3
     # Clip paths and links are the page's own.
     assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=(?!\"#)", page)
-    assert "[0.0, 100.0]" in page
+    assert "50.0 (0-100)" in page
 
 
 def test_the_outputs_of_a_run_are_all_there(dialogue: MakeDialogue, tmp_path: Path) -> None:
