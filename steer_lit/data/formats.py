@@ -35,12 +35,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
     pictures_field = "images" if row.get("images") or not row.get("image") else "image"
     pictures = read_pictures(row, row.get(pictures_field), pictures_field)
     messages = place_pictures(row, drafts, pictures, pictures_field, in_front=False)
-    system = row.get("system")
-    if system is not None and row.text(system, "system").strip():
-        if messages and messages[0].role == "system":
-            raise row.error("system", f"{field} opens with a system message already")
-        messages.insert(0, Message.of("system", row.text(system, "system")))
-    return dialogue_of(row, messages, field, SFT_FACTS)
+    return dialogue_of(row, with_system(row, messages, field), field, SFT_FACTS)
 
 
 def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -121,6 +116,16 @@ def scenario_of(
         picture=read_picture_gold(row),
         metadata={**labels.metadata, **more},
     )
+
+
+def with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[Message]:
+    """The messages of `field` behind what the row's `system` says, where it says anything."""
+    system = row.get("system")
+    if system is None or not row.text(system, "system").strip():
+        return messages
+    if messages and messages[0].role == "system":
+        raise row.error("system", f"{field} opens with a system message already")
+    return [Message.of("system", row.text(system, "system")), *messages]
 
 
 def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequence[str]) -> Dialogue:

@@ -11,15 +11,17 @@ import re
 from collections.abc import Iterator, Mapping
 
 from steer_lit.data.content import IMAGE_MARK
-from steer_lit.data.plain import CATEGORIES, PROMPTS
+from steer_lit.data.plain import ANSWERS, CATEGORIES, PROMPTS
+
+Path = tuple[str, ...]
 
 _CONTENT = ("content", "value")
 _SAID = {*PROMPTS, *_CONTENT, "turns", "user", "bot", "system"}
 _SAID |= {"images", "image", "image_url", "url", "path", "unsafe_image_id"}
+_ANSWERS: set[Path] = {(name,) for name in ANSWERS}  # below, `answer` is a gold fact
 _SAME = {**dict.fromkeys(CATEGORIES, "category"), "question_id": "id", "scores": "score"}
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "system": "system"}
 _UNSAID = {("strategy", "scripted")}  # what an attack is whose row does not say
-Path = tuple[str, ...]
 Leaf = tuple[str, object]
 
 
@@ -44,11 +46,12 @@ def _leaves(value: object, path: Path = (), speaker: str = "user") -> Iterator[t
             path = (*path[:-1], f"{key}[{speaker}]")
         for name, item in value.items():
             if name not in skipped:
-                yield from _leaves(item, (*path, str(name)), _SPEAKERS.get(name, speaker))
+                inner = (*path, str(name))
+                yield from _leaves(item, inner, "assistant" if inner in _ANSWERS else _SPEAKERS.get(name, speaker))
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _leaves(item, path, speaker)
-    elif isinstance(value, str) and key in _SAID:
+    elif isinstance(value, str) and (key in _SAID or path in _ANSWERS):
         yield from ((path, (speaker, piece)) for piece in value.split(IMAGE_MARK) if piece.strip())
     elif isinstance(value, str) and key == "kind":  # in any spelling
         yield path, (key, re.sub(r"[^a-z]", "", value.lower()))

@@ -1,8 +1,9 @@
-"""Readers of other public datasets with simple rows: one prompt, a list of turns, pairs of user and bot.
+"""Readers of other public datasets with simple rows: prompts, questions with an answer, turns, pairs of user and bot.
 
 | shape | a row | such as |
 | --- | --- | --- |
-| prompt | `prompt`, `prompt_text`, `text` or `question`, one string; maybe a picture | XSTest, MSTS, LLaVA |
+| prompt | one string under a name of `PROMPTS`; maybe a picture | XSTest, MSTS, LLaVA |
+| answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Geometry3K |
 | turns | `turns`: the user's, one string each | MT-Bench |
 | pairs | `history`: `{user, bot}` each | MT-Bench-101 |
 | asked | `messages` or `conversations`, of which only the user's are played | any SFT file |
@@ -16,13 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages, read_pictures
-from steer_lit.data.formats import dialogue_of, scenario_of
-from steer_lit.types import Dialogue, Kind, Scenario
+from steer_lit.data.formats import dialogue_of, scenario_of, with_system
+from steer_lit.types import Dialogue, Kind, Role, Scenario
 
-PROMPTS = ("prompt", "prompt_text", "text", "question")
+QUESTIONS = ("question", "problem", "query")
+ANSWERS = ("answer", "solution", "response")
+PROMPTS = ("prompt", "prompt_text", "text", *QUESTIONS)
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
 _FACTS = ("category", "source_category", "label")
+_CHOICES = ("options", "choices")  # without which their question cannot be answered
+_SAFE = ("is_safe", "is_response_safe")  # what a row says of its own answer
+_YES = ("true", "yes", "1")
 
 
 def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -30,6 +36,24 @@ def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario
     row = _row(value, source, number)
     field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
     return _played(row, [Draft("user", read_content(row, row.get(field), field), field)], field, kind)
+
+
+def read_answered(value: object, source: str, number: int) -> Dialogue:
+    """One question and its answer: a dialogue of one turn to learn from, unless the row calls its answer unsafe."""
+    row = _row(value, source, number)
+    for name in _CHOICES:
+        if row.get(name):
+            raise row.error(name, "are not read: write them into the question")
+    for name in _SAFE:
+        if (said := row.get(name)) is not None and str(said).lower() not in _YES:
+            raise row.error(name, f"is {said!r}: an answer that is not safe is not learned from")
+    drafts = []
+    spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
+    for role, field in spoken:
+        drafts.append(Draft(role, read_content(row, row.text(row.get(field), field), field), field))
+    field = _picture_field(row)
+    messages = place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
+    return dialogue_of(row, with_system(row, messages, drafts[0].path), drafts[0].path, _FACTS)
 
 
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -74,6 +98,14 @@ def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenar
     pictures = _picture_field(row)
     messages = place_pictures(row, drafts, read_pictures(row, row.get(pictures), pictures), pictures, in_front=True)
     return scenario_of(row, drafts, messages, field, _FACTS, kind, {})
+
+
+def _only(row: Row, names: Sequence[str]) -> str:
+    """The one of `names` that the row has."""
+    first, *others = [name for name in names if row.get(name) is not None]
+    if others:
+        raise row.error(others[0], f"stands beside {first}: keep the one that is meant")
+    return first
 
 
 def _picture_field(row: Row) -> str:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from steer_lit.data.content import Row
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
-from steer_lit.data.plain import PROMPTS, read_asked, read_pairs, read_pairs_asked, read_prompt, read_turns
+from steer_lit.data.plain import (
+    ANSWERS,
+    PROMPTS,
+    QUESTIONS,
+    read_answered,
+    read_asked,
+    read_pairs,
+    read_pairs_asked,
+    read_prompt,
+    read_turns,
+)
 from steer_lit.types import Dialogue, Kind, Scenario
 
 NO_DIALOGUE = "is no dialogue"  # begins what is said of a row that was never to be one
@@ -35,7 +45,11 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     for key, reader in _DIALOGUES.items():
         if row.get(key) is not None:
             return reader(value, source, number)
-    remedy = "answers are learnt from messages of user and assistant in turn"
+    asked = any(isinstance(row.get(name), str) for name in QUESTIONS)
+    if asked and any(row.get(name) is not None for name in ANSWERS):
+        return read_answered(value, source, number)
+    remedy = f"answers are learned from messages of user and assistant in turn, or from one of {', '.join(QUESTIONS)} "
+    remedy += f"with one of {', '.join(ANSWERS)}"
     raise row.error("", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}")
 
 

@@ -183,6 +183,7 @@ def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.Ca
         ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words, another speaker
         ({"question": ASKED, "metadata": {"question_id": 7, "own": {"a": [1]}}}, ["question[assistant]"]),
         ({"messages_fixed": ASKED[:1], "question_id": 1, "judge": {"score": 3, "by": "x"}}, ["judge"]),
+        ({"problem": "Hi?", "answer": "Hi?"}, ["answer"]),
         ({"turns": ["<image>Look"], "images": ["a.png"], "kind": "Red-Team", "score": float("nan")}, []),
         ({"prompt": "Hi?", "category": "a", "task": "b"}, ["task"]),
     ],
@@ -190,6 +191,17 @@ def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.Ca
 def test_losses_are_named_where_they_are(row: dict[str, object], gone: list[str]) -> None:
     scenario = read_scenario(row, "f", 1)
     assert lost(row, {**rl_row(scenario), "kind": scenario.kind}) == gone
+
+
+def test_an_answer_beside_its_question_is_no_loss_of_a_dialogue(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "vqa.jsonl", [{"image": "a.png", "question": "What is this?", "answer": "A cat."}])
+    assert main([file, str(tmp_path / "sft.jsonl")]) == 0
+    assert "left out" not in capsys.readouterr().out
+    (row,) = lines(tmp_path / "sft.jsonl")
+    asked = {"role": "user", "content": "<image>What is this?"}
+    assert row == {"messages": [asked, {"role": "assistant", "content": "A cat."}], "images": ["a.png"]}
 
 
 def test_public_files_lose_nothing_unsaid(shared_data: Path, tmp_path: Path) -> None:

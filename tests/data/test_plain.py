@@ -63,6 +63,7 @@ def test_pairs_of_user_and_bot_are_learned_from_or_played() -> None:
         ({"history": [{"user": "Hi"}]}, "Hi"),
         ({"turns": ["Hi"], "messages": None}, "Hi"),
         ({"prompt_text": "Hi"}, "Hi"),
+        ({"question": [HI], "answer": "Hello"}, "Hi"),
     ],
 )
 def test_a_rows_keys_say_how_it_is_played(row: dict[str, object], opening: str) -> None:
@@ -75,6 +76,63 @@ def test_a_rows_keys_say_how_it_is_learned_from() -> None:
     assert {read_dialogue(row, "f", 1).messages for row in rows} == {
         (Message.of("user", "Hi"), Message.of("assistant", "Hello"))
     }
+
+
+# As VQA data, BeaverTails-V, Geometry3K, R1-V and ms-swift name them.
+ANSWERED: list[dict[str, object]] = [
+    {"image": "a.png", "question": "What is this?", "answer": "A cat."},
+    {
+        "image": "a.png",
+        "question": "What is this?",
+        "response": "A cat.",
+        "is_response_safe": "yes",
+        "category": "pets",
+    },
+    {"images": ["a.png"], "problem": "<image>What is this?", "answer": "A cat."},
+    {"image": "a.png", "problem": "What is this?", "solution": "A cat.", "choices": None},
+    {"images": ["a.png"], "query": "<image>What is this?", "response": "A cat.", "is_safe": True},
+]
+
+
+@pytest.mark.parametrize("row", ANSWERED)
+def test_a_question_with_its_answer_is_learned_from_or_played(row: dict[str, object]) -> None:
+    dialogue, scenario = read_dialogue(row, "f", 1), read_scenario(row, "f", 1)
+    assert dialogue.messages == (Message("user", (A, "What is this?")), Message.of("assistant", "A cat."))
+    assert contents(scenario) == [(A, "What is this?")]
+    assert dialogue.subset == scenario.subset == row.get("category", "")
+
+
+def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
+    row = {"query": "Hi", "response": "Hello", "system": "Be brief."}
+    assert read_dialogue(row, "f", 1).messages[0] == Message.of("system", "Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "reason"),
+    [
+        ({"question": "Hi", "answer": "Hello", "solution": "So"}, "solution", "stands beside answer: keep the one"),
+        ({"question": "Hi", "problem": "Ho", "answer": "Hello"}, "problem", "stands beside question: keep the one"),
+        (
+            {"question": "Hi", "answer": 0, "choices": ["a", "b"]},
+            "choices",
+            "are not read: write them into the question",
+        ),
+        ({"question": "Hi", "answer": 0}, "answer", "must be text, got a number"),
+        ({"question": "Hi", "answer": ["a", "b"]}, "answer", "must be text, got a list"),
+        ({"question": "Hi", "answer": " "}, "answer", "is empty"),
+        ({"question": "Hi", "answer": "<image>", "image": "a.png"}, "answer", "only user messages hold pictures"),
+        ({"question": "Hi", "answers": ["a"]}, "", "is no dialogue: it has question, answers, and none of messages"),
+        (
+            {"question": "Hi", "response": "x", "is_response_safe": "no"},
+            "is_response_safe",
+            "is 'no': an answer that is",
+        ),
+        ({"query": "Hi", "response": "x", "is_safe": False}, "is_safe", "is False: an answer that is not safe"),
+    ],
+)
+def test_answers_that_are_not_learned_from_are_named_with_the_reason(row: object, field: str, reason: str) -> None:
+    refused(read_dialogue, row, field, reason)
+    assert contents(read_scenario(row, "f", 1)) == [(*([A] if "image" in row else []), "Hi")]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
