@@ -26,9 +26,9 @@ from steer_lit.errors import ConfigError, SteerError
 from steer_lit.overrides import NO_OPTION, keys_of, lenient, mistaken, no_choice, no_key, no_option, options_of, unread
 from steer_lit.run_folder import FROZEN
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
+from steer_lit.stopping import REFUSED
 from steer_lit.terminal import visible
 
-REFUSED = 2
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
 Run = Callable[[DictConfig, Path], float | None]
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import says
-from steer_lit.commands import carried, composed, conf_dir, program, shown_path, typed
+from steer_lit.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
 
 _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU
@@ -30,9 +31,43 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
     export = shown_path(run_dir / exported)
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}"
+    if sweeping():  # `compared` says what goes on from all of them
+        return f"{label + ':':<8} {export}{shown}"
     command, *wanted = following(config, export, words)
     notes = [f"         ({want})" for want in wanted]
     return "\n".join([f"{label + ':':<8} {export}{shown}", f"next:    {command}", *notes])
+
+
+def compared(config: DictConfig, adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
+    """The benchmark of a sweep's adapters, each by the overrides of its run, seeds of the same as one policy.
+
+    `config` is one run's, `words` those of the whole sweep. Empty where the runs differ in their model, since a
+    benchmark has one.
+    """
+    swept = [word for run in adapters for word in run]
+    if config.stage not in ("sft", "grpo") or carried(swept, ["model", "model.*"]):
+        return ""
+    policies: dict[str, list[Path]] = {}
+    for run, adapter in adapters.items():
+        policies.setdefault(_name(run) or config.stage, []).append(adapter)
+    named = []
+    for name, seeds in policies.items():
+        listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
+        named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
+    size = [f"bench.limit={_DIALOGUES}", f"rollout.max_new_tokens={config.rollout.max_new_tokens}"]
+    fixed = map(shlex.quote, carried([word for word in words if word not in swept], _MODEL))
+    return f"next:    {_command('bench', f'model={config.model.name}', *named, *size, *fixed)}"
+
+
+def _name(run: Sequence[str]) -> str:
+    """A policy's name after the overrides of its run, `alpha_0_3` of `reward.alpha=0.3` and `seed=1`, `full` of
+    `ablation=full`.
+    """
+    parts = []
+    for key, _, value in (word.partition("=") for word in run):
+        if key != "seed":
+            parts.append(value if value.isidentifier() else f"{key.rpartition('.')[2]}_{value}")
+    return re.sub(r"[^\w-]+", "_", "_".join(parts))
 
 
 def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str]:

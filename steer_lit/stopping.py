@@ -17,6 +17,7 @@ from steer_lit.run_files import FAILED, LAST
 if TYPE_CHECKING:
     from lightning import Trainer
 
+REFUSED = 2
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
 

@@ -20,9 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit import cli, commands, overrides, run_folder, runs
 from steer_lit.commands import Word, composed, name_sweeps_folders
 from steer_lit.errors import SteerError
+from steer_lit.stopping import REFUSED
 from tests.test_conf import empty_adapter
-
-REFUSED = 2
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str, program: str = "train") -> str:

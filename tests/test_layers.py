@@ -50,6 +50,7 @@ LEVELS = {
     "stopping": 5,
     "runs": 6,
     "overrides": 6,
+    "sweeps": 6,
     "cli": 7,
     "programs": 8,
 }

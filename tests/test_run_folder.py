@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 from steer_lit import cli, commands, programs, run_folder, runs, stopping
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.locks import holding
+from steer_lit.stopping import REFUSED
 from steer_lit.synthesis import run as synthesis_run
 
-REFUSED = 2
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -100,7 +101,15 @@ def _checked(
     else:
         plain: Any = OmegaConf.to_container(filled, resolve=True)
         deeper_found = list(saved_key_problems(plain)) or list(deeper(plain))  # which may say what they find
-    return [*found, *(problem for problem in _once(deeper_found) if problem.key not in missing)]
+    found += [problem for problem in _once(deeper_found) if problem.key not in missing]
+    return [replace(problem, key=_changed_by(config, problem.key)) for problem in found]
+
+
+def _changed_by(config: DictConfig, key: str) -> str:
+    """The key to change: the one that `key` is taken from, where an experiment has `init_from: ${sft_adapter}`."""
+    written = at(OmegaConf.to_container(config, resolve=False), key)
+    other = re.fullmatch(r"\$\{([\w.]+)\}", written) if isinstance(written, str) else None
+    return _changed_by(config, other[1]) if other else key
 
 
 def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:

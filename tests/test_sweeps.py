@@ -1,0 +1,91 @@
+"""A sweep as a whole: checked before its first run, and one command that goes on from all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit import cli, sweeps
+from steer_lit.closing import compared
+from steer_lit.stopping import REFUSED
+from tests.test_conf import empty_adapter
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders of the runs that begin, each of which leaves an adapter."""
+    folders: list[Path] = []
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        folders.append(run_dir)
+        empty_adapter(run_dir / "adapter")
+
+    monkeypatch.setattr(cli, "run_training", run)
+    return folders
+
+
+def test_no_run_begins_where_one_cannot_work(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,2", "seed=1,2", "optim.lr=-1"]
+    assert cli.train([*words, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    assert begun == []
+    assert not (tmp_path / "sweep").exists()
+    heading, *problems = capsys.readouterr().err.splitlines()
+    assert heading == "2 problems in the 4 runs of this sweep, none was started:"
+    (rate,) = [line for line in problems if "optim.lr" in line]
+    (alpha,) = [line for line in problems if "reward.alpha" in line]
+    assert "(in " not in rate  # all have it
+    assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
+
+
+def test_what_a_config_sweeps_over_is_checked_too(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "+experiment=ablation_nano", "seed=1", "sft_adapter=nowhere", f"hydra.sweep.dir={tmp_path}/sweep"]
+    assert cli.train(words) == REFUSED
+    said = capsys.readouterr().err
+    assert "1 problem in the 5 runs of this sweep" in said
+    assert "sft_adapter='nowhere': no such folder" in said  # not init_from, which is taken from it
+    assert "no_bootstrapping" not in said  # which starts from none
+
+
+def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,0.3", "seed=1,2", "model.lora.r=8"]
+    assert cli.train([*words, f"hydra.sweep.dir={tmp_path}"]) == 0
+    first, second, third, fourth = (f"{folder}/adapter" for folder in begun)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"next:    python bench.py model=tiny 'policies.alpha_0=[{first},{second}]' "
+        f"'policies.alpha_0_3=[{third},{fourth}]' bench.limit=300 rollout.max_new_tokens=32 model.lora.r=8"
+    )
+
+
+def test_runs_of_another_sweeper_are_left_alone(tmp_path: Path) -> None:
+    config = OmegaConf.create({"hydra": {"sweeper": {"_target_": "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper"}}})
+    assert list(sweeps._points(config)) == []
+
+
+GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}}
+
+
+@pytest.mark.parametrize(
+    ("config", "runs", "policies"),
+    [
+        (GRPO, [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
+        (GRPO, [("ablation=full", "seed=1"), ("ablation=no_tcsr", "seed=1")], "policies.full=0 policies.no_tcsr=1"),
+        (GRPO, [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
+        (GRPO, [("model=nano",), ("model=smol",)], None),
+        (GRPO, [("model.lora.r=8",), ("model.lora.r=16",)], None),
+        ({**GRPO, "stage": "ground"}, [("seed=1",), ("seed=2",)], None),
+    ],
+)
+def test_what_a_sweeps_policies_are_called(
+    config: dict[str, object], runs: list[tuple[str, ...]], policies: str | None
+) -> None:
+    said = compared(OmegaConf.create(config), {run: Path(str(number)) for number, run in enumerate(runs)}, [])
+    wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
+    assert said == ("" if policies is None else wanted)
