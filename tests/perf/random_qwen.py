@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from steer_lit.policy.chat_template import vision_token_ids
 from steer_lit.policy.smol import smol_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
 # config.json of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct
 TEXT: dict[str, dict[str, Any]] = {
@@ -54,11 +57,10 @@ VISION: dict[str, Any] = {
 }
 
 
-def write(folder: Path, size: str) -> None:
-    """Weights in bfloat16, 7.5 GB (3b) or 16.6 GB (7b), which as much memory as that is needed for."""
-    from transformers import AutoTokenizer, GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+def random_model(size: str, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGeneration:
+    """Weights drawn in bfloat16, 7.5 GB (3b) or 16.6 GB (7b)."""
+    from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    tokenizer = AutoTokenizer.from_pretrained(smol_checkpoint())
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = Qwen2_5_VLConfig(
         text_config=TEXT[size] | BOTH | ends,
@@ -69,6 +71,14 @@ def write(folder: Path, size: str) -> None:
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
     model.generation_config = GenerationConfig(**ends)
+    return model
+
+
+def write(folder: Path, size: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smol_checkpoint())
+    model = random_model(size, tokenizer)
     model.save_pretrained(folder, max_shard_size="4GB")  # in parts, as Qwen comes
     tokenizer.save_pretrained(folder)
 
