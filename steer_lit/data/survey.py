@@ -3,12 +3,11 @@
     python -m steer_lit.data.survey /data/steer
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
-Prints Markdown. Row files: how many rows can be learned from (dialogues) and how many played (scenarios), how many are
-neither, how many name a picture that does not open, and what that leaves the file good for; under the table every
-reason with the rows it holds for. Pictures: how many of those that rows name open, and which files do not. A last
-sentence counts answers that a policy should not learn from as they are. The exit code is 1 where a run would put a row
-aside - it is refused, a picture of it does not open, or its file cannot be read to the end - and where files are not
-read, or there are none.
+Row files: how many rows can be learned from (SFT) and how many played (GRPO, the benchmark), how many are refused, and
+how many name a picture that does not open, which are good for neither; under the table every reason with the rows it
+holds for. Pictures: how many of those that rows name open, and which files do not. A last sentence counts answers that
+a policy should not learn from as they are. The exit code is 1 where a run would put a row aside - it is refused, a
+picture of it does not open, or its file cannot be read to the end - and where files are not read, or there are none.
 """
 
 from __future__ import annotations
@@ -21,8 +20,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
+from rich.text import Text
 
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.images import PictureError, open_image
@@ -30,12 +32,13 @@ from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.run_files import NOTES
-from steer_lit.terminal import markdown_line, visible_line
+from steer_lit.terminal import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _REASONS = 6  # of a file
 _FEW = 5  # rows or pictures of a reason
+_WIDE = 1000  # columns of a file or a pipe, where nothing is folded
 _LONGEST = 100  # letters of a picture's name: a row may hold anything
 
 
@@ -78,21 +81,11 @@ class Surveyed:
         return not (self.ended or self.blind or any(row.refused for row in self.rows))
 
     def counts(self) -> tuple[int, ...]:
-        """Rows; of them dialogues, scenarios, refused, without a picture."""
-        dialogues, scenarios = (
-            sum(not reason for reason in reasons)
-            for reasons in ((row.no_dialogue for row in self.rows), (row.no_scenario for row in self.rows))
-        )
-        return len(self.rows), dialogues, scenarios, sum(row.refused for row in self.rows), len(self.blind)
-
-    def good_for(self) -> str:
-        """What a run can do with the rows that are whole."""
+        """Rows; of them for SFT, to play, refused, with a picture that does not open. The last are for neither."""
         blind = {row.number for row in self.blind}
-        usable = [row for row in self.rows if not row.refused and row.number not in blind]
-        if not usable:
-            return "none without its pictures" if blind else "none" if self.rows else "none: no rows"
-        learned, played = not all(row.no_dialogue for row in usable), not all(row.no_scenario for row in usable)
-        return "SFT and to play" if learned and played else "SFT" if learned else "to play (GRPO, benchmark)"
+        seen = [row for row in self.rows if row.number not in blind]
+        learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
+        return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
 
 
 def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
@@ -133,57 +126,66 @@ class Survey:
     root: Path
     folder: Path | None = None
     whole: bool = True  # no row would be put aside, of the files seen so far
-    _row_files: int = 0
+    _rows: list[tuple[str, ...]] = field(default_factory=list)  # of the table
     _reasons: list[str] = field(default_factory=list)  # lines
     _named: dict[Path, str] = field(default_factory=dict)  # why it does not open
     _lying: dict[Path, str] = field(default_factory=dict)  # picture files: likewise
     _plain: list[str] = field(default_factory=list)  # files with answers that lack the form
     _answers: tuple[int, int] = (0, 0)  # without the form, of how many
+    _notes: list[str] = field(default_factory=list)
+    _unread: list[str] = field(default_factory=list)
 
-    def markdown(self, files: Iterable[Path]) -> Iterator[str]:
-        """The lines: a table of row files, reasons, pictures, and a sentence where answers lack the form that is
-        learnt. Files are named as they lie under `root`; other kinds of file are left out. So are a run's own notes,
-        links that lead to no file, and endings in capitals, which no run reads; of these it is said.
+    def read(self, files: Iterable[Path]) -> None:
+        """Look into the files. Other kinds than rows and pictures are left out. So are a run's own notes, links that
+        lead to no file, and endings in capitals, which no run reads; of these it is said.
         """
-        yield "| file | rows | dialogues | scenarios | refused | no picture | good for |"
-        yield "| --- | --- | --- | --- | --- | --- | --- |"
-        notes, unread = [], []
         for path in files:
             if not path.is_file():
-                unread.append(f"{self._name(path)} (a linked folder, or no file)")
+                self._unread.append(f"{self._name(path)} (a linked folder, or no file)")
             elif any(fnmatchcase(path.name, name) for name in NOTES):
-                notes.append(self._name(path))
+                self._notes.append(self._name(path))
             elif path.suffix.lower() in PICTURES:
                 self._lying[path] = survey_picture(ImageRef(path.name), path.parent)
             elif path.suffix in SUFFIXES:
-                yield self._row(path)
+                self._read_rows(path)
             elif path.suffix.lower() in SUFFIXES:
-                unread.append(f"{self._name(path)} (its ending in small letters, please)")
-        self.whole &= bool(self._row_files or self._lying) and not unread
+                self._unread.append(f"{self._name(path)} (its ending in small letters, please)")
+        self.whole &= bool(self._rows or self._lying) and not self._unread
+
+    def table(self) -> Table:
+        """The row files, named as they lie under `root`."""
+        shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+        for heading in ("file", "rows", "for SFT", "to play", "refused", "no picture"):
+            figure = heading != "file"
+            shown.add_column(heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
+        for row in self._rows:
+            shown.add_row(*map(Text, row))
+        return shown
+
+    def lines(self) -> Iterator[str]:
+        """What else there is to say: reasons, pictures, and a sentence where answers lack the form that is learned."""
         yield from self._reasons
-        if not self._row_files:
+        if not self._rows:
             yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
-        if unread:
-            yield from ("", f"Not read: {_few(unread)}.")
+        if self._unread:
+            yield from ("", f"Not read: {_few(self._unread)}.")
         yield from self._pictures()
         if self._plain:
             yield from ("", told_of_bare(*self._answers, f" ({', '.join(self._plain)})") + ".")
-        if notes:
-            yield from ("", f"Left out, since runs write them: {_few(notes)}.")
+        if self._notes:
+            yield from ("", f"Left out, since runs write them: {_few(self._notes)}.")
 
-    def _row(self, path: Path) -> str:
-        """The file's line in the table. What else there is to say of it is kept."""
+    def _read_rows(self, path: Path) -> None:
         found, name = survey_rows(path, self.folder), self._name(path)
         self.whole &= found.whole
         if lines := list(_said(found)):
-            self._reasons += ["", f"{name}:", "", *lines]
+            self._reasons += ["", f"{name}:", *lines]
         folder = self.folder or path.parent
         self._named |= {_file(folder, uri): why for uri, why in found.pictures.items() if "://" not in uri}
-        self._row_files += 1
+        self._rows.append((name, *(f"{count:,}" for count in found.counts())))
         if bare := sum(row.bare for row in found.rows):
             self._plain.append(name)
         self._answers = (self._answers[0] + bare, self._answers[1] + sum(row.answers for row in found.rows))
-        return f"| {' | '.join([name, *(f'{count:,}' for count in found.counts()), found.good_for()])} |"
 
     def _pictures(self) -> Iterator[str]:
         """Of the picture files that rows name, and of those that lie in the folder."""
@@ -198,15 +200,9 @@ class Survey:
             broken = {path: why for path, why in self._lying.items() if why}
             unnamed = sum(path.resolve() not in self._named for path in self._lying)
             opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files open"
-            told = (
-                f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row"
-                if unnamed and self._row_files
-                else ""
-            )
+            told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self._rows else ""
             yield from ("", f"{opening}{told}{':' if broken else '.'}")
-            if broken:
-                yield from ("", "| picture | why not |", "| --- | --- |")
-                yield from (f"| {self._name(path)} | {markdown_line(why)} |" for path, why in broken.items())
+            yield from (f"  * {self._name(path)}: {visible_line(why)}" for path, why in broken.items())
 
     def _name(self, path: Path) -> str:
         for folder in (self.root, self.root.resolve()):
@@ -214,7 +210,7 @@ class Survey:
                 path = path.relative_to(folder)
                 break
         name = str(path)
-        return markdown_line(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..")
+        return visible_line(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -233,10 +229,14 @@ def main(arguments: Sequence[str]) -> int:
             print(visible_line(f"{folder}: {reason}"), file=sys.stderr)
             return 2
     files = sorted(path for path in root.rglob("*") if path.is_symlink() or path.is_file())
-    console = Console(stderr=True)
-    bar = track(files, "reading", console=console, transient=True, disable=not console.is_terminal)
+    console, shown = Console(stderr=True), Console(emoji=False)
+    if not shown.is_terminal:
+        shown.width = _WIDE
     survey = Survey(root, given.pictures)
-    print(*survey.markdown(bar), sep="\n")
+    survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
+    shown.print(survey.table())
+    for line in survey.lines():
+        shown.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0 if survey.whole else 1
 
 
@@ -285,12 +285,12 @@ def _said(found: Surveyed) -> Iterator[str]:
             note("not for SFT", row, row.no_dialogue)
         elif row.no_scenario and not row.refused:
             note("not to play", row, row.no_scenario)
-    lines = [f"* {markdown_line(str(reason))}" for reason in reasons.values()]
+    lines = [f"  * {visible_line(str(reason))}" for reason in reasons.values()]
     yield from lines[:_REASONS]
     if more := len(lines) - _REASONS:
-        yield from [f"* and {more:,} more reason{'s' if more > 1 else ''}"] if more > 0 else []
+        yield from [f"  * and {more:,} more reason{'s' if more > 1 else ''}"] if more > 0 else []
     if found.ended:
-        yield f"* cannot be read to its end: {markdown_line(found.ended)}"
+        yield f"  * cannot be read to its end: {visible_line(found.ended)}"
 
 
 @dataclass(slots=True)
