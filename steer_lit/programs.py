@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+
+from steer_lit.stdout import printing
 
 
 def train() -> int:
@@ -21,6 +24,10 @@ def synthesize() -> int:
 
 
 def _run(name: str) -> int:
+    return printing(partial(_called, name))
+
+
+def _called(name: str) -> int:
     try:
         from steer_lit import cli
 

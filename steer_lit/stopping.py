@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from steer_lit.commands import going_on, typed, typed_words
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.run_files import FAILED, LAST
+from steer_lit.stdout import CLOSED
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -56,8 +57,8 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts or a full
-    disk stopped; it was made with `words`.
+    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full
+    disk or a closed pipe stopped; it was made with `words`.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -77,7 +78,8 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             print(
                 f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}", file=sys.stderr
             )
-        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
+        unread = isinstance(stop, SystemExit) and stop.code == CLOSED
+        if unread or isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted

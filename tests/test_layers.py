@@ -27,6 +27,7 @@ LEVELS = {
     "ranks": 0,
     "numbers": 0,
     "terminal": 0,
+    "stdout": 0,
     "lines": 0,
     "run_files": 0,
     "typed_lines": 0.2,

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from rich import box
@@ -32,6 +33,7 @@ from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.run_files import NOTES
+from steer_lit.stdout import printing
 from steer_lit.terminal import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
@@ -320,4 +322,4 @@ def _few(names: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(printing(partial(main, sys.argv[1:])))

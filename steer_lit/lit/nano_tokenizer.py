@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from steer_lit.commands import conf_dir, program
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
+from steer_lit.stdout import printing
 from steer_lit.terminal import visible_line
 
 if TYPE_CHECKING:
@@ -66,4 +68,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(printing(partial(main, sys.argv[1:])))

@@ -1,0 +1,48 @@
+"""Standard output, whatever it is: a terminal without UTF-8, a pipe that closes early, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+CLOSED = 141  # as shells report a program that a closed pipe ended
+LOST = 2
+
+
+def printing(main: Callable[[], int]) -> int:
+    """The exit code of `main`; LOST where it has done its work, and not all that it printed could be written.
+
+    What the encoding lacks is printed as an escape. Where nobody reads on, as after `| head`, it ends with
+    SystemExit(CLOSED) as soon as that is known.
+    """
+    given = sys.stdout
+    if given is None or given is not sys.__stdout__:  # closed, or someone else's
+        return main()
+    raw = _Output(given.fileno(), "w", closefd=False)
+    buffer, by_lines = io.BufferedWriter(raw), given.line_buffering
+    sys.stdout = io.TextIOWrapper(buffer, given.encoding, "backslashreplace", line_buffering=by_lines)
+    code = main()
+    sys.stdout.flush()
+    return max(code, LOST) if raw.failed else code
+
+
+class _Output(io.FileIO):
+    """Says once what keeps it from being written, which is no reason to stop a run: it is not the run's disk that is
+    full.
+    """
+
+    failed = False
+
+    def write(self, data: Any) -> int:
+        if not self.failed:
+            try:
+                return super().write(data) or 0
+            except OSError as error:
+                self.failed = True
+                if error.errno == errno.EPIPE:
+                    raise SystemExit(CLOSED) from None
+                print(f"standard output: {error.strerror}", file=sys.stderr)
+        return len(data)

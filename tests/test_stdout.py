@@ -1,0 +1,87 @@
+"""What becomes of a program whose standard output cannot take what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steer_lit.stdout import CLOSED, LOST
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason=f"{FULL} is Linux's")
+PROGRAMS = ("convert", "survey", "train", "bench", "synthesize")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    said = [{"role": "user", "content": "Hé"}, {"role": "assistant", "content": "<answer>Ho</answer>"}]
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "é.jsonl").write_text(json.dumps({"messages": said, "é": 1}))
+    return folder
+
+
+def command(name: str, rows: Path) -> list[str]:
+    if name == "convert":
+        return ["-m", "steer_lit.data.convert", str(rows / "é.jsonl"), str(rows.parent / "é.jsonl")]
+    return ["-m", "steer_lit.data.survey", str(rows)] if name == "survey" else [f"{name}.py", "--cfg", "job"]
+
+
+def run(words: list[str], repository: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        [sys.executable, *words], cwd=repository, stderr=subprocess.PIPE, encoding="utf-8", timeout=120, **more
+    )
+
+
+@pytest.mark.parametrize("name", ["convert", "survey"])
+def test_what_the_encoding_lacks_is_escaped(repository: Path, rows: Path, name: str) -> None:
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = run(command(name, rows), repository, stdout=subprocess.PIPE, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe9" in done.stdout
+
+
+@needs_full
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_full_output_is_said_once_and_is_no_success(repository: Path, rows: Path, name: str) -> None:
+    with FULL.open("w") as full:
+        done = run(command(name, rows), repository, stdout=full)
+    assert (done.returncode, done.stderr) == (LOST, "standard output: No space left on device\n")
+    assert name != "convert" or (rows.parent / "é.jsonl").is_file()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_where_nobody_reads_on_a_program_ends_silently(repository: Path, rows: Path, name: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run(command(name, rows), repository, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (CLOSED, "")
+
+
+@needs_full
+def test_a_run_goes_on_without_its_output(repository: Path, tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        done = run(["train.py", "+debug=step", f"hydra.run.dir={tmp_path / 'run'}"], repository, stdout=full)
+    assert (done.returncode, done.stderr) == (LOST, "standard output: No space left on device\n")
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(repository: Path, tmp_path: Path) -> None:
+    words = ["train.py", "+debug=step", "callbacks.checkpoint.every_n_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert any("step 1/2" in line for line in running.stdout)
+        running.stdout.close()
+        said = running.stderr.read()
+    assert running.returncode == CLOSED
+    assert said.startswith("stopped")
+    assert "Traceback" not in said
