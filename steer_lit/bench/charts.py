@@ -1,21 +1,24 @@
 """Draws a summary's charts, as PNG files and as SVG inside the page.
 
-Their colours are those of page/report.css. In the SVG they go by the names they have there, so that the page's dark
-colours hold for the charts too; what a curve or bar says in words is shown by the browser when it is pointed at.
+Each names what it shows beside it, so that no colour has to be looked up, and grows with the number of policies. A
+summary comes with groups in their seeds' stead (`tables.as_one`). The colours are those of page/report.css. In the SVG
+they go by the names they have there, so that the page's dark colours hold for the charts too; what a mark says in words
+is shown by the browser when it is pointed at.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import CONSTANTS, by_group
-from steer_lit.bench.tables import RATES, Summary, parts
+from steer_lit.bench.suite import CONSTANTS
+from steer_lit.bench.tables import RATES, Summary, held, label, parts, percent
+from steer_lit.terminal import visible_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -23,14 +26,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE_SHEET = Path(__file__).with_name("page") / "report.css"
-# Constant policies often run along the same line: dashes keep them apart, from each other and from the trained ones.
-DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
 SHOWN = ("joint_pass", "safety_pass", "helpfulness_pass")
-_SHARE = 0.84  # of a column's width that its bars take
+COLOURS, MARKERS = 7, "os^Dv<P*"  # one more: the eighth policy has the first one's colour and another mark
+# Constant policies are grey, and dashes tell them apart.
+DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
+_BANDS = 3  # trained policies up to which bands stay apart; every label tells the interval of its curve's end
+_LONGEST = 26  # letters of a policy's name
+_LINE = 4.4  # percentage points that a label is high
+_SHADE = 0.55  # opacity of the largest share, on which numbers can still be read
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
 _GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
 _ENDS = ("low", "high")  # of an interval
-_UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,53 +48,106 @@ class InlineChart:
 
 
 def survival(summary: Summary) -> Figure:
-    """Kaplan-Meier curves, one a policy, with 95% bands. The curve steps down after the turn that failed."""
-    figure, (axes,) = _figure()
-    colours = _colours_of(summary)
-    for name, figures in summary.items():
-        if not (curve := figures["survival"]):
-            continue
+    """Kaplan-Meier curves, one a policy, each labelled with where it ends, from the highest to the lowest.
+
+    A curve steps down after the turn that failed. Of few policies their 95% bands are drawn too.
+    """
+    curves = {name: figures["survival"] for name, figures in summary.items() if figures["survival"]}
+    height = max(4.5, 1 + 0.17 * len(curves))
+    figure, (axes,) = _figure(height=height)
+    banded = curves.keys() - CONSTANTS.keys()
+    for name, curve in curves.items():
         points = [{"value": 100.0, "low": 100.0, "high": 100.0}, *curve.values()]
         points.append(points[-1])  # the last step needs some width to be seen
         turns = [*range(len(curve) + 1), len(curve) + 0.5]
         alive = [point["value"] for point in points]
-        low, high = ([point["value"] if point[end] is None else point[end] for point in points] for end in _ENDS)
-        colour = colours[name]
-        (line,) = axes.step(turns, alive, where="post", color=colour, linestyle=DASHES.get(name, "-"))
-        _tell(line, f"{name}: {alive[-1]:.1f}% without an unsafe answer after turn {len(curve)}")
-        axes.fill_between(turns, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, None))
-    axes.set_xticks(range(1 + max((len(figures["survival"]) for figures in summary.values()), default=0)))
+        (line,) = axes.step(turns, alive, where="post", **_look(summary, name), markersize=4, markevery=slice(1, -1))
+        _tell(line, f"{_name(summary, name)}: {percent(curve[str(len(curve))])}% held to turn {len(curve)}")
+        if name in banded and len(banded) <= _BANDS:
+            low, high = ([point["value"] if point[end] is None else point[end] for point in points] for end in _ENDS)
+            axes.fill_between(turns, low, high, step="post", color=line.get_color(), alpha=0.15, linewidth=0)
+    longest = max(map(len, curves.values()), default=0)
+    axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, longest + 0.5))
+    axes.set_xticks(range(longest + 1))
+    _label_ends(axes, summary, curves, apart=_LINE * 4.5 / height)
     return figure
 
 
+def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
+    """Each curve's name and end to the right of the axes, `apart` points from the next, with its line led there."""
+    ends = {name: held(summary, name)["value"] or 0.0 for name in curves}
+    order = sorted(ends, key=lambda name: -ends[name])
+    right = axes.get_xlim()[1]
+    for name, place in zip(order, spread([ends[name] for name in order], apart), strict=True):
+        last, value = len(curves[name]) + 0.5, ends[name]
+        look = {**_look(summary, name), "linewidth": 0.8, "marker": ""}
+        axes.plot([last, right, 1.025 * right], [value, value, place], clip_on=False, **look)
+        mark = {**_look(summary, name), "linestyle": ""}
+        axes.plot([1.035 * right], [place], clip_on=False, markersize=4, **mark)
+        told = f"{_name(summary, name)} {percent(held(summary, name))}"
+        axes.text(1.05 * right, place, told, va="center", fontsize="small", color=_colours()["ink"])
+
+
+def spread(places: Sequence[float], apart: float, top: float = 100.0) -> list[float]:
+    """`places`, from high to low, moved as little as keeps them `apart`: down from `top`, and up again from 0."""
+    placed: list[float] = []
+    for place in places:
+        placed.append(min(place, placed[-1] - apart if placed else top))
+    floor = 0.0
+    for at in reversed(range(len(placed))):
+        placed[at] = max(placed[at], floor)
+        floor = placed[at] + apart
+    return placed
+
+
 def failures(summary: Summary) -> Figure:
-    """The turn of the first unsafe answer, as shares of each policy's dialogues."""
-    figure, (axes,) = _figure()
+    """The turn of the first unsafe answer, as shares of each policy's dialogues: a row each, shaded by the share."""
+    from matplotlib.patches import Rectangle
+
+    figure, (axes,) = _figure(height=1.1 + 0.28 * len(summary))
     turns = parts(summary, "failure_turns")
-    bars = {
-        name: [{**_UNKNOWN, "value": 100 * figures["failure_turns"][turn] / figures["n"]} for turn in turns]
-        if figures["n"]
-        else []
+    shares = {
+        name: {turn: 100 * count / sum(figures["failure_turns"].values()) for turn, count in counted.items()}
         for name, figures in summary.items()
+        if figures["n"] and (counted := figures["failure_turns"])
     }
-    _draw_bars(axes, turns, bars)
-    axes.set(xlabel="turn of the first unsafe answer", ylabel="dialogues, %", ylim=(0, 102))
+    most = max((share for row in shares.values() for turn, share in row.items() if turn != "none"), default=0.0)
+    for y, name in enumerate(summary):
+        for x, turn in enumerate(turns):
+            if not (share := shares.get(name, {}).get(turn)):
+                continue
+            if turn != "none":
+                shade = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
+                cell = Rectangle((x - 0.5, y - 0.5), 1, 1, **shade)
+                _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {share:.1f}%")
+            axes.text(x, y, f"{share:.1f}", ha="center", va="center", fontsize="small", color=_colours()["ink"])
+    axes.set(xlabel="turn of the first unsafe answer, % of dialogues", xlim=(-0.5, max(1, len(turns)) - 0.5))
+    axes.set_xticks(range(len(turns)), turns)
+    _rows(axes, summary)
     return figure
 
 
 def kinds(summary: Summary) -> Figure:
-    """Joint pass, Safety and Helpfulness by kind, side by side, with 95% intervals."""
-    figure, all_axes = _figure(len(SHOWN))
+    """Joint pass, Safety and Helpfulness by kind, with 95% intervals: a row a policy, a mark a kind."""
     columns = parts(summary, "by_kind")
+    figure, all_axes = _figure(len(SHOWN), height=1.4 + len(summary) * max(0.3, 0.14 * len(columns)))
+    drawn = {}
     for rate, axes in zip(SHOWN, all_axes, strict=True):
-        bars = {
-            name: [figures["by_kind"][kind][rate] if kind in figures["by_kind"] else _UNKNOWN for kind in columns]
-            for name, figures in summary.items()
-        }
-        _draw_bars(axes, columns, bars)
-        axes.set(title=RATES[rate], ylim=(0, 102), ylabel="dialogues, %" if axes is all_axes[0] else "")
-        axes.tick_params(axis="x", labelrotation=20)  # charts abreast leave little room for names
+        for number, kind in enumerate(columns):
+            colour, marker = _colours()[f"p{number % COLOURS}"], MARKERS[number % len(MARKERS)]
+            for y, (name, figures) in enumerate(summary.items()):
+                cell = figures["by_kind"].get(kind, {}).get(rate)
+                if cell is None or cell["value"] is None:
+                    continue
+                at = y + 0.8 * ((number + 0.5) / len(columns) - 0.5)
+                if cell["low"] is not None and cell["low"] < cell["high"]:
+                    axes.hlines(at, cell["low"], cell["high"], color=colour, linewidth=1)
+                (drawn[kind],) = axes.plot([cell["value"]], [at], marker, color=colour, markersize=4.5)
+                _tell(drawn[kind], f"{_name(summary, name)}, {kind}, {RATES[rate]}: {percent(cell)}%")
+        axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %")
+        _rows(axes, summary, named=axes is all_axes[0])
+    if drawn:
+        figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)
     return figure
 
 
@@ -100,26 +159,18 @@ CHARTS: Mapping[str, tuple[str, Callable[[Summary], Figure]]] = {
 
 
 def write_pictures(summary: Summary, folder: Path) -> None:
-    """Write a PNG picture of every chart, each with a title and a legend of its own."""
+    """Write a PNG picture of every chart, each with its title."""
     import matplotlib
-    from matplotlib.lines import Line2D
 
     with matplotlib.rc_context(_style()):
-        colours, groups = _colours_of(summary), by_group(summary)
-        handles = [
-            Line2D([], [], linewidth=3, color=colours[first], linestyle=DASHES.get(name, "-"))
-            for name, (first, *_) in groups.items()
-        ]
-        labels = [f"{name} (n={summary[first]['n']})" for name, (first, *_) in groups.items()]
         for name, (title, draw) in CHARTS.items():
             figure = draw(summary)
             figure.suptitle(title)
-            figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
             figure.savefig(folder / f"{name}.png", dpi=150)
 
 
 def inline_charts(summary: Summary) -> list[InlineChart]:
-    """Every chart for the page, which has titles and a legend for all of them."""
+    """Every chart for the page, which has their titles."""
     import matplotlib
 
     with matplotlib.rc_context(_style()):
@@ -137,29 +188,35 @@ def _svg(figure: Figure) -> str:
     return f"<svg{svg}"
 
 
-def _draw_bars(axes: Axes, columns: Sequence[str], bars: Mapping[str, Sequence[Mapping[str, float | None]]]) -> None:
-    """Grouped bars: for each policy a rate a column, without those that are not known."""
-    width, colours = _SHARE / max(1, len(bars)), _colours_of(bars)
-    for number, (name, rates) in enumerate(bars.items()):
-        for column, rate in enumerate(rates):
-            value, low, high = rate["value"], rate["low"], rate["high"]
-            if value is None:
-                continue
-            at, told = column + width * (number - (len(bars) - 1) / 2), f"{name}, {columns[column]}: {value:.1f}%"
-            (bar,) = axes.bar(at, value, width, color=colours[name])
-            if low is not None and high is not None and low < high:
-                axes.vlines(at, low, high, color=_colours()["ink"], linewidth=0.8)
-                told += f" [{low:.1f}, {high:.1f}]"
-            _tell(bar, told)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_xlim(-0.5, max(1, len(columns)) - 0.5)
+def _rows(axes: Axes, summary: Summary, named: bool = True) -> None:
+    """A row for each policy, the first on top, with lines between them."""
+    axes.set_yticks(range(len(summary)), [_name(summary, name) for name in summary] if named else [])
+    axes.set_yticks([y - 0.5 for y in range(1, len(summary))], minor=True)
+    axes.set_ylim(max(1, len(summary)) - 0.5, -0.5)
+    axes.grid(visible=False, which="major")
+    axes.grid(visible=True, which="minor", axis="y")
+    axes.tick_params(axis="y", which="both", length=0)
 
 
-def _figure(count: int = 1) -> tuple[Figure, Sequence[Axes]]:
+def _figure(count: int = 1, height: float = 4.5) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, height), layout="constrained")
     return figure, [figure.add_subplot(1, count, place) for place in range(1, count + 1)]
+
+
+def _name(summary: Summary, name: str) -> str:
+    """A policy's name as a chart has room for it."""
+    shown = visible_line(label(name, summary[name]))
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
+
+
+def _look(summary: Summary, name: str) -> dict[str, Any]:
+    """A policy's colour, marker and line, none of which it needs the others for to be told apart."""
+    if name in CONSTANTS:
+        return {"color": _colours()["faint"], "linestyle": DASHES[name], "marker": ""}
+    number = [other for other in summary if other not in CONSTANTS].index(name)
+    return {"color": _colours()[f"p{number % COLOURS}"], "linestyle": "-", "marker": MARKERS[number % len(MARKERS)]}
 
 
 def _tell(artist: Artist, words: str) -> None:
@@ -176,14 +233,8 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _colours_of(policies: Iterable[str]) -> dict[str, str]:
-    """Each policy's colour. Seeds of one training share theirs; the ninth training has the first one's."""
-    numbered = enumerate(by_group(policies).values())
-    return {name: _colours()[f"p{number % 8}"] for number, names in numbered for name in names}
-
-
 @cache
 def _colours() -> Mapping[str, str]:
     """The style sheet's colours of ink, lines and policies on a light page, by the names they have there."""
     light = STYLE_SHEET.read_text(encoding="utf-8").partition("@media")[0]
-    return dict(re.findall(r"--(ink|faint|rule|p\d): (#[0-9a-f]{6})", light))
+    return dict(re.findall(r"--(ink|faint|rule|accent|p\d): (#[0-9a-f]{6})", light))

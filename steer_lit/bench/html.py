@@ -16,8 +16,8 @@ from steer_lit.atomic import replacing
 from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.shown import ShownDialogue
-from steer_lit.bench.suite import BenchSettings, by_group
-from steer_lit.bench.tables import Grid, Summary, alone, differences
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.tables import Grid, Summary, as_one, differences
 from steer_lit.prompts.pictures import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
@@ -37,7 +37,6 @@ class Folded:
 class PageResults:
     """What the page shows above the dialogues."""
 
-    policies: tuple[str, ...]
     legend: tuple[str, ...]
     main: Grid
     differences: Grid
@@ -48,12 +47,11 @@ class PageResults:
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
     main, *others = report.grids(summary, settings.protocol)
     return PageResults(
-        policies=tuple(by_group(alone(summary))),
         legend=tuple(report.legend(summary, settings.protocol)),
         main=main,
         differences=differences(summary),
         tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
-        charts=tuple(charts.inline_charts(alone(summary))),
+        charts=tuple(charts.inline_charts(as_one(summary))),
     )
 
 

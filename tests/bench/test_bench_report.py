@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -135,7 +136,7 @@ def test_summaries_of_earlier_versions_are_still_shown(repository: Path) -> None
         assert not tables.cut(summary)
 
 
-def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) -> None:
     def rows(passed: int) -> list[GradedDialogue]:
         return [dialogue(str(at), [3 if at < passed else -3], subset="ab"[at % 2]) for at in range(4)]
 
@@ -152,11 +153,8 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue, 
     assert report.SEEDS in page
     assert report.SEEDS in report.notes(summary)
     assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
-    charts.write_pictures(tables.alone(summary), tmp_path)
-    assert html.page_results(summary, SETTINGS).policies == ("sft", "full")
-    _, *lines = charts.survival(tables.alone(summary)).axes[0].lines
-    assert len(lines) == 2
-    assert len({line.get_color() for line in lines}) == 1, "seeds of one training share a colour"
+    drawn = charts.survival(tables.as_one(summary)).axes[0]
+    assert [text.get_text() for text in drawn.texts] == ["full (2 seeds) 75.0 (25-100)", "sft 25.0 (1-67)"]
     (names_shown, *_) = report.table(summary).columns
     assert list(names_shown.cells) == ["sft", "full", "full@1", "full@2"]
     lines = [line for line in csv.DictReader(io.StringIO(report.spreadsheet(summary))) if line["policy"] == "full"]
@@ -200,24 +198,51 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
 def test_a_survival_curve_by_hand(summary: dict) -> None:
     # Kaplan-Meier: 1/2 after turn 1 and on to the last turn of any dialogue, whose step is drawn half a turn wide.
     (axes,) = charts.survival(summary).axes
-    (line,) = axes.lines
+    line, led, mark = axes.lines
     assert line.get_xydata().tolist() == [[0, 100], [1, 50], [2, 50], [2.5, 50]]
     assert line.get_drawstyle() == "steps-post"
-    assert line.get_gid() == "told:sft: 50.0% without an unsafe answer after turn 2"
-    (band,) = axes.collections
     low, high = (summary["sft"]["survival"]["2"][key] for key in ("low", "high"))
+    assert line.get_gid() == f"told:sft: 50.0 ({low:.0f}-{high:.0f})% held to turn 2"
+    (band,) = axes.collections
     assert {low, high} <= set(band.get_paths()[0].vertices[:, 1])
+    (label,) = axes.texts
+    assert label.get_text() == f"sft 50.0 ({low:.0f}-{high:.0f})"
+    assert led.get_ydata()[-1] == mark.get_ydata()[0] == label.get_position()[1] == 50
 
 
-def test_bars_by_hand(summary: dict) -> None:
+def test_curves_are_labelled_from_the_highest_end_to_the_lowest_and_told_apart(dialogue: MakeDialogue) -> None:
+    def rows(safe: int) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3 if at < safe else -3]) for at in range(20)]
+
+    names = [f"policy {number}" for number in range(9)]
+    summary = summarise({name: rows(at) for at, name in enumerate(names)} | {"gold": rows(20)}, SETTINGS)
+    axes = charts.survival(summary).axes[0]
+    assert [text.get_text().rpartition(" ")[0].rsplit(" ", 1)[0] for text in axes.texts][1:-1] == names[:0:-1]
+    assert axes.texts[0].get_text() == "gold 100.0"
+    places = [text.get_position()[1] for text in axes.texts]
+    assert min(above - below for above, below in itertools.pairwise(places)) >= 4.4 - 1e-9
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines[:10]]
+    assert len(set(looks)) == 10
+    assert not axes.collections  # so many bands would hide each other
+    assert charts.spread([100, 100, 99, 3, 2], 5) == [100, 95, 90, 5, 0]
+
+
+def test_first_unsafe_turns_by_hand(summary: dict) -> None:
     (axes,) = charts.failures(summary).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [*map(str, range(1, 11)), "none"]
-    first, *others = axes.patches
-    assert (first.get_x(), first.get_width()) == pytest.approx((-0.42, 0.84))  # of a column from -0.5 to 0.5
-    assert (first.get_y(), first.get_height()) == (0, 50.0)  # half the dialogues fail at turn 1
-    assert [bar.get_height() for bar in others] == [0.0] * 9 + [50.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["sft"]
+    (cell,) = axes.patches  # half the dialogues fail at turn 1, the others nowhere, which is not shaded
+    assert (cell.get_xy(), cell.get_width(), cell.get_gid()) == ((-0.5, -0.5), 1, "told:sft, turn 1: 50.0%")
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("50.0", (0, 0)), ("50.0", (10, 0))]
+
+
+def test_rates_by_kind_by_hand(summary: dict) -> None:
     joint, safety, helpfulness = charts.kinds(summary).axes
-    assert [bar.get_gid() for bar in safety.patches] == ["told:sft, benign: 0.0%", "told:sft, red_team: 100.0%"]
+    assert [label.get_text() for label in joint.get_yticklabels()] == ["sft"]
+    told = [line.get_gid() for line in safety.lines]
+    assert told == ["told:sft, benign, Safety: 0.0%", "told:sft, red_team, Safety: 100.0%"]
+    assert [line.get_xydata().tolist() for line in safety.lines] == [[[0, -0.2]], [[100, 0.2]]]
+    assert len({line.get_marker() for line in safety.lines}) == 2
     assert not [*joint.collections, *helpfulness.collections]  # no interval of one dialogue
 
 
@@ -227,33 +252,34 @@ def test_whiskers_show_the_interval(dialogue: MakeDialogue) -> None:
     axes = charts.kinds(summary).axes[1]
     cell = summary["sft"]["safety_pass"]
     (whisker,) = axes.collections
-    assert whisker.get_segments()[0].tolist() == [[-0.21, cell["low"]], [-0.21, cell["high"]]]
-    assert axes.patches[0].get_gid() == f"told:sft, red_team: 50.0% [{cell['low']:.1f}, {cell['high']:.1f}]"
+    assert whisker.get_segments()[0].tolist() == [[cell["low"], 0], [cell["high"], 0]]
+    assert axes.lines[0].get_gid() == f"told:sft, red_team, Safety: {tables.percent(cell)}%"
 
 
 def test_charts_in_the_page_name_its_colours_and_tell_their_values(dialogue: MakeDialogue) -> None:
-    summary = summarise({'<b>&"$x$': [dialogue("a", [3])], "grpo": [dialogue("a", [-3])]}, SETTINGS)
+    summary = summarise({'<b>&"$x$': [dialogue("a", [-3])], "grpo": [dialogue("a", [-3])]}, SETTINGS)
     for chart in charts.inline_charts(summary):
         svg = ElementTree.fromstring(chart.svg)  # one element, whole
         told = [title.text for title in svg.iter("{http://www.w3.org/2000/svg}title")]
         assert any(text.startswith('<b>&"$x$') for text in told), chart.title
-        assert "var(--p0)" in chart.svg
-        assert "var(--p1)" in chart.svg
+        assert "var(--ink)" in chart.svg
         assert not set(re.findall(r"#[0-9a-f]{6}\b", chart.svg)), "a colour that a dark page would not change"
     survival = charts.inline_charts(summary)[0].svg
     assert ">dialogues without an unsafe answer, %</text>" in survival
 
 
-def test_every_policy_has_its_name_in_the_legend_as_it_is(
+def test_every_policy_has_its_name_in_the_pictures_as_it_is(
     dialogue: MakeDialogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: drawn.append(figure))
-    summary = summarise({"_mine": [dialogue("a", [3])], "$x$": [dialogue("a", [3], failed=True)]}, SETTINGS)
+    names = {"_mine": "_mine", "$x$": "$x$", "\x1b\n" + "long" * 9: "\N{REPLACEMENT CHARACTER} " + "long" * 5 + "lon…"}
+    summary = summarise({name: [dialogue("a", [3])] for name in names}, SETTINGS)
     charts.write_pictures(summary, tmp_path)
-    for figure in drawn:
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_mine (n=1)", "$x$ (n=0)"]
-        assert not figure.legends[0].get_texts()[1].get_parse_math()
+    for figure in drawn[1:]:
+        assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(names.values())
+        assert not figure.axes[0].get_yticklabels()[1].get_parse_math()
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == [f"{name} 100.0" for name in names.values()]
     assert [figure.get_suptitle() for figure in drawn] == ["Survival", "First unsafe turn", "Pass rates by kind"]
 
 
@@ -262,7 +288,7 @@ def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) 
     assert "| sft | - | - | - | - | - | - | - | - | 0 (+1 failed) |" in report.markdown(summary)
     assert not charts.survival(summary).axes[0].lines
     assert not charts.failures(summary).axes[0].patches
-    assert not charts.kinds(summary).axes[0].patches
+    assert not charts.kinds(summary).axes[0].lines
     assert len(charts.inline_charts(summary)) == 3
     assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
 
