@@ -91,6 +91,16 @@ def typed_words() -> list[str]:
     return [word for word in words if word not in checkpoint]
 
 
+def typed_command() -> str:
+    """This run's command without what is Hydra's own: its folder, and variables, which may be secret. "" for a further
+    rank.
+    """
+    if not HydraConfig.initialized():
+        return ""
+    told = HydraConfig.get()
+    return " ".join([program(str(told.job.config_name)), *map(shlex.quote, told.overrides.task)])
+
+
 def sweeping() -> bool:
     """Whether this run is one of a sweep's."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
 from steer_lit.atomic import replace_text
-from steer_lit.commands import going_on, shown_path, sweeping, typed
+from steer_lit.commands import going_on, shown_path, sweeping, typed, typed_command
 from steer_lit.errors import SteerError
 from steer_lit.locks import holding
 from steer_lit.prompts.fill import digests
@@ -88,7 +89,9 @@ def requeued(run_dir: Path) -> str | None:
 
 
 def freeze(config: DictConfig, run_dir: Path) -> Path:
-    """Write the resolved config, and versions and prompts it ran with, into the folder. Returns the config's path."""
+    """Write the resolved config, and command, versions and prompts it ran with, into the folder. Returns the config's
+    path.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
@@ -97,6 +100,7 @@ def freeze(config: DictConfig, run_dir: Path) -> Path:
         replace_text(path, OmegaConf.to_yaml(resolved))
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
+        found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["prompts"] = digests()
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
     return path

@@ -20,27 +20,35 @@ from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
-from steer_lit.bench.tables import alone
+from steer_lit.bench.tables import as_one
 from steer_lit.prompts.pictures import OpenImage
 
 Records = Mapping[str, Sequence[GradedDialogue]]
 
 
 def write_outputs(
-    records: Records, settings: BenchSettings, judge: str, out_dir: Path, open_image: OpenImage
+    records: Records,
+    settings: BenchSettings,
+    judge: str,
+    out_dir: Path,
+    open_image: OpenImage,
+    ran: Sequence[tuple[str, str]] = (),
 ) -> dict[str, dict[str, Any]]:
-    """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds."""
+    """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds.
+
+    `ran` says how the run was made (`origin.told`).
+    """
     summary = summarise(records, settings)
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol))
-    charts.write_pictures(alone(summary), out_dir)
+    charts.write_pictures(as_one(summary), out_dir)
     write_raw_evals(records, judge, out_dir / "raw_eval")
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(
         out_dir / "report.html",
         "Benchmark report",
-        facts(records, settings, judge),
+        [*ran, *facts(records, settings, judge)],
         dialogues,
         open_image,
         html.page_results(summary, settings),
@@ -52,10 +60,15 @@ def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[s
     """What was played and how it was judged, as (label, value) pairs."""
     scenarios = {row.scenario for rows in records.values() for row in rows}
     subsets = sorted({row.subset for rows in records.values() for row in rows} - {""})
-    told = [("judge", judge), ("protocol", settings.protocol.replace("_", "-")), ("scenarios", str(len(scenarios)))]
-    if subsets:
-        told.append(("subsets", ", ".join(subsets)))
+    passes, count = settings.protocol.replace("_", "-"), f"{len(scenarios):,}"
     if settings.protocol == "multi_turn":
-        means = f"mean harmlessness >= {settings.safety_threshold:g}, helpfulness >= {settings.helpfulness_threshold:g}"
-        told.append(("passes", means))
-    return [*told, ("unsafe answer", f"harmlessness < {settings.failure_below}")]
+        means = f"{settings.safety_threshold:g}, mean helpfulness >= {settings.helpfulness_threshold:g}"
+        passes += f": mean harmlessness >= {means}"
+    return [
+        ("dialogues", f"{count}, each by {len(records)} policies" if len(records) > 1 else count),
+        *([("subsets", ", ".join(subsets))] if subsets else []),
+        ("judge", judge),
+        ("passes", passes),
+        ("unsafe answer", f"harmlessness < {settings.failure_below}"),
+        ("intervals", f"95%, {settings.resamples:,} resamples, seed {settings.seed}"),
+    ]

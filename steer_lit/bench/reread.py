@@ -9,17 +9,15 @@ What comes out goes into a folder of its own: what was read stays as it is.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from omegaconf import OmegaConf
 from rich.console import Console
 
+from steer_lit.bench.origin import saved_config, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.prompts.pictures import OpenImage
@@ -27,9 +25,6 @@ from steer_lit.run_files import CONFIG, RECORDS, ROLLOUTS
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
-
-_GROUPS = ("bench", "data", "data.source", "judge", "judge.client", "judge.client.settings")  # what is read of a config
-_WAY_OUT = "mend it, or move it away to report without it"
 
 
 def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -81,7 +76,7 @@ def report_on(
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = _opener(config["data"])
     elif (path := _records(config["from_run"])) is not None:
-        rows, saved = read_records(path)[0], _saved_config(path.parent)
+        rows, saved = read_records(path)[0], saved_config(path.parent)
         records, judge = _latest(rows), rows[-1].judge if rows else ""
         judge, open_image = judge or _judge(saved), _opener(saved.get("data", {}))
         if saved.get("bench", {}).get("protocol") == "single_turn" != settings.protocol:
@@ -93,14 +88,15 @@ def report_on(
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return
+    ran = [] if config["from_run"] is None else told(Path(config["from_run"]))
     trained = (name for name, rows in records.items() if not is_constant(rows))
     if problems := list(baseline_problems(settings.baseline, trained)):
         raise ConfigError(problems)
-    if told := _told_of_cuts(records, settings):
-        console.print(told, highlight=False, soft_wrap=True)
+    if cut := _told_of_cuts(records, settings):
+        console.print(cut, highlight=False, soft_wrap=True)
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
-        summary = write_outputs(records, settings, judge, out_dir, open_image)
+        summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     console.print(report.table(summary))
     for line in [*report.notes(summary), f"See {out_dir / 'report.html'}."]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -140,8 +136,8 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     dialogues = [dialogue for path in _rollouts(run) for dialogue in shown.read_rollouts(path)]
     if not dialogues:
         raise SteerError(f"from_run={run}: no rollout is there that can be read")
-    saved = _saved_config(run)
-    facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues)))]
+    saved = saved_config(run)
+    facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *told(run)]
     with console.status("report"):
         html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
     done = f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}."
@@ -155,35 +151,6 @@ def _records(run: object) -> Path | None:
 
 def _rollouts(run: object) -> list[Path]:
     return sorted(Path(str(run)).glob(ROLLOUTS))
-
-
-def _saved_config(run: Path) -> dict[str, Any]:
-    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated.
-
-    Raises SteerError where it is no config, or has a value where a group that is read here should be.
-    """
-    path = run / CONFIG
-    if not path.is_file():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines of which hold billions
-            raise ValueError("it has YAML aliases, which no run writes")
-        saved = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except Exception as error:  # YAML's, OmegaConf's or the disk's
-        reason = " ".join(str(error).split())
-        raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
-    if not isinstance(saved, dict):
-        raise SteerError(f"from_run={run}: {path} holds no config: {_WAY_OUT}")
-    for group in _GROUPS:
-        *above, name = group.split(".")
-        node: Any = saved
-        for key in above:
-            node = node.get(key, {})
-        if not isinstance(value := node.get(name, {}), dict):
-            shown = reprlib.repr(value)
-            raise SteerError(f"from_run={run}: {path} has {group}={shown}, which must be a group: {_WAY_OUT}")
-    return {str(key): value for key, value in saved.items()}
 
 
 def _judge(saved: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from rich.console import Console
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bars import count_bar
 from steer_lit.bench import report
+from steer_lit.bench.origin import told
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy, Suite
@@ -74,7 +75,7 @@ def run_bench(
             played[name] = sorted(rows, key=lambda row: order[row.scenario])
 
     with console.status("intervals and report"):
-        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image)
+        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, told(out_dir))
     console.print(report.table(summary))
     failures = list(_failures(played))
     for line in [*report.notes(summary), *failures]:

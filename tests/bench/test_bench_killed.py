@@ -19,7 +19,7 @@ WORDS = [
     "bench.resamples=100",
     "data.source.mean_turns=3",
 ]
-TIMESTAMP = rb'"timestamp": "[^"]*"'
+TIMESTAMP = rb'"timestamp": "[^"]*"|\d{4}-\d\d-\d\d \d\d:\d\d'
 OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what the run came to
 
 

@@ -182,18 +182,35 @@ def test_a_browser_shows_the_dialogue_that_the_address_names(tmp_path: Path) -> 
     dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
     dialogues.append(replace(dialogues[0], scenario="the one", outcome=shown.UNSAFE, turns=(hostile,)))
     written(tmp_path / "report.html", dialogues)
-    address = f"{(tmp_path / 'report.html').as_uri()}#outcome=unsafe&query=NEEDLE"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    page = opened(tmp_path, "outcome=unsafe&query=NEEDLE")
+    article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
+    assert "1 of 41 dialogues" in page
+    assert 'href="#outcome=unsafe&amp;query=NEEDLE&amp;dialogue=sft%2Fthe+one"' in article  # leads back to it
+    assert "<mark>needle</mark>" in article
+    assert 'src="data:image/webp' in article
+    assert "&lt;/script&gt;&lt;script&gt;document" in article
+    assert "<title>Report</title>" in page  # nothing in the texts ran
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+def test_an_address_names_a_dialogue_however_many_stand_before_it(tmp_path: Path) -> None:
+    twice = [shown_dialogue("s1", "step 3"), replace(shown_dialogue("s1", "step 3"), note="the second")]
+    written(tmp_path / "report.html", [shown_dialogue("s0"), *twice])
+    for words, note in (("dialogue=step+3/s1", "terminated"), ("dialogue=step+3/s1&number=2", "the second")):
+        article = re.search(r"<article.*</article>", opened(tmp_path, words), flags=re.DOTALL)[0]
+        assert f"{note}</p>" in article
+    assert "number=2" in article
+
+
+def opened(folder: Path, words: str) -> str:
+    """The report as a browser holds it once its script has run."""
+    address = f"{(folder / 'report.html').as_uri()}#{words}"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
     command = [CHROMIUM, *flags, "--virtual-time-budget=5000", "--dump-dom", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     if done.returncode:
         pytest.skip(f"Chromium does not run here: {done.stderr[-200:]}")
-    article = re.search(r"<article.*</article>", done.stdout, flags=re.DOTALL)[0]
-    assert "1 of 41 dialogues" in done.stdout
-    assert "<mark>needle</mark>" in article
-    assert 'src="data:image/webp' in article
-    assert "&lt;/script&gt;&lt;script&gt;document" in article
-    assert "<title>Report</title>" in done.stdout  # nothing in the texts ran
+    return done.stdout
 
 
 def test_mini_pictures_are_drawn_for_the_page() -> None:

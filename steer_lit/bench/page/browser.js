@@ -1,5 +1,6 @@
 "use strict";
-// The dialogue browser: filters, a paged list, search through every block, links into it (#policy=sft&dialogue=7).
+// The dialogue browser: filters, a paged list, search through every block, links into it, which hold in a report made
+// anew: #outcome=unsafe&dialogue=sft/mini-bench-7.
 
 const PAGE = 25;
 const NAMES = ["policy", "kind", "subset", "outcome"]; // in the order of a row's first four entries
@@ -11,6 +12,7 @@ let matches = []; // numbers of the rows that the filters let through
 let page = 0;
 let chosen = -1;
 let filtering = 0; // counts changes of the filters, so that an outdated search stops
+let linking = false; // whether the address names what is shown: once something was asked for
 
 function facts(row) {
   const [policy, kind, subset, outcome] = NAMES.map((name, at) => index.labels[name][index.rows[row][at]]);
@@ -80,13 +82,15 @@ function drawList(progress = "") {
   $("page").textContent = matches.length ? `${page * PAGE + 1}–${Math.min(matches.length, (page + 1) * PAGE)} of ${matches.length}` : "none";
   $("back").disabled = page === 0;
   $("on").disabled = page >= last;
+  const focused = $("list").contains(document.activeElement);
   $("list").replaceChildren(...matches.slice(page * PAGE, (page + 1) * PAGE).map(listItem));
+  if (focused) ($("list").querySelector("[aria-current]") ?? $("list").querySelector("button"))?.focus();
 }
 
 function listItem(row) {
   const { policy, outcome, scenario, tones } = facts(row);
   const button = element("button", { type: "button", onclick: () => choose(row, true) },
-    `${MARKS[outcome] ?? ""} ${policy}`, element("small", {}, scenario), strip(tones));
+    `${MARKS[outcome] ?? ""} ${policy}`, element("small", {}, `${scenario} · ${outcome}`), strip(tones));
   button.dataset.row = row;
   if (row === chosen) button.setAttribute("aria-current", "true");
   return element("li", {}, button);
@@ -98,12 +102,20 @@ async function choose(row, asked = false) {
     if (Number(button.dataset.row) === row) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }
-  link();
+  linking ||= asked;
+  if (linking) try {
+    history.replaceState(null, "", address());
+  } catch { /* some browsers forbid it for files: the page works without */ }
   if (row < 0) return $("dialogue").replaceChildren(element("p", {}, "No dialogue fits these filters."));
   const dialogues = await block(Math.floor(row / index.block));
   if (row !== chosen) return;
+  const focused = $("dialogue").contains(document.activeElement) && document.activeElement.textContent;
   $("dialogue").replaceChildren(
-    ...dialogueNodes(facts(row), dialogues[row % index.block], moves(row), others(row), index.pictures, query()));
+    ...dialogueNodes(facts(row), dialogues[row % index.block], address(), moves(row), others(row), index.pictures, query()));
+  if (focused !== false) { // the button that was pressed is another one now
+    const buttons = [...$("dialogue").querySelectorAll("button:enabled")];
+    (buttons.find((button) => button.textContent === focused) ?? $("dialogue")).focus({ preventScroll: true });
+  }
   if (asked && matchMedia("(max-width: 56rem)").matches) $("dialogue").scrollIntoView();
 }
 
@@ -123,7 +135,7 @@ function others(row) {
   while (same(to + 1) && to - row < 40) to++;
   return Array.from({ length: to - from + 1 }, (_, at) => {
     const { policy, outcome } = facts(from + at);
-    const button = element("button", { type: "button", onclick: () => choose(from + at) }, `${MARKS[outcome] ?? ""} ${policy}`);
+    const button = element("button", { type: "button", onclick: () => choose(from + at, true), title: outcome }, `${MARKS[outcome] ?? ""} ${policy}`);
     if (from + at === row) button.setAttribute("aria-current", "true");
     return button;
   });
@@ -133,52 +145,66 @@ function step(by) {
   const at = matches.indexOf(chosen);
   const next = matches[at < 0 ? 0 : at + by];
   if (next === undefined) return;
+  const focused = $("list").contains(document.activeElement);
   page = Math.floor(matches.indexOf(next) / PAGE);
   drawList();
-  choose(next);
-  $("list").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
+  choose(next, true);
+  const current = $("list").querySelector("[aria-current]");
+  current?.scrollIntoView({ block: "nearest" });
+  if (focused) current?.focus();
 }
 
-// The address names what is shown, so that a link leads back to it.
-function link() {
+// What leads back to what is shown. Rollouts of one step may share a scenario: those after the first are counted.
+function address() {
   const told = new URLSearchParams();
   for (const name of NAMES) {
     if (field(name).value !== "") told.set(name, index.labels[name][Number(field(name).value)]);
   }
   if (field("query").value) told.set("query", field("query").value);
-  if (chosen >= 0) told.set("dialogue", String(chosen));
-  try {
-    history.replaceState(null, "", `#${told}`);
-  } catch { /* some browsers forbid it for files: the page works without */ }
+  if (chosen >= 0) {
+    told.set("dialogue", named(chosen));
+    const before = index.rows.slice(0, chosen).filter((_, row) => named(row) === named(chosen)).length;
+    if (before) told.set("number", String(before + 1));
+  }
+  return `#${told}`;
 }
 
-function follow() {
+const named = (row) => `${facts(row).policy}/${facts(row).scenario}`;
+
+async function follow() {
   const told = new URLSearchParams(location.hash.slice(1));
   for (const name of NAMES) {
     const number = index.labels[name].indexOf(told.get(name) ?? "\0");
     field(name).value = number < 0 ? "" : String(number);
   }
   field("query").value = told.get("query") ?? "";
-  const row = Number(told.get("dialogue") ?? -1);
-  chosen = Number.isInteger(row) && row < index.rows.length ? row : -1;
-  return refilter();
+  const rows = told.has("dialogue") ? [...index.rows.keys()].filter((row) => named(row) === told.get("dialogue")) : [];
+  chosen = rows[Number(told.get("number") ?? 1) - 1] ?? -1;
+  linking = location.hash.includes("=");
+  await refilter();
+  if (linking) $("dialogues").scrollIntoView();
 }
 
 function listen() {
   let waiting;
   $("filters").addEventListener("submit", (event) => event.preventDefault());
-  $("filters").addEventListener("change", (event) => event.target !== field("query") && refilter()); // it has "input"
-  $("filters").addEventListener("reset", () => setTimeout(refilter));
+  const changed = () => { linking = true; refilter(); };
+  $("filters").addEventListener("change", (event) => event.target !== field("query") && changed()); // it has "input"
+  $("filters").addEventListener("reset", () => setTimeout(changed));
   field("query").addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(refilter, 250);
+    waiting = setTimeout(changed, 250);
   });
   $("back").addEventListener("click", () => { page--; drawList(); });
   $("on").addEventListener("click", () => { page++; drawList(); });
+  const folded = [...document.querySelectorAll("details:not([open])")];
+  addEventListener("beforeprint", () => folded.forEach((table) => { table.open = true; }));
   addEventListener("hashchange", () => { if (location.hash.includes("=")) follow(); });
   addEventListener("keydown", (event) => {
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "j") step(1);
+    const listed = $("list").contains(event.target) && { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (listed) { event.preventDefault(); step(listed); }
+    else if (event.key === "j") step(1);
     else if (event.key === "k") step(-1);
     else if (event.key === "/") { event.preventDefault(); field("query").focus(); }
   });

@@ -65,10 +65,10 @@ function turnNode(turn, number, tone, pictures, query) {
 }
 
 // The dialogue as nodes: buttons, heading, facts, the same scenario's other dialogues, turns.
-function dialogueNodes(facts, dialogue, moves, others, pictures, query) {
+function dialogueNodes(facts, dialogue, address, moves, others, pictures, query) {
   return [
     element("nav", { className: "moves", ariaLabel: "Dialogues in the list" }, ...moves),
-    element("h3", {}, marked(facts.scenario, query)),
+    element("h3", {}, element("a", { href: address, title: "link to this dialogue" }, marked(facts.scenario, query))),
     element("p", { className: "legend-text" },
       [facts.policy, facts.kind, facts.subset, facts.outcome, dialogue.note].filter(Boolean).join(" · ")),
     ...(others.length > 1 ? [element("div", { className: "others", role: "group", ariaLabel: "The same scenario" }, ...others)] : []),

@@ -1,0 +1,126 @@
+"""What a run's folder says of how the run was made, for the head of a report.
+
+A report is sent around: of a path from the root or from home it shows the last two parts, of a server's address
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from steer_lit.bench.policies import named, played_here, served
+from steer_lit.errors import SteerError
+from steer_lit.run_files import CONFIG, VERSIONS
+
+# What is read of a config: these must be groups where they are there.
+_GROUPS = (
+    "bench", "data", "data.source", "judge", "judge.client", "judge.client.settings", "model", "policies", "rollout",
+)  # fmt: skip
+_WAY_OUT = "mend it, or move it away to report without it"
+_ADDRESS = re.compile(r"https?://[^\s'\",}\]]+")
+_FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])|^)[~/][^,\]}\"':]*")  # such a path within a word
+
+
+def told(run: Path) -> list[tuple[str, str]]:
+    """(label, value) pairs; what the folder does not say is left out."""
+    saved, versions = saved_config(run), _versions(run)
+    date, command = versions.pop("date", ""), versions.pop("command", "")
+    facts = [
+        ("date", date),
+        ("model", ", ".join(_models(saved))),
+        ("data", ", ".join(_data(saved))),
+        ("answers", _decoding(saved.get("rollout", {}))),
+        ("command", public(command)),
+        ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def public(command: str) -> str:
+    """The command without addresses, and without where on this machine things lie; "" for what no shell reads."""
+    try:
+        typed = shlex.split(command)
+    except ValueError:
+        return ""
+    words = (_FAR.sub(_end, _ADDRESS.sub("<address>", word)) for word in typed)
+    return " ".join(word if re.fullmatch(r"[\w./=,+@:<>…-]*", word) else shlex.quote(word) for word in words)
+
+
+def _end(path: re.Match[str]) -> str:
+    return "/".join(["…", *path[0].split("/")[-2:]])
+
+
+def _models(saved: Mapping[str, Any]) -> Iterator[str]:
+    """The base model where one was loaded, and the models behind servers."""
+    policies, model = saved.get("policies", {}), saved.get("model", {})
+    if model and (played_here(policies) or not policies):
+        quantized = model.get("quantize", "none")
+        yield str(model.get("name")) + (f" in {quantized}" if quantized != "none" else "")
+    yield from dict.fromkeys(found.model for value in named(policies).values() if (found := served(value)) is not None)
+
+
+def _data(saved: Mapping[str, Any]) -> Iterator[str]:
+    data, part = saved.get("data", {}), saved.get("bench", {}).get("part", "bench")
+    source = data.get("source", {})
+    if str(source.get("_target_")).endswith(".MiniSource"):
+        yield f"STEER-mini, seed {source.get('seed')}"
+    elif file := source.get(part):
+        yield Path(str(file)).name
+    if part == "rl":
+        yield "the scenarios of GRPO"
+    if data.get("blank_images"):
+        yield "pictures blanked"
+
+
+def _decoding(rollout: Mapping[str, Any]) -> str:
+    if not {"temperature", "max_new_tokens"} <= rollout.keys():
+        return ""
+    sampled = f"temperature {rollout['temperature']}" if rollout["temperature"] else "greedy"
+    return f"{sampled}, at most {rollout['max_new_tokens']} tokens"
+
+
+def _versions(run: Path) -> dict[str, str]:
+    """What the run wrote down beside its config; empty where that is missing or no such file."""
+    try:
+        found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+
+def saved_config(run: Path) -> dict[str, Any]:
+    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated.
+
+    Raises SteerError where it is no config, or has a value where a group that is read here should be.
+    """
+    path = run / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines of which hold billions
+            raise ValueError("it has YAML aliases, which no run writes")
+        saved = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except Exception as error:  # YAML's, OmegaConf's or the disk's
+        reason = " ".join(str(error).split())
+        raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
+    if not isinstance(saved, dict):
+        raise SteerError(f"from_run={run}: {path} holds no config: {_WAY_OUT}")
+    for group in _GROUPS:
+        *above, name = group.split(".")
+        node: Any = saved
+        for key in above:
+            node = node.get(key, {})
+        if not isinstance(value := node.get(name, {}), dict):
+            shown = reprlib.repr(value)
+            raise SteerError(f"from_run={run}: {path} has {group}={shown}, which must be a group: {_WAY_OUT}")
+    return {str(key): value for key, value in saved.items()}

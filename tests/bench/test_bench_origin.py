@@ -1,0 +1,68 @@
+"""What a report says of how its run was made, and what it keeps to itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steer_lit.bench.origin import public, told
+from steer_lit.run_files import CONFIG, VERSIONS
+
+MINI = "data: {source: {_target_: steer_lit.data.sources.MiniSource, seed: 3}, blank_images: true}\n"
+
+
+def saved(folder: Path, config: str, versions: object = None) -> dict[str, str]:
+    (folder / CONFIG).write_text(config)
+    if versions is not None:
+        (folder / VERSIONS).write_text(json.dumps(versions))
+    return dict(told(folder))
+
+
+def test_a_run_says_what_it_was_made_of(tmp_path: Path) -> None:
+    config = MINI + "model: {name: nano, quantize: nf4}\npolicies: {base: base, other: 'server:big'}\n"
+    config += "bench: {part: rl}\nrollout: {max_new_tokens: 64, temperature: 0.0}\n"
+    command = "python bench.py policies.other=server:big"
+    versions = {"python": "3.11", "torch": "2.9", "date": "2026-01-02 03:04", "command": command, "prompts": {"a": "b"}}
+    assert saved(tmp_path, config, versions) == {
+        "date": "2026-01-02 03:04",
+        "model": "nano in nf4, big",
+        "data": "STEER-mini, seed 3, the scenarios of GRPO, pictures blanked",
+        "answers": "greedy, at most 64 tokens",
+        "command": command,
+        "versions": "python 3.11, torch 2.9",
+    }
+    config = (
+        "data: {source: {bench: /home/me/rows/bench.jsonl}}\npolicies: {a: {model: big, base_url: 'http://h/v1'}}\n"
+    )
+    config += "model: {name: tiny}\nrollout: {max_new_tokens: 9, temperature: 0.7}\n"
+    assert saved(tmp_path, config, {}) == {
+        "model": "big", "data": "bench.jsonl", "answers": "temperature 0.7, at most 9 tokens",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])
+def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: object) -> None:
+    assert told(tmp_path / "none") == []
+    assert saved(tmp_path, "name: bench\n", versions) == {}
+    (tmp_path / VERSIONS).write_text("{")
+    assert told(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("policies.sft=outputs/demo/sft/adapter bench.limit=3", "policies.sft=outputs/demo/sft/adapter bench.limit=3"),
+        ("policies.sft=/home/me/run/adapter", "policies.sft=…/run/adapter"),
+        ("policies.sft=~/run/adapter", "policies.sft=…/run/adapter"),
+        ("'policies.a=[/home/me/a b/adapter,x/adapter]'", "'policies.a=[…/a b/adapter,x/adapter]'"),
+        ("'from_run=\"/home/me/a, b\"'", "'from_run=\"…/me/a, b\"'"),
+        ("server.base_url=http://me:word@host:8000/v1", "server.base_url=<address>"),
+        ("'policies.a={model: m, base_url: \"https://host/v1\"}'", "'policies.a={model: m, base_url: \"<address>\"}'"),
+    ],
+)
+def test_a_command_tells_nothing_of_this_machine(typed: str, shown: str) -> None:
+    assert public(f"python bench.py {typed}") == f"python bench.py {shown}"
+
+
+def test_what_no_shell_reads_is_no_command() -> None:
+    assert public("python bench.py 'a") == ""
