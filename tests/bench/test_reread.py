@@ -306,7 +306,8 @@ def test_the_command_line_reports_on_a_run(
     versions = json.loads((out / "versions.json").read_text())
     words = f"from_run={run} bench.protocol=single_turn bench.resamples=100"  # the folder is its own
     assert versions["command"] == f"python bench.py {words}"
-    (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": "python bench.py policies.sft=/far/away/sft/adapter"}))
+    command = "python bench.py policies.sft=/far/away/sft/adapter"
+    (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": command}))
     assert cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     page = (out / "report.html").read_text()
     assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # of the run, not of its report
