@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
-from steer_lit.checks.leaves import makes_rows
+from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.closing import closing
 from steer_lit.commands import shown_path, typed_words
 from steer_lit.errors import ConfigError
@@ -109,6 +109,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.judge_check import check_judge
     from steer_lit.bench.policies import greet_served, make_policies
+    from steer_lit.bench.records import settings_digest
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, choose, planned, with_constants
@@ -129,29 +130,33 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if count := rows.quarantined:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")
     judge = seeing(config.judge, rows.open_image)
+    # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
+    asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     if not config.judge_check:  # which grades turns of its own
         if config.bench.limit is None and makes_rows(plain):
             check_worth(config.model.name, plain["policies"], len(scenarios))
-        check_gold(judge, scenarios, settings.turns_played)
+        for section, player in (("judge", judge), *asking.items()):
+            check_gold(section, player, scenarios, settings.turns_played)
     load = partial(instantiate, config.model, open_image=rows.open_image)
     policies = make_policies(plain, load, rows.open_image, scenarios, settings.turns_played)
-    if config.bench.constants:
+    if config.bench.constants and not asking:  # which know the answers to the script
         policies = with_constants(policies, scenarios)
     if not (config.judge_check and (run_dir / RECORDS).is_file()):  # a check is no part of the benchmark there
         freeze(config, run_dir)
-    with hanging_up(judge), continuable(run_dir, "bench"):
+    with hanging_up(judge, *asking.values()), continuable(run_dir, "bench"):
         if config.judge_check:
             greet(judge)
             check_judge(judge, scenarios, len(policies), settings, run_dir)
         else:
             recorded = (run_dir / RECORDS).is_file()
             if not recorded:  # else all may be graded already
-                greet(judge)
+                greet(judge, *asking.values())
                 greet_served(plain["policies"], plain["server"])
             hint = config.bench.limit is None and makes_rows(plain)
             log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=hint))
             played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            suite = Suite(scenarios, rows.open_image, rows.picture_digest)
+            asked_by = settings_digest(*(plain[name] for name in asking)) if asking else ""
+            suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking, asked_by=asked_by)
             run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bars import count_bar
 from steer_lit.bench import report
 from steer_lit.bench.origin import told
@@ -56,7 +55,7 @@ def run_bench(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / RECORDS)
-    procedure = _procedure(settings, judge)
+    procedure = _procedure(settings, judge, suite.asked_by)
     conditions = settings_digest(procedure, *played_on)
     order = {scenario.id: number for number, scenario in enumerate(suite.scenarios)}
     played: dict[str, list[GradedDialogue]] = {}
@@ -119,7 +118,7 @@ def _play_policy(
         seeds = [stable_hash(settings.seed, scenario.id) for scenario in chunk]
         # The judge sees every turn, those after a cut completion too: a policy gains nothing by running on.
         trajectories = play(
-            chunk, seeds, policy, ScriptedAttacker(), None, settings.turns_played, stop_when_truncated=False
+            chunk, seeds, policy, suite.attacker, suite.tutor, settings.turns_played, stop_when_truncated=False
         )
         records.append(
             graded(trajectory, grades, key=keys[trajectory.scenario.id], **made_by)
@@ -132,9 +131,10 @@ def _play_policy(
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
     """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it.
 
-    A dialogue in which the policy gave no answer counts nowhere, so no turn of it is shown: all its grades have failed.
+    A dialogue in which the policy gave no answer, or its attacker's tutor no verdict, counts nowhere, so no turn of it
+    is shown: all its grades have failed.
     """
-    silent = [_unanswered(trajectory) for trajectory in trajectories]
+    silent = [_unanswered(trajectory) or trajectory.failed for trajectory in trajectories]
     prefixes = [
         (trajectory.scenario, trajectory.turns[: turn_idx + 1])
         for trajectory, reason in zip(trajectories, silent, strict=True)
@@ -156,10 +156,10 @@ def _unanswered(trajectory: Trajectory) -> str | None:
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
 
 
-def _procedure(settings: BenchSettings, judge: Judge) -> str:
-    """What of the settings and the judge decides how any one dialogue is played and graded."""
+def _procedure(settings: BenchSettings, judge: Judge, asked_by: str) -> str:
+    """What of the settings, the judge and whoever asks decides how any one dialogue is played and graded."""
     fingerprint = judge.fingerprint if isinstance(judge, Fingerprinted) else type(judge).__name__
-    return settings_digest(settings.turns_played, settings.seed, fingerprint)
+    return settings_digest(settings.turns_played, settings.seed, fingerprint, *filter(None, [asked_by]))
 
 
 def judge_name(judge: Judge) -> str:

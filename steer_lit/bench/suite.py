@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, Protocol, get_args
 
+from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
@@ -16,21 +17,26 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.run_files import RECORDS
-from steer_lit.types import MAX_TURNS, Fingerprinted, ImageRef, Judge, Policy, Scenario
+from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The dialogues that every policy of a run plays, and their pictures: by default STEER-mini's, which are drawn.
+    """The dialogues that every policy of a run plays, their pictures, and who asks: by default STEER-mini's, which are
+    drawn, and the rows' own questions.
 
-    `open_image` gives a picture, `picture_digest` says what its name does not.
+    `open_image` gives a picture, `picture_digest` says what its name does not. `tutor` gives the verdicts by which an
+    `attacker` goes on that reacts to answers; `asked_by` stands for the settings of both.
     """
 
     scenarios: Sequence[Scenario]
     open_image: OpenImage = open_image
     picture_digest: Callable[[ImageRef], str] = picture_digest
+    attacker: Attacker = field(default_factory=ScriptedAttacker)
+    tutor: Tutor | None = None
+    asked_by: str = ""
 
     def digests(self, scenario: Scenario) -> tuple[str, ...]:
         """Of its pictures, in the order they are shown."""
@@ -167,20 +173,22 @@ def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> N
         raise ConfigError([Problem("bench.limit", None, remedy)])
 
 
-def check_gold(judge: Judge, scenarios: Sequence[Scenario], turns_played: int) -> None:
-    """Warn of dialogues that a judge by gold facts cannot grade. Raises ConfigError where it can grade none."""
-    if not getattr(judge, "needs_gold", False):
+def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turns_played: int) -> None:
+    """Warn of dialogues that a judge or tutor, of the config's `section`, cannot grade where it goes by gold facts.
+    Raises ConfigError where it can grade none.
+    """
+    if not getattr(player, "needs_gold", False):
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
     if lacking == len(scenarios):
         remedy = (
-            f"grades by gold facts, and none of the {lacking} dialogues has them for every turn: use judge=llm "
+            f"goes by gold facts, and none of the {lacking} dialogues has them for every turn: use {section}=llm "
             "server.base_url=http://localhost:8000/v1 server.model=<name>"
         )
-        raise ConfigError([Problem("judge._target_", type(judge).__name__, remedy)])
+        raise ConfigError([Problem(section, type(player).__name__, remedy)])
     if lacking:
-        said = "%s grades by gold facts: %d of %d dialogues lack some and will count nowhere, use judge=llm"
-        log.warning(said, type(judge).__name__, lacking, len(scenarios))
+        said = "%s=%s goes by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
+        log.warning(said, section, type(player).__name__, lacking, len(scenarios), section)
 
 
 def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:

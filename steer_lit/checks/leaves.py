@@ -116,6 +116,11 @@ def says(config: Config, section: str, fact: str) -> bool:
     return False
 
 
+def reacts(config: Config) -> bool:
+    """Whether the attacker goes by the answers, and so needs a tutor's verdicts, or keeps to its script."""
+    return not says(config, "attacker", "keeps_to_script")
+
+
 def makes_rows(config: Config) -> bool:
     """Whether rows are made on the fly (data=steer_mini), not read."""
     return says(config, "data.source", "makes_rows")

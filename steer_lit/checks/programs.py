@@ -17,7 +17,7 @@ from steer_lit.bench.policies import ALLOWED, named, played_here, served
 from steer_lit.bench.reread import reread_problems
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, says
+from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, reacts, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.commands import conf_dir
@@ -33,7 +33,7 @@ from steer_lit.synthesis.settings import SynthesisSettings
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
 _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
 _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
-_BENCH = (*_MODEL, "bench", "policies", "rollout", "judge")
+_BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _COUNT = whole(1)
 _STRATEGIES = ("auto", "ddp")
@@ -107,7 +107,8 @@ def _checked(
 
 def _changed_by(config: DictConfig, key: str) -> str:
     """The key to change: the one that `key` is taken from, where an experiment has `init_from: ${sft_adapter}`."""
-    written = at(OmegaConf.to_container(config, resolve=False), key)
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    written = at(plain, key)
     other = re.fullmatch(r"\$\{([\w.]+)\}", written) if isinstance(written, str) else None
     return _changed_by(config, other[1]) if other else key
 
@@ -202,6 +203,7 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
     yield from reread_problems(config)
+    yield from _asking_problems(config)
     yield from _started_from(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
     try:
@@ -236,6 +238,22 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
     if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
+
+
+def _asking_problems(config: Config) -> Iterator[Problem]:
+    """An attacker that reacts: it needs verdicts, and its questions grades."""
+    if not reacts(config):
+        return
+    name = str(at(config, "attacker._target_")).rpartition(".")[2]
+    if config["bench"]["protocol"] == "single_turn":
+        yield Problem("attacker", name, "a single_turn benchmark asks openings alone: leave it at scripted")
+    if config["judge_check"] is True:
+        return
+    ruled = [section for section in ("tutor", "judge") if says(config, section, "needs_gold")]
+    if says(config, "attacker", "without_gold") or "tutor" not in ruled:  # a tutor that needs none writes questions too
+        for section in ruled:
+            remedy = f"goes by gold facts, and questions that a model writes have none: use {section}=llm"
+            yield Problem(section, "rubric", remedy)
 
 
 def _started_from(config: Config) -> Iterator[Problem]:
