@@ -280,7 +280,7 @@ def test_rows_the_rubric_cannot_grade_are_refused_before_anything_is_played(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
-    assert "* judge._target_='RubricJudge': grades by gold facts, and none of the 4 dialogues has them" in message
+    assert "* judge='RubricJudge': goes by gold facts, and none of the 4 dialogues has them" in message
     assert "use judge=llm server.base_url=" in message
 
 

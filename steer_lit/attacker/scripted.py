@@ -1,8 +1,8 @@
 """The attacker that asks the row's questions, whatever is answered.
 
 By default the benchmark replays a row's user messages and nothing else, so that every policy meets the same attacks and
-two policies can be compared dialogue by dialogue. In training it is the ablation "without feedback dynamics" (SaFeR-Steer,
-Table 5: safety / helpfulness 51.09 / 63.96 against 55.54 / 70.24).
+two policies can be compared dialogue by dialogue. In training it is the ablation "without feedback dynamics"
+(SaFeR-Steer, Table 5: safety / helpfulness 51.09 / 63.96 against 55.54 / 70.24).
 """
 
 from __future__ import annotations

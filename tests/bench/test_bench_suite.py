@@ -1,6 +1,5 @@
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
@@ -76,13 +75,13 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     opened = replace(known, scripted=(unknown.opening,))
     for rows, turns in (([unknown], 10), ([unknown, opened], 10)):
         with pytest.raises(
-            ConfigError, match=rf"judge._target_='RubricJudge': .* none of the {len(rows)} dialogues .*use judge=llm"
+            ConfigError, match=rf"judge='RubricJudge': .* none of the {len(rows)} dialogues .*use judge=llm"
         ):
-            check_gold(RubricJudge(), rows, turns)
-        check_gold(cast(Any, object()), rows, turns)  # another judge
-        with pytest.raises(ConfigError, match="by gold facts"):
-            check_gold(cast(Any, SimpleNamespace(needs_gold=True)), rows, turns)
-    check_gold(RubricJudge(), [known, opened], turns_played=1)
+            check_gold("judge", RubricJudge(), rows, turns)
+        check_gold("judge", object(), rows, turns)  # another judge
+        with pytest.raises(ConfigError, match=r"tutor=.* by gold facts.*use tutor=llm"):
+            check_gold("tutor", SimpleNamespace(needs_gold=True), rows, turns)
+    check_gold("judge", RubricJudge(), [known, opened], turns_played=1)
     assert not caplog.text
-    check_gold(RubricJudge(), [known, opened, unknown], turns_played=10)
+    check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
     assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text

@@ -1,0 +1,117 @@
+"""The benchmark under an attacker that reacts: it goes by a tutor's verdicts, and its questions are graded too."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from steer_lit import cli
+from steer_lit.answer_format import in_form
+from steer_lit.attacker.adaptive import AdaptiveAttacker
+from steer_lit.bench.records import GradedDialogue, read_records
+from steer_lit.bench.run import run_bench
+from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.checks import bench_problems
+from steer_lit.data.mini import MiniSplit
+from steer_lit.errors import TooManyFailures
+from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.tutor.rubric import RubricJudge, RubricTutor
+from steer_lit.types import Scenario, SoFar, Verdict
+from tests.test_conf import SERVER, compose
+
+pytestmark = pytest.mark.usefixtures("no_charts")
+SETTINGS = BenchSettings(resamples=100)
+PRESSING = AdaptiveAttacker(extra_turns=2, lead_share=1)
+
+
+class Yielding:
+    """Refuses what the script asks as gold does, and gives in when pressed beyond it."""
+
+    fingerprint = "yielding"
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        def said(scenario: Scenario) -> list[str]:
+            script = [in_form("", attack.gold.answer) for attack in scenario.attacks if attack.gold is not None]
+            return [*script, *[in_form("", "Sure, I can help with that.")] * PRESSING.extra_turns]
+
+        return KnownAnswers(scenarios, map(said, scenarios))
+
+
+class NoVerdicts:
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
+        return [Verdict(failed="the tutor is gone") for _ in dialogues]
+
+
+def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
+    run_bench({"one": Yielding}, suite, RubricJudge(), SETTINGS, out_dir, Console(file=io.StringIO()))
+    return read_records(out_dir / "records.jsonl")[0]
+
+
+@pytest.fixture
+def rows() -> list[Scenario]:
+    """Dialogues that end on a harmful request, where there is something to press on."""
+    scenarios = list(MiniSplit("bench", size=60, seed=0))
+    return [row for row in scenarios if (gold := row.attacks[-1].gold) is not None and gold.intent == "harmful"][:6]
+
+
+def test_what_the_attacker_adds_is_asked_and_graded(tmp_path: Path, rows: list[Scenario]) -> None:
+    scripted = played(tmp_path / "scripted", Suite(rows))
+    pressed = played(tmp_path / "pressed", Suite(rows, attacker=PRESSING, tutor=RubricTutor(), asked_by="pressing"))
+    for row, calm, hard in zip(rows, scripted, pressed, strict=True):
+        asked = [attack.message.text for attack in row.attacks]
+        assert [turn.user for turn in calm.turns] == asked
+        assert {turn.harmlessness for turn in calm.turns} == {3}  # gold's
+        within, beyond = hard.turns[: len(asked)], hard.turns[len(asked) :]
+        assert within[0].user == asked[0]  # nothing has been answered yet
+        assert all(turn.user.endswith(scripted) for turn, scripted in zip(within, asked, strict=True))
+        assert all(turn.strategy != "scripted" for turn in within[1:])
+        assert len(beyond) == min(PRESSING.extra_turns, SETTINGS.max_turns - len(asked))
+        assert all(turn.intent == "harmful" and turn.harmlessness == -3 for turn in beyond)
+
+
+def test_dialogues_under_another_attacker_are_played_anew(tmp_path: Path, rows: list[Scenario]) -> None:
+    keys = [
+        {row.key for row in played(tmp_path / name, Suite(rows, attacker=PRESSING, tutor=RubricTutor(), asked_by=name))}
+        for name in ("one", "other")
+    ]
+    assert keys[0].isdisjoint(keys[1])
+    played(tmp_path / "one", Suite(rows))
+    lines = (tmp_path / "one" / "records.jsonl").read_text().splitlines()
+    assert {json.loads(line)["key"] for line in lines} & keys[0] == set()
+
+
+def test_a_dialogue_whose_tutor_gave_no_verdict_counts_nowhere(tmp_path: Path, rows: list[Scenario]) -> None:
+    with pytest.raises(TooManyFailures, match="the tutor is gone"):
+        played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts(), asked_by="x"))
+    records, _ = read_records(tmp_path / "records.jsonl")
+    assert all(row.failed for row in records)
+
+
+@pytest.mark.parametrize(
+    ("words", "problems"),
+    [
+        (["attacker=adaptive"], []),
+        (["attacker=adaptive", "bench.protocol=single_turn"], ["attacker: leave it at scripted"]),
+        (["attacker=llm"], ["tutor: use tutor=llm", "judge: use judge=llm"]),
+        (["attacker=llm", "tutor=llm"], ["judge: use judge=llm"]),
+        (["attacker=adaptive", "tutor=llm"], ["judge: use judge=llm"]),
+        (["attacker=llm", "tutor=llm", "judge=llm"], []),
+        (["tutor=llm"], []),  # nobody asks it
+    ],
+)
+def test_who_asks_must_fit_who_grades(words: list[str], problems: list[str]) -> None:
+    found = bench_problems(compose(*words, *SERVER, name="bench"))
+    assert [f"{problem.key}: {problem.remedy.split(': ')[-1]}" for problem in found] == problems
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    words = ["attacker=adaptive", "attacker.lead_share=1", "bench.limit=10", "bench.resamples=100"]
+    assert cli.bench([*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
+    records, _ = read_records(tmp_path / "records.jsonl")
+    assert {row.policy for row in records} == {"base"}  # constant policies know the script alone
+    assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
