@@ -148,7 +148,7 @@ def test_every_server_of_a_policy_is_greeted_before_anything_plays(monkeypatch: 
 
 def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_path: Path) -> None:
     summary = benched(address, tmp_path / "run", other=["server:my-model", "server:my-model"])
-    assert list(summary) == ["other@1", "other@2", "other"]
+    assert list(summary) == ["other", "other@1", "other@2"]
     assert summary["other"]["over_refusal"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert list((tmp_path / "run" / "raw_eval" / "RubricJudge").glob("other@2/*/raw_eval.json"))
     for source in ("from_run", "from_raw_eval"):
