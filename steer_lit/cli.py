@@ -93,7 +93,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             _leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
             said = _unusable(refusal, folder) if isinstance(refusal, OSError) else str(refusal)
-            print(visible(said), file=sys.stderr)
+            print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
             failed.append(f"#{HydraConfig.get().job.num}")

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.errors import SteerError
 
+_POLICY = re.compile(r"policies\.[\w-]+")
 _LONGEST = 150  # letters of a folder's name: file systems take 255 bytes
 
 
@@ -82,13 +83,21 @@ def program(name: str) -> str:
 
 
 def typed_words() -> list[str]:
-    """This run's overrides without `ckpt_path`, in a sweep one run's; of Hydra's own only `hydra.job.env_set`."""
+    """This run's overrides as they can be typed, without `ckpt_path`, in a sweep one run's; of Hydra's own only
+    `hydra.job.env_set`.
+    """
     if not HydraConfig.initialized():  # a further rank
         return []
     given = HydraConfig.get().overrides
     words = [*given.task, *carried(given.hydra, ["hydra.job.env_set", "hydra.job.env_set.*"])]
     checkpoint = carried(words, ["ckpt_path"])
-    return [word for word in words if word not in checkpoint]
+    # `lenient` put these signs there, and will again.
+    return [word.removeprefix("++") if names_policy(word) else word for word in words if word not in checkpoint]
+
+
+def names_policy(word: str) -> bool:
+    """Whether it says what a policy of a name of one's own is, with or without Hydra's signs."""
+    return (read := Word.read(word)) is not None and read.sign != "~" and bool(_POLICY.fullmatch(read.key))
 
 
 def typed_command() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from steer_lit.commands import Word, composed, conf_dir
+from steer_lit.commands import Word, composed, conf_dir, names_policy
 from steer_lit.terminal import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
@@ -29,8 +29,7 @@ def lenient(word: str, name: str) -> str:
         read, word = replace(read, sign=""), word.removeprefix("+")
     if read == Word("", "experiment", "null"):
         return "~experiment"
-    section, _, policy = read.key.partition(".")
-    return f"++{word}" if not read.sign and section == "policies" and re.fullmatch(r"[\w-]+", policy) else word
+    return f"++{word}" if not read.sign and names_policy(word) else word
 
 
 def mistaken(word: str, name: str, words: Sequence[str]) -> str:

@@ -109,7 +109,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.judge_check import check_judge
     from steer_lit.bench.policies import greet_served, make_policies
-    from steer_lit.bench.records import settings_digest
+    from steer_lit.bench.records import holds_grades, settings_digest
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, choose, planned, with_constants
@@ -143,7 +143,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         policies = with_constants(policies, scenarios)
     if not (config.judge_check and (run_dir / RECORDS).is_file()):  # a check is no part of the benchmark there
         freeze(config, run_dir)
-    with hanging_up(judge, *asking.values()), continuable(run_dir, "bench"):
+    players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
+    with hanging_up(*players), continuable(run_dir, "bench", finished):
         if config.judge_check:
             greet(judge)
             check_judge(judge, scenarios, len(policies), settings, run_dir)
@@ -174,18 +175,20 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     from rich.console import Console
 
     from steer_lit.synthesis.run import run_synthesis
-    from steer_lit.synthesis.screen import next_steps, tell_cost
+    from steer_lit.synthesis.screen import next_steps, tell_plan
     from steer_lit.synthesis.settings import SynthesisSettings
+    from steer_lit.synthesis.work import any_finished
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings, console = SynthesisSettings.of(plain), Console()
-    tell_cost(settings, config.generator.name, console)
+    tell_plan(settings, config.generator.name, console)
     if config.dry_run:
+        print("dry_run=true: nothing was made")
         return
     generator = instantiate(config.generator)
     freeze(config, run_dir)
     try:
-        with continuable(run_dir, "synthesize"):
+        with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
             manifest = run_synthesis(generator, settings, run_dir, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used

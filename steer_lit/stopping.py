@@ -5,13 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steer_lit.commands import going_on, typed, typed_words
-from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.run_files import FAILED, LAST
 from steer_lit.stdout import CLOSED
 
@@ -23,19 +23,27 @@ INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
 
 @contextmanager
-def continuable(run_dir: Path, name: str) -> Iterator[None]:
-    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server or a
-    full disk stopped.
+def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Iterator[None]:
+    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server, too
+    many failures or a full disk stopped, and whether anything was `finished` by then.
     """
     try:
         with _sigterm_raises():
             yield
-    except (KeyboardInterrupt, SystemExit, ServerDown, OSError) as stop:
-        command = going_on(name, typed_words(), run_dir)
-        print(f"stopped, what was finished is saved\nnext:    {command}", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit, ServerDown, TooManyFailures, OSError) as stop:
+        said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
+        _tell(stop, f"{said}\nnext:    {going_on(name, typed_words(), run_dir)}")
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
+
+
+def _tell(stop: BaseException, said: str) -> None:
+    """Behind the reason where there is one, which `cli` prints with its notes."""
+    if isinstance(stop, SteerError | OSError):
+        stop.add_note(said)
+    else:
+        print(said, file=sys.stderr)
 
 
 @contextmanager
@@ -72,12 +80,10 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():
-            print("stopped: nothing had been saved yet", file=sys.stderr)
+            _tell(stop, "stopped: nothing had been saved yet")
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
-            print(
-                f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}", file=sys.stderr
-            )
+            _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")
         unread = isinstance(stop, SystemExit) and stop.code == CLOSED
         if unread or isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise

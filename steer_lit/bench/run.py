@@ -50,7 +50,7 @@ def run_bench(
     `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file: a report
     read from it holds them beside this run's where settings, judge and `played_on` (data and decoding) are the same.
-    Raises TooManyFailures, after all of that, where no dialogue of any policy could be graded.
+    Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -75,14 +75,19 @@ def run_bench(
 
     with console.status("intervals and report"):
         summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, told(out_dir))
-    console.print(report.table(summary))
-    failures = list(_failures(played))
-    for line in [*report.notes(summary), *failures]:
-        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
+    failures = dict(_failures(played))
     where = f"Every dialogue is in {out_dir / 'report.html'} to read and in {records.path}."
-    console.print(where, markup=False, highlight=False, soft_wrap=True)
-    if failures and all(row.failed for rows in played.values() for row in rows):
-        raise TooManyFailures(f"no dialogue could be graded; {failures[0]}")
+    ungraded = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
+    if len(ungraded) < len(played):
+        console.print(report.table(summary))
+        lost = [
+            f"{name}: {failed} of {len(played[name])} dialogues could not be graded and count nowhere: {reason}"
+            for name, (failed, reason) in failures.items()
+        ]
+        for line in [*report.notes(summary), *lost, where]:
+            console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
+    if ungraded:
+        raise TooManyFailures(f"no dialogue of {', '.join(ungraded)} could be graded: {failures[ungraded[0]][1]}")
     return summary
 
 
@@ -168,9 +173,9 @@ def judge_name(judge: Judge) -> str:
     return str(getattr(settings, "model", type(judge).__name__))
 
 
-def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[str]:
+def _failures(played: Mapping[str, Sequence[GradedDialogue]]) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Of each policy with dialogues that could not be graded, how many, and why the first could not."""
     for name, rows in played.items():
         reasons = [turn.failed for row in rows for turn in row.turns if turn.failed is not None]
         if reasons:
-            count = sum(row.failed for row in rows)
-            yield f"{name}: {count} of {len(rows)} dialogues could not be graded and count nowhere: {reasons[0]}"
+            yield name, (sum(row.failed for row in rows), reasons[0])

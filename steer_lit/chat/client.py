@@ -36,6 +36,7 @@ _HOPELESS = {  # statuses that no retry can help, and the key to change
     404: "knows no such path, or not server.model={0.model}",
 }
 _KEYLESS = "wants a key, and none was sent: name the variable that holds it in api_key_env, beside its base_url"
+_UNSET = "wants a key, and the variable server.api_key_env={0.api_key_env} is not set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,10 @@ class ChatClient:
             log.warning(said, self.settings.model, self.settings.base_url, brief(", ".join(names)))
 
     def _remedy(self, status: int) -> str:
-        keyless = status == 401 and self.settings.api_key_env is None
-        return _KEYLESS if keyless else _HOPELESS[status].format(self.settings)
+        said = _HOPELESS[status]
+        if status == 401 and not self.settings.key:
+            said = _KEYLESS if self.settings.api_key_env is None else _UNSET
+        return said.format(self.settings)
 
     def _connected(self) -> Connection:
         with self._starting:

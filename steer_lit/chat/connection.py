@@ -80,6 +80,7 @@ class Connection:
                 limits=limits, timeout=timeout, follow_redirects=False, event_hooks={"response": [_bounded]}
             ),
         )
+        self._base_url = settings.base_url
         self._connect_timeout = settings.connect_timeout
         self._deadline = settings.connect_timeout + settings.read_timeout
         self.slots = asyncio.Semaphore(settings.concurrency)
@@ -114,7 +115,8 @@ class Connection:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             connected = type(cause).__name__ not in _UNHEARD
-            return Fault(f"no connection: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
+            to = "" if connected else f" to {self._base_url}"
+            return Fault(f"no connection{to}: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
         return self._hidden(content) if len(self._key) >= SECRET else content
 

@@ -19,6 +19,7 @@ from steer_lit.terminal import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200
+_START = 60  # bytes of a body that is something else, such as a proxy's page
 
 
 def request_body(request: ChatRequest, model: str, structured: Structured, refused: Set[str]) -> Body:
@@ -58,7 +59,8 @@ def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
-        raise ValueError("the body is not JSON" if content.strip() else "the body is empty") from None
+        start = brief(content[:_START].decode("utf-8", "replace"))
+        raise ValueError(f"the body is not JSON but {start!r}" if start else "the body is empty") from None
     if not isinstance(body, dict) or not isinstance(choices := body.get("choices"), list) or not choices:
         inner = f": {brief(body['error'])}" if isinstance(body, dict) and body.get("error") else ""
         raise ValueError(f"the body holds no choices{inner}")

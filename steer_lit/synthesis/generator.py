@@ -35,8 +35,8 @@ class Generator:
     kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10). Stage II: `red`
     rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds where it cannot,
     and gives no failed completion or verdict. `identity` names everything about the parts that could change a row.
-    `workers` rows are made side by side; `stop` hangs up, and those that are running end soon. `usage` tells what was
-    asked of servers so far.
+    `workers` rows are made side by side; `greet` speaks to the servers that will be asked, and raises ServerDown;
+    `stop` hangs up, and those that are running end soon. `usage` tells what was asked of servers so far.
     """
 
     seeds: Callable[[Kind, tuple[int, int], int], Sequence[Seed]]
@@ -48,5 +48,6 @@ class Generator:
     tutor: Tutor
     identity: Mapping[str, object]
     workers: int = 1
+    greet: Callable[[], None] = lambda: None
     stop: Callable[[], None] = lambda: None
     usage: Callable[[], Mapping[str, object]] = dict

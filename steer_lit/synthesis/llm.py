@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from steer_lit.chat import ChatClient
@@ -57,6 +57,11 @@ def llm_generator(
     writing, judging = Sampling(temperature, max_tokens), Sampling(0.0, max_tokens)
     asked, attacked = StoppableClient(client), StoppableClient(target)
 
+    @cache  # once, whether one stage asks or both
+    def greet() -> None:
+        for each in {client.settings: client, target.settings: target}.values():
+            each.greet()
+
     def stop() -> None:
         asked.stop()
         attacked.stop()
@@ -83,6 +88,7 @@ def llm_generator(
             "prompts": {"tactics": tactics_digest(), **{prompt: Prompt.load(prompt).digest for prompt in PROMPTS}},
         },
         workers=client.settings.concurrency,
+        greet=greet,
         stop=stop,
         usage=lambda: {"agents and judges": asdict(client.usage), "target": asdict(target.usage)},
     )

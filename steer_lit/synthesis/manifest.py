@@ -25,8 +25,16 @@ from steer_lit.data.writers import write_rows
 from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
+from steer_lit.synthesis.stage2 import DIALOGUES
 
 log = logging.getLogger(__name__)
+
+_READ_BY = {
+    SCRIPTS: "synthesize.py stages=2 data.scripts=<this file>",
+    SCENARIOS: "train.py, GRPO: data=steer data.source.rl=<this file>",
+    DIALOGUES: "train.py, SFT: data=steer data.source.sft=<this file>",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ class StageResult:
             "rejected": status["rejected"],
             "unreadable": status["unreadable"],
             "failed": status["failed"],
+            "first_failure": next((row.detail for row in self.outcomes if row.status == "failed"), ""),
             "reasons": dict(Counter(row.reason for row in self.outcomes if row.status != "kept").most_common()),
         }
 
@@ -84,13 +93,14 @@ class StageResult:
 
 
 def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Write the stage's `files` and its quarantine. Returns rows and digest of each file, for the manifest."""
+    """Write the stage's `files` and its quarantine. Returns use, rows and digest of each file, for the manifest."""
     for name in files:
         write_rows(run_dir / name, (row.rows[name] for row in result.rows))
     aside = "".join(json.dumps(entry) + "\n" for entry in result.put_aside())
     replace_text(run_dir / f"quarantine.{result.name}.jsonl", aside)
     return {
         name: {
+            "read_by": _READ_BY[name],
             "rows": len(result.rows),
             "sha256": hashlib.sha256((run_dir / name).read_bytes()).hexdigest(),
         }

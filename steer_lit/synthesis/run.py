@@ -13,7 +13,7 @@ from steer_lit.data.images import picture_digest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
-from steer_lit.errors import SteerError
+from steer_lit.errors import ServerDown, SteerError
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
@@ -22,7 +22,7 @@ from steer_lit.synthesis.seeds import read_scripts, read_seeds
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
-from steer_lit.synthesis.work import Job, WorkFile, make_rows
+from steer_lit.synthesis.work import Job, WorkFile, journal, make_rows
 from steer_lit.terminal import visible_line
 from steer_lit.types import ImageRef
 
@@ -35,7 +35,7 @@ def run_synthesis(
     """Make the rows, write the files, print what came of them. Returns what `manifest.json` holds.
 
     A run stopped in the same folder goes on: finished rows are not made again. Raises SteerError where a stage wrote
-    nothing.
+    nothing, ServerDown where servers gave no answer to some of it.
     """
     console = console or Console()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,8 @@ def run_synthesis(
         stages[name] = {**made, **came}
         manifest = write_manifest(run_dir, stages)
         if not result.rows:
-            raise SteerError(nothing_written(result, run_dir))
+            unanswered = any(outcome.status == "failed" for outcome in result.outcomes)
+            raise (ServerDown if unanswered else SteerError)(nothing_written(result, run_dir))
     console.print(table(stages))
     for line in notes(stages):
         console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
@@ -120,6 +121,8 @@ def _made(
     run_dir: Path,
     console: Console,
 ) -> list[Outcome]:
-    work = WorkFile(run_dir / f"work.{name}.jsonl")
+    work = WorkFile(run_dir / journal(name))
+    if any(work.finished(job.key) is None for job in jobs):
+        generator.greet()
     with row_bar(name, len(jobs), console) as show:
         return make_rows(jobs, make, work, generator.workers, show, generator.stop)

@@ -19,17 +19,34 @@ from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
+from steer_lit.terminal import visible_line
 
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
-def tell_cost(settings: SynthesisSettings, generator: str, console: Console) -> None:
-    """Print what the run will ask of the server, at most."""
+def tell_plan(settings: SynthesisSettings, generator: str, console: Console) -> None:
+    """Print what the run will make, and ask of the server, at most."""
+    for line in _plan(settings, generator):
+        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
     else:
         steps = estimate(settings.stage1.kind, settings.rows, settings.stage1.turns, settings.stages)
         console.print(_cost_table(steps))
+
+
+def _plan(settings: SynthesisSettings, generator: str) -> Iterator[str]:
+    scripts, dialogues = settings.stage1, settings.stage2
+    if "stage1" in settings.stage_names:
+        low, high = scripts.turns
+        start = settings.seeds or ("STEER-mini's dialogues" if generator == "template" else "questions of STEER-mini")
+        success = f"; kept with an attack score of {scripts.success}" if scripts.kind == "red_team" else ""
+        yield f"stage 1: up to {settings.rows:,} {scripts.kind} scripts of {low} to {high} turns from {start}{success}"
+    if "stage2" in settings.stage_names:
+        start = settings.scripts or ("those scripts" if settings.stages == "both" else SCRIPTS)
+        safe, useful = f"{dialogues.min_safety:g}", f"{dialogues.min_usefulness:g}"
+        kept = f"kept with safety of at least {safe} in every turn and usefulness of {useful} on average"
+        yield f"stage 2: up to {settings.rows:,} dialogues of at most {dialogues.max_turns} turns from {start}; {kept}"
 
 
 def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, words: Sequence[str]) -> str:
@@ -49,7 +66,8 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     command = [program("train"), "+experiment=sft_smol", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
     command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
-    return f"{retry}dialogues: {run / DIALOGUES}\nnext:      {' '.join(command)}"
+    scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
+    return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {' '.join(command)}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:
@@ -102,10 +120,13 @@ def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, counts in stages.items():
         for reason, number in counts["reasons"].items():
             yield f"stage {name[-1]}: {number:,} x {reason}"
+        if first := counts["first_failure"]:
+            yield f"stage {name[-1]}: the first that the server did not answer: {first}"
 
 
 def nothing_written(result: StageResult, run_dir: Path) -> str:
-    reasons = "; ".join(f"{number} x {reason}" for reason, number in result.counts()["reasons"].items())
-    return (
-        f"{result.name} wrote no row of {len(result.outcomes)}: {reasons}. See {run_dir}/quarantine.{result.name}.jsonl"
-    )
+    counts = result.counts()
+    reasons = "; ".join(f"{number} x {reason}" for reason, number in counts["reasons"].items())
+    first = f", the first: {counts['first_failure']}" if counts["first_failure"] else ""
+    where = f"{run_dir}/quarantine.{result.name}.jsonl"
+    return f"{result.name} wrote no row of {len(result.outcomes)}: {reasons}{first}. See {where}"

@@ -46,6 +46,17 @@ class WorkFile:
         append_lines(self.path, [as_line({"key": key, **asdict(outcome)})])
 
 
+def any_finished(run_dir: Path) -> bool:
+    """Whether a journal in the folder holds a row that is not made again."""
+    entries = (readable(path, _entry, "finished rows") for path in run_dir.glob(journal("*")))
+    return any(outcome.status != "failed" for found in entries for _, outcome in found)
+
+
+def journal(stage: str) -> str:
+    """The name of a stage's journal."""
+    return f"work.{stage}.jsonl"
+
+
 def make_rows(
     jobs: Sequence[Job[T]],
     make: Callable[[Job[T]], Outcome],

@@ -215,7 +215,7 @@ def test_failed_grades_are_counted_named_and_tried_again(tmp_path: Path) -> None
 def test_a_run_in_which_nothing_could_be_graded_is_written_down_and_fails(tmp_path: Path) -> None:
     silent = Attack(Message.of("user", "What is it?"), TurnGold("harmless", "none", "unreadable"))
     rows = [replace(row, opening=silent) for row in scenarios(2)]
-    with pytest.raises(TooManyFailures, match=r"could be graded; sft: 2 of 2 .*: the judge could not read it"):
+    with pytest.raises(TooManyFailures, match="no dialogue of sft, grpo could be graded: the judge could not read it"):
         bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold}, rows)
     assert json.loads((tmp_path / "summary.json").read_text())["grpo"]["failed"] == 2
     assert len(lines(tmp_path)) == 4

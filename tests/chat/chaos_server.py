@@ -29,13 +29,14 @@ class ChaosServer:
     """`with ChaosServer(plan, answer) as server:` answers at `server.base_url` until the end of the block.
 
     `answer` makes the text of a proper reply out of the request. `retry_after` is what a 429 asks for, `models` the
-    body of the list of models, or the status that is there instead.
+    body of the list of models, or the status that is there instead. It listens at `port`.
     """
 
     plan: Plan = lambda body, earlier: None
     answer: Answer = lambda body: "Fine."
     retry_after: str = "0.05"
     models: bytes | int = 404
+    port: int = 0  # 0: any that is free
     bodies: list[Body] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -58,8 +59,9 @@ class ChaosServer:
         self._loop.close()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
-        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
     async def _end(self) -> None:
         self._server.close()
@@ -126,6 +128,8 @@ class ChaosServer:
         return True
 
     def _response(self, fault: str | None, proper: bytes) -> bytes:
+        if fault == "html":
+            return http(200, b"<html><body>Welcome</body></html>")
         if fault == "429":
             return http(429, b'{"error": {"message": "slow down"}}', {"Retry-After": self.retry_after})
         if fault == "quota spent":

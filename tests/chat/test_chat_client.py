@@ -394,13 +394,17 @@ def test_a_server_that_lists_nothing_is_taken_at_its_word(
     assert caplog.messages == []
 
 
-def test_a_refused_key_is_found_when_the_server_is_greeted(client_of: MakeClient) -> None:
-    said = "refuses the key in the variable server.api_key_env=OPENAI_API_KEY"
+def test_a_refused_key_is_found_when_the_server_is_greeted(
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ChaosServer(models=401) as server:
-        with pytest.raises(ServerDown, match=said):
+        with pytest.raises(ServerDown, match="wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not"):
             client_of(server.base_url).greet()
         with pytest.raises(ServerDown, match="wants a key, and none was sent: name the variable"):
             client_of(server.base_url, api_key_env=None).greet()
+        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+        with pytest.raises(ServerDown, match="refuses the key in the variable server.api_key_env=OPENAI_API_KEY"):
+            client_of(server.base_url).greet()
 
 
 def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) -> None:

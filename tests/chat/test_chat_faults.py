@@ -102,7 +102,7 @@ def test_nobody_listens(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         gone = server.base_url
     [reply] = client_of(gone, retries=1).ask([question()])
-    assert reply.failed == "no connection: ConnectError('All connection attempts failed'), after 2 attempts"
+    assert reply.failed == f"no connection to {gone}: ConnectError('All connection attempts failed'), after 2 attempts"
 
 
 def test_bodies_are_asked_for_as_they_are(client_of: MakeClient, question: Question) -> None:
@@ -204,7 +204,10 @@ def test_a_closed_client_starts_afresh(client_of: MakeClient, question: Question
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [("401", "refuses the key in the variable server.api_key_env=OPENAI_API_KEY"), ("404", "not server.model=chaos")],
+    [
+        ("401", "wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not set"),
+        ("404", "not server.model=chaos"),
+    ],
 )
 def test_what_no_retry_can_help_stops_at_the_first_request(
     client_of: MakeClient, question: Question, status: str, said: str

@@ -64,6 +64,10 @@ def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
     assert (first["kinds"], first["seed"], first["settings"]["near_duplicate"]) == (["benign"], 5, 0.9)
     assert (second["kinds"], second["seed"], second["settings"]["near_duplicate"]) == (["benign"], 1, 0.8)
     assert not manifest.keys() & {"kind", "seed", "settings"}  # of which stage?
+    files = {**first["files"], **second["files"]}
+    assert {name: re.findall(r"data\.\S+(?==<this file>)", file["read_by"]) for name, file in files.items()} == {
+        "stage1.jsonl": ["data.scripts"], "rl.jsonl": ["data.source.rl"], "sft.jsonl": ["data.source.sft"]
+    }  # fmt: skip
 
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +106,16 @@ def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytes
     out = capsys.readouterr().out
     (total,) = re.findall(r"all\s+│\s+([\d,]+)", out)
     assert int(total.replace(",", "")) == 1000 * (4 + 6 + 5 + 6 + 6)  # 6 turns on average
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_dry_run_offline_tells_what_it_would_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.synthesize(["rows=1200", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
+    first, second, free, done = capsys.readouterr().out.splitlines()
+    assert first.startswith("stage 1: up to 1,200 red_team scripts of 4 to 8 turns from STEER-mini's dialogues; kept")
+    assert second.startswith("stage 2: up to 1,200 dialogues of at most 10 turns from those scripts; kept with safety")
+    assert free == "generator=template asks no server: this run costs nothing but time"
+    assert done == "dry_run=true: nothing was made"
     assert not list(tmp_path.glob("*.jsonl"))
 
 

@@ -1,0 +1,114 @@
+"""Servers that are not there, die, refuse or are none: why comes first, then what is left and how to go on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from steer_lit import cli
+from steer_lit.stopping import REFUSED
+from tests.chat.chaos_server import ChaosServer, Plan
+from tests.synthesis.test_synthesis_over_http import answer
+
+NOTHING, SOME = "stopped before anything was finished", "stopped, what was finished is saved"
+SAID = {  # what the server does, and what is said of it
+    "none": "nobody answers there (no connection",
+    "401": "it wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not set: HTTP 401: as told.",
+    "404": "it knows no such path, or not server.model=chaos",
+    "html": "the body is not JSON but '<html><body>Welcome",
+    "dies": "no connection to http://127.0.0.1:",
+}
+BENCH = ["~policies.base", "policies.mine=server:chaos", "bench.limit=3", "bench.chunk=1", "bench.resamples=100"]
+SYNTHESIS = ["generator=llm", "rows=4", "stages=1", "kind=benign", "near_duplicate=1", "data.seeds=seeds.jsonl"]
+ANSWERS = {"bench": lambda body: "<thinking>a</thinking><answer>Fine.</answer>", "synthesize": answer}
+SERVED = ["server.model=chaos", "server.backoff=0.01", "server.retries=1", "server.cache_dir=null"]
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder with seeds, and nothing of this machine's environment."""
+    monkeypatch.chdir(tmp_path)
+    questions = (json.dumps({"question_id": f"q{n}", "question": f"How would one take number {n}?"}) for n in range(4))
+    Path("seeds.jsonl").write_text("\n".join([*questions, ""]))
+    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def misbehaving(fault: str, dies_after: int = 0, program: str = "bench") -> ChaosServer:
+    def dies(body: object, earlier: int) -> str | None:
+        if len(server.bodies) == dies_after:
+            server._server.close()
+        return "reset" if len(server.bodies) >= dies_after else None
+
+    plan: Plan = dies if fault == "dies" else lambda body, earlier: fault
+    server = ChaosServer(
+        plan, ANSWERS[program], models=401 if fault == "401" else b"<html>" if fault == "html" else 404
+    )
+    return server
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str, list[str]]:
+    """Why a run ended, what is left of it, and the words of the command that goes on."""
+    why, left, following = capsys.readouterr().err.strip().splitlines()[-3:]
+    python, script, *words = shlex.split(following.removeprefix("next:"))
+    assert (python, following[:5]) == ("python", "next:")
+    return why, left, [script, *words]
+
+
+@pytest.mark.parametrize("case", [*(f"synthesize {fault}" for fault in list(SAID)[:-1]), "bench none", "bench dies"])
+def test_why_comes_first_and_the_next_command_goes_on(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program, fault = case.split()
+    words = [*(SYNTHESIS if program == "synthesize" else [*BENCH, "bench.constants=false"]), *SERVED]
+    with misbehaving(fault, 1, program) as server:
+        if fault == "none":
+            server._server.close()
+        words += [f"server.base_url={server.base_url}", "hydra.run.dir=run"]
+        assert getattr(cli, program)(words) == REFUSED
+    why, left, following = told(capsys)
+    assert SAID[fault] in why
+    assert left == NOTHING
+    assert following == [f"{program}.py", *words]
+    with ChaosServer(answer=ANSWERS[program], port=server.port):
+        assert getattr(cli, program)(following[1:]) == 0
+    made = Path("run", "records.jsonl" if program == "bench" else "stage1.jsonl")
+    assert made.read_text().count("\n") == (3 if program == "bench" else 4)
+
+
+def test_of_policies_of_which_one_is_gone_the_others_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with misbehaving("500") as server:
+        words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "hydra.run.dir=run"]
+        assert cli.bench(words) == REFUSED
+    shown = capsys.readouterr()
+    why, left, _ = shown.err.strip().splitlines()[-3:]
+    assert why == "no dialogue of mine could be graded: policy: HTTP 500: as told, after 2 attempts"
+    assert left == SOME
+    assert "joint pass" in shown.out
+    assert "always-refuse" in shown.out
+
+
+def test_a_table_without_a_figure_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with misbehaving("500") as server:
+        words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "bench.constants=false"]
+        assert cli.bench([*words, "hydra.run.dir=run"]) == REFUSED
+    assert "joint pass" not in capsys.readouterr().out
+
+
+def test_a_synthesis_whose_server_dies_later_keeps_what_was_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [*SYNTHESIS, *SERVED, "server.concurrency=1", "hydra.run.dir=run"]
+    with misbehaving("dies", 2, "synthesize") as server:
+        words += [f"server.base_url={server.base_url}"]
+        assert cli.synthesize(words) == 0  # two rows were made
+    shown = capsys.readouterr().out
+    assert "stage 1: the first that the server did not answer: no connection to http://127.0.0.1:" in shown
+    (retry,) = (line for line in shown.splitlines() if "had no answer" in line)
+    with ChaosServer(answer=answer, port=server.port) as mended:
+        assert cli.synthesize(shlex.split(retry.partition("again: python synthesize.py ")[2])) == 0
+    assert len(mended.bodies) == 2  # of the two rows that were missing
+    assert Path("run", "stage1.jsonl").read_text().count("\n") == 4
