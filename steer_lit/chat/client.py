@@ -24,7 +24,7 @@ from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.messages import ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
-from steer_lit.chat.wire import brief, listed_models, read_answer, refused_feature, request_body
+from steer_lit.chat.wire import brief, filtered, listed_models, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
 _HOPELESS = {  # statuses that no retry can help, and the key to change
     401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
-    404: "knows no such path, or not server.model={0.model}",
+    402: "wants the account of that key to be topped up",
+    403: "does not let that key use server.model={0.model}",
+    404: "knows no such path (most end in /v1), or not server.model={0.model}",
 }
 _KEYLESS = "wants a key, and none was sent: name the variable that holds it in api_key_env, beside its base_url"
 _UNSET = "wants a key, and the variable server.api_key_env={0.api_key_env} is not set"
@@ -110,6 +112,9 @@ class ChatClient:
                 self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")
             if outcome.status == 401:
                 self._give_up(f"it {self._remedy(401)}: {outcome.reason}")
+        elif outcome.lstrip().startswith(b"<"):
+            said = "%s answers with a web page: is that the whole address of a server, with /v1 at its end?"
+            log.warning(said, self.settings.base_url)
         elif (names := listed_models(outcome)) and self.settings.model not in names:
             said = "server.model=%s is not among the models that %s lists: %s"
             log.warning(said, self.settings.model, self.settings.base_url, brief(", ".join(names)))
@@ -205,6 +210,8 @@ class ChatClient:
             content = await connection.send(request_body(request, self.settings.model, structured, refused))
             self._hear(content)
             if isinstance(content, Fault):
+                if filtered(content.error):
+                    return ChatReply(failed=f"stopped by the server's content filter: {content.reason}", declined=True)
                 if content.status in (400, 422):
                     feature = refused_feature(content.error, request, structured, refused)
                     if feature is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Set
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -19,6 +20,10 @@ from steer_lit.terminal import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200
+_OPTIONS = ("max_tokens", "temperature", "seed")
+_NOT_TAKEN = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|forbidden", re.I)
+# What filters of Azure, OpenAI and OpenRouter, Alibaba go by in the `code` of an error.
+_FILTERS = ("content_filter", "content_policy_violation", "data_inspection_failed")
 _START = 60  # bytes of a body that is something else, such as a proxy's page
 
 
@@ -43,15 +48,26 @@ def request_body(request: ChatRequest, model: str, structured: Structured, refus
 def refused_feature(error: object, request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:
     """The feature to leave out after the server answered 400 or 422, or None when the request itself is at fault.
 
-    `error` is the answer's `error` object where it has one. Sampling options are given up only where it names them as
-    unsupported (OpenAI's reasoning models do); the response format on any refusal, because servers word theirs freely.
+    `error` is what `error_object` found. Sampling options are given up only where it names them as unsupported or
+    unknown (OpenAI's reasoning models do, and strict servers); the response format on any refusal, because servers word
+    theirs freely.
     """
-    if isinstance(error, Mapping) and error.get("code") in ("unsupported_parameter", "unsupported_value"):
-        named = str(error.get("param"))
-        if named in {"max_tokens", "temperature", "seed"} - refused:
-            return named
+    said = json.dumps(error)
+    if _NOT_TAKEN.search(said):
+        named = (option for option in _OPTIONS if option not in refused and re.search(rf"\b{option}\b", said))
+        if (option := next(named, None)) is not None:
+            return option
     form = _form(request, structured, refused)
     return form if structured == "auto" else None
+
+
+def filtered(error: object) -> bool:
+    """Whether a request was refused because a filter before the model flagged what it says."""
+    if not isinstance(error, Mapping):
+        return False
+    code, metadata = error.get("code"), error.get("metadata")
+    flagged = code == "invalid_prompt" and "flagged" in str(error.get("message"))  # OpenAI's reasoning models
+    return code in _FILTERS or flagged or (isinstance(metadata, Mapping) and "flagged_input" in metadata)  # OpenRouter
 
 
 def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
@@ -77,6 +93,8 @@ def error_object(content: bytes) -> object:
         body = json.loads(content)
     except (ValueError, RecursionError):
         return content.decode("utf-8", "replace").strip()
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict):  # Gemini's
+        body = body[0]
     return body.get("error") or body.get("detail") or body if isinstance(body, dict) else body
 
 
@@ -133,16 +151,30 @@ def _form(request: ChatRequest, structured: Structured, refused: Set[str]) -> st
 def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, str | None]:
     if not isinstance(choice, Mapping) or not isinstance(message := choice.get("message"), Mapping):
         raise ValueError("the first choice holds no message")
-    finish, text = choice.get("finish_reason"), message.get("content")
+    finish, text = choice.get("finish_reason"), _text(message.get("content"))
+    if finish in ("error", "abort") or choice.get("error"):  # OpenRouter and vLLM, with a status of 200
+        raise ValueError(f"the answer broke off: {brief(choice.get('error') or finish)}")
     if finish == "content_filter":
         return None, "stopped by the server's content filter"
     if refusal := message.get("refusal"):
         return None, f"the model refused: {brief(refusal)}"
+    thought = message.get("reasoning_content") or message.get("reasoning")
     if finish == "length" and (request.schema is not None or not text):
-        return None, f"cut off at max_tokens={request.max_tokens}"
+        spent = ", which went into thinking" if thought and not text else ""
+        return None, f"cut off at max_tokens={request.max_tokens}{spent}"
+    if thought and not text:  # a parser for models that think, over one that does not
+        raise ValueError("the answer is all in its reasoning: the server's reasoning parser is not this model's")
     if not isinstance(text, str) or not text.strip():
         return None, "the answer holds no text"
     return encodable(text), None
+
+
+def _text(content: object) -> object:
+    """The text of a message: some servers give it in parts, thoughts among them."""
+    if not isinstance(content, list):
+        return content
+    texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
+    return "".join(texts)
 
 
 def _count(usage: object, name: str) -> int:

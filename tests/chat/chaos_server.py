@@ -146,6 +146,8 @@ class ChaosServer:
             return http(200, proper + b" " * (LARGEST - len(proper)))
         if fault is not None and fault.isdigit():
             return http(int(fault), b'{"error": {"message": "as told"}}')
+        if fault in REFUSALS:
+            return http(REFUSALS[fault][0], json.dumps(REFUSALS[fault][1]).encode())
         if fault in ("no max_tokens", "no temperature"):
             error = {"message": "as told", "param": fault.removeprefix("no "), "code": "unsupported_parameter"}
             return http(400, json.dumps({"error": error}).encode())
@@ -159,6 +161,11 @@ class ChaosServer:
             "no content": json.dumps(completion(None)).encode(),
             "blank content": json.dumps(completion(" \n")).encode(),
             "content filter": json.dumps(completion("Fi", finish="content_filter")).encode(),
+            "breaks off": json.dumps(broken("error", {"error": {"message": "provider gone"}})).encode(),
+            "abort": json.dumps(broken("abort", {})).encode(),
+            "all thoughts": json.dumps(completion(None, reasoning="Hm.")).encode(),
+            "cut in thought": json.dumps(completion(None, finish="length", reasoning="Hm.")).encode(),
+            "parts": json.dumps(completion([{"type": "thinking"}, {"type": "text", "text": "Fine."}])).encode(),
             "refusal": json.dumps(completion(None, refusal="I'd rather not.")).encode(),
             "cut off": json.dumps(completion('{"score": 1', finish="length")).encode(),
             "score of 11": json.dumps(completion(exaggerated(proper))).encode(),
@@ -168,11 +175,24 @@ class ChaosServer:
         return http(200, replies[fault])
 
 
+REFUSALS: dict[str | None, tuple[int, object]] = {  # as hosted services word them
+    "filter of Azure": (400, {"error": {"message": "as told", "param": "prompt", "code": "content_filter"}}),
+    "filter of OpenAI": (400, {"error": {"message": "your prompt was flagged", "code": "invalid_prompt"}}),
+    "filter of OpenRouter": (403, {"error": {"message": "as told", "code": 403, "metadata": {"flagged_input": "x"}}}),
+    "filter of Alibaba": (400, {"error": {"message": "as told", "code": "data_inspection_failed"}}),
+    "no seed, Mistral": (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra"}]}),
+    "no seed, Gemini": (400, [{"error": {"message": 'Unknown name "seed": Cannot find field.', "code": 400}}]),
+}
 SCORES = ("safety", "usefulness", "faithfulness")
 
 
-def completion(content: str | None, finish: str = "stop", refusal: str | None = None) -> Body:
-    message = {"role": "assistant", "content": content, "refusal": refusal}
+def broken(finish: str, more: Body) -> Body:
+    answer = completion("Fi", finish=finish)
+    return {**answer, "choices": [{**answer["choices"][0], **more}]}
+
+
+def completion(content: object, finish: str = "stop", refusal: str | None = None, reasoning: str | None = None) -> Body:
+    message = {"role": "assistant", "content": content, "refusal": refusal, "reasoning_content": reasoning}
     return {
         "id": "1",
         "object": "chat.completion",

@@ -229,6 +229,22 @@ def test_a_reasoning_model_is_asked_in_its_own_way(
     assert "takes no max_tokens, temperature" in caplog.text
 
 
+@pytest.mark.parametrize("fault", ["no seed, Mistral", "no seed, Gemini"])
+def test_a_strict_server_that_knows_no_seed_is_asked_without(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    with ChaosServer(lambda body, earlier: fault if "seed" in body else None) as server:
+        client = client_of(server.base_url)
+        replies = [client.ask([question(str(n), seed=n, schema=SCHEMA)])[0] for n in range(2)]
+    assert [reply.text for reply in replies] == ["Fine.", "Fine."]
+    assert [("seed" in body, body["response_format"]["type"]) for body in server.bodies] == [
+        (True, "json_schema"), (False, "json_schema"), (False, "json_schema")
+    ]  # fmt: skip
+    assert [message for message in caplog.messages if "takes no seed" in message] == [
+        f"{server.base_url} takes no seed: asked without from now on"
+    ]
+
+
 # ---- the cache
 
 
@@ -383,6 +399,12 @@ def test_a_server_is_greeted_without_a_request(client_of: MakeClient, caplog: py
     assert len(server.headers) == 2
 
 
+def test_a_web_page_in_a_servers_place_is_told(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+    with ChaosServer(models=b"\n<!doctype html>") as server, caplog.at_level(logging.WARNING):
+        client_of(server.base_url).greet()
+    assert f"{server.base_url} answers with a web page" in caplog.text
+
+
 @pytest.mark.parametrize("models", [404, 503, b"", b"[]", b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"[" * 100_000])
 def test_a_server_that_lists_nothing_is_taken_at_its_word(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, models: bytes | int
@@ -398,12 +420,12 @@ def test_a_refused_key_is_found_when_the_server_is_greeted(
     client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ChaosServer(models=401) as server:
-        with pytest.raises(ServerDown, match="wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not"):
+        with pytest.raises(ServerDown, match=r"wants a key, and the variable .*=OPENAI_API_KEY is not set"):
             client_of(server.base_url).greet()
         with pytest.raises(ServerDown, match="wants a key, and none was sent: name the variable"):
             client_of(server.base_url, api_key_env=None).greet()
         monkeypatch.setenv("OPENAI_API_KEY", "wrong")
-        with pytest.raises(ServerDown, match="refuses the key in the variable server.api_key_env=OPENAI_API_KEY"):
+        with pytest.raises(ServerDown, match=r"refuses the key in the variable .*=OPENAI_API_KEY"):
             client_of(server.base_url).greet()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
 from steer_lit.errors import ServerDown
-from tests.chat.chaos_server import Body, ChaosServer, http_date
+from tests.chat.chaos_server import REFUSALS, Body, ChaosServer, http_date
 
 MakeClient = Callable[..., ChatClient]
 Question = Callable[..., ChatRequest]
@@ -42,6 +42,16 @@ TABLE = [
     ("drip", None, False),
     ("no content", "the answer holds no text", False),
     ("blank content", "the answer holds no text", False),
+    ("breaks off", "the answer broke off: provider gone", True),
+    ("abort", "the answer broke off: abort", True),
+    ("all thoughts", "the answer is all in its reasoning", True),
+    ("cut in thought", "cut off at max_tokens=512, which went into thinking", False),
+    ("parts", None, False),
+    *(
+        (fault, "stopped by the server's content filter: HTTP 40", False)
+        for fault in REFUSALS
+        if "filter" in str(fault)
+    ),
     ("content filter", "stopped by the server's content filter", False),
     ("refusal", "the model refused: I'd rather not.", False),
     ("cut off", "cut off at max_tokens=512", False),
@@ -206,6 +216,8 @@ def test_a_closed_client_starts_afresh(client_of: MakeClient, question: Question
     ("status", "said"),
     [
         ("401", "wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not set"),
+        ("402", "wants the account of that key to be topped up: HTTP 402: as told"),
+        ("403", "does not let that key use server.model=chaos"),
         ("404", "not server.model=chaos"),
     ],
 )
@@ -248,7 +260,9 @@ def test_many_requests_through_seeded_chaos(client_of: MakeClient, question: Que
 
 def test_a_model_that_declines_does_not_make_a_server_down(client_of: MakeClient, question: Question) -> None:
     """Behind a filter a red-team run meets nothing else: asked again, it would stop at the same place for ever."""
-    with ChaosServer(lambda body, earlier: "content filter") as server:
+    filters = ["content filter", *(fault for fault in REFUSALS if "filter" in str(fault))]
+    with ChaosServer(lambda body, earlier: filters[len(server.bodies) % len(filters)]) as server:
         client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
-        replies = client.ask([question(str(n)) for n in range(8)])
+        replies = client.ask([question(str(n), schema=SCHEMA) for n in range(10)])
+    assert len(server.bodies) == 10  # in another form they would say the same
     assert all(reply.declined and "content filter" in (reply.failed or "") for reply in replies)

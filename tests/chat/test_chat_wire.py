@@ -87,6 +87,9 @@ def test_an_integer_temperature_is_the_same_temperature() -> None:
         ({"code": "unsupported_value", "param": "temperature"}, "temperature"),
         ({"code": "unsupported_parameter", "param": "seed"}, None),  # refused before, and still named
         ({"code": "invalid", "param": "max_tokens"}, None),  # too many, not unknown
+        ("max_tokens is too large: 5000. This model supports at most 4096 completion tokens", None),
+        ({"message": "Unsupported value: 'temperature' does not support 0.0 with this model."}, "temperature"),
+        ("Unsupported: use 'max_completion_tokens'", None),
         ({"code": "unsupported_value", "param": "messages"}, None),
         ("Unsupported fields in the request: {'response_format'}", None),
     ],
@@ -102,6 +105,7 @@ def test_a_sampling_option_is_given_up_only_where_it_is_named(error: object, fea
         (b'{"detail": "no"}', "no"),
         (b'{"other": 1}', {"other": 1}),
         (b"[1]", [1]),
+        (b'[{"error": {"message": "no"}}]', {"message": "no"}),
         (b"<html>", "<html>"),
         (b"\xff", "�"),
         (b"", ""),
