@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from steer_lit.answer_format import answer_part
-from steer_lit.numbers import SHARE, whole
 from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
 
 # "%s" is where the quote goes, in quotation marks; where there is nothing to quote, the words without it are used.
@@ -62,7 +61,6 @@ _PRESSES: dict[Strategy, tuple[str, ...]] = {
 _MARKUP = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _WORD_CHARACTERS = 16
-QUOTED = whole(0, 6)  # words of an answer
 
 
 class AdaptiveAttacker:
@@ -78,11 +76,6 @@ class AdaptiveAttacker:
     """
 
     def __init__(self, extra_turns: int = 0, quote_words: int = 3, lead_share: float = 0.5) -> None:
-        if extra_turns < 0 or not QUOTED.fits(quote_words) or not SHARE.fits(lead_share):
-            raise ValueError(
-                f"want extra_turns >= 0, quote_words in 0..{QUOTED.high} and lead_share in 0..1, got "
-                f"extra_turns={extra_turns}, quote_words={quote_words} and lead_share={lead_share}"
-            )
         self.extra_turns = extra_turns
         self.lead_share = lead_share
         self.quote_words = quote_words

@@ -45,8 +45,6 @@ class LlmAttacker:
         temperature: float = 0.0,
         max_pixels: int = 512 * 512,
     ) -> None:
-        if extra_turns < 0:
-            raise ValueError(f"want extra_turns >= 0, got {extra_turns}")
         self.extra_turns = extra_turns
         self.client = client
         self._asker = Asker(AttackReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))

@@ -8,6 +8,7 @@ policies.full=[<run 1>/adapter,<run 2>/adapter,<run 3>/adapter]    seeds of one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from steer_lit.types import Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
+    from steer_lit.chat import ChatClient
     from steer_lit.policy.qwen_vl import QwenVL
 
 SERVER = "server:"
@@ -36,17 +38,19 @@ class ServedModel:
     base_url: str | None = None
     api_key_env: str | None = None
 
-    def settings(self, server: Mapping[str, Any]) -> dict[str, Any]:
-        """`ChatSettings` fields: the run's `server` node with what this model has of its own."""
-        from steer_lit.chat.settings import with_own
+    def client(self, server: Mapping[str, Any]) -> ChatClient:
+        """Of the run's `server` node with what this model has of its own. It keeps no replies: a stored one is found by
+        the model's name, and another checkpoint may go by it now.
+        """
+        from steer_lit.chat import ChatClient
 
-        return with_own(server, asdict(self))
+        return ChatClient({**server, "cache_dir": None}, **asdict(self))
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """What keeps its client from being made; an address that `server` should have given is named there."""
-        from steer_lit.chat.settings import settings_problems
+        from steer_lit.chat.settings import settings_problems, with_own
 
-        for problem in settings_problems(self.settings(server)):
+        for problem in settings_problems(with_own(server, asdict(self))):
             own = getattr(self, problem.key, None) is not None
             yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
@@ -77,15 +81,10 @@ def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
 
 def greet_served(policies: Mapping[str, Any], server: Mapping[str, Any]) -> None:
     """Speak to every server that a policy is behind. Raises ServerDown where one cannot be spoken to."""
-    from steer_lit.chat import ChatClient
-
     for model in dict.fromkeys(map(served, named(policies).values())):
         if model is not None:
-            client = ChatClient({**model.settings(server), "cache_dir": None})
-            try:
+            with closing(model.client(server)) as client:
                 client.greet()
-            finally:
-                client.close()
 
 
 def make_policies(
@@ -112,22 +111,14 @@ def make_policies(
 
     def make(key: str, value: Any) -> BenchPolicy:
         check_own()
-        if (model := served(value)) is not None:
-            return _behind_server(model, config, open_image, decoding)
-        return adapters().policy(value, key)
+        if (model := served(value)) is None:
+            return adapters().policy(value, key)
+        from steer_lit.rollout.server_policy import ServerPolicy
+
+        client = model.client(config["server"])
+        return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
 
     return {name: partial(make, f"policies.{name}", value) for name, value in named(config["policies"]).items()}
-
-
-def _behind_server(
-    model: ServedModel, config: Mapping[str, Any], open_image: OpenImage, decoding: Mapping[str, Any]
-) -> BenchPolicy:
-    from steer_lit.chat import ChatClient
-    from steer_lit.rollout.server_policy import ServerPolicy
-
-    # A stored reply is found by the model's name, and another checkpoint may go by it now.
-    client = ChatClient({**model.settings(config["server"]), "cache_dir": None})
-    return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
 
 
 def _adapters(config: Mapping[str, Any], load: Callable[[], QwenVL], decoding: Mapping[str, Any]) -> AdapterPolicies:

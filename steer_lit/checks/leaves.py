@@ -7,7 +7,6 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, get_args
 
-from steer_lit.attacker.adaptive import QUOTED
 from steer_lit.data.sources import BenchPart, Stage
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
@@ -18,6 +17,7 @@ from steer_lit.prompts.transcript import Sees
 from steer_lit.types import MAX_TURNS, Kind, Split
 
 Config = Mapping[str, Any]
+_QUOTED = whole(0, 6)  # words of an answer
 # A key that a stage does not have is not checked.
 _NUMBERS: Mapping[str, Bound] = {
     "seed": whole(0, 2**32 - 1),
@@ -38,7 +38,7 @@ _NUMBERS: Mapping[str, Bound] = {
     "hardware.micro_tokens": whole(1),
     "hardware.side_by_side": whole(1),
     "generator.patience": whole(0),
-    "generator.quote_words": QUOTED,
+    "generator.quote_words": _QUOTED,
     "replay.dialogues": whole(0),
     "replay.max_new_tokens": whole(1),
     "rollout.group_size": whole(2, said="a group of one has nothing to compare with: at least 2"),
@@ -51,7 +51,7 @@ _NUMBERS: Mapping[str, Bound] = {
     "objective.clip_low": Bound(0, 1, above=True, below=True, said="must lie between 0 and 1"),
     "objective.clip_high": ABOVE_0,
     "objective.epochs": whole(1),
-    "attacker.quote_words": QUOTED,
+    "attacker.quote_words": _QUOTED,
     "attacker.lead_share": SHARE,
     "callbacks.checkpoint.every_n_steps": whole(1),
     "callbacks.transcripts.every_n_steps": whole(1),
@@ -72,6 +72,7 @@ _ROWS = whole(1, said="is a number of rows, at least 1; files of rows are named 
 _BETA = Bound(0, 1, below=True)
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "stage": get_args(Stage),
+    "data.stage": get_args(Stage),
     "module.trains": get_args(Trains),
     "data.source.kind": get_args(Kind),
     "generator.split": get_args(Split),

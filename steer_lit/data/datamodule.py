@@ -44,7 +44,7 @@ class SteerDataModule(LightningDataModule):
     `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
     `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, where `run_dir` None
-    means the Trainer's root, or nowhere without a Trainer. Raises ConfigError.
+    means the Trainer's root, or nowhere without a Trainer. What numbers may be is checked with the config.
     """
 
     def __init__(
@@ -60,17 +60,6 @@ class SteerDataModule(LightningDataModule):
         run_dir: str | None = None,
     ) -> None:
         super().__init__()
-        least = {"batch_size": 1, "val_size": 0, "max_turns": 2, "max_bad_rows": 0}
-        given = {"batch_size": batch_size, "val_size": val_size, "max_turns": max_turns, "max_bad_rows": max_bad_rows}
-        problems = [
-            Problem(f"data.{key}", given[key], f"must be at least {low}")
-            for key, low in least.items()
-            if given[key] < low
-        ]
-        if stage not in LEARNT_FROM:
-            problems.append(Problem("data.stage", stage, f"must be one of {', '.join(LEARNT_FROM)}"))
-        if problems:
-            raise ConfigError(problems)
         self.source = source
         self.stage = stage
         self.batch_size = batch_size

@@ -292,12 +292,3 @@ def test_neither_thinking_nor_tags_are_quoted() -> None:
     assert quote("<thinking>private</thinking><answer>No. Not that.</answer>", 4) == "No"
     assert quote("<answer>No <b>way</b> out.</answer>", 4) == "No way out"
     assert quote("<thinking>private</thinking><answer>cut off by the token lim", 4) == "cut off by the"
-
-
-def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="extra_turns"):
-        AdaptiveAttacker(extra_turns=-1)
-    with pytest.raises(ValueError, match="quote_words"):
-        AdaptiveAttacker(quote_words=7)
-    with pytest.raises(ValueError, match="lead_share"):
-        AdaptiveAttacker(lead_share=1.5)

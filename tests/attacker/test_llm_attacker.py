@@ -123,8 +123,3 @@ def test_a_server_that_is_down_is_not_played_over_with_scripted_attacks() -> Non
     scenario = row(HARMFUL, HARMFUL)
     with pytest.raises(ServerDown):
         next_attack(LlmAttacker(Down(), open_image), scenario, [turn(scenario.opening)])  # type: ignore[arg-type]
-
-
-def test_settings_out_of_range_are_refused(answering) -> None:
-    with pytest.raises(ValueError, match="extra_turns"):
-        LlmAttacker(writes(answering, ""), open_image, extra_turns=-1)

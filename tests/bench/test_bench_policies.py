@@ -46,11 +46,14 @@ def test_entries_that_name_a_served_model(value: object, model: ServedModel | No
 
 
 def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:
-    assert ServedModel("m").settings(SERVER) == {**SERVER, "model": "m"}
-    elsewhere = {**SERVER, "model": "m", "base_url": "http://h/v1"}
-    assert ServedModel("m", "http://h/v1").settings(SERVER) == {**elsewhere, "api_key_env": None}
-    assert ServedModel("m", "http://h/v1", "THEIRS").settings(SERVER) == {**elsewhere, "api_key_env": "THEIRS"}
-    assert ServedModel("m", "http://h/v1").settings({**SERVER, "base_url": None}) == {**elsewhere, "api_key_env": None}
+    def told(model: ServedModel, **server: Any) -> tuple[str, str, str | None, str | None]:
+        settings = model.client({**SERVER, "cache_dir": "kept", **server}).settings
+        return settings.model, settings.base_url, settings.api_key_env, settings.cache_dir
+
+    assert told(ServedModel("m")) == ("m", SERVER["base_url"], SERVER["api_key_env"], None)
+    assert told(ServedModel("m", "http://h/v1")) == ("m", "http://h/v1", None, None)
+    assert told(ServedModel("m", "http://h/v1", "THEIRS")) == ("m", "http://h/v1", "THEIRS", None)
+    assert told(ServedModel("m", "http://h/v1"), base_url=None) == ("m", "http://h/v1", None, None)
 
 
 def test_problems_name_the_key_that_has_to_change() -> None:

@@ -69,6 +69,7 @@ class PlayedClient:
         self.answer = answer
         self.asked: list[tuple[str, ChatRequest]] = []
         self.closed = False
+        self.greeted = 0
         self._lock = threading.Lock()
 
     @property
@@ -83,6 +84,9 @@ class PlayedClient:
                 text = self.answer(part_of(request), request)
             replies.append(text if isinstance(text, ChatReply) else ChatReply(text, None if text else "time-out"))
         return replies
+
+    def greet(self) -> None:
+        self.greeted += 1
 
     def close(self) -> None:
         self.closed = True

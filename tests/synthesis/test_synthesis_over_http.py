@@ -105,7 +105,7 @@ def test_ctrl_c_stops_at_once_and_the_run_goes_on(seeds_file: Path, repository: 
         assert time.monotonic() - asked_at < 60  # the server's time-out is 300 s
         assert process.returncode == INTERRUPTED
         *_, stopped, following = err.strip().splitlines()
-        assert stopped == "stopped, what was finished is saved"
+        assert stopped in ("stopped, what was finished is saved", "stopped before anything was finished")
         given = [*command[2:-1], f"server.base_url={server.base_url}", command[-1]]
         assert shlex.split(following.removeprefix("next:")) == ["python", "synthesize.py", *given]
         assert "Traceback" not in err
