@@ -17,7 +17,7 @@ NOTHING, SOME = "stopped before anything was finished", "stopped, what was finis
 SAID = {  # what the server does, and what is said of it
     "none": "nobody answers there (no connection",
     "401": "it wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not set: HTTP 401: as told.",
-    "404": "it knows no such path, or not server.model=chaos",
+    "404": "it knows no such path (most end in /v1), or not server.model=chaos",
     "html": "the body is not JSON but '<html><body>Welcome",
     "dies": "no connection to http://127.0.0.1:",
 }
