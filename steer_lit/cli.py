@@ -27,6 +27,7 @@ from steer_lit.overrides import NO_OPTION, keys_of, lenient, mistaken, no_choice
 from steer_lit.run_folder import FROZEN
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.stopping import REFUSED
+from steer_lit.sweeps import here
 from steer_lit.terminal import visible
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
@@ -96,8 +97,10 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
-            failed.append(f"#{HydraConfig.get().job.num}")
-            raise Told from None  # the others may well run: Hydra raises what was wrong with one after the last
+            failed.append(f"#{HydraConfig.get().job.num}")  # the others may well run
+            if here(HydraConfig.get()):
+                return None
+            raise Told from None  # else Hydra alone can tell: it raises what was wrong with one after the last
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
@@ -105,6 +108,8 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
     try:
         with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+        if failed:
+            raise Told
     except Told:
         runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)

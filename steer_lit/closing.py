@@ -54,9 +54,8 @@ def compared(config: DictConfig, adapters: Mapping[tuple[str, ...], Path], words
     for name, seeds in policies.items():
         listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
         named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
-    size = [f"bench.limit={_DIALOGUES}", f"rollout.max_new_tokens={config.rollout.max_new_tokens}"]
     fixed = map(shlex.quote, carried([word for word in words if word not in swept], _MODEL))
-    return f"next:    {_command('bench', f'model={config.model.name}', *named, *size, *fixed)}"
+    return f"next:    {_command('bench', f'model={config.model.name}', *named, *_size(config), *fixed)}"
 
 
 def _name(run: Sequence[str]) -> str:
@@ -96,11 +95,14 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
     named = [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
     own_rows = _own_rows(config, "bench", " judge=llm")
     given = carried(words, [*_MODEL, *(_SERVER if own_rows else ())])
-    size = [f"bench.limit={_DIALOGUES}"]
-    if "rollout" in config:  # answers may be as long as those that were rewarded
-        size.append(f"rollout.max_new_tokens={config.rollout.max_new_tokens}")
-    command = _command("bench", f"model={config.model.name}", *named, *size, *map(shlex.quote, given))
+    command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))
     return [command, *own_rows, *(_server("judge", given) if own_rows else ())]
+
+
+def _size(config: DictConfig) -> list[str]:
+    """With answers as long as those that were rewarded, where any were."""
+    longest = [f"rollout.max_new_tokens={config.rollout.max_new_tokens}"] if "rollout" in config else []
+    return [f"bench.limit={_DIALOGUES}", *longest]
 
 
 def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:

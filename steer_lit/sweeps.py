@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.closing import compared
@@ -39,7 +43,9 @@ class Point:
 
 
 class WholeSweep(Callback):
-    """Hydra calls it around a sweep. Sweepers that choose runs as they go are left alone."""
+    """Hydra calls it around a sweep. Left alone are sweepers that choose runs as they go, and launchers that run
+    elsewhere, where a GPU may be that is not here.
+    """
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -48,8 +54,8 @@ class WholeSweep(Callback):
         """Ends the program with all that is wrong with any run, before the first begins."""
         found: dict[str, list[str]] = {}
         for point in _points(config):
-            for problem in _CHECKS[str(config_name)](point.config):
-                found.setdefault(str(problem), []).append(" ".join(point.words))
+            for problem in _problems(str(config_name), point.config):
+                found.setdefault(problem, []).append(" ".join(point.words))
             self.points.append(point)
         if found:
             print(visible(_told(found, len(self.points))), file=sys.stderr)
@@ -59,17 +65,31 @@ class WholeSweep(Callback):
         """Says which benchmark compares the adapters that the runs have left."""
         left = {point.words: at for point in self.points if (at := point.folder / ADAPTER).is_dir()}
         if config_name == "train" and len(left) > 1:
-            following = compared(self.points[0].config, left, list(config.hydra.overrides.task))
+            following = compared(self.points[0].config, left, _typed(config))
             print(following, end="\n" if following else "")
 
 
+def _problems(name: str, config: DictConfig) -> list[str]:
+    """Also what cannot be resolved, of which Hydra would warn and go on, were it raised."""
+    try:
+        return list(map(str, _CHECKS[name](config)))
+    except OmegaConfBaseException as error:
+        return [f"{error.full_key}: {str(error).splitlines()[0]}"]
+
+
+def here(settings: Any) -> bool:
+    """Whether by Hydra's `settings` it makes up a sweep's runs by itself, and runs them in this process."""
+    chosen = (settings.sweeper._target_, settings.launcher._target_)
+    return chosen == tuple(f"{own.__module__}.{own.__name__}" for own in (BasicSweeper, BasicLauncher))
+
+
 def _points(config: DictConfig) -> Iterator[Point]:
-    """The runs of Hydra's own sweeper, each the current one while it is looked at; of another sweeper none."""
-    if config.hydra.sweeper._target_.rpartition(".")[2] != BasicSweeper.__name__:
+    """The runs that Hydra itself makes up here, each the current one while it is looked at."""
+    if not here(config.hydra):
         return
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *config.hydra.overrides.task])
+    words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
@@ -81,9 +101,16 @@ def _points(config: DictConfig) -> Iterator[Point]:
                 run.hydra.runtime.output_dir = str(folder)
                 HydraConfig.instance().set_config(run)
                 del run["hydra"]
-            yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
+            with env_override(dict(config.hydra.job.env_set)):
+                yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
     finally:
         HydraConfig.instance().cfg = outer
+
+
+def _typed(config: DictConfig) -> list[str]:
+    """The sweep's own words, as they are: `optim.lr=${rate}` means a key of the run, and of Hydra's config none."""
+    words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    return list(words)
 
 
 def _told(found: Mapping[str, Sequence[str]], runs: int) -> str:

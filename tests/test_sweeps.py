@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from steer_lit import cli, sweeps
 from steer_lit.closing import compared
+from steer_lit.commands import composed, conf_dir
 from steer_lit.stopping import REFUSED
 from tests.test_conf import empty_adapter
 
@@ -52,6 +55,17 @@ def test_what_a_config_sweeps_over_is_checked_too(
     assert "no_bootstrapping" not in said  # which starts from none
 
 
+def test_what_cannot_be_resolved_starts_no_run_either(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.train(["-m", "seed=1,2", "ckpt_path=${nothing}", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
+    assert begun == []
+    assert "  * ckpt_path: Interpolation key 'nothing' not found\n" in capsys.readouterr().err
+    assert cli.train(["-m", "seed=1,2", "name=of_${stage}", f"hydra.sweep.dir={tmp_path}"]) == 0  # a key of the run
+    assert len(begun) == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next:    python bench.py model=tiny")
+
+
 def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,9 +78,28 @@ def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     )
 
 
-def test_runs_of_another_sweeper_are_left_alone(tmp_path: Path) -> None:
-    config = OmegaConf.create({"hydra": {"sweeper": {"_target_": "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper"}}})
+OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
+
+
+@pytest.mark.parametrize(("part", "other"), [("sweeper", OPTUNA), ("launcher", JOBLIB)])
+def test_runs_that_are_chosen_later_or_run_elsewhere_are_left_alone(part: str, other: str) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", return_hydra_config=True)
+    assert sweeps.here(config.hydra)
+    with read_write(config.hydra):
+        config.hydra[part]._target_ = other
     assert list(sweeps._points(config)) == []
+
+
+def test_the_check_of_a_sweeps_run_sees_the_environment_it_will_have(
+    begun: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str | None] = []
+    monkeypatch.setitem(sweeps._CHECKS, "train", lambda config: found.append(os.environ.get("STEER_LIT_TEST")) or [])
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "+hydra.job.env_set.STEER_LIT_TEST=a"]
+    assert cli.train(words) == 0
+    assert found == ["a", "a"]
+    assert "STEER_LIT_TEST" not in os.environ
 
 
 GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}}
@@ -89,3 +122,10 @@ def test_what_a_sweeps_policies_are_called(
     said = compared(OmegaConf.create(config), {run: Path(str(number)) for number, run in enumerate(runs)}, [])
     wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
     assert said == ("" if policies is None else wanted)
+
+
+def test_a_sweep_of_sft_has_no_longest_answers() -> None:
+    config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
+    OmegaConf.set_struct(config, True)  # as Hydra makes it
+    said = compared(config, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
+    assert said == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=300"
