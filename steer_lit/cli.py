@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import word_problems
 from steer_lit.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.overrides import NO_OPTION, keys_of, lenient, mistaken, no_choice, no_key, no_option, options_of, unread
+from steer_lit.overrides import NO_OPTION, lenient, mistaken, no_choice, no_key, no_option, no_sweep, options_of, unread
 from steer_lit.run_folder import FROZEN
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.stopping import REFUSED
@@ -60,9 +60,10 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
         words = [lenient(word, name) for word in words]
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
-        if found := [said for word in words if (said := mistaken(word, name, words))]:
+        frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
+        if not frozen and (found := [said for word in words if (said := mistaken(word, name, words))]):
             raise SteerError("\n".join(found))
-        if frozen := [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]:
+        if frozen:
             config = OmegaConf.load(frozen[0])
             assert isinstance(config, DictConfig)  # `freeze` wrote it
             run(config, Path(config.run_dir))
@@ -173,9 +174,9 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return unread(error, name)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
-        wrong = key[1]
-        known = keys_of(name, [word for word in words if wrong not in word])
-        return no_key(wrong, known)
+        return no_key(key[1], name, [word for word in words if key[1] not in word])
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return no_sweep(several[1], name)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         known = re.findall(r"^\t(\S+)$", text, re.MULTILINE) or options_of(option[1])
         return no_choice(option[1], option[2], known)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from steer_lit.commands import Word, composed, conf_dir, names_policy
+from steer_lit.commands import Word, composed, conf_dir, names_policy, program
 from steer_lit.terminal import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
@@ -41,11 +42,11 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     added = Word.read(word)
     if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
         return no_choice(added.key, added.given, options_of(added.key))
-    if not word.startswith(("+", "--")):
+    if word.startswith("-"):
+        return _dashed(word, name)
+    if not word.startswith("+"):
         return ""
     top = [*_groups(name), *_top_keys(name)]
-    if (dashed := re.fullmatch(r"--(\w+)(=.*)?", word, re.DOTALL)) and dashed[1] in top:
-        return f"--{dashed[1]}: keys are typed without dashes, {dashed[1]}=<value>"
     if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
         return ""
     key, section = added.key, added.key.partition(".")[0]
@@ -57,7 +58,21 @@ def mistaken(word: str, name: str, words: Sequence[str]) -> str:
     plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
     if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
-    return no_key(key, keys_of(name, plain))
+    return no_key(key, name, plain)
+
+
+def _dashed(word: str, name: str) -> str:
+    """`--seed 3` and the like. Hydra's own options, and what is no key's name, are for Hydra."""
+    option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
+    options = get_args_parser()._option_string_actions
+    if not key or option in options:
+        return ""
+    known = [*_groups(name), *keys_of(name, [])]
+    if key in known:
+        return f"{option}: keys are typed without dashes, {key}=<value>"
+    if any(own.startswith(option) for own in options):  # as argparse takes them: --multi
+        return ""
+    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
 
 
 def unread(error: OverrideParseException, name: str) -> str:
@@ -82,8 +97,8 @@ def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
         shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
         if group in chosen:
             yield no_choice(group, shown, known)
-        elif group not in (keys := keys_of(name, [])):
-            yield no_key(group, keys)
+        elif group not in keys_of(name, []):
+            yield no_key(group, name, [])
         else:
             yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
 
@@ -95,9 +110,33 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     return f"{group}={option}: there is no such option.{nearest} Choose from: {', '.join(known)}"
 
 
-def no_key(wrong: str, known: Sequence[str]) -> str:
+def no_sweep(word: str, name: str) -> str:
+    """For several values without what takes them one by one."""
+    key, _, values = word.partition("=")
+    one = "" if "(" in values else f" One value that is a list is {key}=[{values}]."
+    return f"{word}: several values are a sweep's, which begins with -m: {program(name)} -m {word} ...{one}"
+
+
+def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
+    """For a key that the config which `words` compose does not have."""
+    known, other = keys_of(name, words), _of_another_stage(wrong, name, words)
     plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
-    return f"{wrong}: there is no such key in this run.{_nearest(wrong, known)}{plus} `--cfg job` lists them all."
+    return (
+        f"{wrong}: there is no such key in this run.{other or _nearest(wrong, known)}{plus} `--cfg job` lists them all."
+    )
+
+
+def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
+    """` This is sft, ...` for a key in a section that other stages have: `rollout.group_size` of SFT."""
+    config, section = composed(name, words) or composed(name, []) or {}, key.partition(".")[0]
+    if name != "train" or section in config:
+        return ""
+    of_stages = {stage: composed(name, ["~experiment", f"stage={stage}"]) or {} for stage in options_of("stage")}
+    having = [stage for stage, other in of_stages.items() if section in other]
+    experiments = [f"{stage}_{config['model']['name']}" for stage in having]
+    there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
+    shown = f", as in {' or '.join(there)}" if there else ""
+    return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:

@@ -123,10 +123,17 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
         ("reward.alpha=0,", "no blanks beside = and after commas"),
         ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
+        ("--seed=3", "--seed: keys are typed without dashes, seed=<value>"),
+        ("--optim.lr", "--optim.lr: keys are typed without dashes, optim.lr=<value>"),
+        ("-seed", "-seed: keys are typed without dashes, seed=<value>"),
+        ("--batch-size", "keys are typed without dashes, key=<value>. Did you mean data.batch_size?"),
+        ("seed=1,2", "begins with -m: python train.py -m seed=1,2 ... One value that is a list is seed=[1,2]."),
+        ("seed=range(1,3)", "begins with -m: python train.py -m seed=range(1,3) ..."),
+        ("rollout.group_size=8", "This is sft; rollout is a section of grpo, as in +experiment=grpo_tiny."),
         ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
-        ("+rollout.waves=2", "rollout.waves: there is no such key in this run."),  # of SFT
+        ("+rollout.waves=2", "rollout.waves: there is no such key in this run. This is sft; rollout is"),
         ("trainer.precision=16", "+trainer.precision=<value> adds one"),
         ("ckpt_path=${nothing}", "nothing"),
     ],
@@ -137,6 +144,16 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     message = refused(capsys, word, run_dir)
     assert said in message
     assert len(message.splitlines()) <= 4
+
+
+def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(
+    capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    message = refused(capsys, "+experiment=sft_nano", "objective.kl_coef=0.1", run_dir)
+    assert "This is sft; objective is a section of grpo, as in +experiment=grpo_nano." in message
+    message = refused(capsys, "+experiment=grpo_nano", "replay.dialogues=1", run_dir)
+    assert "This is grpo; replay is a section of ground, pretrain, sft, as in +experiment=ground_nano or " in message
+    assert "a section of" not in refused(capsys, "rolout.group_size=8", run_dir)
 
 
 @pytest.mark.parametrize("word", ["name=a\udcff", "hydra.run.dir=/tmp/\udcff", "\udcff=1"])
@@ -159,7 +176,8 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
     assert [overrides.mistaken(word, "train", words) for word in words] == [""] * len(words)
     assert overrides.mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
     assert overrides.mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
-    assert overrides.mistaken("--hydra-help", "train", []) == ""
+    for option in ("--hydra-help", "-m", "--multi", "-sc", "-c"):
+        assert overrides.mistaken(option, "train", [option]) == ""
 
 
 @pytest.mark.parametrize(
