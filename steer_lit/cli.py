@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -24,9 +24,9 @@ from steer_lit.checks import word_problems
 from steer_lit.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.overrides import NO_OPTION, lenient, mistaken, no_choice, no_key, no_option, no_sweep, options_of, unread
-from steer_lit.run_folder import FROZEN
+from steer_lit.run_folder import FROZEN, leave_nothing
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
-from steer_lit.stopping import REFUSED
+from steer_lit.stopping import INTERRUPTED, REFUSED
 from steer_lit.sweeps import here
 from steer_lit.terminal import visible
 
@@ -89,10 +89,14 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
         try:
             with _full_error(full):  # as any process that the run starts is to find it
                 return run(config, folder)
+        except KeyboardInterrupt:  # at work, a run says itself what it has saved, and exits
+            leave_nothing(folder)
+            print("stopped before the run began: nothing new was saved", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
-            _leave_nothing(folder)
+            leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
             said = _unusable(refusal, folder) if isinstance(refusal, OSError) else str(refusal)
             print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
@@ -131,19 +135,6 @@ def _full_error(value: str | None) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before
-
-
-def _leave_nothing(folder: Path) -> None:
-    """Remove what Hydra made for a run that was refused: a folder with nothing but an empty log, and no run's lock.
-
-    One that cannot be removed stays: a disk of its own, or in a folder that may not be written.
-    """
-    with suppress(OSError):
-        inside = list(folder.iterdir())
-        if all(path.suffix == ".log" and path.is_file() and not path.stat().st_size for path in inside):
-            for path in inside:
-                path.unlink()
-            folder.rmdir()
 
 
 def _refusal(error: BaseException | None) -> BaseException | None:

@@ -1,4 +1,4 @@
-"""What is said when a training run has ended: where its result is, and the command that goes on from it."""
+"""What is said when a training run begins, and when it has ended: its result, and the command that goes on from it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,20 @@ from steer_lit.checks.leaves import says
 from steer_lit.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
 
+_SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU
 # What words say of the model and of this machine, which goes on in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
+
+
+def opening(config: DictConfig, run_dir: Path) -> str:
+    """What the run is going to do, and where."""
+    trainer, saved = config.trainer, config.ckpt_path
+    length = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else f"epochs: {trainer.max_epochs}"
+    start = f" from {saved or config.init_from}" if saved or config.init_from else ""
+    done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
+    return f"{done}, into {shown_path(run_dir)}; libraries load first"
 
 
 def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:

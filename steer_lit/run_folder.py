@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -49,6 +49,26 @@ def alone_in(run_dir: Path) -> Iterator[None]:
             remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
             raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
         yield
+
+
+def leave_nothing(run_dir: Path) -> None:
+    """Remove the folder of a run that did nothing: one with no more in it than an empty log and a lock nobody holds.
+
+    One that cannot be removed stays: a disk of its own, or in a folder that may not be written.
+    """
+    with suppress(OSError):
+        inside = list(run_dir.iterdir())
+        if all(_is_log_or_lock(path) and not path.stat().st_size for path in inside):
+            with holding(run_dir / LOCK) as taken:
+                if taken is False:
+                    return
+                for path in {*inside, run_dir / LOCK}:
+                    path.unlink()
+            run_dir.rmdir()
+
+
+def _is_log_or_lock(path: Path) -> bool:
+    return path.is_file() and (path.suffix == ".log" or path.name == LOCK)
 
 
 def check_own(run_dir: Path, kind: str) -> None:

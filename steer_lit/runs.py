@@ -19,9 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.checks.leaves import makes_rows, reacts
-from steer_lit.closing import closing
+from steer_lit.closing import closing, opening
 from steer_lit.commands import shown_path, typed_words
 from steer_lit.errors import ConfigError
+from steer_lit.ranks import local_rank, node_rank
 from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
@@ -44,6 +45,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         config.ckpt_path = config.ckpt_path or requeued(run_dir)
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
+        _say(opening(config, run_dir))
         return _train(config, run_dir)
 
 
@@ -58,6 +60,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 
     _quieten()
     saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
+    begins_at = None if saved is None else saved["global_step"]
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
@@ -88,6 +91,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
                 trainer.validate(module, datamodule, verbose=False)
     headline = trainer.callback_metrics.get(module.headline)
     if trainer.is_global_zero:
+        if trainer.global_step == begins_at:
+            longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
+            print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
         if config.stage != "grpo" and module.replayed:
             noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
             print(f"held out, now{noise}:\n{excerpt(module.replayed[0])}")
@@ -101,6 +107,8 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
         raise ConfigError(problems)
     with alone_in(run_dir):
         check_own(run_dir, "benchmark")
+        if config.from_run is None and config.from_raw_eval is None:
+            _say(f"benchmark with model={config.model.name}, into {shown_path(run_dir)}; libraries load first")
         _bench(config, shown_path(run_dir))  # which is said wherever a file is named
 
 
@@ -193,6 +201,12 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     finally:
         generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, run_dir, typed_words()))
+
+
+def _say(line: str) -> None:
+    """At once, and once for all ranks: loading the libraries takes seconds, on a cold disk many."""
+    if not (local_rank() or node_rank()):
+        print(line, flush=True)
 
 
 def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:

@@ -80,7 +80,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():
-            _tell(stop, "stopped: nothing had been saved yet")
+            _tell(stop, "stopped before anything was saved: there is nothing to go on from, begin again")
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")

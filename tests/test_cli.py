@@ -276,8 +276,11 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
 ) -> None:
     monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda *_, **__: None)
     assert cli.bench(["data.source.scale=0.05", *limit, run_dir]) == 0
-    (said,) = capsys.readouterr().out.splitlines()
-    assert re.search(r"to play: 1\d\d dialogues, each by 4 policies, base, always-refuse, always-comply, gold", said)
+    first, said = capsys.readouterr().out.splitlines()
+    assert first.startswith("benchmark with model=tiny, into ")
+    assert re.match(
+        r"INFO: to play: 1\d\d dialogues, each by 4 policies, base, always-refuse, always-comply, gold", said
+    )
     assert said.endswith("; bench.limit=120 is a quick look") == hinted
 
 
@@ -309,6 +312,7 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
     message = refused(capsys, *words, run_dir)
     assert "* tutor='rubric': scores by gold facts, and none of the 4 rows has them" in message
     assert "use tutor=llm server.base_url=" in message
+    assert not Path(run_dir.partition("=")[2]).exists()
     assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message
 
 

@@ -324,7 +324,8 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
         raise OSError(errno.ENOSPC, "No space left on device")
     said = getattr(full.value, "__notes__", [])
     if not saved:
-        assert said == (["stopped: nothing had been saved yet"] if first_rank else [])
+        nothing = "stopped before anything was saved: there is nothing to go on from, begin again"
+        assert said == ([nothing] if first_rank else [])
         return
     first, following = said[0].splitlines()
     assert first == "stopped, step 7 is saved"
@@ -378,11 +379,13 @@ class Interrupt:
         if name == {library!r}:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupt())
-sys.argv = ["train.py", "hydra.run.dir={tmp_path}"]
+sys.argv = ["train.py", "hydra.run.dir={tmp_path}/run"]
 runpy.run_path("train.py", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    said = {"hydra": "stopped\n", "torch": "stopped before the run began: nothing new was saved\n"}[library]
+    assert (done.returncode, done.stderr) == (130, said)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:

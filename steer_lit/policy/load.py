@@ -74,7 +74,7 @@ def load_policy(
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = f", adapter {init_from}" if init_from else ""  # a fresh one does nothing yet, and may be loaded over
-    log.info("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, adapter)
+    log.debug("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, adapter)
     return policy
 
 

@@ -87,7 +87,7 @@ def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) ->
     for parameter in wrapped.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
-    log.info("LoRA r=%d on %d layers, the first is %s", settings.r, len(names), names[0])
+    log.debug("LoRA r=%d on %d layers, the first is %s", settings.r, len(names), names[0])
     return wrapped
 
 

@@ -77,7 +77,13 @@ def grpo(sft: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run) -> None:
-    for run in (sft, grpo):
+    begun = [f"SFT of tiny, 2 steps, seed 1, into {sft.folder}; libraries load first"]
+    begun.append(f"GRPO of tiny from {sft.folder}/adapter, 2 steps, seed 1, into {grpo.folder}; libraries load first")
+    for run, first in zip((sft, grpo), begun, strict=True):
+        assert run.said.splitlines()[0] == first
+        assert re.match(r"INFO: data: \d+ ", run.said.splitlines()[1])
+        (log,) = run.folder.glob("*.log")
+        assert "LoRA r=" in log.read_text()
         assert f"adapter: {run.folder}/adapter" in run.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter", "hardware=cpu"]
     sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
@@ -172,7 +178,10 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     ended = capsys.readouterr().out.splitlines()[-2]
     assert "val/loss" in ended
     assert cli.train([*words, f"ckpt_path={path}"]) == 0
-    assert capsys.readouterr().out.splitlines()[-2] == ended
+    said = capsys.readouterr().out
+    assert said.splitlines()[-2] == ended
+    longer = "trainer.max_steps" if length == ["trainer.max_steps=2"] else "trainer.max_epochs"
+    assert f"step 2 was this run's last, nothing was left to train: raise {longer} for more\n" in said
     assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"]
 
 
