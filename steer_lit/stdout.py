@@ -18,8 +18,8 @@ def printing(main: Callable[[], int]) -> int:
     What the encoding lacks is printed as an escape. Where nobody reads on, as after `| head`, it ends with
     SystemExit(CLOSED) as soon as that is known.
     """
-    given = sys.stdout
-    if given is None or given is not sys.__stdout__:  # closed, or someone else's
+    given = sys.__stdout__
+    if given is None or sys.stdout is not given:  # closed, or someone else's
         return main()
     raw = _Output(given.fileno(), "w", closefd=False)
     buffer, by_lines = io.BufferedWriter(raw), given.line_buffering
