@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
@@ -26,11 +26,13 @@ _NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)
 _KEY = re.compile(r"(?<![\w./-])(sk-|hf_)(?=[\w-]*\d)[\w-]{16,}")
 # Variables that hold keys by convention, such as OPENAI_API_KEY and HF_TOKEN.
 _KEY_VARIABLE = re.compile(r"(^|_)(API_?KEY|TOKEN|SECRET|PASSWORD)$")
+_HELD = "holds the key in ${}, and is saved with the run: leave it to the variable"
 _READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
 def word_problems(words: Sequence[str]) -> Iterator[Problem]:
     """Words of the command line that hold a key: Hydra would save them before any config can be checked."""
+    keys = _environments_keys()
     for word in words:
         name, _, value = word.partition("=")
         key = name.lstrip("+~")
@@ -40,6 +42,8 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
             yield Problem(key, HIDDEN, remedy)
         elif _names_key(*key.split("."), value=value) or _KEY.search(value):
             yield Problem(key, HIDDEN, "holds a key, and is saved with the run: export it in the shell")
+        elif held := next((name for name, secret in keys.items() if _holds(key, value, name, secret)), None):
+            yield Problem(key, HIDDEN, _HELD.format(held))
 
 
 def _names_key(section: str, *setting: str, value: str) -> bool:
@@ -67,13 +71,24 @@ def _word_remedy(section: str, *setting: str, value: str) -> str | None:
 def saved_key_problems(config: Config) -> Iterator[Problem]:
     """Values that hold a key of the environment, by `${oc.env:...}` or as typed: they would be saved with the run."""
     named = {str(value) for key, value in _leaves(config) if key.rpartition(".")[2] == "api_key_env"}
-    variables = sorted(name for name in os.environ if name in named or _KEY_VARIABLE.search(name))
-    keys = {name: os.environ[name].strip() for name in variables if len(os.environ[name].strip()) >= SECRET}
+    keys = _environments_keys(named)
     for key, value in _leaves(config):
         if held := [name for name, secret in keys.items() if secret in str(value)]:
-            yield Problem(
-                key, HIDDEN, f"holds the key in ${held[0]}, and is saved with the run: leave it to the variable"
-            )
+            yield Problem(key, HIDDEN, _HELD.format(held[0]))
+
+
+def _environments_keys(named: Container[str] = ()) -> dict[str, str]:
+    """The keys in variables that are `named`, or called as such are by convention."""
+    variables = sorted(name for name in os.environ if name in named or _KEY_VARIABLE.search(name))
+    return {name: os.environ[name].strip() for name in variables if len(os.environ[name].strip()) >= SECRET}
+
+
+def _holds(key: str, value: str, variable: str, secret: str) -> bool:
+    """Whether a word has the key of a variable, as the shell put it in or as Hydra will: it may name a folder by it.
+    To set another variable from one keeps it out of files.
+    """
+    read = re.search(rf"\$\{{oc\.env:\s*{re.escape(variable)}\s*[,}}]", value)
+    return secret in value or bool(read and not key.startswith("hydra.job.env_set"))
 
 
 def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -123,6 +123,33 @@ def test_a_key_of_the_environment_is_not_saved_with_a_run(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.run.dir={folder}/a-${{oc.env:SOME_API_KEY}}",
+        "hydra.run.dir={folder}/a-${{oc.env:SOME_API_KEY,none}}",
+        "hydra.run.dir={folder}/{key}/run",
+        "hydra.sweep.dir={folder}/${{oc.env:SOME_API_KEY}}",
+        "+hydra.sweep.subdir=${{oc.env:SOME_API_KEY}}",
+        "name={key}",
+    ],
+)
+def test_no_folder_is_named_by_a_key_of_the_environment(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, word: str
+) -> None:
+    """Hydra makes it before any config can be checked."""
+    monkeypatch.chdir(tmp_path)
+    key = f"{SECRET}{SECRET}"
+    monkeypatch.setenv("SOME_API_KEY", key)
+    word = word.format(folder=tmp_path, key=key)
+    assert getattr(cli, program)([word]) == REFUSED
+    shown = capsys.readouterr()
+    assert f"{word.lstrip('+').partition('=')[0]}='***': holds the key in $SOME_API_KEY" in shown.err
+    assert SECRET not in shown.err + shown.out
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (
         cli.bench([f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
@@ -154,7 +181,8 @@ def test_what_a_dry_run_would_ask_is_checked_for_keys() -> None:
     assert problem.key == "generator.target.api_key_env"
 
 
-def test_what_holds_no_key_is_let_through() -> None:
+def test_what_holds_no_key_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
     words = [
         "server.base_url=http://localhost:8000/v1",
         "server.api_key_env=OPENAI_API_KEY",
@@ -170,6 +198,7 @@ def test_what_holds_no_key_is_let_through() -> None:
         "rollout.max_new_tokens=32",
         "+hydra.job.env_set.OMP_NUM_THREADS='1'",
         "+hydra.job.env_set.HF_TOKEN=${oc.env:OTHER}",
+        "+hydra.job.env_set.HF_TOKEN=${oc.env:HF_TOKEN}",
         "policies.token=base",
         "--cfg",
     ]
