@@ -21,11 +21,12 @@ from steer_lit.checks import bench_problems, read_row_problems, synthesis_proble
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.closing import closing, opening
 from steer_lit.commands import shown_path, typed_words
-from steer_lit.errors import ConfigError
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.ranks import local_rank, node_rank
 from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
+from steer_lit.terminal import first_lines
 from steer_lit.types import AsksServer, ImageRef
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning import seed_everything
     from lightning.pytorch.callbacks import Checkpoint
@@ -66,7 +68,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
     unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
-    trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
+    try:
+        trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
+    except InstantiationException as error:
+        raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
     datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):

@@ -20,6 +20,7 @@ from steer_lit.checks.files import adapter_problem, file_problems, source_proble
 from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, reacts, says
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
+from steer_lit.checks.trainer import trainer_problems
 from steer_lit.commands import conf_dir
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
@@ -36,7 +37,6 @@ _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": (
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _COUNT = whole(1)
-_STRATEGIES = ("auto", "ddp")
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
     "from the base policy (paper, Table 5: without synthetic bootstrapping)",
@@ -76,7 +76,7 @@ def value_problems(config: Config) -> list[Problem]:
     return [
         *leaf_problems(config),
         *_reward_problems(config),
-        *_trainer_problems(config),
+        *trainer_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
@@ -138,25 +138,6 @@ def _reward_problems(config: Config) -> Sequence[Problem]:
     except ConfigError as error:
         return error.problems
     return ()
-
-
-def _trainer_problems(config: Config) -> Iterator[Problem]:
-    trainer = config.get("trainer", {})
-    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
-    if not whole(-1).fits(steps) or steps == 0:
-        yield Problem("trainer.max_steps", steps, f"{_COUNT.allowed}, or -1 to go by trainer.max_epochs")
-    elif steps == -1 and not _COUNT.fits(epochs):
-        yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
-    strategy = trainer.get("strategy", "auto")
-    if strategy not in _STRATEGIES:
-        nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""
-        remedy = f"{nf4}every rank must hold the whole policy to sample with it: use {' or '.join(_STRATEGIES)}"
-        yield Problem("trainer.strategy", strategy, remedy)
-    if trainer.get("accumulate_grad_batches", 1) != 1:
-        remedy = "hardware.micro_tokens cuts a step into micro-batches already: leave it at 1, raise data.batch_size"
-        yield Problem("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], remedy)
-    if trainer.get("gradient_clip_val") is not None:
-        yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
 
 
 def _stage_problems(config: Config) -> Iterator[Problem]:

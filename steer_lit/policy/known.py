@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from steer_lit.numbers import Bound, whole
+
 Quantization = Literal["nf4", "none"]
 NumberType = Literal["bfloat16", "float32"]
 Trains = Literal["adapter", "tower", "base"]
@@ -13,6 +15,9 @@ SIDE = 112  # what they see is at most SIDE x SIDE pixels: 8 x 8 patches, 16 vis
 MOST_TOKENS = {"tiny": 4096, "nano": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
+# No linear layer of these models has a rank above 4096. Scales are alpha / r: 2 is usual, 1e30 is no adapter's.
+LORA_RANK = whole(1, 4096)
+LORA_ALPHA = Bound(0, 10_000, above=True, said="must be a number above 0, at most 10000")
 
 
 def tower_file(name: str, tower: str | None) -> Path | None:

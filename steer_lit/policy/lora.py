@@ -14,9 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
-from steer_lit.numbers import ABOVE_0
 from steer_lit.policy.device import number_type
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, LINEAR_LAYERS, NumberType, no_adapter
+from steer_lit.policy.known import (
+    ADAPTER_CONFIG,
+    ADAPTER_FACTS,
+    ADAPTER_WEIGHTS,
+    LINEAR_LAYERS,
+    LORA_ALPHA,
+    LORA_RANK,
+    NumberType,
+    no_adapter,
+)
 from steer_lit.policy.parts import own_random_state
 
 if TYPE_CHECKING:
@@ -140,11 +148,10 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
     Raises MissingResource when the folder is not an adapter's, SteerError when it names no such numbers.
     """
     saved = _saved_config(folder, key)
-    for name, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
-        number: Any = saved.get(name)
-        if type(number) not in kinds or not ABOVE_0.fits(number):
+    for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
+        if not bound.fits(number := saved.get(name)):
             raise SteerError(
-                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, not a finite number above 0: copy the adapter again"
+                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, {bound.allowed}: copy the adapter again"
             )
     return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
 

@@ -22,6 +22,8 @@ from steer_lit.numbers import Bound, is_whole, whole
 from steer_lit.policy.known import (
     BUILT_HERE,
     LINEAR_LAYERS,
+    LORA_ALPHA,
+    LORA_RANK,
     MOST_TOKENS,
     SHIPPED,
     NumberType,
@@ -34,8 +36,8 @@ from steer_lit.policy.known import (
 _NUMBERS = ("auto", *get_args(NumberType))
 _CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}
 _BOUNDS = {
-    "lora.r": whole(1),
-    "lora.alpha": Bound(0, above=True, said="must be a number above 0"),
+    "lora.r": LORA_RANK,
+    "lora.alpha": LORA_ALPHA,
     "lora.dropout": Bound(0, 1, below=True, said="must be a number from 0 to below 1"),
     "min_pixels": whole(1),
 }

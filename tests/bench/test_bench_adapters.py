@@ -181,7 +181,7 @@ def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
     ("name", "number"),
     [
         *(("r", rank) for rank in (None, "8", 0, True, 2.5)),
-        *(("lora_alpha", alpha) for alpha in (None, "8", 0, math.nan, math.inf, -math.inf)),
+        *(("lora_alpha", alpha) for alpha in (None, "8", 0, 1e308, math.nan, math.inf, -math.inf)),
     ],
 )
 def test_an_adapter_that_does_not_say_its_rank_or_scale_is_refused(policies, folder, name, number) -> None:

@@ -34,6 +34,21 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("data.source.scale=1e308", "data.source.scale=1e+308: must be a number above 0, at most 1000"),
         ("data.batch_size=1.5", "data.batch_size=1.5: must be a whole number from 1 up"),
         ("trainer.max_steps=1.5", "trainer.max_steps=1.5: must be a whole number from 1 up, or -1"),
+        ("trainer.max_steps=abc", "trainer.max_steps='abc': must be a whole number from 1 up, or -1"),
+        ("trainer.max_epochs=abc", "trainer.max_epochs='abc': must be a whole number from 1 up, or -1"),
+        ("trainer.max_epochs={}", "trainer.max_epochs={}: must be a whole number from 1 up, or -1"),
+        ("trainer.devices={}", "trainer.devices={}: must be a number of devices, a list of them"),
+        ("trainer.devices=[]", "trainer.devices=[]: must be a number of devices, a list of them"),
+        ("trainer.devices=1.5", "trainer.devices=1.5: must be a number of devices, a list of them"),
+        ("trainer.accelerator=[1]", "trainer.accelerator=[1]: must be one of auto, cpu, gpu, cuda"),
+        ("+trainer.precision=[1]", "trainer.precision=[1]: model.dtype and model.lora.dtype say"),
+        ("+trainer.num_nodes=abc", "trainer.num_nodes='abc': must be a whole number from 1 up"),
+        ("+trainer.min_steps=abc", "trainer.min_steps='abc': must be a whole number from 0 up"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval=0: must be a whole number of steps from 1 up, or"),
+        ("trainer.val_check_interval={}", "trainer.val_check_interval={}: must be a whole number of steps from 1 up"),
+        ("trainer.num_sanity_val_steps=abc", "trainer.num_sanity_val_steps='abc': must be a whole number from 0 up"),
+        ("trainer.log_every_n_steps=-1", "trainer.log_every_n_steps=-1: must be a whole number from 0 up"),
+        ("trainer.limit_val_batches=1.5", "trainer.limit_val_batches=1.5: must be a whole number of steps from 0 up"),
         ("module=7", "module=7: must hold keys"),
         ("data.source=5", "data.source=5: must hold keys"),
         ("data.source=null", "data.source=null: must hold keys"),
@@ -47,7 +62,10 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("stage={a: 1}", "stage={'a': 1}: must be one of pretrain, ground, sft, grpo"),
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
-        ("model.lora.r=inf", "model.lora.r=inf: must be a whole number from 1 up"),
+        ("model.lora.r=inf", "model.lora.r=inf: must be a whole number from 1 to 4096"),
+        ("model.lora.r=5000", "model.lora.r=5000: must be a whole number from 1 to 4096"),
+        ("model.lora.alpha=1e308", "model.lora.alpha=1e+308: must be a number above 0, at most 10000"),
+        ("model.lora.alpha=nan", "model.lora.alpha=nan: must be a number above 0, at most 10000"),
         ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: nano, qwen2_5_vl_3b, "),
         ("server=3", "server=3: there is no such option. Choose from: openai"),
         ("server=null", "server=null: there is no such option. Choose from: openai"),
@@ -65,6 +83,12 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
 )
 def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
     assert said in refusal(capsys, tmp_path, "train", word)
+
+
+def test_what_lightning_refuses_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.train(["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
 
 
 @pytest.mark.parametrize(

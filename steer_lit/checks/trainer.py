@@ -1,0 +1,66 @@
+"""Checks of the keys that Lightning's Trainer takes, and of those for which this kit has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from steer_lit.checks.leaves import Config, at
+from steer_lit.errors import Problem
+from steer_lit.numbers import SHARE, Bound, whole
+
+_COUNT = whole(1)
+_STRATEGIES = ("auto", "ddp")
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
+_PART = ((whole(0), SHARE), "must be a whole number of steps from 0 up, or a share of them from 0.0 to 1.0")
+# Of those that Lightning takes as they come, and stumbles over later. Null leaves each to Lightning.
+_TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
+    "num_nodes": ((_COUNT,), _COUNT.allowed),
+    "min_steps": ((whole(0),), whole(0).allowed),
+    "min_epochs": ((whole(0),), whole(0).allowed),
+    "val_check_interval": (
+        (_COUNT, Bound(0, 1, above=True)),
+        "must be a whole number of steps from 1 up, or a share of an epoch up to 1.0",
+    ),
+    "check_val_every_n_epoch": ((_COUNT,), f"{_COUNT.allowed}, or null to count steps over the whole run"),
+    "num_sanity_val_steps": ((whole(-1),), "must be a whole number from 0 up, or -1 for all"),
+    "log_every_n_steps": ((whole(0),), whole(0).allowed),
+    "limit_train_batches": _PART,
+    "limit_val_batches": _PART,
+    "overfit_batches": _PART,
+}
+
+
+def trainer_problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with the keys under `trainer`, as far as it is known here what they take."""
+    trainer = config.get("trainer", {})
+    steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
+    if not whole(-1).fits(steps) or steps == 0:
+        yield Problem("trainer.max_steps", steps, f"{_COUNT.allowed}, or -1 to go by trainer.max_epochs")
+    elif steps == -1 and not _COUNT.fits(epochs):
+        yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
+    elif epochs not in (None, -1) and not _COUNT.fits(epochs):
+        yield Problem("trainer.max_epochs", epochs, f"{_COUNT.allowed}, or -1 to go by trainer.max_steps")
+    devices = trainer.get("devices", "auto")
+    listed = isinstance(devices, list) and devices and all(map(whole(0).fits, devices))
+    if devices not in ("auto", -1) and not listed and not _COUNT.fits(devices):
+        yield Problem("trainer.devices", devices, "must be a number of devices, a list of them such as [0,1], or auto")
+    for key, (bounds, allowed) in _TAKES.items():
+        value = trainer.get(key)
+        if value is not None and not any(bound.fits(value) for bound in bounds):
+            yield Problem(f"trainer.{key}", value, allowed)
+    if trainer.get("accelerator", "auto") not in _ACCELERATORS:
+        remedy = f"must be one of {', '.join(_ACCELERATORS)}"
+        yield Problem("trainer.accelerator", trainer["accelerator"], remedy)
+    if trainer.get("precision") is not None:
+        remedy = "model.dtype and model.lora.dtype say in which numbers the policy computes: leave it out"
+        yield Problem("trainer.precision", trainer["precision"], remedy)
+    strategy = trainer.get("strategy", "auto")
+    if strategy not in _STRATEGIES:
+        nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""
+        remedy = f"{nf4}every rank must hold the whole policy to sample with it: use {' or '.join(_STRATEGIES)}"
+        yield Problem("trainer.strategy", strategy, remedy)
+    if trainer.get("accumulate_grad_batches", 1) != 1:
+        remedy = "hardware.micro_tokens cuts a step into micro-batches already: leave it at 1, raise data.batch_size"
+        yield Problem("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], remedy)
+    if trainer.get("gradient_clip_val") is not None:
+        yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
