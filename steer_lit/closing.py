@@ -19,6 +19,7 @@ _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minute
 # What words say of the model and of this machine, which goes on in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
+_OF_A_RUN = ("init_from", "seed", "device")  # of a model's settings
 
 
 def opening(config: DictConfig, run_dir: Path) -> str:
@@ -43,29 +44,38 @@ def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words:
         return f"run: {shown_path(run_dir)}, nothing exported{shown}"
     if sweeping():  # `compared` says what goes on from all of them
         return f"{label + ':':<8} {export}{shown}"
-    command, *wanted = following(config, export, words)
-    notes = [f"         ({want})" for want in wanted]
-    return "\n".join([f"{label + ':':<8} {export}{shown}", f"next:    {command}", *notes])
+    return f"{label + ':':<8} {export}{shown}\n{_following(*following(config, export, words))}"
 
 
-def compared(config: DictConfig, adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
-    """The benchmark of a sweep's adapters, each by the overrides of its run, seeds of the same as one policy.
+def _following(command: str, *wanted: str) -> str:
+    return "\n".join([f"next:    {command}", *(f"         ({want})" for want in wanted)])
 
-    `config` is one run's, `words` those of the whole sweep. Empty where the runs differ in their model, since a
-    benchmark has one.
+
+def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
+    """The benchmark of a sweep's adapters, each by the overrides of its run, seeds of the same as one policy. GRPO's
+    come beside the SFT adapter that all started from.
+
+    `configs` are the runs', `words` those that all of them have. Empty where the runs differ in stage, model or system
+    prompt, of which a benchmark has one.
     """
-    swept = [word for run in adapters for word in run]
-    if config.stage not in ("sft", "grpo") or carried(swept, ["model", "model.*"]):
+    config = configs[0]
+    if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
         return ""
-    policies: dict[str, list[Path]] = {}
+    start, *others = {other.get("init_from") for other in configs}
+    policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
         policies.setdefault(_name(run) or config.stage, []).append(adapter)
     named = []
     for name, seeds in policies.items():
         listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
         named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
-    fixed = map(shlex.quote, carried([word for word in words if word not in swept], _MODEL))
-    return f"next:    {_command('bench', f'model={config.model.name}', *named, *_size(config), *fixed)}"
+    return _following(*_bench_command(config, named, words))
+
+
+def _base(config: DictConfig) -> list[Any]:
+    """What must be one in a benchmark: the model under the adapters, and what it is told."""
+    model = {name: value for name, value in config.model.items() if name not in _OF_A_RUN}
+    return [config.stage, config.get("system_prompt"), model]
 
 
 def _name(run: Sequence[str]) -> str:
@@ -102,7 +112,13 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
 
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     policies = {"sft": config.get("init_from"), config.stage: adapter}  # GRPO beside the SFT it started from
-    named = [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder]
+    return _bench_command(
+        config, [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
+    )
+
+
+def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Of the policies in the words `named`, and what it still wants."""
     own_rows = _own_rows(config, "bench", " judge=llm")
     given = carried(words, [*_MODEL, *(_SERVER if own_rows else ())])
     command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))

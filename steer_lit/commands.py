@@ -128,7 +128,7 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
 
     Values that would need quotes in a path, of a shell or of Hydra, are left out, and so is what makes a name long.
     """
-    fixed = {word.key for text in words if (word := Word.read(text)) is not None and not _sweeps(text)}
+    fixed = {word.key for text in words if (word := Word.read(text)) is not None and not sweeps(text)}
     name = ""
     for text in of_run if words else []:
         if (word := Word.read(text)) is None or word.sign == "~" or word.key in fixed:
@@ -139,7 +139,8 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
     return name
 
 
-def _sweeps(text: str) -> bool:
+def sweeps(text: str) -> bool:
+    """Whether an override stands for several values."""
     return OverridesParser.create().parse_override(text).is_sweep_override()
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.closing import compared
+from steer_lit.commands import sweeps
 from steer_lit.errors import Problem
 from steer_lit.run_files import ADAPTER
 from steer_lit.stopping import REFUSED
@@ -49,6 +50,7 @@ class WholeSweep(Callback):
 
     def __init__(self) -> None:
         self.points: list[Point] = []
+        self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
         """Ends the program with all that is wrong with any run, before the first begins."""
@@ -57,6 +59,7 @@ class WholeSweep(Callback):
             for problem in _problems(str(config_name), point.config):
                 found.setdefault(problem, []).append(" ".join(point.words))
             self.points.append(point)
+        self.common = [word for word in _typed(config) if not sweeps(word)]
         if found:
             print(visible(_told(found, len(self.points))), file=sys.stderr)
             raise SystemExit(REFUSED)  # what is raised as an error here, Hydra takes for a warning
@@ -65,7 +68,7 @@ class WholeSweep(Callback):
         """Says which benchmark compares the adapters that the runs have left."""
         left = {point.words: at for point in self.points if (at := point.folder / ADAPTER).is_dir()}
         if config_name == "train" and len(left) > 1:
-            following = compared(self.points[0].config, left, _typed(config))
+            following = compared([point.config for point in self.points], left, self.common)
             print(following, end="\n" if following else "")
 
 

@@ -74,7 +74,7 @@ def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     first, second, third, fourth = (f"{folder}/adapter" for folder in begun)
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"next:    python bench.py model=tiny 'policies.alpha_0=[{first},{second}]' "
-        f"'policies.alpha_0_3=[{third},{fourth}]' bench.limit=300 rollout.max_new_tokens=32 model.lora.r=8"
+        f"'policies.alpha_0_3=[{third},{fourth}]' bench.limit=300 rollout.max_new_tokens=96 model.lora.r=8"
     )
 
 
@@ -103,29 +103,42 @@ def test_the_check_of_a_sweeps_run_sees_the_environment_it_will_have(
 
 
 GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}}
+SMOL = {**GRPO, "model": {"name": "smol"}}
+GROUND = {**GRPO, "stage": "ground"}
 
 
 @pytest.mark.parametrize(
-    ("config", "runs", "policies"),
+    ("configs", "runs", "policies"),
     [
-        (GRPO, [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
-        (GRPO, [("ablation=full", "seed=1"), ("ablation=no_tcsr", "seed=1")], "policies.full=0 policies.no_tcsr=1"),
-        (GRPO, [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
-        (GRPO, [("model=nano",), ("model=smol",)], None),
-        (GRPO, [("model.lora.r=8",), ("model.lora.r=16",)], None),
-        ({**GRPO, "stage": "ground"}, [("seed=1",), ("seed=2",)], None),
+        ([GRPO, GRPO], [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
+        ([GRPO, GRPO], [("ablation=full", "seed=1"), ("ablation=no_tcsr",)], "policies.full=0 policies.no_tcsr=1"),
+        ([GRPO, GRPO], [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
+        ([{**GRPO, "init_from": "s"}] * 2, [("seed=1",), ("seed=2",)], "policies.sft=s 'policies.grpo=[0,1]'"),
+        ([{**GRPO, "init_from": "s"}, GRPO], [("init_from=s",), ("init_from=t",)], "policies.s=0 policies.t=1"),
+        ([GRPO, SMOL], [("model=nano",), ("model=smol",)], None),
+        ([GRPO, SMOL], [("experiment=grpo_nano",), ("experiment=grpo_smol",)], None),
+        ([GRPO, {**GRPO, "stage": "sft"}], [("experiment=grpo_nano",), ("experiment=sft_nano",)], None),
+        ([GRPO, {**GRPO, "system_prompt": "b"}], [("system_prompt=a",), ("system_prompt=b",)], None),
+        ([GROUND, GROUND], [("seed=1",), ("seed=2",)], None),
     ],
 )
 def test_what_a_sweeps_policies_are_called(
-    config: dict[str, object], runs: list[tuple[str, ...]], policies: str | None
+    configs: list[dict[str, object]], runs: list[tuple[str, ...]], policies: str | None
 ) -> None:
-    said = compared(OmegaConf.create(config), {run: Path(str(number)) for number, run in enumerate(runs)}, [])
+    adapters = {run: Path(str(number)) for number, run in enumerate(runs)}
+    said = compared(list(map(OmegaConf.create, configs)), adapters, [])
     wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
     assert said == ("" if policies is None else wanted)
+
+
+def test_a_sweep_on_rows_of_ones_own_says_what_its_benchmark_lacks() -> None:
+    config = OmegaConf.create({**GRPO, "data": {"source": {"_target_": "steer_lit.data.sources.FileSource"}}})
+    said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
+    assert "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file> judge=llm)" in said
 
 
 def test_a_sweep_of_sft_has_no_longest_answers() -> None:
     config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
     OmegaConf.set_struct(config, True)  # as Hydra makes it
-    said = compared(config, {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
+    said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
     assert said == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=300"

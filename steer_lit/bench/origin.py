@@ -26,8 +26,8 @@ _GROUPS = (
     "bench", "data", "data.source", "judge", "judge.client", "judge.client.settings", "model", "policies", "rollout",
 )  # fmt: skip
 _WAY_OUT = "mend it, or move it away to report without it"
-_ADDRESS = re.compile(r"https?://[^\s'\",}\]]+")
-_FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])|^)[~/][^,\]}\"':]*")  # such a path within a word
+_ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
+_FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])|^)(?:[~/]|\.\./)[^,\]}\"':]*")  # such a path within a word
 
 
 def told(run: Path) -> list[tuple[str, str]]:

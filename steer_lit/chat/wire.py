@@ -52,13 +52,38 @@ def refused_feature(error: object, request: ChatRequest, structured: Structured,
     unknown (OpenAI's reasoning models do, and strict servers); the response format on any refusal, because servers word
     theirs freely.
     """
-    said = json.dumps(error)
+    pointed, said = _faults(error)
     if _NOT_TAKEN.search(said):
-        named = (option for option in _OPTIONS if option not in refused and re.search(rf"\b{option}\b", said))
-        if (option := next(named, None)) is not None:
-            return option
+        left = [option for option in _OPTIONS if option not in refused]
+        named = [option for option in left if option in pointed]
+        named += [option for option in left if not pointed and re.search(rf"\b{option}\b", said)]
+        if named:
+            return named[0]
     form = _form(request, structured, refused)
     return form if structured == "auto" else None
+
+
+def _faults(error: object) -> tuple[set[str], str]:
+    """Which parameters an error points at, as OpenAI's `param` or the end of a validator's `loc`, and what it says.
+
+    What it repeats of the request is left out.
+    """
+    pointed: set[str] = set()
+    said: list[str] = []
+    found = [error]
+    while found:
+        part = found.pop()
+        if isinstance(part, list):
+            found += part
+        elif isinstance(part, Mapping):
+            place = part.get("loc")
+            pointed |= {
+                str(name) for name in (part.get("param"), *(place[-1:] if isinstance(place, list) else ())) if name
+            }
+            found += [part[key] for key in ("message", "msg", "detail", "error", "code", "type") if key in part]
+        elif isinstance(part, str):
+            said.append(part)
+    return pointed, " ".join(said)
 
 
 def filtered(error: object) -> bool:

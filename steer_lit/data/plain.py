@@ -28,12 +28,13 @@ _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by
 _FACTS = ("category", "source_category", "label")
 _CHOICES = ("options", "choices")  # without which their question cannot be answered
 _SAFE = ("is_safe", "is_response_safe")  # what a row says of its own answer
-_YES = ("true", "yes", "1")
+_YES = ("true", "yes", "1", "1.0")  # a column with gaps is read as numbers
 
 
 def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
     """One question and no script: a scenario of one turn."""
     row = _row(value, source, number)
+    _check_choices(row)
     field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
     return _played(row, [Draft("user", read_content(row, row.get(field), field), field)], field, kind)
 
@@ -41,9 +42,7 @@ def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario
 def read_answered(value: object, source: str, number: int) -> Dialogue:
     """One question and its answer: a dialogue of one turn to learn from, unless the row calls its answer unsafe."""
     row = _row(value, source, number)
-    for name in _CHOICES:
-        if row.get(name):
-            raise row.error(name, "are not read: write them into the question")
+    _check_choices(row)
     for name in _SAFE:
         if (said := row.get(name)) is not None and str(said).lower() not in _YES:
             raise row.error(name, f"is {said!r}: an answer that is not safe is not learned from")
@@ -72,7 +71,7 @@ def read_pairs(value: object, source: str, number: int) -> Dialogue:
     drafts = _pairs(row)
     field = _picture_field(row)
     messages = place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
-    return dialogue_of(row, messages, "history", _FACTS)
+    return dialogue_of(row, with_system(row, messages, "history"), "history", _FACTS)
 
 
 def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -92,6 +91,12 @@ def _row(value: object, source: str, number: int) -> Row:
     row = Row.of(value, source, number)
     category = next((row.get(name) for name in CATEGORIES if row.get(name) is not None), None)
     return replace(row, values={**row.values, "category": category})
+
+
+def _check_choices(row: Row) -> None:
+    for name in _CHOICES:
+        if row.get(name):
+            raise row.error(name, "are not read: write them into the question")
 
 
 def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:

@@ -54,6 +54,8 @@ def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: obje
         ("policies.sft=outputs/demo/sft/adapter bench.limit=3", "policies.sft=outputs/demo/sft/adapter bench.limit=3"),
         ("policies.sft=/home/me/run/adapter", "policies.sft=…/run/adapter"),
         ("policies.sft=~/run/adapter", "policies.sft=…/run/adapter"),
+        ("policies.sft=../../home/me/run/adapter", "policies.sft=…/run/adapter"),
+        ("server.base_url=HTTP://host.corp/v1", "server.base_url=<address>"),
         ("'policies.a=[/home/me/a b/adapter,x/adapter]'", "'policies.a=[…/a b/adapter,x/adapter]'"),
         ("'from_run=\"/home/me/a, b\"'", "'from_run=\"…/me/a, b\"'"),
         ("server.base_url=http://me:word@host:8000/v1", "server.base_url=<address>"),

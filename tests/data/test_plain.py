@@ -112,11 +112,6 @@ def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
     [
         ({"question": "Hi", "answer": "Hello", "solution": "So"}, "solution", "stands beside answer: keep the one"),
         ({"question": "Hi", "problem": "Ho", "answer": "Hello"}, "problem", "stands beside question: keep the one"),
-        (
-            {"question": "Hi", "answer": 0, "choices": ["a", "b"]},
-            "choices",
-            "are not read: write them into the question",
-        ),
         ({"question": "Hi", "answer": 0}, "answer", "must be text, got a number"),
         ({"question": "Hi", "answer": ["a", "b"]}, "answer", "must be text, got a list"),
         ({"question": "Hi", "answer": " "}, "answer", "is empty"),
@@ -133,6 +128,22 @@ def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
 def test_answers_that_are_not_learned_from_are_named_with_the_reason(row: object, field: str, reason: str) -> None:
     refused(read_dialogue, row, field, reason)
     assert contents(read_scenario(row, "f", 1)) == [(*([A] if "image" in row else []), "Hi")]  # type: ignore[operator]
+
+
+def test_a_question_without_its_choices_is_neither_learned_from_nor_played() -> None:
+    row = {"question": "Which?", "answer": "b", "options": ["a", "b"]}
+    for read in (read_dialogue, read_scenario):
+        refused(read, row, "options", "are not read: write them into the question")
+
+
+def test_an_answer_is_safe_by_a_column_of_numbers_too() -> None:
+    assert read_dialogue({"question": "Hi", "response": "Hello", "is_safe": 1.0}, "f", 1)
+
+
+def test_pairs_keep_their_system_message() -> None:
+    dialogue = read_dialogue({"system": "Be kind.", "history": PAIRS}, "f", 1)
+    assert isinstance(dialogue, Dialogue)
+    assert dialogue.messages[0] == Message.of("system", "Be kind.")
 
 
 @pytest.mark.parametrize(
