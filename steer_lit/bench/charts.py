@@ -89,7 +89,7 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
 
 
 def spread(places: Sequence[float], apart: float, top: float = 100.0) -> list[float]:
-    """`places`, from high to low, moved as little as keeps them `apart`: down from `top`, and up again from 0."""
+    """`places`, from high to low, each pushed down to keep them `apart` below `top`, and up again from 0."""
     placed: list[float] = []
     for place in places:
         placed.append(min(place, placed[-1] - apart if placed else top))
