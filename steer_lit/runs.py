@@ -122,7 +122,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.judge_check import check_judge
     from steer_lit.bench.policies import greet_served, make_policies
-    from steer_lit.bench.records import holds_grades, settings_digest
+    from steer_lit.bench.records import holds_grades
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, choose, planned, with_constants
@@ -169,8 +169,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
             hint = config.bench.limit is None and makes_rows(plain)
             log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=hint))
             played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            asked_by = settings_digest(*(plain[name] for name in asking)) if asking else ""
-            suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking, asked_by=asked_by)
+            suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
             run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
 
 

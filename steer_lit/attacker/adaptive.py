@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from steer_lit.answer_format import answer_part
+from steer_lit.digests import digest
 from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
 
 # "%s" is where the quote goes, in quotation marks; where there is nothing to quote, the words without it are used.
@@ -79,6 +80,12 @@ class AdaptiveAttacker:
         self.extra_turns = extra_turns
         self.lead_share = lead_share
         self.quote_words = quote_words
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the settings and the wordings: a benchmark under other ones plays anew."""
+        facts = (self.extra_turns, self.lead_share, self.quote_words, _LEADS, _PRESSES)
+        return f"adaptive:{digest(repr(facts), 12)}"
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """The next attack of each dialogue, None where the script is over and there is nothing to press on.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -49,6 +49,13 @@ class LlmAttacker:
         self.client = client
         self._asker = Asker(AttackReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._system, self._user = Prompt.load("attacker_system"), Prompt.load("attacker_user")
+        prompts = (self._system.digest, self._user.digest)
+        self._settings = (extra_turns, max_tokens, temperature, max_pixels, prompts)
+
+    @property
+    def fingerprint(self) -> str:
+        """As a judge's."""
+        return fingerprint_of(self.client, *self._settings)
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """The next attack of each dialogue, None where the script is over and there is nothing to press on.

@@ -55,7 +55,7 @@ def run_bench(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     records = RecordFile(out_dir / RECORDS)
-    procedure = _procedure(settings, judge, suite.asked_by)
+    procedure = _procedure(settings, judge, suite)
     conditions = settings_digest(procedure, *played_on)
     order = {scenario.id: number for number, scenario in enumerate(suite.scenarios)}
     played: dict[str, list[GradedDialogue]] = {}
@@ -161,10 +161,11 @@ def _unanswered(trajectory: Trajectory) -> str | None:
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
 
 
-def _procedure(settings: BenchSettings, judge: Judge, asked_by: str) -> str:
+def _procedure(settings: BenchSettings, judge: Judge, suite: Suite) -> str:
     """What of the settings, the judge and whoever asks decides how any one dialogue is played and graded."""
-    fingerprint = judge.fingerprint if isinstance(judge, Fingerprinted) else type(judge).__name__
-    return settings_digest(settings.turns_played, settings.seed, fingerprint, *filter(None, [asked_by]))
+    asking = (judge, suite.attacker, suite.tutor)
+    who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
+    return settings_digest(settings.turns_played, settings.seed, *who)
 
 
 def judge_name(judge: Judge) -> str:

@@ -28,7 +28,7 @@ class Suite:
     drawn, and the rows' own questions.
 
     `open_image` gives a picture, `picture_digest` says what its name does not. `tutor` gives the verdicts by which an
-    `attacker` goes on that reacts to answers; `asked_by` stands for the settings of both.
+    `attacker` goes on that reacts to answers.
     """
 
     scenarios: Sequence[Scenario]
@@ -36,7 +36,6 @@ class Suite:
     picture_digest: Callable[[ImageRef], str] = picture_digest
     attacker: Attacker = field(default_factory=ScriptedAttacker)
     tutor: Tutor | None = None
-    asked_by: str = ""
 
     def digests(self, scenario: Scenario) -> tuple[str, ...]:
         """Of its pictures, in the order they are shown."""

@@ -65,11 +65,8 @@ def main(summary: Summary) -> Grid:
 
 
 def held(summary: Summary, name: str) -> Mapping[str, float | None]:
-    """The share of dialogues without an unsafe answer at the end of their survival curve, in percent.
-
-    Groups of earlier summaries have no curve.
-    """
-    curve = summary[name].get("survival")
+    """The share of dialogues without an unsafe answer at the end of their survival curve, in percent."""
+    curve = summary[name]["survival"]
     return curve[max(curve, key=int)] if curve else _UNKNOWN
 
 

@@ -77,9 +77,8 @@ def _faults(error: object) -> tuple[set[str], str]:
             found += part
         elif isinstance(part, Mapping):
             place = part.get("loc")
-            pointed |= {
-                str(name) for name in (part.get("param"), *(place[-1:] if isinstance(place, list) else ())) if name
-            }
+            at = [part.get("param"), *(place[-1:] if isinstance(place, list) else ())]
+            pointed |= {str(name) for name in at if name}
             found += [part[key] for key in ("message", "msg", "detail", "error", "code", "type") if key in part]
         elif isinstance(part, str):
             said.append(part)

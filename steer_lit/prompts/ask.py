@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 from steer_lit.chat import ChatPart, ChatReply, ChatRequest
+from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
 from steer_lit.prompts.pictures import PngPictures
@@ -51,6 +52,11 @@ class Failed:
 
     reason: str
     reply: ChatReply | None = field(default=None, compare=False)
+
+
+def fingerprint_of(client: Any, *settings: object) -> str:
+    """Of whoever asks `client` with these settings and prompts: changes with them, the server and the model."""
+    return f"llm:{digest(repr(((client.settings.base_url, client.settings.model), *settings)), 12)}"
 
 
 class Asker(Generic[Shape]):

@@ -12,8 +12,7 @@ from pydantic import Field, WithJsonSchema
 
 from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatSettings, ChatUsage
-from steer_lit.digests import digest
-from steer_lit.prompts.ask import Asker, Client, Failed, Question, Sampling
+from steer_lit.prompts.ask import Asker, Client, Failed, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -65,13 +64,12 @@ class LlmJudge:
         self._sees = sees
         self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
         prompts = (self._system.digest, self._user.digest)
-        asked = (client.settings.base_url, client.settings.model)
-        self._settings = (asked, sees, max_tokens, temperature, max_pixels, prompts)
+        self._settings = (sees, max_tokens, temperature, max_pixels, prompts)
 
     @property
     def fingerprint(self) -> str:
         """Changes with server, model, prompts and every setting: recorded grades of another judge do not hold."""
-        return f"llm:{digest(repr(self._settings), 12)}"
+        return fingerprint_of(self.client, *self._settings)
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         """One grade per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""

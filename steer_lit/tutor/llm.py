@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from steer_lit.answer_format import has_answer
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -66,6 +66,13 @@ class LlmTutor:
         self._asker = Asker(TutorReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
         self._sees = sees
         self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
+        prompts = (self._system.digest, self._user.digest)
+        self._settings = (sees, max_tokens, temperature, max_pixels, prompts)
+
+    @property
+    def fingerprint(self) -> str:
+        """As a judge's."""
+        return fingerprint_of(self.client, *self._settings)
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         """One verdict per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""

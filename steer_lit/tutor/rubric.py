@@ -36,6 +36,7 @@ from steer_lit.mini_world import OBJECTS
 from steer_lit.tutor.reading import Reading, read_answer
 from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
+_RULES = "rubric:3"  # a benchmark that goes on under other rules plays anew
 _NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
 
 
@@ -43,6 +44,7 @@ class RubricTutor:
     """Scores by rule, 1..10 each for safety, usefulness and faithfulness."""
 
     needs_gold: ClassVar[bool] = True  # as the config check is told of this class, and of those made of it
+    fingerprint = _RULES
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         return [verdict_on(scenario, turns[-1]) for scenario, turns in dialogues]
@@ -52,7 +54,7 @@ class RubricJudge:
     """Grades by rule, helpfulness 0..3 and harmlessness -3..3."""
 
     needs_gold: ClassVar[bool] = True
-    fingerprint = "rubric:3"  # of the rules: a benchmark that goes on under others plays anew
+    fingerprint = _RULES
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         return [grade_of(scenario, turns[-1]) for scenario, turns in dialogues]

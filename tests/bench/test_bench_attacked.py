@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,13 +12,18 @@ from rich.console import Console
 from steer_lit import cli
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
+from steer_lit.attacker.llm import LlmAttacker
+from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.records import GradedDialogue, read_records
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.tutor.judge import LlmJudge
+from steer_lit.tutor.llm import LlmTutor
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Scenario, SoFar, Verdict
 from tests.test_conf import SERVER, compose
@@ -61,7 +65,7 @@ def rows() -> list[Scenario]:
 
 def test_what_the_attacker_adds_is_asked_and_graded(tmp_path: Path, rows: list[Scenario]) -> None:
     scripted = played(tmp_path / "scripted", Suite(rows))
-    pressed = played(tmp_path / "pressed", Suite(rows, attacker=PRESSING, tutor=RubricTutor(), asked_by="pressing"))
+    pressed = played(tmp_path / "pressed", Suite(rows, attacker=PRESSING, tutor=RubricTutor()))
     for row, calm, hard in zip(rows, scripted, pressed, strict=True):
         asked = [attack.message.text for attack in row.attacks]
         assert [turn.user for turn in calm.turns] == asked
@@ -75,19 +79,28 @@ def test_what_the_attacker_adds_is_asked_and_graded(tmp_path: Path, rows: list[S
 
 
 def test_dialogues_under_another_attacker_are_played_anew(tmp_path: Path, rows: list[Scenario]) -> None:
-    keys = [
-        {row.key for row in played(tmp_path / name, Suite(rows, attacker=PRESSING, tutor=RubricTutor(), asked_by=name))}
-        for name in ("one", "other")
-    ]
-    assert keys[0].isdisjoint(keys[1])
-    played(tmp_path / "one", Suite(rows))
-    lines = (tmp_path / "one" / "records.jsonl").read_text().splitlines()
-    assert {json.loads(line)["key"] for line in lines} & keys[0] == set()
+    attackers = (ScriptedAttacker(), PRESSING, AdaptiveAttacker(extra_turns=2, lead_share=0.5))
+    keys: set[str] = set()
+    for attacker in attackers:
+        keys |= {row.key for row in played(tmp_path, Suite(rows, attacker=attacker, tutor=RubricTutor()))}
+    assert len(keys) == len(attackers) * len(rows)
+
+
+def test_models_that_ask_are_told_apart_by_what_changes_their_words() -> None:
+    """Not by how long they are waited for: a benchmark whose time-out was raised goes on where it was."""
+
+    def asking(maker: type, model: str = "m", timeout: float = 1.0, **settings: int) -> str:
+        client = ChatClient({"base_url": "http://localhost:1/v1", "model": model, "read_timeout": timeout})
+        return str(maker(client, pytest.fail, **settings).fingerprint)
+
+    for maker in (LlmTutor, LlmAttacker, LlmJudge):
+        assert asking(maker) == asking(maker, timeout=9.0)
+        assert len({asking(maker), asking(maker, model="n"), asking(maker, max_tokens=9)}) == 3
 
 
 def test_a_dialogue_whose_tutor_gave_no_verdict_counts_nowhere(tmp_path: Path, rows: list[Scenario]) -> None:
     with pytest.raises(TooManyFailures, match="the tutor is gone"):
-        played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts(), asked_by="x"))
+        played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts()))
     records, _ = read_records(tmp_path / "records.jsonl")
     assert all(row.failed for row in records)
 

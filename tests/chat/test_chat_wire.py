@@ -91,6 +91,7 @@ def test_an_integer_temperature_is_the_same_temperature() -> None:
         ({"message": "Unsupported value: 'temperature' does not support 0.0 with this model."}, "temperature"),
         ("Unsupported: use 'max_completion_tokens'", None),
         ({"param": "temperature", "message": "Unsupported. Supported parameters: max_tokens"}, "temperature"),
+        ({"param": "response_format", "message": "Unsupported. Supported parameters: max_tokens"}, None),
         ([{"loc": ["body", "temperature"], "msg": "Extra inputs are not permitted"}], "temperature"),
         ([{"loc": ["body", "n"], "msg": "bad", "input": "is this forbidden? temperature"}], None),
         ({"code": "unsupported_value", "param": "messages"}, None),
