@@ -133,6 +133,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["stage=grpo", "rollout.max_turns=1", "rollout.max_new_tokens=1024"], []),
         (["stage=grpo", "attacker.quote_words=7"], ["attacker.quote_words"]),
         (["stage=grpo", "attacker.lead_share=1.1"], ["attacker.lead_share"]),
+        (["stage=grpo", "attacker.wordings=new"], ["attacker.wordings"]),
         (["data.stage=rl", "data.batch_size=0"], ["data.batch_size", "data.stage"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
         (["callbacks.transcripts.every_n_steps=0"], ["callbacks.transcripts.every_n_steps"]),
@@ -301,7 +302,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
     own = {"nano": {"optim.lr", "trainer.max_steps"}, "smol": {"optim.lr"}, "7b": set()}[base]
     credited = {"reward.credit", "objective.scale"} if base != "7b" else set()
     assert top(differences(full, experiment)) == {"name", "sft_adapter"} | own | credited
-    attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words")}
+    attacker = {f"attacker.{key}" for key in ("_target_", "extra_turns", "lead_share", "quote_words", "wordings")}
     expected = {
         "no_tcsr": {"reward.alpha", "reward.return"},
         "scripted": attacker,

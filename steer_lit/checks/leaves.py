@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, get_args
 
+from steer_lit.attacker.wordings import Wording
 from steer_lit.data.sources import BenchPart, Stage
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
@@ -81,6 +82,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
     "objective.scale": get_args(Scale),
     "objective.normaliser": get_args(Normaliser),
     "objective.kl_estimator": get_args(KlEstimator),
+    "attacker.wordings": get_args(Wording),
     "tutor.sees": get_args(Sees),
     "judge.sees": get_args(Sees),
 }
