@@ -23,7 +23,17 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import word_problems
 from steer_lit.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.overrides import NO_OPTION, lenient, mistaken, no_choice, no_key, no_option, no_sweep, options_of, unread
+from steer_lit.overrides import (
+    NO_OPTION,
+    lenient,
+    no_choice,
+    no_key,
+    no_option,
+    no_sweep,
+    options_of,
+    override_error,
+    unreadable_override,
+)
 from steer_lit.run_folder import FROZEN, leave_nothing
 from steer_lit.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.stopping import INTERRUPTED, REFUSED
@@ -61,7 +71,7 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
         frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
-        if not frozen and (found := [said for word in words if (said := mistaken(word, name, words))]):
+        if not frozen and (found := [said for word in words if (said := override_error(word, name, words))]):
             raise SteerError("\n".join(found))
         if frozen:
             config = OmegaConf.load(frozen[0])
@@ -162,7 +172,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
         return _unusable(refusal)
     if isinstance(error, OverrideParseException):
-        return unread(error, name)
+        return unreadable_override(error, name)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         return no_key(key[1], name, [word for word in words if key[1] not in word])

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from steer_lit.checks.leaves import says
+from steer_lit.checks.leaves import declares
 from steer_lit.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 from steer_lit.run_files import ADAPTER, BASE, TOWER
 
@@ -133,7 +133,7 @@ def _size(config: DictConfig) -> list[str]:
 
 def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
     """For whoever trained on a file of rows: the next command is on STEER-mini's."""
-    if not says(config, "data.source", "reads_files"):
+    if not declares(config, "data.source", "reads_files"):
         return []
     return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]
 

@@ -33,7 +33,7 @@ def lenient(word: str, name: str) -> str:
     return f"++{word}" if not read.sign and names_policy(word) else word
 
 
-def mistaken(word: str, name: str, words: Sequence[str]) -> str:
+def override_error(word: str, name: str, words: Sequence[str]) -> str:
     """The error for an override that Hydra would accept to no effect: one that begins like an option, a key added where
     nothing reads it, text that is no UTF-8. Empty where there is none.
     """
@@ -75,7 +75,7 @@ def _dashed(word: str, name: str) -> str:
     return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
 
 
-def unread(error: OverrideParseException, name: str) -> str:
+def unreadable_override(error: OverrideParseException, name: str) -> str:
     """A word that is no key=value, mostly one that a shell took apart at a blank."""
     word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,7 +27,11 @@ from steer_lit.run_files import QUARANTINE, RECORDS
 from steer_lit.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.stopping import continuable, resumable
 from steer_lit.terminal import first_lines
-from steer_lit.types import AsksServer, ImageRef
+from steer_lit.types import AsksServer, ImageRef, Judge, Scenario
+
+if TYPE_CHECKING:
+    from steer_lit.bench.suite import BenchSettings, MakePolicy
+    from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +122,11 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    from hydra.utils import instantiate
-
-    from steer_lit.bench.judge_check import check_judge
-    from steer_lit.bench.policies import greet_served, make_policies
+    from steer_lit.bench.policies import greet_served
     from steer_lit.bench.records import holds_grades
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, choose, planned, with_constants
-    from steer_lit.data.bench_rows import BenchRows
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -135,6 +135,58 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(config, run_dir)
         return
     _quieten()
+    rows, scenarios = _bench_rows(config, run_dir)
+    judge = seeing(config.judge, rows.open_image)
+    if config.judge_check:
+        _check_judge(config, judge, rows, scenarios, settings, run_dir)
+        return
+    whole = config.bench.limit is None and makes_rows(plain)
+    if whole:
+        check_worth(config.model.name, plain["policies"], len(scenarios))
+    # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
+    asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
+    for section, player in (("judge", judge), *asking.items()):
+        check_gold(section, player, scenarios, settings.turns_played)
+    policies = _bench_policies(config, rows, scenarios, settings)
+    freeze(config, run_dir)
+    players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
+    with hanging_up(*players), continuable(run_dir, "bench", finished):
+        recorded = (run_dir / RECORDS).is_file()
+        if not recorded:  # else all may be graded already
+            greet(*players)
+            greet_served(plain["policies"], plain["server"])
+        log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=whole))
+        played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+        suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
+        run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
+
+
+def _check_judge(
+    config: DictConfig,
+    judge: Judge,
+    rows: BenchRows,
+    scenarios: Sequence[Scenario],
+    settings: BenchSettings,
+    run_dir: Path,
+) -> None:
+    """On its own turns. What the benchmark would play is only counted, for what it would cost."""
+    from steer_lit.bench.judge_check import check_judge
+
+    if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it
+        freeze(config, run_dir)
+    policies = _bench_policies(config, rows, scenarios, settings)
+    with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
+        greet(judge)
+        check_judge(judge, scenarios, len(policies), settings, run_dir)
+
+
+def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
+    """Where they come from, and those that are played."""
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.suite import choose
+    from steer_lit.data.bench_rows import BenchRows
+
     aside = OmegaConf.select(config, "data.run_dir") or str(run_dir)
     asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
     asked |= {"part": config.bench.part, "system_prompt": config.system_prompt, "run_dir": aside}
@@ -142,35 +194,22 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     scenarios = choose(rows, config.bench.limit)
     if count := rows.quarantined:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")
-    judge = seeing(config.judge, rows.open_image)
-    # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
-    asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
-    if not config.judge_check:  # which grades turns of its own
-        if config.bench.limit is None and makes_rows(plain):
-            check_worth(config.model.name, plain["policies"], len(scenarios))
-        for section, player in (("judge", judge), *asking.items()):
-            check_gold(section, player, scenarios, settings.turns_played)
+    return rows, scenarios
+
+
+def _bench_policies(
+    config: DictConfig, rows: BenchRows, scenarios: Sequence[Scenario], settings: BenchSettings
+) -> dict[str, MakePolicy]:
+    """Those that the config names, and the constant ones, which know the answers to the script alone."""
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.policies import make_policies
+    from steer_lit.bench.suite import with_constants
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     load = partial(instantiate, config.model, open_image=rows.open_image)
     policies = make_policies(plain, load, rows.open_image, scenarios, settings.turns_played)
-    if config.bench.constants and not asking:  # which know the answers to the script
-        policies = with_constants(policies, scenarios)
-    if not (config.judge_check and (run_dir / RECORDS).is_file()):  # a check is no part of the benchmark there
-        freeze(config, run_dir)
-    players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
-    with hanging_up(*players), continuable(run_dir, "bench", finished):
-        if config.judge_check:
-            greet(judge)
-            check_judge(judge, scenarios, len(policies), settings, run_dir)
-        else:
-            recorded = (run_dir / RECORDS).is_file()
-            if not recorded:  # else all may be graded already
-                greet(judge, *asking.values())
-                greet_served(plain["policies"], plain["server"])
-            hint = config.bench.limit is None and makes_rows(plain)
-            log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=hint))
-            played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-            suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-            run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
+    return with_constants(policies, scenarios) if config.bench.constants and not reacts(plain) else policies
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:

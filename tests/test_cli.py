@@ -173,11 +173,11 @@ def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
 def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
     words = ["+rate=0.1", "optim.lr=${rate}", "+trainer.precision=16", "+hydra.sweep.subdir=x", "++rollout.waves=2"]
     words.append("experiment=grpo_tiny")
-    assert [overrides.mistaken(word, "train", words) for word in words] == [""] * len(words)
-    assert overrides.mistaken("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
-    assert overrides.mistaken("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
+    assert [overrides.override_error(word, "train", words) for word in words] == [""] * len(words)
+    assert overrides.override_error("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
+    assert overrides.override_error("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
     for option in ("--hydra-help", "-m", "--multi", "-sc", "-c"):
-        assert overrides.mistaken(option, "train", [option]) == ""
+        assert overrides.override_error(option, "train", [option]) == ""
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
 )
 def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str, word: str) -> None:
     key = word.lstrip("+").partition("=")[0]
-    assert overrides.mistaken(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
+    assert overrides.override_error(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str,
     ],
 )
 def test_a_key_added_where_something_may_take_it_is_left_to_that(words: list[str]) -> None:
-    assert [overrides.mistaken(word, "train", words) for word in words] == [""] * len(words)
+    assert [overrides.override_error(word, "train", words) for word in words] == [""] * len(words)
 
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])

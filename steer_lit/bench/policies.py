@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import SEED, BenchPolicy, MakePolicy
+from steer_lit.bench.suite import SEED_MARK, BenchPolicy, MakePolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.types import Scenario
@@ -69,8 +69,8 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
     """What each policy of a config's `policies` is, by its own name: those of a list are numbered from 1."""
     found: dict[str, Any] = {}
     for name, value in policies.items():
-        seeds = {f"{name}{SEED}{seed}": one for seed, one in enumerate(value, 1)} if isinstance(value, list) else None
-        found |= {name: value} if seeds is None else seeds
+        seeds = enumerate(value, 1) if isinstance(value, list) else None
+        found |= {name: value} if seeds is None else {f"{name}{SEED_MARK}{seed}": one for seed, one in seeds}
     return found
 
 

@@ -68,7 +68,7 @@ _BOUNDS = {
     "failure_below": _HARMLESS,
 }
 
-SEED = "@"  # full@1, full@2, full@3: one training under three seeds
+SEED_MARK = "@"  # full@1, full@2, full@3: one training under three seeds
 CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
 
 
@@ -143,7 +143,7 @@ def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
     Names from elsewhere may have an `@` too: claude-3@20240229 and claude-3@20240620 are two models.
     """
     names = list(policies)
-    split = {name: name.rpartition(SEED) for name in names}
+    split = {name: name.rpartition(SEED_MARK) for name in names}
     numbers: dict[str, set[str]] = {}
     for before, _, number in split.values():
         numbers.setdefault(before, set()).add(number)

@@ -111,7 +111,7 @@ def at(config: Config, key: str) -> Any:
     return value
 
 
-def says(config: Config, section: str, fact: str) -> bool:
+def declares(config: Config, section: str, fact: str) -> bool:
     """Whether the class that a section names says `fact` of itself. One that is not there is for others to refuse."""
     module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
     with suppress(Exception):  # whatever a module of one's own raises
@@ -121,12 +121,12 @@ def says(config: Config, section: str, fact: str) -> bool:
 
 def reacts(config: Config) -> bool:
     """Whether the attacker goes by the answers, and so needs a tutor's verdicts, or keeps to its script."""
-    return not says(config, "attacker", "keeps_to_script")
+    return not declares(config, "attacker", "keeps_to_script")
 
 
 def makes_rows(config: Config) -> bool:
     """Whether rows are made on the fly (data=steer_mini), not read."""
-    return says(config, "data.source", "makes_rows")
+    return declares(config, "data.source", "makes_rows")
 
 
 def leaf_problems(config: Config) -> Iterator[Problem]:

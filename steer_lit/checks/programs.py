@@ -17,7 +17,7 @@ from steer_lit.bench.policies import ALLOWED, named, played_here, served
 from steer_lit.bench.reread import reread_problems
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 from steer_lit.checks.files import adapter_problem, file_problems, source_problems
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, reacts, says
+from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.trainer import trainer_problems
@@ -169,7 +169,7 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
 
 def _player_problems(config: Config) -> Iterator[Problem]:
     stage = config.get("stage")
-    if stage == "grpo" and says(config, "attacker", "without_gold") and says(config, "tutor", "needs_gold"):
+    if stage == "grpo" and declares(config, "attacker", "without_gold") and declares(config, "tutor", "needs_gold"):
         remedy = "its questions have no gold facts, and without these tutor=rubric cannot score: add tutor=llm"
         yield Problem("attacker", "llm", remedy)
     if config.get("ablation") == "no_bootstrapping" and (adapter := config.get("init_from")) is not None:
@@ -230,8 +230,9 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
         yield Problem("attacker", name, "a single_turn benchmark asks openings alone: leave it at scripted")
     if config["judge_check"] is True:
         return
-    ruled = [section for section in ("tutor", "judge") if says(config, section, "needs_gold")]
-    if says(config, "attacker", "without_gold") or "tutor" not in ruled:  # a tutor that needs none writes questions too
+    ruled = [section for section in ("tutor", "judge") if declares(config, section, "needs_gold")]
+    # A tutor that needs no gold writes questions too.
+    if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
         for section in ruled:
             remedy = f"goes by gold facts, and questions that a model writes have none: use {section}=llm"
             yield Problem(section, "rubric", remedy)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
-from steer_lit.checks.leaves import ABSENT, Config, at, leaf_problems, makes_rows, says
+from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, makes_rows
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, SourcePart
 from steer_lit.data.steps import holding_out_fails
@@ -56,7 +56,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     what is wrong with pictures, is for whoever reads on to say.
     """
     part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
-    gold = config["stage"] != "grpo" or not says(config, "tutor", "needs_gold")
+    gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
     count = 0
     for _, record in source.unseen(part, config["data"]["max_turns"], Quarantine(sys.maxsize)):
         count += 1

@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from steer_lit.data.content import IMAGE_MARK
-from steer_lit.data.plain import ANSWERS, CATEGORIES, PROMPTS
+from steer_lit.data.plain import ANSWERS, CATEGORIES, MORE, PROMPTS
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]  # keys from the row down to a value
 
 _CONTENT = ("content", "value")
-_SAID = {*PROMPTS, *_CONTENT, "turns", "user", "bot", "system"}
+_SAID = {*PROMPTS, MORE, *_CONTENT, "turns", "user", "bot", "system"}
 _SAID |= {"images", "image", "image_url", "url", "path", "unsafe_image_id"}
-_ANSWERS: set[Path] = {(name,) for name in ANSWERS}  # below, `answer` is a gold fact
+_ANSWERS: set[KeyPath] = {(name,) for name in ANSWERS}  # below, `answer` is a gold fact
 _SAME = {**dict.fromkeys(CATEGORIES, "category"), "question_id": "id", "scores": "score"}
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "system": "system"}
 _UNSAID = {("strategy", "scripted")}  # what an attack is whose row does not say
@@ -35,7 +35,7 @@ def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
     return list(dict.fromkeys(".".join(path) for path in firsts))
 
 
-def _leaves(value: object, path: Path = (), speaker: str = "user") -> Iterator[tuple[Path, Leaf]]:
+def _leaves(value: object, path: KeyPath = (), speaker: str = "user") -> Iterator[tuple[KeyPath, Leaf]]:
     """Each value that says something, as (path, what it is compared by)."""
     key = path[-1].partition("[")[0] if path else ""
     if isinstance(value, Mapping):

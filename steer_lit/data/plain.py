@@ -3,7 +3,7 @@
 | shape | a row | such as |
 | --- | --- | --- |
 | prompt | one string under a name of `PROMPTS`; maybe a picture | XSTest, MSTS, LLaVA |
-| answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Geometry3K |
+| answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Alpaca |
 | turns | `turns`: the user's, one string each | MT-Bench |
 | pairs | `history`: `{user, bot}` each | MT-Bench-101 |
 | asked | `messages` or `conversations`, of which only the user's are played | any SFT file |
@@ -18,11 +18,12 @@ from dataclasses import replace
 
 from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages, read_pictures
 from steer_lit.data.formats import dialogue_of, scenario_of, with_system
-from steer_lit.types import Dialogue, Kind, Role, Scenario
+from steer_lit.types import Dialogue, Kind, Message, Role, Scenario
 
-QUESTIONS = ("question", "problem", "query")
-ANSWERS = ("answer", "solution", "response")
-PROMPTS = ("prompt", "prompt_text", "text", *QUESTIONS)
+QUESTIONS = ("question", "problem", "query", "prompt", "instruction")
+ANSWERS = ("answer", "solution", "response", "completion", "output")
+PROMPTS = ("prompt", "prompt_text", "text", *(name for name in QUESTIONS if name != "prompt"))
+MORE = "input"  # Alpaca's, what its instruction is about
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
 _FACTS = ("category", "source_category", "label")
@@ -36,7 +37,7 @@ def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario
     row = _row(value, source, number)
     _check_choices(row)
     field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
-    return _played(row, [Draft("user", read_content(row, row.get(field), field), field)], field, kind)
+    return _played(row, [Draft("user", read_content(row, _said(row, field), field), field)], field, kind)
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:
@@ -46,13 +47,11 @@ def read_answered(value: object, source: str, number: int) -> Dialogue:
     for name in _SAFE:
         if (said := row.get(name)) is not None and str(said).lower() not in _YES:
             raise row.error(name, f"is {said!r}: an answer that is not safe is not learned from")
-    drafts = []
     spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
-    for role, field in spoken:
-        drafts.append(Draft(role, read_content(row, row.text(row.get(field), field), field), field))
-    field = _picture_field(row)
-    messages = place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
-    return dialogue_of(row, with_system(row, messages, drafts[0].path), drafts[0].path, _FACTS)
+    drafts = [
+        Draft(role, read_content(row, row.text(_said(row, field), field), field), field) for role, field in spoken
+    ]
+    return dialogue_of(row, with_system(row, _pictured(row, drafts), drafts[0].path), drafts[0].path, _FACTS)
 
 
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -68,10 +67,7 @@ def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
 def read_pairs(value: object, source: str, number: int) -> Dialogue:
     """Pairs of user and bot, in order: a dialogue to learn from."""
     row = _row(value, source, number)
-    drafts = _pairs(row)
-    field = _picture_field(row)
-    messages = place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
-    return dialogue_of(row, with_system(row, messages, "history"), "history", _FACTS)
+    return dialogue_of(row, with_system(row, _pictured(row, _pairs(row)), "history"), "history", _FACTS)
 
 
 def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -100,9 +96,13 @@ def _check_choices(row: Row) -> None:
 
 
 def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
-    pictures = _picture_field(row)
-    messages = place_pictures(row, drafts, read_pictures(row, row.get(pictures), pictures), pictures, in_front=True)
-    return scenario_of(row, drafts, messages, field, _FACTS, kind, {})
+    return scenario_of(row, drafts, _pictured(row, drafts), field, _FACTS, kind, {})
+
+
+def _said(row: Row, field: str) -> object:
+    """What stands in a field, below an instruction also what it is about."""
+    value, more = row.get(field), row.get(MORE)
+    return f"{row.text(value, field)}\n{row.text(more, MORE)}" if field == "instruction" and more else value
 
 
 def _only(row: Row, names: Sequence[str]) -> str:
@@ -113,8 +113,10 @@ def _only(row: Row, names: Sequence[str]) -> str:
     return first
 
 
-def _picture_field(row: Row) -> str:
-    return next((name for name in _PICTURES if row.get(name)), _PICTURES[0])
+def _pictured(row: Row, drafts: Sequence[Draft]) -> list[Message]:
+    """The messages with the row's pictures in their places."""
+    field = next((name for name in _PICTURES if row.get(name)), _PICTURES[0])
+    return place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
 
 
 def _pairs(row: Row, bot: bool = True) -> list[Draft]:

@@ -78,7 +78,7 @@ def test_a_rows_keys_say_how_it_is_learned_from() -> None:
     }
 
 
-# As VQA data, BeaverTails-V, Geometry3K, R1-V and ms-swift name them.
+# As VQA data, BeaverTails-V, Geometry3K, R1-V, ms-swift, TRL, BeaverTails and Alpaca name them.
 ANSWERED: list[dict[str, object]] = [
     {"image": "a.png", "question": "What is this?", "answer": "A cat."},
     {
@@ -91,6 +91,9 @@ ANSWERED: list[dict[str, object]] = [
     {"images": ["a.png"], "problem": "<image>What is this?", "answer": "A cat."},
     {"image": "a.png", "problem": "What is this?", "solution": "A cat.", "choices": None},
     {"images": ["a.png"], "query": "<image>What is this?", "response": "A cat.", "is_safe": True},
+    {"images": ["a.png"], "prompt": "<image>What is this?", "completion": "A cat."},
+    {"images": ["a.png"], "prompt": "What is this?", "response": "A cat."},
+    {"images": ["a.png"], "instruction": "<image>What is this?", "input": "", "output": "A cat."},
 ]
 
 
@@ -100,6 +103,14 @@ def test_a_question_with_its_answer_is_learned_from_or_played(row: dict[str, obj
     assert dialogue.messages == (Message("user", (A, "What is this?")), Message.of("assistant", "A cat."))
     assert contents(scenario) == [(A, "What is this?")]
     assert dialogue.subset == scenario.subset == row.get("category", "")
+
+
+def test_what_an_instruction_is_about_stands_below_it() -> None:
+    row = {"instruction": "Translate.", "input": "chat", "output": "cat"}
+    asked = Message.of("user", "Translate.\nchat")
+    assert read_dialogue(row, "f", 1).messages == (asked, Message.of("assistant", "cat"))
+    assert read_scenario(row, "f", 1).opening.message == asked
+    refused(read_dialogue, {**row, "input": 5}, "input", "must be text, got a number")
 
 
 def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
