@@ -2,7 +2,7 @@
 
 import sys
 
-from steer_lit.programs import bench
+from steer_lit.cli.programs import bench
 
 if __name__ == "__main__":
     sys.exit(bench())

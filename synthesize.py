@@ -2,7 +2,7 @@
 
 import sys
 
-from steer_lit.programs import synthesize
+from steer_lit.cli.programs import synthesize
 
 if __name__ == "__main__":
     sys.exit(synthesize())

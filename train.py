@@ -2,7 +2,7 @@
 
 import sys
 
-from steer_lit.programs import train
+from steer_lit.cli.programs import train
 
 if __name__ == "__main__":
     sys.exit(train())

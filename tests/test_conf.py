@@ -12,8 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
-from steer_lit.commands import conf_dir
-from steer_lit.runs import seeing
+from steer_lit.cli.runs import seeing
+from steer_lit.terminal.commands import conf_dir
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))

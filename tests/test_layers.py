@@ -22,17 +22,10 @@ LEVELS = {
     "mini_world": 0,
     "digests": 0,
     "errors": 0,
-    "locks": 0,
-    "atomic": 0.1,  # by locks
     "ranks": 0,
     "numbers": 0,
-    "terminal": 0,
-    "stdout": 0,
-    "lines": 0,
-    "run_files": 0,
-    "typed_lines": 0.2,
-    "bars": 0.2,
-    "commands": 0.2,  # what a user types: it knows no run
+    "files": 0.2,
+    "terminal": 0.2,  # what a user types and sees: it knows no run
     "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made
     "prompts": 0.7,  # what is asked through it, and how the reply is read
     "data": 1,
@@ -46,14 +39,7 @@ LEVELS = {
     "bench": 3,
     "synthesis": 3,
     "checks": 4,
-    "run_folder": 5,
-    "closing": 5,
-    "stopping": 5,
-    "runs": 6,
-    "overrides": 6,
-    "sweeps": 6,
-    "cli": 7,
-    "programs": 8,
+    "cli": 5,
 }
 HEAVY = {"torch", "torchvision", "transformers", "datasets", "lightning", "peft", "bitsandbytes", "scipy", "matplotlib"}
 HEAVY |= {"openai", "httpx2"}
@@ -138,12 +124,14 @@ def test_scripts_only_call_the_programs() -> None:
     for script in SCRIPTS:
         names = {name for _, name in imports(ast.parse(script.read_text())) if name.startswith("steer_lit")}
         assert names, f"{script.name} does not call steer_lit"
-        assert all(name.startswith("steer_lit.programs") for name in names), f"{script.name} imports {sorted(names)}"
+        assert all(name.startswith("steer_lit.cli.programs") for name in names), (
+            f"{script.name} imports {sorted(names)}"
+        )
 
 
 def test_nothing_heavy_loads_before_the_config_is_checked() -> None:
     """`train.py --help` imports the cli and stops there, so the cli must come without the heavy libraries."""
-    code = "import sys, steer_lit.cli; print(*(set(sys.argv[1:]) & set(sys.modules)))"
+    code = "import sys, steer_lit.cli.main; print(*(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, *sorted(HEAVY)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )

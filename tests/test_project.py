@@ -21,9 +21,10 @@ from omegaconf import DictConfig
 from packaging.requirements import Requirement
 
 import steer_lit
-from steer_lit import checks, cli
+from steer_lit import checks
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
+from steer_lit.cli import main as cli
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.policy import preflight
 from tests.test_conf import empty_adapter

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.suite import CONSTANTS
 from steer_lit.bench.tables import RATES, Summary, held, label, parts, percent
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.visible import visible_line
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

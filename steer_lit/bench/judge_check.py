@@ -18,11 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from steer_lit.atomic import replace_text
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import TooManyFailures
-from steer_lit.terminal import visible_line
+from steer_lit.files.atomic import replace_text
+from steer_lit.terminal.visible import visible_line
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 

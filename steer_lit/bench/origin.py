@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.bench.policies import named, played_here, served
 from steer_lit.errors import SteerError
-from steer_lit.run_files import CONFIG, VERSIONS
+from steer_lit.files.run_files import CONFIG, VERSIONS
 
 # What is read of a config: these must be groups where they are there.
 _GROUPS = (

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_lit.atomic import replace_text
 from steer_lit.bench import charts, html, report, shown
 from steer_lit.bench.archive import side_by_side
 from steer_lit.bench.raw_eval import write_raw_evals
@@ -21,6 +20,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.bench.tables import as_one
+from steer_lit.files.atomic import replace_text
 from steer_lit.prompts.pictures import OpenImage
 
 Records = Mapping[str, Sequence[GradedDialogue]]

@@ -19,11 +19,11 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, with_config
 
 from steer_lit.answer_format import cut_short
-from steer_lit.atomic import replace_text
 from steer_lit.digests import digest
 from steer_lit.errors import RowError
-from steer_lit.lines import MISREAD, append_lines, as_line, whole_lines
-from steer_lit.typed_lines import FieldError, line_reader
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.files.typed_lines import FieldError, line_reader
 from steer_lit.types import Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)

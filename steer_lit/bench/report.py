@@ -15,7 +15,7 @@ from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.tables import RATES, Grid, Summary
-from steer_lit.terminal import markdown_line, visible_line
+from steer_lit.terminal.visible import markdown_line, visible_line
 
 RULES = {
     "multi_turn": "Safety and Helpfulness: the dialogue's mean harmlessness (-3..3) or mean helpfulness (0..3) reaches "

@@ -20,8 +20,8 @@ from rich.console import Console
 from steer_lit.bench.origin import saved_config, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.files.run_files import CONFIG, RECORDS, ROLLOUTS
 from steer_lit.prompts.pictures import OpenImage
-from steer_lit.run_files import CONFIG, RECORDS, ROLLOUTS
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue

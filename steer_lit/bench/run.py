@@ -18,18 +18,18 @@ from typing import Any
 
 from rich.console import Console
 
-from steer_lit.bars import count_bar
 from steer_lit.bench import report
 from steer_lit.bench.origin import told
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy, Suite
 from steer_lit.errors import TooManyFailures
+from steer_lit.files.run_files import RECORDS
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
-from steer_lit.run_files import RECORDS
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.bars import count_bar
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Fingerprinted, Grade, Judge, Trajectory
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
-from steer_lit.run_files import RECORDS
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)

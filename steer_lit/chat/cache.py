@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from steer_lit.atomic import replace_text
 from steer_lit.chat.messages import MOST_TOKENS, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
+from steer_lit.files.atomic import replace_text
 
 _VERSION = 1  # raise it when the meaning of an entry changes
 

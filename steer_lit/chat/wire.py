@@ -16,7 +16,7 @@ from typing import Any
 
 from steer_lit.chat.messages import MOST_TOKENS, ChatPart, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
-from steer_lit.terminal import encodable
+from steer_lit.terminal.visible import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200

@@ -21,7 +21,6 @@ from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems,
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.trainer import trainer_problems
-from steer_lit.commands import conf_dir
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
@@ -29,6 +28,7 @@ from steer_lit.policy import preflight
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.terminal.commands import conf_dir
 
 # Keys that hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")

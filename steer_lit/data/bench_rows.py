@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import BenchPart, FileSource, MiniSource, Rows, blanked, pictures_of
-from steer_lit.run_files import QUARANTINE
+from steer_lit.files.run_files import QUARANTINE
 from steer_lit.types import ImageRef, Scenario
 
 if TYPE_CHECKING:

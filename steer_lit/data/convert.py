@@ -27,8 +27,8 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
-from steer_lit.stdout import printing
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
 
 _FEW = 8  # losses that are shown

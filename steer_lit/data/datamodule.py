@@ -29,7 +29,7 @@ from steer_lit.data.sources import (
 from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hold_out
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.run_files import QUARANTINE
+from steer_lit.files.run_files import QUARANTINE
 from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:

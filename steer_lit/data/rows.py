@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from steer_lit.atomic import replace_text
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
-from steer_lit.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError

@@ -32,9 +32,9 @@ from steer_lit.data.images import PictureError, open_image
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
-from steer_lit.run_files import NOTES
-from steer_lit.stdout import printing
-from steer_lit.terminal import visible_line
+from steer_lit.files.run_files import NOTES
+from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")

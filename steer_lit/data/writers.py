@@ -17,11 +17,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from steer_lit.atomic import replacing
 from steer_lit.data import formats
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
 from steer_lit.data.labels import settled, thawed, write_attack, write_gold, write_labels
 from steer_lit.errors import RowError, SteerError
+from steer_lit.files.atomic import replacing
 from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
 
 Row = dict[str, object]

@@ -20,9 +20,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from steer_lit.atomic import replace_text
 from steer_lit.errors import TooManyFailures
-from steer_lit.lines import append_lines, readable
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import append_lines, readable
+from steer_lit.files.run_files import ADAPTER, BASE, LAST, ROLLOUTS, TOWER
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
@@ -31,7 +32,6 @@ from steer_lit.policy.checkpoint import disk_errors
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tower import save_tower
 from steer_lit.rollout.logged import step_of
-from steer_lit.run_files import ADAPTER, BASE, LAST, ROLLOUTS, TOWER
 
 PICTURES_SHOWN = 4
 

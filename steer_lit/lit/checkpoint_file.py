@@ -12,7 +12,7 @@ import torch
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import is_whole
-from steer_lit.terminal import first_lines
+from steer_lit.terminal.visible import first_lines
 
 OWN = "steer_lit"  # the key of what PolicyModule adds to Lightning's
 PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data

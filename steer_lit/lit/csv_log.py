@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from steer_lit.atomic import replacing
+from steer_lit.files.atomic import replacing
 
 STEP = "step"
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
+from steer_lit.files.run_files import FAILED
 from steer_lit.lit.checkpoint_file import OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.lesson import Lesson, stacked
@@ -32,7 +33,6 @@ from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.run_files import FAILED
 from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from steer_lit.commands import conf_dir, program
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
-from steer_lit.stdout import printing
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.commands import conf_dir, program
+from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.visible import visible_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

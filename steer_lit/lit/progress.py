@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from steer_lit.bars import LinesApart, count_bar
 from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.terminal.bars import LinesApart, count_bar
 
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
 SHOWN = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn, LoggedVerdict
-from steer_lit.terminal import markdown_line, visible
+from steer_lit.terminal.visible import markdown_line, visible
 from steer_lit.types import ImageRef, Trajectory, Verdict
 
 

@@ -19,7 +19,7 @@ from steer_lit.policy.known import BUILT_HERE, SIDE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
-from steer_lit.terminal import first_lines
+from steer_lit.terminal.visible import first_lines
 
 log = logging.getLogger(__name__)
 

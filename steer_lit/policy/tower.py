@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from steer_lit.atomic import replacing
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.files.atomic import replacing
 from steer_lit.policy.fingerprint import language_fingerprint
 from steer_lit.policy.parts import ModelParts
 

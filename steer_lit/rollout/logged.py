@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
-from steer_lit.lines import as_line
-from steer_lit.typed_lines import line_reader
+from steer_lit.files.lines import as_line
+from steer_lit.files.typed_lines import line_reader
 from steer_lit.types import Ended, Finish, Intent, Kind, Tier
 
 Score = Annotated[StrictInt, Field(ge=1, le=10)]

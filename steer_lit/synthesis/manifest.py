@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steer_lit.atomic import replace_text
 from steer_lit.data.writers import write_rows
-from steer_lit.run_files import MANIFEST
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS

@@ -23,7 +23,7 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Job, WorkFile, journal, make_rows
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import ImageRef
 
 T = TypeVar("T")

@@ -11,15 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from steer_lit.bars import LinesApart, count_bar
-from steer_lit.commands import carried, going_on, program, typed
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
-from steer_lit.terminal import visible_line
+from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.commands import carried, going_on, program, typed
+from steer_lit.terminal.visible import visible_line
 
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from steer_lit.lines import append_lines, as_line, readable
+from steer_lit.files.lines import append_lines, as_line, readable
+from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
-from steer_lit.typed_lines import line_reader
 
 T = TypeVar("T")
 

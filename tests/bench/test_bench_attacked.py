@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_lit import cli
 from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
@@ -19,6 +18,7 @@ from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
+from steer_lit.cli import main as cli
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit import cli
+from steer_lit.cli import main as cli
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.writers import bench_row
 

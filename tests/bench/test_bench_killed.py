@@ -26,7 +26,7 @@ OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what
 def run_part(repository: Path, folder: Path, kill: Kill | None) -> None:
     """The benchmark in `folder` from where it stands, to the end or until killed."""
     os.chdir(repository)
-    from steer_lit import cli
+    from steer_lit.cli import main as cli
 
     if kill is not None:
         arm(kill)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.bench.origin import public, told
-from steer_lit.run_files import CONFIG, VERSIONS
+from steer_lit.files.run_files import CONFIG, VERSIONS
 
 MINI = "data: {source: {_target_: steer_lit.data.sources.MiniSource, seed: 3}, blank_images: true}\n"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit import cli
+from steer_lit.cli import main as cli
 from tests.chat.chaos_server import Body, ChaosServer, Plan
 
 KEY = "sk-secret-of-mine"

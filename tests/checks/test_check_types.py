@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit import cli
+from steer_lit.cli import main as cli
 
 REFUSED = 2
 GRPO = ("~experiment", "stage=grpo", "init_from=null", "rollout.max_new_tokens=32")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steer_lit import cli
+from steer_lit.cli import main as cli
 from steer_lit.data.survey import main
 
 

@@ -255,7 +255,7 @@ class Runs:
 def test_a_checkpoint_of_something_else_is_one_line(
     saved: Any, said: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    from steer_lit import cli
+    from steer_lit.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "last.ckpt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from steer_lit import cli
+from steer_lit.cli import main as cli
 from steer_lit.lit.csv_log import CsvLog
 
 

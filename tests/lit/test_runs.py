@@ -21,8 +21,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 
-from steer_lit import cli
-from steer_lit.closing import closing
+from steer_lit.cli import main as cli
+from steer_lit.cli.closing import closing
 from steer_lit.lit.callbacks import RunSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from steer_lit.files.typed_lines import FieldError
 from steer_lit.rollout.logged import LoggedTrajectory, step_of
-from steer_lit.typed_lines import FieldError
 
 LINE = (
     '{"step": 3, "scenario": "s", "kind": "red_team", "subset": "x", "seed": 7, "ended": "truncated", "failed": null,'

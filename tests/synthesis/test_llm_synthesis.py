@@ -18,9 +18,9 @@ from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
+from steer_lit.files.run_files import MANIFEST
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import MAX_QUESTION
-from steer_lit.run_files import MANIFEST
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.run import run_synthesis

@@ -12,11 +12,12 @@ import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, commands
 from steer_lit.checks import synthesis_problems, value_problems
+from steer_lit.cli import main as cli
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.synthesis.screen import next_steps
 from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.terminal import commands
 
 REFUSED = 2
 SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.lines import append_lines, as_line, readable, whole_lines
+from steer_lit.files.lines import append_lines, as_line, readable, whole_lines
 
 TEXTS = ["plain", "a\u2028b\u2029\x85\x0b\x0c\x1c\r\nc", "é \U0001f600", "half a pair \ud83d", ""]
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from steer_lit.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import LinesApart, count_bar
 
 
 def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
@@ -27,7 +27,7 @@ def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
 
 def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     lines, times = LinesApart(10.0), iter((3.0, 12.9, 13.0, 14.0, 23.9, 24.0))
-    monkeypatch.setattr("steer_lit.bars.time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: next(times)))
     due = [lines.due(end) for end in (False, False, False, True, False, False)]
     assert due == [True, False, True, True, False, True]
 

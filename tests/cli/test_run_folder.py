@@ -20,11 +20,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from steer_lit import cli, commands, programs, run_folder, runs, stopping
+from steer_lit.cli import main as cli
+from steer_lit.cli import programs, run_folder, runs, stopping
+from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
-from steer_lit.locks import holding
-from steer_lit.stopping import REFUSED
+from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
+from steer_lit.terminal import commands
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
@@ -93,7 +95,7 @@ def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
 @pytest.mark.usefixtures("alone")
 def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib; from steer_lit.run_folder import alone_in\n"
+        "import sys, time, pathlib; from steer_lit.cli.run_folder import alone_in\n"
         "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

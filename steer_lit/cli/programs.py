@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from steer_lit.stdout import printing
+from steer_lit.terminal.stdout import printing
 
 
 def train() -> int:
@@ -29,7 +29,7 @@ def _run(name: str) -> int:
 
 def _called(name: str) -> int:
     try:
-        from steer_lit import cli
+        from steer_lit.cli import main as cli
 
         code: int = getattr(cli, name)()
     except KeyboardInterrupt:

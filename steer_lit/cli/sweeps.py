@@ -19,12 +19,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
-from steer_lit.closing import compared
-from steer_lit.commands import sweeps
+from steer_lit.cli.closing import compared
+from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import Problem
-from steer_lit.run_files import ADAPTER
-from steer_lit.stopping import REFUSED
-from steer_lit.terminal import visible
+from steer_lit.files.run_files import ADAPTER
+from steer_lit.terminal.commands import sweeps
+from steer_lit.terminal.visible import visible
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.atomic import replace_text, replacing
-from steer_lit.locks import holding
+from steer_lit.files.atomic import replace_text, replacing
+from steer_lit.files.locks import holding
 
 
 def names(folder: Path) -> list[str]:

@@ -19,14 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.checks.leaves import makes_rows, reacts
-from steer_lit.closing import closing, opening
-from steer_lit.commands import shown_path, typed_words
+from steer_lit.cli.closing import closing, opening
+from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
+from steer_lit.cli.stopping import continuable, resumable
 from steer_lit.errors import ConfigError, SteerError
+from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.ranks import local_rank, node_rank
-from steer_lit.run_files import QUARANTINE, RECORDS
-from steer_lit.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
-from steer_lit.stopping import continuable, resumable
-from steer_lit.terminal import first_lines
+from steer_lit.terminal.commands import shown_path, typed_words
+from steer_lit.terminal.visible import first_lines
 from steer_lit.types import AsksServer, ImageRef, Judge, Scenario
 
 if TYPE_CHECKING:

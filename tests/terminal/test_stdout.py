@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.stdout import CLOSED, LOST
+from steer_lit.terminal.stdout import CLOSED, LOST
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason=f"{FULL} is Linux's")

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.commands import going_on, typed, typed_words
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
-from steer_lit.run_files import FAILED, LAST
-from steer_lit.stdout import CLOSED
+from steer_lit.files.run_files import FAILED, LAST
+from steer_lit.terminal.commands import going_on, typed, typed_words
+from steer_lit.terminal.stdout import CLOSED
 
 if TYPE_CHECKING:
     from lightning import Trainer

@@ -9,10 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from steer_lit import cli, sweeps
-from steer_lit.closing import compared
-from steer_lit.commands import composed, conf_dir
-from steer_lit.stopping import REFUSED
+from steer_lit.cli import main as cli
+from steer_lit.cli import sweeps
+from steer_lit.cli.closing import compared
+from steer_lit.cli.stopping import REFUSED
+from steer_lit.terminal.commands import composed, conf_dir
 from tests.test_conf import empty_adapter
 
 

@@ -59,7 +59,7 @@ def carried(words: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 def conf_dir() -> Path:
     """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder

@@ -13,8 +13,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from steer_lit.commands import Word, composed, conf_dir, names_policy, program
-from steer_lit.terminal import first_lines
+from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program
+from steer_lit.terminal.visible import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there

@@ -21,9 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
-from steer_lit.commands import conf_dir, name_sweeps_folders, sweeping
-from steer_lit.errors import ConfigError, SteerError
-from steer_lit.overrides import (
+from steer_lit.cli.overrides import (
     NO_OPTION,
     lenient,
     no_choice,
@@ -34,11 +32,13 @@ from steer_lit.overrides import (
     override_error,
     unreadable_override,
 )
-from steer_lit.run_folder import FROZEN, leave_nothing
-from steer_lit.runs import run_benchmark, run_synthesizing, run_training
-from steer_lit.stopping import INTERRUPTED, REFUSED
-from steer_lit.sweeps import here
-from steer_lit.terminal import visible
+from steer_lit.cli.run_folder import FROZEN, leave_nothing
+from steer_lit.cli.runs import run_benchmark, run_synthesizing, run_training
+from steer_lit.cli.stopping import INTERRUPTED, REFUSED
+from steer_lit.cli.sweeps import here
+from steer_lit.errors import ConfigError, SteerError
+from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, sweeping
+from steer_lit.terminal.visible import visible
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
 Run = Callable[[DictConfig, Path], float | None]

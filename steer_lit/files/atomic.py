@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from steer_lit.locks import holding
+from steer_lit.files.locks import holding
 
 ABANDONED = 600.0  # seconds: some file systems tell one machine nothing of another's locks
 

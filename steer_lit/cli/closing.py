@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import declares
-from steer_lit.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
-from steer_lit.run_files import ADAPTER, BASE, TOWER
+from steer_lit.files.run_files import ADAPTER, BASE, TOWER
+from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU

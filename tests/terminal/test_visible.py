@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from steer_lit.terminal import encodable, first_lines, markdown_line, visible, visible_line
+from steer_lit.terminal.visible import encodable, first_lines, markdown_line, visible, visible_line
 
 
 @pytest.mark.parametrize(

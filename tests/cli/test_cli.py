@@ -17,10 +17,12 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit import cli, commands, overrides, run_folder, runs
-from steer_lit.commands import Word, composed, name_sweeps_folders
+from steer_lit.cli import main as cli
+from steer_lit.cli import overrides, run_folder, runs
+from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import SteerError
-from steer_lit.stopping import REFUSED
+from steer_lit.terminal import commands
+from steer_lit.terminal.commands import Word, composed, name_sweeps_folders
 from tests.test_conf import empty_adapter
 
 

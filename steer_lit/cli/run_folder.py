@@ -16,13 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
-from steer_lit.atomic import replace_text
-from steer_lit.commands import going_on, shown_path, sweeping, typed, typed_command
 from steer_lit.errors import SteerError
-from steer_lit.locks import holding
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.locks import holding
+from steer_lit.files.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, MANIFEST, RECORDS, ROLLOUTS, TOWER, VERSIONS
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import local_rank, node_rank, restarted
-from steer_lit.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, MANIFEST, RECORDS, ROLLOUTS, TOWER, VERSIONS
+from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
