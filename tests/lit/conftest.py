@@ -22,21 +22,23 @@ def tiny_policy() -> Callable[..., Any]:
     from steer_lit.policy.load import load_policy
     from steer_lit.policy.lora import LINEAR_LAYERS, LoraSettings
 
-    def make(dtype: str = "float32", adapted: bool = False, targets: Sequence[str] = LINEAR_LAYERS) -> Any:
+    def make(
+        dtype: str = "float32", adapted: bool = False, targets: Sequence[str] = LINEAR_LAYERS, **settings: Any
+    ) -> Any:
         policy = load_policy(
             name="tiny",
-            quantize="none",
             dtype="float32",
             lora=LoraSettings(r=4, alpha=8, dtype=dtype, targets=targets),  # type: ignore[arg-type]
             system_prompt=SYSTEM,
             open_image=open_image,
             min_pixels=784,
             max_pixels=12544,
+            **{"quantize": "none", **settings},  # type: ignore[arg-type]
         )
         if adapted:
             generator = torch.Generator().manual_seed(5)
             for parameter in policy.adapter_parameters().values():
-                parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+                parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator).to(parameter)
         return policy
 
     return make

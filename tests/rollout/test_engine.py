@@ -13,16 +13,17 @@ from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
 from steer_lit.types import Attack, ImageRef, Message, Scenario
+from tests.pretended_gpu import GPU, pretended_gpu
 
 KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
 BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module")
-def qwen():
+def adapted_tiny(device="cpu"):
     """`tiny` with an adapter that does something: LoRA starts at zero, so its second factor is filled in."""
     policy = load_policy(
+        device=device,
         name="tiny",
         quantize="none",
         dtype="float32",
@@ -35,8 +36,13 @@ def qwen():
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in policy.adapter_parameters().values():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator).to(parameter.device) * 0.1)
     return policy
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return adapted_tiny()
 
 
 def scenario(name, opening, *scripted):
@@ -74,13 +80,33 @@ def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
         torch.testing.assert_close(torch.tensor(trace.logprobs), full, atol=TOLERANCE, rtol=0)
 
 
+def stopping_early(parts):
+    """Every eighth token ends a turn, so that rows finish at different steps."""
+    return replace(parts, eos_ids=tuple(range(0, parts.model.config.text_config.vocab_size, 8)))
+
+
 @pytest.fixture
 def hasty(qwen):
-    """The same policy where every eighth token ends a turn, so that rows finish at different steps."""
     parts = qwen.parts
-    qwen.parts = replace(parts, eos_ids=tuple(range(0, parts.model.config.text_config.vocab_size, 8)))
+    qwen.parts = stopping_early(parts)
     yield qwen
     qwen.parts = parts
+
+
+def test_a_gpu_samples_what_a_cpu_samples(hasty):
+    """With nothing left on the CPU, while the batch shrinks and is put together again."""
+
+    def played(qwen):
+        return [row.trace for row in roll(qwen, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0)]
+
+    on_cpu = played(hasty)
+    with pretended_gpu():
+        there = adapted_tiny(str(GPU))
+        there.parts = stopping_early(there.parts)
+        on_gpu = played(there)
+    assert [trace.token_ids for trace in on_gpu] == [trace.token_ids for trace in on_cpu]
+    for here, its in zip(on_cpu, on_gpu, strict=True):
+        torch.testing.assert_close(torch.tensor(its.logprobs), torch.tensor(here.logprobs), atol=1e-4, rtol=0)
 
 
 @pytest.mark.usefixtures("packs")
