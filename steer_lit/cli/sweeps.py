@@ -93,6 +93,7 @@ def _points(config: DictConfig) -> Iterator[Point]:
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
+    str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):

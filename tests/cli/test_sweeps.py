@@ -79,6 +79,16 @@ def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     )
 
 
+def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "+experiment=grpo_tiny", "seed=1,2", f"hydra.sweep.dir={tmp_path}/${{now:%H-%M-%S-%f}}"]
+    assert cli.train(words) == 0
+    closing = capsys.readouterr().out.splitlines()[-1]
+    assert [folder for folder in begun if f"{folder}/adapter" in closing] == begun
+    assert len({folder.parent for folder in begun}) == 1
+
+
 OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
 
 
