@@ -1,4 +1,4 @@
-"""What every test stands on: no network, one thread, and the optional folder of public data files."""
+"""What every test stands on: no network, no GPU, one thread, and the optional folder of public data files."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# A machine's GPUs are out of sight, as they are on a machine without any: policies would be loaded onto them, and their
+# log-probs are not those that tests expect. Programs that tests start inherit it. HIP is what torch asks for AMD's.
+for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+    os.environ[name] = ""
 # A job in a shell's background ignores Ctrl-C, and every program the tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -93,7 +94,7 @@ def test_a_gpu_is_one_the_driver_counts_and_the_run_may_see(monkeypatch, status,
 
 
 def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> None:
-    """A machine of `count` GPUs, all of them visible, whose driver answers with `status`."""
+    """A machine of `count` GPUs, whose driver answers with `status`. Which of them are visible stays as it is."""
 
     class Driver:
         def nvmlInit_v2(self) -> int:
@@ -107,7 +108,12 @@ def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> No
             return 0
 
     monkeypatch.setattr(preflight.ctypes, "CDLL", lambda _: Driver())
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_no_test_sees_a_gpu_whatever_the_machine_has(monkeypatch):
+    a_driver(monkeypatch, 2)
+    assert preflight.visible_gpus() == 0
+    assert {os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")} == {""}  # torch's ways to ask
 
 
 @pytest.mark.parametrize(
@@ -132,6 +138,7 @@ def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> No
 )
 def test_a_device_is_one_that_is_there(monkeypatch, visible, device, said):
     a_driver(monkeypatch, 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     problems = preflight.preflight({"name": "tiny", "device": device})
