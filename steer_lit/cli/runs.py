@@ -22,7 +22,7 @@ from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.closing import closing, opening
 from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.cli.stopping import continuable, resumable
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.ranks import local_rank, node_rank
 from steer_lit.terminal.commands import shown_path, typed_words
@@ -30,6 +30,9 @@ from steer_lit.terminal.visible import first_lines
 from steer_lit.types import AsksServer, ImageRef, Judge, Scenario
 
 if TYPE_CHECKING:
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
+
     from steer_lit.bench.suite import BenchSettings, MakePolicy
     from steer_lit.data.bench_rows import BenchRows
 
@@ -55,10 +58,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:
-    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning import seed_everything
-    from lightning.pytorch.callbacks import Checkpoint
 
     from steer_lit.data.sources import FileSource
     from steer_lit.lit.checkpoint_file import PLACE, read_checkpoint
@@ -70,12 +71,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
-    # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
-    unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
-    try:
-        trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
-    except InstantiationException as error:
-        raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
+    trainer = _trainer(config, callbacks, loggers)
     datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
@@ -108,6 +104,26 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             print(f"held out, now{noise}:\n{excerpt(module.replayed[0])}")
         print(closing(config, run_dir, module.headline, headline, words))
     return None if headline is None else float(headline)
+
+
+def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Raises MissingResource for a GPU that torch does not see, SteerError for what Lightning does not take."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from lightning.pytorch.callbacks import Checkpoint
+
+    from steer_lit.policy.device import unseen_gpu
+
+    accelerator = OmegaConf.select(config, "trainer.accelerator")
+    if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
+        raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
+    # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
+    unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
+    try:
+        trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
+    except InstantiationException as error:
+        raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
+    return trainer
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:

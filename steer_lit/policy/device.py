@@ -1,4 +1,4 @@
-"""The default device and number type, where the config leaves them open."""
+"""The default device and number type, where the config leaves them open; and a GPU that this torch does not see."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from steer_lit.policy import preflight
 from steer_lit.policy.known import NumberType
 from steer_lit.ranks import local_rank
 
@@ -15,6 +16,14 @@ _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own
 def default_device() -> str:
     """This rank's GPU if there is one. Models load before a strategy picks the device."""
     return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+
+
+def unseen_gpu() -> str | None:
+    """What is wrong where the driver, which the config check asks, has a GPU to show and torch sees none; else None."""
+    if torch.cuda.is_available() or not preflight.has_gpu():
+        return None
+    built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    return f"the driver sees an NVIDIA GPU, {built} does not: install a torch built for this driver, or a newer driver"
 
 
 def number_type(dtype: Literal["auto"] | NumberType, device: str) -> NumberType:

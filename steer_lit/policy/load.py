@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from steer_lit.errors import MissingResource
+from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
-from steer_lit.policy.device import default_device, number_type
-from steer_lit.policy.known import NumberType, Quantization, nano_folder, tower_file
+from steer_lit.policy.device import default_device, number_type, unseen_gpu
+from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, tower_file
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -58,6 +58,7 @@ def load_policy(
     files = {"source": source, "tower": tower, "weights": weights, "init_from": init_from}
     if problems := preflight.resource_problems({"name": name, "quantize": quantize, **files}):
         raise MissingResource("\n".join(str(problem) for problem in problems))
+    _check_gpu(name, quantize, device)
     device = device or default_device()
     dtype = number_type(dtype, device)
     settings = BaseSettings(quantize, dtype, device, min_pixels, max_pixels)
@@ -76,6 +77,18 @@ def load_policy(
     adapter = f", adapter {init_from}" if init_from else ""  # a fresh one does nothing yet, and may be loaded over
     log.debug("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, adapter)
     return policy
+
+
+def _check_gpu(name: str, quantize: Quantization, device: str | None) -> None:
+    """Raise MissingResource where the config check has been told of a GPU that torch will not compute on."""
+    if (reason := unseen_gpu()) is None:
+        return
+    if quantize == "nf4" and name not in BUILT_HERE:
+        raise MissingResource(str(Problem("model.quantize", quantize, reason)))
+    if device is None:
+        log.warning("%s; %s computes on the CPU", reason, name)
+    elif device.startswith("cuda"):
+        raise MissingResource(str(Problem("model.device", device, reason)))
 
 
 def _open_base(

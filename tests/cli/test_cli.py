@@ -92,6 +92,15 @@ def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 
+def test_training_refuses_a_gpu_that_the_driver_has_and_torch_does_not_see(
+    capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.policy.preflight.visible_gpus", lambda: 1)
+    message = refused(capsys, "trainer.accelerator=gpu", run_dir)
+    assert message.startswith("trainer.accelerator='gpu': the driver sees an NVIDIA GPU, torch ")
+    assert "does not: install a torch built for this driver" in message
+
+
 def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, tmp_path: Path) -> None:
     started = time.perf_counter()
     done = subprocess.run(

@@ -18,8 +18,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoTokenizer
 
 from steer_lit.errors import MissingResource, SteerError
+from steer_lit.policy import load, preflight, quantize
 from steer_lit.policy import lora as lora_module
-from steer_lit.policy import preflight, quantize
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter
@@ -48,6 +48,40 @@ def policy(**changes: object) -> QwenVL:
         "max_pixels": 12544,
     }
     return load_policy(**{**settings, **changes})
+
+
+@pytest.fixture
+def a_blind_torch(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The driver counts a GPU, and this torch cannot use it. What is then said."""
+    monkeypatch.setattr(preflight, "visible_gpus", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
+    return f"the driver sees an NVIDIA GPU, {built} does not: install a torch built for this driver"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"name": "qwen2_5_vl_7b", "quantize": "nf4"}, "model.quantize='nf4'"),
+        ({"name": "qwen2_5_vl_7b", "quantize": "nf4", "device": "cpu"}, "model.quantize='nf4'"),
+        ({"device": "cuda:0"}, "model.device='cuda:0'"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_no_gpu(changes: dict[str, object], key: str, a_blind_torch: str) -> None:
+    source = {"source": str(preflight.SHIPPED)} if "name" in changes else {}
+    with pytest.raises(MissingResource) as refused:
+        policy(**changes, **source)
+    assert str(refused.value).startswith(f"{key}: {a_blind_torch}")
+
+
+def test_what_a_cpu_can_do_is_done_there_and_said(a_blind_torch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(load.log, "warning", lambda text, *values: said.append(text % values))
+    assert policy(quantize="nf4").device.type == "cpu"
+    policy(device="cpu")
+    (once,) = said
+    assert once.startswith(a_blind_torch)
+    assert once.endswith("tiny computes on the CPU")
 
 
 def logprobs(model: QwenVL) -> torch.Tensor:
