@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
 from steer_lit.cli.runs import seeing
+from steer_lit.policy import preflight
 from steer_lit.terminal.commands import conf_dir
 
 CONF = conf_dir()
@@ -212,11 +213,27 @@ def test_a_benchmarks_base_has_no_adapter_under_it(tmp_path: Path, key: str) -> 
     assert "policies.<name>=<adapter folder>" in problem.remedy
 
 
-def test_both_programs_refuse_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    (trained,) = train_problems(compose("model.device=cuda:9", "hardware=cpu"))
-    assert bench_problems(compose("model.device=cuda:9", name="bench")) == [trained]
-    assert str(trained).startswith("model.device='cuda:9': no NVIDIA GPU is visible")
+def test_a_benchmark_refuses_a_gpu_that_is_not_there() -> None:
+    (problem,) = bench_problems(compose("model.device=cuda:9", name="bench"))
+    assert str(problem).startswith("model.device='cuda:9': no NVIDIA GPU is visible")
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("cpu", "hardware=cpu"),
+        ("cuda", "trainer.accelerator=gpu trainer.devices=1"),
+        ("cuda:1", "trainer.accelerator=gpu trainer.devices=[1]"),
+    ],
+)
+def test_training_names_what_says_the_device_in_place_of_the_models(
+    device: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "visible_gpus", lambda: 2)
+    (problem,) = train_problems(compose(f"model.device={device}"))
+    assert (problem.key, problem.value) == ("model.device", device)
+    assert problem.remedy == f"a training run computes where its trainer does: {words} in its place"
+    assert train_problems(compose(*words.split())) == []  # it can be typed as it stands
 
 
 def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:

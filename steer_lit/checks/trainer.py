@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from steer_lit.checks.leaves import Config, at
+from steer_lit.checks.leaves import ABSENT, Config, at
 from steer_lit.errors import Problem
 from steer_lit.numbers import SHARE, Bound, whole
 
@@ -31,7 +31,9 @@ _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
 
 
 def trainer_problems(config: Config) -> Iterator[Problem]:
-    """What is wrong with the keys under `trainer`, as far as it is known here what they take."""
+    """What is wrong with the keys under `trainer`, as far as it is known here what they take, and with those of which
+    the trainer takes no notice.
+    """
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
     if not whole(-1).fits(steps) or steps == 0:
@@ -62,5 +64,10 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
     if trainer.get("accumulate_grad_batches", 1) != 1:
         remedy = "hardware.micro_tokens cuts a step into micro-batches already: leave it at 1, raise data.batch_size"
         yield Problem("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], remedy)
+    if (device := at(config, "model.device")) not in (None, ABSENT):
+        index = str(device).partition(":")[2]
+        gpu = f"trainer.accelerator=gpu trainer.devices={f'[{index}]' if index.isdecimal() else 1}"
+        words = "hardware=cpu" if device == "cpu" else gpu
+        yield Problem("model.device", device, f"a training run computes where its trainer does: {words} in its place")
     if trainer.get("gradient_clip_val") is not None:
         yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
