@@ -44,6 +44,7 @@ _BOUNDS = {
 _DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 _HUB_PATIENCE_S = 3.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_GENERATION = "generation_config.json"  # the one file that a checkpoint may lack: config.json names an end token too
 # By which another architecture is told from nano.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
@@ -184,14 +185,15 @@ def _source_problems(source: str) -> list[Problem]:
         if _is_checkpoint(Path(source)):
             return []
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
-    if is_cached(source):
+    if not (missing := uncached(source)):
         return []
+    lacking = f"its {missing[0]} is not in the Hugging Face cache"
     if is_offline():
-        return [Problem("model.source", source, "not in the Hugging Face cache, and HF_HUB_OFFLINE is set")]
+        return [Problem("model.source", source, f"{lacking}, and HF_HUB_OFFLINE is set")]
     if not hub_answers():
         from huggingface_hub import constants
 
-        remedy = f"not in the Hugging Face cache, and {constants.ENDPOINT} does not answer; give a folder instead"
+        remedy = f"{lacking}, and {constants.ENDPOINT} does not answer; give a folder instead"
         return [Problem("model.source", source, remedy)]
     return []
 
@@ -217,10 +219,22 @@ def is_offline() -> bool:
 
 
 def is_cached(hub_id: str) -> bool:
-    """Whether config and every weight file of a hub model are in the local cache."""
+    """Whether all that is read of a hub model is in the local cache, so that there is nothing to ask the hub.
+
+    A file that no checkpoint must have counts as there once the hub has said that it has none.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    return not uncached(hub_id) and try_to_load_from_cache(hub_id, _GENERATION) is not None
+
+
+def uncached(hub_id: str) -> list[str]:
+    """Of the files without which no checkpoint loads, those that are not in the local cache."""
     index = _checkpoint_file(hub_id, _INDEX)
-    needed = {"config.json", *(_shards(index) if index else {_WEIGHTS})}
-    return all(_checkpoint_file(hub_id, name) for name in needed)
+    weights = sorted(_shards(index)) if index else [_WEIGHTS]
+    in_parts = _checkpoint_file(hub_id, "vocab.json") and _checkpoint_file(hub_id, "merges.txt")
+    tokenizer = ["tokenizer_config.json", *([] if in_parts else ["tokenizer.json"])]
+    return [name for name in ("config.json", *weights, *tokenizer) if not _checkpoint_file(hub_id, name)]
 
 
 def hub_answers() -> bool:

@@ -56,7 +56,7 @@ def test_every_problem_is_named_before_anything_loads(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.preflight.is_cached", lambda source: False)
+    monkeypatch.setattr("steer_lit.policy.preflight.uncached", lambda source: ["config.json"])
     monkeypatch.setattr("steer_lit.policy.preflight.hub_answers", lambda: False)
     message = refused(
         capsys, "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir

@@ -69,7 +69,7 @@ def test_a_model_that_is_not_built_here_needs_a_source():
 
 def test_4_bits_of_a_large_model_need_a_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(preflight, "is_cached", lambda _: True)
+    monkeypatch.setattr(preflight, "uncached", lambda _: [])
     (problem,) = preflight.resource_problems(QWEN)
     assert "no NVIDIA GPU" in problem.remedy
     assert "model=smol" in problem.remedy
@@ -175,7 +175,9 @@ def test_a_hub_that_hangs_is_given_up_in_time(monkeypatch):
     assert time.perf_counter() - start < 2
 
 
-def test_a_cached_model_has_every_shard(tmp_path, monkeypatch):
+@pytest.fixture
+def cached(tmp_path, monkeypatch) -> Path:
+    """The folder in the hub's cache with all that is read of a model in two shards."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--Qwen--Qwen2.5-VL-3B-Instruct"
     snapshot = repository / "snapshots" / "abc"
@@ -185,11 +187,41 @@ def test_a_cached_model_has_every_shard(tmp_path, monkeypatch):
     (snapshot / "config.json").write_text("{}")
     index = {"weight_map": {"a.weight": "model-1.safetensors", "b.weight": "model-2.safetensors"}}
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
-    (snapshot / "model-1.safetensors").touch()
-    assert not preflight.is_cached(QWEN["source"])
-    (snapshot / "model-2.safetensors").touch()
+    for name in ("model-1.safetensors", "model-2.safetensors", "tokenizer_config.json", "tokenizer.json"):
+        (snapshot / name).touch()
+    (snapshot / "generation_config.json").touch()
+    return snapshot
+
+
+@pytest.mark.parametrize("name", ["config.json", "model-2.safetensors", "tokenizer_config.json", "tokenizer.json"])
+def test_a_cached_model_has_every_shard_and_its_tokenizer(cached, monkeypatch, name):
+    monkeypatch.setattr(preflight, "has_gpu", lambda: True)
     assert preflight.is_cached(QWEN["source"])
+    assert preflight.resource_problems(QWEN) == []
+    (cached / name).unlink()
+    assert not preflight.is_cached(QWEN["source"])
+    (problem,) = preflight.resource_problems(QWEN)
+    assert problem.remedy == f"its {name} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set"
     assert not preflight.is_cached("./no/such/folder")
+
+
+def test_a_tokenizer_may_come_in_two_files(cached):
+    (cached / "tokenizer.json").unlink()
+    (cached / "vocab.json").touch()
+    assert not preflight.is_cached(QWEN["source"])
+    (cached / "merges.txt").touch()
+    assert preflight.is_cached(QWEN["source"])
+
+
+def test_a_file_that_a_model_may_lack_is_asked_for_once(cached, monkeypatch):
+    monkeypatch.setattr(preflight, "has_gpu", lambda: True)
+    (cached / "generation_config.json").unlink()
+    assert not preflight.is_cached(QWEN["source"])
+    assert preflight.resource_problems(QWEN) == []  # without a network it loads as it is
+    none = cached.parents[1] / ".no_exist" / "abc"
+    none.mkdir(parents=True)
+    (none / "generation_config.json").touch()  # as the hub's client remembers an answer
+    assert preflight.is_cached(QWEN["source"])
 
 
 def test_files_and_folders_that_are_not_there_are_named(tmp_path):
