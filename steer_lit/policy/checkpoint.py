@@ -17,6 +17,7 @@ from steer_lit.errors import MissingResource
 from steer_lit.policy.device import default_device
 from steer_lit.policy.known import BUILT_HERE, SIDE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
+from steer_lit.policy.patch_embedding import embed_as_product
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
 from steer_lit.terminal.visible import first_lines
@@ -77,6 +78,7 @@ def open_checkpoint(
             f"model.source={source!r}: could not be loaded ({first_lines(error)}): {remedy}"
         ) from error
     model.requires_grad_(False).eval()
+    embed_as_product(model)
     model.name_or_path = model.config.name_or_path = name if name in BUILT_HERE else source
     if settings.quantize == "nf4":
         log.info("%s: %d language-model layers in NF4, tower and head whole", name, check_four_bit(model))

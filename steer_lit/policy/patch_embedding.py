@@ -1,0 +1,33 @@
+"""The vision tower's first layer, a convolution whose kernel is its stride, as the product that it is."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+
+def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """On a GPU, embed patches in one product: in bfloat16 torch's Conv3d takes seconds and gigabytes on several GPUs
+    (pytorch#166643). Parameters keep their names. On a CPU it stays transformers' own: sums in another order round
+    otherwise, by 1e-5 in float32, and published figures were made with it.
+    """
+    embedding: Any = model.model.visual.patch_embed
+    embedding.forward = MethodType(_forward, embedding)
+
+
+def product(patches: Tensor, kernel: Tensor) -> Tensor:
+    """Embeddings [N, D] of patches [N, C * T * P * P] by a kernel [D, C, T, P, P], in the kernel's dtype."""
+    return F.linear(patches.to(kernel.dtype), kernel.flatten(1))
+
+
+def _forward(embedding: Any, hidden_states: Tensor) -> Tensor:
+    if hidden_states.device.type == "cpu":
+        own: Tensor = type(embedding).forward(embedding, hidden_states)
+        return own
+    return product(hidden_states, embedding.proj.weight)

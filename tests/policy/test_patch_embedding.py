@@ -1,0 +1,68 @@
+"""The tower's first layer as a product: transformers' numbers, its gradient, and on a GPU no convolution."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from steer_lit.policy.checkpoint import BaseSettings
+from steer_lit.policy.known import nano_folder, tower_file
+from steer_lit.policy.nano import build_nano
+from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.patch_embedding import product
+from steer_lit.policy.pixels import to_patches
+
+
+@pytest.fixture(scope="module")
+def nano() -> ModelParts:
+    return build_nano(nano_folder("shipped"), tower_file("nano", "trained"), BaseSettings(device="cpu"))
+
+
+@pytest.fixture
+def embedding(nano: ModelParts) -> Any:
+    return nano.model.model.visual.patch_embed
+
+
+@pytest.fixture
+def patches(nano: ModelParts) -> torch.Tensor:
+    """Of a picture in which no two patches are alike."""
+    picture = Image.radial_gradient("L").resize((112, 112))
+    return to_patches(
+        Image.merge("RGB", [picture, picture.rotate(90), picture.transpose(Image.Transpose.ROTATE_180)]), nano
+    )[0]
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_a_product_embeds_as_transformers_does_and_has_its_gradient(
+    embedding: Any, patches: torch.Tensor, dtype: torch.dtype, most: float
+) -> None:
+    own = copy.deepcopy(embedding).to(dtype).requires_grad_()
+    kernel = own.proj.weight.detach().clone().requires_grad_()
+    theirs, ours = type(own).forward(own, patches), product(patches, kernel)
+    generator = torch.Generator().manual_seed(0)
+    sown = torch.randn(theirs.shape, dtype=dtype, generator=generator)
+    (theirs * sown).sum().backward()
+    (ours * sown).sum().backward()
+    assert kernel.grad is not None
+    for found, expected in ((ours, theirs), (kernel.grad, own.proj.weight.grad)):
+        assert (found - expected).abs().max() <= most * expected.abs().max()
+
+
+def test_off_the_cpu_there_is_no_convolution_and_names_stay(
+    embedding: Any, patches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = type(embedding).forward(embedding, patches)
+    assert torch.equal(embedding(patches), expected)  # on it, bit for bit what published figures were made with
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a convolution")
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", refuse)
+    elsewhere = copy.deepcopy(embedding).to("meta")  # which has shapes alone
+    assert elsewhere(patches.to("meta")).shape == expected.shape
+    assert list(elsewhere.state_dict()) == ["proj.weight"]
+    assert elsewhere.proj.weight.shape == (128, 3, 2, 14, 14)
