@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 
 from steer_lit.terminal.stdout import printing
+
+# How torch takes a GPU's memory, by the names that it has had: versions differ in which of them they read first.
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
 def train() -> int:
@@ -24,6 +28,10 @@ def synthesize() -> int:
 
 
 def _run(name: str) -> int:
+    if not any(variable in os.environ for variable in _ALLOCATOR):
+        # Read as torch first allocates, here and in the ranks that this process starts. The cache of a rollout grows,
+        # and among segments of fixed size leaves gaps that fit nothing.
+        os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
     return printing(partial(_called, name))
 
 

@@ -396,6 +396,30 @@ def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> No
         assert getattr(programs, name)() == 7
 
 
+@pytest.mark.parametrize("own", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_memory_for_growing_caches_is_asked_for_unless_one_has_said_how(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process and in those that it starts, as the ranks are."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that it is taken back, whatever sets it
+        monkeypatch.delenv(name)
+    if own is not None:
+        monkeypatch.setenv(own, "max_split_size_mb:128")
+    code = f"import os; print([os.environ.get(name) for name in {names}])"
+    told: list[str] = []
+
+    def rank() -> int:
+        told.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        return 0
+
+    monkeypatch.setattr(cli, "train", rank)
+    assert programs.train() == 0
+    expected = ["max_split_size_mb:128" if name == own else None for name in names]
+    assert told == [f"{expected if own else ['expandable_segments:True'] * 3}\n"]
+
+
 def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path, tmp_path: Path) -> None:
     words = ["bench.limit=60", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
     words += [f"hydra.run.dir={tmp_path}"]
