@@ -36,20 +36,24 @@ def through_cache(cache: TurnCache, new: NewTokens, dtype: torch.dtype) -> Atten
 
 def _on_gpu(mask: Tensor) -> Mix:
     """Heads that share keys stand behind each other as if they were further queries."""
+    bar: Tensor | None = None  # for all layers alike: given a mask of bool, torch makes numbers of it in each
 
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        nonlocal bar
         rows, heads, queries, dim = query.shape
+        if bar is None:
+            bar = _barred(mask, query.dtype)
+            bar = bar if queries == 1 else bar.repeat(1, 1, heads // keys.shape[1], 1)
         grouped = query.reshape(rows, keys.shape[1], -1, dim)
-        look = mask if queries == 1 else mask.repeat(1, 1, heads // keys.shape[1], 1)
         # Some kernels give heads behind tokens in memory, which no view of this shape fits.
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=look).reshape(query.shape)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=bar).reshape(query.shape)
 
     return mix
 
 
 def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
     """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache."""
-    barred = [torch.zeros(look.shape, dtype=dtype).masked_fill_(~look, -torch.inf) for look in mask.split(BLOCK, 2)]
+    barred = [_barred(look, dtype) for look in mask.split(BLOCK, 2)]
 
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         (rows, kv_heads, columns, dim), queries = keys.shape, query.shape[2]
@@ -62,3 +66,8 @@ def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
         return out[0] if queries <= BLOCK else torch.cat(out, 2)
 
     return mix
+
+
+def _barred(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where `mask` is true, else minus infinity."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)

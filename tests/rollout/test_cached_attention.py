@@ -33,3 +33,21 @@ def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatc
     expected = mix(query, keys, values)
     monkeypatch.setattr(F, "scaled_dot_product_attention", as_on_a_gpu)
     assert torch.equal(mix(query, keys, values), expected)
+
+
+@pytest.mark.parametrize(("queries", "rows"), [(1, 1), (5, 15)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpus_layers_share_one_mask_of_numbers(queries, rows, dtype, monkeypatch):
+    plain, masks = F.scaled_dot_product_attention, []
+
+    def watched(*given, attn_mask):
+        masks.append(attn_mask)
+        return plain(*given, attn_mask=attn_mask)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    mix = cached_attention._on_gpu(torch.ones(3, 1, queries, 48, dtype=torch.bool))
+    for _ in range(3):
+        mix(torch.randn(3, 6, queries, 8, dtype=dtype), *torch.randn(2, 3, 2, 48, 8, dtype=dtype))
+    assert masks[0].dtype is dtype
+    assert masks[0].shape == (3, 1, rows, 48)
+    assert all(mask is masks[0] for mask in masks)
