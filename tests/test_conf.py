@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytest
+from lightning.pytorch.strategies import ddp
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
+from steer_lit.cli import runs
 from steer_lit.cli.runs import seeing
 from steer_lit.policy import preflight
 from steer_lit.terminal.commands import conf_dir
@@ -136,6 +139,8 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["stage=grpo", "attacker.lead_share=1.1"], ["attacker.lead_share"]),
         (["stage=grpo", "attacker.wordings=new"], ["attacker.wordings"]),
         (["data.stage=rl", "data.batch_size=0"], ["data.batch_size", "data.stage"]),
+        (["hardware.rank_timeout_minutes=0"], ["hardware.rank_timeout_minutes"]),
+        (["hardware.rank_timeout_minutes=10081"], ["hardware.rank_timeout_minutes"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
         (["callbacks.transcripts.every_n_steps=0"], ["callbacks.transcripts.every_n_steps"]),
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
@@ -234,6 +239,20 @@ def test_training_names_what_says_the_device_in_place_of_the_models(
     assert (problem.key, problem.value) == ("model.device", device)
     assert problem.remedy == f"a training run computes where its trainer does: {words} in its place"
     assert train_problems(compose(*words.split())) == []  # it can be typed as it stands
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "auto"])
+@pytest.mark.parametrize(("words", "minutes"), [((), 240), (("hardware.rank_timeout_minutes=15",), 15)])
+def test_ranks_wait_for_the_slowest_as_long_as_they_are_told(
+    strategy: str, words: tuple[str, ...], minutes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    joined: list[timedelta] = []
+    monkeypatch.setattr(ddp, "_init_dist_connection", lambda *_, timeout, **__: joined.append(timeout))
+    monkeypatch.setattr(ddp, "reset_seed", lambda: None)
+    config = compose("trainer.devices=2", f"trainer.strategy={strategy}", *words, run_dir=str(tmp_path))
+    trainer = runs._trainer(config, [], [])
+    trainer.strategy.setup_distributed()  # as it does at the start of `fit`, in each process
+    assert joined == [timedelta(minutes=minutes)]
 
 
 def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ _NUMBERS: Mapping[str, Bound] = {
     "data.source.seed": Bound(whole=True, said="must be a whole number"),
     "hardware.micro_tokens": whole(1),
     "hardware.side_by_side": whole(1),
+    "hardware.rank_timeout_minutes": whole(1, 7 * 24 * 60),
     "generator.patience": whole(0),
     "generator.quote_words": _QUOTED,
     "replay.dialogues": whole(0),

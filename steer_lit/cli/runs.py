@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import timedelta
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -111,6 +112,7 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.strategies import DDPStrategy
 
     from steer_lit.policy.device import unseen_gpu
 
@@ -123,6 +125,9 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
         trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
+    if isinstance(trainer.strategy, DDPStrategy):  # which `auto` makes of several devices; it takes no time-out there
+        # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts.
+        trainer.strategy._timeout = timedelta(minutes=config.hardware.rank_timeout_minutes)
     return trainer
 
 
