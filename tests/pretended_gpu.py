@@ -122,6 +122,8 @@ def pretended_gpu() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch, _PretendedGpu():
             patch.setattr(torch.cuda, "_lazy_init", lambda: None)
             patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+            patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
+            patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
             patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # a mode is its thread's
             yield
     finally:

@@ -114,6 +114,7 @@ class GRPOModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
         started, step = time.perf_counter(), self.global_step
+        self.forget_peak()  # of a validation, or of loading
         group_size = self.rollout.group_size
         scenarios = [scenario for scenario in batch for _ in range(group_size)]
         seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
@@ -125,6 +126,7 @@ class GRPOModule(PolicyModule):
             for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
         ]
         played = time.perf_counter()
+        self.log_peak("train/rollout_peak_gb")
         self._log_rollouts(trajectories, rewards, credit)
         self._stop_when_too_many_failed(trajectories)
         self._learn(self._lesson(trajectories, credit))
@@ -133,6 +135,7 @@ class GRPOModule(PolicyModule):
         self.log("train/rollout_seconds", played - started)
         self.log("train/learn_seconds", finished - played)
         self.log("train/tokens_per_second", tokens / (finished - started))
+        self.log_peak("train/learn_peak_gb")
 
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """One trajectory per scenario, in order. `temperature` 0 is greedy."""

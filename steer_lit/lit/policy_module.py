@@ -143,6 +143,20 @@ class PolicyModule(LightningModule):
         for name, total, count in zip(ratios, flat[::2], flat[1::2], strict=True):
             self.log(name, total / count if count else math.nan)
 
+    def forget_peak(self) -> None:
+        """Begin anew to look for the most memory that is taken of a GPU at a time."""
+        if self.policy.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.policy.device)
+
+    def log_peak(self, name: str) -> None:
+        """Log how much memory tensors have taken of a GPU at most since then, in GB of 2^30 bytes, on the rank where
+        that was most; and begin anew. Nothing on a CPU.
+        """
+        if self.policy.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.policy.device) / 2**30
+            self.log(name, max(self.gather(peak)))
+            self.forget_peak()
+
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

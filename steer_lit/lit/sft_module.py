@@ -49,6 +49,7 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         started = time.perf_counter()
+        self.forget_peak()  # of a validation, or of loading
         self.check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(
@@ -66,6 +67,7 @@ class SFTModule(PolicyModule):
         self.log("train/loss", self.add_up(float(sum(losses)))[0])
         self.log("train/supervised_tokens", supervised)
         self.log("train/tokens_per_second", tokens / (time.perf_counter() - started))
+        self.log_peak("train/peak_gb")
 
     def _loss(self, batch: TokenBatch, denominator: float) -> Tensor:
         logprobs = self.policy.logprobs(batch)

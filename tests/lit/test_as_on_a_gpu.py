@@ -28,6 +28,10 @@ class AnyDevice(CPUAccelerator):
         """Nothing is to be set up."""
 
 
+def on(device: torch.device) -> dict[str, Any]:
+    return {"strategy": SingleDeviceStrategy(device, AnyDevice()), "accelerator": "auto"}
+
+
 OPTIM = OptimSettings(lr=1e-2, schedule="constant", warmup=0.0)
 
 
@@ -53,8 +57,7 @@ def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(
     def learned(device: torch.device) -> dict[str, torch.Tensor]:
         policy = tiny_policy(adapted=True, device=str(device), gradient_checkpointing=checkpointing)
         assert policy.packs is (device.type == "cpu")
-        strategy = SingleDeviceStrategy(device, AnyDevice())
-        trainer = make_trainer(max_steps=2, strategy=strategy, accelerator="auto")
+        trainer = make_trainer(max_steps=2, **on(device))
         trainer.fit(make(policy), small_world(make.__name__))
         return {name: tensor.cpu() for name, tensor in policy.adapter_state().items()}
 
@@ -64,3 +67,42 @@ def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(
     assert on_gpu.keys() == on_cpu.keys()
     for name, tensor in on_cpu.items():
         torch.testing.assert_close(on_gpu[name], tensor, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "peaks"),
+    [(sft, {"train/peak_gb": 5.0}), (grpo, {"train/rollout_peak_gb": 3.0, "train/learn_peak_gb": 5.0})],
+)
+def test_each_part_of_a_step_tells_the_memory_that_it_took(
+    make: Callable[[Any], PolicyModule],
+    peaks: dict[str, float],
+    make_trainer: Any,
+    small_world: Any,
+    tiny_policy: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU alone: 3 GB to play and 5 to learn, after 9 to load or to validate."""
+    taken = [9.0]
+
+    def taking(part: Callable[..., Any], size: float) -> Callable[..., Any]:
+        def larger(*given: Any, **named: Any) -> Any:
+            taken.append(size)
+            return part(*given, **named)
+
+        return larger
+
+    def fitted(device: torch.device) -> dict[str, Any]:
+        module: Any = make(tiny_policy(adapted=True, device=str(device)))
+        monkeypatch.setattr(module, "accumulate", taking(module.accumulate, 5.0))
+        if make is grpo:
+            monkeypatch.setattr(module, "play", taking(module.play, 3.0))
+        trainer = make_trainer(max_steps=1, **on(device))
+        trainer.fit(module, small_world(make.__name__))
+        return dict(trainer.callback_metrics)
+
+    with pretended_gpu(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda device: max(taken) * 2**30)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: taken.__setitem__(slice(None), [1.0]))
+        on_gpu = {name: float(value) for name, value in fitted(GPU).items() if name.endswith("_gb")}
+    assert on_gpu == peaks
+    assert not any(name.endswith("_gb") for name in fitted(torch.device("cpu")))

@@ -221,6 +221,7 @@ def test_metrics_page_lists_exactly_what_is_logged(sft: Run, grpo: Run, reposito
     logged = {re.sub(r"(turn_variance)/\d+", r"\1/<t>", tag) for tag in scalars}
     # Ratios that had nothing to count in these two steps are not in the files: no harmful turn may have been reached.
     logged |= {f"{part}/{name}" for part in ("train", "val") for name in rollout_ratios([], [])}
+    logged |= {f"train/{name}" for name in ("peak_gb", "rollout_peak_gb", "learn_peak_gb")}  # test_as_on_a_gpu.py
     assert logged == listed
 
 
