@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit import __version__
@@ -26,6 +29,7 @@ from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, t
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
 LOCK = ".lock"
+_RUNS = "outputs"  # of conf/hydra/default.yaml; stays, though empty
 CHECKPOINTS = (LAST, FAILED)
 # What a training leaves that another one in its folder, from the start, would replace.
 EXPORTED = (f"{ADAPTER}/adapter_model.safetensors", TOWER, f"{BASE}/model.safetensors")
@@ -51,8 +55,28 @@ def alone_in(run_dir: Path) -> Iterator[None]:
         yield
 
 
+class AbsentFolders(Callback):
+    """Hydra calls it before it makes a run's folder: `found` are those on the way there that do not exist yet. What it
+    makes of them may go with a run that did nothing; what was there is the user's own, empty or not.
+    """
+
+    found: ClassVar[frozenset[Path]] = frozenset()
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        run_dir = Path(os.path.abspath(str(OmegaConf.select(config, "hydra.run.dir"))))
+        AbsentFolders.found = frozenset(path for path in (run_dir, *run_dir.parents) if not path.exists())
+
+
+def _hydra_made(folder: Path) -> bool:
+    """Of a sweep, which keeps its own config in its folder, whatever lies below that."""
+    if sweeping():
+        return Path(os.path.abspath(HydraConfig.get().sweep.dir)) in folder.parents
+    return folder in AbsentFolders.found and folder != Path.cwd() / _RUNS
+
+
 def leave_nothing(run_dir: Path) -> None:
-    """Remove the folder of a run that did nothing: one with no more in it than an empty log and a lock nobody holds.
+    """Remove the folder of a run that did nothing, one with no more in it than an empty log and a lock nobody holds,
+    and those above it that Hydra made for it and that are empty then.
 
     One that cannot be removed stays: a disk of its own, or in a folder that may not be written.
     """
@@ -64,7 +88,8 @@ def leave_nothing(run_dir: Path) -> None:
                     return
                 for path in {*inside, run_dir / LOCK}:
                     path.unlink()
-            run_dir.rmdir()
+            for folder in takewhile(_hydra_made, (run_dir, *run_dir.parents)):
+                folder.rmdir()  # refused where another run has its folder there
 
 
 def _is_log_or_lock(path: Path) -> bool:

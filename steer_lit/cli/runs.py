@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks import bench_problems, read_row_problems, synthesis_problems, train_problems
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.closing import closing, opening
-from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
+from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, leave_nothing, requeued
 from steer_lit.cli.stopping import continuable, resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
@@ -240,6 +240,8 @@ def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
     with alone_in(run_dir):
         check_own(run_dir, "synthesis")
         _synthesize(config, shown_path(run_dir))
+    if config.dry_run:
+        leave_nothing(run_dir)
 
 
 def _synthesize(config: DictConfig, run_dir: Path) -> None:

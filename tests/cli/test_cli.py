@@ -494,6 +494,49 @@ def test_a_refused_run_leaves_nothing_on_disk(capsys: pytest.CaptureFixture[str]
     assert "sk-1234" not in "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
 
 
+def folders(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_a_refused_run_takes_along_the_empty_folders_that_were_made_for_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those that were there, nor `outputs` itself, nor what another run stands in."""
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, "optim.lr=abc")
+    assert folders(tmp_path) == {"outputs"}
+    (tmp_path / "outputs" / "sft_tiny" / "another").mkdir(parents=True)
+    (tmp_path / "own" / "empty").mkdir(parents=True)
+    before = folders(tmp_path)
+    for words in ([], ["hydra.run.dir=own/empty"], ["hydra.run.dir=own/empty/new/run"], ["hydra.run.dir=new/run"]):
+        refused(capsys, "optim.lr=abc", *words)
+        assert folders(tmp_path) == before
+
+
+def test_a_sweeps_refused_run_leaves_its_sweep_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: DictConfig, run_dir: Path) -> None:
+        if config.seed == 2:
+            raise SteerError("no luck")
+        (run_dir / "kept").touch()
+
+    monkeypatch.setattr(cli, "run_training", run)
+    words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=of/${seed}/a"]
+    assert cli.train(words) == REFUSED
+    assert {"multirun.yaml", "of/1/a/kept"} < folders(tmp_path)
+    assert not (tmp_path / "of" / "2").exists()
+
+
+def test_a_dry_run_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.synthesize(["kind=benign", "rows=4", "dry_run=true"]) == 0
+    assert "dry_run=true: nothing was made" in capsys.readouterr().out
+    assert folders(tmp_path) == {"outputs"}
+
+
 @pytest.mark.parametrize(
     ("word", "key"), [("bench.max_turns=abc", "bench.max_turns"), ("bench=null", "bench"), ("policies=foo", "policies"),
     ("bench.seed=-1", "bench.seed"), ("bench.chunk=2.5", "bench.chunk")]
