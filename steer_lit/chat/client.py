@@ -72,6 +72,7 @@ class ChatClient:
         shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
         self.settings = ChatSettings(**with_own(shared, own))
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
+        self._kept = False  # whether the cache has a reply of this client's
         self._starting = threading.Lock()
         self._connection: Connection | None = None
         self._usage = ChatUsage()
@@ -176,6 +177,7 @@ class ChatClient:
         key = request_key(request, settings)
         if self._cache is not None and (stored := self._cache.get(key)) is not None and _kept(stored, request):
             self._usage = replace(self._usage, cached=self._usage.cached + 1)
+            self._kept = True
             return stored
         async with connection.slots:
             if self._down is not None:
@@ -186,6 +188,7 @@ class ChatClient:
         if self._cache is not None and _kept(reply, request):
             try:
                 self._cache.put(key, reply, settings.model)
+                self._kept = True
             except OSError as error:  # a full disk costs the next run money, not this one its answer
                 log.warning("%s: this reply could not be kept: %s", settings.cache_dir, error)
         self._count(reply)
@@ -264,7 +267,7 @@ class ChatClient:
             )
 
     def _give_up(self, why: str) -> None:
-        kept = f" Replies so far are kept in {self.settings.cache_dir}." if self._cache is not None else ""
+        kept = f" Replies so far are kept in {self.settings.cache_dir}." if self._kept else ""
         self._down = f"server.base_url={self.settings.base_url}: {why}.{kept}"
         raise ServerDown(self._down)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -170,12 +171,24 @@ def test_a_server_that_fails_most_requests_stops_the_run(client_of: MakeClient, 
         assert "4 of the latest 6 requests failed (67%, server.max_failed_share allows 50%)" in said
         assert "The first reason: HTTP 500: as told" in said
         assert f"server.base_url={server.base_url}" in said
-        assert cache in said
+        assert f"Replies so far are kept in {cache}." in said
         with pytest.raises(ServerDown):  # at once: nothing more is sent
             client.ask([question("another")])
         assert len(server.bodies) == 6
         # What was answered is still there, and is read without the server.
         assert [reply.text for reply in client.ask([question("0"), question("1")])] == ["Fine.", "Fine."]
+
+
+def test_where_nothing_was_answered_no_reply_is_said_to_be_kept(
+    client_of: MakeClient, question: Question, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with ChaosServer(lambda body, earlier: "500") as server:
+        client = client_of(server.base_url, min_requests=2, max_failed_share=0.5, cache_dir=str(cache))
+        with pytest.raises(ServerDown) as stop:
+            client.ask([question(str(n)) for n in range(4)])
+    assert "kept" not in str(stop.value)
+    assert not cache.exists()
 
 
 def test_answers_cut_at_the_token_limit_are_no_fault_of_the_server(client_of: MakeClient, question: Question) -> None:
