@@ -83,7 +83,7 @@ class Surveyed:
         return not (self.ended or self.blind or any(row.refused for row in self.rows))
 
     def counts(self) -> tuple[int, ...]:
-        """Rows; of them for SFT, to play, refused, with a picture that does not open. The last are for neither."""
+        """Rows; of them for SFT, playable, refused, with a picture that does not open. The last are for neither."""
         blind = {row.number for row in self.blind}
         seen = [row for row in self.rows if row.number not in blind]
         learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
@@ -156,8 +156,8 @@ class Survey:
 
     def table(self) -> Table:
         """The row files, named as they lie under `root`."""
-        shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-        for heading in ("file", "rows", "for SFT", "to play", "refused", "no picture"):
+        shown = Table(box=box.MINIMAL, show_edge=False, pad_edge=False)
+        for heading in ("file", "rows", "SFT", "playable", "refused", "picture missing"):
             figure = heading != "file"
             shown.add_column(heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
         for row in self._rows:
@@ -193,15 +193,17 @@ class Survey:
         """Of the picture files that rows name, and of those that lie in the folder."""
         if self._named:
             lost = [path for path, why in self._named.items() if why]
-            told = f"; {len(lost):,} do not: {_few([self._name(path) for path in lost])}" if lost else ""
-            yield from (
-                "",
-                f"{len(self._named) - len(lost):,} of the {len(self._named):,} pictures that rows name open{told}.",
-            )
+            names, fail = _few([self._name(path) for path in lost]), "does" if len(lost) == 1 else "do"
+            told = f"; {len(lost):,} {fail} not: {names}" if lost else ""
+            count = len(self._named) - len(lost)
+            of = f"{count:,} of the {len(self._named):,} pictures that rows name"
+            yield from ("", f"{of} {'opens' if count == 1 else 'open'}{told}.")
         if self._lying:
             broken = {path: why for path, why in self._lying.items() if why}
             unnamed = sum(path.resolve() not in self._named for path in self._lying)
-            opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files open"
+            opening = f"Every picture file in the folder opens ({len(self._lying):,})"
+            if broken:
+                opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files in the folder open"
             told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self._rows else ""
             yield from ("", f"{opening}{told}{':' if broken else '.'}")
             yield from (f"  * {self._name(path)}: {visible_line(why)}" for path, why in broken.items())
@@ -281,12 +283,12 @@ def _said(found: Surveyed) -> Iterator[str]:
     for row in found.rows:
         for uri in row.pictures:
             if why := found.pictures[uri]:
-                note("no picture", row, why, uri)
+                note("picture missing", row, why, uri)
     for row in found.rows:
         if row.no_dialogue and not row.refused and (learned or NO_DIALOGUE not in row.no_dialogue):
             note("not for SFT", row, row.no_dialogue)
         elif row.no_scenario and not row.refused:
-            note("not to play", row, row.no_scenario)
+            note("not playable", row, row.no_scenario)
     lines = [f"  * {visible_line(str(reason))}" for reason in reasons.values()]
     yield from lines[:_REASONS]
     if more := len(lines) - _REASONS:

@@ -28,9 +28,9 @@ def surveyed(folder: Path, capsys: pytest.CaptureFixture[str], code: int = 0, **
 
 
 def counted(lines: list[str], name: str) -> list[str]:
-    """What the table says of a file: rows, for SFT, to play, refused, no picture."""
-    (line,) = [line for line in lines if re.match(rf"{name}(\s+[\d,]+){{5}}$", line)]
-    return line.removeprefix(name).split()
+    """What the table says of a file: rows, SFT, playable, refused, picture missing."""
+    (line,) = [line for line in lines if re.match(rf"{name} *(│ +[\d,]+ *){{5}}$", line)]
+    return line.removeprefix(name).replace("│", "").split()
 
 
 def test_what_is_nested_too_deeply_is_a_refused_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,15 +101,15 @@ def test_pictures_may_lie_in_another_folder_and_only_broken_ones_are_listed(
     assert main([str(rows)]) == 1
     beside = capsys.readouterr().out
     assert counted(beside.splitlines(), "rl.jsonl") == ["2", "0", "0", "0", "2"]
-    assert "  * no picture, 2 rows (1, 2): 'a.png', 'b.png': is no file in the folder of its pictures" in beside
+    assert "  * picture missing, 2 rows (1, 2): 'a.png', 'b.png': is no file in the folder of its pictures" in beside
     assert "0 of the 2 pictures that rows name open; 2 do not: a.png, b.png." in beside
     assert main([str(rows), "--pictures", str(pictures)]) == 1
     told = capsys.readouterr().out
     assert counted(told.splitlines(), "rl.jsonl") == ["2", "0", "1", "0", "1"]
-    assert f"1 of the 2 pictures that rows name open; 1 do not: {pictures.resolve() / 'b.png'}." in told
+    assert f"1 of the 2 pictures that rows name opens; 1 does not: {pictures.resolve() / 'b.png'}." in told
     assert main([str(pictures)]) == 0
     said = capsys.readouterr().out
-    assert "1 of 2 picture files open:" in said
+    assert "1 of 2 picture files in the folder open:" in said
     assert "  * b.png: cannot be decoded" in said
     assert "a.png" not in said
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
@@ -146,11 +146,13 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
         Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
     lines = surveyed(tmp_path, capsys, rl=plays)
     assert counted(lines, "rl.jsonl") == ["1", "0", "1", "0", "0"]
+    assert re.fullmatch(r"file +│ rows │ SFT │ playable │ refused │ picture missing *", lines[0])
+    assert set(lines[1]) <= set("─┼╴╶")
     assert lines[3:] == [
         "",
-        "1 of the 1 pictures that rows name open.",
+        "1 of the 1 pictures that rows name opens.",
         "",
-        "2 of 2 picture files open; 1 is named by no row.",
+        "Every picture file in the folder opens (2); 1 is named by no row.",
     ]
     # Among dialogues such a row is told of: SFT would stop at it.
     lines = surveyed(tmp_path, capsys, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
