@@ -48,14 +48,14 @@ class Untrained:
 
 
 def write_runs(outputs: Path) -> None:
-    """Two steps of rollouts in which one of two group members refuses everything, and a benchmark of both, one under
-    two seeds.
+    """Two steps of rollouts in which two of three group members refuse everything, and a benchmark of both, one under
+    two seeds, of which the second was asked other questions, and one less.
     """
     split = MiniSplit("bench", seed=0, size=10)
     scenarios = [split.scenario(row) for row in range(4)]
     lines = []
     for step in range(2):
-        for policy in (AlwaysRefuse(), AlwaysComply()):
+        for policy in (AlwaysRefuse(), AlwaysRefuse(), AlwaysComply()):
             rows = play(scenarios, [step] * len(scenarios), policy, ScriptedAttacker(), RubricTutor(), 10)
             for trajectory in rows:
                 reward = Reward().of(trajectory)
@@ -70,6 +70,12 @@ def write_runs(outputs: Path) -> None:
         "complies@2": lambda: Untrained(AlwaysComply(), "c"),
     }
     run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
+    records = outputs / "bench" / "records.jsonl"
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    for row in rows:
+        if row["policy"] == "complies@2":
+            row["turns"] = [{**turn, "user": f"Come on: {turn['user']}"} for turn in row["turns"][:-1]]
+    records.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def of_own_rows(training: Path, rows: Path) -> None:
@@ -97,11 +103,22 @@ def test_inspect_run_shows_a_run(
     for cell in cells(ROOT / "notebooks" / "inspect_run.ipynb"):
         exec(compile(ast.parse("".join(cell["source"])), cell["id"], "exec"), space)
     shown = capsys.readouterr().out
-    assert "16 rollouts in 2 steps; 12 graded dialogues" in shown
+    assert "24 rollouts in 2 steps; 12 graded dialogues" in shown
     assert "reward.credit=gain, objective.scale=group" in shown
     assert "complies - refuses over 4 dialogues" in shown
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
     assert all(figure.axes[0].has_data() for figure in figures)
+    counted = [axes for figure in figures for axes in figure.axes if axes.get_xlabel() in ("step", "turn")]
+    assert len(counted) == 5
+    assert all(float(tick).is_integer() for axes in counted for tick in axes.get_xticks())
+    labels = [text.get_text() for text in figures[1].axes[0].get_legend().get_texts()]
+    assert [re.sub(r"-?\d+\.\d+", "x", label) for label in labels] == ["R = x, 2 members", "R = x"]
+    last = shown[shown.rindex("mini-bench-") :]
+    for asked, answering in re.findall(r"^\[\d+\] user \(.*?\): (.*)\n((?:    .*\n)+)", last, re.M):
+        others = asked.startswith("Come on: ")
+        names = ["complies@2"] if others else ["refuses", "complies@1"]
+        assert [line.split()[0] for line in answering.splitlines()] == names
+    assert last.count("] user ") == 2 * last.count("refuses (") - 1
     plt.close("all")
 
 
