@@ -114,11 +114,18 @@ def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
 
 
 def _told_of_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:
-    """How many dialogues have turns that these settings would not have played; "" for none."""
+    """What these settings leave out of the report, turns that they would not have played; "" for nothing."""
     most = settings.turns_played
-    long = [len(row.turns) > most for rows in records.values() for row in rows]
+    cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
+    if not any(long for long, _ in cut.values()):
+        return ""
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
-    return f"{sum(long)} of {len(long)} dialogues go on after turn {most}, where {key} ends them" if any(long) else ""
+    counted = f"turns 1 to {most}" if most > 1 else "turn 1"
+    (long, count), *others = set(cut.values())
+    which = f"{long} of {count} dialogues{' of each policy' if len(cut) > 1 else ''}"
+    if others:
+        which = ", ".join(f"{long} of {count} dialogues of {name}" for name, (long, count) in cut.items())
+    return f"{key}: the report is on {counted} alone, as if no more had been played; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:

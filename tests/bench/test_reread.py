@@ -113,7 +113,16 @@ def test_a_report_is_on_the_turns_that_its_rules_would_play(
     printed = report(tmp_path / "out", settings, from_run=run_of(tmp_path / "run", rows))
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summarise({"sft": short}, settings)
     over = sum(len(grades) > turns for grades in scores)
-    assert f"{over} of 3 dialogues go on after turn {turns}, where {key} ends them" in printed
+    counted = "turn 1" if turns == 1 else "turns 1 to 2"
+    said = f"{key}: the report is on {counted} alone, as if no more had been played; later turns left out: "
+    assert f"{said}{over} of 3 dialogues\n" in printed
+    both = [replace(row, policy=name) for name in ("sft", "grpo") for row in rows]
+    assert f"{said}{over} of 3 dialogues of each policy\n" in report(
+        tmp_path / "two", settings, from_run=run_of(tmp_path / "both", both)
+    )
+    uneven = report(tmp_path / "three", settings, from_run=run_of(tmp_path / "uneven", [*both[:3], both[5]]))
+    last = "1 of 1" if turns == 1 else "0 of 1"
+    assert f"{said}{over} of 3 dialogues of sft, {last} dialogues of grpo\n" in uneven
     samples = json.loads(next((tmp_path / "out").rglob("raw_eval.json")).read_text())["samples"]
     assert [sample["total_turns"] for sample in samples.values()] == [turns] * 3
     if turns == 1:
