@@ -50,6 +50,7 @@ class LastCheckpoint(Checkpoint):
         self.interrupted = False  # by Ctrl-C
         self._saved_at = 0
         self._handler: Any = None  # of Ctrl-C, before this one
+        self._lightnings: Any = None  # of SIGTERM, which notes that it came
         self._alone = self._tells = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,6 +61,9 @@ class LastCheckpoint(Checkpoint):
         self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
         if listens:
             signal.signal(signal.SIGINT, self._interrupt)
+        if threading.current_thread() is threading.main_thread():  # which alone may set it
+            self._lightnings = signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -97,7 +101,16 @@ class LastCheckpoint(Checkpoint):
         if self._alone:
             signal.raise_signal(signal.SIGTERM)
 
+    def _terminate(self, *received: Any) -> None:
+        """Say what becomes of a SIGTERM, which may come from Ctrl-C: Lightning's handler waits without a word."""
+        signal.signal(signal.SIGTERM, self._lightnings)
+        if self._tells and not self.interrupted:
+            print("SIGTERM: stopping after this step", file=sys.stderr, flush=True)
+        if callable(self._lightnings):
+            self._lightnings(*received)
+
     def _let_go(self) -> None:
+        """Of Ctrl-C. Lightning itself puts back at the end what SIGTERM was for before it."""
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, self._handler)
 

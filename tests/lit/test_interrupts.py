@@ -16,10 +16,10 @@ from steer_lit.lit.sft_module import SFTModule
 
 
 class CtrlC(Callback):
-    """Pressed `times` times in the second step, or in the validation after it."""
+    """Pressed `times` times in the second step, or in the validation after it. Or another signal comes."""
 
-    def __init__(self, times: int, validating: bool = False) -> None:
-        self.times, self.validating = times, validating
+    def __init__(self, times: int, validating: bool = False, sent: signal.Signals = signal.SIGINT) -> None:
+        self.times, self.validating, self.sent = times, validating, sent
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if not self.validating and trainer.global_step == 1:
@@ -30,7 +30,7 @@ class CtrlC(Callback):
 
     def press(self) -> None:
         for _ in range(self.times):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.sent)
 
 
 @pytest.mark.parametrize("validating", [False, True])
@@ -48,7 +48,32 @@ def test_ctrl_c_saves_the_step_under_way(
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert checkpoint.interrupted
     assert signal.getsignal(signal.SIGINT) == before
-    assert "stopping after this step; Ctrl-C again stops at once" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "stopping after this step; Ctrl-C again stops at once" in said
+    assert said.count("stopping") == 1
+
+
+class Said(Callback):
+    """What had been said by the time the step that a signal came in was over."""
+
+    def __init__(self, capsys: Any) -> None:
+        self.capsys, self.said = capsys, ""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.said += self.capsys.readouterr().err
+
+
+def test_sigterm_is_answered_at_once_and_once(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, capsys: Any
+) -> None:
+    before, said = signal.getsignal(signal.SIGTERM), Said(capsys)
+    callbacks = [said, CtrlC(2, sent=signal.SIGTERM), LastCheckpoint(every_n_steps=100)]
+    trainer = make_trainer(8, callbacks=callbacks, enable_checkpointing=True)
+    with pytest.raises(SystemExit):
+        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+    assert [line for line in said.said.splitlines() if "stopping" in line] == ["SIGTERM: stopping after this step"]
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
