@@ -179,7 +179,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
-        known = re.findall(r"^\t(\S+)$", text, re.MULTILINE) or options_of(option[1])
+        known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return no_choice(option[1], option[2], known)
     if text.startswith(NO_OPTION):
         return "\n".join(no_option(name, words)) or text

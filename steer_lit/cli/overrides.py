@@ -42,6 +42,8 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     added = Word.read(word)
     if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
         return no_choice(added.key, added.given, options_of(added.key))
+    if added is not None and added.key in _groups(name) and (said := _part(added)):
+        return said
     if word.startswith("-"):
         return _dashed(word, name)
     if not word.startswith("+"):
@@ -145,7 +147,36 @@ def keys_of(name: str, words: Sequence[str]) -> list[str]:
 
 
 def options_of(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    """What may be chosen of a group: not the parts that its `default` is made of, which alone would drop the others."""
+    return sorted({path.stem for path in (conf_dir() / group).glob("*.yaml")} - set(_parts_of(group)))
+
+
+@cache
+def _parts_of(group: str) -> tuple[str, ...]:
+    """The files of a group that its `default` puts together."""
+    whole = conf_dir() / group / "default.yaml"
+    listed = OmegaConf.select(OmegaConf.load(whole), "defaults") if whole.is_file() else None
+    return tuple(entry for entry in listed or () if isinstance(entry, str) and entry != "_self_")
+
+
+def _part(word: Word) -> str:
+    """The error for a part of a group chosen as the whole, `callbacks=checkpoint`; "" for any other word."""
+    parts, group = [given for given in word.given.split(",") if given in _parts_of(word.key)], word.key
+    if not parts or word.sign == "~":
+        return ""
+    part, whole = parts[0], "|".join(options_of(group))
+    return (
+        f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
+        f"{group}={whole}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> changes this one"
+    )
+
+
+def choices(name: str) -> str:
+    """The groups that the program `name` takes an option of, and their options, for its --help."""
+    return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in _groups(name) if group != "hydra")
+
+
+OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
 
 
 def _takes(config: Mapping[str, Any] | None, key: str) -> bool:

@@ -124,6 +124,8 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("+experiment=grpo_8b", "experiment=grpo_8b: there is no such option. Did you mean grpo_7b"),
         ("model=3b", "model=3b: there is no such option. Did you mean qwen2_5_vl_3b? Choose from: nano, "),
         ("model=Org/Name", "model=Org/Name: there is no such option. Choose from: nano, qwen2_5_vl_3b, "),
+        ("callbacks=checkpoint", "a part of callbacks=default, and chosen alone would drop the others: choose"),
+        ("callbacks=chekpoint", "callbacks=chekpoint: there is no such option. Choose from: default, none"),
         ("model=qwen2_5_vl_72b", "Did you mean qwen2_5_vl_7b"),
         ("optim.lr=[3", "no viable alternative"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
@@ -308,7 +310,7 @@ def test_rows_the_rubric_cannot_grade_are_refused_before_anything_is_played(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
-    assert "* judge='RubricJudge': goes by gold facts, and none of the 4 dialogues has them" in message
+    assert "* judge='rubric': goes by gold facts, and none of the 4 dialogues has them" in message
     assert "use judge=llm server.base_url=" in message
 
 
@@ -552,6 +554,15 @@ def test_each_program_explains_itself(repository: Path) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
         done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
         assert word in done.stdout
+        assert done.stdout.rstrip().endswith(overrides.choices(name))
+
+
+def test_help_lists_what_can_be_chosen_and_no_more() -> None:
+    listed = dict(line.split(": ") for line in overrides.choices("train").splitlines())
+    assert (listed["callbacks"], listed["tutor"]) == ("default, none", "llm, rubric")
+    assert not {"generator", "judge", "hydra"} & set(listed)
+    assert [line.split(": ")[0] for line in overrides.choices("synthesize").splitlines()] == ["generator", "server"]
+    assert "judge: llm, rubric" in overrides.choices("bench").splitlines()
 
 
 def test_what_a_row_says_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
