@@ -17,6 +17,7 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import Bound, whole
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
@@ -179,15 +180,16 @@ def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turn
     if not getattr(player, "needs_gold", False):
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
+    name = "rubric" if type(player) in (RubricJudge, RubricTutor) else type(player).__name__  # as it would be typed
     if lacking == len(scenarios):
         remedy = (
             f"goes by gold facts, and none of the {lacking} dialogues has them for every turn: use {section}=llm "
             "server.base_url=http://localhost:8000/v1 server.model=<name>"
         )
-        raise ConfigError([Problem(section, type(player).__name__, remedy)])
+        raise ConfigError([Problem(section, name, remedy)])
     if lacking:
         said = "%s=%s goes by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
-        log.warning(said, section, type(player).__name__, lacking, len(scenarios), section)
+        log.warning(said, section, name, lacking, len(scenarios), section)
 
 
 def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:

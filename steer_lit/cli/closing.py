@@ -25,7 +25,8 @@ _OF_A_RUN = ("init_from", "seed", "device")  # of a model's settings
 def opening(config: DictConfig, run_dir: Path) -> str:
     """What the run is going to do, and where."""
     trainer, saved = config.trainer, config.ckpt_path
-    length = f"{trainer.max_steps} steps" if trainer.max_steps > 0 else f"epochs: {trainer.max_epochs}"
+    steps = trainer.max_steps
+    length = f"{steps} step{'s' if steps > 1 else ''}" if steps > 0 else f"epochs: {trainer.max_epochs}"
     start = f" from {saved or config.init_from}" if saved or config.init_from else ""
     done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
     return f"{done}, into {shown_path(run_dir)}; libraries load first"

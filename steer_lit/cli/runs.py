@@ -102,7 +102,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
         if config.stage != "grpo" and module.replayed:
             noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
-            print(f"held out, now{noise}:\n{excerpt(module.replayed[0])}")
+            print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
         print(closing(config, run_dir, module.headline, headline, words))
     return None if headline is None else float(headline)
 

@@ -91,8 +91,14 @@ def typed_words() -> list[str]:
     given = HydraConfig.get().overrides
     words = [*given.task, *carried(given.hydra, ["hydra.job.env_set", "hydra.job.env_set.*"])]
     checkpoint = carried(words, ["ckpt_path"])
-    # `lenient` put these signs there, and will again.
-    return [word.removeprefix("++") if names_policy(word) else word for word in words if word not in checkpoint]
+    return [_as_taught(word) for word in words if word not in checkpoint]
+
+
+def _as_taught(word: str) -> str:
+    """With the signs that the documents have. `lenient` changed them for Hydra, and will again."""
+    if names_policy(word):
+        return word.removeprefix("++")
+    return f"+{word}" if word.startswith("experiment=") else word
 
 
 def names_policy(word: str) -> bool:
@@ -107,7 +113,7 @@ def typed_command() -> str:
     if not HydraConfig.initialized():
         return ""
     told = HydraConfig.get()
-    return " ".join([program(str(told.job.config_name)), *map(shlex.quote, told.overrides.task)])
+    return " ".join([program(str(told.job.config_name)), *map(shlex.quote, map(_as_taught, told.overrides.task))])
 
 
 def sweeping() -> bool:

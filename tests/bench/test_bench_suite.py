@@ -72,9 +72,7 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     known = replace(unknown, opening=replace(unknown.opening, gold=TurnGold("harmless", "none", "Hello.")))
     opened = replace(known, scripted=(unknown.opening,))
     for rows, turns in (([unknown], 10), ([unknown, opened], 10)):
-        with pytest.raises(
-            ConfigError, match=rf"judge='RubricJudge': .* none of the {len(rows)} dialogues .*use judge=llm"
-        ):
+        with pytest.raises(ConfigError, match=rf"judge='rubric': .* none of the {len(rows)} dialogues .*use judge=llm"):
             check_gold("judge", RubricJudge(), rows, turns)
         check_gold("judge", object(), rows, turns)  # another judge
         with pytest.raises(ConfigError, match=r"tutor=.* by gold facts.*use tutor=llm"):

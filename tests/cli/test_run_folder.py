@@ -360,11 +360,13 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[Ste
 
 def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     own = ["hydra.run.dir=x", "+hydra.job.env_set.FOO=1"]
-    task = ["seed=2", "++ckpt_path=old.ckpt", "optim.lr=1", "++policies.a-1=b", "~policies.base", "++policies.b.c=d"]
+    task = ["experiment=sft_nano", "seed=2", "++ckpt_path=old.ckpt", "optim.lr=1", "++policies.a-1=b"]
+    task += ["~policies.base", "++policies.b.c=d"]
     typed = {"task": task, "hydra": own}
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": typed}}))
     plain = ["policies.a-1=b", "~policies.base", "++policies.b.c=d"]
-    assert commands.typed_words() == ["seed=2", "optim.lr=1", *plain, "+hydra.job.env_set.FOO=1"]
+    words = ["+experiment=sft_nano", "seed=2", "optim.lr=1", *plain, "+hydra.job.env_set.FOO=1"]
+    assert commands.typed_words() == words
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     assert commands.typed_words() == []
 

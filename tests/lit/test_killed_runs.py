@@ -216,7 +216,7 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
         *_, stopped, following = said.splitlines()
         assert re.fullmatch(r"stopped, step \d is saved", stopped)
         assert shlex.split(following.removeprefix("next: ")) == [
-            "python", "train.py", "experiment=grpo_tiny", *STOPPED[1:], f"hydra.run.dir={killed}", f"ckpt_path={last}"
+            "python", "train.py", *STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"
         ]  # fmt: skip
         assert "Traceback" not in said
     assert cli.train([*STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0

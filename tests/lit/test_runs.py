@@ -22,7 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.closing import closing
+from steer_lit.cli.closing import closing, opening
 from steer_lit.lit.callbacks import RunSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
@@ -85,9 +85,18 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
         (log,) = run.folder.glob("*.log")
         assert "LoRA r=" in log.read_text()
         assert f"adapter: {run.folder}/adapter" in run.said
+    noise = "(model=tiny has random weights, its words mean nothing)"
+    assert f"\na held-out dialogue, as the policy answers it now {noise}:\n" in sft.said
     assert sft.next[2:] == ["+experiment=grpo_tiny", f"init_from={sft.folder}/adapter", "hardware=cpu"]
     sides = [f"policies.sft={sft.folder}/adapter", f"policies.grpo={grpo.folder}/adapter"]
     assert grpo.next[2:] == ["model=tiny", *sides, "bench.limit=300", "rollout.max_new_tokens=6"]
+
+
+@pytest.mark.parametrize(("max_steps", "said"), [(1, "1 step"), (2, "2 steps"), (-1, "epochs: 3")])
+def test_a_run_says_how_long_it_will_be(max_steps: int, said: str) -> None:
+    config = {"stage": "grpo", "model": {"name": "tiny"}, "seed": 1, "ckpt_path": None, "init_from": None}
+    config["trainer"] = {"max_steps": max_steps, "max_epochs": 3}
+    assert opening(OmegaConf.create(config), Path("x")) == f"GRPO of tiny, {said}, seed 1, into x; libraries load first"
 
 
 @pytest.mark.parametrize(
