@@ -84,7 +84,8 @@ class BenchSettings:
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
     Every policy or group of seeds is compared with `baseline`, by None each with the one listed before it.
     Intervals are 95% percentile bootstraps over dialogues, twins as one, with `resamples` draws. `chunk` dialogues
-    are played at a time and written down together: larger is faster, smaller loses less when a run is stopped.
+    are played at a time, and graded and written down together while the next are played: larger is faster, smaller
+    loses less when a run is stopped, of what was played at most two chunks.
     """
 
     protocol: ProtocolName = "multi_turn"

@@ -171,7 +171,7 @@ def test_another_checkpoint_served_under_the_same_name_answers_for_itself(
     benched(address, tmp_path / "second", cache)
     assert "No, I cannot do that." in (tmp_path / "second" / "records.jsonl").read_text()
     assert "I won't help" not in (tmp_path / "second" / "records.jsonl").read_text()
-    with caplog.at_level(logging.INFO, "steer_lit.bench.run"):
+    with caplog.at_level(logging.INFO, "steer_lit.bench.playing"):
         benched(address, tmp_path / "first", cache)  # which was finished: a resume, and it says so
     assert "other: 3 dialogues are in" in caplog.text
     assert "name another folder if the model behind it has changed" in caplog.text

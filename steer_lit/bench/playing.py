@@ -1,0 +1,145 @@
+"""Plays a policy over a run's dialogues and has every turn graded, but for what is recorded already."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steer_lit.bench.behind import one_behind
+from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
+from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
+from steer_lit.files.run_files import RECORDS
+from steer_lit.rollout.play import play
+from steer_lit.rollout.seeds import stable_hash
+from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRun:
+    """What a run has, whichever policy plays.
+
+    `procedure` stands for what of the settings, the judge and whoever asks decides how any one dialogue is played and
+    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding.
+    """
+
+    suite: Suite
+    judge: Judge
+    settings: BenchSettings
+    records: RecordFile
+    procedure: str
+    conditions: str
+
+    @classmethod
+    def into(
+        cls, out_dir: Path, suite: Suite, judge: Judge, settings: BenchSettings, played_on: Sequence[object]
+    ) -> BenchRun:
+        """The run whose records are in `out_dir`. Raises RowError where one there cannot be read."""
+        asking = (judge, suite.attacker, suite.tutor)
+        who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
+        procedure = settings_digest(settings.turns_played, settings.seed, *who)
+        records = RecordFile(out_dir / RECORDS)
+        return cls(suite, judge, settings, records, procedure, settings_digest(procedure, *played_on))
+
+    def keys(self, policy: BenchPolicy) -> dict[str, str]:
+        """Of each scenario, by its id, the key under which the policy's dialogue is recorded."""
+        digests, mark = self.suite.digests, policy.fingerprint
+        return {row.id: dialogue_key(row, digests(row), mark, self.procedure) for row in self.suite.scenarios}
+
+    def left(self, name: str, policy: BenchPolicy, keys: Mapping[str, str]) -> list[Scenario]:
+        """The scenarios that the policy has yet to play: those without a record that still holds.
+
+        Records of its name that no longer hold, and those with a failed grade, are removed for this.
+        """
+
+        def stale(row: GradedDialogue) -> bool:
+            other = row.fingerprint != policy.fingerprint or row.key != keys.get(row.scenario, row.key)
+            return row.policy == name and (other or row.failed)
+
+        self.records.drop(stale)
+        self.records.claim(name, set(keys.values()), self.conditions)
+        recorded = {row.key for row in self.records.of(name)}
+        return [scenario for scenario in self.suite.scenarios if keys[scenario.id] not in recorded]
+
+    def play(self, scenarios: Sequence[Scenario], policy: BenchPolicy) -> list[Trajectory]:
+        """The judge is to see every turn, those after a cut completion too: nothing is gained by running on."""
+        suite, seeds = self.suite, [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
+        turns = self.settings.turns_played
+        return play(scenarios, seeds, policy, suite.attacker, suite.tutor, turns, stop_when_truncated=False)
+
+    def played(self, name: str) -> list[GradedDialogue]:
+        """The policy's records of this run's scenarios, in their order."""
+        order = {scenario.id: number for number, scenario in enumerate(self.suite.scenarios)}
+        return sorted(
+            (row for row in self.records.of(name) if row.scenario in order), key=lambda row: order[row.scenario]
+        )
+
+
+def play_policy(run: BenchRun, name: str, policy: BenchPolicy, tell: Callable[[int], None]) -> None:
+    """Play what is not recorded yet, chunk by chunk, each graded and recorded while the next is played.
+
+    `tell` hears how many scenarios are done, at once and after each chunk; all but the first time from the thread that
+    grades, which calls the judge. A run that ends early has played at most two chunks that it did not record.
+    """
+    keys = run.keys(policy)
+    left = run.left(name, policy, keys)
+    done = len(keys) - len(left)
+    if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
+        said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
+        log.info(said, name, done, run.records.path)
+    tell(done)
+    made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
+
+    def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
+        return [
+            graded(trajectory, grades, policy=name, key=keys[trajectory.scenario.id], **made_by)
+            for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge), strict=True)
+        ]
+
+    def record(rows: Sequence[GradedDialogue]) -> None:
+        nonlocal done
+        run.records.append(rows)
+        done += len(rows)
+        tell(done)
+
+    with one_behind(grade, record) as grade_beside:
+        for start in range(0, len(left), run.settings.chunk):
+            grade_beside(run.play(left[start : start + run.settings.chunk], policy))
+
+
+def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
+    """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it.
+
+    A dialogue in which the policy gave no answer, or its attacker's tutor no verdict, counts nowhere, so no turn of it
+    is shown: all its grades have failed.
+    """
+    silent = [_unanswered(trajectory) or trajectory.failed for trajectory in trajectories]
+    prefixes = [
+        (trajectory.scenario, trajectory.turns[: turn_idx + 1])
+        for trajectory, reason in zip(trajectories, silent, strict=True)
+        for turn_idx in range(len(trajectory.turns))
+        if reason is None
+    ]
+    grades = judge.grade(prefixes) if prefixes else []
+    if len(grades) != len(prefixes):
+        raise ValueError(f"the judge was shown {len(prefixes)} turns and gave {len(grades)} grades")
+    each = iter(grades)
+    return [
+        [next(each) if reason is None else Grade(failed=reason) for _ in trajectory.turns]
+        for trajectory, reason in zip(trajectories, silent, strict=True)
+    ]
+
+
+def _unanswered(trajectory: Trajectory) -> str | None:
+    """Why the policy gave no answer, at the first turn where it gave none."""
+    return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
+
+
+def judge_name(judge: Judge) -> str:
+    """Who grades, as reports tell it: the model behind a client, else the judge's class."""
+    settings = getattr(getattr(judge, "client", None), "settings", None)
+    return str(getattr(settings, "model", type(judge).__name__))
