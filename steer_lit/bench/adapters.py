@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from steer_lit import __version__
 from steer_lit.digests import digest
@@ -32,25 +29,23 @@ class AdaptedPolicy(SampledPolicy):
 class AdapterPolicies:
     """Makes policies one at a time: making the next one swaps the adapter under the one before.
 
-    `load` makes the base model under a fresh adapter of `lora`'s shape, which changes nothing; it is called when first
-    needed. Rank and alpha of a trained adapter are those in its folder, so one run compares adapters of any.
+    `qwen` is the base model under the adapter of the latest: given is a fresh one of `lora`'s shape, which changes
+    nothing. Rank and alpha of a trained adapter are those in its folder, so one run compares adapters of any.
     `quantize` is how the base's weights are held, which its fingerprint leaves out.
     """
 
     def __init__(
         self,
-        load: Callable[[], QwenVL],
+        qwen: QwenVL,
         *,
         lora: LoraSettings,
         quantize: str,
         max_new_tokens: int,
         temperature: float,
     ) -> None:
-        self._load, self._lora = load, lora
-        self._quantize = quantize
+        self.qwen, self._fresh = qwen, qwen.adapter_state()
+        self._lora, self._quantize = lora, quantize
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
-        self._qwen: QwenVL | None = None
-        self._fresh: dict[str, torch.Tensor] = {}
         self._seen: set[Path] = set()
 
     def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
@@ -58,25 +53,22 @@ class AdapterPolicies:
 
         Raises what `load_adapter` and `settings_of` raise.
         """
-        if self._qwen is None:
-            self._qwen = self._load()
-            self._fresh = self._qwen.adapter_state()
         if adapter == BASE:
-            self._qwen.load_adapter_state(self._fresh)
+            self.qwen.load_adapter_state(self._fresh)
             weights = BASE
         else:
             folder = Path(adapter)
             if (lora := settings_of(folder, self._lora, key)) != self._lora:
-                self._qwen = _reshaped(self._qwen, lora)
-                self._lora, self._fresh = lora, self._qwen.adapter_state()
-            shown_as = None if folder in self._seen else self._qwen.shown_as
-            load_adapter(self._qwen.model, folder, self._qwen.fingerprint, shown_as, key)
+                self.qwen = _reshaped(self.qwen, lora)
+                self._lora, self._fresh = lora, self.qwen.adapter_state()
+            shown_as = None if folder in self._seen else self.qwen.shown_as
+            load_adapter(self.qwen.model, folder, self.qwen.fingerprint, shown_as, key)
             self._seen.add(folder)
             weights = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
-            self._qwen,
+            self.qwen,
             weights,
-            precision=f"{self._quantize} {self._qwen.number_type}",
+            precision=f"{self._quantize} {self.qwen.number_type}",
             max_new_tokens=self._max_new_tokens,
             temperature=self._temperature,
         )

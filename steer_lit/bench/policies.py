@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.suite import SEED_MARK, BenchPolicy, MakePolicy
@@ -87,52 +87,51 @@ def greet_served(policies: Mapping[str, Any], server: Mapping[str, Any]) -> None
                 client.greet()
 
 
-def make_policies(
-    config: Mapping[str, Any],
-    load: Callable[[], QwenVL],
-    open_image: OpenImage,
-    scenarios: Sequence[Scenario],
-    max_turns: int,
-) -> dict[str, MakePolicy]:
-    """What makes each policy that a benchmark's config names, in its order.
+class Policies:
+    """The policies that a benchmark's config names.
 
-    `load` makes the base model, once, before any policy plays if any is of this process. Every adapter is put on it
-    then: one that does not fit is refused before the first dialogue, and so are `scenarios` whose first `max_turns`
-    turns, all with the longest answers, are more than it reads. Policies behind a server see what `open_image` opens.
+    Those of this process share one base model, which `load` makes; those behind a server see what `open_image` opens.
     """
-    own = played_here(config["policies"])
-    decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
-    adapters = cache(partial(_adapters, config, load, decoding))
 
-    @cache
-    def check_own() -> None:
+    def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
+        self._config, self._load, self._open_image = config, load, open_image
+        self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
+
+    @cached_property
+    def base(self) -> AdapterPolicies:
+        """The base model, which is loaded here and once, under one adapter after the other."""
+        from steer_lit.bench.adapters import AdapterPolicies
+        from steer_lit.policy.lora import LoraSettings
+
+        model = self._config["model"]
+        lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
+        return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
+
+    def check(self, scenarios: Sequence[Scenario], max_turns: int) -> None:
+        """Load the base model, if any policy is of this process, and put every adapter on it: to be called before one
+        plays for hours.
+
+        Raises what `AdapterPolicies.policy` raises, and ConfigError where the first `max_turns` turns of one of the
+        `scenarios`, all with the longest answers, are more than the model reads.
+        """
+        own = played_here(self._config["policies"])
+        for key, value in own.items():
+            self.base.policy(value, key)
         if own:
-            _check_length(_fitted(adapters(), own), scenarios, max_turns, decoding["max_new_tokens"])
+            _check_length(self.base.qwen, scenarios, max_turns, self._decoding["max_new_tokens"])
 
-    def make(key: str, value: Any) -> BenchPolicy:
-        check_own()
+    def makers(self) -> dict[str, MakePolicy]:
+        """What makes each policy, by its name, in the config's order. Nothing is loaded before one is called."""
+        each = named(self._config["policies"]).items()
+        return {name: partial(self._made, f"policies.{name}", value) for name, value in each}
+
+    def _made(self, key: str, value: Any) -> BenchPolicy:
         if (model := served(value)) is None:
-            return adapters().policy(value, key)
+            return self.base.policy(value, key)
         from steer_lit.rollout.server_policy import ServerPolicy
 
-        client = model.client(config["server"])
-        return ServerPolicy(client, open_image, system_prompt=config["system_prompt"], **decoding)
-
-    return {name: partial(make, f"policies.{name}", value) for name, value in named(config["policies"]).items()}
-
-
-def _adapters(config: Mapping[str, Any], load: Callable[[], QwenVL], decoding: Mapping[str, Any]) -> AdapterPolicies:
-    from steer_lit.bench.adapters import AdapterPolicies
-    from steer_lit.policy.lora import LoraSettings
-
-    model = config["model"]
-    lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
-    return AdapterPolicies(load, lora=lora, quantize=model["quantize"], **decoding)
-
-
-def _fitted(adapters: AdapterPolicies, own: Mapping[str, Any]) -> QwenVL:
-    """The base model after each adapter has been put on it. Raises what `AdapterPolicies.policy` raises."""
-    return [adapters.policy(value, key).qwen for key, value in own.items()][-1]
+        client, system_prompt = model.client(self._config["server"]), self._config["system_prompt"]
+        return ServerPolicy(client, self._open_image, system_prompt=system_prompt, **self._decoding)
 
 
 def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
 
+    from steer_lit.bench.policies import Policies
     from steer_lit.bench.suite import BenchSettings, MakePolicy
     from steer_lit.data.bench_rows import BenchRows
 
@@ -144,7 +145,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import greet_served
-    from steer_lit.bench.records import holds_grades
+    from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.reread import report_on
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned
@@ -168,18 +169,19 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played)
-    policies = _bench_policies(config, rows, scenarios, settings)
+    policies, makers = _bench_policies(config, rows, scenarios)
     freeze(config, run_dir)
     players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
     with hanging_up(*players), continuable(run_dir, "bench", finished):
-        recorded = (run_dir / RECORDS).is_file()
+        recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
         if not recorded:  # else all may be graded already
             greet(*players)
             greet_served(plain["policies"], plain["server"])
-        log.info("%s", planned(len(scenarios), policies, recorded=recorded, hint=whole))
+        log.info("%s", planned(len(scenarios), makers, recorded=recorded, hint=whole))
+        policies.check(scenarios, settings.turns_played)
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-        run_bench(policies, suite, judge, settings, run_dir, played_on=played_on)
+        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on)
 
 
 def _check_judge(
@@ -195,10 +197,10 @@ def _check_judge(
 
     if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it
         freeze(config, run_dir)
-    policies = _bench_policies(config, rows, scenarios, settings)
+    _, makers = _bench_policies(config, rows, scenarios)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, scenarios, len(policies), settings, run_dir)
+        check_judge(judge, scenarios, len(makers), settings, run_dir)
 
 
 def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
@@ -219,18 +221,20 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
 
 
 def _bench_policies(
-    config: DictConfig, rows: BenchRows, scenarios: Sequence[Scenario], settings: BenchSettings
-) -> dict[str, MakePolicy]:
-    """Those that the config names, and the constant ones, which know the answers to the script alone."""
+    config: DictConfig, rows: BenchRows, scenarios: Sequence[Scenario]
+) -> tuple[Policies, dict[str, MakePolicy]]:
+    """Those that the config names; and what makes each, and the constant ones, which know the answers to the script
+    alone.
+    """
     from hydra.utils import instantiate
 
-    from steer_lit.bench.policies import make_policies
+    from steer_lit.bench.policies import Policies
     from steer_lit.bench.suite import with_constants
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    load = partial(instantiate, config.model, open_image=rows.open_image)
-    policies = make_policies(plain, load, rows.open_image, scenarios, settings.turns_played)
-    return with_constants(policies, scenarios) if config.bench.constants and not reacts(plain) else policies
+    policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
+    constants = config.bench.constants and not reacts(plain)
+    return policies, with_constants(policies.makers(), scenarios) if constants else policies.makers()
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:

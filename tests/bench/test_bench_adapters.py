@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import pytest
 import torch
 
 from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
-from steer_lit.bench.policies import make_policies
-from steer_lit.bench.suite import MakePolicy
+from steer_lit.bench.policies import Policies
 from steer_lit.data.images import open_image
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.policy.known import NumberType
@@ -59,7 +59,7 @@ def logits(qwen: QwenVL) -> torch.Tensor:
 
 @pytest.fixture
 def policies() -> AdapterPolicies:
-    return AdapterPolicies(load, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
+    return AdapterPolicies(load(), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
 
 
 @pytest.fixture
@@ -94,8 +94,11 @@ def test_the_base_is_loaded_once(folder) -> None:
         loaded.append(load())
         return loaded[-1]
 
-    policies = AdapterPolicies(count, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
-    bases = {id(policies.policy(adapter).qwen.base) for adapter in ("base", folder(8, 8), folder(4, 8))}
+    policies = named(load=count, a=folder(8, 8), b=folder(4, 8))
+    makers = policies.makers()
+    assert not loaded
+    policies.check([], max_turns=2)
+    bases = {id(make().qwen.base) for make in makers.values()}  # type: ignore[attr-defined]
     assert (len(loaded), len(bases)) == (1, 1)
 
 
@@ -110,7 +113,7 @@ def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) 
 
 def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
     def fingerprint(dtype: NumberType) -> str:
-        made = AdapterPolicies(lambda: load(dtype=dtype), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
+        made = AdapterPolicies(load(dtype=dtype), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
         return made.policy("base").fingerprint
 
     assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
@@ -118,22 +121,23 @@ def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
 
 def test_the_same_weights_that_are_shown_something_else_are_another_policy() -> None:
     def fingerprint(**shown: object) -> str:
-        made = AdapterPolicies(lambda: load(**shown), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)  # type: ignore[arg-type]
+        qwen = load(**shown)  # type: ignore[arg-type]
+        made = AdapterPolicies(qwen, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
         return made.policy("base").fingerprint
 
     others = [{"min_pixels": 1568}, {"max_pixels": 3136}, {"system_prompt": "Be long."}]
     assert len({fingerprint(), *(fingerprint(**shown) for shown in others)}) == 4
 
 
-def makers(*scenarios: Scenario, max_new_tokens: int = 4, **named: str) -> dict[str, MakePolicy]:
+def named(load: Callable[[], QwenVL] = load, max_new_tokens: int = 4, **others: str) -> Policies:
     config = {
-        "policies": {"base": "base", **named},
+        "policies": {"base": "base", **others},
         "rollout": {"max_new_tokens": max_new_tokens, "temperature": 0.0},
         "model": {"lora": asdict(OWN), "quantize": "none"},
         "system_prompt": "Be brief.",
         "server": {"base_url": "http://localhost:1/v1"},
     }
-    return make_policies(config, load, open_image, scenarios, max_turns=2)
+    return Policies(config, load, open_image)
 
 
 def rewrite(adapter: str, **changes: str) -> None:
@@ -141,17 +145,14 @@ def rewrite(adapter: str, **changes: str) -> None:
     facts.write_text(json.dumps({**json.loads(facts.read_text()), **changes}))
 
 
-@pytest.mark.parametrize("first", ["base", "served"])
-def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder, first) -> None:
+def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder) -> None:
     good, bad = folder(4, 8), folder(8, 8)
     rewrite(bad, fingerprint="0123456789ab")
-    policies = makers(served="server:m", a=good, b=bad)
     with pytest.raises(SteerError, match=rf"^policies\.b='{bad}': that adapter was trained on base 'tiny'"):
-        policies[first]()
+        named(served="server:m", a=good, b=bad).check([], max_turns=2)
 
 
-@pytest.mark.parametrize("first", ["base", "served"])
-def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(first: str) -> None:
+def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays() -> None:
     asked = Attack(Message.of("user", KNIFE, "What is this? " * 40))
     row = Scenario("long", "benign", asked, (asked, asked))
     # By hand: <|im_start|>, <|im_end|>, a role and a newline are a token each, "Be brief." is 8, the text 40 times
@@ -160,19 +161,20 @@ def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(
     tokens = system + 2 * (user + assistant) + 2  # which close the first answer where that is cut
     assert tokens == 467
     fits = (4096 - tokens) // 2
-    assert makers(row, max_new_tokens=fits)["base"]()
+    named(max_new_tokens=fits).check([row], max_turns=2)
     said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"
     with pytest.raises(ConfigError, match=rf"rollout\.{said} than the 4,096 tokens the model reads: lower it or bench"):
-        makers(row, max_new_tokens=fits + 1, served="server:m")[first]()
+        named(max_new_tokens=fits + 1, served="server:m").check([row], max_turns=2)
 
 
 def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
     other, foreign = folder(4, 8), folder(8, 8)
     rewrite(other, system_prompt="Be long.")
     (Path(foreign) / "steer_lit.json").unlink()
-    policies = makers(a=other, b=foreign)
-    for name in ("base", "a", "b"):
-        policies[name]()
+    policies = named(a=other, b=foreign)
+    policies.check([], max_turns=2)
+    for make in policies.makers().values():
+        make()
     assert caplog.text.count(f"policies.a={other}: that adapter was trained with system_prompt='Be long.'") == 1
     assert caplog.text.count(f"policies.b={foreign}: no steer_lit.json") == 1
 

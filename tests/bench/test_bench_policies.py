@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.policies import ServedModel, greet_served, make_policies, named, played_here, served
+from steer_lit.bench.policies import Policies, ServedModel, greet_served, named, played_here, served
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
@@ -123,9 +123,9 @@ def benched(
         "bench": {"constants": False},
     }
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
-    policies = make_policies(config, pytest.fail, open_image, scenarios, max_turns=10)
-    console = Console(file=io.StringIO())
-    return run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
+    policies, console = Policies(config, pytest.fail, open_image), Console(file=io.StringIO())
+    policies.check(scenarios, max_turns=10)  # which loads nothing: no policy is of this process
+    return run_bench(policies.makers(), Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
 
 
 def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:

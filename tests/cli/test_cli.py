@@ -283,14 +283,28 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda *_, **__: None)
+    checked: list[int] = []
+    monkeypatch.setattr("steer_lit.bench.policies.Policies.check", lambda _, rows, turns: checked.append(len(rows)))
+    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda *_, **__: checked.append(0))
     assert cli.bench(["data.source.scale=0.05", *limit, run_dir]) == 0
+    assert checked[0] > 100  # whether all fit is known
+    assert checked[1:] == [0]  # before any plays
     first, said = capsys.readouterr().out.splitlines()
     assert first.startswith("benchmark with model=tiny, into ")
     assert re.match(
         r"INFO: to play: 1\d\d dialogues, each by 4 policies, base, always-refuse, always-comply, gold", said
     )
     assert said.endswith("; bench.limit=120 is a quick look") == hinted
+
+
+def test_a_record_that_cannot_be_read_is_told_before_a_model_loads(
+    run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steer_lit.bench.policies.Policies.check", pytest.fail)
+    folder = Path(run_dir.partition("=")[2])
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text('{"policy": "sft"}\n')
+    assert "records.jsonl, row 1" in refused(capsys, "bench.limit=2", run_dir, program="bench")
 
 
 PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for number in range(4)]
@@ -300,7 +314,7 @@ PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for n
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A file of four rows without gold facts. No policy may be loaded or made."""
     monkeypatch.setattr("steer_lit.policy.load.load_policy", pytest.fail)
-    monkeypatch.setattr("steer_lit.bench.policies.make_policies", pytest.fail)
+    monkeypatch.setattr("steer_lit.bench.policies.Policies", pytest.fail)
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, PLAIN)))
     return str(path)
