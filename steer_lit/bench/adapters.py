@@ -9,7 +9,7 @@ from typing import Any
 from steer_lit import __version__
 from steer_lit.digests import digest
 from steer_lit.policy.known import ADAPTER_WEIGHTS
-from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, settings_of
+from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, settings_of, warn_of_other_showing
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 
@@ -46,7 +46,12 @@ class AdapterPolicies:
         self.qwen, self._fresh = qwen, qwen.adapter_state()
         self._lora, self._quantize = lora, quantize
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
-        self._seen: set[Path] = set()
+
+    def fit(self, adapter: str, key: str) -> None:
+        """Put it on the base model as `policy` does, and warn of what is odd about it."""
+        self.policy(adapter, key)
+        if adapter != BASE:
+            warn_of_other_showing(Path(adapter), self.qwen.shown_as, key)
 
     def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
         """The policy of `base` or of an adapter folder, which the config's `key` names.
@@ -61,9 +66,7 @@ class AdapterPolicies:
             if (lora := settings_of(folder, self._lora, key)) != self._lora:
                 self.qwen = _reshaped(self.qwen, lora)
                 self._lora, self._fresh = lora, self.qwen.adapter_state()
-            shown_as = None if folder in self._seen else self.qwen.shown_as
-            load_adapter(self.qwen.model, folder, self.qwen.fingerprint, shown_as, key)
-            self._seen.add(folder)
+            load_adapter(self.qwen.model, folder, self.qwen.fingerprint, key)
             weights = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         return AdaptedPolicy(
             self.qwen,

@@ -109,15 +109,14 @@ class Policies:
 
     def check(self, scenarios: Sequence[Scenario], max_turns: int) -> None:
         """Load the base model, if any policy is of this process, and put every adapter on it: to be called before one
-        plays for hours.
+        plays for hours. Warns of an adapter that was trained under another prompt or resolution.
 
         Raises what `AdapterPolicies.policy` raises, and ConfigError where the first `max_turns` turns of one of the
         `scenarios`, all with the longest answers, are more than the model reads.
         """
-        own = played_here(self._config["policies"])
-        for key, value in own.items():
-            self.base.policy(value, key)
-        if own:
+        if own := played_here(self._config["policies"]):
+            for key, value in own.items():
+                self.base.fit(value, key)
             _check_length(self.base.qwen, scenarios, max_turns, self._decoding["max_new_tokens"])
 
     def makers(self) -> dict[str, MakePolicy]:

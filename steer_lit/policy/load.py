@@ -12,7 +12,7 @@ from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import default_device, number_type, unseen_gpu
 from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, tower_file
-from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter
+from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
@@ -70,7 +70,8 @@ def load_policy(
     model = attach_adapter(parts.model, lora, seed)
     policy = QwenVL(parts, model, system_prompt, open_image)
     if init_from is not None:
-        load_adapter(model, Path(init_from), policy.fingerprint, policy.shown_as)
+        load_adapter(model, Path(init_from), policy.fingerprint)
+        warn_of_other_showing(Path(init_from), policy.shown_as)
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -116,18 +116,14 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
     (folder / ADAPTER_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(
-    model: PeftModel, folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | None, key: str = "init_from"
-) -> None:
-    """Copy a saved adapter into the trainable one. One trained under another prompt or resolution is warned of.
+def load_adapter(model: PeftModel, folder: Path, fingerprint: str, key: str = "init_from") -> None:
+    """Copy a saved adapter into the trainable one. The config names the folder under `key`.
 
-    `shown_as` None stands for an adapter that was looked at before: no warning is said again. The config names the
-    folder under `key`. Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to
-    another base, has another shape or scale, covers other layers than `model` does, or holds numbers that are not
-    finite.
+    Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has another
+    shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
     """
     saved_config = _saved_config(folder, key)
-    _check_facts(folder, fingerprint, shown_as, key)
+    _check_base(folder, fingerprint, key)
     own = model.peft_config["default"]
     for name, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
         if saved_config.get(name) != getattr(own, name):
@@ -162,20 +158,29 @@ def _saved_config(folder: Path, key: str) -> dict[str, Any]:
     return dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
 
 
-def _check_facts(folder: Path, fingerprint: str, shown_as: Mapping[str, Any] | None, key: str) -> None:
-    if not (folder / ADAPTER_FACTS).is_file():
-        if shown_as is not None:
-            log.warning(
-                "%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, ADAPTER_FACTS
-            )
-        return
-    facts = json.loads((folder / ADAPTER_FACTS).read_text(encoding="utf-8"))
-    if (there := facts.get("fingerprint")) != fingerprint:
+def _facts(folder: Path) -> dict[str, Any] | None:
+    """What the adapter says it belongs to; None where it says nothing."""
+    path = folder / ADAPTER_FACTS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def _check_base(folder: Path, fingerprint: str, key: str) -> None:
+    facts = _facts(folder)
+    if facts is not None and (there := facts.get("fingerprint")) != fingerprint:
         raise SteerError(
             f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
             f"{there}, this model's is {fingerprint}; choose the model, model.tower and model.weights it belongs to"
         )
-    for name, here in (shown_as or {}).items():
+
+
+def warn_of_other_showing(folder: Path, shown_as: Mapping[str, Any], key: str = "init_from") -> None:
+    """Warn of an adapter that was trained under another prompt or resolution than dialogues are now `shown_as`, and of
+    one that does not say what it belongs to.
+    """
+    if (facts := _facts(folder)) is None:
+        log.warning("%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, ADAPTER_FACTS)
+        return
+    for name, here in shown_as.items():
         if (trained := facts.get(name)) != here:
             said = "%s=%s: that adapter was trained with %s=%r, not this run's %r"
             log.warning(said, key, folder, name, trained, here)

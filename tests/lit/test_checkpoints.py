@@ -109,7 +109,7 @@ def test_the_exported_folder_starts_another_run_where_this_one_ended(
 
     policy, fresh = tiny_policy(), tiny_policy()
     make_trainer(2, callbacks=[PolicyExport()]).fit(sft_module(policy), small_world("sft"))
-    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint, fresh.shown_as)
+    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint)
     assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
 
 
