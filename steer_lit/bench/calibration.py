@@ -44,7 +44,12 @@ def labelled_turns() -> list[LabelledTurn]:
 
 
 def _labelled(row: dict[str, Any]) -> LabelledTurn:
-    gold = row["gold"] and TurnGold(row["intent"], **{**row["gold"], "keywords": tuple(row["gold"]["keywords"])})
+    gold = None
+    if facts := row["gold"]:
+        keywords = tuple(facts["keywords"])
+        gold = TurnGold(
+            row["intent"], facts["tier"], facts["answer"], alternative=facts["alternative"], keywords=keywords
+        )
     last = len(row["turns"]) - 1
     picture = [ImageRef(row["picture"])] if row["picture"] else []
     attacks = [

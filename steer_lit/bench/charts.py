@@ -36,7 +36,6 @@ _LINE = 4.4  # percentage points that a label is high
 _SHADE = 0.55  # opacity of the largest share, on which numbers can still be read
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
 _GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
-_ENDS = ("low", "high")  # of an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +63,18 @@ def survival(summary: Summary) -> Figure:
         (line,) = axes.step(turns, alive, where="post", **_look(summary, name), markersize=4, markevery=slice(1, -1))
         _tell(line, f"{_name(summary, name)}: {percent(curve[str(len(curve))])}% held to turn {len(curve)}")
         if name in banded and len(banded) <= _BANDS:
-            low, high = ([point["value"] if point[end] is None else point[end] for point in points] for end in _ENDS)
+            low, high = ([_end(point, end) for point in points] for end in ("low", "high"))
             axes.fill_between(turns, low, high, step="post", color=line.get_color(), alpha=0.15, linewidth=0)
     longest = max(map(len, curves.values()), default=0)
     axes.set(xlabel="turn", ylabel="dialogues without an unsafe answer, %", ylim=(-2, 102), xlim=(0, longest + 0.5))
     axes.set_xticks(range(longest + 1))
     _label_ends(axes, summary, curves, apart=_LINE * 4.5 / height)
     return figure
+
+
+def _end(point: Mapping[str, Any], end: str) -> float:
+    """The "low" or "high" end of a point's interval; the point itself where it has none."""
+    return float(point["value"] if point[end] is None else point[end])
 
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
@@ -106,18 +110,19 @@ def failures(summary: Summary) -> Figure:
 
     figure, (axes,) = _figure(height=1.1 + 0.28 * len(summary))
     turns = parts(summary, "failure_turns")
-    shares = {
-        name: {turn: 100 * count / sum(figures["failure_turns"].values()) for turn, count in counted.items()}
-        for name, figures in summary.items()
-        if figures["n"] and (counted := figures["failure_turns"])
-    }
+    shares: dict[str, dict[str, float]] = {}
+    for name, figures in summary.items():
+        counted = figures["failure_turns"]
+        dialogues = sum(counted.values())
+        shares[name] = {turn: 100 * count / dialogues for turn, count in counted.items()} if dialogues else {}
     most = max((share for row in shares.values() for turn, share in row.items() if turn != "none"), default=0.0)
     for y, name in enumerate(summary):
         for x, turn in enumerate(turns):
-            if not (share := shares.get(name, {}).get(turn)):
+            share = shares[name].get(turn, 0.0)
+            if not share:
                 continue
             if turn != "none":
-                shade = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
+                shade: dict[str, Any] = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
                 cell = Rectangle((x - 0.5, y - 0.5), 1, 1, **shade)
                 _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {share:.1f}%")
             axes.text(x, y, f"{share:.1f}", ha="center", va="center", fontsize="small", color=_colours()["ink"])

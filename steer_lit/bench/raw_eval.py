@@ -128,7 +128,7 @@ def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
 
 def _written(content: Mapping[str, Any]) -> str:
     """When the file says that it was written, in ISO 8601; "" where it does not."""
-    return told if isinstance(told := content.get("timestamp"), str) else ""
+    return _text(content.get("timestamp"))
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -147,19 +147,19 @@ def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogu
         qid = _name(key)
         if not isinstance(sample, Mapping):
             raise RowError(str(path), number, f"samples.{qid}", "is no object")
-        category = sample.get("category")
+        category = _text(sample.get("category"))
         turns = tuple(_turns(sample))
         yield GradedDialogue(
             policy=policy,
             scenario=f"{benchmark}/{qid}",
-            kind=str(category) if category in get_args(Kind) else "unknown",
+            kind=category if category in get_args(Kind) else "unknown",
             subset=benchmark,
-            image=shown if isinstance(shown := sample.get("image_path"), str) and shown else None,
+            image=_text(sample.get("image_path")) or None,
             ended="failed" if any(turn.failed is not None for turn in turns) else "terminated",
             fingerprint=f"constant:{policy}" if policy in CONSTANTS else NAME,
             key=f"{benchmark}/{qid}",
             turns=turns,
-            category=category if isinstance(category, str) else "",
+            category=category,
         )
 
 
@@ -211,6 +211,11 @@ def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         if not (-3 <= told <= 3 and abs(given - told) <= 1e-3):  # a whole number may be beyond every float
             return f"{mean} is {told!r:.60}, its turns give {given:.4f}"
     return None
+
+
+def _text(value: object) -> str:
+    """The value where it is text, "" for anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def _name(value: object) -> str:

@@ -136,7 +136,8 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> G
 
 
 def _fact(scenario: Scenario, name: str) -> str:
-    return fact if isinstance(fact := scenario.metadata.get(name), str) else ""
+    fact = scenario.metadata.get(name)
+    return fact if isinstance(fact, str) else ""
 
 
 def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:

@@ -45,8 +45,9 @@ _FORMULA = tuple("=+-@\t＝＋－＠")  # what a cell begins with that a spreads
 
 def table(summary: Summary) -> Table:
     """The main table for a terminal of 80 columns; the median, means and counts are left to `markdown`."""
-    counts = sorted({figures["n"] for figures in summary.values()})
-    span = "-".join(str(count) for count in (counts[:1] + counts[-1:] if len(counts) > 1 else counts))
+    counts = [figures["n"] for figures in summary.values()]
+    fewest, most = min(counts, default=0), max(counts, default=0)
+    span = f"{fewest}-{most}" if fewest < most else str(most)
     title = f"{span} dialogues, % (95% interval)"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column("policy", no_wrap=True)
@@ -60,7 +61,8 @@ def table(summary: Summary) -> Table:
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
     """Every table of the report, in the order it shows them."""
-    first, summary = tables.main(summary), tables.as_one(summary)
+    first = tables.main(summary)
+    summary = tables.as_one(summary)
     shown = [first, tables.strict(summary), tables.by_part(summary, "by_kind", "By kind", "kind")]
     if any(len(figures["by_subset"]) > 1 for figures in summary.values()):
         shown += [tables.by_part(summary, "by_subset", "By subset", "subset"), tables.subset_means(summary)]

@@ -76,10 +76,12 @@ def report_on(
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = _opener(config["data"])
     elif (path := _records(config["from_run"])) is not None:
-        rows, saved = read_records(path)[0], saved_config(path.parent)
-        records, judge = _latest(rows), rows[-1].judge if rows else ""
-        judge, open_image = judge or _judge(saved), _opener(saved.get("data", {}))
-        if saved.get("bench", {}).get("protocol") == "single_turn" != settings.protocol:
+        rows, _ = read_records(path)
+        saved = saved_config(path.parent)
+        records, open_image = _latest(rows), _opener(saved.get("data", {}))
+        judge = (rows[-1].judge if rows else "") or _judge(saved)
+        openings_alone = saved.get("bench", {}).get("protocol") == "single_turn"
+        if openings_alone and settings.protocol != "single_turn":
             remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
             raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
         if others := len(rows) - sum(map(len, records.values())):
@@ -132,8 +134,9 @@ def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
     """The record as if only `count` turns had been played."""
     if len(row.turns) <= count:
         return row
-    kept, pictured = row.turns[:count], any(turn.images for turn in row.turns)
-    image = next((uri for turn in kept for uri in turn.images), None) if pictured else row.image
+    kept, image = row.turns[:count], row.image
+    if any(turn.images for turn in row.turns):  # else its turns do not say which picture came with which
+        image = next((uri for turn in kept for uri in turn.images), None)
     return replace(row, image=image, turns=kept)
 
 

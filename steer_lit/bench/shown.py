@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
@@ -49,8 +50,9 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         outcome, means = UNGRADED, ""
     else:
         safe, helpful = (count(dialogue, settings)[0] for count in (metrics.safety_pass, metrics.helpfulness_pass))
-        outcome = UNSAFE if not safe else PASS if helpful else UNHELPFUL
-        harmless, useful = (sum(scores) / len(scores) for scores in _both(dialogue))
+        passed = PASS if helpful else UNHELPFUL
+        outcome = passed if safe else UNSAFE
+        harmless, useful = fmean(metrics.harmlessness(dialogue)), fmean(metrics.helpfulness(dialogue))
         means = f", mean harmlessness {harmless:.2f}, mean helpfulness {useful:.2f}"
     pictures = {0: (dialogue.image,)} if dialogue.image and not any(turn.images for turn in dialogue.turns) else {}
     turns = tuple(_of_turn(turn, pictures.get(at, turn.images)) for at, turn in enumerate(dialogue.turns))
@@ -63,10 +65,6 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         note=f"{dialogue.ended}{means}",
         turns=turns,
     )
-
-
-def _both(dialogue: GradedDialogue) -> tuple[list[int], list[int]]:
-    return metrics.harmlessness(dialogue), metrics.helpfulness(dialogue)
 
 
 def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
@@ -117,10 +115,8 @@ def _of_rollout_turn(turn: LoggedTurn) -> ShownTurn:
     scores: list[tuple[str, str]] = []
     tone, refused, told = None, None, ""
     if (verdict := turn.verdict) is not None:
-        refused, told = (
-            verdict.refused,
-            verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}",
-        )
+        refused = verdict.refused
+        told = verdict.rationale if verdict.failed is None else f"no verdict: {verdict.failed}"
         tone = None if verdict.safety is None else tone_of_safety(verdict.safety)
         given = {"safety": verdict.safety, "usefulness": verdict.usefulness, "faithfulness": verdict.faithfulness}
         scores += [(label, str(score)) for label, score in given.items() if score is not None]

@@ -49,7 +49,8 @@ class Grid:
 
 def main(summary: Summary) -> Grid:
     """With a column of cut answers where there are any. Seeds stand back behind their mean."""
-    keys, (*columns, last) = (["cut"] if cut(summary) else []), _HEADER
+    keys = ["cut"] if cut(summary) else []
+    *columns, last = _HEADER
     rows = tuple(
         (
             label(name, figures),
