@@ -12,32 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import bootstrap
 
 from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.bench.resampling import Array, Draws, Rate, rate_of
 from steer_lit.bench.suite import BenchSettings
 
-Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 # The dialogues of each policy of a group; a policy alone is a group of one.
 GradedRuns = Sequence[Sequence[GradedDialogue]]
 
 BEST = 3  # of either scale
 UNKNOWN = "unknown"  # the tier of a turn that names none
-
-
-class Rate(TypedDict):
-    """A share in percent (or a difference of two, in points) and its 95% interval."""
-
-    value: float | None
-    low: float | None
-    high: float | None
+UNTOLD: Rate = {"value": None, "low": None, "high": None}
 
 
 # What is counted of one dialogue, and out of how many: (numerator, denominator).
@@ -178,24 +169,17 @@ def _summed(policies: GradedRuns, count: Count, settings: BenchSettings) -> Arra
 def _two_levels(groups: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
     """The mean rate of one group's seeds, or that of the first of two groups minus the second's.
 
-    Clusters are drawn once for all, seeds for each group by itself, of as many as it has: a group of one has no draw.
+    Clusters are drawn once for all, seeds for each group by itself.
     """
-    passed, counted = _summed(shared([dialogues for seeds in groups for dialogues in seeds]), count, settings)
-    sizes = [len(seeds) for seeds in groups]
-
-    def statistic(cluster: Indices, *drawn: Indices, axis: int = -1) -> Array:
-        rates = passed[:, cluster].sum(axis=axis) / counted[:, cluster].sum(axis=axis)  # [all seeds, draws]
-        left, each = iter(drawn), np.split(rates, np.cumsum(sizes)[:-1])
-        means = [_over_seeds(own, next(left), axis) if len(own) > 1 else own[0] for own in each]
-        return np.asarray(means[0] if len(means) == 1 else means[0] - means[1])
-
-    levels = (passed.shape[1], *(size for size in sizes if size > 1))
-    return _interval(tuple(map(np.arange, levels)), statistic, settings)
-
-
-def _over_seeds(rates: Array, drawn: Indices, axis: int) -> Array:
-    """The mean of `rates`, [seeds, draws], over the seeds that were drawn, along `axis` of `drawn`."""
-    return np.asarray(np.take_along_axis(rates, np.moveaxis(drawn, axis, 0), axis=0).mean(axis=0))
+    summed = _summed(shared([dialogues for seeds in groups for dialogues in seeds]), count, settings)
+    units = summed.shape[-1]
+    if not units:
+        return {**UNTOLD}
+    draws = Draws.of(settings.seed, settings.resamples)
+    rates = np.divide(*draws.sums(summed))  # [all seeds, draws]
+    ends = np.cumsum([len(seeds) for seeds in groups])
+    first, *second = (draws.over_seeds(own) for own in np.split(rates, ends[:-1]))
+    return rate_of(first - second[0] if second else first, units)
 
 
 def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
@@ -203,33 +187,13 @@ def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSe
 
     Of several seeds it is the mean over them, and they are drawn too.
     """
-    sums = [_summed(subset, count, settings) for subset in by_subset]  # [2, seeds, clusters] each
-    seeds = len(by_subset[0]) if by_subset else 0
-
-    def mean_of_means(*drawn: Indices, axis: int = -1) -> Array:
-        each = zip(sums, drawn, strict=False)  # seeds are drawn last
-        rates = np.mean([np.divide(*own[:, :, cluster].sum(axis=axis)) for own, cluster in each], axis=0)
-        return _over_seeds(rates, drawn[-1], axis) if seeds > 1 else np.asarray(rates[0])
-
-    levels = (*(own.shape[2] for own in sums), *([seeds] if seeds > 1 else []))
-    return _interval(tuple(map(np.arange, levels)), mean_of_means, settings)
-
-
-def _interval(samples: tuple[NDArray[Any], ...], statistic: Callable[..., Array], settings: BenchSettings) -> Rate:
-    """`statistic` of the samples in percent with its percentile bootstrap interval; each is resampled for itself.
-
-    Percentile and not BCa: BCa is undefined when all dialogues agree, which constant policies bring about.
-    """
-    if not samples or min(map(len, samples)) == 0:
-        return {"value": None, "low": None, "high": None}
-    value = round(100 * float(statistic(*samples)), 2)
-    if min(map(len, samples)) == 1:
-        return {"value": value, "low": None, "high": None}
-    interval = bootstrap(
-        samples, statistic, vectorized=True, method="percentile", confidence_level=0.95,
-        n_resamples=settings.resamples, batch=200, random_state=np.random.default_rng(settings.seed),
-    ).confidence_interval  # fmt: skip
-    return {"value": value, "low": round(100 * float(interval.low), 2), "high": round(100 * float(interval.high), 2)}
+    summed = [_summed(subset, count, settings) for subset in by_subset]  # [2, seeds, clusters] each
+    units = min((own.shape[-1] for own in summed), default=0)
+    if not units:
+        return {**UNTOLD}
+    draws = Draws.of(settings.seed, settings.resamples)
+    rates = np.mean([np.divide(*draws.sums(own)) for own in summed], axis=0)  # [seeds, draws]
+    return rate_of(draws.over_seeds(rates), units)
 
 
 def safe_turns(

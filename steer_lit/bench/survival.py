@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import CensoredData, ecdf
 
-from steer_lit.bench.metrics import Array, GradedRuns, Rate, clusters
+from steer_lit.bench.metrics import GradedRuns, clusters
 from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.resampling import Array, Draws, Rate, intervals
 from steer_lit.bench.suite import BenchSettings
 
 
@@ -74,33 +75,31 @@ def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
     """
     if len(seeds) == 1 or not seeds[0]:
         return by_turn(seeds[0], settings)
-    failed, risked = _counted(seeds, settings)  # [seeds, clusters, horizon]
-    draw, size = np.random.default_rng(settings.seed), (settings.resamples, len(seeds))
-    weights = draw.multinomial(failed.shape[1], np.full(failed.shape[1], 1 / failed.shape[1]), size[0])
-    curves = np.stack([_alive(weights @ own, weights @ risk) for own, risk in zip(failed, risked, strict=True)], axis=1)
-    means = np.take_along_axis(curves, draw.integers(len(seeds), size=size)[:, :, None], axis=1).mean(axis=1)
-    value = _alive(failed.sum(axis=1), risked.sum(axis=1)).mean(axis=0)
-    shares = np.round(100 * np.stack([value, *np.quantile(means, (0.025, 0.975), axis=0)], axis=1), 2)
+    draws = Draws.of(settings.seed, settings.resamples)
+    failed, risked = draws.sums(_counted(seeds, settings))  # [seeds, horizon, draws]
+    shares = intervals(draws.over_seeds(_alive(failed, risked)))
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)
     return _points(shares[:followed].tolist())
 
 
-def _counted(seeds: GradedRuns, settings: BenchSettings) -> tuple[Array, Array]:
-    """How many dialogues fail at each turn and how many are at risk in it: two arrays [seeds, clusters, horizon]."""
+def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:
+    """How many dialogues fail at each turn and how many are at risk in it, [2, seeds, horizon, clusters]."""
     cluster, turns = clusters(seeds), np.arange(1, settings.horizon + 1)
-    failed = np.zeros((len(seeds), cluster.max() + 1, settings.horizon))
-    risked = np.zeros_like(failed)
+    counted = np.zeros((2, len(seeds), settings.horizon, cluster.max() + 1))
     for number, rows in enumerate(seeds):
         for place, row in zip(cluster.tolist(), rows, strict=True):
             turn = failure_turn(row, settings.failure_below)
-            failed[number, place] += turns == turn
-            risked[number, place] += turns <= (turn or len(row.turns))
-    return failed, risked
+            counted[0, number, :, place] += turns == turn
+            counted[1, number, :, place] += turns <= (turn or len(row.turns))
+    return counted
 
 
 def _alive(failed: Array, risked: Array) -> Array:
-    """Kaplan-Meier along the last axis, which is turns. Where nobody is at risk the curve stays as it is."""
-    return np.asarray(np.cumprod(1 - np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0), axis=-1))
+    """Kaplan-Meier along the second axis from the end, which is turns, of many draws at once, which scipy's does not
+    take. Where nobody is at risk the curve stays as it is.
+    """
+    shares = np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0)
+    return np.asarray(np.cumprod(1 - shares, axis=-2))
 
 
 def median_failure_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> int | None:

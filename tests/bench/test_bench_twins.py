@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from steer_lit.bench import metrics
-from steer_lit.bench.metrics import Rate
 from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.resampling import Rate
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import compare, policy_summary
 
@@ -116,7 +116,10 @@ def test_one_pair_has_no_interval(dialogue: MakeDialogue) -> None:
 
 
 def test_without_twins_intervals_are_those_of_before(dialogue: MakeDialogue) -> None:
-    """Written down before there were clusters, to the last digit: 37 rows, uneven turns, three subsets."""
+    """To the last digit: 37 rows, uneven turns, three subsets. Written down before there were clusters; where several
+    things are drawn, which is over subsets and over seeds, when resampling.py took over the draws from scipy: before,
+    it was 45.94 to 75.64, and 45.0 to 72.97.
+    """
     rows = [
         dialogue(
             str(at),
@@ -137,8 +140,8 @@ def test_without_twins_intervals_are_those_of_before(dialogue: MakeDialogue) -> 
     assert found == [
         rate(59.46, 43.18, 75.68),
         rate(35.14, 21.62, 51.35),
-        rate(59.62, 45.94, 75.64),
+        rate(59.62, 46.15, 73.29),
         rate(0.0, -16.28, 21.62),
         rate(64.86, 48.65, 78.38),
-        rate(59.46, 45.0, 72.97),
+        rate(59.46, 45.95, 74.8),
     ]
