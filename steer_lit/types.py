@@ -55,6 +55,23 @@ class Message:
         return tuple(part for part in self.parts if isinstance(part, ImageRef))
 
 
+def system_of(messages: Sequence[Message]) -> str | None:
+    """What the system message says that opens them; None where none does."""
+    return messages[0].text if messages and messages[0].role == "system" else None
+
+
+def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, Message], ...]:
+    """(user, assistant), in order, after an optional system message. Raises ValueError where the two do not alternate,
+    or say nothing.
+    """
+    said = messages if system_of(messages) is None else messages[1:]
+    if not said or [message.role for message in said] != ["user", "assistant"] * (len(said) // 2):
+        roles = [message.role for message in messages]
+        shown = ", ".join(roles[:6]) + (", ..." if len(roles) > 6 else "")
+        raise ValueError(f"user and assistant must alternate, the assistant last; got {shown or 'no message'}")
+    return tuple(zip(said[::2], said[1::2], strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class TurnGold:
     """What is true of one user turn, known because the row was made, not labelled.
@@ -131,6 +148,21 @@ class Dialogue:
     kind: Kind | None = None
     subset: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def system(self) -> str | None:
+        """What its system message says; None where it has none."""
+        return system_of(self.messages)
+
+    @property
+    def turns(self) -> tuple[tuple[Message, Message], ...]:
+        """(user, assistant), in order. Raises what `turns_of` raises."""
+        return turns_of(self.messages)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the assistant says, in order."""
+        return tuple(message.text for message in self.messages if message.role == "assistant")
 
 
 MAX_TURNS = 100  # that a run may ask of a dialogue: rows and metrics are laid out by turn

@@ -52,6 +52,34 @@ def test_trap_32_rows_hold_no_lists() -> None:
             assert dataclasses.is_dataclass(value) or isinstance(value, plain), repr(value)
 
 
+def said(*roles: types.Role) -> tuple[types.Message, ...]:
+    return tuple(types.Message.of(role, f"{role} {at}") for at, role in enumerate(roles))
+
+
+@pytest.mark.parametrize("system", [(), ("system",)])
+def test_a_dialogue_has_a_system_message_turns_and_answers(system: tuple[types.Role, ...]) -> None:
+    messages = said(*system, "user", "assistant", "user", "assistant")
+    dialogue = types.Dialogue("d", messages)
+    assert dialogue.system == ("system 0" if system else None)
+    first, second, third, fourth = messages[len(system) :]
+    assert dialogue.turns == ((first, second), (third, fourth))
+    assert dialogue.answers == (second.text, fourth.text)
+
+
+@pytest.mark.parametrize(
+    ("roles", "shown"),
+    [
+        ((), "no message"),
+        (("system",), "system"),
+        (("user", "system", "assistant"), "user, system, assistant"),
+        (("user", "assistant") * 3 + ("user",), "user, assistant, user, assistant, user, assistant, ..."),
+    ],
+)
+def test_turns_that_do_not_alternate_are_refused(roles: tuple[types.Role, ...], shown: str) -> None:
+    with pytest.raises(ValueError, match=f"^user and assistant must alternate, the assistant last; got {shown}$"):
+        types.Dialogue("d", said(*roles)).turns  # noqa: B018
+
+
 @pytest.mark.parametrize("scores", [(0, 5, 5), (5, 11, 5), (5, 5, None), (5, 5, 7.5)])
 def test_a_verdict_is_three_integers_from_1_to_10(scores: tuple) -> None:
     with pytest.raises(ValueError, match=r"1\.\.10"):

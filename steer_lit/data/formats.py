@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from steer_lit.data.content import Draft, Row, place_pictures, read_messages, read_pictures
 from steer_lit.data.labels import identity, read_labels, read_picture_gold, read_turn_gold
-from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario
+from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of, turns_of
 
 # What each shape keeps in the row itself; every other fact is in its `metadata`.
 SFT_FACTS = ("category", "source_category")
@@ -97,7 +97,6 @@ def scenario_of(
     more: Mapping[str, object],
 ) -> Scenario:
     """The scenario that a row's `messages`, read from `drafts`, play. `names` are its facts, `more` ones made of it."""
-    system = messages[0].text if messages and messages[0].role == "system" else None
     attacks = [
         Attack(message, read_turn_gold(row, draft.item, draft.path), _strategy(row, draft))
         for draft, message in zip(drafts, messages, strict=True)
@@ -111,7 +110,7 @@ def scenario_of(
         kind=labels.kind or kind,
         opening=attacks[0],
         scripted=tuple(attacks[1:]),
-        system=system,
+        system=system_of(messages),
         subset=labels.subset,
         picture=read_picture_gold(row),
         metadata={**labels.metadata, **more},
@@ -123,18 +122,17 @@ def with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[M
     system = row.get("system")
     if system is None or not row.text(system, "system").strip():
         return messages
-    if messages and messages[0].role == "system":
+    if system_of(messages) is not None:
         raise row.error("system", f"{field} opens with a system message already")
     return [Message.of("system", row.text(system, "system")), *messages]
 
 
 def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequence[str]) -> Dialogue:
     """The dialogue of a row's `messages`, if user and assistant take turns. `names` are the facts that the row has."""
-    roles = [message.role for message in messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if not turns or turns != ["user", "assistant"] * (len(turns) // 2):
-        shown = ", ".join(roles[:6]) + (", ..." if len(roles) > 6 else "")
-        raise row.error(field, f"user and assistant must alternate, the assistant last; got {shown or 'no message'}")
+    try:
+        turns_of(messages)
+    except ValueError as error:
+        raise row.error(field, str(error)) from None
     labels = read_labels(row, names)
     return Dialogue(
         id=identity(row, row.get("question_id"), row.get("id")),

@@ -90,12 +90,9 @@ class Renderer:
 
     def dialogue(self, dialogue: Dialogue) -> TokenTrace:
         """A stored dialogue as if the policy had sampled it: assistant text and its end tokens are completions."""
-        messages = dialogue.messages
-        system = messages[0].text if messages and messages[0].role == "system" else None
-        pairs = self._pairs(messages[1:] if system is not None else messages)
         built = TraceBuilder()
-        for turn_idx, (user, assistant) in enumerate(pairs):
-            built.prompt(self.following(user) if turn_idx else self.opening(user, system), user.images)
+        for turn_idx, (user, assistant) in enumerate(dialogue.turns):
+            built.prompt(self.following(user) if turn_idx else self.opening(user, dialogue.system), user.images)
             built.completion(self.completion(assistant.text), turn_idx)
         built.prompt(self.newline)
         return built.trace()
@@ -103,13 +100,6 @@ class Renderer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of a completion, without end tokens."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-
-    @staticmethod
-    def _pairs(messages: Sequence[Message]) -> list[tuple[Message, Message]]:
-        roles = [message.role for message in messages]
-        if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-            raise ValueError(f"an SFT dialogue alternates user and assistant, got roles {roles}")
-        return list(zip(messages[::2], messages[1::2], strict=True))
 
     def _generation_prompt(self) -> list[int]:
         return [self.im_start, *self.encode("assistant\n")]

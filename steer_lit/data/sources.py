@@ -229,8 +229,7 @@ def _blanked(message: Message) -> Message:
 
 def bare_answers(dialogue: Dialogue) -> tuple[int, int]:
     """How many of its answers have no <answer> part, which is what helpfulness is given for; and how many it has."""
-    answers = [message.text for message in dialogue.messages if message.role == "assistant"]
-    return sum(not has_answer(text) for text in answers), len(answers)
+    return sum(not has_answer(text) for text in dialogue.answers), len(dialogue.answers)
 
 
 def told_of_bare(bare: int, answers: int, where: str = "") -> str:
@@ -243,7 +242,7 @@ def _cut(record: Record, max_turns: int) -> Record:
     if isinstance(record, Scenario):
         short = len(record.attacks) <= max_turns
         return record if short else replace(record, scripted=record.scripted[: max_turns - 1])
-    end = int(record.messages[0].role == "system") + 2 * max_turns
+    end = int(record.system is not None) + 2 * max_turns
     return record if len(record.messages) <= end else replace(record, messages=record.messages[:end])
 
 

@@ -12,24 +12,16 @@ from steer_lit.types import Attack, Dialogue, Scenario, Trajectory
 
 
 def as_scenario(dialogue: Dialogue) -> Scenario:
-    """The dialogue's user side as a script without gold facts. Raises ValueError when it has no user turn."""
-    system = next((message.text for message in dialogue.messages if message.role == "system"), None)
-    attacks = [Attack(message) for message in dialogue.messages if message.role == "user"]
-    if not attacks:
-        raise ValueError(f"dialogue {dialogue.id!r} has no user turn")
+    """The dialogue's user side as a script without gold facts. Raises ValueError where its roles do not alternate."""
+    opening, *scripted = (Attack(user) for user, _ in dialogue.turns)
     return Scenario(
         id=dialogue.id,
         kind=dialogue.kind or "benign",
-        opening=attacks[0],
-        scripted=tuple(attacks[1:]),
-        system=system,
+        opening=opening,
+        scripted=tuple(scripted),
+        system=dialogue.system,
         subset=dialogue.subset,
     )
-
-
-def stored_answers(dialogue: Dialogue) -> tuple[str, ...]:
-    """The assistant texts, in order."""
-    return tuple(message.text for message in dialogue.messages if message.role == "assistant")
 
 
 def replay(policy: QwenVL, dialogues: Sequence[Dialogue], max_new_tokens: int) -> list[Trajectory]:

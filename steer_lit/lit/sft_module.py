@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.lit.replay import replay, stored_answers
+from steer_lit.lit.replay import replay
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.sft import sft_loss
 from steer_lit.policy.known import Trains
@@ -90,7 +90,7 @@ class SFTModule(PolicyModule):
     def on_validation_epoch_end(self) -> None:
         trajectories = replay(self.policy, self._held_out, self.max_new_tokens)
         self.replayed = [
-            Played(trajectory, self.global_step, expected=stored_answers(dialogue))
+            Played(trajectory, self.global_step, expected=dialogue.answers)
             for trajectory, dialogue in zip(trajectories, self._held_out, strict=True)
         ]
         exact = sum(

@@ -112,5 +112,5 @@ def test_images_are_listed_in_token_order(renderer):
 
 @pytest.mark.parametrize("roles", [("assistant",), ("user",), ("user", "user"), ("user", "assistant", "user")])
 def test_roles_must_alternate(renderer, roles):
-    with pytest.raises(ValueError, match="alternates"):
+    with pytest.raises(ValueError, match="must alternate"):
         renderer.dialogue(Dialogue("d", tuple(Message.of(role, "x") for role in roles)))

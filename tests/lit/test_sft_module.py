@@ -85,13 +85,13 @@ def test_replays_count_turns_answered_word_for_word(
     make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from steer_lit.lit import sft_module
-    from steer_lit.lit.replay import as_scenario, stored_answers
+    from steer_lit.lit.replay import as_scenario
     from steer_lit.types import Completion, Trajectory, Turn
 
     def replay_the_first_turn_right(policy: Any, dialogues: Any, max_new_tokens: int) -> list[Trajectory]:
         played = []
         for dialogue in dialogues:
-            scenario, answers = as_scenario(dialogue), stored_answers(dialogue)
+            scenario, answers = as_scenario(dialogue), dialogue.answers
             texts = [answers[0], *("no" for _ in answers[1:])]
             turns = [Turn(attack, Completion(text)) for attack, text in zip(scenario.attacks, texts, strict=True)]
             played.append(Trajectory(scenario, tuple(turns), None, 0))

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import caption_row
 from steer_lit.data.mini_primer import primer_row
-from steer_lit.lit.replay import replay, stored_answers
+from steer_lit.lit.replay import replay
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
@@ -41,7 +41,7 @@ def answers(policy: QwenVL, rows: Sequence[Dialogue]) -> list[tuple[str, str]]:
     return [
         (turn.completion.text.strip(), told)
         for row, trajectory in zip(rows, replay(policy, rows, 64), strict=True)
-        for turn, told in zip(trajectory.turns, stored_answers(row), strict=True)
+        for turn, told in zip(trajectory.turns, row.answers, strict=True)
     ]
 
 
