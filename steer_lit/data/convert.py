@@ -27,7 +27,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
-from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
 
@@ -134,14 +134,11 @@ def main(arguments: Sequence[str]) -> int:
     shapes = "messages and conversations (sharegpt) hold dialogues; question (RL), messages_fixed (bench) and "
     shapes += "multiturn_qa (Stage I) what is asked in them. Default: messages"
     parser.add_argument("--as", dest="shape", choices=SHAPES, default="messages", help=shapes)
-    try:
-        given = parser.parse_args(arguments)
-        done = convert(given.source, given.out, given.shape)
-    except (SteerError, OSError) as error:
-        print(*map(visible_line, str(error).splitlines()), sep="\n", file=sys.stderr)
-        return 2
-    except SystemExit as asked:  # --help, or arguments that are none
-        return int(asked.code or 0)
+    return carried_out(parser, arguments, _convert)
+
+
+def _convert(given: argparse.Namespace) -> int:
+    done = convert(given.source, given.out, given.shape)
     print(*map(visible_line, report(given.source, given.out, given.shape, done)), sep="\n")
     return int(bool(done.refused))
 

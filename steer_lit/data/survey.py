@@ -33,7 +33,7 @@ from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.run_files import NOTES
-from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
@@ -222,16 +222,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="every row file and picture in it is read")
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
-    try:
-        given = parser.parse_args(arguments)
-    except SystemExit as asked:  # --help, or arguments that are none
-        return int(asked.code or 0)
+    return carried_out(parser, arguments, _survey)
+
+
+def _survey(given: argparse.Namespace) -> int:
     root: Path = given.folder
     for folder in (root, given.pictures):
         if folder is not None and not folder.is_dir():
             reason = "is a file: name its folder" if folder.is_file() else "no such folder"
-            print(visible_line(f"{folder}: {reason}"), file=sys.stderr)
-            return 2
+            raise SteerError(f"{folder}: {reason}")
     files = sorted(path for path in root.rglob("*") if path.is_symlink() or path.is_file())
     console, shown = Console(stderr=True), Console(emoji=False)
     if not shown.is_terminal:

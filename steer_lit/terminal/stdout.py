@@ -1,15 +1,21 @@
-"""Standard output, whatever it is: a terminal without UTF-8, a pipe that closes early, a full disk."""
+"""Standard output, whatever it is: a terminal without UTF-8, a pipe that closes early, a full disk. And the exit codes
+of the small programs that print there.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from steer_lit.errors import SteerError
+from steer_lit.terminal.visible import visible
+
 CLOSED = 141  # as shells report a program that a closed pipe ended
-LOST = 2
+LOST = REFUSED = 2
 
 
 def printing(main: Callable[[], int]) -> int:
@@ -27,6 +33,21 @@ def printing(main: Callable[[], int]) -> int:
     code = main()
     sys.stdout.flush()
     return max(code, LOST) if raw.failed else code
+
+
+def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable[[Namespace], int]) -> int:
+    """The exit code of `work` on what the parser makes of the arguments; that of --help and of arguments that are none;
+    or REFUSED, with the reason on standard error, where a file or a folder keeps it from being done.
+    """
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as asked:
+        return int(asked.code or 0)
+    try:
+        return work(given)
+    except (SteerError, OSError) as error:
+        print(visible(str(error)), file=sys.stderr)
+        return REFUSED
 
 
 class _Output(io.FileIO):

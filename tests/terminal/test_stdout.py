@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import pytest
 
-from steer_lit.terminal.stdout import CLOSED, LOST
+from steer_lit.errors import SteerError
+from steer_lit.terminal.stdout import CLOSED, LOST, REFUSED, carried_out
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason=f"{FULL} is Linux's")
@@ -85,3 +87,26 @@ def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(repository:
     assert running.returncode == CLOSED
     assert said.startswith("stopped")
     assert "Traceback" not in said
+
+
+def test_a_small_program_ends_with_the_code_of_its_work_or_with_the_reason_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = ArgumentParser("small")
+    parser.add_argument("word")
+
+    def work(given: Namespace) -> int:
+        if given.word == "row":
+            raise SteerError("no row\ncan be \x1bread")
+        if given.word == "disk":
+            raise OSError(28, "No space left on device", "there")
+        return 1
+
+    assert carried_out(parser, ["other"], work) == 1
+    assert carried_out(parser, ["row"], work) == REFUSED
+    assert capsys.readouterr().err == "no row\ncan be \N{REPLACEMENT CHARACTER}read\n"
+    assert carried_out(parser, ["disk"], work) == REFUSED
+    assert capsys.readouterr().err == "[Errno 28] No space left on device: 'there'\n"
+    assert carried_out(parser, [], work) == REFUSED
+    assert "required: word" in capsys.readouterr().err
+    assert carried_out(parser, ["--help"], work) == 0
