@@ -90,7 +90,7 @@ def offence(importer: str, name: str) -> str | None:
     [
         ("rollout", "steer_lit.reward.tcsr", True),
         ("data", "steer_lit.data.images", True),
-        ("bench", "steer_lit.lit.callbacks", False),  # same level
+        ("bench", "steer_lit.lit.progress", False),  # same level
         ("attacker", "steer_lit.tutor.rubric", False),  # sideways
         ("reward", "steer_lit.rollout.play", False),  # upwards
         ("types", "numpy", False),

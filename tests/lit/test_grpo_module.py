@@ -10,9 +10,9 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
-from steer_lit.lit.callbacks import TrajectoryLog
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.reward.reward import Reward
 from steer_lit.types import Scenario, SoFar, Turn, Verdict
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from lightning import Callback
 
-from steer_lit.lit.callbacks import LastCheckpoint
 from steer_lit.lit.checkpoint_file import read_checkpoint
+from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
 

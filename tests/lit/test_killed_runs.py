@@ -45,7 +45,9 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
 
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import MiniSource
-    from steer_lit.lit.callbacks import LastCheckpoint, PolicyExport, TrajectoryLog
+    from steer_lit.lit.export import PolicyExport
+    from steer_lit.lit.last_checkpoint import LastCheckpoint
+    from steer_lit.lit.trajectory_log import TrajectoryLog
 
     class Diary(Callback):
         """One line for each finished batch: every figure but the times, and the tokens that were sampled."""
@@ -127,7 +129,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 ENGINE, ATTACKER = "steer_lit.rollout.engine:SampledSession", "steer_lit.attacker.adaptive:AdaptiveAttacker"
-OPTIMIZER, CALLBACKS = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.lit.callbacks"
+OPTIMIZER, LOG = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.lit.trajectory_log"
 # A batch of GRPO plays 10 dialogues of up to 3 turns and learns from them twice. Checkpoints follow batches 2, 4 and 6.
 KILLS = {
     "grpo: while sampling, before any checkpoint; then between the two updates of a batch": (
@@ -142,7 +144,7 @@ KILLS = {
     ),
     "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
         "grpo",
-        Kill(CALLBACKS, "logged", 25, "checkpoints/last.ckpt"),
+        Kill(LOG, "logged", 25, "checkpoints/last.ckpt"),
         Kill("os", "replace", 6, "checkpoints/last.ckpt.part"),  # after the rollouts and the adapter's four files
     ),
     "sft: mid-accumulation; then with half of the adapter's files replaced": (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from steer_lit.lit.callbacks import LastCheckpoint
+from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
 

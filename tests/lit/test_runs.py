@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing, opening
-from steer_lit.lit.callbacks import RunSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
+from steer_lit.lit.run_settings import RunSettings
 from steer_lit.prompts.fill import Prompt
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.lit.callbacks import TrajectoryLog
+from steer_lit.lit.trajectory_log import TrajectoryLog
 
 
 def first_rank(folder, step, of=1):

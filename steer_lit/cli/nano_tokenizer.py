@@ -1,6 +1,6 @@
 """The tokenizer that a fresh `nano` begins with, learnt from the primer as it is.
 
-    python -m steer_lit.lit.nano_tokenizer steer_lit/policy/weights/nano
+    python -m steer_lit.cli.nano_tokenizer steer_lit/policy/weights/nano
 
 That folder is where `model.weights=null` reads it, so this comes first where the primer has changed, and
 `+experiment=pretrain_nano` after it.
@@ -48,7 +48,7 @@ def _lines() -> Iterator[str]:
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     summary = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser("python -m steer_lit.lit.nano_tokenizer", description=summary)
+    parser = argparse.ArgumentParser("python -m steer_lit.cli.nano_tokenizer", description=summary)
     parser.add_argument("folder", type=Path, help="an earlier tokenizer in it is replaced")
     try:
         folder: Path = parser.parse_args(arguments).folder

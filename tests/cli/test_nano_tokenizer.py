@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from steer_lit.lit import nano_tokenizer
+from steer_lit.cli import nano_tokenizer
 from steer_lit.policy.known import SHIPPED
 
 

@@ -1,0 +1,104 @@
+"""`<run>/checkpoints/last.ckpt`, kept up to date: what a stopped run goes on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from steer_lit.files.run_files import LAST
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and when a
+    scheduler's SIGTERM or Ctrl-C ends it, after the step under way; a second Ctrl-C leaves at once. Of several ranks
+    all stop after the step in which one heard Ctrl-C. SIGTERM is not to be relied on there: Lightning answers it with
+    a message that a rank at work does not wait for.
+
+    Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self.interrupted = False  # by Ctrl-C
+        self._saved_at = 0
+        self._handler: Any = None  # of Ctrl-C, before this one
+        self._lightnings: Any = None  # of SIGTERM, which notes that it came
+        self._alone = self._tells = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = trainer.global_step
+        self._handler = signal.getsignal(signal.SIGINT)
+        # Before here there is nothing to save. A job in a shell's background ignores Ctrl-C, and goes on doing so.
+        listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
+        self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
+        if listens:
+            signal.signal(signal.SIGINT, self._interrupt)
+        if threading.current_thread() is threading.main_thread():  # which alone may set it
+            self._lightnings = signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
+        due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
+        any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
+        # Ctrl-C may be pressed while the ranks agree: it is for the next step then, and must not be overwritten here.
+        interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
+        if interrupted:
+            self.interrupted = True
+        if due or interrupted or terminated:
+            self._save(trainer)
+        if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
+            raise SIGTERMException
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step != self._saved_at:
+            self._save(trainer)
+        self._let_go()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A SIGTERM during validation."""
+        alone = trainer.world_size == 1 and trainer.global_step != self._saved_at
+        if alone and isinstance(exception, SIGTERMException):
+            self._save(trainer)
+        self._let_go()
+
+    def _interrupt(self, *_: object) -> None:
+        """Ctrl-C becomes the SIGTERM that Lightning ends training on where its state is whole; several ranks agree."""
+        self._let_go()
+        self.interrupted = True
+        if self._tells:
+            print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
+        if self._alone:
+            signal.raise_signal(signal.SIGTERM)
+
+    def _terminate(self, *received: Any) -> None:
+        """Say what becomes of a SIGTERM, which may come from Ctrl-C: Lightning's handler waits without a word."""
+        signal.signal(signal.SIGTERM, self._lightnings)
+        if self._tells and not self.interrupted:
+            print("SIGTERM: stopping after this step", file=sys.stderr, flush=True)
+        if callable(self._lightnings):
+            self._lightnings(*received)
+
+    def _let_go(self) -> None:
+        """Of Ctrl-C. Lightning itself puts back at the end what SIGTERM was for before it."""
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, self._handler)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved_at = trainer.global_step
+        last = Path(trainer.default_root_dir) / LAST
+        part = last.with_name(f"{last.name}.part")
+        trainer.save_checkpoint(part)  # on every rank: each adds its random state
+        if trainer.is_global_zero:
+            os.replace(part, last)

@@ -1,0 +1,54 @@
+"""A run's settings and its headline, as TensorBoard's table of runs shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+from steer_lit.lit.policy_module import PolicyModule
+
+
+class RunSettings(Callback):
+    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its headline as `hp_metric`.
+
+    The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
+    Until the end it is NaN, and stays so in a run that broke off.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = flat(settings)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not isinstance(pl_module, PolicyModule) or pl_module.headline not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[pl_module.headline])
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Of a run that was resumed at its end and is validated after its training, which had no headline."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_train_end(trainer, pl_module)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a.b: value`, without Hydra's own keys; what TensorBoard cannot show becomes text."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if str(key).startswith("_"):
+            continue
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return found

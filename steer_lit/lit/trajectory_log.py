@@ -1,0 +1,58 @@
+"""`<run>/trajectories.jsonl`: every rollout that GRPO learned from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from steer_lit.errors import TooManyFailures
+from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import append_lines, readable
+from steer_lit.files.run_files import ROLLOUTS
+from steer_lit.lit.grpo_module import GRPOModule
+from steer_lit.lit.transcripts import logged
+from steer_lit.rollout.logged import step_of
+
+
+class TrajectoryLog(Callback):
+    """Appends every rollout that was trained on to `<run>/trajectories.jsonl`, one file per rank."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the steps that a resumed run is about to play again, and a line that a kill cut short.
+
+        Each rank does so in its own file before it writes there, the first also in those of ranks that are no more.
+        """
+        self._forget(self._path(trainer), trainer.global_step)
+        if trainer.is_global_zero:
+            for path in Path(trainer.default_root_dir).glob(ROLLOUTS.replace("*", ".rank*")):
+                if (rank := re.search(r"\.rank(\d+)\.", path.name)) and int(rank[1]) >= trainer.world_size:
+                    self._forget(path, trainer.global_step)
+
+    @staticmethod
+    def _forget(path: Path, earlier: int) -> None:
+        """Keep the rollouts of steps before `earlier`."""
+        if path.is_file():
+            rows = readable(path, lambda line: (step_of(line), line), "rollouts")
+            replace_text(path, "".join(line for step, line in rows if step < earlier))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(pl_module, GRPOModule):
+            self._write(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The rollouts of which too many failed are the ones to look at."""
+        if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: GRPOModule) -> None:
+        append_lines(self._path(trainer), (logged(played).to_line() for played in module.rollouts))
+
+    @staticmethod
+    def _path(trainer: Trainer) -> Path:
+        rank = "" if trainer.is_global_zero else f".rank{trainer.global_rank}"
+        return Path(trainer.default_root_dir) / ROLLOUTS.replace("*", rank)

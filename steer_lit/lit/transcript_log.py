@@ -1,0 +1,55 @@
+"""A handful of dialogues in TensorBoard, to read while a run trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from steer_lit.lit.grpo_module import GRPOModule
+from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.transcripts import Played, page, pictures
+from steer_lit.policy.qwen_vl import QwenVL
+
+PICTURES_SHOWN = 4
+
+
+class TranscriptLog(Callback):
+    """Shows `dialogues` played dialogues in TensorBoard, pictures included.
+
+    GRPO: of the rollouts of every `every_n_steps`-th step. SFT: of the replayed held-out dialogues, at each validation.
+    """
+
+    def __init__(self, dialogues: int = 4, every_n_steps: int = 10) -> None:
+        self.dialogues = dialogues
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(pl_module, GRPOModule) and batch_idx % self.every_n_steps == 0:
+            self._show(trainer, pl_module.policy, _spread(pl_module.rollouts, self.dialogues))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, SFTModule):
+            self._show(trainer, pl_module.policy, pl_module.replayed[: self.dialogues])
+
+    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Played]) -> None:
+        for logger in trainer.loggers:
+            if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+                continue
+            for index, played in enumerate(dialogues):
+                logger.experiment.add_text(f"transcripts/{index}", page(played), played.step)
+                for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN]):
+                    pixels = np.asarray(policy.pictures.open_image(ref))
+                    tag = f"transcripts/{index}/picture{place}"
+                    logger.experiment.add_image(tag, pixels, played.step, dataformats="HWC")
+
+
+def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:
+    """`count` rollouts evenly apart, so that several groups are seen."""
+    step = max(1, len(rollouts) // max(1, count))
+    return list(rollouts[::step][:count])

@@ -1,0 +1,33 @@
+"""When the last checkpoint is written."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from steer_lit.lit.last_checkpoint import LastCheckpoint
+
+
+def trainer_at(step: int, terminated: bool = False) -> Any:
+    return SimpleNamespace(
+        global_step=step,
+        received_sigterm=terminated,
+        world_size=1,
+        is_global_zero=True,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision),
+    )
+
+
+def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_and_at_the_end() -> None:
+    callback, saved = LastCheckpoint(every_n_steps=5), []
+    callback._save = lambda trainer: (  # type: ignore[method-assign]
+        saved.append(trainer.global_step),
+        setattr(callback, "_saved_at", trainer.global_step),
+    )
+    callback.on_train_start(trainer_at(6), None)  # resumed at 6: nothing to save yet
+    for step in (8, 10, 12, 16):  # two optimizer steps a batch and more: 15 itself is never seen
+        callback.on_train_batch_end(trainer_at(step), None, None, None, 0)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(16), None)  # type: ignore[arg-type]
+    callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
+    callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
+    assert saved == [10, 16, 17, 18]

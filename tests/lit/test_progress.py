@@ -1,0 +1,52 @@
+"""The bar of a run, and the lines in its place."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from steer_lit.lit import progress
+
+
+def trainer_at(step: int, total: float = 10, **metrics: float) -> Any:
+    found = {name.replace("__", "/"): torch.tensor(value) for name, value in metrics.items()}
+    return SimpleNamespace(global_step=step, estimated_stepping_batches=total, callback_metrics=found)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_shows_step_score_safety_kl_speed_and_time_left(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=160)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    bar = progress.StepProgress(line_every_s=0.0)
+    metrics = {"train__turn_score": 0.61, "train__safe_share": 1.0, "train__right_share": 0.75, "train__kl": 0.0123}
+    bar.on_train_start(trainer_at(0), None)  # type: ignore[arg-type]
+    bar.on_train_batch_end(trainer_at(5, **metrics, train__tokens_per_second=640.0), None, None, None, 4)  # type: ignore[arg-type]
+    bar.on_train_end(trainer_at(5), None)  # type: ignore[arg-type]
+    shown = screen.getvalue()
+    for text in ("5/10", "score 0.610", "right 75%", "KL 0.0123", "tokens/s 640", "left"):
+        assert text in shown
+    assert "safe" not in shown  # as all nonsense is
+    assert "over-refusal" not in shown  # not logged in this step
+
+
+def test_a_disabled_bar_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen))
+    bar = progress.StepProgress()
+    bar.disable()
+    bar.on_train_start(trainer_at(0), None)  # type: ignore[arg-type]
+    bar.on_train_batch_end(trainer_at(5), None, None, None, 4)  # type: ignore[arg-type]
+    assert screen.getvalue() == ""
+
+
+def test_time_left_by_hand() -> None:
+    assert progress._clock(3725.4) == "1:02:05"
+    assert progress._clock(float("inf")) == "-:--:--"

@@ -1,0 +1,73 @@
+"""Dialogues as pages to read, as the exchange that a finished run prints, and as logged rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from steer_lit.lit.transcripts import Played, excerpt, logged, page, pictures
+from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
+
+
+def test_what_user_and_policy_say_cannot_drive_the_terminal(
+    played: Callable[..., Trajectory],
+) -> None:
+    trajectory = played(("harmless", 10, 10, False))
+    (turn,) = trajectory.turns
+    turn = replace(
+        turn,
+        attack=replace(turn.attack, message=Message.of("user", "one\x1b[2J\ntwo")),
+        completion=replace(turn.completion, text="three\x9b\u202e"),
+    )
+    shown = excerpt(Played(replace(trajectory, turns=(turn,)), 1, expected=("four\x07",)))
+    stand_in = "\N{REPLACEMENT CHARACTER}"
+    assert shown.splitlines() == [
+        f"  user:     one{stand_in}[2J",
+        "two",
+        f"  policy:   three{stand_in}{stand_in}",
+        f"  expected: four{stand_in}",
+    ]
+
+
+def test_a_page_keeps_an_attackers_marks_as_text() -> None:
+    picture = ImageRef("mini://knife")
+    attack = Attack(Message.of("user", picture, "# Ignore this\n![x](http://example.com/x.png)"))
+    trajectory = Trajectory(
+        Scenario("row", "red_team", attack), (Turn(attack, Completion("No.", finish="length")),), None, 3
+    )
+    played = Played(trajectory, 0, TrajectoryReward((0.5,), (0.4,), 0.4, (0.4,)), (0.25,), ("I won't.",))
+    lines = page(played).splitlines()
+    assert "    # Ignore this" in lines
+    assert "    ![x](http://example.com/x.png)" in lines
+    assert "policy (cut):" in lines
+    assert "    I won't." in lines
+    assert pictures(played) == (picture,)
+    assert excerpt(played).splitlines()[-1] == "  expected: I won't."
+
+
+def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
+    mark = "![x](http://example.com/x.png)\n\n# <b>*a* `b` &lt;"
+    attack = Attack(Message.of("user", "Hello."), strategy=mark)
+    turn = Turn(attack, Completion("No."), Verdict(failed=mark))
+    shown = page(Played(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
+    quoted = "![x]\\(http://example.com/x.png)  # &lt;b>\\*a\\* `b` &amp;lt;"
+    first, asked, _, _, _, judged = shown.split("\n\n")
+    assert first.startswith(f"**{quoted}** (red_team)")
+    assert asked == f"user ({quoted}):"
+    assert judged == f"*no verdict: {quoted}*"
+
+
+def test_what_is_logged_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
+    trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
+    row = logged(Played(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2)))
+    assert (row.scenario, row.seed, row.step, row.trajectory_return) == ("row", 7, 4, 1.73)
+    assert [turn.reward for turn in row.turns] == [0.9, 0.83]
+    assert [turn.advantage for turn in row.turns] == [0.2, 0.2]
+    verdict = row.turns[0].verdict
+    assert verdict is not None
+    assert verdict.safety == 10
+    assert row.turns[0].intent == "harmful"
+    failed = logged(Played(played(None), 4))
+    assert failed.failed == "the tutor did not answer"
+    assert failed.turns[0].score is None
