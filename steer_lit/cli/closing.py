@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import declares
-from steer_lit.files.run_files import ADAPTER, BASE, TOWER
+from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
@@ -32,20 +32,31 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     return f"{done}, into {shown_path(run_dir)}; libraries load first"
 
 
-def closing(config: DictConfig, run_dir: Path, headline: str, value: Any, words: Sequence[str] = ()) -> str:
+def closing(
+    config: DictConfig,
+    run_dir: Path,
+    headline: str,
+    value: Any,
+    words: Sequence[str] = (),
+    best: tuple[int, float] | None = None,
+) -> str:
     """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
 
     Of the run's `words` those that say how the model is made and what this machine has go on in it. What it still
-    wants stands on lines of its own: the command stays one that can be pasted.
+    wants stands on lines of its own: the command stays one that can be pasted. `best` is the step and the headline's
+    value of the best adapter, of a run that did not end with it.
     """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
+    kept = (
+        "" if best is None else f"\nbest:    {shown_path(run_dir / BEST)}   {headline} {best[1]:.3f} at step {best[0]}"
+    )
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
     if not export.exists():
-        return f"run: {shown_path(run_dir)}, nothing exported{shown}"
+        return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
     if sweeping():  # `compared` says what goes on from all of them
-        return f"{label + ':':<8} {export}{shown}"
-    return f"{label + ':':<8} {export}{shown}\n{_following(*following(config, export, words))}"
+        return f"{label + ':':<8} {export}{shown}{kept}"
+    return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"
 
 
 def _following(command: str, *wanted: str) -> str:

@@ -22,7 +22,19 @@ from steer_lit import __version__
 from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.locks import holding
-from steer_lit.files.run_files import ADAPTER, BASE, CONFIG, FAILED, LAST, MANIFEST, RECORDS, ROLLOUTS, TOWER, VERSIONS
+from steer_lit.files.run_files import (
+    ADAPTER,
+    BASE,
+    BEST,
+    CONFIG,
+    FAILED,
+    LAST,
+    MANIFEST,
+    RECORDS,
+    ROLLOUTS,
+    TOWER,
+    VERSIONS,
+)
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import local_rank, node_rank, restarted
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
@@ -32,7 +44,7 @@ LOCK = ".lock"
 _RUNS = "outputs"  # of conf/hydra/default.yaml; stays, though empty
 CHECKPOINTS = (LAST, FAILED)
 # What a training leaves that another one in its folder, from the start, would replace.
-EXPORTED = (f"{ADAPTER}/adapter_model.safetensors", TOWER, f"{BASE}/model.safetensors")
+EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")

@@ -94,9 +94,11 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            if module.headline not in trainer.callback_metrics and datamodule.val_rows:  # resumed from its last step
+            if (
+                module.headline.name not in trainer.callback_metrics and datamodule.val_rows
+            ):  # resumed from its last step
                 trainer.validate(module, datamodule, verbose=False)
-    headline = trainer.callback_metrics.get(module.headline)
+    headline = trainer.callback_metrics.get(module.headline.name)
     if trainer.is_global_zero:
         if trainer.global_step == begins_at:
             longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
@@ -104,7 +106,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         if config.stage != "grpo" and module.replayed:
             noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
-        print(closing(config, run_dir, module.headline, headline, words))
+        print(closing(config, run_dir, module.headline.name, headline, words, best=_better(trainer)))
     return None if headline is None else float(headline)
 
 
@@ -130,6 +132,15 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
         # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts.
         trainer.strategy._timeout = timedelta(minutes=config.hardware.rank_timeout_minutes)
     return trainer
+
+
+def _better(trainer: Trainer) -> tuple[int, float] | None:
+    """Step and headline of the best adapter that was kept, where the last step's is another."""
+    from steer_lit.lit.best_adapter import BestAdapter
+
+    keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
+    best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
+    return None if best is None else (best.step, best.value)
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:

@@ -10,6 +10,7 @@ ADAPTER, TOWER, BASE = (
     "tower.safetensors",
     "base",
 )  # what trained: a PEFT folder, a file, a checkpoint folder
+BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and in it the step and the value it is best by
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
 # What runs and conversions note down beside rows, none of it rows.
 NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,35 @@ class PolicyExport(Callback):
 
 
 def export(policy: QwenVL, run_dir: Path) -> Path:
-    """Write what the policy trains under `run_dir`, in place of an earlier export, and return where.
+    """Write what the policy trains under `run_dir`, in place of an earlier export, and return where. Raises OSError."""
+    target = run_dir / {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
+    if policy.trains == "tower":
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with disk_errors(target):
+            save_tower(policy.parts, target)
+    else:
+        replace_folder(target, policy.save_base if policy.trains == "base" else policy.save_adapter)
+    return target
+
+
+def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder, and put it in `target`'s place.
 
     A folder cannot take another's place in one step, but a file can, and the weights are the only file in which the
     adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. Raises OSError.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    name = {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
-    target, fresh = run_dir / name, run_dir / f".{name}.part"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.part")
     try:
         with disk_errors(target):
-            if name == TOWER:
-                save_tower(policy.parts, target)
-                return target
             shutil.rmtree(fresh, ignore_errors=True)
-            policy.save_base(fresh) if name == BASE else policy.save_adapter(fresh)
+            write(fresh)
     except OSError:
         shutil.rmtree(fresh, ignore_errors=True)  # a full disk has need of the room
         raise
     if not target.is_dir():
         os.replace(fresh, target)
-        return target
+        return
     for file in sorted(fresh.iterdir()):
         os.replace(file, target / file.name)
     fresh.rmdir()
-    return target

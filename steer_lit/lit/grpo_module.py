@@ -18,6 +18,7 @@ from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailure
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.checkpoint_file import OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
+from steer_lit.lit.headline import RIGHT_SHARE
 from steer_lit.lit.lesson import Lesson, stacked
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
@@ -87,7 +88,7 @@ class GRPOModule(PolicyModule):
         micro_tokens: int,
         seed: int,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens, "val/right_share", objective.epochs)
+        super().__init__(policy, optim, micro_tokens, RIGHT_SHARE, objective.epochs)
         if problems := answers_too_long(rollout.max_turns, rollout.max_new_tokens, policy.parts.longest):
             raise ConfigError(problems)
         self.attacker, self.tutor, self.reward = attacker, tutor, reward

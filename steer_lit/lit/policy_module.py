@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
 from steer_lit.lit.checkpoint_file import OWN
+from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
@@ -35,12 +36,12 @@ class PolicyModule(LightningModule):
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
     gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens, packed or with padding as the
-    policy takes them. `headline` names the metric that sums up a run: what the closing line and TensorBoard's
+    policy takes them. `headline` is the metric that sums up a run: what the closing line and TensorBoard's
     hyper-parameter table show. A batch takes `steps_per_batch` optimizer steps.
     """
 
     def __init__(
-        self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: str, steps_per_batch: int = 1
+        self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: Headline, steps_per_batch: int = 1
     ) -> None:
         super().__init__()
         self.headline = headline
@@ -191,11 +192,32 @@ class PolicyModule(LightningModule):
     def on_train_start(self) -> None:
         """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
         self._set_rates()
+        owed = self._owes_validation()
         self.trainer.should_stop |= self._at_end  # resumed from there, Lightning would begin an epoch more
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
+        if owed:
+            self._validate()
+
+    def _owes_validation(self) -> bool:
+        """Whether the run goes on from between a step and its validation, which Lightning would then leave out.
+
+        One that was begun it takes up, but where it was left: what was found by then is lost, so it begins anew.
+        """
+        fit = self.trainer.fit_loop
+        loop = fit.epoch_loop
+        if loop.val_loop.restarted_mid_evaluation:
+            loop.val_loop.restarting = False
+        return loop.restarted_on_train_batch_end and loop._should_check_val_fx(fit._data_fetcher)
+
+    def _validate(self) -> None:
+        """As Lightning does after a step."""
+        self.trainer.validating = True
+        self.trainer.fit_loop.epoch_loop.val_loop.restarting = False
+        self.trainer.fit_loop.epoch_loop.val_loop.run()
+        self.trainer.training = True
 
     @property
     def _at_end(self) -> bool:

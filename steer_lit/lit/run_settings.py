@@ -28,9 +28,9 @@ class RunSettings(Callback):
                 logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, PolicyModule) or pl_module.headline not in trainer.callback_metrics:
+        if not isinstance(pl_module, PolicyModule) or pl_module.headline.name not in trainer.callback_metrics:
             return
-        value = float(trainer.callback_metrics[pl_module.headline])
+        value = float(trainer.callback_metrics[pl_module.headline.name])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)

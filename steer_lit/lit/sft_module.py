@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from steer_lit.lit.headline import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay
@@ -38,7 +39,7 @@ class SFTModule(PolicyModule):
         replays: int = 0,
         max_new_tokens: int = 64,
     ) -> None:
-        super().__init__(policy, optim, micro_tokens, "val/loss" if trains == "adapter" else "val/exact_share")
+        super().__init__(policy, optim, micro_tokens, VAL_LOSS if trains == "adapter" else EXACT_SHARE)
         policy.train_only(trains)
         self.renderer = renderer_of(policy)
         self.replays = replays

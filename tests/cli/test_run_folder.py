@@ -174,7 +174,13 @@ def test_another_runs_checkpoint_is_no_reason_to_overwrite_a_run(
     assert cli.train([*words, f"hydra.run.dir={tmp_path}/three"]) == 0
 
 
-LEFT = ["checkpoints/last.ckpt", "adapter/adapter_model.safetensors", "tower.safetensors", "trajectories.rank1.jsonl"]
+LEFT = [
+    "checkpoints/last.ckpt",
+    "adapter/adapter_model.safetensors",
+    "best_adapter/adapter_model.safetensors",
+    "tower.safetensors",
+    "trajectories.rank1.jsonl",
+]
 
 
 @pytest.mark.usefixtures("alone")

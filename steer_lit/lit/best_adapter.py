@@ -1,0 +1,99 @@
+"""`<run>/best_adapter`: the adapter as it was at the best validation, where the last is not the best."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from steer_lit.files.run_files import BEST, BEST_FACTS
+from steer_lit.lit.export import replace_folder
+from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.policy.qwen_vl import QwenVL
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The validation after `step` gave the headline metric `metric` its best `value`, with the adapter `weights`."""
+
+    step: int
+    metric: str
+    value: float
+    weights: Mapping[str, Tensor]  # on the CPU
+
+
+class BestAdapter(Callback):
+    """Keeps `<run>/best_adapter`, a PEFT folder as `<run>/adapter` is, with step and value beside it in best.json.
+
+    It is written at each validation whose headline is strictly better than all before. The checkpoint holds it too,
+    weights included: a run that is resumed, there or in another folder, goes on with the best that it had at that step,
+    and not with that of steps it will take again. Runs that train no adapter have none.
+    """
+
+    def __init__(self) -> None:
+        self.best: Best | None = None
+
+    def before(self, step: int) -> Best | None:
+        """The best one, where it is from before `step`."""
+        return self.best if self.best is not None and self.best.step < step else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain types and tensors; empty before the first validation."""
+        best = self.best
+        if best is None:
+            return {}
+        return {"step": best.step, "metric": best.metric, "value": best.value, "weights": dict(best.weights)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = Best(**state_dict)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The folder as it was when the checkpoint was saved: a run that is killed may have got further."""
+        if (policy := _adapted(pl_module)) is None or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir) / BEST
+        if self.best is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        now = policy.adapter_state()
+        policy.load_adapter_state(dict(self.best.weights))
+        _write(policy, self.best, folder)
+        policy.load_adapter_state(now)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        policy = _adapted(pl_module)
+        if policy is None or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, PolicyModule)
+        headline = pl_module.headline
+        value = float(trainer.callback_metrics.get(headline.name, math.nan))  # the same on all ranks
+        if not headline.better(value, None if self.best is None else self.best.value):
+            return
+        weights = {name: tensor.cpu() for name, tensor in policy.adapter_state().items()}
+        self.best = Best(trainer.global_step, headline.name, value, weights)
+        if trainer.is_global_zero:
+            _write(policy, self.best, Path(trainer.default_root_dir) / BEST)
+
+
+def _adapted(module: LightningModule) -> QwenVL | None:
+    """The module's policy, if its adapter is what trains."""
+    return module.policy if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
+
+
+def _write(policy: QwenVL, best: Best, folder: Path) -> None:
+    """Raises OSError."""
+    replace_folder(folder, partial(_save, policy, best))
+
+
+def _save(policy: QwenVL, best: Best, folder: Path) -> None:
+    policy.save_adapter(folder)
+    facts = {"step": best.step, "metric": best.metric, "value": best.value}
+    (folder / BEST_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

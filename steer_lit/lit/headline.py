@@ -1,0 +1,25 @@
+"""The metric that sums up a run: what its closing line shows, and what its best adapter is chosen by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The name it is logged under, and whether less of it is better, as of a loss."""
+
+    name: str
+    less_is_better: bool = False
+
+    def better(self, value: float, best: float | None) -> bool:
+        """Whether `value` is strictly better than `best`, or the first there is. NaN, nothing counted, never is."""
+        if best is None:
+            return not math.isnan(value)
+        return value < best if self.less_is_better else value > best
+
+
+VAL_LOSS = Headline("val/loss", less_is_better=True)
+EXACT_SHARE = Headline("val/exact_share")
+RIGHT_SHARE = Headline("val/right_share")

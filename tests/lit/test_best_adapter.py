@@ -1,0 +1,224 @@
+"""The adapter of the best validation is kept, and a resumed run keeps the one that the run never stopped keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from steer_lit.cli import main as cli
+from steer_lit.cli.closing import closing
+from steer_lit.lit.best_adapter import BestAdapter
+from steer_lit.lit.last_checkpoint import LastCheckpoint
+from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.sft_module import SFTModule
+
+EVERY = {"check_val_every_n_epoch": None, "val_check_interval": 1}
+
+
+def scripted(policy: Any, losses: Sequence[float], trains: Any = "adapter") -> SFTModule:
+    """A module whose validation after step n finds `losses[n - 1]`."""
+    module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), 2048, trains)
+    module.on_validation_epoch_end = lambda: module.log("val/loss", losses[max(0, module.global_step - 1)])  # type: ignore[method-assign]
+    return module
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(other[name], tensor) for name, tensor in one.items())
+
+
+@pytest.fixture
+def fit(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> Any:
+    """Trains one step for each of `losses`; returns the callback and the adapter's tensors after each step."""
+    from lightning import Callback
+
+    def run(losses: Sequence[float], folder: str = "run", resume: Path | None = None, **settings: Any) -> Any:
+        after: dict[int, Any] = {}
+
+        class Steps(Callback):
+            def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+                after[trainer.global_step] = module.policy.adapter_state()
+
+        best = BestAdapter()
+        callbacks = [Steps(), best, *settings.pop("callbacks", [])]
+        places = {"default_root_dir": tmp_path / folder, "callbacks": callbacks}
+        trainer = make_trainer(len(losses), **{**EVERY, **places, **settings})
+        module = scripted(tiny_policy(adapted=True), losses)
+        trainer.fit(module, small_world("sft", val_size=10), ckpt_path=resume, weights_only=True)
+        return best, after
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [([0.5, 0.3, 0.4], 2), ([0.5, 0.3, 0.3], 2), ([math.nan, 0.6, 0.7], 2), ([0.5, math.nan, 0.4], 3)],
+)
+def test_the_best_validations_adapter_is_kept(losses: list[float], step: int, fit: Any, tmp_path: Path) -> None:
+    """Ties keep the earlier; NaN, where nothing was counted, is no value."""
+    best, after = fit(losses)
+    folder = tmp_path / "run" / "best_adapter"
+    assert json.loads((folder / "best.json").read_text()) == {
+        "step": step,
+        "metric": "val/loss",
+        "value": pytest.approx(losses[step - 1]),
+    }
+    saved = weights(folder)
+    assert {name.replace(".weight", ".default.weight") for name in saved} == {
+        name.removeprefix("model.") for name in after[step]
+    }
+    for name, tensor in after[step].items():
+        assert torch.equal(saved[name.removeprefix("model.").replace(".default.weight", ".weight")], tensor), name
+    assert (best.before(4).step, best.before(step)) == (step, None)
+
+
+def test_a_validation_before_training_does_not_count(fit: Any, tmp_path: Path) -> None:
+    losses = [0.1, 0.2]
+    seen: list[Any] = []
+    from lightning import Callback
+
+    class Sane(Callback):
+        def on_sanity_check_end(self, trainer: Any, module: Any) -> None:
+            seen.extend(callback.best for callback in trainer.callbacks if isinstance(callback, BestAdapter))
+
+    fit(losses, callbacks=[Sane()], num_sanity_val_steps=1)
+    assert seen == [None]
+    assert json.loads((tmp_path / "run/best_adapter/best.json").read_text())["step"] == 1
+
+
+def test_what_trains_no_adapter_keeps_none(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    trainer = make_trainer(1, **EVERY, callbacks=[best := BestAdapter()])
+    trainer.fit(scripted(tiny_policy(), [0.5], "base"), small_world("pretrain", val_size=10))
+    assert best.best is None
+    assert not (tmp_path / "best_adapter").exists()
+
+
+@pytest.mark.parametrize("rank_zero", [True, False])
+def test_the_first_rank_writes_and_all_know(rank_zero: bool, tiny_policy: Any, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    module, best = scripted(tiny_policy(), []), BestAdapter()
+    trainer: Any = SimpleNamespace(
+        callback_metrics={"val/loss": torch.tensor(0.5)},
+        default_root_dir=str(tmp_path),
+        global_step=3,
+        is_global_zero=rank_zero,
+        sanity_checking=False,
+    )
+    best.on_validation_end(trainer, module)
+    assert best.state_dict()["step"] == 3
+    assert (tmp_path / "best_adapter").is_dir() is rank_zero
+
+
+@pytest.mark.parametrize("folder", ["run", "elsewhere"])
+@pytest.mark.parametrize("stopped_at", [1, 2, 3, 4])
+def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
+    stopped_at: int, folder: str, fit: Any, tmp_path: Path
+) -> None:
+    """From a checkpoint saved between a step and its validation, in the run's folder, which got further, or another."""
+    from lightning import Callback
+
+    losses = [0.5, 0.4, 0.6, 0.45, 0.7]
+
+    class Copies(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    straight, _ = fit(losses, callbacks=[Copies()])
+    kept = weights(tmp_path / "run" / "best_adapter")
+    fit([0.9, 0.8, 0.7, 0.6, 0.1], callbacks=[])  # what is in the folder now is of steps that are taken again
+    assert not same(weights(tmp_path / "run" / "best_adapter"), kept)
+    resumed, _ = fit(losses, folder, tmp_path / f"{stopped_at}.ckpt", callbacks=[])
+    assert (
+        (resumed.best.step, resumed.best.value) == (straight.best.step, straight.best.value) == (2, pytest.approx(0.4))
+    )
+    assert same(resumed.best.weights, straight.best.weights)
+    assert same(weights(tmp_path / folder / "best_adapter"), kept)
+    assert json.loads((tmp_path / folder / "best_adapter/best.json").read_text())["step"] == 2
+
+
+def test_a_run_resumed_from_before_any_validation_has_no_best_yet(fit: Any, tmp_path: Path) -> None:
+    from lightning import Callback
+
+    left: list[bool] = []
+
+    class Look(Callback):
+        def on_train_start(self, *_: Any) -> None:
+            left.append((tmp_path / "run/best_adapter").exists())
+
+    fit([0.5, 0.4], callbacks=[LastCheckpoint(100), Look()], enable_checkpointing=True)
+    fit([0.5, 0.4, 0.3], resume=tmp_path / "run/checkpoints/last.ckpt", callbacks=[Look()])
+    assert left == [False, True]
+    path = tmp_path / "early.ckpt"
+    saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    del saved["callbacks"]["BestAdapter"]
+    torch.save(saved, path)
+    fit([0.5, 0.4, 0.3], resume=path, callbacks=[Look()])
+    assert left == [False, True, False]
+
+
+def test_a_validation_that_a_checkpoint_was_saved_in_is_made_whole(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """As when a server dies in its second batch: Lightning alone would leave out the last, having counted the first."""
+    path, validated = tmp_path / "failed.ckpt", []
+    module = scripted(tiny_policy(), [0.5, 0.5])
+    trainer = make_trainer(2, **EVERY)
+
+    def save(batch: Any, batch_idx: int) -> None:
+        if batch_idx == 1 and trainer.global_step == 1:
+            trainer.save_checkpoint(path)
+
+    module.validation_step = save  # type: ignore[method-assign]
+    trainer.fit(module, small_world("sft", val_size=10))
+    again = scripted(tiny_policy(), [0.5, 0.5])
+    again.validation_step = lambda batch, batch_idx: validated.append((again.global_step, len(batch)))  # type: ignore[method-assign]
+    make_trainer(2, **EVERY).fit(again, small_world("sft", val_size=10), ckpt_path=path, weights_only=True)
+    assert [rows for step, rows in validated if step == 1] == [rows for step, rows in validated if step == 2]
+    assert sum(rows for step, rows in validated if step == 1) == 10
+
+
+def test_a_run_that_got_worse_names_its_best_adapter(tmp_path: Path) -> None:
+    (tmp_path / "adapter").touch()
+    config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}})
+    _, best, following = closing(config, tmp_path, "val/right_share", 0.5, best=(40, 0.7125)).splitlines()
+    assert best == f"best:    {tmp_path}/best_adapter   val/right_share 0.713 at step 40"
+    assert following.startswith("next: ")
+
+
+def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that learns nothing: of equal validations the first is its best."""
+    small = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "logger=none"]
+    words = [*small, "trainer.val_check_interval=1", "replay.dialogues=0", "optim.lr=1e-20"]
+    assert cli.train([*words, "trainer.max_steps=3", f"hydra.run.dir={tmp_path / 'sft'}"]) == 0
+    said = capsys.readouterr().out
+    best = tmp_path / "sft" / "best_adapter"
+    facts = json.loads((best / "best.json").read_text())
+    assert facts["step"] == 1
+    assert f"best:    {best}   val/loss {facts['value']:.3f} at step 1\n" in said
+    short = ["trainer.max_steps=1", "trainer.limit_val_batches=0", "rollout.max_turns=2", "rollout.max_new_tokens=6"]
+    short += [*small, f"init_from={best}", f"hydra.run.dir={tmp_path / 'grpo'}"]
+    assert cli.train(["+experiment=grpo_tiny", *short]) == 0
+    assert not (tmp_path / "grpo" / "best_adapter").exists()  # nothing was validated
+    words = [
+        "model=tiny",
+        f"policies.best={best}",
+        "bench.limit=10",
+        "rollout.max_new_tokens=4",
+        "bench.constants=false",
+    ]
+    assert cli.bench([*words, f"hydra.run.dir={tmp_path / 'bench'}"]) == 0
+    assert '"best"' in (tmp_path / "bench" / "records.jsonl").read_text()
