@@ -15,6 +15,11 @@ def node_rank() -> int:
     return int(next(filter(None, map(os.environ.get, ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID"))), 0))
 
 
+def first_rank() -> bool:
+    """Whether this is the one process that writes and speaks for all."""
+    return not (local_rank() or node_rank())
+
+
 def restarted() -> bool:
     """Whether Slurm has started this job again, after a preemption for one: it counts in SLURM_RESTART_COUNT."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0

@@ -36,7 +36,7 @@ from steer_lit.files.run_files import (
     VERSIONS,
 )
 from steer_lit.prompts.fill import digests
-from steer_lit.ranks import local_rank, node_rank, restarted
+from steer_lit.ranks import first_rank, local_rank, restarted
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
 
 FROZEN = "--frozen="  # what a further process is told its run's config by
@@ -57,7 +57,7 @@ def alone_in(run_dir: Path) -> Iterator[None]:
     Raises SteerError where another run is at work.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    if local_rank() or node_rank():
+    if not first_rank():
         yield
         return
     with holding(run_dir / LOCK) as taken:
@@ -127,7 +127,7 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
 
     Further ranks find there what the first has begun.
     """
-    if local_rank() or node_rank() or not _holds(run_dir, "training"):
+    if not first_rank() or not _holds(run_dir, "training"):
         return
     folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."

@@ -25,7 +25,7 @@ from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children
 from steer_lit.cli.stopping import continuable, resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
-from steer_lit.ranks import local_rank, node_rank
+from steer_lit.ranks import first_rank
 from steer_lit.terminal.commands import shown_path, typed_words
 from steer_lit.terminal.visible import first_lines
 from steer_lit.types import AsksServer, ImageRef, Judge, Scenario
@@ -74,11 +74,10 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer = _trainer(config, callbacks, loggers)
-    datamodule = instantiate(config.data)
+    datamodule = instantiate(config.data, run_dir=_aside(config, run_dir))
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
-    datamodule.trainer = trainer  # whose root the rows put aside go to
     datamodule.read_files()
     if saved is not None and (place := saved.get(PLACE)) is not None:
         datamodule.check_resumable(place)
@@ -91,12 +90,12 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         if saved is not None:
             module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched
             del saved
+        datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
         frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            if (
-                module.headline.name not in trainer.callback_metrics and datamodule.val_rows
-            ):  # resumed from its last step
+            # Not validated where it was resumed from its last step.
+            if datamodule.val_rows and module.headline.name not in trainer.callback_metrics:
                 trainer.validate(module, datamodule, verbose=False)
     headline = trainer.callback_metrics.get(module.headline.name)
     if trainer.is_global_zero:
@@ -221,7 +220,7 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
     from steer_lit.bench.suite import choose
     from steer_lit.data.bench_rows import BenchRows
 
-    aside = OmegaConf.select(config, "data.run_dir") or str(run_dir)
+    aside = _aside(config, run_dir)
     asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
     asked |= {"part": config.bench.part, "system_prompt": config.system_prompt, "run_dir": aside}
     rows = BenchRows(instantiate(config.data.source), **asked)
@@ -229,6 +228,11 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
     if count := rows.quarantined:
         print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(aside, QUARANTINE)}")
     return rows, scenarios
+
+
+def _aside(config: DictConfig, run_dir: Path) -> str:
+    """The folder for rows that cannot be used."""
+    return OmegaConf.select(config, "data.run_dir") or str(run_dir)
 
 
 def _bench_policies(
@@ -286,7 +290,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
 
 def _say(line: str) -> None:
     """At once, and once for all ranks: loading the libraries takes seconds, on a cold disk many."""
-    if not (local_rank() or node_rank()):
+    if first_rank():
         print(line, flush=True)
 
 

@@ -21,6 +21,7 @@ from steer_lit.data.sources import (
     Record,
     Rows,
     Stage,
+    Unfit,
     bare_answers,
     blanked,
     pictures_of,
@@ -30,6 +31,7 @@ from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hol
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE
+from steer_lit.ranks import first_rank
 from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:
@@ -43,8 +45,11 @@ class SteerDataModule(LightningDataModule):
 
     `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, where `run_dir` None
-    means the Trainer's root, or nowhere without a Trainer. What numbers may be is checked with the config.
+    `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, or nowhere where
+    `run_dir` is None. What numbers may be is checked with the config.
+
+    `unfit`, which is set before the fit, says of a file's row why the policy cannot use it, if it cannot; None asks
+    nothing.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class SteerDataModule(LightningDataModule):
         self.max_bad_rows = max_bad_rows
         self.blank_images = blank_images
         self.run_dir = run_dir
+        self.unfit: Unfit | None = None
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
 
@@ -179,8 +185,7 @@ class SteerDataModule(LightningDataModule):
         part = LEARNT_FROM[self.stage]
         if not isinstance(self.source, FileSource):
             return self.source.rows(part, self.max_turns, self._quarantine)
-        module = getattr(self.trainer, "lightning_module", None)  # which knows how long a row the policy reads
-        return self.source.fitting(part, self._read, self._quarantine, getattr(module, "unfit", None))
+        return self.source.fitting(part, self._read, self._quarantine, self.unfit)
 
     @cached_property
     def _read(self) -> list[tuple[int, Record]]:
@@ -215,9 +220,8 @@ class SteerDataModule(LightningDataModule):
     @cached_property
     def _quarantine(self) -> Quarantine:
         """Every rank reads the rows and counts the bad ones; the first one writes them down."""
-        folder = self.run_dir or (self.trainer.default_root_dir if self.trainer else None)
-        writes = folder is not None and (self.trainer is None or self.trainer.is_global_zero)
-        return Quarantine(self.max_bad_rows, Path(cast(str, folder), QUARANTINE) if writes else None)
+        writes = self.run_dir is not None and first_rank()
+        return Quarantine(self.max_bad_rows, Path(cast(str, self.run_dir), QUARANTINE) if writes else None)
 
     @property
     def _place(self) -> tuple[int, int]:

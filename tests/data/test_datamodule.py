@@ -35,8 +35,7 @@ def ids(steps: object) -> list[list[str]]:
 def trainer(**given: object) -> Any:
     """What the datamodule asks of a Trainer before the first step."""
     loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
-    known = {"is_global_zero": True, "default_root_dir": None, "overfit_batches": 0}
-    return SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=loop), **known | given)
+    return SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=loop), overfit_batches=0, **given)
 
 
 # --- STEER-mini -------------------------------------------------------------------------------------------------------
@@ -205,12 +204,23 @@ def test_sft_files_give_dialogues(folder: Path) -> None:
     assert data.quarantined == 1
 
 
-@pytest.mark.parametrize("zero", [True, False])
-def test_the_first_rank_writes_the_quarantine_into_the_trainers_root(folder: Path, zero: bool) -> None:
-    data = files(folder, "sft", max_bad_rows=1)
-    data.trainer = trainer(is_global_zero=zero, default_root_dir=str(folder / "root"))
+@pytest.mark.parametrize(
+    ("name", "rank", "writes"), [("LOCAL_RANK", 0, True), ("LOCAL_RANK", 1, False), ("NODE_RANK", 1, False)]
+)
+def test_the_first_rank_writes_the_quarantine_into_the_runs_folder(
+    folder: Path, name: str, rank: int, writes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, str(rank))
+    data = files(folder, "sft", max_bad_rows=1, run_dir=str(folder / "run"))
     assert data.train_rows == 1
-    assert (folder / "root" / "quarantine.jsonl").is_file() == zero
+    assert (folder / "run" / "quarantine.jsonl").is_file() == writes
+
+
+def test_rows_that_the_policy_cannot_use_are_put_aside(folder: Path) -> None:
+    data = files(folder, max_bad_rows=1, run_dir=str(folder))
+    data.unfit = lambda record: "is too long" if record.id == "rl-3" else None
+    assert data.train_rows == 6
+    assert "is too long" in (folder / "quarantine.jsonl").read_text()
 
 
 @pytest.mark.parametrize("changed", ["row", "picture"])

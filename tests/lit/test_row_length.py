@@ -50,6 +50,7 @@ def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_traine
     path.write_text("".join(json.dumps(sft_row(name, words)) + "\n" for name, words in (("a", 1), ("b", 5000))))
     module = SFTModule(tiny_policy(), OptimSettings(1e-3), 1024)
     data = SteerDataModule(FileSource(sft=str(path)), "sft", 1)
+    data.unfit = module.unfit
     with pytest.raises(
         TooManyBadRows, match=r"row 2: .* tokens, model=tiny reads 4,096: shorten it, or lower data.max_turns"
     ):
@@ -99,3 +100,15 @@ def test_the_bound_holds_however_the_tokenizer_writes_an_accent(
     tokens = len(renderer_of(policy).dialogue(dialogue).token_ids)
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens - 1)
     assert "reads" in (too_long(policy, dialogue) or "")
+
+
+def test_a_command_puts_them_aside_in_its_runs_folder(tmp_path: Path) -> None:
+    from steer_lit.cli import main as cli
+
+    path, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    path.write_text("".join(json.dumps(sft_row(name, words)) + "\n" for name, words in (("a", 1), ("b", 5000))))
+    words = ["data=steer", f"data.source.sft={path}", "data.max_bad_rows=1", "data.val_size=0", "data.batch_size=1"]
+    assert cli.train([*words, "trainer.max_steps=1", "logger=none", f"hydra.run.dir={run}"]) == 0
+    (aside,) = map(json.loads, (run / "quarantine.jsonl").read_text().splitlines())
+    assert aside["row"] == 2
+    assert "model=tiny reads 4,096" in aside["reason"]
