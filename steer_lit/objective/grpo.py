@@ -7,60 +7,59 @@ A row whose verdict failed has mask 0 everywhere: nothing of it reaches loss, KL
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from steer_lit.objective.choices import KlEstimator
 
+SUMS = ("tokens", "policy_loss", "kl_loss", "kl", "nll", "ratio", "clipped")  # what `GrpoStats.sums` holds, in order
+
 
 @dataclass(frozen=True, slots=True)
 class GrpoStats:
-    """Sums and counts over the masked tokens of one micro-batch: detached 0-dimensional tensors, nothing averaged yet.
+    """Sums over the masked tokens of one micro-batch, and the largest ratio: detached, nothing averaged yet.
 
     `policy_loss` and `kl_loss` are already divided by the step's denominators: their sums over micro-batches and
-    ranks are the step's. `kl_sum` sums k3 of policy against reference, `nll_sum` -logprobs (its mean estimates
-    the entropy per token), `ratio_sum` and `ratio_max` the ratio, `clip_count` the tokens whose gradient the clip took.
+    ranks are the step's. `tokens` counts, `kl` sums k3 of policy against reference, `nll` -logprobs (its mean estimates
+    the entropy per token), `ratio` the ratio; `clipped` counts the tokens whose gradient the clip took.
     """
 
-    tokens: Tensor
-    dialogues: Tensor
-    policy_loss: Tensor
-    kl_loss: Tensor
-    kl_sum: Tensor
-    nll_sum: Tensor
-    ratio_sum: Tensor
-    clip_count: Tensor
-    ratio_max: Tensor  # the only one that is not a sum; 0 without tokens
+    sums: Tensor  # [7], in the order of SUMS
+    ratio_max: Tensor  # [] 0 without tokens
+
+    @classmethod
+    def of(cls, ratio_max: Tensor, **sums: Tensor) -> GrpoStats:
+        """From a 0-dimensional tensor for each of SUMS."""
+        return cls(torch.stack([sums[name].to(ratio_max.dtype) for name in SUMS]), ratio_max)
 
     @classmethod
     def none(cls, device: torch.device) -> GrpoStats:
         """Of no tokens."""
-        return cls(*torch.zeros(len(fields(cls)), device=device).unbind())
+        return cls(torch.zeros(len(SUMS), device=device), torch.zeros((), device=device))
 
     def __add__(self, other: GrpoStats) -> GrpoStats:
-        return _stats(self._sums() + other._sums(), torch.maximum(self.ratio_max, other.ratio_max))
+        return GrpoStats(self.sums + other.sums, torch.maximum(self.ratio_max, other.ratio_max))
 
     def over_ranks(self, reduce_sum: Callable[[Tensor], Tensor], reduce_max: Callable[[Tensor], Tensor]) -> GrpoStats:
         """The stats of all ranks together, by one sum of a vector and one maximum."""
-        return _stats(reduce_sum(self._sums()), reduce_max(self.ratio_max))
+        return GrpoStats(reduce_sum(self.sums), reduce_max(self.ratio_max))
 
     def means(self) -> dict[str, float]:
-        """The losses as they are, the sums per token, the largest ratio. Waits for the device."""
-        tokens = max(float(self.tokens), 1.0)
+        """The losses as they are, the sums per token, the largest ratio. Waits for the device, once."""
+        *sums, ratio_max = torch.cat([self.sums, self.ratio_max[None]]).tolist()
+        total = dict(zip(SUMS, sums, strict=True))
+        tokens = max(total["tokens"], 1.0)
         return {
-            "policy_loss": float(self.policy_loss),
-            "kl_loss": float(self.kl_loss),
-            "kl": float(self.kl_sum) / tokens,
-            "nll": float(self.nll_sum) / tokens,
-            "ratio": float(self.ratio_sum) / tokens,
-            "ratio_max": float(self.ratio_max),
-            "clip_share": float(self.clip_count) / tokens,
+            "policy_loss": total["policy_loss"],
+            "kl_loss": total["kl_loss"],
+            "kl": total["kl"] / tokens,
+            "nll": total["nll"] / tokens,
+            "ratio": total["ratio"] / tokens,
+            "ratio_max": ratio_max,
+            "clip_share": total["clipped"] / tokens,
         }
-
-    def _sums(self) -> Tensor:  # [8]
-        return torch.stack([getattr(self, field.name) for field in fields(self) if field.name != "ratio_max"])
 
 
 def grpo_loss(
@@ -96,17 +95,16 @@ def grpo_loss(
     kl_loss = kl_coef * (penalty / denominator).sum()
     with torch.no_grad():
         sampled_ratio = torch.where(mask, ratio, 0.0)
-        sums = (
-            mask.sum(),
-            mask.any(1).sum(),
-            policy_loss,
-            kl_loss,
-            kl.sum(),
-            torch.where(mask, -logprobs, 0.0).sum(),
-            sampled_ratio.sum(),
-            (clipped_gain < gain).sum(),
+        stats = GrpoStats.of(
+            ratio_max=sampled_ratio.amax(),
+            tokens=mask.sum(),
+            policy_loss=policy_loss,
+            kl_loss=kl_loss,
+            kl=kl.sum(),
+            nll=torch.where(mask, -logprobs, 0.0).sum(),
+            ratio=sampled_ratio.sum(),
+            clipped=(clipped_gain < gain).sum(),
         )
-        stats = _stats(torch.stack([part.to(ratio.dtype) for part in sums]), sampled_ratio.amax())
     return policy_loss + kl_loss, stats
 
 
@@ -129,7 +127,3 @@ def _kl(
         case "k1_reward":
             return k3, zero, kl_coef * x.detach()
     raise ValueError(f"kl_estimator={kl_estimator!r}: use k3, k2 or k1_reward")
-
-
-def _stats(sums: Tensor, ratio_max: Tensor) -> GrpoStats:  # [8], []
-    return GrpoStats(*(*sums.unbind(), ratio_max))

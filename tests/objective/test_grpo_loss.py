@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer_lit.objective.grpo import GrpoStats, grpo_loss
+from steer_lit.objective.grpo import SUMS, GrpoStats, grpo_loss
 
 SETTINGS: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.2, "kl_coef": 0.1, "kl_estimator": "k3", "denominator": 1.0}
 NAN = float("nan")
@@ -73,10 +73,11 @@ def test_the_clip_by_hand() -> None:
 def test_the_kl_by_hand(estimator: str, kl_loss: float, policy_loss: float) -> None:
     logprobs, ref = torch.tensor([[0.5]]).log(), torch.tensor([[0.25]]).log()
     loss, stats = loss_of(logprobs, None, ref, torch.tensor([[3.0]]), torch.ones(1, 1), kl_estimator=estimator)
-    assert stats.kl_loss.item() == pytest.approx(kl_loss, abs=1e-6)
-    assert stats.policy_loss.item() == pytest.approx(policy_loss, abs=1e-6)
+    means = stats.means()
+    assert means["kl_loss"] == pytest.approx(kl_loss, abs=1e-6)
+    assert means["policy_loss"] == pytest.approx(policy_loss, abs=1e-6)
     assert loss.item() == pytest.approx(kl_loss + policy_loss, abs=1e-6)
-    assert stats.kl_sum.item() == pytest.approx(math.log(2) - 0.5, abs=1e-6)  # k3 is watched, whatever is trained on
+    assert means["kl"] == pytest.approx(math.log(2) - 0.5, abs=1e-6)  # k3 is watched, whatever is trained on
 
 
 @pytest.mark.parametrize("estimator", ["k3", "k2", "k1_reward"])
@@ -117,7 +118,19 @@ def test_stats_of_micro_batches_add_up_to_those_of_the_whole() -> None:
 
     whole, parts = stats_of(slice(0, 4)), stats_of(slice(0, 1)) + stats_of(slice(1, 4))
     assert parts.means() == pytest.approx(whole.means(), abs=1e-12)
-    assert (parts.tokens, parts.dialogues) == (whole.tokens, whole.dialogues) == (data["mask"].sum(), 4)
+    tokens = SUMS.index("tokens")
+    assert parts.sums[tokens] == whole.sums[tokens] == data["mask"].sum()
+
+
+def test_the_device_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = batch()
+    stats = loss_of(*(data[name] for name in ("logprobs", "old", "ref", "weight", "mask")))[1]
+    means, waits, tolist = stats.means(), [], Tensor.tolist
+    for name in ("item", "__float__"):
+        monkeypatch.setattr(Tensor, name, lambda tensor: pytest.fail("waits for one number"))
+    monkeypatch.setattr(Tensor, "tolist", lambda tensor: waits.append(tensor.shape) or tolist(tensor))
+    assert stats.means() == means
+    assert waits == [(len(SUMS) + 1,)]
 
 
 def test_a_micro_batch_of_failed_rows_has_a_loss_of_zero() -> None:
