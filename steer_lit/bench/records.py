@@ -172,9 +172,9 @@ class RecordFile:
         return [row for row in self._rows if row.policy == policy]
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
-        new = list(rows)
-        append_lines(self.path, (as_line(asdict(row)) for row in new))
-        self._rows += new
+        for row in list(rows):  # one at a time: a full disk keeps those it had room for, which are not graded again
+            append_lines(self.path, [as_line(asdict(row))])
+            self._rows.append(row)
 
     def claim(self, policy: str, keys: Container[str], conditions: str) -> None:
         """Say of the policy's dialogues with these keys that they belong to a run under `conditions`, and move all that

@@ -24,16 +24,30 @@ def as_line(record: object) -> str:
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Add the lines to the file, which is made with its folder where there is none. One that fails adds none."""
-    data = "".join(lines).encode()
+    """Add the lines to the file, which is made with its folder where there is none: all of them, or none where one
+    cannot be made or the disk is full, which raises OSError.
+    """
+    rest = memoryview("".join(lines).encode())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        if end := file.tell():
-            file.seek(end - 1)
-            if file.read() != b"\n":
-                file.seek(0)
-                file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
-        file.write(data)
+    with path.open("a+b", buffering=0) as file:  # closing a buffer would write again what the disk has refused
+        begin = file.tell()
+        if begin:
+            file.seek(begin - 1)
+            if file.read(1) != b"\n":
+                begin = _end_of_whole_lines(path)
+                file.truncate(begin)
+        try:
+            while rest:  # a disk that fills up takes a part before it refuses the rest
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(begin)
+            raise
+
+
+def _end_of_whole_lines(path: Path) -> int:
+    """In bytes."""
+    with path.open("rb") as file:
+        return sum(len(line) for line in file if line.endswith(b"\n"))
 
 
 def whole_lines(path: Path) -> Iterator[str]:

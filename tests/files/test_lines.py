@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,26 @@ def test_of_lines_one_of_which_fails_none_is_added(path: Path) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         append_lines(path, map(as_line, (2, object())))
     assert path.read_text() == "1\n"
+
+
+@pytest.mark.parametrize("before", ["", '"one"\n', '"one"\n"torn'])
+def test_of_lines_that_do_not_fit_on_the_disk_none_is_added(path: Path, before: str) -> None:
+    """Neither the whole ones that still fitted, nor later what the disk refused."""
+    path.parent.mkdir()
+    path.write_text(before)
+    whole = before.removesuffix('"torn')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # else the system kills whoever writes past the limit
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30, hard))
+        with pytest.raises(OSError, match="File too large"):
+            append_lines(path, [f'"line {number}"\n' for number in range(9)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_text() == whole
+    append_lines(path, ['"two"\n'])
+    assert path.read_text() == whole + '"two"\n'
 
 
 def test_lines_of_another_shape_and_those_that_are_no_json_are_counted(
