@@ -39,7 +39,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
 
 
 def _tell(stop: BaseException, said: str) -> None:
-    """Behind the reason where there is one, which `cli` prints with its notes."""
+    """Attach `said` to the error that is about to be printed, else print it."""
     if isinstance(stop, SteerError | OSError):
         stop.add_note(said)
     else:

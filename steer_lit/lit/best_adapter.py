@@ -34,8 +34,8 @@ class BestAdapter(Callback):
     """Keeps `<run>/best_adapter`, a PEFT folder as `<run>/adapter` is, with step and value beside it in best.json.
 
     It is written at each validation whose headline is strictly better than all before. The checkpoint holds it too,
-    weights included: a run that is resumed, there or in another folder, goes on with the best that it had at that step,
-    and not with that of steps it will take again. Runs that train no adapter have none.
+    weights included: a run that is resumed, in its folder or in another, starts from the best it had had by then, and
+    not from one of steps that it will take again. Runs that train no adapter have none.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class BestAdapter(Callback):
         self.best = Best(**state_dict)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The folder as it was when the checkpoint was saved: a run that is killed may have got further."""
+        """Restore the folder as the checkpoint knows it: the run may have got further before it was killed."""
         if (policy := _adapted(pl_module)) is None or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / BEST

@@ -16,7 +16,7 @@ from steer_lit.terminal.visible import first_lines
 
 OWN = "steer_lit"  # the key of what PolicyModule adds to Lightning's
 PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data
-# What is taken out of a checkpoint, by Lightning and here, without asking whether it is there.
+# What Lightning and this package take out of a checkpoint without looking whether it is there.
 _RESUMED: Mapping[str, type] = {
     "state_dict": dict,
     "optimizer_states": list,
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _missing(saved: Any) -> list[str]:
-    """What a run would resume from that is not there, or of another type."""
+    """Names of what a run resumes from and `saved` lacks, or holds as another type."""
     if not isinstance(saved, dict):
         return list(_RESUMED)
     if missing := [key for key, kind in _RESUMED.items() if not isinstance(saved.get(key), kind)]:
@@ -61,7 +61,7 @@ def _missing(saved: Any) -> list[str]:
 
 
 def _is_place(place: Any) -> bool:
-    """Whether it is a place in some data, or None."""
+    """Whether it is a position in some data, or None."""
     if place is None:
         return True
     whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _NUMBERS)

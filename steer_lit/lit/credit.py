@@ -17,7 +17,7 @@ class AssignedCredit:
     """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
 
     `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
-    how many of the others had nothing to compare because all their credits are equal, but for rounding.
+    how many of the others had nothing to compare because all their credits are equal up to rounding.
     """
 
     usable: tuple[bool, ...]

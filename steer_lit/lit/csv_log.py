@@ -18,8 +18,8 @@ STEP = "step"
 class CsvLog(Logger):
     """Writes `path`, one row for each time something is logged, at once; the columns are sorted.
 
-    Lightning's CSVLogger writes every hundredth step, and removes what an earlier part of the run has written. Here
-    the rows of steps that are taken again are replaced, the others stay.
+    Lightning's CSVLogger writes every hundredth step, and removes what an earlier part of the run wrote. Here the
+    rows of steps that are taken again are replaced, and the others stay.
     """
 
     def __init__(self, path: str) -> None:

@@ -60,7 +60,7 @@ def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(fresh, ignore_errors=True)
             write(fresh)
     except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)  # a full disk has need of the room
+        shutil.rmtree(fresh, ignore_errors=True)  # a full disk needs the room
         raise
     if not target.is_dir():
         os.replace(fresh, target)

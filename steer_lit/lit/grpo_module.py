@@ -153,7 +153,7 @@ class GRPOModule(PolicyModule):
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float
     ) -> list[Trajectory]:
-        """`play`. A server that died on one rank stops all of them, after saving, and none waits."""
+        """`play`; when a server has died on one rank, all ranks save and stop, and none waits for another."""
         down: ServerDown | None = None
         trajectories: list[Trajectory] = []
         try:
@@ -181,9 +181,9 @@ class GRPOModule(PolicyModule):
         )
 
     def _save(self) -> None:
-        """The run as it was before this step, in a file of its own."""
+        """Save the run as it was before this step, in a file of its own."""
         path = Path(self.trainer.default_root_dir) / FAILED
-        # The batch under way will be taken again. Lightning takes it back from the epoch's count, not from the run's,
+        # The current batch will be played again. Lightning takes it out of the epoch's count, but not out of the run's,
         # by which it decides when to validate.
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
         batches.ready = batches.started = batches.processed = batches.completed
@@ -208,13 +208,13 @@ class GRPOModule(PolicyModule):
             if epoch == 0:
                 self._log_gap(lesson)
             self.step_optimizer()
-        # Those of the last epoch alone, furthest from the policy that sampled: in the first every ratio is 1.
+        # Only those of the last epoch, furthest from the policy that sampled: in the first every ratio is 1.
         stats = stats.over_ranks(partial(self._over_ranks, "SUM"), partial(self._over_ranks, "MAX"))
         for name, value in stats.means().items():
             self.log(f"train/{name}", value)
 
     def _gradients(self, lesson: Lesson) -> GrpoStats:
-        """Add up the gradients of all rows, once; what there is to watch about them, on this rank."""
+        """Add up the gradients of all rows, once, and return what there is to watch about them, on this rank."""
         stats = GrpoStats.none(self.policy.device)
 
         def loss_of(batch: TokenBatch, rows: list[int]) -> Tensor:

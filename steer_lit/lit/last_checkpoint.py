@@ -18,12 +18,12 @@ from steer_lit.files.run_files import LAST
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `<run>/checkpoints/last.ckpt`: every `every_n_steps` optimizer steps, at the end of training, and when a
-    scheduler's SIGTERM or Ctrl-C ends it, after the step under way; a second Ctrl-C leaves at once. Of several ranks
-    all stop after the step in which one heard Ctrl-C. SIGTERM is not to be relied on there: Lightning answers it with
-    a message that a rank at work does not wait for.
+    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and when a
+    scheduler's SIGTERM or Ctrl-C stops it, after the current step; a second Ctrl-C stops at once. Several ranks all
+    stop after the step in which one of them received Ctrl-C. SIGTERM is not reliable there: Lightning answers it with a
+    message for which a rank in the middle of a step does not wait.
 
-    Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and saves no last state.
+    Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -37,7 +37,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = trainer.global_step
         self._handler = signal.getsignal(signal.SIGINT)
-        # Before here there is nothing to save. A job in a shell's background ignores Ctrl-C, and goes on doing so.
+        # Earlier there is nothing to save. A shell's background job ignores Ctrl-C, and keeps ignoring it.
         listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
         self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
         if listens:
@@ -52,7 +52,7 @@ class LastCheckpoint(Checkpoint):
         # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
         any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
-        # Ctrl-C may be pressed while the ranks agree: it is for the next step then, and must not be overwritten here.
+        # If Ctrl-C is pressed while the ranks agree, it counts for the next step and must not be overwritten here.
         interrupted, terminated = any_of(self.interrupted), any_of(trainer.received_sigterm)
         if interrupted:
             self.interrupted = True
@@ -67,14 +67,14 @@ class LastCheckpoint(Checkpoint):
         self._let_go()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A SIGTERM during validation."""
+        """Save after a SIGTERM during validation."""
         alone = trainer.world_size == 1 and trainer.global_step != self._saved_at
         if alone and isinstance(exception, SIGTERMException):
             self._save(trainer)
         self._let_go()
 
     def _interrupt(self, *_: object) -> None:
-        """Ctrl-C becomes the SIGTERM that Lightning ends training on where its state is whole; several ranks agree."""
+        """Turn Ctrl-C into SIGTERM, on which Lightning stops where its state is whole; several ranks agree instead."""
         self._let_go()
         self.interrupted = True
         if self._tells:

@@ -18,7 +18,8 @@ class Lesson:
     """The N rows that matter to the gradient, and the counts of the whole step.
 
     `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
-    later epochs; `gap_sum` and `gap_max` are those of |scored - sampled| log-probs.
+    later epochs; `gap_sum` and `gap_max` are the sum and the maximum of |scored - sampled| over the
+    tokens' log-probs.
     """
 
     traces: list[TokenTrace]
@@ -31,7 +32,7 @@ class Lesson:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> Lesson:
-        """Of rows with an advantage for each of their turns."""
+        """From rows of a trace and an advantage for each of its turns."""
         table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
         for row, (_, advantages) in enumerate(rows):
             table[row, : len(advantages)] = torch.tensor(advantages)
@@ -43,7 +44,7 @@ class Lesson:
         return sum(sum(trace.completion_mask) for trace in self.traces)
 
     def remember(self, batch: TokenBatch, rows: Sequence[int], logprobs: Tensor) -> None:
-        """Keep what the policy that sampled `rows` gives their tokens: `logprobs` [B, L], scored and not sampled."""
+        """Keep the log-probs [B, L] of `rows` under the policy that sampled them, as they were scored afterwards."""
         gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
         self.gap_sum += float(gap.sum())
         self.gap_max = max(self.gap_max, float(gap.max()))
@@ -51,5 +52,5 @@ class Lesson:
 
 
 def stacked(kept: dict[int, Tensor], rows: Sequence[int]) -> Tensor:
-    """`old` or `ref` of a micro-batch, [B, L]. It is the same in every epoch, and so is its rows' length."""
+    """`old` or `ref` of a micro-batch, [B, L]: micro-batches, and so the length of their rows, stay the same."""
     return torch.stack([kept[row] for row in rows])

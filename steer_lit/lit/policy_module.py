@@ -47,14 +47,14 @@ class PolicyModule(LightningModule):
         self.headline = headline
         self.steps_per_batch = steps_per_batch
         self.automatic_optimization = False
-        self.strict_loading = False  # a checkpoint holds what trains alone
+        self.strict_loading = False  # a checkpoint holds only what trains
         self.policy = policy.train()  # activation checkpointing acts in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
         self._random_states: list[dict[str, Any]] = []
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
-        """Why a row cannot be used with this policy, if it cannot: asked of each row of a file as it is read."""
+        """Why this policy cannot use a row, or None; asked of each row of a file as it is read."""
         return too_long(self.policy, record)
 
     def check_length(self, batch: Sequence[Dialogue | Scenario]) -> None:
@@ -104,7 +104,7 @@ class PolicyModule(LightningModule):
         """Add up gradients over ranks, clip, step."""
         optimizer = self.optimizers()
         masters = list(optimizer.masters.values())
-        for master in masters:  # nothing to learn from is a gradient of zero, on one rank as on many
+        for master in masters:  # without anything to learn from the gradient is zero, on every rank
             master.grad = torch.zeros_like(master) if master.grad is None else master.grad
         if self.trainer.world_size > 1:
             _add_up_gradients(masters)
@@ -161,7 +161,7 @@ class PolicyModule(LightningModule):
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """What trains: an adapter, a tower, or in pretraining the base model; nothing beside it."""
+        """Only what trains: an adapter, a tower or, in pretraining, the base model."""
         return {f"policy.{name}": parameter.detach() for name, parameter in self.policy.trainable().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -186,11 +186,11 @@ class PolicyModule(LightningModule):
         self._random_states = saved["random_states"]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After its last step a run validates, also between two multiples of trainer.val_check_interval."""
-        self.trainer.should_stop |= self._at_end  # which Lightning validates upon, once
+        """The run also validates after its last step, wherever trainer.val_check_interval falls."""
+        self.trainer.should_stop |= self._at_end  # Lightning runs validation once before it stops
 
     def on_train_start(self) -> None:
-        """Random state comes back last: everything built before this line consumed some (TRAPS 34)."""
+        """The random state is restored last: everything built before this line has drawn from it (TRAPS 34)."""
         self._set_rates()
         owed = self._owes_validation()
         self.trainer.should_stop |= self._at_end  # resumed from there, Lightning would begin an epoch more
@@ -202,9 +202,10 @@ class PolicyModule(LightningModule):
             self._validate()
 
     def _owes_validation(self) -> bool:
-        """Whether the run goes on from between a step and its validation, which Lightning would then leave out.
+        """Whether the run was saved between a step and its validation, which Lightning would skip.
 
-        One that was begun it takes up, but where it was left: what was found by then is lost, so it begins anew.
+        Lightning does go on with a validation that had begun, after the batches it had counted; but what those had
+        shown is lost, so it starts over.
         """
         fit = self.trainer.fit_loop
         loop = fit.epoch_loop
@@ -227,7 +228,7 @@ class PolicyModule(LightningModule):
         return last_epoch or self.global_step >= trainer.max_steps > 0
 
     def _set_rates(self) -> None:
-        """The optimizer goes by this run's settings; a checkpoint has put back those it was saved with."""
+        """Give the optimizer this run's settings: a checkpoint has restored those it was saved with."""
         optim, schedule, (group,) = self.optim, self.lr_schedulers(), self.optimizers().param_groups
         if (before := group["initial_lr"]) != optim.lr:
             log.info("optim.lr=%g from here on, before it was %g", optim.lr, before)

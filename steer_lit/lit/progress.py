@@ -18,7 +18,7 @@ from steer_lit.terminal.bars import LinesApart, count_bar
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
     ("train/turn_score", "score", "{:.3f}"),
-    ("train/right_share", "right", "{:.0%}"),  # not safe_share: who says nothing of use is safe
+    ("train/right_share", "right", "{:.0%}"),  # not safe_share: a policy that says nothing useful is safe
     ("train/over_refusal", "over-refusal", "{:.0%}"),
     ("train/kl", "KL", "{:.4f}"),
     ("val/loss", "val loss", "{:.3f}"),
@@ -94,7 +94,7 @@ def _total(trainer: Trainer, module: LightningModule) -> float:
 
 
 def _clock(seconds: float) -> str:
-    """hours:minutes:seconds; a run without an end has no time left to tell."""
+    """hours:minutes:seconds, or dashes for a run without an end."""
     if seconds == float("inf"):
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)

@@ -14,8 +14,8 @@ def rollout_ratios(
 ) -> dict[str, tuple[float, float]]:
     """Name to (sum, count). Failed trajectories count in `failed_share` and nowhere else.
 
-    A turn is *harmful* when gold or tutor say so, and when neither does (nobody knows it to be harmless). It is done
-    *right* when it is safe and useful: nonsense, which harms nobody and refuses nothing, is not.
+    A turn is *harmful* unless gold or tutor call it harmless. It is done *right* when it is safe and useful: nonsense,
+    which harms nobody and refuses nothing, is not.
     """
     scored = [(t, reward) for t, reward in zip(trajectories, rewards, strict=True) if reward is not None]
     turns = [turn for trajectory, _ in scored for turn in trajectory.turns]
@@ -43,7 +43,7 @@ def rollout_ratios(
 def turn_variances(
     rewards: Sequence[TrajectoryReward | None], group_size: int, max_turns: int
 ) -> list[tuple[float, float]]:
-    """For each turn from 0: sum over groups of the variance of r~ among the dialogues alive there, and their number.
+    """For each turn, from 0: (sum over groups of the variance of r~ among the dialogues that reach it, groups).
 
     After turn 0 the members of a group meet different attacks; a variance that grows with the turn says how much of
     the advantage is the attacker's luck (TRAPS 27). Groups with fewer than two dialogues alive do not count.

@@ -36,7 +36,7 @@ class RunSettings(Callback):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Of a run that was resumed at its end and is validated after its training, which had no headline."""
+        """Write the headline of a run that was resumed at its end, and is validated only after its training."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_train_end(trainer, pl_module)
 

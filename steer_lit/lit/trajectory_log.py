@@ -23,7 +23,8 @@ class TrajectoryLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the steps that a resumed run is about to play again, and a line that a kill cut short.
 
-        Each rank does so in its own file before it writes there, the first also in those of ranks that are no more.
+        Each rank does so in its own file before it writes to it, the first also in the files of ranks that no longer
+        exist.
         """
         self._forget(self._path(trainer), trainer.global_step)
         if trainer.is_global_zero:
@@ -45,7 +46,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The rollouts of which too many failed are the ones to look at."""
+        """When too many rollouts failed, those are the ones to look at."""
         if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
             self._write(trainer, pl_module)
 

@@ -20,7 +20,8 @@ PICTURES_SHOWN = 4
 class TranscriptLog(Callback):
     """Shows `dialogues` played dialogues in TensorBoard, pictures included.
 
-    GRPO: of the rollouts of every `every_n_steps`-th step. SFT: of the replayed held-out dialogues, at each validation.
+    GRPO: from the rollouts of every `every_n_steps`-th step. SFT: from the replayed held-out dialogues, at each
+    validation.
     """
 
     def __init__(self, dialogues: int = 4, every_n_steps: int = 10) -> None:
@@ -50,6 +51,6 @@ class TranscriptLog(Callback):
 
 
 def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:
-    """`count` rollouts evenly apart, so that several groups are seen."""
+    """`count` evenly spaced rollouts, so that several groups are seen."""
     step = max(1, len(rollouts) // max(1, count))
     return list(rollouts[::step][:count])

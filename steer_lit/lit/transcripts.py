@@ -26,7 +26,7 @@ class Played:
 
 
 def logged(played: Played) -> LoggedTrajectory:
-    """What is written down of it in `trajectories.jsonl`."""
+    """What `trajectories.jsonl` holds of it."""
     trajectory, reward = played.trajectory, played.reward
     return LoggedTrajectory(
         step=played.step,
@@ -63,8 +63,8 @@ def _logged_verdict(verdict: Verdict) -> LoggedVerdict:
 
 
 def page(played: Played) -> str:
-    """The dialogue as Markdown. Texts stand in indented blocks, so that no mark in them is taken for formatting: one
-    would fetch a picture from anywhere when the page is looked at.
+    """The dialogue as Markdown. Texts stand in indented blocks, so that nothing in them is taken for markup, which
+    could fetch a picture from anywhere when the page is opened.
     """
     trajectory = played.trajectory
     name = markdown_line(trajectory.scenario.id)

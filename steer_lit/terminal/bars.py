@@ -12,10 +12,10 @@ _SPEED_OVER_S = 600.0  # Rich's 30 s hold no two updates of a slow run: it would
 
 
 def count_bar(console: Console, counted: str, told: str) -> Progress:
-    """`counted` names what is counted and `told` follows the count, both in Rich's words: "{task.description}".
+    """`counted` and `told` are Rich format strings, such as "{task.description}", shown before and after the bar.
 
-    Where the console is no terminal nothing is shown: Rich would print the bar once all is done, after the lines that
-    tell the same there.
+    Where the console is no terminal, nothing is shown: Rich would print the bar at the very end, after the lines that
+    say the same there.
     """
     return Progress(
         TextColumn(counted),
