@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.leaves import Config, at
+from steer_lit.checks.leaves import ABSENT, Config, at
 from steer_lit.data.rows import source_problem
 from steer_lit.errors import Problem
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter
+from steer_lit.terminal.commands import sweeping
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -23,6 +26,24 @@ def file_problems(config: Config) -> Iterator[Problem]:
     if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter, config.get("model", {}))):
         yield problem
     yield from source_problems(config)
+
+
+def folder_problems(config: Config) -> Iterator[Problem]:
+    """Keys that would have a run write elsewhere than into Hydra's folder, which alone is looked at for other runs.
+
+    A further process of a run reads a config that is frozen, and has no folder of Hydra's: there is nothing to compare.
+    """
+    key = "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
+    remedy = f"a run writes into one folder: leave this out, and name that with {key}=<folder>"
+    if HydraConfig.initialized() and not _same(at(config, "run_dir"), HydraConfig.get().runtime.output_dir):
+        yield Problem("run_dir", config.get("run_dir"), remedy)
+    elif "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), config.get("run_dir")):
+        yield Problem("trainer.default_root_dir", None if root is ABSENT else root, remedy)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether both are paths of one folder."""
+    return isinstance(one, str) and isinstance(other, str) and os.path.abspath(one) == os.path.abspath(other)
 
 
 def source_problems(config: Config) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.bench.policies import ALLOWED, named, played_here, served
 from steer_lit.bench.reread import reread_problems
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
-from steer_lit.checks.files import adapter_problem, file_problems, source_problems
+from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
 from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
@@ -100,7 +100,8 @@ def _checked(
         deeper_found = [*broken, *leaf_problems(_as_far_as_resolved(filled))]
     else:
         plain: Any = OmegaConf.to_container(filled, resolve=True)
-        deeper_found = list(saved_key_problems(plain)) or list(deeper(plain))  # which may say what they find
+        # The last may say what they find.
+        deeper_found = list(saved_key_problems(plain)) or [*folder_problems(plain), *deeper(plain)]
     found += [problem for problem in _once(deeper_found) if problem.key not in missing]
     return [replace(problem, key=_changed_by(config, problem.key)) for problem in found]
 

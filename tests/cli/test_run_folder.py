@@ -111,6 +111,40 @@ def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train", ["run_dir={other}"]),
+        ("train", ["trainer.default_root_dir={other}"]),
+        ("train", ["trainer.default_root_dir=null"]),
+        ("train", ["-m", "seed=2,3", "run_dir={other}"]),
+        ("bench", [*CONSTANTS, "run_dir={other}"]),
+        ("synthesize", [*ROWS, "run_dir={other}"]),
+    ],
+)
+def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
+    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run_dir=` went past the lock and past the run that was there, whose adapter the new one replaced."""
+    monkeypatch.setattr(runs, "_train", pytest.fail)
+    key = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
+    other = tmp_path / "other"
+    assert getattr(cli, program)([*(word.format(other=other) for word in words), f"{key}={tmp_path}/run"]) == REFUSED
+    said = capsys.readouterr().err
+    where = words[-1].format(other=f"{str(other)!r}")
+    assert f"  * {where}: a run writes into one folder: leave this out, and name that with {key}=<folder>\n" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_same_folder_may_be_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Path] = []
+    monkeypatch.setattr(runs, "_train", lambda config, run_dir: begun.append(run_dir))
+    assert cli.train([f"run_dir={tmp_path}/run/", f"hydra.run.dir={tmp_path}/run"]) == 0
+    assert begun == [tmp_path / "run"]
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
 def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with run_folder.alone_in(tmp_path):
