@@ -23,7 +23,7 @@ _QUOTED = whole(0, 6)  # words of an answer
 _NUMBERS: Mapping[str, Bound] = {
     "seed": whole(0, 2**32 - 1),
     "optim.lr": Bound(0, 10, above=True, said="must be a number above 0, at most 10"),
-    "optim.weight_decay": FROM_0,
+    "optim.weight_decay": Bound(0, 1, said="must be a number from 0 to 1"),
     "optim.warmup": Bound(0, 1, below=True, said="is the share of all steps, from 0 to below 1"),
     "optim.max_grad_norm": ABOVE_0,
     "data.val_size": whole(0),

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
+from steer_lit.files.run_files import LAST
 from steer_lit.lit.checkpoint_file import OWN
 from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
@@ -101,24 +103,37 @@ class PolicyModule(LightningModule):
             yield self.policy.collate([traces[row] for row in rows]), rows
 
     def step_optimizer(self) -> None:
-        """Add up gradients over ranks, clip, step."""
-        optimizer = self.optimizers()
+        """Add up gradients over ranks, clip, step. Raises SteerError where that leaves no numbers to go on with."""
+        step, optimizer = self.global_step, self.optimizers()
         masters = list(optimizer.masters.values())
         for master in masters:  # without anything to learn from the gradient is zero, on every rank
             master.grad = torch.zeros_like(master) if master.grad is None else master.grad
         if self.trainer.world_size > 1:
             _add_up_gradients(masters)
         norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
-        if not norm.isfinite():
-            raise SteerError(
-                f"the gradient of step {self.global_step} is {norm.item()}: lower optim.lr={self.optim.lr:g}, and go "
-                "on from the last checkpoint with ckpt_path=<run>/checkpoints/last.ckpt"
-            )
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self.log("train/grad_norm", norm)
         optimizer.step()
+        self._check_finite(step, norm, list(optimizer.compute.values()))
         optimizer.zero_grad()
         self.lr_schedulers().step()
+
+    def _check_finite(self, step: int, gradient: Tensor, weights: Sequence[Tensor]) -> None:
+        """Raises SteerError unless the norm of the gradient and of the `weights` that it led to are finite.
+
+        Both at once, after the step: a GPU is waited for once. Nothing is saved or exported in between.
+        """
+        norms = torch.stack([gradient, torch.nn.utils.get_total_norm(weights).to(gradient)]).tolist()
+        for what, norm in zip(("gradient of", "norm of the weights after"), norms, strict=True):
+            if not math.isfinite(norm):
+                lower = f"lower optim.lr={self.optim.lr:g} or optim.weight_decay={self.optim.weight_decay:g}"
+                raise SteerError(f"the {what} step {step} is {norm}: {lower}, and {self._sound_start()}")
+
+    def _sound_start(self) -> str:
+        """Where to begin after a step that failed: what was saved before it is finite, as is what was resumed from."""
+        last = Path(self.trainer.default_root_dir) / LAST
+        saved = last if last.is_file() else self.trainer.ckpt_path
+        return f"go on from the last checkpoint with ckpt_path={saved}" if saved else "begin again: nothing was saved"
 
     # ---- numbers over all ranks
 

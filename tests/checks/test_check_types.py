@@ -31,6 +31,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("optim.lr=inf", "optim.lr=inf: is not finite; must be a number above 0"),
         ("optim.lr=nan", "optim.lr=nan: is not finite; must be a number above 0"),
         ("optim.lr=1e300", "optim.lr=1e+300: must be a number above 0, at most 10"),
+        ("optim.weight_decay=1e308", "optim.weight_decay=1e+308: must be a number from 0 to 1"),
         ("data.source.scale=1e308", "data.source.scale=1e+308: must be a number above 0, at most 1000"),
         ("data.batch_size=1.5", "data.batch_size=1.5: must be a whole number from 1 up"),
         ("trainer.max_steps=1.5", "trainer.max_steps=1.5: must be a whole number from 1 up, or -1"),

@@ -132,6 +132,40 @@ def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from_and_says_wher
     assert "fresh" not in caplog.text  # adapters: the second was loaded over
 
 
+@pytest.mark.parametrize("spoilt", ["weights", "gradient"])
+def test_a_step_that_leaves_no_numbers_is_neither_saved_nor_exported(
+    spoilt: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """The gradient alone was looked at: a last update that spoilt the weights ended well, and was exported."""
+
+    def fit(steps: int, spoils_at: int) -> None:
+        module = sft_module(tiny_policy())
+        step = module.step_optimizer
+
+        def spoiling() -> None:
+            optimizer = module.optimizers()
+            if module.global_step == spoils_at and spoilt == "weights":
+                optimizer.param_groups[0]["weight_decay"] = 1e308
+            elif module.global_step == spoils_at:
+                next(iter(optimizer.masters.values())).grad.fill_(torch.inf)
+            step()
+
+        module.step_optimizer = spoiling  # type: ignore[method-assign]
+        callbacks = [LastCheckpoint(every_n_steps=1), PolicyExport()]
+        make_trainer(steps, callbacks=callbacks, enable_checkpointing=True).fit(module, small_world("sft"))
+
+    what = {"weights": "norm of the weights after", "gradient": "gradient of"}[spoilt]
+    lower = r"is (nan|inf): lower optim.lr=0.01 or optim.weight_decay=0.01, and"
+    with pytest.raises(SteerError, match=f"^the {what} step 0 {lower} begin again: nothing was saved"):
+        fit(1, 0)
+    assert list(tmp_path.rglob("*")) == []
+    last = tmp_path / "checkpoints/last.ckpt"
+    with pytest.raises(SteerError, match=f"^the {what} step 1 {lower} go on from the last .*ckpt_path={last}$"):
+        fit(2, 1)
+    saved = read_checkpoint(last)["state_dict"]
+    assert all(tensor.isfinite().all() for tensor in saved.values())
+
+
 def test_trap_34_random_state_comes_back_after_everything_was_built(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
