@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import is_whole
@@ -28,6 +29,9 @@ _RESUMED: Mapping[str, type] = {
 }
 _WITHIN = {"loops": ("fit_loop",), OWN: ("fingerprint", "trained_as", "random_states")}
 _NUMBERS = ("seed", "epoch", "position", "rows")  # of a place
+_GROUP = ("params", "lr", "initial_lr", "betas", "eps", "weight_decay")  # of an AdamW's parameters
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -66,3 +70,59 @@ def _is_place(place: Any) -> bool:
         return True
     whole = isinstance(place, dict) and all(is_whole(place.get(key)) for key in _NUMBERS)
     return whole and isinstance(place.get("facts"), str) and 0 <= place["position"] <= place["rows"]
+
+
+def misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor]) -> str | None:
+    """Why the weights and the optimizer's state in a checkpoint cannot be those of what `trains`, by name; None where
+    they can. Lightning takes them as they come: what is missing keeps its start, what has another shape fails late.
+    """
+    if reason := unlike(saved.get("state_dict"), {f"policy.{name}": tensor for name, tensor in trains.items()}):
+        return f"has other weights than this run trains, {reason}"
+    optimizers, schedules = saved.get("optimizer_states"), saved.get("lr_schedulers")
+    if not isinstance(optimizers, list) or len(optimizers) != 1 or not isinstance(optimizers[0], dict):
+        return "has no state of one optimizer"
+    if reason := _optimizer_misfit(optimizers[0], trains, stepped=saved.get("global_step") != 0):
+        return f"has an optimizer state that does not fit, {reason}"
+    schedule = schedules[0] if isinstance(schedules, list) and len(schedules) == 1 else None
+    if not isinstance(schedule, dict) or not is_whole(schedule.get("last_epoch")) or "lr_lambdas" not in schedule:
+        return "has no state of one learning rate schedule"
+    return None
+
+
+def _optimizer_misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor], *, stepped: bool) -> str | None:
+    """Before the first of its steps an optimizer has no moments, after it those of every parameter."""
+    if reason := unlike(saved.get("masters"), trains):
+        return f"masters: {reason}"
+    groups, state = saved.get("param_groups"), saved.get("state")
+    group = groups[0] if isinstance(groups, list) and len(groups) == 1 else None
+    if not isinstance(group, dict) or any(key not in group for key in _GROUP):
+        return "param_groups"
+    if group["params"] != list(range(len(trains))) or not isinstance(state, dict):
+        return "state"
+    if sorted(state, key=str) != (sorted(range(len(trains)), key=str) if stepped or state else []):
+        return f"it has moments of {len(state)} parameters, not {len(trains)}"
+    for number, (name, tensor) in enumerate(trains.items() if state else ()):
+        moments = state[number]
+        wanted = {**dict.fromkeys(_MOMENTS, tensor), "step": torch.zeros(())}
+        if reason := unlike(moments, wanted):
+            return f"{name}: {reason}"
+    return None
+
+
+def unlike(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
+    """Why `saved` does not hold tensors of these names and shapes, all of finite numbers; None where it does."""
+    if not isinstance(saved, dict):
+        return "they are no tensors by name"
+    if missing := [name for name in wanted if name not in saved]:
+        return f"{missing[0]} is missing" + (f", with {len(missing) - 1} others" if missing[1:] else "")
+    if more := [name for name in saved if name not in wanted]:
+        return f"{more[0]!s:.200} is none of them"
+    for name, tensor in wanted.items():
+        found = saved[name]
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            return f"{name} is no tensor of numbers"
+        if found.shape != tensor.shape:
+            return f"{name} has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
+        if not found.isfinite().all():
+            return f"{name} holds numbers that are not finite"
+    return None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED
-from steer_lit.lit.checkpoint_file import OWN
+from steer_lit.lit.checkpoint_file import ANOTHER, OWN, unlike
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.headline import RIGHT_SHARE
 from steer_lit.lit.lesson import Lesson, stacked
@@ -106,9 +106,13 @@ class GRPOModule(PolicyModule):
         checkpoint[OWN]["reference"] = self.policy.reference_state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        if "reference" not in (saved := checkpoint[OWN]):
+        """Raises SteerError as `PolicyModule` does."""
+        if "reference" not in checkpoint.get(OWN, {"reference"}):
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
+        super().on_load_checkpoint(checkpoint)
+        saved, here = checkpoint[OWN], self.policy.adapter_state()
+        if reason := unlike(saved["reference"], here):
+            raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
         self._resumed_reference = saved["reference"]
 
     # ---- one step

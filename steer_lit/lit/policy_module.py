@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.checkpoint_file import OWN
+from steer_lit.lit.checkpoint_file import ANOTHER, OWN, misfit
 from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
@@ -184,7 +184,7 @@ class PolicyModule(LightningModule):
         checkpoint[OWN] = {**facts, "random_states": self.gather(random_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises SteerError where the policy it was saved with is another."""
+        """Raises SteerError where the policy it was saved with is another, or what it holds does not fit this one."""
         saved = checkpoint.get(OWN)
         if saved is None:
             raise SteerError("the checkpoint was not written by steer_lit: ckpt_path must name a .ckpt of a run")
@@ -198,6 +198,8 @@ class PolicyModule(LightningModule):
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )
+        if reason := misfit(checkpoint, self.policy.trainable()):
+            raise SteerError(f"the checkpoint {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
