@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
+from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.checkpoint_file import ANOTHER, OWN, unlike
 from steer_lit.lit.credit import AssignedCredit, assign_credit
@@ -27,6 +27,7 @@ from steer_lit.lit.transcripts import Played
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
+from steer_lit.policy.lora import same_adapter
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
@@ -103,16 +104,20 @@ class GRPOModule(PolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint[OWN]["reference"] = self.policy.reference_state
+        checkpoint[OWN] |= {"reference": self.policy.reference_state, "init_from": self.policy.started_from}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises SteerError as `PolicyModule` does."""
+        """Raises SteerError as `PolicyModule` does, and where the run did not start from this policy's adapter."""
         if "reference" not in checkpoint.get(OWN, {"reference"}):
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         super().on_load_checkpoint(checkpoint)
         saved, here = checkpoint[OWN], self.policy.adapter_state()
         if reason := unlike(saved["reference"], here):
             raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
+        if not same_adapter(saved["reference"], here):  # by what is in it: its folder may have been moved
+            there = f"init_from={saved['init_from'] or 'null'}" if "init_from" in saved else "its config.yaml names it"
+            remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
+            raise SteerError(str(Problem("init_from", self.policy.started_from, remedy)))
         self._resumed_reference = saved["reference"]
 
     # ---- one step

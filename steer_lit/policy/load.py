@@ -72,6 +72,7 @@ def load_policy(
     if init_from is not None:
         load_adapter(model, Path(init_from), policy.fingerprint)
         warn_of_other_showing(Path(init_from), policy.shown_as)
+        policy.started_from = init_from
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -106,6 +106,13 @@ def adapted_layers(model: torch.nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
+def same_adapter(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two adapters of the same names and shapes do the same: any two do whose B matrices are all zero."""
+    if not any(state[name].any() for state in (one, other) for name in state if ".lora_B." in name):
+        return True
+    return all(torch.equal(one[name].to(tensor), tensor) for name, tensor in other.items())
+
+
 def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any], folder: Path) -> None:
     """Write a standard PEFT folder and, last, what the adapter belongs to: its base and how dialogues were shown."""
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.

@@ -50,6 +50,7 @@ class QwenVL(nn.Module):
         self.system_prompt = system_prompt
         self.pictures = Pictures(parts, open_image)
         self.trains: Trains = "adapter"  # set by `train_only`
+        self.started_from: str | None = None  # the folder of the adapter it was loaded with
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token

@@ -66,11 +66,12 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     start = {name: parameter.detach().clone() for name, parameter in learnt(straight, stage).items()}
     fit(straight, 6, None, "straight")
     fit(tiny_policy(dtype, adapted), 3, None, "first")
-    fit(tiny_policy(dtype), 5, tmp_path / "first/checkpoints/last.ckpt", "second")
-    resumed = tiny_policy(dtype)
+    again = stage == "grpo"  # which names the adapter it started from
+    fit(tiny_policy(dtype, again), 5, tmp_path / "first/checkpoints/last.ckpt", "second")
+    resumed = tiny_policy(dtype, again)
     fit(resumed, 6, tmp_path / "second/checkpoints/last.ckpt", "third")
-    ended, again = learnt(straight, stage), learnt(resumed, stage)
-    assert all(torch.equal(again[name], tensor) for name, tensor in ended.items())
+    ended, other = learnt(straight, stage), learnt(resumed, stage)
+    assert all(torch.equal(other[name], tensor) for name, tensor in ended.items())
     assert not all(torch.equal(tensor, start[name]) for name, tensor in ended.items())
 
 
@@ -123,13 +124,31 @@ def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from_and_says_wher
     trainer = make_trainer(2, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
     trainer.fit(grpo_module(policy), small_world("grpo"))
     assert "resumed" not in caplog.text
-    resumed = tiny_policy()
+    resumed = tiny_policy(adapted=True)
     make_trainer(3).fit(
         grpo_module(resumed), small_world("grpo"), ckpt_path=tmp_path / "checkpoints/last.ckpt", weights_only=True
     )
     assert all(torch.equal(tensor, start[name]) for name, tensor in resumed.reference_state.items())
     assert f"resumed at step 2 of {tmp_path / 'checkpoints/last.ckpt'}" in caplog.text
     assert "fresh" not in caplog.text  # adapters: the second was loaded over
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_resumed_run_names_the_adapter_that_its_reference_is(
+    known: bool, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Whatever its folder is called; nor does it matter from which random matrices a run without one set out."""
+    for adapted in (True, False):
+        trainer = make_trainer(1, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
+        trainer.fit(grpo_module(tiny_policy(adapted=adapted)), small_world("grpo"))
+        saved = read_checkpoint(tmp_path / "checkpoints/last.ckpt")
+        said = "init_from=null"
+        if not known:  # as before it was saved
+            del saved[OWN]["init_from"]
+            said = "its config.yaml names it"
+        grpo_module(tiny_policy(adapted=adapted, seed=int(not adapted))).on_load_checkpoint(saved)
+        with pytest.raises(SteerError, match=f"^init_from=null: the checkpoint's run started from another .*, {said}:"):
+            grpo_module(tiny_policy(adapted=not adapted)).on_load_checkpoint(saved)
 
 
 def cut(tensor: torch.Tensor) -> torch.Tensor:

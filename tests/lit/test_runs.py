@@ -8,6 +8,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -264,10 +265,18 @@ def test_transcripts_show_text_and_pictures(sft: Run, grpo: Run) -> None:
         assert any(tag.startswith("transcripts/") for tag in tags["images"])
 
 
-def test_a_checkpoint_is_resumed_from_the_command_line(grpo: Run, tmp_path: Path) -> None:
-    checkpoint = f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}"
-    words = ["+experiment=grpo_tiny", f"init_from={grpo.folder / 'adapter'}", *SMALL, *SHORT, *GRPO]
-    resumed = train(tmp_path / "resumed", *words, checkpoint, "trainer.max_steps=3")
+def test_a_checkpoint_is_resumed_from_the_command_line(
+    sft: Run, grpo: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the adapter that it started from, wherever that lies now: another's name would stand for the reference."""
+    words = ["+experiment=grpo_tiny", f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", *SMALL, *SHORT, *GRPO]
+    for other in (f"'{grpo.folder / 'adapter'}'", "null"):
+        assert cli.train([*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+        from_sft = f"the checkpoint's run started from another adapter, init_from={sft.folder / 'adapter'}: resume with"
+        assert capsys.readouterr().err.startswith(f"init_from={other}: {from_sft}")
+        assert not (tmp_path / "other/config.yaml").exists()
+    shutil.copytree(sft.folder / "adapter", tmp_path / "moved")
+    resumed = train(tmp_path / "resumed", *words, f"init_from={tmp_path / 'moved'}", "trainer.max_steps=3")
     steps = [json.loads(line)["step"] for line in (resumed.folder / "trajectories.jsonl").read_text().splitlines()]
     assert set(steps) == {2}
 
