@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from steer_lit.data.images import picture_named
 from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message, Part, Role
 
@@ -252,7 +253,7 @@ def _picture(row: Row, value: object, field: str) -> ImageRef:
         raise row.error(field, _INSIDE)
     if not path.strip():
         raise row.error(field, "is empty")
-    return ImageRef(path)
+    return picture_named(path)
 
 
 def _first(item: Mapping[str, object], *names: str) -> object:

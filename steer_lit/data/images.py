@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
-_BLANK = "blank:"
+_BLANK = "blank:"  # begins the name of a white picture, which no row gives: `picture_named`
 _ORIENTATION = 0x0112  # the EXIF tag
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -38,6 +38,11 @@ class PictureError(SteerError, ValueError):
     def __init__(self, uri: str, reason: str) -> None:
         self.uri, self.reason = uri, reason
         super().__init__(f"picture {uri!r}: {reason}")
+
+
+def picture_named(name: str) -> ImageRef:
+    """The picture that a row names so. A file of a name like that of a white one goes by `./` and its name."""
+    return ImageRef(f"./{name}" if name.startswith(_BLANK) else name)
 
 
 def blank(ref: ImageRef) -> ImageRef:

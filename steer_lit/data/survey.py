@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
-from steer_lit.data.images import PictureError, open_image
+from steer_lit.data.images import PictureError, open_image, picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
@@ -147,7 +147,7 @@ class Survey:
             elif any(fnmatchcase(path.name, name) for name in NOTES):
                 self._notes.append(self._name(path))
             elif path.suffix.lower() in PICTURES:
-                self._lying[path] = survey_picture(ImageRef(path.name), path.parent)
+                self._lying[path] = survey_picture(picture_named(path.name), path.parent)
             elif path.suffix in SUFFIXES:
                 self._read_rows(path)
             elif path.suffix.lower() in SUFFIXES:

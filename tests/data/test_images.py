@@ -13,7 +13,9 @@ import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from steer_lit.data import images
-from steer_lit.data.images import PictureError, blank, open_image
+from steer_lit.data.formats import read_sft_row
+from steer_lit.data.images import PictureError, blank, open_image, original, picture_digest, picture_named
+from steer_lit.data.survey import survey_picture
 from steer_lit.errors import SteerError
 from steer_lit.types import ImageRef
 
@@ -220,6 +222,19 @@ def test_files_need_a_folder_to_be_looked_up_in(inside: Path) -> None:
 def test_mini_pictures_need_none() -> None:
     assert open_image(MINI).size == (112, 112)
     assert len(open_image(MINI).getcolors() or []) > 2
+
+
+def test_a_file_called_like_a_blank_picture_is_that_file(tmp_path: Path) -> None:
+    """A row that named it was shown white, or another file: the mark is ours."""
+    save(tmp_path, "blank:a.png", Image.new("RGB", (6, 4), RED))
+    save(tmp_path, "a.png", Image.new("RGB", (8, 8), WHITE))
+    turns = [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "Red."}]
+    (ref,) = read_sft_row({"messages": turns, "images": ["blank:a.png"]}, "f.jsonl", 1).messages[0].images
+    assert open_image(ref, tmp_path).getcolors() == [(24, RED)]
+    assert open_image(original(blank(ref)), tmp_path).getcolors() == [(24, RED)]
+    assert open_image(blank(ref), tmp_path).getcolors() == [(24, WHITE)]
+    assert picture_digest(ref, tmp_path) == picture_digest(blank(ref), tmp_path) != ""
+    assert survey_picture(picture_named("blank:none.png"), tmp_path).startswith("is no file")
 
 
 def test_a_blank_picture_keeps_the_size_alone(tmp_path: Path) -> None:
