@@ -13,12 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from steer_lit.errors import SteerError
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
+_UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError)  # cells: the third is an unknown time zone
 _LONGEST_CELL = 2**31 - 1  # characters: as many as `csv` takes on every system
 
 
@@ -49,9 +54,27 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
+class _Twice(ValueError):
+    """A key that one object has twice: JSON leaves open which counts, and a reader keeps the last."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"key {key!r:.60} stands twice in one object: remove one of them")
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(made := dict(pairs)) < len(pairs):
+        raise _Twice(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return made
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_once).decode
+
+
 def _decoded(line: bytes) -> object:
     try:
-        return json.loads(line.decode())
+        return _decode(line.decode())
+    except _Twice as error:
+        return BadRow(str(error))
     except (ValueError, RecursionError) as error:
         return BadRow(f"is not JSON ({error})")
 
@@ -59,7 +82,7 @@ def _decoded(line: bytes) -> object:
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     """The items of an array; lines go by the name of .json too, and so does a file that is one object."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = _items(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if not _opens_with_bracket(path):
             yield from _lines(path)
@@ -68,6 +91,30 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
             f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
         ) from error
     yield from enumerate(value if isinstance(value, list) else [value], start=1)
+
+
+def _items(text: str) -> object:
+    """What the text holds, with a BadRow for every item of a list that has a key twice. Raises ValueError."""
+    try:
+        return _decode(text)
+    except _Twice:
+        value = json.loads(text, object_pairs_hook=_marked)
+        return [_first_bad(item) or item for item in value] if isinstance(value, list) else _first_bad(value) or value
+
+
+def _marked(pairs: list[tuple[str, object]]) -> object:
+    """The object, or a BadRow in its place."""
+    try:
+        return _once(pairs)
+    except _Twice as error:
+        return BadRow(str(error))
+
+
+def _first_bad(value: object) -> BadRow | None:
+    """The first BadRow in a value, however deep."""
+    if isinstance(value, dict | list):
+        return next(filter(None, map(_first_bad, value.values() if isinstance(value, dict) else value)), None)
+    return value if isinstance(value, BadRow) else None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
@@ -115,11 +162,32 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
             _check_names(path, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(_BATCH):
-                for row in batch.to_pylist():
+                for row in _batch_rows(batch):
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
+
+
+def _batch_rows(batch: RecordBatch) -> Sequence[object]:
+    """The rows of a batch; where one cannot be made Python's, such as for a time past the year 9999, that one alone is
+    bad. A time that no reader looks at is left out.
+    """
+    from pyarrow.types import is_temporal
+
+    try:
+        return batch.to_pylist()
+    except _UNREADABLE:
+        read = [
+            name for name, kind in zip(batch.schema.names, batch.schema.types, strict=True) if not is_temporal(kind)
+        ]
+    rows: list[object] = []
+    for at in range(len(batch)):
+        try:
+            rows += batch.select(read).slice(at, 1).to_pylist()
+        except _UNREADABLE as error:
+            rows.append(BadRow(f"holds a value that cannot be read ({error})"))
+    return rows
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

@@ -100,6 +100,53 @@ def test_parquet_rows_with_the_nulls_arrow_adds(tmp_path: Path) -> None:
         read(tmp_path / "rows.parquet")
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "duration", "zone"])
+def test_a_time_that_python_has_not_costs_no_row_of_parquet(kind: str, tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {"timestamp": ("us",), "duration": ("s",), "zone": ("us", "No/Where")}
+    made = (pyarrow.duration if kind == "duration" else pyarrow.timestamp)(*types[kind])
+    times = pyarrow.array([0, None, 2**60], pyarrow.int64()).cast(made)
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"prompt": ["Hi", "Ho", "Hey"], "made": times}), path)
+    scenarios = list(read_records(path, read_scenario, Quarantine(limit=0)))
+    assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho", "Hey"]
+
+
+def test_a_cell_of_parquet_that_cannot_be_read_is_one_bad_row(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = pyarrow.array([b"Hi", b"\xff", b"Hey"]).view(pyarrow.string())
+    inside = pyarrow.array([{"at": at} for at in (0, 0, 2**60)], pyarrow.struct({"at": pyarrow.int64()}))
+    inside = inside.cast(pyarrow.struct({"at": pyarrow.timestamp("us")}))
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"prompt": texts, "metadata": inside}), path)
+    quarantine = Quarantine(limit=2)
+    assert [number for number, _ in read_records(path, numbered, quarantine)] == [1]
+    assert [error.row for error in quarantine.errors] == [2, 3]
+    assert all(error.reason.startswith("holds a value that cannot be read (") for error in quarantine.errors)
+
+
+def test_a_key_that_stands_twice_is_one_bad_row(tmp_path: Path) -> None:
+    """The last one counted, without a word."""
+    rows = ['{"a": 1}', '{"a": 1, "messages": [1], "messages": [2]}', '{"a": {"b": [{"c": 1, "c": 1}]}}', '{"a": 4}']
+    for name, text in (
+        ("rows.jsonl", "\n".join(rows)),
+        ("lines.json", "\n".join(rows)),
+        ("array.json", f"[{','.join(rows)}]"),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        quarantine = Quarantine(limit=2)
+        assert list(read_records(tmp_path / name, numbered, quarantine)) == [(1, {"a": 1}), (4, {"a": 4})]
+        said = [(2, "key 'messages' stands twice in one object"), (3, "key 'c' stands twice in one object")]
+        assert [(error.row, error.reason.partition(":")[0]) for error in quarantine.errors] == said
+    (tmp_path / "one.json").write_text('{"a": 1,\n"a": 2}', encoding="utf-8")
+    with pytest.raises(TooManyBadRows, match="row 1: key 'a' stands twice"):
+        read(tmp_path / "one.json")
+
+
 def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Image, Value
 
