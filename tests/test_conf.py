@@ -131,7 +131,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["data.source.seed=one"], ["data.source.seed"]),
         (["data.max_turns=1"], ["data.max_turns"]),
         (["data.batch_size=3", "trainer.devices=2", "+trainer.num_nodes=2"], ["data.batch_size"]),
-        (["data.batch_size=2", "trainer.devices=[0,1]"], []),
+        (["data.batch_size=2", "trainer.accelerator=gpu", "trainer.devices=[0,1]"], []),
         (["data.batch_size=1", "trainer.devices=auto"], []),
         (["stage=grpo", "rollout.max_new_tokens=1024"], ["rollout.max_new_tokens"]),
         (["stage=grpo", "rollout.max_turns=1", "rollout.max_new_tokens=1024"], []),

@@ -97,6 +97,7 @@ _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_run", "from_raw_eval", "model.source", "model.tower",
     "model.weights",
 )  # fmt: skip
+_LONGEST_NAME = 100  # file systems take 255 bytes
 _PARTS = ("sft", "rl", "bench")
 
 ABSENT = object()
@@ -170,6 +171,8 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in _TEXTS:
         if not isinstance(value := at(config, key), str) and value is not ABSENT:
             yield Problem(key, value, "must be text")
+    if problem := name_problem(at(config, "name")):
+        yield problem
     made = makes_rows(config)
     files = [] if made else [f"data.source.{part}" for part in (*_PARTS, "folder")]
     for key in (*_TEXTS_OR_NULL, *files):
@@ -181,6 +184,13 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     mean = at(config, "data.source.mean_turns")
     if mean is not ABSENT and mean is not None and not is_number(mean):
         yield Problem("data.source.mean_turns", mean, "must be a number of turns, or null for the paper's means")
+
+
+def name_problem(name: object) -> Problem | None:
+    """A run's log is called so, inside the run's folder."""
+    plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and len(name) <= _LONGEST_NAME
+    remedy = f"names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"
+    return Problem("name", name, remedy) if isinstance(name, str) and not plain else None
 
 
 def _list_problems(config: Config) -> Iterator[Problem]:

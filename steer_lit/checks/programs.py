@@ -20,7 +20,7 @@ from steer_lit.checks.files import adapter_problem, file_problems, folder_proble
 from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
-from steer_lit.checks.trainer import trainer_problems
+from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
@@ -77,6 +77,7 @@ def value_problems(config: Config) -> list[Problem]:
         *leaf_problems(config),
         *_reward_problems(config),
         *trainer_problems(config),
+        *part_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
@@ -277,6 +278,8 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     if accelerator in ("gpu", "cuda") and not told and not preflight.has_gpu():
         remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
+    if accelerator == "auto" and not preflight.has_gpu():
+        yield from device_problems({**config["trainer"], "accelerator": "cpu"})
 
 
 def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from steer_lit.checks.leaves import ABSENT, Config, at
 from steer_lit.errors import Problem
@@ -42,10 +43,12 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
     elif epochs not in (None, -1) and not _COUNT.fits(epochs):
         yield Problem("trainer.max_epochs", epochs, f"{_COUNT.allowed}, or -1 to go by trainer.max_steps")
-    devices = trainer.get("devices", "auto")
-    listed = isinstance(devices, list) and devices and all(map(whole(0).fits, devices))
-    if devices not in ("auto", -1) and not listed and not _COUNT.fits(devices):
-        yield Problem("trainer.devices", devices, "must be a number of devices, a list of them such as [0,1], or auto")
+    yield from device_problems(trainer)
+    share = trainer.get("val_check_interval")
+    if isinstance(share, float) and trainer.get("check_val_every_n_epoch") is None:
+        remedy = "must be a whole number of steps: they are counted over the whole run, as "
+        remedy += "trainer.check_val_every_n_epoch=null says, and with 1 there this may be a share of an epoch"
+        yield Problem("trainer.val_check_interval", share, remedy)
     for key, (bounds, allowed) in _TAKES.items():
         value = trainer.get(key)
         if value is not None and not any(bound.fits(value) for bound in bounds):
@@ -71,3 +74,23 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         yield Problem("model.device", device, f"a training run computes where its trainer does: {words} in its place")
     if trainer.get("gradient_clip_val") is not None:
         yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
+
+
+def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong with the number of devices. A CPU has none to choose from: Lightning takes that of processes."""
+    devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
+    listed = isinstance(devices, list) and devices and all(map(whole(0).fits, devices))
+    if devices not in ("auto", -1) and not listed and not _COUNT.fits(devices):
+        yield Problem("trainer.devices", devices, "must be a number of devices, a list of them such as [0,1], or auto")
+    elif (listed or devices == -1) and accelerator == "cpu":
+        remedy = "names GPUs, and this run is on the CPU: give a number of processes, such as 1, or auto"
+        yield Problem("trainer.devices", devices, remedy)
+
+
+def part_problems(config: Config) -> Iterator[Problem]:
+    """What stands under `callbacks` and `logger`, and would be passed over or built to no purpose."""
+    for section in ("callbacks", "logger"):
+        for name, part in config.get(section, {}).items():
+            if part is not None and not (isinstance(part, Mapping) and isinstance(part.get("_target_"), str)):
+                remedy = f"must name a class, {section}.{name}._target_=<module>.<class>, or be null"
+                yield Problem(f"{section}.{name}", part, remedy)

@@ -30,6 +30,7 @@ from steer_lit.cli.overrides import (
     no_sweep,
     options_of,
     override_error,
+    stumbled,
     unreadable_override,
 )
 from steer_lit.cli.run_folder import FROZEN, leave_nothing
@@ -93,9 +94,10 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
 
 def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool) -> None:
     failed: list[str] = []  # the runs of a sweep
+    begun: list[Path] = []
 
     def task(config: DictConfig) -> float | None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         try:
             with _full_error(full):  # as any process that the run starts is to find it
                 return run(config, folder)
@@ -125,6 +127,10 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
         if failed:
             raise Told
+    except (AttributeError, AssertionError, RuntimeError) as error:
+        if debugging or begun or not (said := stumbled(error, words)):
+            raise
+        raise SteerError(said) from error
     except Told:
         runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)

@@ -13,6 +13,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
+from steer_lit.checks.leaves import name_problem
 from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program
 from steer_lit.terminal.visible import first_lines
 
@@ -35,11 +36,13 @@ def lenient(word: str, name: str) -> str:
 
 def override_error(word: str, name: str, words: Sequence[str]) -> str:
     """The error for an override that Hydra would accept to no effect: one that begins like an option, a key added where
-    nothing reads it, text that is no UTF-8. Empty where there is none.
+    nothing reads it, text that is no UTF-8, a name that leads to another folder. Empty where there is none.
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     added = Word.read(word)
+    if added is not None and added.key == "name" and ("/" in (given := added.given.strip("'\"")) or not given):
+        return str(name_problem(given))  # Hydra would begin a log there before the config is checked
     if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
         return no_choice(added.key, added.given, options_of(added.key))
     if added is not None and added.key in _groups(name) and (said := _part(added)):
@@ -139,6 +142,20 @@ def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
     return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
+
+
+def stumbled(error: BaseException, words: Sequence[str]) -> str:
+    """For an error that Hydra's own code makes of a setting of Hydra's; empty where it is none."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+    own = [word for word in words if (read := Word.read(word)) is not None and read.key.startswith("hydra.")]
+    if not own or raised_in.partition(".")[0] not in ("hydra", "omegaconf"):
+        return ""
+    sweep = " Values to sweep over are typed behind -m, key=a,b." if any("sweeper" in word for word in own) else ""
+    reason = first_lines(error) or type(error).__name__
+    return f"{' '.join(own)}: Hydra cannot begin with that ({reason:.200}): leave it out.{sweep}"
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:

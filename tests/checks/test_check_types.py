@@ -41,6 +41,14 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("trainer.devices={}", "trainer.devices={}: must be a number of devices, a list of them"),
         ("trainer.devices=[]", "trainer.devices=[]: must be a number of devices, a list of them"),
         ("trainer.devices=1.5", "trainer.devices=1.5: must be a number of devices, a list of them"),
+        ("trainer.devices=[0]", "trainer.devices=[0]: names GPUs, and this run is on the CPU: give a number"),
+        ("trainer.devices=-1", "trainer.devices=-1: names GPUs, and this run is on the CPU: give a number"),
+        ("trainer.val_check_interval=0.3", "trainer.val_check_interval=0.3: must be a whole number of steps: they are"),
+        ("trainer.val_check_interval=1.0", "trainer.val_check_interval=1.0: must be a whole number of steps: they are"),
+        ("+callbacks.x=5", "callbacks.x=5: must name a class, callbacks.x._target_=<module>.<class>, or be null"),
+        ("+callbacks.x={a: 1}", "callbacks.x={'a': 1}: must name a class, callbacks.x._target_="),
+        ("callbacks.export=false", "callbacks.export=False: must name a class"),
+        ("+logger.y=1", "logger.y=1: must name a class, logger.y._target_=<module>.<class>, or be null"),
         ("trainer.accelerator=[1]", "trainer.accelerator=[1]: must be one of auto, cpu, gpu, cuda"),
         ("+trainer.precision=[1]", "trainer.precision=[1]: model.dtype and model.lora.dtype say"),
         ("+trainer.num_nodes=abc", "trainer.num_nodes='abc': must be a whole number from 1 up"),
@@ -76,6 +84,9 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("ckpt_path=[1]", "ckpt_path=[1]: must be text, such as a path, or null"),
         ("system_prompt=null", "system_prompt=null: must be text"),
         ("name=5", "name=5: must be text"),
+        ("name=..", "name='..': names the run's log and a folder: 1 to 100 letters without a /"),
+        (f"name={'x' * 101}", "names the run's log and a folder: 1 to 100 letters without a /"),
+        ("name=''", "name='': names the run's log and a folder"),
         ("data.blank_images=no", "data.blank_images='no': must be true or false"),
         ("data.blank_images=[false]", "data.blank_images=[False]: must be true or false"),
         ("model.gradient_checkpointing=off", "model.gradient_checkpointing='off': must be true or false"),
@@ -84,6 +95,51 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
 )
 def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
     assert said in refusal(capsys, tmp_path, "train", word)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.val_check_interval=0.3", "trainer.check_val_every_n_epoch=1"],
+        ["trainer.val_check_interval=null", "trainer.devices=auto"],
+        ["+callbacks.x=null", "name=of_${stage}"],
+    ],
+)
+def test_training_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]) -> None:
+    monkeypatch.setattr("steer_lit.cli.runs._train", lambda config, run_dir: None)
+    assert cli.train([*words, f"hydra.run.dir={tmp_path}"]) == 0
+
+
+def test_devices_of_whatever_is_there_are_a_cpus_where_no_gpu_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    said = refusal(capsys, tmp_path, "train", "trainer.accelerator=auto", "trainer.devices=[0]")
+    assert "trainer.devices=[0]: names GPUs, and this run is on the CPU" in said
+
+
+@pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
+def test_a_name_leads_to_no_other_folder(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Hydra had begun a log outside the run's folder by the time the config was checked."""
+    monkeypatch.chdir(tmp_path)
+    words = {"bench": ["~policies.base"], "synthesize": ["+name=../../x"]}.get(program, [])
+    for word in ("name=../../x", "++name='a/b'"):
+        assert getattr(cli, program)([*words[:1], word, "hydra.run.dir=a/run"]) == REFUSED
+        assert "names the run's log and a folder: 1 to 100 letters without a /" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+@pytest.mark.parametrize("word", ["hydra.sweeper.params={a: b}", "+hydra.sweeper.params.a=b", "hydra.verbose={x: 1}"])
+def test_what_hydra_stumbles_over_is_one_line(
+    word: str, sweep: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (said,) = refusal(capsys, tmp_path, "train", *sweep, word).splitlines()
+    assert said.startswith(f"{word} hydra.run.dir=")
+    assert ": Hydra cannot begin with that (" in said
+    assert said.endswith("leave it out. Values to sweep over are typed behind -m, key=a,b.") == ("sweeper" in word)
 
 
 def test_what_lightning_refuses_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
