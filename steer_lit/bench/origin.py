@@ -27,7 +27,8 @@ _GROUPS = (
 )  # fmt: skip
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
-_FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])|^)(?:[~/]|\.\./)[^,\]}\"':]*")  # such a path within a word
+# Such a path within a word. A word's first `~` is Hydra's, which takes a key away, but for `~/`.
+_FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")
 
 
 def told(run: Path) -> list[tuple[str, str]]:
@@ -56,7 +57,8 @@ def public(command: str) -> str:
 
 
 def _end(path: re.Match[str]) -> str:
-    return "/".join(["…", *path[0].split("/")[-2:]])
+    _, *parts = path[0].split("/")  # what stands first is "", "~", "..", or a user's name
+    return "/".join(["…", *parts[-2:]])
 
 
 def _models(saved: Mapping[str, Any]) -> Iterator[str]:

@@ -54,6 +54,12 @@ def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: obje
         ("policies.sft=outputs/demo/sft/adapter bench.limit=3", "policies.sft=outputs/demo/sft/adapter bench.limit=3"),
         ("policies.sft=/home/me/run/adapter", "policies.sft=…/run/adapter"),
         ("policies.sft=~/run/adapter", "policies.sft=…/run/adapter"),
+        ("policies.sft=~me/run/adapter", "policies.sft=…/run/adapter"),
+        ("policies.sft=~me/adapter", "policies.sft=…/adapter"),
+        ("'policies.a=[~/a/adapter,~me/b/adapter]'", "'policies.a=[…/a/adapter,…/b/adapter]'"),
+        ("'~policies.base'", "'~policies.base'"),  # Hydra's sign: without that policy
+        ("'~hydra/launcher'", "'~hydra/launcher'"),
+        ("'~policies.a=~/run/adapter'", "'~policies.a=…/run/adapter'"),
         ("policies.sft=../../home/me/run/adapter", "policies.sft=…/run/adapter"),
         ("server.base_url=HTTP://host.corp/v1", "server.base_url=<address>"),
         ("'policies.a=[/home/me/a b/adapter,x/adapter]'", "'policies.a=[…/a b/adapter,x/adapter]'"),

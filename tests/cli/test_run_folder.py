@@ -403,10 +403,12 @@ def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.Monke
     task = ["experiment=sft_nano", "seed=2", "++ckpt_path=old.ckpt", "optim.lr=1", "++policies.a-1=b"]
     task += ["~policies.base", "++policies.b.c=d"]
     typed = {"task": task, "hydra": own}
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"overrides": typed}}))
+    told = {"overrides": typed, "job": {"config_name": "bench"}}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": told}))
     plain = ["policies.a-1=b", "~policies.base", "++policies.b.c=d"]
     words = ["+experiment=sft_nano", "seed=2", "optim.lr=1", *plain, "+hydra.job.env_set.FOO=1"]
     assert commands.typed_words() == words
+    assert commands.typed_command().endswith(" policies.a-1=b '~policies.base' ++policies.b.c=d")  # a report's head
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     assert commands.typed_words() == []
 
