@@ -10,9 +10,9 @@ import json
 import re
 import reprlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -20,6 +20,9 @@ from omegaconf import OmegaConf
 from steer_lit.bench.policies import named, played_here, served
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, VERSIONS
+
+if TYPE_CHECKING:
+    from steer_lit.bench.records import GradedDialogue
 
 # What is read of a config: these must be groups where they are there.
 _GROUPS = (
@@ -31,9 +34,15 @@ _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 _FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")
 
 
-def told(run: Path) -> list[tuple[str, str]]:
-    """(label, value) pairs; what the folder does not say is left out."""
-    saved, versions = saved_config(run), _versions(run)
+def told(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str]]:
+    """(label, value) pairs; what the folder does not say is left out, and what it says of others than the records that
+    are `shown`.
+    """
+    shown = list(shown)
+    if not tells_of(run, shown):
+        return [("settings", f"not known: {CONFIG} is that of a later run, which recorded nothing")]
+    saved, found = saved_config(run), _versions(run)
+    versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")
     facts = [
         ("date", date),
@@ -41,9 +50,30 @@ def told(run: Path) -> list[tuple[str, str]]:
         ("data", ", ".join(_data(saved))),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("command", public(command)),
+        ("of an earlier command", ", ".join(_earlier(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return [(label, value) for label, value in facts if value]
+
+
+def tells_of(run: Path, rows: Iterable[GradedDialogue]) -> bool:
+    """Whether the folder's config is the one that these records were played under. One of before that was written down
+    is taken for it.
+    """
+    conditions = _played(_versions(run)).get("conditions")
+    return conditions is None or all(row.conditions == conditions for row in rows)
+
+
+def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
+    """The policies that played under the same settings, and that the command does not name or has replaced."""
+    marks = _played(versions).get("policies")
+    if isinstance(marks, dict):
+        yield from dict.fromkeys(row.policy for row in shown if marks.get(row.policy) != row.fingerprint)
+
+
+def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
+    played = versions.get("played")
+    return played if isinstance(played, dict) else {}
 
 
 def public(command: str) -> str:
@@ -90,13 +120,13 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
     return f"{sampled}, at most {rollout['max_new_tokens']} tokens"
 
 
-def _versions(run: Path) -> dict[str, str]:
+def _versions(run: Path) -> dict[str, Any]:
     """What the run wrote down beside its config; empty where that is missing or no such file."""
     try:
         found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def saved_config(run: Path) -> dict[str, Any]:

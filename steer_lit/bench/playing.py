@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from steer_lit.bench.behind import one_behind
@@ -24,7 +25,9 @@ class BenchRun:
     """What a run has, whichever policy plays.
 
     `procedure` stands for what of the settings, the judge and whoever asks decides how any one dialogue is played and
-    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding.
+    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding. `begin` is called before
+    the folder's latest records become this run's, and has the config written there, once: what an interrupted run
+    leaves is never told by the config of one that played nothing.
     """
 
     suite: Suite
@@ -33,17 +36,25 @@ class BenchRun:
     records: RecordFile
     procedure: str
     conditions: str
+    begin: Callable[[], None]
 
     @classmethod
     def into(
-        cls, out_dir: Path, suite: Suite, judge: Judge, settings: BenchSettings, played_on: Sequence[object]
+        cls,
+        out_dir: Path,
+        suite: Suite,
+        judge: Judge,
+        settings: BenchSettings,
+        played_on: Sequence[object] = (),
+        freeze: Callable[[str], None] = lambda conditions: None,
     ) -> BenchRun:
         """The run whose records are in `out_dir`. Raises RowError where one there cannot be read."""
         asking = (judge, suite.attacker, suite.tutor)
         who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
         procedure = settings_digest(settings.turns_played, settings.seed, *who)
         records = RecordFile(out_dir / RECORDS)
-        return cls(suite, judge, settings, records, procedure, settings_digest(procedure, *played_on))
+        conditions = settings_digest(procedure, *played_on)
+        return cls(suite, judge, settings, records, procedure, conditions, cache(partial(freeze, conditions)))
 
     def keys(self, policy: BenchPolicy) -> dict[str, str]:
         """Of each scenario, by its id, the key under which the policy's dialogue is recorded."""
@@ -55,6 +66,8 @@ class BenchRun:
 
         Records of its name that no longer hold, and those with a failed grade, are removed for this.
         """
+        if not {row.key for row in self.records.of(name)}.isdisjoint(keys.values()):
+            self.begin()
 
         def stale(row: GradedDialogue) -> bool:
             other = row.fingerprint != policy.fingerprint or row.key != keys.get(row.scenario, row.key)
@@ -102,6 +115,7 @@ def play_policy(run: BenchRun, name: str, policy: BenchPolicy, tell: Callable[[i
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         nonlocal done
+        run.begin()
         run.records.append(rows)
         done += len(rows)
         tell(done)

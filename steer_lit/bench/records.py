@@ -168,6 +168,11 @@ class RecordFile:
         if not clean:
             self._rewrite()
 
+    @property
+    def rows(self) -> Sequence[GradedDialogue]:
+        """All of them, in the file's order."""
+        return self._rows
+
     def of(self, policy: str) -> list[GradedDialogue]:
         return [row for row in self._rows if row.policy == policy]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from steer_lit.bench.origin import saved_config, told
+from steer_lit.bench.origin import saved_config, tells_of, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RECORDS, ROLLOUTS
@@ -72,6 +72,7 @@ def report_on(
 
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
+    ran: list[tuple[str, str]] = []
     if config["from_raw_eval"] is not None:
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = _opener(config["data"])
@@ -80,17 +81,18 @@ def report_on(
         saved = saved_config(path.parent)
         records, open_image = _latest(rows), _opener(saved.get("data", {}))
         judge = (rows[-1].judge if rows else "") or _judge(saved)
-        openings_alone = saved.get("bench", {}).get("protocol") == "single_turn"
+        shown = [row for played in records.values() for row in played]
+        openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and tells_of(path.parent, shown)
         if openings_alone and settings.protocol != "single_turn":
             remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
             raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-        if others := len(rows) - sum(map(len, records.values())):
-            said = "dialogues were graded by another judge, or played on other data or with other settings"
+        if others := len(rows) - len(shown):
+            said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
             console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
+        ran = told(path.parent, shown)
     else:
         _report_rollouts(Path(config["from_run"]), out_dir, console)
         return
-    ran = [] if config["from_run"] is None else told(Path(config["from_run"]))
     trained = (name for name, rows in records.items() if not is_constant(rows))
     if problems := list(baseline_problems(settings.baseline, trained)):
         raise ConfigError(problems)
@@ -105,12 +107,16 @@ def report_on(
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
-    """The rows by policy, the constant ones last, of those made under other conditions than the last one none."""
+    """The rows by policy, the constant ones last, of those made under other conditions than the last one none, and of
+    a policy's those alone that the same weights played as its last.
+    """
     from steer_lit.bench.records import is_constant
 
     records: dict[str, list[GradedDialogue]] = {}
-    for row in rows:
-        if row.conditions == rows[-1].conditions:
+    latest = [row for row in rows if row.conditions == rows[-1].conditions]
+    marks = {row.policy: row.fingerprint for row in latest}
+    for row in latest:
+        if row.fingerprint == marks[row.policy]:
             records.setdefault(row.policy, []).append(row)
     return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 

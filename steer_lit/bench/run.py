@@ -42,6 +42,7 @@ def run_bench(
     out_dir: Path,
     console: Console | None = None,
     played_on: Sequence[object] = (),
+    freeze: Callable[[Mapping[str, object]], object] = lambda played: None,
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
@@ -50,11 +51,20 @@ def run_bench(
     failed grade, are removed and played again. Rows of policies that are not in this run stay in the file: a report
     read from it holds them beside this run's where settings, judge and `played_on` (data and decoding) are the same.
     The judge is called from a thread of its own, one call at a time.
+    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
+    to write it down beside the config: before the first of them is in the folder, in one without records at once.
     Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
     """
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
-    run = BenchRun.into(out_dir, suite, judge, settings, played_on)
+    marks = _fingerprints(policies)
+
+    def frozen(conditions: str) -> None:
+        freeze({"conditions": conditions, "policies": marks})
+
+    run = BenchRun.into(out_dir, suite, judge, settings, played_on, frozen)
+    if not run.records.rows:
+        run.begin()
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "dialogues") as progress:
         for name, make in policies.items():
@@ -74,6 +84,16 @@ def run_bench(
     if ungraded:
         raise TooManyFailures(f"no dialogue of {', '.join(ungraded)} could be graded: {failures[ungraded[0]][1]}")
     return summary
+
+
+def _fingerprints(policies: Mapping[str, MakePolicy]) -> dict[str, str]:
+    """Each made for a moment: of none is known before who it is."""
+    found = {}
+    for name, make in policies.items():
+        policy = make()
+        with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
+            found[name] = policy.fingerprint
+    return found
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int], None]:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
@@ -145,21 +145,25 @@ def requeued(run_dir: Path) -> str | None:
     return str(saved) if restarted() and saved.is_file() else None
 
 
-def freeze(config: DictConfig, run_dir: Path) -> Path:
+def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | None = None) -> Path:
     """Write the resolved config, and command, versions and prompts it ran with, into the folder. Returns the config's
     path.
+
+    `played` says whose records in the folder the config tells of. It is there before the config: a run killed between
+    the two leaves a config that tells of no records, never one that tells of another run's.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
     path = run_dir / CONFIG
     if local_rank() == 0:
-        replace_text(path, OmegaConf.to_yaml(resolved))
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
         found["prompts"] = digests()
+        found |= {} if played is None else {"played": played}
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
+        replace_text(path, OmegaConf.to_yaml(resolved))
     return path
 
 

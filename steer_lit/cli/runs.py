@@ -180,7 +180,6 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played)
     policies, makers = _bench_policies(config, rows, scenarios)
-    freeze(config, run_dir)
     players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
     with hanging_up(*players), continuable(run_dir, "bench", finished):
         recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
@@ -191,7 +190,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         policies.check(scenarios, settings.turns_played)
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on)
+        frozen = partial(freeze, config, run_dir)
+        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on, freeze=frozen)
 
 
 def _check_judge(

@@ -1,13 +1,17 @@
 """What a report says of how its run was made, and what it keeps to itself."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from steer_lit.bench.origin import public, told
+from steer_lit.bench.records import GradedDialogue
 from steer_lit.files.run_files import CONFIG, VERSIONS
 
+UNKNOWN = "not known: config.yaml is that of a later run, which recorded nothing"
 MINI = "data: {source: {_target_: steer_lit.data.sources.MiniSource, seed: 3}, blank_images: true}\n"
 
 
@@ -46,6 +50,26 @@ def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: obje
     assert saved(tmp_path, "name: bench\n", versions) == {}
     (tmp_path / VERSIONS).write_text("{")
     assert told(tmp_path) == []
+
+
+def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
+    dialogue: Callable[..., GradedDialogue], tmp_path: Path
+) -> None:
+    row = replace(dialogue("a", [3]), conditions="c")
+    played = {"conditions": "c", "policies": {"sft": row.fingerprint}}
+    config = "rollout: {max_new_tokens: 64, temperature: 0.0}\n"
+    answers = {"answers": "greedy, at most 64 tokens"}
+    assert saved(tmp_path, config, {"played": played}) == answers
+    for rows, facts in (
+        ([row], answers),
+        ([row, replace(row, policy="old")], {**answers, "of an earlier command": "old"}),
+        ([replace(row, fingerprint="before")] * 2, {**answers, "of an earlier command": "sft"}),
+        ([replace(row, conditions="d")], {"settings": UNKNOWN}),
+    ):
+        assert dict(told(tmp_path, rows)) == facts
+    for versions in ({"played": 5}, {"played": {"policies": 3}}, {}):  # of runs of before it was written down
+        saved(tmp_path, config, versions)
+        assert dict(told(tmp_path, [row])) == answers
 
 
 @pytest.mark.parametrize(
