@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 
 from steer_lit.bench.behind import one_behind
@@ -25,9 +24,7 @@ class BenchRun:
     """What a run has, whichever policy plays.
 
     `procedure` stands for what of the settings, the judge and whoever asks decides how any one dialogue is played and
-    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding. `begin` is called before
-    the folder's latest records become this run's, and has the config written there, once: what an interrupted run
-    leaves is never told by the config of one that played nothing.
+    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding.
     """
 
     suite: Suite
@@ -36,7 +33,6 @@ class BenchRun:
     records: RecordFile
     procedure: str
     conditions: str
-    begin: Callable[[], None]
 
     @classmethod
     def into(
@@ -46,36 +42,25 @@ class BenchRun:
         judge: Judge,
         settings: BenchSettings,
         played_on: Sequence[object] = (),
-        freeze: Callable[[str], None] = lambda conditions: None,
     ) -> BenchRun:
         """The run whose records are in `out_dir`. Raises RowError where one there cannot be read."""
         asking = (judge, suite.attacker, suite.tutor)
         who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
         procedure = settings_digest(settings.turns_played, settings.seed, *who)
         records = RecordFile(out_dir / RECORDS)
-        conditions = settings_digest(procedure, *played_on)
-        return cls(suite, judge, settings, records, procedure, conditions, cache(partial(freeze, conditions)))
+        return cls(suite, judge, settings, records, procedure, settings_digest(procedure, *played_on))
 
     def keys(self, policy: BenchPolicy) -> dict[str, str]:
         """Of each scenario, by its id, the key under which the policy's dialogue is recorded."""
         digests, mark = self.suite.digests, policy.fingerprint
         return {row.id: dialogue_key(row, digests(row), mark, self.procedure) for row in self.suite.scenarios}
 
-    def left(self, name: str, policy: BenchPolicy, keys: Mapping[str, str]) -> list[Scenario]:
+    def left(self, name: str, keys: Mapping[str, str]) -> list[Scenario]:
         """The scenarios that the policy has yet to play: those without a record that still holds.
 
-        Records of its name that no longer hold, and those with a failed grade, are removed for this.
+        Records of its name that no longer hold, and those with a failed grade, stay until new ones take their place.
         """
-        if not {row.key for row in self.records.of(name)}.isdisjoint(keys.values()):
-            self.begin()
-
-        def stale(row: GradedDialogue) -> bool:
-            other = row.fingerprint != policy.fingerprint or row.key != keys.get(row.scenario, row.key)
-            return row.policy == name and (other or row.failed)
-
-        self.records.drop(stale)
-        self.records.claim(name, set(keys.values()), self.conditions)
-        recorded = {row.key for row in self.records.of(name)}
+        recorded = {row.key for row in self.records.of(name) if not row.failed}
         return [scenario for scenario in self.suite.scenarios if keys[scenario.id] not in recorded]
 
     def play(self, scenarios: Sequence[Scenario], policy: BenchPolicy) -> list[Trajectory]:
@@ -84,23 +69,33 @@ class BenchRun:
         turns = self.settings.turns_played
         return play(scenarios, seeds, policy, suite.attacker, suite.tutor, turns, stop_when_truncated=False)
 
-    def played(self, name: str) -> list[GradedDialogue]:
+    def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
         """The policy's records of this run's scenarios, in their order."""
-        order = {scenario.id: number for number, scenario in enumerate(self.suite.scenarios)}
-        return sorted(
-            (row for row in self.records.of(name) if row.scenario in order), key=lambda row: order[row.scenario]
-        )
+        by_key = {row.key: row for row in self.records.of(name)}
+        return [by_key[keys[scenario.id]] for scenario in self.suite.scenarios]
 
 
-def play_policy(run: BenchRun, name: str, policy: BenchPolicy, tell: Callable[[int], None]) -> None:
-    """Play what is not recorded yet, chunk by chunk, each graded and recorded while the next is played.
+def play_policy(
+    run: BenchRun,
+    name: str,
+    policy: BenchPolicy,
+    keys: Mapping[str, str],
+    tell: Callable[[int], None],
+    begin: Callable[[], object],
+) -> list[GradedDialogue]:
+    """Play what is not recorded yet, chunk by chunk, each graded and recorded while the next is played. Returns the
+    records of all. `keys` are the run's for this policy.
+
+    `begin` is called before records in the folder become this run's, where its config has to stand by then: what an
+    interrupted run leaves is never told by the config of one that recorded nothing.
 
     `tell` hears how many scenarios are done, at once and after each chunk; all but the first time from the thread that
     grades, which calls the judge. A run that ends early has played at most two chunks that it did not record.
     """
-    keys = run.keys(policy)
-    left = run.left(name, policy, keys)
-    done = len(keys) - len(left)
+    left = run.left(name, keys)
+    if done := len(keys) - len(left):
+        begin()
+        run.records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
         log.info(said, name, done, run.records.path)
@@ -115,7 +110,7 @@ def play_policy(run: BenchRun, name: str, policy: BenchPolicy, tell: Callable[[i
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         nonlocal done
-        run.begin()
+        begin()
         run.records.append(rows)
         done += len(rows)
         tell(done)
@@ -123,6 +118,7 @@ def play_policy(run: BenchRun, name: str, policy: BenchPolicy, tell: Callable[[i
     with one_behind(grade, record) as grade_beside:
         for start in range(0, len(left), run.settings.chunk):
             grade_beside(run.play(left[start : start + run.settings.chunk], policy))
+    return run.played(name, keys)
 
 
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:

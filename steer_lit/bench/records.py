@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -166,7 +166,7 @@ class RecordFile:
         self.path = path
         self._rows, clean = read_records(path)
         if not clean:
-            self._rewrite()
+            self._rewrite(self._rows)
 
     @property
     def rows(self) -> Sequence[GradedDialogue]:
@@ -177,31 +177,37 @@ class RecordFile:
         return [row for row in self._rows if row.policy == policy]
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
-        for row in list(rows):  # one at a time: a full disk keeps those it had room for, which are not graded again
+        """Add them. What the same policies had of the same scenarios goes once they are there, and not before."""
+        before, new = self._rows.copy(), list(rows)
+        for row in new:  # one at a time: a full disk keeps those it had room for, which are not graded again
             append_lines(self.path, [as_line(asdict(row))])
             self._rows.append(row)
+        played = {(row.policy, row.scenario) for row in new}
+        kept = [row for row in before if (row.policy, row.scenario) not in played]
+        if len(kept) < len(before):
+            self._rewrite(kept + new)
 
-    def claim(self, policy: str, keys: Container[str], conditions: str) -> None:
+    def claim(self, policy: str, fingerprint: str, keys: Container[str], conditions: str) -> None:
         """Say of the policy's dialogues with these keys that they belong to a run under `conditions`, and move all that
-        do to the end, where a reader looks for the latest.
+        do to the end, where a reader looks for the latest; but for those that it played with another `fingerprint`.
+        What a run that was killed had replaced by them goes.
         """
-        mine = [row.policy == policy and row.key in keys for row in self._rows]
-        rows = [replace(row, conditions=conditions) if own else row for row, own in zip(self._rows, mine, strict=True)]
-        rows.sort(key=lambda row: row.conditions == conditions)
+        held = {row.scenario: row.key for row in self._rows if row.policy == policy and row.key in keys}
+        rows = [
+            row if row.policy != policy or row.scenario not in held else replace(row, conditions=conditions)
+            for row in self._rows
+            if row.policy != policy or held.get(row.scenario, row.key) == row.key
+        ]
+        rows.sort(
+            key=lambda row: row.conditions == conditions and (row.policy != policy or row.fingerprint == fingerprint)
+        )
         if rows != self._rows:
-            self._rows = rows
-            self._rewrite()
+            self._rewrite(rows)
 
-    def drop(self, stale: Callable[[GradedDialogue], bool]) -> None:
-        """Remove the rows that are `stale`."""
-        kept = [row for row in self._rows if not stale(row)]
-        if len(kept) < len(self._rows):
-            self._rows = kept
-            self._rewrite()
-
-    def _rewrite(self) -> None:
+    def _rewrite(self, rows: list[GradedDialogue]) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
-        replace_text(self.path, "".join(as_line(asdict(row)) for row in self._rows))
+        replace_text(self.path, "".join(as_line(asdict(row)) for row in rows))
+        self._rows = rows
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:

@@ -190,8 +190,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         policies.check(scenarios, settings.turns_played)
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-        frozen = partial(freeze, config, run_dir)
-        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on, freeze=frozen)
+        told_by = {"config": plain, "freeze": partial(freeze, config, run_dir)}
+        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on, **told_by)
 
 
 def _check_judge(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from steer_lit.bench.origin import told
+from steer_lit.bench.records import read_records
 from tests.kills import Kill, arm, in_a_process
 
 WORDS = [
@@ -23,14 +25,14 @@ TIMESTAMP = rb'"timestamp": "[^"]*"|\d{4}-\d\d-\d\d \d\d:\d\d'
 OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what the run came to
 
 
-def run_part(repository: Path, folder: Path, kill: Kill | None) -> None:
-    """The benchmark in `folder` from where it stands, to the end or until killed."""
+def run_part(repository: Path, more: list[str], folder: Path, kill: Kill | None) -> None:
+    """The benchmark in `folder` from where it stands, with `more` words, to the end or until killed."""
     os.chdir(repository)
     from steer_lit.cli import main as cli
 
     if kill is not None:
         arm(kill)
-    code = cli.bench([*WORDS, f"hydra.run.dir={folder}"])
+    code = cli.bench([*WORDS, *more, f"hydra.run.dir={folder}"])
     assert code == 0
 
 
@@ -45,7 +47,7 @@ def left_in(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def never_killed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("straight")
-    in_a_process(run_part, repository, kill=None, folder=folder)
+    in_a_process(run_part, repository, [], kill=None, folder=folder)
     return left_in(folder)
 
 
@@ -73,13 +75,39 @@ PAGE, PICTURES = Kill("steer_lit.bench.html", "write_page", 1), Kill("steer_lit.
 def test_trap_35_a_benchmark_killed_twice_is_the_one_never_killed(
     first: Kill, torn: int, second: Kill, never_killed: dict[str, bytes], repository: Path, tmp_path: Path
 ) -> None:
-    in_a_process(run_part, repository, kill=first, folder=tmp_path)
+    in_a_process(run_part, repository, [], kill=first, folder=tmp_path)
     if torn:
         with (tmp_path / "records.jsonl").open("r+b") as file:
             file.truncate((tmp_path / "records.jsonl").stat().st_size - torn)
-    in_a_process(run_part, repository, kill=second, folder=tmp_path)
-    in_a_process(run_part, repository, kill=None, folder=tmp_path)
+    in_a_process(run_part, repository, [], kill=second, folder=tmp_path)
+    in_a_process(run_part, repository, [], kill=None, folder=tmp_path)
     found = left_in(tmp_path)
     assert found.keys() == never_killed.keys()
     for name, content in never_killed.items():
         assert found[name] == content, name
+
+
+PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "append", 1)
+
+
+@pytest.mark.parametrize(
+    ("kill", "shown"),
+    [
+        (Kill(PLAYING, "play", 1), "at most 6 tokens"),  # nothing is recorded yet under the new settings
+        (Kill("os", "replace", 1), "at most 6 tokens"),  # before the new config
+        (Kill("os", "replace", 2), "settings"),  # between versions.json and it
+        (APPEND, "settings"),
+        (Kill("os", "replace", 3), "at most 3 tokens"),  # before the first old ones go
+        (APPEND._replace(call=2), "at most 3 tokens"),
+    ],
+    ids=["playing", "before_config", "within_config", "before_records", "within_records", "after_records"],
+)
+def test_what_a_killed_run_leaves_is_never_told_by_settings_it_was_not_played_under(
+    kill: Kill, shown: str, repository: Path, tmp_path: Path
+) -> None:
+    run, words = tmp_path / "run", ["bench.constants=false"]
+    in_a_process(run_part, repository, words, kill=None, folder=run)
+    in_a_process(run_part, repository, [*words, "rollout.max_new_tokens=3"], kill=kill, folder=run)
+    rows, _ = read_records(run / "records.jsonl")
+    facts = dict(told(run, [row for row in rows if row.conditions == rows[-1].conditions]))
+    assert shown in facts.get("answers", "; ".join(facts))

@@ -113,6 +113,18 @@ def test_a_dialogue_that_stands_there_twice_counts_once(
     assert len(path.read_text().splitlines()) == 3
 
 
+def test_what_is_played_anew_goes_once_the_new_is_there(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    path, old, others = tmp_path / "records.jsonl", dialogue("a", [3]), [dialogue("b", [3]), dialogue("c", [3])]
+    new, grpo = replace(old, key="new", fingerprint="other"), replace(old, policy="grpo")
+    records = RecordFile(file_of(tmp_path, *map(asdict, (old, *others, grpo))))
+    records.append([new])
+    assert read_records(path)[0] == records.rows == [*others, grpo, new]
+    file_of(tmp_path, *map(asdict, (old, grpo, new, *others)))  # killed in between
+    records = RecordFile(path)
+    records.claim("sft", "other", {"new"}, "")
+    assert read_records(path)[0] == records.rows == [*others, grpo, new]  # and those of the old weights come first
+
+
 SAID = TurnGold("harmless", "none", "x")
 
 

@@ -1,0 +1,96 @@
+"""What a folder holds as a command begins to play into it: what of that will be replaced, and what is not shown."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steer_lit.bench.origin import saved_config, tells_of
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.suite import SEED_MARK
+from steer_lit.errors import SteerError
+
+# Sections and keys of a config that decide how a dialogue is played and graded.
+_DECIDING = (
+    "rollout", "data", "attacker", "tutor", "judge", "model", "bench.max_turns", "bench.part", "bench.protocol",
+    "bench.seed", "system_prompt",
+)  # fmt: skip
+# Where one of these is another, so is most of its section.
+_CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._target_", "judge._target_")
+_NAMED = 4  # changed keys
+
+
+def told_of_held(
+    rows: Sequence[GradedDialogue],
+    keys: Mapping[str, Mapping[str, str]],
+    conditions: str,
+    folder: Path,
+    config: Mapping[str, Any],
+) -> str:
+    """What a command replaces and what it keeps and does not show of the folder's `rows`, in one line; "" for nothing.
+
+    `keys` holds of each policy that plays, by scenario, the key of a record that holds (`BenchRun.keys`), `conditions`
+    is the run's. What changed in the settings is named where the folder's config tells of the rows.
+    """
+    good = [row for row in rows if not row.failed]
+    stale = [row for row in good if row.key != keys.get(row.policy, {}).get(row.scenario, row.key)]
+    aside = [row for row in good if row.scenario not in keys.get(row.policy, {})]
+    parts = []
+    if stale:
+        why = "settings" if all(row.conditions != conditions for row in stale) else "settings or weights"
+        changed = list(_changed(stale, folder, config))
+        named = [*changed[:_NAMED], *([f"{len(changed) - _NAMED} more"] if len(changed) > _NAMED else [])]
+        under = f"under other {why}" + (f" ({'; '.join(named)})" if named else "")
+        parts.append(f"{_counted(stale)} {under}: each is replaced once it has been played anew")
+    if aside:
+        parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
+    return f"{folder} holds {'; and '.join(parts)}" if parts else ""
+
+
+def _counted(rows: Sequence[GradedDialogue]) -> str:
+    (first, count), *others = Counter(row.policy for row in rows).items()
+    more = "".join(f", {count} of {name}" for name, count in others)
+    return f"{count} graded dialogue{'s' if count > 1 else ''} of {first}{more}"
+
+
+def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Each deciding key that has another value now than in the config which the rows were played under."""
+    try:
+        saved = saved_config(folder)
+    except SteerError:  # is about to be replaced
+        return
+    if not saved or not tells_of(folder, rows):
+        return
+    names = dict.fromkeys(row.policy.partition(SEED_MARK)[0] for row in rows)
+    before, now = dict(_leaves(saved)), dict(_leaves(config))
+    changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+    others = [key.rpartition(".")[0] for key in changed if key in _CHOICES]
+    for key in changed:
+        follows = key not in _CHOICES and any(key.startswith(f"{section}.") for section in others)
+        if _decides(key, names) and not follows:
+            yield f"{key}={_shown(before, key)}, now {_shown(now, key)}"
+
+
+def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _decides(key: str, policies: Mapping[str, None]) -> bool:
+    if ".settings." in key and not key.endswith(".model"):  # addresses and time-outs of a server
+        return False
+    return any(f"{key}.".startswith(f"{part}.") for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    """As it would be typed."""
+    if key not in values:
+        return "not there"
+    value = values[key]
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
