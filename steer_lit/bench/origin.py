@@ -11,6 +11,7 @@ import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
 # What is read of a config: these must be groups where they are there.
 _GROUPS = (
-    "bench", "data", "data.source", "judge", "judge.client", "judge.client.settings", "model", "policies", "rollout",
+    "bench", "data", "data.source", "model", "policies", "rollout",
+    *(f"{player}{part}" for player in ("attacker", "judge", "tutor") for part in ("", ".client", ".client.settings")),
 )  # fmt: skip
+_WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
+ASKED = "asked by"  # a fact's label
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # Such a path within a word. A word's first `~` is Hydra's, which takes a key away, but for `~/`.
@@ -48,6 +52,7 @@ def told(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str
         ("date", date),
         ("model", ", ".join(_models(saved))),
         ("data", ", ".join(_data(saved))),
+        (ASKED, _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("command", public(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
@@ -118,6 +123,34 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
         return ""
     sampled = f"temperature {rollout['temperature']}" if rollout["temperature"] else "greedy"
     return f"{sampled}, at most {rollout['max_new_tokens']} tokens"
+
+
+def _asked(saved: Mapping[str, Any]) -> str:
+    """Who wrote the questions, with what of its settings is not the default; whose verdicts it goes by where that is
+    a model.
+    """
+    from steer_lit.attacker.adaptive import AdaptiveAttacker
+    from steer_lit.attacker.llm import LlmAttacker
+
+    attacker = saved.get("attacker", {})
+    if not (target := str(attacker.get("_target_", ""))):
+        return ""
+    known = {f"{made.__module__}.{made.__name__}": made for made in (AdaptiveAttacker, LlmAttacker)}
+    own = [
+        f"{name}={attacker[name]}"
+        for name, parameter in (signature(known[target]).parameters if target in known else {}).items()
+        if name != "client" and name in attacker and attacker[name] != parameter.default
+    ]
+    name, model = target.rsplit(".", 1)[-1], _model_of(attacker)
+    who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)
+    tutor = None if name == "ScriptedAttacker" else _model_of(saved.get("tutor", {}))
+    verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
+    return who + (f" ({', '.join(own)})" if own else "") + verdicts
+
+
+def _model_of(player: Mapping[str, Any]) -> str | None:
+    """The model that a player asks, where it asks one."""
+    return None if "client" not in player else str(player["client"].get("settings", {}).get("model"))
 
 
 def _versions(run: Path) -> dict[str, Any]:

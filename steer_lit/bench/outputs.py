@@ -15,6 +15,7 @@ from typing import Any
 
 from steer_lit.bench import charts, html, report, shown
 from steer_lit.bench.archive import side_by_side
+from steer_lit.bench.origin import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchSettings
@@ -39,21 +40,29 @@ def write_outputs(
     `ran` says how the run was made (`origin.told`).
     """
     summary = summarise(records, settings)
+    head = _head(ran, facts(records, settings, judge))
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
-    replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol))
+    replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol, head))
     charts.write_pictures(as_one(summary), out_dir)
     write_raw_evals(records, judge, out_dir / "raw_eval")
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(
         out_dir / "report.html",
         "Benchmark report",
-        [*ran, *facts(records, settings, judge)],
+        head,
         dialogues,
         open_image,
         html.page_results(summary, settings),
     )
     return summary
+
+
+def _head(ran: Sequence[tuple[str, str]], played: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """All facts, who asked beside who judged."""
+    asked = [fact for fact in ran if fact[0] == ASKED]
+    at = [label for label, _ in played].index("judge")
+    return [*(fact for fact in ran if fact not in asked), *played[:at], *asked, *played[at:]]
 
 
 def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[str, str]]:

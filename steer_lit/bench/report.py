@@ -72,11 +72,12 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
     return [*shown, *tables.beside_published(summary, protocol)]
 
 
-def markdown(summary: Summary, protocol: str = "multi_turn") -> str:
-    """The whole summary as a page."""
+def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole summary as a page, with (label, value) pairs under its title."""
     first, *others = grids(summary, protocol)
     told = "\n".join(f"* {markdown_line(line)}" for line in legend(summary, protocol))
-    blocks = ["# Benchmark", _markdown(first), told]
+    head = "\n".join(f"* {markdown_line(f'{label}: {value}')}" for label, value in facts)
+    blocks = ["# Benchmark", *([head] if head else []), _markdown(first), told]
     if (differences := tables.differences(summary)).rows:
         others.insert(0, differences)
     for grid in others:

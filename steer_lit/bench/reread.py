@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
 
 
+_PLAYING = ("part", "limit", "constants", "chunk")  # what of `bench` a report has no use for
+
+
 def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What keeps `from_run` or `from_raw_eval` from being read."""
     run, files = config["from_run"], config["from_raw_eval"]
@@ -59,6 +62,15 @@ def _unread(run: Path) -> str:
             "folder hold such, that of SFT does not"
         )
     return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run"
+
+
+def used(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a report's config what it goes by. Who asked, played and judged, and on what, the config of the run that is
+    read tells: what this one has there stands for nothing.
+    """
+    rules = {name: value for name, value in config["bench"].items() if name not in _PLAYING}
+    kept = ["name", "run_dir", "from_run", "from_raw_eval", *(["data"] if config["from_raw_eval"] is not None else [])]
+    return {**{name: config[name] for name in kept}, "bench": rules}
 
 
 def report_on(

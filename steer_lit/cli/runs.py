@@ -156,7 +156,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import greet_served
     from steer_lit.bench.records import holds_grades, read_records
-    from steer_lit.bench.reread import report_on
+    from steer_lit.bench.reread import report_on, used
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned
 
@@ -164,7 +164,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if config.from_run is not None or config.from_raw_eval is not None:
         report_on(plain, settings, run_dir)
-        freeze(config, run_dir)
+        freeze(OmegaConf.create(used(plain)), run_dir)
         return
     _quieten()
     rows, scenarios = _bench_rows(config, run_dir)

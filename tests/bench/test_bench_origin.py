@@ -44,6 +44,33 @@ def test_a_run_says_what_it_was_made_of(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+ATTACKER = "steer_lit.attacker."
+CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
+
+
+@pytest.mark.parametrize(
+    ("attacker", "tutor", "asked"),
+    [
+        (f"{ATTACKER}scripted.ScriptedAttacker", CLIENT, "the script"),  # the tutor was asked nothing
+        (f"{ATTACKER}adaptive.AdaptiveAttacker, extra_turns: 0, lead_share: 0.5", "", "the adaptive attacker"),
+        (
+            f"{ATTACKER}adaptive.AdaptiveAttacker, extra_turns: 3, lead_share: 1, quote_words: 3, wordings: held_out",
+            "",
+            "the adaptive attacker (extra_turns=3, lead_share=1, wordings=held_out)",
+        ),
+        (f"{ATTACKER}adaptive.AdaptiveAttacker", CLIENT, "the adaptive attacker, by the verdicts of model big"),
+        (
+            f"{ATTACKER}llm.LlmAttacker, extra_turns: 4, temperature: 0.0, {CLIENT}",
+            CLIENT,
+            "model big behind a server (extra_turns=4), by the verdicts of model big",
+        ),
+        ("mine.Attacker, secret: word", "", "Attacker"),
+    ],
+)
+def test_the_head_says_who_asked(tmp_path: Path, attacker: str, tutor: str, asked: str) -> None:
+    assert saved(tmp_path, f"attacker: {{_target_: {attacker}}}\ntutor: {{{tutor}}}\n") == {"asked by": asked}
+
+
 @pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])
 def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: object) -> None:
     assert told(tmp_path / "none") == []

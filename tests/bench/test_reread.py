@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from steer_lit.bench import shown
@@ -315,9 +316,19 @@ def test_the_command_line_reports_on_a_run(
     versions = json.loads((out / "versions.json").read_text())
     words = f"from_run={run} bench.protocol=single_turn bench.resamples=100"  # the folder is its own
     assert versions["command"] == f"python bench.py {words}"
+    frozen = yaml.safe_load((out / "config.yaml").read_text())
+    assert set(frozen) == {"name", "run_dir", "from_run", "from_raw_eval", "bench"}  # of the dialogues the run tells
+    assert not {"limit", "part"} & set(frozen["bench"])
     command = "python bench.py policies.sft=/far/away/sft/adapter"
     (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": command}))
+    config = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, extra_turns: 3}\n"
+    (tmp_path / "run" / "config.yaml").write_text(config)
     assert cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     page = (out / "report.html").read_text()
     assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # of the run, not of its report
     assert "/far/" not in page
+    asked = page.index("the adaptive attacker (extra_turns=3)")
+    assert ">judge<" in page[asked : asked + 200]  # beside each other
+    summary = (out / "summary.md").read_text()
+    assert summary.startswith("# Benchmark\n\n* ")
+    assert "* asked by: the adaptive attacker (extra_turns=3)\n* judge: " in summary
