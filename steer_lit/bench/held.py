@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,24 @@ def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, 
         return
     if not saved or not tells_of(folder, rows):
         return
-    names = dict.fromkeys(row.policy.partition(SEED_MARK)[0] for row in rows)
+    policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
+    for key, before, now in changed_settings(saved, config, policies):
+        yield f"{key}={before}, now {now}"
+
+
+def changed_settings(
+    saved: Mapping[str, Any], config: Mapping[str, Any], policies: Collection[str] = ()
+) -> Iterator[tuple[str, str, str]]:
+    """What of the settings that decide how dialogues are played, those of `policies` too, is another in `config`: the
+    key, and both values as they would be typed.
+    """
     before, now = dict(_leaves(saved)), dict(_leaves(config))
     changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
     others = [key.rpartition(".")[0] for key in changed if key in _CHOICES]
     for key in changed:
         follows = key not in _CHOICES and any(key.startswith(f"{section}.") for section in others)
-        if _decides(key, names) and not follows:
-            yield f"{key}={_shown(before, key)}, now {_shown(now, key)}"
+        if _decides(key, policies) and not follows:
+            yield key, _shown(before, key), _shown(now, key)
 
 
 def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,7 +92,7 @@ def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield f"{above}{name}", value
 
 
-def _decides(key: str, policies: Mapping[str, None]) -> bool:
+def _decides(key: str, policies: Collection[str]) -> bool:
     if ".settings." in key and not key.endswith(".model"):  # addresses and time-outs of a server
         return False
     return any(f"{key}.".startswith(f"{part}.") for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))

@@ -31,7 +31,7 @@ _GROUPS = (
     *(f"{player}{part}" for player in ("attacker", "judge", "tutor") for part in ("", ".client", ".client.settings")),
 )  # fmt: skip
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-ASKED = "asked by"  # a fact's label
+ASKED, UNTOLD = "asked by", "settings"  # facts' labels
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # Such a path within a word. A word's first `~` is Hydra's, which takes a key away, but for `~/`.
@@ -44,7 +44,7 @@ def told(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str
     """
     shown = list(shown)
     if not tells_of(run, shown):
-        return [("settings", f"not known: {CONFIG} is that of a later run, which recorded nothing")]
+        return [(UNTOLD, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
     saved, found = saved_config(run), _versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")

@@ -1,6 +1,7 @@
 """Reports on recorded dialogues: nothing is played or graded.
 
     python bench.py from_run=outputs/bench/<time>           a benchmark run, under other rules if you like
+    python bench.py 'from_run=[<folder>,<folder>]'          several benchmark runs of the same dialogues (joined.py)
     python bench.py from_run=outputs/grpo_smol/<time>       a training run: its rollouts to read
     python bench.py from_raw_eval=<folder or raw_eval.json> files of the authors' evaluator
 
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from steer_lit.bench.origin import saved_config, tells_of, told
+from steer_lit.bench.origin import public, saved_config, tells_of, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RECORDS, ROLLOUTS
 from steer_lit.prompts.pictures import OpenImage
 
 if TYPE_CHECKING:
+    from steer_lit.bench.joined import ReadRun
     from steer_lit.bench.records import GradedDialogue
 
 
@@ -41,14 +43,29 @@ def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "judge_check", True, "grades the calibration set, and a report grades nothing: leave one of them out"
         )
-    if run is not None and Path(str(run)).resolve() == Path(config["run_dir"]).resolve():
+    if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
-    if run is not None and not (_records(run) or _rollouts(run)):
-        yield Problem("from_run", run, _unread(Path(str(run))))
+    yield from _run_problems(run)
     if files is not None and not Path(str(files)).exists():
         yield Problem(
             "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
         )
+
+
+def folders_of(run: object) -> list[Path]:
+    """What `from_run` names: nothing, a folder, or a list of them."""
+    return [] if run is None else [Path(str(folder)) for folder in (run if isinstance(run, list) else [run])]
+
+
+def _run_problems(run: object) -> Iterator[Problem]:
+    folders = folders_of(run)
+    if isinstance(run, list) and len({folder.resolve() for folder in folders}) < max(len(folders), 1):
+        yield Problem("from_run", run, "must name folders, each once: a list joins benchmark runs in one report")
+    for folder in folders:
+        if not (_records(folder) or _rollouts(folder)):
+            yield Problem("from_run", str(folder), _unread(folder))
+        elif len(folders) > 1 and not _records(folder):
+            yield Problem("from_run", str(folder), f"holds no {RECORDS}: a list joins benchmark runs alone")
 
 
 def _unread(run: Path) -> str:
@@ -78,32 +95,29 @@ def report_on(
 ) -> None:
     """Write the report on what `config` names into `out_dir`, and print its table."""
     from steer_lit.bench import report
+    from steer_lit.bench.joined import in_common, joined, joined_facts
     from steer_lit.bench.outputs import write_outputs
     from steer_lit.bench.raw_eval import read_raw_evals
-    from steer_lit.bench.records import is_constant, read_records
+    from steer_lit.bench.records import is_constant
 
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     ran: list[tuple[str, str]] = []
+    folders = folders_of(config["from_run"])
     if config["from_raw_eval"] is not None:
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = _opener(config["data"])
-    elif (path := _records(config["from_run"])) is not None:
-        rows, _ = read_records(path)
-        saved = saved_config(path.parent)
-        records, open_image = _latest(rows), _opener(saved.get("data", {}))
-        judge = (rows[-1].judge if rows else "") or _judge(saved)
-        shown = [row for played in records.values() for row in played]
-        openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and tells_of(path.parent, shown)
-        if openings_alone and settings.protocol != "single_turn":
-            remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
-            raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-        if others := len(rows) - len(shown):
-            said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
-            console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
-        ran = told(path.parent, shown)
+    elif _records(folders[0]) is not None:
+        runs = [_read_run(folder, settings, console) for folder in folders]
+        records, ran = runs[0].records, runs[0].facts
+        judge, open_image = runs[0].judge, _opener(runs[0].saved.get("data", {}))
+        if len(runs) > 1:
+            records, left_out = in_common(joined(runs))
+            if left_out:
+                console.print(left_out, highlight=False, soft_wrap=True, markup=False)
+            ran = joined_facts(runs, [public(str(folder)) for folder in folders])
     else:
-        _report_rollouts(Path(config["from_run"]), out_dir, console)
+        _report_rollouts(folders[0], out_dir, console)
         return
     trained = (name for name, rows in records.items() if not is_constant(rows))
     if problems := list(baseline_problems(settings.baseline, trained)):
@@ -116,6 +130,24 @@ def report_on(
     console.print(report.table(summary))
     for line in [*report.notes(summary), f"See {out_dir / 'report.html'}."]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:
+    """What a report on the folder shows, and says on the console what it does not."""
+    from steer_lit.bench.joined import ReadRun
+    from steer_lit.bench.records import read_records
+
+    rows, _ = read_records(folder / RECORDS)
+    saved, records = saved_config(folder), _latest(rows)
+    shown = [row for played in records.values() for row in played]
+    openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and tells_of(folder, shown)
+    if openings_alone and settings.protocol != "single_turn":
+        remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
+        raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
+    if others := len(rows) - len(shown):
+        said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
+        console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
+    return ReadRun(folder, records, (rows[-1].judge if rows else "") or _judge(saved), saved, told(folder, shown))
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:

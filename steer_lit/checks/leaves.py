@@ -94,7 +94,7 @@ _SWITCHES = (
 )  # fmt: skip
 _TEXTS = ("name", "system_prompt")
 _TEXTS_OR_NULL = (
-    "init_from", "ckpt_path", "sft_adapter", "from_run", "from_raw_eval", "model.source", "model.tower",
+    "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
     "model.weights",
 )  # fmt: skip
 _LONGEST_NAME = 100  # file systems take 255 bytes
@@ -178,6 +178,10 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
+    runs = at(config, "from_run")
+    texts = isinstance(runs, list) and all(isinstance(run, str) for run in runs)
+    if not (texts or runs is ABSENT or isinstance(runs, str | None)):
+        yield Problem("from_run", runs, "must be a run's folder, a list of such, or null")
     for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if made else []:
         if (value := at(config, key)) is not ABSENT and not _ROWS.fits(value):
             yield Problem(key, value, _ROWS.allowed)

@@ -169,7 +169,7 @@ def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, wor
         ("judge=null", "judge=null: there is no such option. Choose from: llm, rubric"),
         ("data.source=5", "data.source=5: must hold keys"),
         ("system_prompt=null", "system_prompt=null: must be text"),
-        ("from_run=[1]", "from_run=[1]: must be text, such as a path, or null"),
+        ("from_run=[1]", "from_run=[1]: must be a run's folder, a list of such, or null"),
         ("bench.constants=no", "bench.constants='no': must be true or false"),
         ("judge_check=1", "judge_check=1: must be true or false"),
         ("data.blank_images=null", "data.blank_images=null: must be true or false"),

@@ -1,0 +1,124 @@
+"""One report over several benchmark folders, whose policies were measured on several days, GPUs or machines.
+
+    python bench.py 'from_run=[outputs/bench/a,outputs/bench/b]'
+
+What was played under different conditions is no one result and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from steer_lit.bench.held import changed_settings
+from steer_lit.bench.origin import ASKED, UNTOLD
+from steer_lit.bench.records import GradedDialogue, is_constant
+from steer_lit.errors import SteerError
+
+Records = dict[str, list[GradedDialogue]]
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """A benchmark's folder as a report reads it: its latest records by policy, who judged, the config and the facts."""
+
+    folder: Path
+    records: Records
+    judge: str
+    saved: Mapping[str, Any]
+    facts: Facts
+
+    @property
+    def conditions(self) -> str:
+        return next((row.conditions for rows in self.records.values() for row in rows), "")
+
+
+def joined(runs: Sequence[ReadRun]) -> Records:
+    """The records of all, by policy, constant ones last: of each policy those of all its folders.
+
+    Raises SteerError where they were played under different conditions, or a policy of one name has records in two
+    that contradict each other.
+    """
+    for one, other in pairwise(runs):
+        _check_alike(one, other)
+    found: dict[str, dict[str, tuple[Path, GradedDialogue]]] = {}
+    for run in runs:
+        for name, rows in run.records.items():
+            known = found.setdefault(name, {})
+            for place, before in [*known.values()][:1]:
+                _check_weights(place, before, run.folder, rows[0])
+            for row in rows:
+                _check_same(*known.setdefault(row.scenario, (run.folder, row)), run.folder, row)
+    records = {name: [row for _, row in known.values()] for name, known in found.items()}
+    return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
+
+
+def in_common(records: Records) -> tuple[Records, str]:
+    """Of each policy the dialogues that all have, in one order; and what was left out for it, in words, "" for nothing.
+
+    Raises SteerError where they have none in common.
+    """
+    shared = set.intersection(*({row.scenario for row in rows} for rows in records.values()))
+    if not shared:
+        raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder by itself")
+    order = {row.scenario: at for at, row in enumerate(next(iter(records.values())))}
+    kept = {
+        name: sorted((row for row in rows if row.scenario in shared), key=lambda row: order[row.scenario])
+        for name, rows in records.items()
+    }
+    left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - len(kept[name]))]
+    said = f"the report is on the {len(shared)} dialogues that every policy has played; left out: {', '.join(left)}"
+    return kept, said if left else ""
+
+
+def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:
+    """What the folders say of how they were made: once where all say the same, else of each what it says."""
+    labels = dict.fromkeys(label for run in runs for label, _ in run.facts)
+    each = [dict(run.facts) for run in runs]
+    facts = [("folders", ", ".join(folders))]
+    for label in labels:
+        values = [found.get(label, "") for found in each]
+        several = [f"{folder}: {value}" for folder, value in zip(folders, values, strict=True) if value]
+        facts.append((label, values[0] if len(set(values)) == 1 else "; ".join(several)))
+    return facts
+
+
+def _check_alike(one: ReadRun, other: ReadRun) -> None:
+    between = f"from_run: {one.folder} and {other.folder} are no one result: "
+    for run in (one, other):
+        if not run.conditions:
+            raise SteerError(f"{between}{run.folder} does not say what its dialogues were played under: leave it out")
+    if one.conditions == other.conditions:
+        return
+    facts = dict(one.facts), dict(other.facts)
+    one_by, other_by = (found.get(ASKED, "somebody unknown") for found in facts)
+    why = "they were played under other settings or on other data"
+    if one.judge != other.judge:
+        why = f"{one.judge} judged the one, {other.judge} the other"
+    elif one_by != other_by:
+        why = f"asked by {one_by} in the one, by {other_by} in the other"
+    elif not any(UNTOLD in found for found in facts):  # else a config is that of a later run
+        changed = [f"{key}={value} and {theirs}" for key, value, theirs in changed_settings(one.saved, other.saved)]
+        why += f" ({'; '.join(changed)})" if changed else ""
+    raise SteerError(f"{between}{why}: play one of them again, or report on each by itself")
+
+
+def _check_weights(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
+    if before.fingerprint != row.fingerprint:
+        raise SteerError(
+            f"from_run: {row.policy} in {place} and in {folder} are other weights, or were played in another precision "
+            "or by another version of steer-lit: play one of them under another name, policies.<name>="
+        )
+
+
+def _check_same(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
+    """A constant policy's answers are the same everywhere, though a judge's grades of them may not be."""
+    if before != row and not (is_constant([row]) and before.key == row.key):
+        raise SteerError(
+            f"from_run: {place} and {folder} both hold {row.policy} on {row.scenario}, with different records: play "
+            f"'~policies.{row.policy}' in one of them, or give it another name there, or report on each by itself"
+        )

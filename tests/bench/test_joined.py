@@ -1,0 +1,131 @@
+"""One report over several benchmark folders: what is joined, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.reread import report_on, reread_problems
+from steer_lit.bench.suite import BenchSettings
+from steer_lit.cli import main as cli
+from steer_lit.errors import SteerError
+
+pytestmark = pytest.mark.usefixtures("no_charts")
+MakeDialogue = Callable[..., GradedDialogue]
+ADAPTIVE = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, lead_share: 1}\n"
+
+
+def folder_of(path: Path, rows: Sequence[GradedDialogue], config: str = "rollout: {max_new_tokens: 9}\n") -> Path:
+    path.mkdir()
+    (path / "records.jsonl").write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    (path / "config.yaml").write_text(config)
+    return path
+
+
+@pytest.fixture(name="rows")
+def make_rows(dialogue: MakeDialogue) -> Callable[..., list[GradedDialogue]]:
+    """`rows("sft", 3)`: its records of three dialogues."""
+
+    def rows(policy: str, count: int, first: int = 0, **other: Any) -> list[GradedDialogue]:
+        facts = {"policy": policy, "conditions": "c", "judge": "J", "fingerprint": policy, **other}
+        return [
+            replace(dialogue(f"row-{at}", [3]), key=f"{policy}-{at}", **facts) for at in range(first, first + count)
+        ]
+
+    return rows
+
+
+def joined(out: Path, *folders: Path) -> tuple[dict[str, int], str]:
+    """How many dialogues of each policy the report is on, and what it says."""
+    console = Console(file=io.StringIO(), width=200)
+    given = {"from_run": [str(folder) for folder in folders], "from_raw_eval": None}
+    report_on(given, BenchSettings(resamples=100), out, console)
+    summary = json.loads((out / "summary.json").read_text())
+    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
+    return {name: figures["n"] for name, figures in summary.items()}, said
+
+
+def test_policies_of_several_folders_are_compared_in_one_report(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
+) -> None:
+    gold = rows("gold", 3, fingerprint="constant:gold")
+    graded_otherwise = [replace(row, turns=(replace(row.turns[0], rationale="else"),)) for row in gold]
+    a = folder_of(tmp_path / "a", [*rows("base", 3), *rows("sft", 3), *gold])
+    b = folder_of(tmp_path / "b", [*rows("base", 3), *rows("grpo", 3), *graded_otherwise])
+    counts, said = joined(tmp_path / "out", a, b)
+    assert counts == {"base": 3, "sft": 3, "grpo": 3, "gold": 3}
+    assert "grpo - sft over 3 dialogues" in said
+    assert f"* folders: …/{tmp_path.name}/a, …/{tmp_path.name}/b\n" in said
+    assert "left out: " not in said
+
+
+def test_dialogues_that_not_all_have_played_are_left_out_and_counted(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
+) -> None:
+    a, b = folder_of(tmp_path / "a", rows("sft", 5)), folder_of(tmp_path / "b", rows("grpo", 3, first=1))
+    counts, said = joined(tmp_path / "out", a, b)
+    assert counts == {"sft": 3, "grpo": 3}
+    assert "the report is on the 3 dialogues that every policy has played; left out: 2 of sft\n" in said
+    other = folder_of(tmp_path / "other", rows("other", 1, first=9))
+    with pytest.raises(SteerError, match="sft, other have no dialogue in common"):
+        joined(tmp_path / "out", a, other)
+
+
+def test_one_policy_may_be_played_in_parts(rows: Callable[..., list[GradedDialogue]], tmp_path: Path) -> None:
+    parts = [folder_of(tmp_path / str(first), rows("sft", 2, first=first)) for first in (0, 2)]
+    assert joined(tmp_path / "out", *parts)[0] == {"sft": 4}
+
+
+@pytest.mark.parametrize(
+    ("other", "config", "said"),
+    [
+        ({"fingerprint": "new"}, "", r"sft in .*a and in .*b are other weights"),
+        ({"ended": "truncated"}, "", r"both hold sft on row-0, with different records: .*'~policies\.sft'"),
+        ({"policy": "grpo", "conditions": "d", "judge": "K"}, "", "J judged the one, K the other"),
+        ({"policy": "grpo", "conditions": "d"}, ADAPTIVE, r"the adaptive attacker \(lead_share=1\) in the other"),
+        (
+            {"policy": "grpo", "conditions": "d"},
+            "rollout: {max_new_tokens: 7}",
+            r"data \(rollout\.max_new_tokens=9 and 7\): ",
+        ),
+        ({"policy": "grpo", "conditions": ""}, "", "b does not say what its dialogues were played under"),
+    ],
+)
+def test_what_is_no_one_result_is_refused(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, other: dict[str, Any], config: str, said: str
+) -> None:
+    a = folder_of(tmp_path / "a", rows("sft", 2))
+    b = folder_of(tmp_path / "b", [replace(row, **other) for row in rows("sft", 2)], config)
+    with pytest.raises(SteerError, match=said):
+        joined(tmp_path / "out", a, b)
+
+
+def test_a_list_names_benchmark_folders_each_once(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = folder_of(tmp_path / "a", rows("sft", 2)), folder_of(tmp_path / "b", rows("grpo", 2))
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    (trained / "trajectories.jsonl").touch()
+
+    def problems(*folders: Path, out: Path = tmp_path / "out") -> list[str]:
+        given: Any = {"from_raw_eval": None, "judge_check": False, "bench": {"limit": None}, "run_dir": str(out)}
+        return [str(problem) for problem in reread_problems({**given, "from_run": list(map(str, folders))})]
+
+    assert problems(a, b) == []
+    for wrong, said in (((a, a), "each once"), ((), "each once"), ((a, trained), "joins benchmark runs alone")):
+        assert said in "".join(problems(*wrong))
+    assert "no such folder" in "".join(problems(a, tmp_path / "none"))
+    assert "is the run that is read" in "".join(problems(a, b, out=b))
+    out = tmp_path / "out"
+    assert cli.bench([f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
+    assert "grpo - sft over 2 dialogues" in capsys.readouterr().out
+    assert json.loads((out / "versions.json").read_text())["command"].count(str(a)) == 1
