@@ -14,8 +14,8 @@ from lightning.pytorch.strategies import ddp
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
-from steer_lit.cli import runs
-from steer_lit.cli.runs import seeing
+from steer_lit.cli import train_run
+from steer_lit.cli.players import seeing
 from steer_lit.policy import preflight
 from steer_lit.terminal.commands import conf_dir
 
@@ -250,7 +250,7 @@ def test_ranks_wait_for_the_slowest_as_long_as_they_are_told(
     monkeypatch.setattr(ddp, "_init_dist_connection", lambda *_, timeout, **__: joined.append(timeout))
     monkeypatch.setattr(ddp, "reset_seed", lambda: None)
     config = compose("trainer.devices=2", f"trainer.strategy={strategy}", *words, run_dir=str(tmp_path))
-    trainer = runs._trainer(config, [], [])
+    trainer = train_run._trainer(config, [], [])
     trainer.strategy.setup_distributed()  # as it does at the start of `fit`, in each process
     assert joined == [timedelta(minutes=minutes)]
 

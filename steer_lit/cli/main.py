@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import word_problems
+from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import (
     NO_OPTION,
     lenient,
@@ -34,9 +35,10 @@ from steer_lit.cli.overrides import (
     unreadable_override,
 )
 from steer_lit.cli.run_folder import FROZEN, leave_nothing
-from steer_lit.cli.runs import run_benchmark, run_synthesizing, run_training
 from steer_lit.cli.stopping import INTERRUPTED, REFUSED
 from steer_lit.cli.sweeps import here
+from steer_lit.cli.synthesis_run import run_synthesizing
+from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.terminal.visible import visible

@@ -106,7 +106,7 @@ def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path,
     ],
 )
 def test_training_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]) -> None:
-    monkeypatch.setattr("steer_lit.cli.runs._train", lambda config, run_dir: None)
+    monkeypatch.setattr("steer_lit.cli.train_run._train", lambda config, run_dir: None)
     assert cli.train([*words, f"hydra.run.dir={tmp_path}"]) == 0
 
 

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli import overrides, run_folder, runs
+from steer_lit.cli import overrides, players, run_folder
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import SteerError
 from steer_lit.terminal import commands
@@ -386,7 +386,7 @@ def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None
 
     knife = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
     opened: list[ImageRef] = []
-    player = runs.seeing(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
+    player = players.seeing(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
     player.open_image(blank(knife))
     player.open_image(knife)
     assert opened == [knife, knife]
@@ -397,7 +397,7 @@ def test_a_judge_is_given_pictures_where_it_asks_for_them(judge: str) -> None:
     """No key of the config stands for what the program hands over."""
     config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
     assert "open_image" not in config.judge
-    runs.seeing(config.judge, str)
+    players.seeing(config.judge, str)
 
 
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
@@ -416,7 +416,7 @@ def test_a_tutor_behind_a_server_reaches_the_module() -> None:
 
     config = OmegaConf.create(composed("train", ["experiment=grpo_tiny", "tutor=llm", *SERVED]))
     config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
-    made = runs.seeing(config.module.tutor, str)
+    made = players.seeing(config.module.tutor, str)
     assert type(made) is LlmTutor
     assert instantiate(config.module, tutor=made)["tutor"] is made
 

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli import programs, run_folder, runs, stopping
+from steer_lit.cli import programs, run_folder, stopping, train_run
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
@@ -126,7 +126,7 @@ def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`run_dir=` went past the lock and past the run that was there, whose adapter the new one replaced."""
-    monkeypatch.setattr(runs, "_train", pytest.fail)
+    monkeypatch.setattr(train_run, "_train", pytest.fail)
     key = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
     other = tmp_path / "other"
     assert getattr(cli, program)([*(word.format(other=other) for word in words), f"{key}={tmp_path}/run"]) == REFUSED
@@ -139,7 +139,7 @@ def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
 @pytest.mark.usefixtures("alone")
 def test_the_same_folder_may_be_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Path] = []
-    monkeypatch.setattr(runs, "_train", lambda config, run_dir: begun.append(run_dir))
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: begun.append(run_dir))
     assert cli.train([f"run_dir={tmp_path}/run/", f"hydra.run.dir={tmp_path}/run"]) == 0
     assert begun == [tmp_path / "run"]
 
@@ -180,7 +180,7 @@ def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: py
 @pytest.mark.usefixtures("alone")
 def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str | None] = []
-    monkeypatch.setattr(runs, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
     saved = tmp_path / "checkpoints" / "last.ckpt"
     words = [f"hydra.run.dir={tmp_path}"]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
@@ -197,7 +197,7 @@ def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypa
 def test_another_runs_checkpoint_is_no_reason_to_overwrite_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_train", lambda config, run_dir: None)
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: None)
     for name in ("one", "two"):
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         torch.save({}, tmp_path / name / "checkpoints" / "last.ckpt")
@@ -222,7 +222,7 @@ LEFT = [
 def test_a_training_does_not_begin_anew_over_another(
     left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_train", pytest.fail)
+    monkeypatch.setattr(train_run, "_train", pytest.fail)
     path = tmp_path / left
     path.parent.mkdir(exist_ok=True)
     path.write_text("of the first")

@@ -1,0 +1,138 @@
+"""From a composed config to a benchmark and its report, a report made again, or a judge that was checked.
+
+Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit.checks import bench_problems
+from steer_lit.checks.leaves import makes_rows, reacts
+from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
+from steer_lit.cli.quiet import quieten, say
+from steer_lit.cli.run_folder import alone_in, aside, check_own, freeze
+from steer_lit.cli.stopping import continuable
+from steer_lit.errors import ConfigError
+from steer_lit.files.run_files import QUARANTINE, RECORDS
+from steer_lit.terminal.commands import shown_path
+from steer_lit.types import Judge, Scenario
+
+if TYPE_CHECKING:
+    from steer_lit.bench.policies import Policies
+    from steer_lit.bench.suite import BenchSettings, MakePolicy
+    from steer_lit.data.bench_rows import BenchRows
+
+log = logging.getLogger(__name__)
+
+
+def run_benchmark(config: DictConfig, run_dir: Path) -> None:
+    """Play the benchmark with every named policy and the constant ones. Raises ConfigError as `run_training` does."""
+    if problems := bench_problems(config):
+        raise ConfigError(problems)
+    with alone_in(run_dir):
+        check_own(run_dir, "benchmark")
+        if config.from_run is None and config.from_raw_eval is None:
+            say(f"benchmark with model={config.model.name}, into {shown_path(run_dir)}; libraries load first")
+        _bench(config, shown_path(run_dir))  # which is said wherever a file is named
+
+
+def _bench(config: DictConfig, run_dir: Path) -> None:
+    from steer_lit.bench.policies import greet_served
+    from steer_lit.bench.records import holds_grades, read_records
+    from steer_lit.bench.reread import report_on, used
+    from steer_lit.bench.run import run_bench
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned
+
+    settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if config.from_run is not None or config.from_raw_eval is not None:
+        report_on(plain, settings, run_dir)
+        freeze(OmegaConf.create(used(plain)), run_dir)
+        return
+    quieten()
+    rows, scenarios = _bench_rows(config, run_dir)
+    judge = seeing(config.judge, rows.open_image)
+    if config.judge_check:
+        _check_judge(config, judge, rows, scenarios, settings, run_dir)
+        return
+    whole = config.bench.limit is None and makes_rows(plain)
+    if whole:
+        check_worth(config.model.name, plain["policies"], len(scenarios))
+    # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
+    asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
+    for section, player in (("judge", judge), *asking.items()):
+        check_gold(section, player, scenarios, settings.turns_played)
+    policies, makers = _bench_policies(config, rows, scenarios)
+    players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
+    with hanging_up(*players), continuable(run_dir, "bench", finished):
+        recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
+        if not recorded:  # else all may be graded already
+            greet(*players)
+            greet_served(plain["policies"], plain["server"])
+        log.info("%s", planned(len(scenarios), makers, recorded=recorded, hint=whole))
+        policies.check(scenarios, settings.turns_played)
+        played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+        suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
+        told_by = {"config": plain, "freeze": partial(freeze, config, run_dir)}
+        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on, **told_by)
+
+
+def _check_judge(
+    config: DictConfig,
+    judge: Judge,
+    rows: BenchRows,
+    scenarios: Sequence[Scenario],
+    settings: BenchSettings,
+    run_dir: Path,
+) -> None:
+    """On its own turns. What the benchmark would play is only counted, for what it would cost."""
+    from steer_lit.bench.judge_check import check_judge
+
+    if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it
+        freeze(config, run_dir)
+    _, makers = _bench_policies(config, rows, scenarios)
+    with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
+        greet(judge)
+        check_judge(judge, scenarios, len(makers), settings, run_dir)
+
+
+def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
+    """Where they come from, and those that are played."""
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.suite import choose
+    from steer_lit.data.bench_rows import BenchRows
+
+    folder = aside(config, run_dir)
+    asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
+    asked |= {"part": config.bench.part, "system_prompt": config.system_prompt, "run_dir": folder}
+    rows = BenchRows(instantiate(config.data.source), **asked)
+    scenarios = choose(rows, config.bench.limit)
+    if count := rows.quarantined:
+        print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(folder, QUARANTINE)}")
+    return rows, scenarios
+
+
+def _bench_policies(
+    config: DictConfig, rows: BenchRows, scenarios: Sequence[Scenario]
+) -> tuple[Policies, dict[str, MakePolicy]]:
+    """Those that the config names; and what makes each, and the constant ones, which know the answers to the script
+    alone.
+    """
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.policies import Policies
+    from steer_lit.bench.suite import with_constants
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
+    constants = config.bench.constants and not reacts(plain)
+    return policies, with_constants(policies.makers(), scenarios) if constants else policies.makers()

@@ -1,0 +1,45 @@
+"""Attackers, tutors and judges as a run has them: built, greeted, and let go at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+from omegaconf import DictConfig
+
+from steer_lit.types import AsksServer, ImageRef
+
+PLAYERS = ("attacker", "tutor")
+
+
+def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
+    """Build an attacker, tutor or judge. One that asks for `open_image` is given it, and sees the true pictures also
+    where the policy is shown blank ones.
+    """
+    from hydra.utils import get_object, instantiate
+
+    from steer_lit.data.images import original
+
+    if "open_image" not in signature(get_object(node["_target_"])).parameters:
+        return instantiate(node)
+    return instantiate(node, open_image=lambda ref: open_image(original(ref)))
+
+
+def greet(*players: Any) -> None:
+    """Ask every server that the players will ask. Raises ServerDown where one cannot be spoken to."""
+    for player in players:
+        if isinstance(player, AsksServer) and hasattr(player.client, "greet"):
+            player.client.greet()
+
+
+@contextmanager
+def hanging_up(*players: Any) -> Iterator[None]:
+    """Close the clients of those that ask a server, whatever happens; each logs what it used."""
+    try:
+        yield
+    finally:
+        for player in players:
+            if isinstance(player, AsksServer) and hasattr(player.client, "close"):
+                player.client.close()

@@ -1,0 +1,54 @@
+"""From a composed config to training data that was made.
+
+Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit.checks import synthesis_problems
+from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
+from steer_lit.cli.stopping import continuable
+from steer_lit.errors import ConfigError
+from steer_lit.terminal.commands import shown_path, typed_words
+
+
+def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
+    """Make training data by Stage I, Stage II or both. Raises ConfigError as `run_training` does."""
+    if problems := synthesis_problems(config):
+        raise ConfigError(problems)
+    with alone_in(run_dir):
+        check_own(run_dir, "synthesis")
+        _synthesize(config, shown_path(run_dir))
+    if config.dry_run:
+        leave_nothing(run_dir)
+
+
+def _synthesize(config: DictConfig, run_dir: Path) -> None:
+    from hydra.utils import instantiate
+    from rich.console import Console
+
+    from steer_lit.synthesis.run import run_synthesis
+    from steer_lit.synthesis.screen import next_steps, tell_plan
+    from steer_lit.synthesis.settings import SynthesisSettings
+    from steer_lit.synthesis.work import any_finished
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    settings, console = SynthesisSettings.of(plain), Console()
+    tell_plan(settings, config.generator.name, console)
+    if config.dry_run:
+        print("dry_run=true: nothing was made")
+        return
+    generator = instantiate(config.generator)
+    freeze(config, run_dir)
+    try:
+        with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
+            manifest = run_synthesis(generator, settings, run_dir, console)
+    finally:
+        generator.stop()  # its clients hang up, and log what they used
+    print(next_steps(manifest, settings, run_dir, typed_words()))

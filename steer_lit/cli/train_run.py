@@ -1,0 +1,125 @@
+"""From a composed config to a trained adapter: check, freeze, instantiate, fit.
+
+Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit.checks import read_row_problems, train_problems
+from steer_lit.cli.closing import closing, opening
+from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
+from steer_lit.cli.quiet import quieten, say
+from steer_lit.cli.run_folder import alone_in, aside, check_own, check_unused, children_read, freeze, requeued
+from steer_lit.cli.stopping import resumable
+from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
+from steer_lit.terminal.commands import typed_words
+from steer_lit.terminal.visible import first_lines
+
+if TYPE_CHECKING:
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
+
+
+def run_training(config: DictConfig, run_dir: Path) -> float | None:
+    """Train one stage as `config` says. Returns the headline metric, for sweepers.
+
+    Raises ConfigError with every problem at once, before anything heavy loads.
+    """
+    if problems := train_problems(config):
+        raise ConfigError(problems)
+    with alone_in(run_dir):
+        check_own(run_dir, "training")
+        config.ckpt_path = config.ckpt_path or requeued(run_dir)
+        if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
+            check_unused(run_dir, typed_words())
+        say(opening(config, run_dir))
+        return _train(config, run_dir)
+
+
+def _train(config: DictConfig, run_dir: Path) -> float | None:
+    from hydra.utils import instantiate
+    from lightning import seed_everything
+
+    from steer_lit.data.sources import FileSource
+    from steer_lit.lit.checkpoint_file import PLACE, read_checkpoint
+    from steer_lit.lit.transcripts import excerpt
+
+    quieten()
+    saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
+    begins_at = None if saved is None else saved["global_step"]
+    seed_everything(config.seed, verbose=False)
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    loggers = [instantiate(logger) for logger in config.logger.values() if logger]
+    trainer = _trainer(config, callbacks, loggers)
+    datamodule = instantiate(config.data, run_dir=aside(config, run_dir))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
+        raise ConfigError(problems)
+    datamodule.read_files()
+    if saved is not None and (place := saved.get(PLACE)) is not None:
+        datamodule.check_resumable(place)
+    device = str(trainer.strategy.root_device)
+    players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
+    with hanging_up(*players.values()):
+        greet(*players.values())
+        policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
+        module = instantiate(config.module, policy=policy, **players)
+        if saved is not None:
+            module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched
+            del saved
+        datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
+        frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
+        with children_read(frozen), resumable(run_dir, words, trainer):
+            trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
+            # Not validated where it was resumed from its last step.
+            if datamodule.val_rows and module.headline.name not in trainer.callback_metrics:
+                trainer.validate(module, datamodule, verbose=False)
+    headline = trainer.callback_metrics.get(module.headline.name)
+    if trainer.is_global_zero:
+        if trainer.global_step == begins_at:
+            longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
+            print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
+        if config.stage != "grpo" and module.replayed:
+            noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
+            print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
+        print(closing(config, run_dir, module.headline.name, headline, words, best=_better(trainer)))
+    return None if headline is None else float(headline)
+
+
+def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Raises MissingResource for a GPU that torch does not see, SteerError for what Lightning does not take."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.strategies import DDPStrategy
+
+    from steer_lit.policy.device import unseen_gpu
+
+    accelerator = OmegaConf.select(config, "trainer.accelerator")
+    if accelerator in ("gpu", "cuda") and (reason := unseen_gpu()):
+        raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
+    # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
+    unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
+    try:
+        trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
+    except InstantiationException as error:
+        raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
+    if isinstance(trainer.strategy, DDPStrategy):  # which `auto` makes of several devices; it takes no time-out there
+        # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts.
+        trainer.strategy._timeout = timedelta(minutes=config.hardware.rank_timeout_minutes)
+    return trainer
+
+
+def _better(trainer: Trainer) -> tuple[int, float] | None:
+    """Step and headline of the best adapter that was kept, where the last step's is another."""
+    from steer_lit.lit.best_adapter import BestAdapter
+
+    keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
+    best = next((keeper.before(trainer.global_step) for keeper in keepers), None)
+    return None if best is None else (best.step, best.value)
