@@ -47,9 +47,9 @@ def closing(
     value of the best adapter, of a run that did not end with it.
     """
     shown = "" if value is None else f"   {headline} {float(value):.3f}"
-    kept = (
-        "" if best is None else f"\nbest:    {shown_path(run_dir / BEST)}   {headline} {best[1]:.3f} at step {best[0]}"
-    )
+    kept = ""
+    if best is not None:
+        kept = f"\nbest:    {shown_path(run_dir / BEST)}   {headline} {best[1]:.3f} at step {best[0]}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
     if not export.exists():

@@ -1,4 +1,4 @@
-"""`<run>/best_adapter`: the adapter as it was at the best validation, where the last is not the best."""
+"""`<run>/best_adapter`: the adapter as it was at the best validation, which may be the last."""
 
 from __future__ import annotations
 

@@ -89,6 +89,16 @@ def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
     assert len({folder.parent for folder in begun}) == 1
 
 
+def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:
+    having = ["seed=1", "seed=2", "seed=3", "seed=4"]
+    said = sweeps._told({"one": having[:3], "more": having, "all": [*having, "seed=5"]}, runs=5).splitlines()
+    assert said[1:] == [
+        "  * one (in seed=1 | seed=2 | seed=3)",
+        "  * more (in seed=1 | seed=2 | seed=3 ...)",
+        "  * all",
+    ]
+
+
 OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
 
 
