@@ -10,6 +10,7 @@ from typing import Any
 
 import hydra
 import pytest
+import torch
 from lightning.pytorch.strategies import ddp
 from omegaconf import DictConfig, OmegaConf
 
@@ -400,6 +401,21 @@ def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> N
     assert train_problems(compose(f"init_from={tmp_path / 'adapter'}")) == []
     (problem,) = train_problems(compose(f"init_from={tmp_path / 'adapter' / 'adapter_config.json'}"))
     assert problem.remedy.startswith("is a file: name the adapter/ folder")
+
+
+def test_a_resumed_run_needs_no_folder_for_the_adapter_it_started_from(tmp_path: Path) -> None:
+    """Its checkpoint holds that; a folder that is there is looked at, and a checkpoint that is not is asked for."""
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({}, checkpoint)
+    words = [f"init_from={tmp_path / 'adapter'}", f"ckpt_path={checkpoint}"]
+    for stage in (["experiment=sft_tiny"], ["experiment=grpo_tiny"]):
+        assert train_problems(compose(*stage, *words)) == []
+        assert [problem.key for problem in train_problems(compose(*stage, words[0]))] == ["init_from"]
+    (tmp_path / "adapter").mkdir()
+    assert [problem.key for problem in train_problems(compose(*words))] == ["init_from"]
+    (tmp_path / "adapter").rmdir()
+    checkpoint.unlink()
+    assert [problem.key for problem in train_problems(compose(*words))] == ["ckpt_path"]
 
 
 def test_nf4_is_said_to_be_the_reason_where_it_is_one() -> None:

@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from steer_lit.checks.leaves import ABSENT, Config, at
 from steer_lit.data.rows import source_problem
 from steer_lit.errors import Problem
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter
+from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter, start_is_gone
 from steer_lit.terminal.commands import sweeping
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
     """Of the checkpoint, the adapter and the row files of a training run."""
-    path, adapter = config.get("ckpt_path"), config.get("init_from")
+    path = config.get("ckpt_path")
+    adapter = None if start_is_gone(config.get("init_from"), resumed=bool(path)) else config.get("init_from")
     if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
         yield Problem("ckpt_path", path, remedy)
     if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter, config.get("model", {}))):

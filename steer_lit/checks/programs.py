@@ -25,6 +25,7 @@ from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
 from steer_lit.policy import preflight
+from steer_lit.policy.known import start_is_gone
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -271,7 +272,9 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
 
 def _machine_problems(config: Config) -> Iterator[Problem]:
     readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
-    found = preflight.preflight(config["model"]) if readable else []
+    gone = start_is_gone(at(config, "model.init_from"), resumed=bool(config.get("ckpt_path")))
+    model = {**config["model"], "init_from": None} if gone else config["model"]
+    found = preflight.preflight(model) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import declares
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
+from steer_lit.policy.known import start_is_gone
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
@@ -29,7 +30,10 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     length = f"{steps} step{'s' if steps > 1 else ''}" if steps > 0 else f"epochs: {trainer.max_epochs}"
     start = f" from {saved or config.init_from}" if saved or config.init_from else ""
     done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
-    return f"{done}, into {shown_path(run_dir)}; libraries load first"
+    said = f"{done}, into {shown_path(run_dir)}; libraries load first"
+    if _start_is_gone(config):
+        said += f"\ninit_from={config.init_from}: no such folder; what it held is in {saved}, and comes from there"
+    return said
 
 
 def closing(
@@ -74,7 +78,8 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
         return ""
     start, *others = {other.get("init_from") for other in configs}
-    policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
+    one = start and not others and not _start_is_gone(config)
+    policies = {"sft": [Path(start)]} if one and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
         policies.setdefault(_name(run) or config.stage, []).append(adapter)
     named = []
@@ -122,8 +127,13 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     return [command, *_own_rows(config, "rl"), *(_server("tutor", given) if asks else ())]
 
 
+def _start_is_gone(config: DictConfig) -> bool:
+    return start_is_gone(config.get("init_from"), resumed=bool(config.get("ckpt_path")))
+
+
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
-    policies = {"sft": config.get("init_from"), config.stage: adapter}  # GRPO beside the SFT it started from
+    start = None if _start_is_gone(config) else config.get("init_from")
+    policies = {"sft": start, config.stage: adapter}  # GRPO beside the SFT it started from
     return _bench_command(
         config, [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
     )

@@ -31,11 +31,12 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
 
     Raises ConfigError with every problem at once, before anything heavy loads.
     """
+    if saved := requeued(run_dir):  # the check asks less of a run that is resumed
+        config.ckpt_path = config.get("ckpt_path") or saved
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
         check_own(run_dir, "training")
-        config.ckpt_path = config.ckpt_path or requeued(run_dir)
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
         say(opening(config, run_dir))
@@ -68,7 +69,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
     with hanging_up(*players.values()):
         greet(*players.values())
-        policy = instantiate(config.model, device=device, open_image=datamodule.open_image)
+        resumed = saved is not None
+        policy = instantiate(config.model, device=device, resumed=resumed, open_image=datamodule.open_image)
         module = instantiate(config.module, policy=policy, **players)
         if saved is not None:
             module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -111,14 +112,23 @@ class GRPOModule(PolicyModule):
         if "reference" not in checkpoint.get(OWN, {"reference"}):
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         super().on_load_checkpoint(checkpoint)
-        saved, here = checkpoint[OWN], self.policy.adapter_state()
-        if reason := unlike(saved["reference"], here):
+        saved = checkpoint[OWN]
+        if reason := unlike(saved["reference"], self.policy.adapter_state()):
             raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
-        if not same_adapter(saved["reference"], here):  # by what is in it: its folder may have been moved
+        if not self._started_as(saved):
             there = f"init_from={saved['init_from'] or 'null'}" if "init_from" in saved else "its config.yaml names it"
             remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
             raise SteerError(str(Problem("init_from", self.policy.started_from, remedy)))
         self._resumed_reference = saved["reference"]
+
+    def _started_as(self, saved: Mapping[str, Any]) -> bool:
+        """Whether a run began with this policy's adapter: by what is in it, as its folder may have been moved; by the
+        folder's name where that is gone.
+        """
+        if not self.policy.start_is_gone:
+            return same_adapter(saved["reference"], self.policy.adapter_state())
+        here, there = self.policy.started_from, saved.get("init_from", self.policy.started_from)
+        return here is not None and there is not None and os.path.abspath(here) == os.path.abspath(there)
 
     # ---- one step
 

@@ -34,6 +34,11 @@ def nano_folder(weights: str | None) -> Path | None:
     return Path(weights) if weights else None
 
 
+def start_is_gone(init_from: object, *, resumed: bool) -> bool:
+    """Whether a resumed run's adapter folder is no longer there: its checkpoint holds all that was read from it."""
+    return resumed and isinstance(init_from, str) and not Path(init_from).exists()
+
+
 def no_adapter(folder: Path) -> str | None:
     """What keeps a folder from being a PEFT adapter's: a file that is not there."""
     missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]

@@ -11,7 +11,7 @@ from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import default_device, number_type, unseen_gpu
-from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, tower_file
+from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -40,6 +40,7 @@ def load_policy(
     tower: str | None = None,
     weights: str | None = None,
     init_from: str | None = None,
+    resumed: bool = False,
     gradient_checkpointing: bool = False,
     device: str | None = None,
     seed: int = 0,
@@ -52,10 +53,12 @@ def load_policy(
     `dtype` is the base's, and in NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
     `device` None is this rank's GPU, else the CPU. `init_from` is an adapter folder to start from, otherwise
     the adapter is fresh: no effect yet, its A matrices drawn from `seed`. The caller's random state stays as it is.
+    Where the run is `resumed` that folder may be gone: the adapter is fresh then too, until the checkpoint is loaded.
     Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
     quantization, adapter or tower do not fit.
     """
-    files = {"source": source, "tower": tower, "weights": weights, "init_from": init_from}
+    adapter = None if start_is_gone(init_from, resumed=resumed) else init_from
+    files = {"source": source, "tower": tower, "weights": weights, "init_from": adapter}
     if problems := preflight.resource_problems({"name": name, "quantize": quantize, **files}):
         raise MissingResource("\n".join(str(problem) for problem in problems))
     _check_gpu(name, quantize, device)
@@ -69,15 +72,15 @@ def load_policy(
             module.support_avx512bf16_for_cpu = False
     model = attach_adapter(parts.model, lora, seed)
     policy = QwenVL(parts, model, system_prompt, open_image)
-    if init_from is not None:
-        load_adapter(model, Path(init_from), policy.fingerprint)
-        warn_of_other_showing(Path(init_from), policy.shown_as)
-        policy.started_from = init_from
+    if adapter is not None:
+        load_adapter(model, Path(adapter), policy.fingerprint)
+        warn_of_other_showing(Path(adapter), policy.shown_as)
+    policy.started_from, policy.start_is_gone = init_from, adapter != init_from
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    adapter = f", adapter {init_from}" if init_from else ""  # a fresh one does nothing yet, and may be loaded over
-    log.debug("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, adapter)
+    start = f", adapter {adapter}" if adapter else ""  # a fresh one does nothing yet, and may be loaded over
+    log.debug("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, start)
     return policy
 
 

@@ -50,7 +50,8 @@ class QwenVL(nn.Module):
         self.system_prompt = system_prompt
         self.pictures = Pictures(parts, open_image)
         self.trains: Trains = "adapter"  # set by `train_only`
-        self.started_from: str | None = None  # the folder of the adapter it was loaded with
+        self.started_from: str | None = None  # the folder of the adapter that its run began with
+        self.start_is_gone = False  # that folder: a checkpoint brings what it held
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token

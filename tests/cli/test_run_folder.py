@@ -186,8 +186,8 @@ def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypa
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert cli.train(words) == 0  # stopped before anything was saved
     saved.parent.mkdir()
-    saved.write_text("of the first")
-    assert cli.train(words) == 0
+    torch.save({}, saved)
+    assert cli.train([*words, f"init_from={tmp_path / 'gone'}"]) == 0  # which the checkpoint holds
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
     assert cli.train(words) == 2
     assert taken == [None, str(saved)]

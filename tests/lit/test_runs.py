@@ -24,6 +24,8 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing, opening
+from steer_lit.files.run_files import LAST
+from steer_lit.lit.checkpoint_file import OWN, read_checkpoint
 from steer_lit.lit.headline import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
@@ -279,6 +281,45 @@ def test_a_checkpoint_is_resumed_from_the_command_line(
     resumed = train(tmp_path / "resumed", *words, f"init_from={tmp_path / 'moved'}", "trainer.max_steps=3")
     steps = [json.loads(line)["step"] for line in (resumed.folder / "trajectories.jsonl").read_text().splitlines()]
     assert set(steps) == {2}
+
+
+def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
+    sft: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(sft.folder / "adapter", start)
+    words = ["+experiment=grpo_tiny", f"init_from={start}", *SMALL, *SHORT, *GRPO]
+    begun = train(tmp_path / "begun", *words)
+    words += [f"ckpt_path={begun.folder / LAST}", "trainer.max_steps=3"]
+    with_it = train(tmp_path / "with", *words)
+    shutil.rmtree(start)
+    without = train(tmp_path / "without", *words)
+    assert f"init_from={start}: no such folder; what it held is in {begun.folder / LAST}, and" in without.said
+    assert "no such folder" not in with_it.said
+    assert [word.partition("=")[0] for word in without.next if "policies" in word] == ["policies.grpo"]
+    assert len([word for word in with_it.next if "policies" in word]) == 2
+    name = "trajectories.jsonl"
+    assert (without.folder / name).read_text() == (with_it.folder / name).read_text()
+    saved, same = (read_checkpoint(run.folder / LAST) for run in (without, with_it))
+    assert saved[OWN]["init_from"] == str(start)
+    for one, other in ((part["state_dict"], part[OWN]["reference"]) for part in (saved, same)):
+        assert any(not torch.equal(one[f"policy.{key}"], tensor) for key, tensor in other.items())  # it has learned
+    for one, other in ((saved["state_dict"], same["state_dict"]), (saved[OWN]["reference"], same[OWN]["reference"])):
+        assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+        assert one.keys() == other.keys()
+
+    again = [*words, f"ckpt_path={without.folder / LAST}", "trainer.max_steps=4"]  # nor is it needed ever after
+    assert "no such folder" in train(tmp_path / "again", *again).said
+    capsys.readouterr()
+    for other in (f"'{sft.folder / 'adapter'}x'", "null"):
+        assert cli.train([*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+        said = f"init_from={other}: the checkpoint's run started from another adapter, init_from={start}: resume with"
+        assert capsys.readouterr().err.startswith(said)
+    from_base = train(tmp_path / "base", "+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO)
+    words = [f"ckpt_path={from_base.folder / LAST}" if word.startswith("ckpt_path") else word for word in words]
+    capsys.readouterr()
+    assert cli.train([*words, f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+    assert "started from another adapter, init_from=null" in capsys.readouterr().err
 
 
 def test_other_data_is_refused_before_the_policy_is_loaded(
