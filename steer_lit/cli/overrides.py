@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
@@ -18,6 +17,12 @@ from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, 
 from steer_lit.terminal.visible import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
+# Hydra has no public list of them.
+_HYDRAS_OPTIONS = (
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
+    *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
+)
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it for no option, and misses its keys
 _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
@@ -69,13 +74,12 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
 def _dashed(word: str, name: str) -> str:
     """`--seed 3` and the like. Hydra's own options, and what is no key's name, are for Hydra."""
     option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
-    options = get_args_parser()._option_string_actions
-    if not key or option in options:
+    if not key or option in _HYDRAS_OPTIONS:
         return ""
     known = [*_groups(name), *keys_of(name, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    if any(own.startswith(option) for own in options):  # as argparse takes them: --multi
+    if any(own.startswith(option) for own in _HYDRAS_OPTIONS):  # as argparse takes them: --multi
         return ""
     return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
 

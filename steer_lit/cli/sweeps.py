@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -31,6 +31,10 @@ _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "bench": bench_problems,
     "synthesize": synthesis_problems,
 }
+# Hydra's own, by the names that its configs have for them. Under other names in another version of it, sweeps are left
+# alone: each run is checked when it begins.
+_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 _NAMED = 3  # runs with a problem
 
 
@@ -82,8 +86,7 @@ def _problems(name: str, config: DictConfig) -> list[str]:
 
 def here(settings: Any) -> bool:
     """Whether by Hydra's `settings` it makes up a sweep's runs by itself, and runs them in this process."""
-    chosen = (settings.sweeper._target_, settings.launcher._target_)
-    return chosen == tuple(f"{own.__module__}.{own.__name__}" for own in (BasicSweeper, BasicLauncher))
+    return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
 
 
 def _points(config: DictConfig) -> Iterator[Point]:
@@ -96,7 +99,7 @@ def _points(config: DictConfig) -> Iterator[Point]:
     str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
-        for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
+        for number, given in enumerate(_combined(words)):
             run = loader.load_sweep_config(config, list(given))
             with read_write(run), read_write(run.hydra.runtime), open_dict(run):  # as Hydra's launcher and `run_job` do
                 run.hydra.job.id = run.hydra.job.num = number
@@ -109,6 +112,19 @@ def _points(config: DictConfig) -> Iterator[Point]:
                 yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
     finally:
         HydraConfig.instance().cfg = outer
+
+
+def _combined(words: Sequence[Override]) -> Iterator[tuple[str, ...]]:
+    """Each run's overrides, in the order in which Hydra's sweeper numbers the runs.
+
+    Raises HydraException for a range that is not made of single values, as the sweeper does.
+    """
+    choices: dict[str, list[str]] = {}
+    for word in words:
+        key = word.get_key_element()
+        values = word.sweep_string_iterator() if word.is_sweep_override() else [word.get_value_element_as_str()]
+        choices[key] = [f"{key}={value}" for value in values]
+    return product(*choices.values())
 
 
 def _typed(config: DictConfig) -> list[str]:

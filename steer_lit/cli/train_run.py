@@ -99,7 +99,7 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import Checkpoint
-    from lightning.pytorch.strategies import DDPStrategy
+    from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
     from steer_lit.policy.device import unseen_gpu
 
@@ -108,13 +108,14 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
     # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
     unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
+    # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts. Under the
+    # name `ddp`, which is also what `auto` makes of several devices.
+    waits = timedelta(minutes=config.hardware.rank_timeout_minutes)
+    StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", timeout=waits)
     try:
         trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
-    if isinstance(trainer.strategy, DDPStrategy):  # which `auto` makes of several devices; it takes no time-out there
-        # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts.
-        trainer.strategy._timeout = timedelta(minutes=config.hardware.rank_timeout_minutes)
     return trainer
 
 

@@ -224,11 +224,15 @@ class PolicyModule(LightningModule):
         Lightning does go on with a validation that had begun, after the batches it had counted; but what those had
         shown is lost, so it starts over.
         """
-        fit = self.trainer.fit_loop
-        loop = fit.epoch_loop
+        trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
         if loop.val_loop.restarted_mid_evaluation:
             loop.val_loop.restarting = False
-        return loop.restarted_on_train_batch_end and loop._should_check_val_fx(fit._data_fetcher)
+        if not loop.restarted_on_train_batch_end or not trainer.enable_validation:
+            return False
+        # As Lightning reckons of a step that was not the run's last.
+        if (epochs := trainer.check_val_every_n_epoch) is None:
+            return (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+        return (trainer.current_epoch + 1) % epochs == 0 and (loop.batch_idx + 1) % trainer.val_check_batch == 0
 
     def _validate(self) -> None:
         """As Lightning does after a step."""

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_OPERATORS = ("_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported")
 ROWS = 16  # the number the layout is chosen for
 
 
 def can_prepack(weight: Tensor) -> bool:
     """Whether there is such a layout for these numbers here: it takes a CPU that oneDNN knows."""
     operators: Any = torch.ops.mkldnn
-    if weight.device.type != "cpu" or not hasattr(operators, "_linear_pointwise"):
+    if weight.device.type != "cpu" or not all(hasattr(operators, name) for name in _OPERATORS):
         return False
     return weight.dtype != torch.bfloat16 or operators._is_mkldnn_bf16_supported()
 

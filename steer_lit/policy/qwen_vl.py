@@ -104,7 +104,10 @@ class QwenVL(nn.Module):
         return self.base.get_input_embeddings().weight.device
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Moving or casting gives the layers new weights: the stack is made again from them."""
+        """Moving or casting gives the layers new weights: the stack is made again from them.
+
+        All of torch's ways to do so come through here; there is no public one that they share.
+        """
         self.__dict__.pop("stack", None)
         return super()._apply(fn, recurse)
 

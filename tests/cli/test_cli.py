@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -153,6 +154,10 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     message = refused(capsys, word, run_dir)
     assert said in message
     assert len(message.splitlines()) <= 4
+
+
+def test_options_known_for_hydras_are_those_of_the_hydra_installed() -> None:
+    assert set(overrides._HYDRAS_OPTIONS) == set(get_args_parser()._option_string_actions)
 
 
 def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(

@@ -1,5 +1,7 @@
 """Products with weights in oneDNN's layout equal plain ones, to the rounding of their numbers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -27,6 +29,8 @@ def test_bfloat16_is_not_laid_out_where_onednn_does_not_take_it(monkeypatch):
     assert not can_prepack(torch.ones(4, 4, dtype=torch.bfloat16))
 
 
-def test_a_build_without_the_operator_multiplies_plainly(monkeypatch):
-    monkeypatch.setattr(torch.ops, "mkldnn", object())
-    assert not can_prepack(torch.ones(4, 4, dtype=torch.bfloat16))
+@pytest.mark.parametrize("missing", ["_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported"])
+def test_a_build_without_an_operator_multiplies_plainly(monkeypatch, missing):
+    names = {"_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported"} - {missing}
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**dict.fromkeys(names, lambda: True)))
+    assert not can_prepack(torch.ones(4, 4))

@@ -248,3 +248,13 @@ def test_only_decoding_copies_the_weights():
         assert "prepacked" not in vars(first)
         policy.logits(torch.zeros(1, policy.base.lm_head.in_features, dtype=torch.bfloat16))
     assert "prepacked" in vars(policy.stack.head)
+
+
+@pytest.mark.parametrize("change", [lambda policy: policy.bfloat16(), lambda policy: policy.to(torch.float64)])
+def test_weights_that_are_cast_or_moved_make_the_stack_anew(change):
+    policy = policy_with()
+    before = policy.stack
+    assert policy.stack is before
+    change(policy)
+    for weight in (policy.stack.head.weight, policy.stack.layers[0].qkv.weight):
+        assert weight.dtype == policy.base.lm_head.weight.dtype != before.head.weight.dtype
