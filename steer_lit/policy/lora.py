@@ -146,7 +146,7 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, key: str = "i
 
 
 def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") -> LoraSettings:
-    """`settings` with the rank and the alpha that the adapter in `folder` was trained with.
+    """`settings` with the rank, the alpha and the layers that the adapter in `folder` was trained with.
 
     Raises MissingResource when the folder is not an adapter's, SteerError when it names no such numbers.
     """
@@ -156,7 +156,8 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
             raise SteerError(
                 f"{folder / ADAPTER_CONFIG} has {name}={number!r}, {bound.allowed}: copy the adapter again"
             )
-    return replace(settings, r=saved["r"], alpha=saved["lora_alpha"])
+    targets = tuple(name for name in LINEAR_LAYERS if name in str(saved.get("target_modules")))  # a list or a pattern
+    return replace(settings, r=saved["r"], alpha=saved["lora_alpha"], targets=targets or settings.targets)
 
 
 def _saved_config(folder: Path, key: str) -> dict[str, Any]:
