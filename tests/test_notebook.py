@@ -65,9 +65,9 @@ def write_runs(outputs: Path) -> None:
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
     (outputs / "grpo" / "trajectories.jsonl").write_text("".join(lines))
     policies = {
-        "refuses": lambda: Untrained(AlwaysRefuse(), "a"),
-        "complies@1": lambda: Untrained(AlwaysComply(), "b"),
-        "complies@2": lambda: Untrained(AlwaysComply(), "c"),
+        "refuses": Untrained(AlwaysRefuse(), "a"),
+        "complies@1": Untrained(AlwaysComply(), "b"),
+        "complies@2": Untrained(AlwaysComply(), "c"),
     }
     run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
     records = outputs / "bench" / "records.jsonl"

@@ -8,14 +8,13 @@ policies.full=[<run 1>/adapter,<run 2>/adapter,<run 3>/adapter]    seeds of one 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import SEED_MARK, BenchPolicy, MakePolicy
+from steer_lit.bench.suite import SEED_MARK, BenchPolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Scenario
 
 if TYPE_CHECKING:
@@ -79,58 +78,45 @@ def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
 
 
-def greet_served(policies: Mapping[str, Any], server: Mapping[str, Any]) -> None:
-    """Speak to every server that a policy is behind. Raises ServerDown where one cannot be spoken to."""
-    for model in dict.fromkeys(map(served, named(policies).values())):
-        if model is not None:
-            with closing(model.client(server)) as client:
-                client.greet()
-
-
 class Policies:
     """The policies that a benchmark's config names.
 
-    Those of this process share one base model, which `load` makes; those behind a server see what `open_image` opens.
+    Those behind a server, which see what `open_image` opens, are there at once: `served`, by their names. Those of this
+    process share one base model, which `load` makes.
     """
 
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
-        self._config, self._load, self._open_image = config, load, open_image
+        self._config, self._load = config, load
+        self._each = named(config["policies"])
         self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
+        seeing = {"open_image": open_image, "system_prompt": config["system_prompt"], **self._decoding}
+        behind = {name: model for name, value in self._each.items() if (model := served(value)) is not None}
+        self.served = {name: ServerPolicy(model.client(config["server"]), **seeing) for name, model in behind.items()}
 
-    @cached_property
-    def base(self) -> AdapterPolicies:
-        """The base model, which is loaded here and once, under one adapter after the other."""
+    def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
+        """All of them, by name, in the config's order. Loads the base model, if any policy is of this process, and puts
+        every adapter on it once: to be called before one plays for hours.
+
+        Raises what `AdapterPolicies.policy` raises, and ConfigError where the first `max_turns` turns of one of the
+        `scenarios`, all with the longest answers, are more than the model reads.
+        """
+        if self.served.keys() == self._each.keys():
+            return {**self.served}
+        base = self._base()
+        policies: dict[str, BenchPolicy] = {
+            name: self.served[name] if name in self.served else base.policy(value, f"policies.{name}")
+            for name, value in self._each.items()
+        }
+        _check_length(base.qwen, scenarios, max_turns, self._decoding["max_new_tokens"])
+        return policies
+
+    def _base(self) -> AdapterPolicies:
         from steer_lit.bench.adapters import AdapterPolicies
         from steer_lit.policy.lora import LoraSettings
 
         model = self._config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
         return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
-
-    def check(self, scenarios: Sequence[Scenario], max_turns: int) -> None:
-        """Load the base model, if any policy is of this process, and put every adapter on it: to be called before one
-        plays for hours. Warns of an adapter that was trained under another prompt or resolution.
-
-        Raises what `AdapterPolicies.policy` raises, and ConfigError where the first `max_turns` turns of one of the
-        `scenarios`, all with the longest answers, are more than the model reads.
-        """
-        if own := played_here(self._config["policies"]):
-            for key, value in own.items():
-                self.base.fit(value, key)
-            _check_length(self.base.qwen, scenarios, max_turns, self._decoding["max_new_tokens"])
-
-    def makers(self) -> dict[str, MakePolicy]:
-        """What makes each policy, by its name, in the config's order. Nothing is loaded before one is called."""
-        each = named(self._config["policies"]).items()
-        return {name: partial(self._made, f"policies.{name}", value) for name, value in each}
-
-    def _made(self, key: str, value: Any) -> BenchPolicy:
-        if (model := served(value)) is None:
-            return self.base.policy(value, key)
-        from steer_lit.rollout.server_policy import ServerPolicy
-
-        client, system_prompt = model.client(self._config["server"]), self._config["system_prompt"]
-        return ServerPolicy(client, self._open_image, system_prompt=system_prompt, **self._decoding)
 
 
 def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:

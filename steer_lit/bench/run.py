@@ -9,9 +9,7 @@ played again.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -26,10 +24,9 @@ from steer_lit.bench.origin import told
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, judge_name, play_policy
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchPolicy, BenchSettings, MakePolicy, Suite
+from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
-from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Judge
@@ -38,7 +35,7 @@ Played = Mapping[str, Sequence[GradedDialogue]]
 
 
 def run_bench(
-    policies: Mapping[str, MakePolicy],
+    policies: Mapping[str, BenchPolicy],
     suite: Suite,
     judge: Judge,
     settings: BenchSettings,
@@ -50,11 +47,11 @@ def run_bench(
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
-    Policies are made one at a time, in order, and let go before the next: only one has to fit in memory. A policy's
-    `fingerprint` decides whether its recorded dialogues still hold; those of an older fingerprint, and those with a
-    failed grade, are played again, and stay until the new ones are graded. Rows of policies that are not in this run
-    stay in the file: a report read from it holds them beside this run's where settings, judge and `played_on` (data and
-    decoding) are the same. What will be replaced, under which changes of `config`, and what is not shown is said first.
+    Policies play one after the other, in order. A policy's `fingerprint` decides whether its recorded dialogues still
+    hold; those of an older fingerprint, and those with a failed grade, are played again, and stay until the new ones
+    are graded. Rows of policies that are not in this run stay in the file: a report read from it holds them beside this
+    run's where settings, judge and `played_on` (data and decoding) are the same. What will be replaced, under which
+    changes of `config`, and what is not shown is said first.
     The judge is called from a thread of its own, one call at a time.
     `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
     to write it down beside the config: before the first of them is in the folder, in one without records at once.
@@ -63,7 +60,8 @@ def run_bench(
     console = console or Console()
     out_dir.mkdir(parents=True, exist_ok=True)
     run = BenchRun.into(out_dir, suite, judge, settings, played_on)
-    marks, keys = _told_apart(run, policies)
+    marks = {name: policy.fingerprint for name, policy in policies.items()}
+    keys = {name: run.keys(policy) for name, policy in policies.items()}
     begin = cache(partial(freeze, {"conditions": run.conditions, "policies": marks}))
     if not run.records.rows:
         begin()
@@ -71,12 +69,9 @@ def run_bench(
         console.print(visible_line(held), markup=False, highlight=False, soft_wrap=True)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "dialogues") as progress:
-        for name, make in policies.items():
+        for name, policy in policies.items():
             tell = _teller(progress, name, len(suite.scenarios))
-            with _made(make) as policy:
-                played[name] = play_policy(run, name, policy, keys[name], tell, begin)
-            del policy
-            gc.collect()  # a model is full of cycles
+            played[name] = play_policy(run, name, policy, keys[name], tell, begin)
     with console.status("intervals and report"):
         summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, told(out_dir))
     failures = _failures(played)
@@ -86,23 +81,6 @@ def run_bench(
     if ungraded:
         raise TooManyFailures(f"no dialogue of {', '.join(ungraded)} could be graded: {failures[ungraded[0]][1]}")
     return summary
-
-
-@contextmanager
-def _made(make: MakePolicy) -> Iterator[BenchPolicy]:
-    policy = make()
-    with closing(policy) if isinstance(policy, ServerPolicy) else nullcontext():
-        yield policy
-
-
-def _told_apart(run: BenchRun, policies: Mapping[str, MakePolicy]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The fingerprint of each, and the keys of its records."""
-    marks, keys = {}, {}
-    for name, make in policies.items():
-        with _made(make) as policy:
-            marks[name], keys[name] = policy.fingerprint, run.keys(policy)
-        del policy
-    return marks, keys
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int], None]:

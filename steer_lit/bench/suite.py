@@ -46,11 +46,11 @@ class Suite:
 class BenchPolicy(Policy, Fingerprinted, Protocol):
     """A policy that says who it is: `fingerprint` changes with its weights, adapter and decoding settings.
 
-    Recorded dialogues are reused only for the same fingerprint.
+    Recorded dialogues are reused only for the same fingerprint. All policies of a run are there from its start and play
+    one after the other: where several would not fit in memory, one takes its place when it opens dialogues.
     """
 
 
-MakePolicy = Callable[[], BenchPolicy]
 ProtocolName = Literal["multi_turn", "single_turn"]
 MAX_RESAMPLES = 100_000
 QUICK = 120  # dialogues of STEER-mini, a few minutes of a small model
@@ -70,7 +70,11 @@ _BOUNDS = {
 }
 
 SEED_MARK = "@"  # full@1, full@2, full@3: one training under three seeds
-CONSTANTS: Mapping[str, MakePolicy] = {"always-refuse": AlwaysRefuse, "always-comply": AlwaysComply, "gold": Gold}
+CONSTANTS: Mapping[str, BenchPolicy] = {
+    "always-refuse": AlwaysRefuse(),
+    "always-comply": AlwaysComply(),
+    "gold": Gold(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +197,9 @@ def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turn
         log.warning(said, section, name, lacking, len(scenarios), section)
 
 
-def with_constants(policies: Mapping[str, MakePolicy], scenarios: Iterable[Scenario]) -> dict[str, MakePolicy]:
-    """The named policies in their order, then the constant ones; `gold` only where every row has expected answers."""
+def constants(scenarios: Iterable[Scenario]) -> dict[str, BenchPolicy]:
+    """The constant policies, by name; `gold` only where every row has expected answers."""
     unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
     if unknown:
         log.warning("the constant policy gold is left out: %d dialogues have no expected answers", unknown)
-    return {**policies, **{name: make for name, make in CONSTANTS.items() if name != "gold" or not unknown}}
+    return {name: policy for name, policy in CONSTANTS.items() if name != "gold" or not unknown}

@@ -6,7 +6,7 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,7 @@ from steer_lit.terminal.commands import shown_path
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
-    from steer_lit.bench.policies import Policies
-    from steer_lit.bench.suite import BenchSettings, MakePolicy
+    from steer_lit.bench.suite import BenchPolicy, BenchSettings
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,9 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    from steer_lit.bench.policies import greet_served
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.reread import report_on, used
     from steer_lit.bench.run import run_bench
@@ -61,7 +62,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     rows, scenarios = _bench_rows(config, run_dir)
     judge = seeing(config.judge, rows.open_image)
     if config.judge_check:
-        _check_judge(config, judge, rows, scenarios, settings, run_dir)
+        meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
+        _check_judge(config, judge, scenarios, meant, settings, run_dir)
         return
     whole = config.bench.limit is None and makes_rows(plain)
     if whole:
@@ -70,26 +72,28 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played)
-    policies, makers = _bench_policies(config, rows, scenarios)
-    players, finished = (judge, *asking.values()), partial(holds_grades, run_dir / RECORDS)
+    policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
+    constant = _constants(plain, scenarios)
+    players = (judge, *asking.values(), *policies.served.values())
+    finished = partial(holds_grades, run_dir / RECORDS)
     with hanging_up(*players), continuable(run_dir, "bench", finished):
         recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
         if not recorded:  # else all may be graded already
             greet(*players)
-            greet_served(plain["policies"], plain["server"])
-        log.info("%s", planned(len(scenarios), makers, recorded=recorded, hint=whole))
-        policies.check(scenarios, settings.turns_played)
+        names = [*named(plain["policies"]), *constant]
+        log.info("%s", planned(len(scenarios), names, recorded=recorded, hint=whole))
+        made = {**policies.make(scenarios, settings.turns_played), **constant}
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
         told_by = {"config": plain, "freeze": partial(freeze, config, run_dir)}
-        run_bench(makers, suite, judge, settings, run_dir, played_on=played_on, **told_by)
+        run_bench(made, suite, judge, settings, run_dir, played_on=played_on, **told_by)
 
 
 def _check_judge(
     config: DictConfig,
     judge: Judge,
-    rows: BenchRows,
     scenarios: Sequence[Scenario],
+    policies: int,
     settings: BenchSettings,
     run_dir: Path,
 ) -> None:
@@ -98,10 +102,9 @@ def _check_judge(
 
     if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it
         freeze(config, run_dir)
-    _, makers = _bench_policies(config, rows, scenarios)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, scenarios, len(makers), settings, run_dir)
+        check_judge(judge, scenarios, policies, settings, run_dir)
 
 
 def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
@@ -121,18 +124,8 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
     return rows, scenarios
 
 
-def _bench_policies(
-    config: DictConfig, rows: BenchRows, scenarios: Sequence[Scenario]
-) -> tuple[Policies, dict[str, MakePolicy]]:
-    """Those that the config names; and what makes each, and the constant ones, which know the answers to the script
-    alone.
-    """
-    from hydra.utils import instantiate
+def _constants(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> dict[str, BenchPolicy]:
+    """The constant policies that play beside those of the config: they know the answers to the script alone."""
+    from steer_lit.bench.suite import constants
 
-    from steer_lit.bench.policies import Policies
-    from steer_lit.bench.suite import with_constants
-
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
-    constants = config.bench.constants and not reacts(plain)
-    return policies, with_constants(policies.makers(), scenarios) if constants else policies.makers()
+    return constants(scenarios) if plain["bench"]["constants"] and not reacts(plain) else {}

@@ -19,7 +19,7 @@ from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.known import Trains
-from steer_lit.policy.lora import adapted_layers, save_adapter
+from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts
@@ -213,6 +213,18 @@ class QwenVL(nn.Module):
             adapter = ".lora_" in name
             chosen = {"adapter": adapter, "tower": ".visual." in name, "base": not adapter}
             parameter.requires_grad_(chosen[part])
+
+    def adapt(self, lora: LoraSettings, seed: int = 0) -> None:
+        """Put a fresh adapter of that shape in the place of the one there is."""
+        self.__dict__.pop("stack", None)  # it holds the layers that were
+        model: Any = self.model
+        self.model = attach_adapter(model.unload(), lora, seed)
+
+    def clear_adapter(self) -> None:
+        """Make it change nothing, as a fresh one does. It would not train any more: A and B are both zero."""
+        with torch.no_grad():
+            for parameter in self.adapter_parameters().values():
+                parameter.zero_()
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if ".lora_" in name}

@@ -2,22 +2,32 @@
 
 import json
 import math
+import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
+from steer_lit import __version__
+from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bench import adapters
 from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
 from steer_lit.bench.policies import Policies
+from steer_lit.bench.suite import BenchPolicy
 from steer_lit.data.images import open_image
+from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.policy.known import NumberType
+from steer_lit.policy.known import LINEAR_LAYERS, NumberType, Quantization
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.types import Attack, ImageRef, Message, Scenario, TokenTrace
+from steer_lit.rollout.engine import SampledPolicy
+from steer_lit.rollout.play import play
+from steer_lit.types import Attack, ImageRef, Message, Policy, Scenario, TokenTrace
 
 TRACE = TokenTrace((60, 61, 62, 63), (-1, 0, 0, 0), (0.0,) * 4, ())
 OWN = LoraSettings(r=4, alpha=8)
@@ -29,13 +39,14 @@ def load(
     init_from: str | None = None,
     dtype: NumberType = "float32",
     *,
+    quantize: Quantization = "none",
     system_prompt: str = "Be brief.",
     min_pixels: int = 784,
     max_pixels: int = 12544,
 ) -> QwenVL:
     return load_policy(
         name="tiny",
-        quantize="none",
+        quantize=quantize,
         dtype=dtype,
         lora=lora,
         system_prompt=system_prompt,
@@ -66,8 +77,9 @@ def policies() -> AdapterPolicies:
 def folder(tmp_path):
     """Makes the folder of a trained adapter."""
 
-    def make(r: int, alpha: int) -> str:
-        qwen, place = load(LoraSettings(r=r, alpha=alpha)), tmp_path / f"{r}_{alpha}"
+    def make(r: int, alpha: int, *targets: str) -> str:
+        lora = LoraSettings(r=r, alpha=alpha, targets=targets or LINEAR_LAYERS)
+        qwen, place = load(lora), tmp_path / "_".join((str(r), str(alpha), *targets))
         with torch.no_grad():
             for number, parameter in enumerate(qwen.adapter_parameters().values()):
                 parameter.add_(0.01 * (1 + number % 3))
@@ -81,25 +93,99 @@ def test_adapters_of_several_ranks_and_scales_are_played_as_they_were_trained(po
     base = logits(load())
     for shape in ((4, 8), (16, 8), (2, 4), (4, 16), (4, 8)):
         adapter = folder(*shape)
-        played = logits(policies.policy(adapter).qwen)
+        policies.policy(adapter)
+        played = logits(policies.qwen)
         assert torch.equal(played, logits(load(LoraSettings(*shape), init_from=adapter))), shape
         assert not torch.equal(played, base)
-        assert torch.equal(logits(policies.policy("base").qwen), base)
+        policies.policy("base")
+        assert torch.equal(logits(policies.qwen), base)
 
 
-def test_the_base_is_loaded_once(folder) -> None:
+def answers(policy: Policy) -> list[TokenTrace | None]:
+    """What it says in two dialogues, token by token, with the log-probability of each."""
+    asked = Attack(Message.of("user", KNIFE, "What is this?")), Attack(Message.of("user", "May I have it?"))
+    rows = [Scenario("picture", "benign", asked[0], asked[1:]), Scenario("words", "benign", asked[1])]
+    played = play(rows, [1, 2], policy, ScriptedAttacker(), None, 2, stop_when_truncated=False)
+    return [trajectory.trace for trajectory in played]
+
+
+@pytest.mark.parametrize(("quantize", "dtype"), [("none", "float32"), ("none", "bfloat16"), ("nf4", "float32")])
+def test_policies_that_take_turns_answer_as_each_does_alone(folder, quantize: Quantization, dtype: NumberType) -> None:
+    sampling = {"max_new_tokens": 8, "temperature": 1.0}
+
+    def alone(lora: LoraSettings, adapter: str | None) -> list[TokenTrace | None]:
+        return answers(SampledPolicy(load(lora, adapter, dtype, quantize=quantize), **sampling))
+
+    shapes: list[tuple] = [(4, 8), (16, 8), (4, 16), (2, 4, "q_proj", "v_proj"), (16, 8, "down_proj")]
+    folders = [folder(*shape) for shape in shapes]
+    policies = AdapterPolicies(load(dtype=dtype, quantize=quantize), lora=OWN, quantize=quantize, **sampling)
+    made = {name: policies.policy(name) for name in ("base", *folders)}
+    expected = {"base": alone(OWN, None)}
+    for (r, alpha, *targets), adapter in zip(shapes, folders, strict=True):
+        expected[adapter] = alone(LoraSettings(r=r, alpha=alpha, targets=targets or LINEAR_LAYERS), adapter)
+    assert len({str(said) for said in expected.values()}) == 1 + len(shapes)
+    for name in (*expected, "base", *reversed(folders), "base", folders[3], folders[1], folders[1]):
+        assert answers(made[name]) == expected[name], name
+
+
+def test_the_base_is_loaded_once_and_no_adapter_read_that_is_on(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[QwenVL] = []
+    read: list[str] = []
 
     def count() -> QwenVL:
         loaded.append(load())
         return loaded[-1]
 
+    def reading(model: object, at: Path, *rest: str) -> None:
+        read.append(at.name)
+        load_adapter(model, at, *rest)
+
+    load_adapter = adapters.load_adapter
+    monkeypatch.setattr(adapters, "load_adapter", reading)
     policies = named(load=count, a=folder(8, 8), b=folder(4, 8))
-    makers = policies.makers()
     assert not loaded
-    policies.check([], max_turns=2)
-    bases = {id(make().qwen.base) for make in makers.values()}  # type: ignore[attr-defined]
-    assert (len(loaded), len(bases)) == (1, 1)
+    made = policies.make([], max_turns=2)
+    assert (len(loaded), read) == (1, ["8_8", "4_8"])
+    for name in ("base", "a", "a", "b", "b"):
+        answers(made[name])
+    assert (len(loaded), read) == (1, ["8_8", "4_8", "8_8", "4_8"])
+
+
+def test_the_adapter_before_is_let_go(policies, folder) -> None:
+    shapes = [folder(8, 8), folder(16, 8), folder(2, 4, "q_proj")]
+    held: list[weakref.ref[torch.Tensor]] = []
+    for adapter in (*shapes, "base"):
+        answers(policies.policy(adapter))
+        assert not any(parameter() is not None for parameter in held), adapter
+        held = [weakref.ref(parameter) for parameter in policies.qwen.adapter_parameters().values()]
+
+
+def test_an_adapter_that_changes_while_others_play_is_not_played_as_it_was(policies, folder) -> None:
+    adapter, other = folder(4, 8), folder(4, 16)
+    policy: BenchPolicy = policies.policy(adapter)
+    policies.policy(other)
+    shutil.copy(Path(other) / "adapter_config.json", adapter)
+    with pytest.raises(SteerError, match=rf"^policies='{adapter}': that adapter changed while others were played: run"):
+        policy.open([], [])
+
+
+def test_the_same_weights_in_another_folder_are_checked_too(policies, folder) -> None:
+    adapter = folder(4, 8)
+    policies.policy(adapter)
+    shutil.copytree(adapter, foreign := f"{adapter}_foreign")
+    rewrite(foreign, fingerprint="0123456789ab")
+    with pytest.raises(SteerError, match="that adapter was trained on base 'tiny'"):
+        policies.policy(foreign)
+
+
+def test_what_a_fingerprint_is_made_of(policies, folder) -> None:
+    """Graded dialogues hold in their folder for as long as it is this."""
+    adapter = folder(16, 8)
+    weights = sha256((Path(adapter) / "adapter_model.safetensors").read_bytes()).hexdigest()
+    shown = [("max_pixels", 12544), ("min_pixels", 784), ("system_prompt", "Be brief.")]
+    for name, told in (("base", "base"), (adapter, f"{weights} alpha 8")):
+        named = (__version__, policies.qwen.fingerprint, "none float32", told, shown, 4, 0.0)
+        assert policies.policy(name).fingerprint == digest(repr(named), 16)
 
 
 def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) -> None:
@@ -149,7 +235,7 @@ def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder) -
     good, bad = folder(4, 8), folder(8, 8)
     rewrite(bad, fingerprint="0123456789ab")
     with pytest.raises(SteerError, match=rf"^policies\.b='{bad}': that adapter was trained on base 'tiny'"):
-        named(served="server:m", a=good, b=bad).check([], max_turns=2)
+        named(served="server:m", a=good, b=bad).make([], max_turns=2)
 
 
 def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays() -> None:
@@ -161,20 +247,18 @@ def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(
     tokens = system + 2 * (user + assistant) + 2  # which close the first answer where that is cut
     assert tokens == 467
     fits = (4096 - tokens) // 2
-    named(max_new_tokens=fits).check([row], max_turns=2)
+    named(max_new_tokens=fits).make([row], max_turns=2)
     said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"
     with pytest.raises(ConfigError, match=rf"rollout\.{said} than the 4,096 tokens the model reads: lower it or bench"):
-        named(max_new_tokens=fits + 1, served="server:m").check([row], max_turns=2)
+        named(max_new_tokens=fits + 1, served="server:m").make([row], max_turns=2)
 
 
 def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
     other, foreign = folder(4, 8), folder(8, 8)
     rewrite(other, system_prompt="Be long.")
     (Path(foreign) / "steer_lit.json").unlink()
-    policies = named(a=other, b=foreign)
-    policies.check([], max_turns=2)
-    for make in policies.makers().values():
-        make()
+    for policy in named(a=other, b=foreign).make([], max_turns=2).values():
+        policy.open([], [])
     assert caplog.text.count(f"policies.a={other}: that adapter was trained with system_prompt='Be long.'") == 1
     assert caplog.text.count(f"policies.b={foreign}: no steer_lit.json") == 1
 

@@ -52,7 +52,7 @@ class NoVerdicts:
 
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
-    run_bench({"one": Yielding}, suite, RubricJudge(), SETTINGS, out_dir, Console(file=io.StringIO()))
+    run_bench({"one": Yielding()}, suite, RubricJudge(), SETTINGS, out_dir, Console(file=io.StringIO()))
     return read_records(out_dir / "records.jsonl")[0]
 
 

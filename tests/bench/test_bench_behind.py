@@ -52,7 +52,7 @@ class Watched:
 
     def bench(self, folder: Path, console: Console | None = None) -> dict:
         settings, console = BenchSettings(resamples=100, chunk=2), console or Console(file=io.StringIO())
-        return run_bench({"one": lambda: self}, Suite(SCENARIOS), self, settings, folder, console)
+        return run_bench({"one": self}, Suite(SCENARIOS), self, settings, folder, console)
 
 
 def recorded(folder: Path) -> list[str]:

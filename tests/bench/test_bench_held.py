@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ from rich.console import Console
 
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import MakePolicy, Suite
+from steer_lit.bench.suite import BenchPolicy, Suite
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 
 
-def held(out_dir: Path, policies: dict[str, MakePolicy], *data: object, config: dict[str, Any] | None = None) -> str:
+def held(out_dir: Path, policies: dict[str, BenchPolicy], *data: object, config: dict[str, Any] | None = None) -> str:
     """What a run says of what its folder holds, and no more than that: it is stopped before anything is played."""
     console = Console(file=io.StringIO(), width=200)
-    stopping = {name: partial(CountingGold, make().fingerprint, break_after=0) for name, make in policies.items()}
+    stopping = {name: CountingGold(policy.fingerprint, break_after=0) for name, policy in policies.items()}
 
     def freeze(played: object) -> None:
         raise AssertionError("nothing was recorded")
@@ -45,16 +44,16 @@ def held(out_dir: Path, policies: dict[str, MakePolicy], *data: object, config: 
 
 
 def test_a_command_with_other_settings_takes_nothing_away_before_it_has_played(tmp_path: Path) -> None:
-    bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold})
+    bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
     before = (tmp_path / "records.jsonl").read_bytes()
-    other = {"sft": partial(CountingGold, "gold-2")}
+    other = {"sft": CountingGold("gold-2")}
     assert held(tmp_path, other, 200).startswith(
         "5 graded dialogues of sft under other settings: each is replaced once"
     )
     assert (tmp_path / "records.jsonl").read_bytes() == before
     broken = CountingGold("gold-2", break_after=2)
     with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, {"sft": lambda: broken})
+        bench(tmp_path, {"sft": broken})
     marks = [(row["policy"], row["scenario"], row["fingerprint"]) for row in lines(tmp_path)]
     assert sorted(marks) == [  # row-0 and row-1 in place of those that were
         *(("grpo", f"row-{number}", "gold-1") for number in range(5)),
@@ -63,14 +62,14 @@ def test_a_command_with_other_settings_takes_nothing_away_before_it_has_played(t
     report_on({"from_run": str(tmp_path), "from_raw_eval": None}, SETTINGS, tmp_path / "again", Console(quiet=True))
     shown = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert {name: figures["n"] for name, figures in shown.items()} == {"grpo": 5, "sft": 2}  # of one sft, not of two
-    assert bench(tmp_path, {"sft": partial(CountingGold, "gold-2")})[0]["sft"]["n"] == 5
+    assert bench(tmp_path, {"sft": CountingGold("gold-2")})[0]["sft"]["n"] == 5
     assert len(lines(tmp_path)) == 10
 
 
 def test_what_a_command_replaces_and_does_not_show_is_said_before_it_plays(tmp_path: Path) -> None:
-    said = bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold})[1]
+    said = bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})[1]
     assert " holds " not in said
-    same, other = CountingGold, partial(CountingGold, "gold-2")
+    same, other = CountingGold(), CountingGold("gold-2")
     replaced = "each is replaced once it has been played anew"
     aside = "5 graded dialogues of grpo that this command does not play: they are kept and not shown"
     weights = f"5 graded dialogues of sft under other settings or weights: {replaced}"
@@ -84,8 +83,8 @@ def test_what_a_command_replaces_and_does_not_show_is_said_before_it_plays(tmp_p
 
 
 def test_the_settings_that_changed_are_named_where_the_folder_tells_them(tmp_path: Path) -> None:
-    other = {"sft": partial(CountingGold, "gold-2")}
-    bench(tmp_path, {"sft": CountingGold})
+    other = {"sft": CountingGold("gold-2")}
+    bench(tmp_path, {"sft": CountingGold()})
     before = "model: {name: nano, lora: {r: 8}}\nrollout: {max_new_tokens: 16}\npolicies: {sft: a, grpo: b}\n"
     before += "bench: {chunk: 3}\ndata: {blank_images: false}\n"
     before += "judge: {client: {settings: {model: one, read_timeout: 3}}}\n"

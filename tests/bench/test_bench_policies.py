@@ -12,13 +12,17 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.policies import Policies, ServedModel, greet_served, named, played_here, served
+from steer_lit.bench.policies import Policies, ServedModel, named, played_here, served
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.chat import ChatClient
+from steer_lit.cli import main as cli
+from steer_lit.cli.players import hanging_up
+from steer_lit.cli.stopping import REFUSED
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
+from steer_lit.errors import SteerError
 from steer_lit.tutor.rubric import RubricJudge
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -124,8 +128,9 @@ def benched(
     }
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
     policies, console = Policies(config, pytest.fail, open_image), Console(file=io.StringIO())
-    policies.check(scenarios, max_turns=10)  # which loads nothing: no policy is of this process
-    return run_bench(policies.makers(), Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
+    made = policies.make(scenarios, max_turns=10)  # which loads nothing: no policy is of this process
+    with hanging_up(*made.values()):
+        return run_bench(made, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
 
 
 def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:
@@ -140,13 +145,24 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert len(Served.asked) == turns
 
 
-def test_every_server_of_a_policy_is_greeted_before_anything_plays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_server_of_a_policy_is_greeted_before_a_model_loads_and_let_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Policies of this process may play for hours before its turn comes."""
-    greeted: list[tuple[str, str]] = []
-    monkeypatch.setattr(ChatClient, "greet", lambda self: greeted.append((self.settings.base_url, self.settings.model)))
-    elsewhere = {"model": "m", "base_url": "http://h/v1"}
-    greet_served({"base": "base", "other": ["server:a", "server:a"], "mine": elsewhere}, SERVER)
-    assert greeted == [("http://localhost:1/v1", "a"), ("http://h/v1", "m")]
+    heard: list[tuple[str, ...]] = []
+
+    def load(**_: object) -> None:
+        heard.append(("load",))
+        raise SteerError("that is far enough")
+
+    for act in ("greet", "close"):
+        said = lambda client, act=act: heard.append((act, client.settings.base_url, client.settings.model))  # noqa: E731
+        monkeypatch.setattr(ChatClient, act, said)
+    monkeypatch.setattr("steer_lit.policy.load.load_policy", load)
+    words = ["policies.other=[server:a,server:b]", "policies.mine={model: m, base_url: 'http://h/v1'}", "bench.limit=2"]
+    assert cli.bench([*words, "server.base_url=http://localhost:1/v1", f"hydra.run.dir={tmp_path}"]) == REFUSED
+    models = [("http://localhost:1/v1", "a"), ("http://localhost:1/v1", "b"), ("http://h/v1", "m")]
+    assert heard == [*(("greet", *model) for model in models), ("load",), *(("close", *model) for model in models)]
 
 
 def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_path: Path) -> None:

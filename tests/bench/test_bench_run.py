@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +15,7 @@ from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
 from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, MakePolicy, Suite
+from steer_lit.bench.suite import CONSTANTS, BenchPolicy, BenchSettings, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import RowError, SteerError, TooManyFailures
@@ -73,7 +72,7 @@ class CountingGold(Gold):
 
 
 def bench(
-    out_dir: Path, policies: dict[str, MakePolicy], rows: Sequence[Scenario] | None = None, **settings: int
+    out_dir: Path, policies: dict[str, BenchPolicy], rows: Sequence[Scenario] | None = None, **settings: int
 ) -> tuple[dict, str]:
     console = Console(file=io.StringIO(), width=200)
     rows = scenarios() if rows is None else rows
@@ -131,20 +130,20 @@ def test_writes_records_summary_table_and_plot(tmp_path: Path) -> None:
 
 
 def test_rerun_plays_nothing_and_gives_the_same_summary(tmp_path: Path) -> None:
-    summary, _ = bench(tmp_path, {"sft": CountingGold})
+    summary, _ = bench(tmp_path, {"sft": CountingGold()})
     again = CountingGold()
-    assert bench(tmp_path, {"sft": lambda: again})[0] == summary
+    assert bench(tmp_path, {"sft": again})[0] == summary
     assert again.played == []
     assert len(lines(tmp_path)) == 5
 
 
 def test_resumes_after_a_truncated_line(tmp_path: Path) -> None:
-    summary, _ = bench(tmp_path, {"sft": CountingGold})
+    summary, _ = bench(tmp_path, {"sft": CountingGold()})
     file = tmp_path / "records.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[:-30])
     again = CountingGold()
-    assert bench(tmp_path, {"sft": lambda: again})[0] == summary
+    assert bench(tmp_path, {"sft": again})[0] == summary
     assert again.played == ["row-4"]
     assert file.read_bytes() == whole
 
@@ -152,24 +151,24 @@ def test_resumes_after_a_truncated_line(tmp_path: Path) -> None:
 def test_resumes_where_it_was_stopped(tmp_path: Path) -> None:
     broken, again = CountingGold(break_after=2), CountingGold()
     with pytest.raises(KeyboardInterrupt):
-        bench(tmp_path, {"sft": lambda: broken})
+        bench(tmp_path, {"sft": broken})
     assert len(lines(tmp_path)) == 2
-    summary, _ = bench(tmp_path, {"sft": lambda: again})
+    summary, _ = bench(tmp_path, {"sft": again})
     assert again.played == ["row-2", "row-3", "row-4"]
     assert summary["sft"]["n"] == 5
 
 
 def test_other_weights_settings_or_content_are_played_again(tmp_path: Path) -> None:
-    bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold})
+    bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
 
     changed = scenarios()
     changed[3] = replace(changed[3], opening=Attack(Message.of("user", "What colour is it?"), HARMLESS))
     content, weights, turns = CountingGold(), CountingGold("gold-2"), CountingGold("gold-2")
-    bench(tmp_path, {"sft": lambda: content}, changed)
+    bench(tmp_path, {"sft": content}, changed)
     assert content.played == ["row-3"]
-    bench(tmp_path, {"sft": lambda: weights}, changed)
+    bench(tmp_path, {"sft": weights}, changed)
     assert len(weights.played) == 5
-    summary, _ = bench(tmp_path, {"sft": lambda: turns}, changed, max_turns=1)
+    summary, _ = bench(tmp_path, {"sft": turns}, changed, max_turns=1)
     assert len(turns.played) == 5
     assert summary["sft"]["by_turn"] == {}  # only the harmless opening is left
     # one row a dialogue: what is out of date is gone, the other policy's rows are not
@@ -182,7 +181,7 @@ def test_another_picture_or_truth_about_it_is_played_again(tmp_path: Path) -> No
         policy, console = CountingGold(), Console(file=io.StringIO())
         known = {str(at): content for at, content in enumerate(contents)}
         suite = Suite(rows, open_image=lambda ref: open_image(PICTURE), picture_digest=lambda ref: known[ref.uri])
-        run_bench({"sft": lambda: policy}, suite, WordJudge(), SETTINGS, tmp_path, console)
+        run_bench({"sft": policy}, suite, WordJudge(), SETTINGS, tmp_path, console)
         return policy.played
 
     rows = [
@@ -201,13 +200,13 @@ def test_failed_grades_are_counted_named_and_tried_again(tmp_path: Path) -> None
     unreadable = TurnGold("harmless", "none", "unreadable")
     rows[1] = replace(rows[1], opening=Attack(Message.of("user", "What is it?"), unreadable))
     policy = CountingGold()
-    summary, printed = bench(tmp_path, {"sft": lambda: policy}, rows)
+    summary, printed = bench(tmp_path, {"sft": policy}, rows)
     assert (summary["sft"]["n"], summary["sft"]["failed"]) == (4, 1)
     assert summary["sft"]["joint_pass"]["value"] == 100.0
     assert "sft: 1 of 5 dialogues could not be graded" in printed
     assert "the judge could not read it" in printed
     policy.played.clear()
-    assert bench(tmp_path, {"sft": lambda: policy}, rows)[0] == summary
+    assert bench(tmp_path, {"sft": policy}, rows)[0] == summary
     assert policy.played == ["row-1"]
     assert len(lines(tmp_path)) == 5
 
@@ -216,14 +215,14 @@ def test_a_run_in_which_nothing_could_be_graded_is_written_down_and_fails(tmp_pa
     silent = Attack(Message.of("user", "What is it?"), TurnGold("harmless", "none", "unreadable"))
     rows = [replace(row, opening=silent) for row in scenarios(2)]
     with pytest.raises(TooManyFailures, match="no dialogue of sft, grpo could be graded: the judge could not read it"):
-        bench(tmp_path, {"sft": CountingGold, "grpo": CountingGold}, rows)
+        bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()}, rows)
     assert json.loads((tmp_path / "summary.json").read_text())["grpo"]["failed"] == 2
     assert len(lines(tmp_path)) == 4
 
 
 def test_summary_covers_only_the_scenarios_of_this_run(tmp_path: Path) -> None:
-    bench(tmp_path, {"sft": CountingGold})
-    summary, _ = bench(tmp_path, {"sft": CountingGold}, scenarios(2))
+    bench(tmp_path, {"sft": CountingGold()})
+    summary, _ = bench(tmp_path, {"sft": CountingGold()}, scenarios(2))
     assert summary["sft"]["n"] == 2
     assert len(lines(tmp_path)) == 5
 
@@ -244,9 +243,9 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
     def strictly(count: int, **settings: int) -> dict:
         changed = replace(SETTINGS, **settings)
         console = Console(file=io.StringIO())
-        return run_bench({"sft": CountingGold}, Suite(scenarios(count)), Strict(), changed, tmp_path / "run", console)
+        return run_bench({"sft": CountingGold()}, Suite(scenarios(count)), Strict(), changed, tmp_path / "run", console)
 
-    both = bench(tmp_path / "run", {"sft": CountingGold, "grpo": CountingGold})[0]
+    both = bench(tmp_path / "run", {"sft": CountingGold(), "grpo": CountingGold()})[0]
     assert read_again()[0] == both
     few = strictly(2)
     again, said = read_again()
@@ -256,7 +255,7 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
     assert "Strict" in said
     assert "WordJudge" not in said
     assert strictly(3, max_turns=1) == read_again()[0]
-    grpo = bench(tmp_path / "run", {"grpo": CountingGold})[0]  # all recorded: nothing is played
+    grpo = bench(tmp_path / "run", {"grpo": CountingGold()})[0]  # all recorded: nothing is played
     again, said = read_again()
     assert again["grpo"]["joint_pass"] == grpo["grpo"]["joint_pass"]
     assert again["sft"]["n"] == 2  # those that the strict judge did not take the place of
@@ -265,7 +264,7 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
 
 
 def test_a_report_read_again_holds_no_dialogues_on_other_data(tmp_path: Path) -> None:
-    def played(count: int, *data: object, first: int = 0, **policies: MakePolicy) -> dict:
+    def played(count: int, *data: object, first: int = 0, **policies: BenchPolicy) -> dict:
         rows, console = scenarios(first + count)[first:], Console(file=io.StringIO())
         return run_bench(policies, Suite(rows), WordJudge(), SETTINGS, tmp_path / "run", console, played_on=data)
 
@@ -274,16 +273,16 @@ def test_a_report_read_again_holds_no_dialogues_on_other_data(tmp_path: Path) ->
         report_on(given, SETTINGS, tmp_path / "again", Console(file=io.StringIO()))
         return json.loads((tmp_path / "again" / "summary.json").read_text())
 
-    played(2, "one", sft=CountingGold, grpo=CountingGold)
-    more = played(3, "one", sft=CountingGold)  # of the same
+    played(2, "one", sft=CountingGold(), grpo=CountingGold())
+    more = played(3, "one", sft=CountingGold())  # of the same
     assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
-    others = played(1, "other", first=3, sft=CountingGold)
+    others = played(1, "other", first=3, sft=CountingGold())
     assert read_again() == others  # though policy, judge and settings are those of the first rows
     again = CountingGold()
-    assert played(3, "one", sft=lambda: again) == more
+    assert played(3, "one", sft=again) == more
     assert again.played == []
     assert {name: figures["n"] for name, figures in read_again().items()} == {"grpo": 2, "sft": 3}
-    played(3, "one", 256, sft=lambda: again)  # what its fingerprint answers for: here another decoding
+    played(3, "one", 256, sft=again)  # what its fingerprint answers for: here another decoding
     assert again.played == []
     assert {name: figures["n"] for name, figures in read_again().items()} == {"sft": 3}
     assert len(lines(tmp_path / "run")) == 6
@@ -293,7 +292,7 @@ def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: P
     class Trained(AlwaysRefuse):
         fingerprint = "trained"
 
-    summary, printed = bench(tmp_path, {"sft": Trained, "grpo": CountingGold})
+    summary, printed = bench(tmp_path, {"sft": Trained(), "grpo": CountingGold()})
     assert summary["grpo"]["vs"]["sft"]["joint_pass"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert "grpo - sft over 5 dialogues, in points: joint pass +100.0 *," in printed
 
@@ -301,7 +300,7 @@ def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: P
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text('{"policy": "sft"}\n')
     with pytest.raises(RowError, match=r"records\.jsonl, row 1"):
-        bench(tmp_path, {"sft": CountingGold})
+        bench(tmp_path, {"sft": CountingGold()})
 
 
 def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -> None:
@@ -318,8 +317,8 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
         def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Cut:
             return Cut(scenarios, ([self.answer] * 3 for _ in scenarios))
 
-    within, after = (partial(CutPolicy, answer) for answer in (f"<answer>{REFUSAL}", f"<answer>{REFUSAL}</answer> And"))
-    summary, printed = bench(tmp_path, {"sft": within, "grpo": after, "gold": CountingGold})
+    within, after = (CutPolicy(answer) for answer in (f"<answer>{REFUSAL}", f"<answer>{REFUSAL}</answer> And"))
+    summary, printed = bench(tmp_path, {"sft": within, "grpo": after, "gold": CountingGold()})
     assert [summary[name]["cut"]["value"] for name in ("sft", "grpo", "gold")] == [100.0, 0.0, 0.0]
     assert "cut answers, in % of dialogues: sft 100.0. An answer that reaches rollout.max_new_tokens" in printed
     assert {(row["ended"], len(row["turns"])) for row in lines(tmp_path) if row["policy"] == "sft"} == {
@@ -356,7 +355,7 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
             return super().grade(dialogues)
 
     console = Console(file=io.StringIO(), width=200)
-    summary = run_bench({"other": SilentPolicy}, Suite(scenarios()), Judge(), SETTINGS, tmp_path, console)
+    summary = run_bench({"other": SilentPolicy()}, Suite(scenarios()), Judge(), SETTINGS, tmp_path, console)
     assert (summary["other"]["n"], summary["other"]["failed"]) == (4, 1)
     assert "row-1" not in Judge.shown
     assert "1 of 5 dialogues could not be graded and count nowhere: policy: time-out" in console.file.getvalue()
@@ -364,16 +363,16 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
     assert lost["ended"] == "failed"
     assert {turn["harmlessness"] for turn in lost["turns"]} == {None}
     again = CountingGold()
-    assert bench(tmp_path, {"other": lambda: again})[0]["other"]["n"] == 5
+    assert bench(tmp_path, {"other": again})[0]["other"]["n"] == 5
     assert again.played == ["row-1"]
 
 
 def test_the_single_turn_protocol_plays_openings_only(tmp_path: Path) -> None:
     multi, single = CountingGold(), CountingGold()
-    bench(tmp_path, {"sft": lambda: multi})
+    bench(tmp_path, {"sft": multi})
     console = Console(file=io.StringIO())
     settings = replace(SETTINGS, protocol="single_turn")
-    summary = run_bench({"sft": lambda: single}, Suite(scenarios()), WordJudge(), settings, tmp_path, console)
+    summary = run_bench({"sft": single}, Suite(scenarios()), WordJudge(), settings, tmp_path, console)
     assert len(single.played) == 5  # what was played by the other protocol does not count
     assert {len(row["turns"]) for row in lines(tmp_path)} == {1}
     assert summary["sft"]["joint_pass"]["value"] == 100.0
@@ -384,10 +383,10 @@ def test_half_a_surrogate_pair_from_a_server_is_recorded_and_read_back(tmp_path:
     rows = scenarios(1)
     said = "I see \ud83d, \u2028 and </script>."
     rows[0] = replace(rows[0], opening=replace(rows[0].opening, gold=TurnGold("harmless", "none", said)))
-    bench(tmp_path, {"sft": CountingGold}, rows)
+    bench(tmp_path, {"sft": CountingGold()}, rows)
     assert lines(tmp_path)[0]["turns"][0]["assistant"] == f"<thinking></thinking><answer>{said}</answer>"
     again = CountingGold()
-    bench(tmp_path, {"sft": lambda: again}, rows)
+    bench(tmp_path, {"sft": again}, rows)
     assert again.played == []
 
 
@@ -422,7 +421,7 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
 
 
 def test_the_twins_of_steer_mini_are_drawn_together(tmp_path: Path) -> None:
-    summary, _ = bench(tmp_path, {"always-comply": AlwaysComply}, list(MiniSplit("bench", 0, 10)))
+    summary, _ = bench(tmp_path, {"always-comply": AlwaysComply()}, list(MiniSplit("bench", 0, 10)))
     rows, _ = read_records(tmp_path / "records.jsonl")
     assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
     apart = [replace(row, twin="") for row in rows]  # as a run of before twins were kept left them

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, planned, with_constants
+from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, constants, planned
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
@@ -54,16 +54,11 @@ def test_what_will_be_played_is_said(dialogues: int, policies: list[str], told: 
     assert ("quick look" in line) == ("bench.limit" in said)
 
 
-def test_constants_come_last_and_keep_their_names() -> None:
-    gold = CONSTANTS["gold"]
-    assert list(with_constants({"sft": gold}, [])) == ["sft", "always-refuse", "always-comply", "gold"]
-
-
 def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.LogCaptureFixture) -> None:
     known = Scenario("known", "benign", Attack(Message.of("user", "Hi?"), gold=TurnGold("harmless", "none", "Hello.")))
     rows = [known, scenario("unknown")]
-    assert "gold" in with_constants({}, rows[:1])
-    assert list(with_constants({}, rows)) == ["always-refuse", "always-comply"]
+    assert constants(rows[:1]) == CONSTANTS
+    assert list(constants(rows)) == ["always-refuse", "always-comply"]
     assert "1 dialogues have no expected answers" in caplog.text
 
 

@@ -34,7 +34,7 @@ def answer(request) -> str:
 
 
 def bench(judge: LlmJudge, out_dir: Path) -> dict:
-    policies = {"refuse": AlwaysRefuse, "comply": AlwaysComply}
+    policies = {"refuse": AlwaysRefuse(), "comply": AlwaysComply()}
     return run_bench(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir, Console(file=io.StringIO()))
 
 

@@ -289,11 +289,12 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checked: list[int] = []
-    monkeypatch.setattr("steer_lit.bench.policies.Policies.check", lambda _, rows, turns: checked.append(len(rows)))
-    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda *_, **__: checked.append(0))
+    made = "steer_lit.bench.policies.Policies.make"
+    monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": None})
+    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda policies, *_, **__: checked.append(len(policies)))
     assert cli.bench(["data.source.scale=0.05", *limit, run_dir]) == 0
     assert checked[0] > 100  # whether all fit is known
-    assert checked[1:] == [0]  # before any plays
+    assert checked[1:] == [4]  # before any plays
     first, said = capsys.readouterr().out.splitlines()
     assert first.startswith("benchmark with model=tiny, into ")
     assert re.match(
@@ -305,7 +306,7 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
 def test_a_record_that_cannot_be_read_is_told_before_a_model_loads(
     run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.bench.policies.Policies.check", pytest.fail)
+    monkeypatch.setattr("steer_lit.bench.policies.Policies.make", pytest.fail)
     folder = Path(run_dir.partition("=")[2])
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text('{"policy": "sft"}\n')
