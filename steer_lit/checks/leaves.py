@@ -90,12 +90,12 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
 _SWITCHES = (
     "dry_run", "judge_check", "bench.constants", "data.blank_images", "model.gradient_checkpointing",
     "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
-    "trainer.detect_anomaly", "logger.tensorboard.default_hp_metric",
+    "trainer.detect_anomaly", "logger.tensorboard.default_hp_metric", "logger.wandb.offline",
 )  # fmt: skip
-_TEXTS = ("name", "system_prompt")
+_TEXTS = ("name", "system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
-    "model.weights",
+    "model.weights", "logger.wandb.entity",
 )  # fmt: skip
 _LONGEST_NAME = 100  # file systems take 255 bytes
 _PARTS = ("sft", "rl", "bench")

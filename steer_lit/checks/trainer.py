@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from steer_lit.checks.leaves import ABSENT, Config, at
@@ -94,3 +95,5 @@ def part_problems(config: Config) -> Iterator[Problem]:
             if part is not None and not (isinstance(part, Mapping) and isinstance(part.get("_target_"), str)):
                 remedy = f"must name a class, {section}.{name}._target_=<module>.<class>, or be null"
                 yield Problem(f"{section}.{name}", part, remedy)
+    if str(at(config, "logger.wandb._target_")).endswith(".WandbLog") and find_spec("wandb") is None:
+        yield Problem("logger", "wandb", "needs the package wandb: pip install 'steer-lit[wandb]'")

@@ -5,6 +5,9 @@ Nothing heavy is imported before the config has been checked, so that every refu
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +43,30 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
         say(opening(config, run_dir))
-        return _train(config, run_dir)
+        with _ending_wandbs_run():
+            return _train(config, run_dir)
+
+
+@contextmanager
+def _ending_wandbs_run() -> Iterator[None]:
+    """Where a logger has begun one: Lightning leaves it open, and a sweep's next would go on with it.
+
+    Raises SteerError for what W&B refuses, such as a run without a key.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    except Exception as error:
+        wandb = sys.modules.get("wandb")
+        if wandb is None or not isinstance(error, wandb.Error):
+            raise
+        remedy = "log in, set WANDB_API_KEY, or keep it here with logger.wandb.offline=true"
+        raise SteerError(f"logger=wandb: {first_lines(error)} ({remedy})") from error
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=int(failed))
 
 
 def _train(config: DictConfig, run_dir: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""A run's settings and its headline, as TensorBoard's table of runs shows them."""
+"""A run's settings and its headline, as the table of runs shows them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
-    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its headline as `hp_metric`.
+    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its headline as `hp_metric`; in W&B
+    as the run's config.
 
     The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
     Until the end it is NaN, and stays so in a run that broke off.
@@ -26,6 +27,8 @@ class RunSettings(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
+            elif isinstance(logger, WandbLogger):  # whose table of runs shows each metric's last value by itself
+                logger.log_hyperparams(self.settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, PolicyModule) or pl_module.headline.name not in trainer.callback_metrics:

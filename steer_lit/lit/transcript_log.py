@@ -1,4 +1,4 @@
-"""A handful of dialogues in TensorBoard, to read while a run trains."""
+"""A handful of dialogues in TensorBoard or W&B, to read while a run trains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.sft_module import SFTModule
@@ -18,7 +18,7 @@ PICTURES_SHOWN = 4
 
 
 class TranscriptLog(Callback):
-    """Shows `dialogues` played dialogues in TensorBoard, pictures included.
+    """Shows `dialogues` played dialogues, pictures included.
 
     GRPO: from the rollouts of every `every_n_steps`-th step. SFT: from the replayed held-out dialogues, at each
     validation.
@@ -40,6 +40,8 @@ class TranscriptLog(Callback):
 
     def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Played]) -> None:
         for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _show_table(logger, policy, dialogues)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
             for index, played in enumerate(dialogues):
@@ -48,6 +50,18 @@ class TranscriptLog(Callback):
                     pixels = np.asarray(policy.pictures.open_image(ref))
                     tag = f"transcripts/{index}/picture{place}"
                     logger.experiment.add_image(tag, pixels, played.step, dataformats="HWC")
+
+
+def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played]) -> None:
+    """A table of the dialogues, a row each, and their pictures."""
+    if not dialogues:
+        return
+    step, shown = dialogues[0].step, [pictures(played)[:PICTURES_SHOWN] for played in dialogues]
+    rows = [[str(index), page(played)] for index, played in enumerate(dialogues)]
+    logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
+    opened = {f"{index}, picture {place}": ref for index, refs in enumerate(shown) for place, ref in enumerate(refs)}
+    images = [policy.pictures.open_image(ref) for ref in opened.values()]
+    logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
 
 
 def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:

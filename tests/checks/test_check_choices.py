@@ -21,7 +21,7 @@ def test_every_switch_of_every_config_is_known_as_one() -> None:
             elif isinstance(value, bool) and not key.startswith("_"):  # those are Hydra's own
                 yield f"{prefix}{key}"
 
-    options = {"train": ["callbacks=none", "debug=anomaly"], "bench": [], "synthesize": []}
+    options = {"train": ["callbacks=none", "debug=anomaly", "logger=wandb"], "bench": [], "synthesize": []}
     found: set[str] = set()
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for program, words in options.items():

@@ -1,0 +1,89 @@
+"""Logging to Weights & Biases, with stand-ins where its package would be: the tests do not need it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from lightning.pytorch.loggers import WandbLogger
+
+from steer_lit.checks import trainer
+from steer_lit.cli import train_run
+from steer_lit.errors import SteerError
+from steer_lit.lit.run_settings import RunSettings
+from steer_lit.lit.transcript_log import TranscriptLog
+from steer_lit.lit.transcripts import Played, page
+from steer_lit.lit.wandb_log import WandbLog
+from steer_lit.types import Trajectory
+
+CONFIG = {"logger": {"wandb": {"_target_": "steer_lit.lit.wandb_log.WandbLog"}}}
+
+
+class RefusedByWandb(Exception):
+    pass
+
+
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How the runs ended that W&B thinks open."""
+    codes: list[int] = []
+    package = SimpleNamespace(run=object(), Error=RefusedByWandb, finish=lambda exit_code: codes.append(exit_code))
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    return codes
+
+
+@pytest.mark.parametrize("begun", ["run-20260102_030405-ab12cd34", "offline-run-20260102_030405-ab12cd34"])
+def test_a_training_goes_on_with_the_run_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
+    settings = {"save_dir": str(tmp_path), "project": "p", "entity": None, "name": "n", "offline": True}
+    assert WandbLog(**settings).version is None
+    (tmp_path / "wandb" / begun).mkdir(parents=True)
+    (tmp_path / "wandb" / "latest-run").symlink_to(begun)
+    assert WandbLog(**settings).version == "ab12cd34"
+
+
+def test_the_package_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    (problem,) = trainer.part_problems(CONFIG)
+    assert str(problem) == "logger='wandb': needs the package wandb: pip install 'steer-lit[wandb]'"
+    monkeypatch.setattr(trainer, "find_spec", lambda name: name)
+    assert list(trainer.part_problems(CONFIG)) == []
+
+
+def test_each_training_ends_its_run(finished: list[int]) -> None:
+    with train_run._ending_wandbs_run():
+        pass
+    with pytest.raises(KeyError), train_run._ending_wandbs_run():
+        raise KeyError
+    with pytest.raises(SteerError, match=r"logger=wandb: No key.*WANDB_API_KEY"), train_run._ending_wandbs_run():
+        raise RefusedByWandb("No key")
+    assert finished == [0, 1, 1]
+
+
+def test_transcripts_are_a_table_and_pictures(played: Callable[..., Trajectory]) -> None:
+    """A row for each dialogue; of pictures the captions say which dialogue they belong to."""
+    logger, policy = Mock(spec=WandbLogger), Mock()
+    policy.pictures.open_image.side_effect = lambda ref: ref
+    dialogues = [Played(played(("harmful", 10, 10, True)), 4), Played(played(("harmless", 9, 9, False)), 4)]
+    show: Any = TranscriptLog()._show
+    show(Mock(loggers=[logger]), policy, [])
+    logger.log_text.assert_not_called()
+    show(Mock(loggers=[logger]), policy, dialogues)
+    rows = [["0", page(dialogues[0])], ["1", page(dialogues[1])]]
+    logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
+    ((key, images), named) = logger.log_image.call_args
+    assert (key, named["step"]) == ("transcripts/pictures", 4)
+    assert len(images) == len(named["caption"])
+
+
+def test_the_settings_are_the_runs_config() -> None:
+    logger = Mock(spec=WandbLogger)
+    RunSettings({"seed": 1, "optim": {"lr": 0.5}}).on_fit_start(Mock(loggers=[logger]), Mock())
+    logger.log_hyperparams.assert_called_once_with({"seed": 1, "optim.lr": 0.5})
