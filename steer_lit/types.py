@@ -294,14 +294,17 @@ class Trajectory:
 
 
 class Session(Protocol):
-    """A batch of dialogues in progress. Rows keep their index from start to end."""
+    """Dialogues in progress, each known by its row: its place among those the session was opened with."""
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        """Append `messages[i]` to dialogue `rows[i]` and answer it. One completion per row, in order."""
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        """Append `asked[row]` to each dialogue `row`. Returns the answers that are ready, by row.
+
+        They may be to what was asked in an earlier call; there is one at least while any question is unanswered.
+        """
         ...
 
-    def trace(self, row: int) -> TokenTrace | None:
-        """The tokens of dialogue `row` so far."""
+    def end(self, row: int) -> TokenTrace | None:
+        """End a dialogue, which is asked no more. Returns its tokens."""
         ...
 
 

@@ -47,7 +47,6 @@ _NUMBERS: Mapping[str, Bound] = {
     "rollout.max_turns": whole(1, MAX_TURNS),
     "rollout.max_new_tokens": whole(1),
     "rollout.temperature": Bound(0, said="must be at least 0; 0 is greedy"),
-    "rollout.waves": whole(1),
     "rollout.max_failed_share": SHARE,
     "objective.kl_coef": FROM_0,
     "objective.clip_low": Bound(0, 1, above=True, below=True, said="must lie between 0 and 1"),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,8 +43,7 @@ from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 class RolloutSettings:
     """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time.
 
-    With a tutor that takes seconds, two `waves` let the policy answer one half while the other half is judged. When
-    more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
+    When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
     """
 
     group_size: int
@@ -52,7 +51,6 @@ class RolloutSettings:
     max_new_tokens: int
     temperature: float = 1.0
     side_by_side: int = 64
-    waves: int = 1
     max_failed_share: float = 0.5
 
 
@@ -160,14 +158,17 @@ class GRPOModule(PolicyModule):
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """One trajectory per scenario, in order. `temperature` 0 is greedy."""
         rollout = self.rollout
-        policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
-        rows = iter(zip(scenarios, seeds, strict=True))
-        trajectories: list[Trajectory] = []
-        while chunk := list(islice(rows, rollout.side_by_side)):
-            some, their_seeds = zip(*chunk, strict=True)
-            players = (policy, self.attacker, self.tutor)
-            trajectories += play(some, their_seeds, *players, rollout.max_turns, waves=rollout.waves)
-        return trajectories
+        policy = SampledPolicy(
+            self.policy,
+            max_new_tokens=rollout.max_new_tokens,
+            temperature=temperature,
+            side_by_side=rollout.side_by_side,
+        )
+
+        def tell(ended: int) -> None:
+            self.tell("played", ended, len(scenarios))
+
+        return play(scenarios, seeds, policy, self.attacker, self.tutor, rollout.max_turns, tell=tell)
 
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float

@@ -53,6 +53,7 @@ class PolicyModule(LightningModule):
         self.policy = policy.train()  # activation checkpointing acts in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
+        self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # hears how far a step is
         self._random_states: list[dict[str, Any]] = []
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
@@ -93,9 +94,11 @@ class PolicyModule(LightningModule):
         optimizer = self.optimizers()
         # DDP would average over ranks after every backward; `step_optimizer` adds up once.
         with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+            done = 0
             for batch, rows in self.micro_batches(traces):
                 self.manual_backward(loss_of(batch, rows))
                 optimizer.collect()
+                self.tell("learned", done := done + len(rows), len(traces))
 
     def micro_batches(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[TokenBatch, list[int]]]:
         """The traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -14,6 +15,7 @@ from rich.progress import Progress, TaskID
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.terminal.bars import LinesApart, count_bar
 
+WITHIN_S = 60.0  # seconds of one step after which a line says how far it is, where there is no terminal
 # Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
@@ -33,7 +35,7 @@ class StepProgress(ProgressBar):
 
     def __init__(self, line_every_s: float = 10.0) -> None:
         super().__init__()
-        self._lines = LinesApart(line_every_s)
+        self._lines, self._lines_within = LinesApart(line_every_s), LinesApart(WITHIN_S)
         self.enabled = True
         self._console = Console()
         self._bar: Progress | None = None
@@ -49,6 +51,9 @@ class StepProgress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began, self._first_step = time.perf_counter(), trainer.global_step
+        if self.enabled and isinstance(pl_module, PolicyModule):
+            pl_module.tell = partial(self._within_step, trainer)
+            self._lines_within.due(end=True)
         if not self.enabled or not self._console.is_terminal:
             return
         self._bar = count_bar(self._console, "step", "{task.fields[numbers]}")
@@ -61,6 +66,7 @@ class StepProgress(ProgressBar):
     ) -> None:
         if not self.enabled:
             return
+        self._lines_within.due(end=True)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=trainer.global_step, numbers=_numbers(trainer))
             return
@@ -70,6 +76,14 @@ class StepProgress(ProgressBar):
             left = _clock(pace * (total - trainer.global_step))
             line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer)}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
+        """How far a step is: beside the last one's numbers, or in a line of its own where it takes long."""
+        far = f"{what} {done}/{total}"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, numbers=f"{_numbers(trainer)}  {far}".strip())
+        elif not self._console.is_terminal and self._lines_within.due(end=False):
+            self._console.print(f"step {trainer.global_step}: dialogues {far}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()

@@ -1,8 +1,9 @@
 """A key/value cache for dialogues whose rows differ in length: every row has its own columns, without gaps.
 
 Buffers are allocated ahead and written in place: growing by concatenation would copy the whole cache once per token.
-They are handed out whole, columns not yet in use masked: a slice would be copied before every matrix product. Layers
-are grown and thinned out one after the other, so that never more than one of them is held twice.
+Where most rows look into them they are handed out whole, columns not yet in use masked: a slice would be copied before
+every matrix product. Layers are grown and thinned out one after the other, so that never more than one of them is held
+twice.
 """
 
 from __future__ import annotations
@@ -17,84 +18,105 @@ AHEAD = 64  # columns by which buffers grow
 
 @dataclass(frozen=True, slots=True)
 class NewTokens:
-    """N new tokens of the B rows of a cache, laid end to end, at most q of any row; it may have none of some rows."""
+    """N new tokens of some of a cache's rows, laid end to end, at most q of any row.
 
-    row: torch.Tensor  # [N] int64
-    place: torch.Tensor  # [N] int64, the token's number among the new ones of its row
+    S rows look into their columns: all of the cache's, or only those that have new tokens.
+    """
+
+    row: torch.Tensor  # [N] int64, in the cache
     column: torch.Tensor  # [N] int64, where in the row its key and value go
-    mask: torch.Tensor  # bool [B, 1, q, columns], True where a row's new token may look
+    looking: torch.Tensor | None  # [S] int64, rows of the cache; None for all of them
+    among: torch.Tensor  # [N] int64, the token's row among those that look
+    place: torch.Tensor  # [N] int64, the token's number among the new ones of its row
+    mask: torch.Tensor  # bool [S, 1, q, columns], True where a row's new token may look
 
 
 class TurnCache:
     """Keys and values are [B, kv_heads, capacity, head_dim] per layer; row b uses the first `lengths[b]` columns."""
 
-    def __init__(self, rows: int, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.lengths = [0] * rows
+        self.lengths: list[int] = []
         self.capacity = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
     def append(self, counts: Sequence[int]) -> NewTokens:
         """Reserve columns for `counts[b]` new tokens of row b; each token attends to its own row up to itself."""
-        starts, sizes = (torch.tensor(numbers, device=self.device) for numbers in (self.lengths, counts))
+        starts, sizes = self._index(self.lengths), self._index(counts)
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
         self._reserve(max(self.lengths))
+        given = [row for row, count in enumerate(counts) if count]
         row, place = _end_to_end(sizes, sum(counts))
-        last_seen = starts[:, None] + torch.arange(max(counts), device=self.device)  # [B, q]
-        mask = torch.arange(self.capacity, device=self.device) <= last_seen[..., None]
-        return NewTokens(row, place, starts[row] + place, mask[:, None])
+        columns, looking, among = self.capacity, None, row
+        # One token a row is soon looked up: copying its row's keys and values, which is reading them twice, costs more.
+        if len(given) * (3 if max(counts) == 1 else 1) < len(counts):
+            columns = _ahead(max(self.lengths[one] for one in given))
+            looking = self._index(given)
+            among = torch.searchsorted(looking, row)
+        seen = starts if looking is None else starts[looking]
+        last_seen = seen[:, None] + torch.arange(max(counts), device=self.device)  # [S, q]
+        mask = torch.arange(columns, device=self.device) <= last_seen[..., None]
+        return NewTokens(row, starts[row] + place, looking, among, place, mask[:, None])
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, new: NewTokens, layer: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one layer's new keys and values, [N, kv_heads, d], and return its buffers."""
+        """Write one layer's new keys and values, [N, kv_heads, d], and return those that are looked into."""
         if layer == len(self.keys):
             shape = (len(self.lengths), key.shape[1], self.capacity, key.shape[2])
             self.keys.append(key.new_zeros(shape))
             self.values.append(value.new_zeros(shape))
-        self.keys[layer][new.row, :, new.column] = key
-        self.values[layer][new.row, :, new.column] = value
-        return self.keys[layer], self.values[layer]
+        keys, values = self.keys[layer], self.values[layer]
+        keys[new.row, :, new.column] = key
+        values[new.row, :, new.column] = value
+        if new.looking is None:
+            return keys, values
+        columns = new.mask.shape[-1]
+        return keys[new.looking, :, :columns], values[new.looking, :, :columns]
 
-    def select(self, rows: Sequence[int]) -> TurnCache:
-        """A copy that holds only `rows`, in that order."""
-        index = torch.tensor(rows, device=self.device)
-        part = TurnCache(0, self.device)
-        part.lengths = [self.lengths[row] for row in rows]
-        part.capacity = self.capacity
-        part.keys = [keys[index] for keys in self.keys]
-        part.values = [values[index] for values in self.values]
-        return part
+    def add(self, rows: int) -> None:
+        """Have so many more rows, which are empty, behind the others."""
+        self.lengths += [0] * rows
+        for buffers in (self.keys, self.values):
+            for layer, whole in enumerate(buffers):
+                buffers[layer] = torch.cat([whole, whole.new_zeros(rows, *whole.shape[1:])])
+
+    def clear(self, row: int) -> None:
+        """Have the row empty, for another dialogue."""
+        self.lengths[row] = 0
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Hold only `rows` from now on, in that order; a row may be named more than once."""
-        index = torch.tensor(rows, device=self.device)
+        """Hold only `rows` from now on, in that order."""
+        index = self._index(rows)
         self.lengths = [self.lengths[row] for row in rows]
         for buffers in (self.keys, self.values):
             for layer, whole in enumerate(buffers):
                 buffers[layer] = whole[index]
 
-    def merge(self, part: TurnCache, rows: Sequence[int]) -> None:
-        """Take over what `part`, which was selected as `rows`, has been given since."""
-        self._reserve(max(part.lengths))
-        starts = torch.tensor([self.lengths[row] for row in rows], device=self.device)
-        counts = [length - self.lengths[row] for length, row in zip(part.lengths, rows, strict=True)]
-        theirs, place = _end_to_end(torch.tensor(counts, device=self.device), sum(counts))
-        mine, column = torch.tensor(rows, device=self.device)[theirs], starts[theirs] + place
-        for whole, taken in zip(self.keys + self.values, part.keys + part.values, strict=True):
-            whole[mine, :, column] = taken[theirs, :, column]
-        for row, length in zip(rows, part.lengths, strict=True):
+    def copy(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        """Have `targets[i]`, which is empty, begin as `sources[i]` does: with its first `lengths[i]` columns."""
+        columns, theirs, mine = max(lengths), self._index(sources), self._index(targets)
+        for whole in self.keys + self.values:
+            whole[mine, :, :columns] = whole[theirs, :, :columns]
+        for row, length in zip(targets, lengths, strict=True):
             self.lengths[row] = length
 
+    def _index(self, numbers: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
     def _reserve(self, columns: int) -> None:
-        extra = -(-columns // AHEAD) * AHEAD - self.capacity
+        extra = _ahead(columns) - self.capacity
         if extra <= 0:
             return
         self.capacity += extra
         for buffers in (self.keys, self.values):
             for layer, whole in enumerate(buffers):
                 buffers[layer] = torch.nn.functional.pad(whole, (0, 0, 0, extra))
+
+
+def _ahead(columns: int) -> int:
+    return -(-columns // AHEAD) * AHEAD
 
 
 def _end_to_end(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,9 +27,9 @@ def through_cache(cache: TurnCache, new: NewTokens, dtype: torch.dtype) -> Atten
             padded = query.unflatten(0, (rows, queries))
         else:
             padded = query.new_zeros(rows, queries, *query.shape[1:])
-            padded[new.row, new.place] = query
+            padded[new.among, new.place] = query
         out = mix(padded.transpose(1, 2), keys, values).transpose(1, 2)
-        return out.flatten(0, 1) if full else out[new.row, new.place]
+        return out.flatten(0, 1) if full else out[new.among, new.place]
 
     return attend
 

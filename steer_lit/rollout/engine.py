@@ -1,26 +1,34 @@
-"""Batched multi-turn sampling that keeps its cache from turn to turn.
+"""Batched multi-turn sampling that keeps its cache from turn to turn, and in which no dialogue waits for the slowest.
 
-Rows are laid end to end, so none is padded, and those that end a turn early stop costing products; once half of a
-batch has finished, attention too goes on with the rest alone. What a row samples depends on its own seed, not on its
-neighbours.
+The policy answers in rounds. A round ends when a quarter of the dialogues in it have ended their turn; while the others
+are in the middle of theirs, these are heard, and go on in the next round, and a dialogue that is over leaves its place
+to one that has not begun. Rows are laid end to end, so none is padded. What a row samples depends on its own seed, not
+on its neighbours.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
+from torch import Tensor
 
 from steer_lit.data.render import Renderer, TraceBuilder
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.cached_attention import through_cache
+from steer_lit.rollout.sampling import drawn, likeliest
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.types import Completion, ImageRef, Message, Scenario, TokenTrace
+from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
+
+ROUND = 0.25  # of the dialogues being answered, how many end their turn before others are heard
+
+_NOTHING = torch.empty(0)
+Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's tokens and pictures
 
 
 def renderer_of(qwen: QwenVL) -> Renderer:
@@ -29,13 +37,19 @@ def renderer_of(qwen: QwenVL) -> Renderer:
 
 
 class SampledPolicy:
-    """A `Policy` that samples from the live weights. `temperature` 0 takes the likeliest token."""
+    """A `Policy` that samples from the live weights, at most `side_by_side` dialogues at a time (None: all of them).
 
-    def __init__(self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0) -> None:
+    `temperature` 0 takes the likeliest token.
+    """
+
+    def __init__(
+        self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0, side_by_side: int | None = None
+    ) -> None:
         self.qwen = qwen
         self.renderer = renderer_of(qwen)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
+        self.side_by_side = side_by_side
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         return SampledSession(self, scenarios, seeds)
@@ -43,15 +57,23 @@ class SampledPolicy:
 
 @dataclass(slots=True)
 class _Row:
-    """One dialogue in progress: its tokens so far and how many of them are in the cache."""
+    """One dialogue: its tokens so far, how many of them are in the cache, and the answer it is in the middle of."""
 
     system: str | None
     seed: int
     built: TraceBuilder = field(default_factory=TraceBuilder)
     turns: int = 0
+    opening: Opening = ((), ())
+    pictures: tuple[ImageRef, ...] = ()  # of the latest question
     cached: int = 0
     next_position: int = 0
+    hidden: Tensor = _NOTHING  # [H], what the next token is drawn from
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    draws: random.Random = field(default_factory=random.Random)
+    room: int = 0  # tokens the answer may take
     full: Completion | None = None  # the answer to everything from where the model reads no further
+    ended: bool = False
 
     @property
     def token_ids(self) -> list[int]:
@@ -59,7 +81,7 @@ class _Row:
 
 
 class SampledSession:
-    """A batch of dialogues with one shared cache. Rows left out of a `reply` are closed for good.
+    """Dialogues in progress, those that have begun and not ended in one cache.
 
     A dialogue takes as many tokens as the base model reads: what would be longer is cut there, and a row with no token
     left for an answer gets `failed` completions from then on.
@@ -68,111 +90,58 @@ class SampledSession:
     def __init__(self, policy: SampledPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
         self.policy = policy
         self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
-        self.open_rows = list(range(len(self.rows)))
-        self.cache = TurnCache(len(self.rows), policy.qwen.device)
+        self.cache = TurnCache(policy.qwen.device)
+        self.places: list[int | None] = []  # of each row of the cache, the dialogue; None where that has ended
+        self.asked: list[int] = []  # dialogues with a question that has not been read
+        self.answering: list[int] = []  # in the order of their places
+        self.openings: dict[Opening, tuple[Tensor, int]] = {}  # last hidden state [H] and next position of those read
         with policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
-    def trace(self, row: int) -> TokenTrace:
-        return self.rows[row].built.trace()
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        """Hear what dialogues are asked and play one round. Returns the answers that are complete, by dialogue.
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        """Answer `messages[i]` in dialogue `rows[i]`."""
-        said = dict(zip(rows, messages, strict=True))
-        prompts = {row: self._prompt(self.rows[row], message) for row, message in said.items()}
-        completions = {row: failed for row, prompt in prompts.items() if (failed := self._no_room(row, prompt))}
-        asked = [row for row in rows if row not in completions]
-        if asked:
-            states = [self.rows[row] for row in asked]
-            with self.policy.qwen.inference():
-                self._keep(asked)
-                hidden = self._read(states, [said[row] for row in asked], [prompts[row] for row in asked])
-                sampled = _Decoder(self, states, hidden).run()
-            for row, state, (ids, logprobs, stopped) in zip(asked, states, sampled, strict=True):
-                state.built.completion(ids, state.turns, logprobs)
-                state.turns += 1
-                text = self.policy.renderer.decode(ids)
-                completions[row] = Completion(text, tuple(ids), tuple(logprobs), "stop" if stopped else "length")
-        return [completions[row] for row in rows]
-
-    def _no_room(self, row: int, prompt: Sequence[int]) -> Completion | None:
-        """The completion of a row that has not one token left for an answer, or has had none before."""
-        state, parts = self.rows[row], self.policy.qwen.parts
-        if state.full is None and len(state.token_ids) + len(prompt) >= parts.longest:
-            tokens = f"{len(state.token_ids) + len(prompt):,}"
-            remedy = "allow fewer turns or fewer new tokens a turn"
-            reason = f"the dialogue takes {tokens} tokens, model={parts.name} reads {parts.longest:,}: {remedy}"
-            state.full = Completion("", finish="length", failed=reason)
-        return state.full
-
-    def _keep(self, rows: Sequence[int]) -> None:
-        """Close every open row that is not in `rows`, and drop its share of the cache."""
-        if list(rows) == self.open_rows:
-            return
-        at = {row: index for index, row in enumerate(self.open_rows)}
-        closed = [row for row in rows if row not in at]
-        if closed:
-            raise ValueError(f"rows {closed} were closed when an earlier reply left them out")
-        self.cache.keep([at[row] for row in rows])
-        self.open_rows = list(rows)
-
-    def _read(
-        self, states: Sequence[_Row], messages: Sequence[Message], prompts: Sequence[Sequence[int]]
-    ) -> torch.Tensor:
-        """Put what is new in each dialogue through the model. Returns the last hidden state per row, [B, H].
-
-        Rows that open alike - the group of one scenario - are read once, and the cache is copied.
+        Raises ValueError for a dialogue that has ended.
         """
-        fresh: list[list[int]] = []
-        for state, message, prompt in zip(states, messages, prompts, strict=True):
-            state.built.prompt(prompt, message.images)
-            fresh.append(state.token_ids[state.cached :])  # with the last sampled token, not yet in the cache
-            state.cached = len(state.token_ids)
-        if self.cache.capacity:
-            hidden, ends = self._forward(fresh, messages, [state.next_position for state in states])
-        else:
-            place: dict[tuple[tuple[int, ...], tuple[ImageRef, ...]], int] = {}
-            openings = [(tuple(ids), message.images) for ids, message in zip(fresh, messages, strict=True)]
-            copies = [place.setdefault(opening, len(place)) for opening in openings]
-            firsts = [copies.index(number) for number in range(len(place))]
-            self.cache = TurnCache(len(place), self.policy.qwen.device)
-            hidden, ends = self._forward([fresh[row] for row in firsts], [messages[row] for row in firsts], None)
-            if len(place) < len(copies):
-                self.cache.keep(copies)
-                hidden = hidden[copies]
-            ends = [ends[number] for number in copies]
-        for state, end in zip(states, ends, strict=True):
-            state.next_position = end
-        return hidden
+        unanswered = {row: self._hear(row, message) for row, message in asked.items()}
+        answers = {row: full for row, full in unanswered.items() if full is not None}
+        with self.policy.qwen.inference():
+            self._join()
+            return answers | self._round()
 
-    def _forward(
-        self, fresh: Sequence[Sequence[int]], messages: Sequence[Message], starts: Sequence[int] | None
-    ) -> tuple[torch.Tensor, list[int]]:
-        """Append a stretch of tokens to every row. Returns last hidden states and next positions, by row."""
-        qwen = self.policy.qwen
-        positions: list[torch.Tensor] = []
-        ends: list[int] = []
-        for row, (ids, message) in enumerate(zip(fresh, messages, strict=True)):
-            grids = [qwen.pictures.grid(ref) for ref in message.images]
-            start = starts[row] if starts else 0
-            stretch, end = rope_positions(ids, qwen.parts.image_token_id, grids, start=start)
-            positions.append(stretch)
-            ends.append(end)
-        input_ids = torch.tensor([token for ids in fresh for token in ids])
-        embeds = qwen.embed(input_ids[None], [ref for message in messages for ref in message.images])[0]
-        return self.step(embeds, torch.cat(positions, 1), [len(ids) for ids in fresh], self.cache), ends
+    def end(self, row: int) -> TokenTrace:
+        """Give the dialogue's place to another. Returns its tokens."""
+        state = self.rows[row]
+        state.ended = True
+        if row in self.places:
+            self.places[self.places.index(row)] = None
+        return state.built.trace()
 
-    def step(
-        self, embeds: torch.Tensor, positions: torch.Tensor, counts: Sequence[int], cache: TurnCache
-    ) -> torch.Tensor:  # [N, H], [3, N] -> [rows with new tokens, H]
-        """Append `counts[b]` tokens to each row b of the cache. Returns the hidden states of the rows' last ones."""
-        qwen = self.policy.qwen
-        attend = through_cache(cache, cache.append(counts), embeds.dtype)
-        operands = self.decoding if max(counts) == 1 else self.reading
-        states = qwen.stack(embeds, positions.to(qwen.device), attend, operands)
-        lasts = [end - 1 for count, end in zip(counts, accumulate(counts), strict=True) if count]
-        return states[lasts]
+    # ---- questions
+
+    def _hear(self, row: int, message: Message) -> Completion | None:
+        """Take the question down; a completion where there is no room for an answer to it, nor will be."""
+        state, parts = self.rows[row], self.policy.qwen.parts
+        if state.ended:
+            raise ValueError(f"dialogue {row} has ended")
+        prompt = self._prompt(state, message)
+        length = len(state.token_ids) + len(prompt)
+        if state.full is None and length >= parts.longest:
+            remedy = "allow fewer turns or fewer new tokens a turn"
+            reason = f"the dialogue takes {length:,} tokens, model={parts.name} reads {parts.longest:,}: {remedy}"
+            state.full = Completion("", finish="length", failed=reason)
+        if state.full is not None:
+            return state.full
+        state.built.prompt(prompt, message.images)
+        state.pictures = message.images
+        if not state.turns:
+            state.opening = (tuple(prompt), message.images)
+        state.room = min(self.policy.max_new_tokens, parts.longest - length)
+        state.draws = random.Random(stable_hash(state.seed, state.turns))
+        state.ids, state.logprobs = [], []
+        self.asked.append(row)
+        return None
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
         """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""
@@ -182,69 +151,127 @@ class SampledSession:
         closing = [] if state.token_ids[-1] in self.policy.qwen.eos_ids else [renderer.im_end]
         return closing + renderer.following(message)
 
+    # ---- the beginning of a round: places are given away, questions read
 
-class _Decoder:
-    """Samples one turn for every row, in a batch that shrinks as rows finish."""
+    def _join(self) -> None:
+        """Read what was asked in dialogues that have a place, and in as many new ones as there is place for."""
+        placed = {row for row in self.places if row is not None}
+        going_on = [row for row in self.asked if row in placed]
+        new = [row for row in self.asked if row not in placed]
+        if self.policy.side_by_side is not None:
+            new = new[: max(0, self.policy.side_by_side - len(placed))]
+        self.asked = [row for row in self.asked if row not in placed and row not in new]
+        self._place(new)
+        # Dialogues that open alike, as a group does, have their opening read once.
+        holders = {self.rows[row].opening: row for row in placed}
+        like = {row: holders.setdefault(self.rows[row].opening, row) for row in new}
+        self._read(going_on + [row for row, holder in like.items() if holder == row])
+        self._copy({row: holder for row, holder in like.items() if holder != row})
+        self.answering = self._in_order({*self.answering, *going_on, *new})
 
-    def __init__(self, session: SampledSession, states: Sequence[_Row], hidden: torch.Tensor) -> None:
-        self.session, self.policy, self.cache = session, session.policy, session.cache
-        self.states, self.hidden = states, hidden
-        self.randoms = [random.Random(stable_hash(state.seed, state.turns)) for state in states]
-        self.ids: list[list[int]] = [[] for _ in states]
-        self.logprobs: list[list[float]] = [[] for _ in states]
-        self.stopped = [False] * len(states)
-        longest = self.policy.qwen.parts.longest
-        self.room = [min(self.policy.max_new_tokens, longest - len(state.token_ids)) for state in states]
+    def _place(self, new: Sequence[int]) -> None:
+        """Give each new dialogue a row of the cache, where that can be one that has become free."""
+        free = [at for at, row in enumerate(self.places) if row is None]
+        for at, row in zip(free, new, strict=False):
+            self.cache.clear(at)
+            self.places[at] = row
+        if more := new[len(free) :]:
+            self.cache.add(len(more))
+            self.places += more
+        elif (len(free) - len(new)) * 4 >= len(self.places) > 0:
+            kept = [at for at, row in enumerate(self.places) if row is not None]
+            self.cache.keep(kept)
+            self.places = [self.places[at] for at in kept]
 
-    def run(self) -> list[tuple[list[int], list[float], bool]]:
-        # The cache being decoded, and the dialogue of each of its rows.
-        working, batch = self.cache, list(range(len(self.states)))
-        alive = batch
-        while True:
-            self._sample(alive)
-            alive = [row for row in alive if self._goes_on(row)]
-            if not alive:
-                break
-            if len(alive) <= len(batch) // 2:
-                if working is not self.cache:
-                    self.cache.merge(working, batch)
-                working, batch = working.select([batch.index(row) for row in alive]), alive
-            self._advance(working, batch, alive)
-        if working is not self.cache:
-            self.cache.merge(working, batch)
-        return list(zip(self.ids, self.logprobs, self.stopped, strict=True))
+    def _in_order(self, rows: Collection[int]) -> list[int]:
+        return [row for row in self.places if row is not None and row in rows]
 
-    def _goes_on(self, row: int) -> bool:
-        return not self.stopped[row] and len(self.ids[row]) < self.room[row]
+    def _read(self, rows: Collection[int]) -> None:
+        """Put what is new in these dialogues through the model: the last token of an answer, and what was asked."""
+        if not rows:
+            return
+        qwen, reading = self.policy.qwen, {row: self.rows[row] for row in self._in_order(rows)}
+        fresh = {row: state.token_ids[state.cached :] for row, state in reading.items()}
+        positions: list[Tensor] = []
+        for row, state in reading.items():
+            grids = [qwen.pictures.grid(ref) for ref in state.pictures]
+            start, token = state.next_position, qwen.parts.image_token_id
+            stretch, state.next_position = rope_positions(fresh[row], token, grids, start=start)
+            positions.append(stretch)
+        input_ids = torch.tensor([token for ids in fresh.values() for token in ids])
+        embeds = qwen.embed(input_ids[None], [ref for state in reading.values() for ref in state.pictures])[0]
+        self.step(embeds, torch.cat(positions, 1), {row: len(ids) for row, ids in fresh.items()})
+        for state in reading.values():
+            if not state.turns:
+                self.openings[state.opening] = (state.hidden, state.next_position)
 
-    def _sample(self, alive: list[int]) -> None:
-        """Draw the next token of the rows that `hidden` is of by inverting the cumulative distribution."""
-        policy, qwen = self.policy, self.policy.qwen
-        logits = qwen.logits(self.hidden, policy.temperature or 1.0)  # [B, V]
-        probs = logits.softmax(-1)
+    def _copy(self, like: Mapping[int, int]) -> None:
+        """Have each dialogue take its opening over from one that opened alike."""
+        if not like:
+            return
+        for state in (self.rows[row] for row in like):
+            state.hidden, state.next_position = self.openings[state.opening]
+            state.cached = len(state.token_ids)
+        place = {row: at for at, row in enumerate(self.places)}
+        sources, targets = ([place[row] for row in rows] for rows in (like.values(), like))
+        self.cache.copy(sources, targets, [self.rows[row].cached for row in like])
+
+    # ---- the round itself
+
+    def _round(self) -> dict[int, Completion]:
+        """Sample on until some dialogues have ended their turn. Returns their answers."""
+        enough, answers = len(self.answering) * ROUND, dict[int, Completion]()
+        while self.answering and len(answers) < enough:
+            self._sample()
+            over = [row for row in self.answering if self._over(self.rows[row])]
+            answers |= {row: self._answer(self.rows[row]) for row in over}
+            self.answering = [row for row in self.answering if row not in answers]
+            if self.answering:
+                self._advance()
+        return answers
+
+    def _sample(self) -> None:
+        """Draw the next token of every dialogue that is being answered."""
+        policy, states = self.policy, [self.rows[row] for row in self.answering]
+        logits = policy.qwen.logits(
+            torch.stack([state.hidden for state in states]), policy.temperature or 1.0
+        )  # [B, V]
         if policy.temperature:
-            draws = torch.tensor([self.randoms[row].random() for row in alive], device=probs.device)
-            cumulative = probs.cumsum(-1)
-            total = cumulative[:, -1:]
-            # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
-            points = torch.minimum(draws[:, None] * total, total.nextafter(torch.zeros_like(total)))
-            tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(probs.shape[-1] - 1)
-            # Summed in parallel, as on a GPU, zeros may step up by a last bit, and a draw may land on the step.
-            tokens = torch.where(probs.gather(-1, tokens) > 0, tokens, probs.argmax(-1, keepdim=True))
+            tokens, logprobs = drawn(logits, [state.draws.random() for state in states])
         else:
-            tokens = logits.argmax(-1, keepdim=True)
-        chosen = probs.gather(-1, tokens).log().squeeze(-1).tolist()
-        for row, token, logprob in zip(alive, tokens.squeeze(-1).tolist(), chosen, strict=True):
-            self.ids[row].append(token)
-            self.logprobs[row].append(logprob)
-            self.stopped[row] = token in qwen.eos_ids
+            tokens, logprobs = likeliest(logits)
+        for state, token, logprob in zip(states, tokens.tolist(), logprobs.tolist(), strict=True):
+            state.ids.append(token)
+            state.logprobs.append(logprob)
 
-    def _advance(self, cache: TurnCache, batch: list[int], alive: list[int]) -> None:
-        """Feed the tokens just drawn for the `alive` among the rows of the cache."""
-        positions = torch.tensor([self.states[row].next_position for row in alive]).expand(3, -1)
-        for row in alive:
-            self.states[row].next_position += 1
-            self.states[row].cached += 1
-        embeds = self.policy.qwen.embed(torch.tensor([[self.ids[row][-1] for row in alive]]), ())[0]
-        counts = [int(self._goes_on(row)) for row in batch]
-        self.hidden = self.session.step(embeds, positions, counts, cache)
+    def _over(self, state: _Row) -> bool:
+        return state.ids[-1] in self.policy.qwen.eos_ids or len(state.ids) >= state.room
+
+    def _answer(self, state: _Row) -> Completion:
+        state.built.completion(state.ids, state.turns, state.logprobs)
+        state.turns += 1
+        finish: Finish = "stop" if state.ids[-1] in self.policy.qwen.eos_ids else "length"
+        return Completion(self.policy.renderer.decode(state.ids), tuple(state.ids), tuple(state.logprobs), finish)
+
+    def _advance(self) -> None:
+        """Put the tokens just drawn through the model."""
+        states = [self.rows[row] for row in self.answering]
+        positions = torch.tensor([state.next_position for state in states]).expand(3, -1)
+        embeds = self.policy.qwen.embed(torch.tensor([[state.ids[-1] for state in states]]), ())[0]
+        for state in states:
+            state.next_position += 1
+        self.step(embeds, positions, dict.fromkeys(self.answering, 1))
+
+    def step(self, embeds: Tensor, positions: Tensor, counts: Mapping[int, int]) -> None:
+        """Append `counts[row]` tokens to each of these dialogues, which are in the order of their places.
+
+        `embeds` are [N, H] and `positions` [3, N], for the dialogues' tokens end to end.
+        """
+        qwen = self.policy.qwen
+        new = self.cache.append([0 if row is None else counts.get(row, 0) for row in self.places])
+        operands = self.decoding if max(counts.values()) == 1 else self.reading
+        states = qwen.stack(embeds, positions.to(qwen.device), through_cache(self.cache, new, embeds.dtype), operands)
+        lasts = states[[end - 1 for end in accumulate(counts.values())]]
+        for (row, count), hidden in zip(counts.items(), lasts, strict=True):
+            self.rows[row].hidden = hidden
+            self.rows[row].cached += count

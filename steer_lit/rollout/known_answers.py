@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from steer_lit.errors import SteerError
 from steer_lit.types import Completion, Message, Scenario
 
 
 class KnownAnswers:
-    """A batch of dialogues in progress; `answers[i]` are the completions of dialogue i, whatever it is asked.
+    """Dialogues in progress; `answers[i]` are the completions of dialogue i, whatever it is asked.
 
     They are drawn as turns come, so that what is not known of a turn matters only where it is played.
     """
@@ -18,9 +18,9 @@ class KnownAnswers:
         self._scenarios = tuple(scenarios)
         self._left = [iter(each) for each in answers]
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
         """Raises SteerError for a turn beyond the script."""
-        return [Completion(self._next(row)) for row in rows]
+        return {row: Completion(self._next(row)) for row in asked}
 
     def _next(self, row: int) -> str:
         said = next(self._left[row], None)
@@ -32,5 +32,5 @@ class KnownAnswers:
             )
         return said
 
-    def trace(self, row: int) -> None:
+    def end(self, row: int) -> None:
         """No tokens: nothing here can be trained on."""

@@ -4,22 +4,27 @@
 
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
 that cannot be scored teaches nothing. One that outgrew what the policy reads is truncated: it teaches up to there.
+
+Every dialogue goes at its own pace: it is heard once the policy has answered it, whatever turn others are at.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from steer_lit.rollout.waves import Paused, in_turn, to_the_end
+from steer_lit.rollout.beside import one_call_later
 from steer_lit.types import (
+    AsksServer,
     Attack,
     Attacker,
+    Completion,
     Ended,
     Policy,
     Scenario,
+    SoFar,
+    TokenTrace,
     Trajectory,
     Turn,
     Tutor,
@@ -37,73 +42,110 @@ def play(
     tutor: Tutor | None,
     max_turns: int,
     stop_when_truncated: bool = True,
-    waves: int = 1,
+    tell: Callable[[int], object] = lambda ended: None,
 ) -> list[Trajectory]:
-    """Play every scenario, side by side. `tutor=None` leaves turns without a verdict (the benchmark grades later).
+    """Play every scenario. `tutor=None` leaves turns without a verdict (the benchmark grades later).
 
     `stop_when_truncated=False` lets a dialogue go on after a completion that hit the token limit or failed: the
-    benchmark plays every turn of a dialogue, and tells such by their completions, not by `ended`. With more than one
-    of `waves` the dialogues are played in so many parts, and the policy answers one while tutor and attacker, in a
-    thread of their own, are busy with the others.
+    benchmark plays every turn of a dialogue, and tells such by their completions, not by `ended`. Where attacker or
+    tutor asks a server, both are called from a thread of their own, while the policy answers other dialogues. `tell`
+    hears how many dialogues have ended, each time that some have.
     """
-    size = max(1, -(-len(scenarios) // waves))
-    parts = [slice(start, start + size) for start in range(0, len(scenarios), size)]
-    loop = partial(_loop, policy, attacker, tutor, max_turns, stop_when_truncated)
-    loops = [loop(scenarios[part], seeds[part]) for part in parts]
-    played = in_turn(loops) if len(loops) > 1 else map(to_the_end, loops)
-    return [trajectory for part in played for trajectory in part]
-
-
-def _loop(
-    policy: Policy,
-    attacker: Attacker,
-    tutor: Tutor | None,
-    max_turns: int,
-    stop_when_truncated: bool,
-    scenarios: Sequence[Scenario],
-    seeds: Sequence[int],
-) -> Paused[list[Trajectory]]:
-    """Dialogues that are at the same turn, until the last one ends."""
+    dialogues = [_Dialogue(scenario, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
+    hearing = _Hearing(dialogues, attacker, tutor, max_turns, stop_when_truncated)
     session = policy.open(scenarios, seeds)
-    turns: list[list[Turn]] = [[] for _ in scenarios]
-    attacks: dict[int, Attack] = {row: scenario.opening for row, scenario in enumerate(scenarios)}
-    cut: set[int] = set()  # rows whose last answer was not whole
-    while attacks:
-        rows = list(attacks)
-        completions = session.reply(rows, [attacks[row].message for row in rows])
-        yield  # the policy is free
-        answered = []
-        for row, completion in zip(rows, completions, strict=True):
-            if stop_when_truncated and (completion.failed is not None or completion.finish == "length"):
-                cut.add(row)
-            if completion.failed is None or not stop_when_truncated:
-                turns[row].append(Turn(attacks[row], completion))
-                answered.append(row)
-            elif turns[row]:
-                log.warning("scenario %r ends at turn %d: %s", scenarios[row].id, len(turns[row]), completion.failed)
-            else:  # nothing to score
-                turns[row].append(Turn(attacks[row], completion, Verdict(failed=completion.failed)))
-        if tutor is not None and answered:
-            verdicts = tutor.score([(scenarios[row], turns[row]) for row in answered])
-            for row, verdict in zip(answered, verdicts, strict=True):
-                turns[row][-1] = replace(turns[row][-1], verdict=verdict)
-        whole = [row for row in answered if _ended(turns[row][-1], row in cut) == "terminated"]
-        going = [row for row in whole if len(turns[row]) < max_turns]
-        found = attacker.attack([(scenarios[row], turns[row]) for row in going])
-        attacks = {row: attack for row, attack in zip(going, found, strict=True) if attack is not None}
-        yield  # and is wanted again
-    return [
-        Trajectory(scenario, tuple(said), session.trace(row), seed, _ended(said[-1], row in cut), _failed(said[-1]))
-        for row, (scenario, seed, said) in enumerate(zip(scenarios, seeds, turns, strict=True))
-    ]
+    react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = hearing.react
+    openings = [range(len(dialogues))]
+    if len(dialogues) > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
+        react, half = one_call_later(react, {}), (len(dialogues) + 1) // 2
+        openings = [range(half), range(half, len(dialogues))]  # the policy has the second to answer meanwhile
+    asked: dict[int, Attack] = {}
+    played: dict[int, Trajectory] = {}
+    while len(played) < len(dialogues):
+        asked |= {row: dialogues[row].attack for row in openings.pop(0)} if openings else {}
+        found = react(session.reply({row: attack.message for row, attack in asked.items()}))
+        asked = {row: attack for row, attack in found.items() if attack is not None}
+        if ended := found.keys() - asked.keys():
+            played |= {row: dialogues[row].trajectory(session.end(row)) for row in ended}
+            tell(len(played))
+    return [played[row] for row in range(len(dialogues))]
 
 
-def _ended(last: Turn, cut: bool) -> Ended:
-    """How a dialogue ends whose last turn this is: "terminated" where it could have gone on."""
-    if _failed(last) is not None:
-        return "failed"
-    return "truncated" if cut else "terminated"
+@dataclass(slots=True)
+class _Dialogue:
+    """A dialogue at play, and what it is asked at present."""
+
+    scenario: Scenario
+    seed: int
+    turns: list[Turn] = field(default_factory=list)
+    cut: bool = False  # its last answer was not whole
+    attack: Attack = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attack = self.scenario.opening
+
+    @property
+    def so_far(self) -> SoFar:
+        return self.scenario, self.turns
+
+    @property
+    def failed(self) -> str | None:
+        verdict = self.turns[-1].verdict
+        return None if verdict is None else verdict.failed
+
+    @property
+    def ended(self) -> Ended:
+        """How it has ended, if it has: "terminated" where it could go on."""
+        if self.failed is not None:
+            return "failed"
+        return "truncated" if self.cut else "terminated"
+
+    def trajectory(self, trace: TokenTrace | None) -> Trajectory:
+        return Trajectory(self.scenario, tuple(self.turns), trace, self.seed, self.ended, self.failed)
 
 
-def _failed(last: Turn) -> str | None:
-    return None if last.verdict is None else last.verdict.failed
+@dataclass(frozen=True, slots=True)
+class _Hearing:
+    """What is made of the policy's answers."""
+
+    dialogues: Sequence[_Dialogue]
+    attacker: Attacker
+    tutor: Tutor | None
+    max_turns: int
+    stop_when_truncated: bool
+
+    def react(self, answers: Mapping[int, Completion]) -> dict[int, Attack | None]:
+        """What each dialogue that was answered is asked next; None where it has ended."""
+        answered = [row for row, completion in answers.items() if self._take(self.dialogues[row], completion)]
+        self._score([self.dialogues[row] for row in answered])
+        going = [row for row in answered if self._goes_on(self.dialogues[row])]
+        attacks = self.attacker.attack([self.dialogues[row].so_far for row in going]) if going else []
+        found = {**dict.fromkeys(answers), **dict(zip(going, attacks, strict=True))}
+        for row, attack in found.items():
+            if attack is not None:
+                self.dialogues[row].attack = attack
+        return found
+
+    def _take(self, dialogue: _Dialogue, completion: Completion) -> bool:
+        """Whether the completion is one to be scored."""
+        if not self.stop_when_truncated:
+            dialogue.turns.append(Turn(dialogue.attack, completion))
+            return True
+        dialogue.cut = completion.failed is not None or completion.finish == "length"
+        if completion.failed is None:
+            dialogue.turns.append(Turn(dialogue.attack, completion))
+        elif dialogue.turns:
+            log.warning("scenario %r ends at turn %d: %s", dialogue.scenario.id, len(dialogue.turns), completion.failed)
+        else:  # nothing to score
+            dialogue.turns.append(Turn(dialogue.attack, completion, Verdict(failed=completion.failed)))
+        return completion.failed is None
+
+    def _score(self, dialogues: Sequence[_Dialogue]) -> None:
+        if self.tutor is None or not dialogues:
+            return
+        verdicts = self.tutor.score([dialogue.so_far for dialogue in dialogues])
+        for dialogue, verdict in zip(dialogues, verdicts, strict=True):
+            dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
+
+    def _goes_on(self, dialogue: _Dialogue) -> bool:
+        return dialogue.ended == "terminated" and len(dialogue.turns) < self.max_turns

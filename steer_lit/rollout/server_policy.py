@@ -6,7 +6,7 @@ said in earlier turns, its thinking included, goes back as it was said (TRAPS 4)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,7 +34,7 @@ class NamedClient(Client, Protocol):
 
 
 class ServerPolicy:
-    """Answers dialogues through `client`, those of one batch at the same time.
+    """Answers dialogues through `client`, those that are asked together at the same time.
 
     Its model and address say whose answers these are; they go into `fingerprint`, as every setting here does.
     `system_prompt` opens dialogues that bring none. A server that gives no answer makes a completion `failed`.
@@ -77,7 +77,7 @@ class _Row:
 
 
 class ServerSession:
-    """A batch of dialogues in progress, each opened by its entry of `systems` where that says anything.
+    """Dialogues in progress, each opened by its entry of `systems` where that says anything.
 
     Every turn of a dialogue is sampled with a seed of its own, which `seeds` fix.
     """
@@ -96,19 +96,18 @@ class ServerSession:
             for system, seed in zip(systems, seeds, strict=True)
         ]
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        """Answer `messages[i]` in dialogue `rows[i]`. Raises errors.ServerDown."""
-        states = [self.rows[row] for row in rows]
-        for state, message in zip(states, messages, strict=True):
-            self._hear(state, message)
-        asked = [state for state in states if state.latest.failed is None]
-        requests = [self._request(state) for state in asked]
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        """Answer all that is asked. Raises errors.ServerDown."""
+        for row, message in asked.items():
+            self._hear(self.rows[row], message)
+        speaking = [state for state in (self.rows[row] for row in asked) if state.latest.failed is None]
+        requests = [self._request(state) for state in speaking]
         replies = self.client.ask(requests) if requests else []
-        for state, request, reply in zip(asked, requests, replies, strict=True):
+        for state, request, reply in zip(speaking, requests, replies, strict=True):
             self._take(state, request, reply)
-        return [state.latest for state in states]
+        return {row: self.rows[row].latest for row in asked}
 
-    def trace(self, row: int) -> None:
+    def end(self, row: int) -> None:
         """No tokens: a server's text cannot be turned back into what was sampled."""
 
     def _hear(self, state: _Row, message: Message) -> None:

@@ -4,7 +4,7 @@ fails ends its row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.answer_format import format_ok
@@ -41,9 +41,9 @@ class ServedPolicy:
 class _StrictSession(ServerSession):
     """What its client cannot answer has ended the row by then, so a picture is all that can fail a completion."""
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        completions = super().reply(rows, messages)
-        for completion in completions:
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        completions = super().reply(asked)
+        for completion in completions.values():
             if completion.failed is not None:
                 raise RowEnds("rejected", "its picture cannot be used", completion.failed)
         return completions

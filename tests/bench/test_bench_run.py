@@ -2,7 +2,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -305,8 +305,8 @@ def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -> None:
     class Cut(KnownAnswers):
-        def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-            return [replace(completion, finish="length") for completion in super().reply(rows, messages)]
+        def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+            return {row: replace(completion, finish="length") for row, completion in super().reply(asked).items()}
 
     class CutPolicy:
         fingerprint = "cut"
@@ -329,13 +329,13 @@ def test_a_cut_completion_is_recorded_and_the_dialogue_goes_on(tmp_path: Path) -
 class Silent(KnownAnswers):
     """A session that gives no answer to the second turn of row-1, as a server may."""
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        return [
-            Completion("", failed="policy: time-out")
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        return {
+            row: Completion("", failed="policy: time-out")
             if self._scenarios[row].id == "row-1" and one.text == "second"
             else one
-            for row, one in zip(rows, super().reply(rows, messages), strict=True)
-        ]
+            for row, one in super().reply(asked).items()
+        }
 
 
 class SilentPolicy:
@@ -392,7 +392,7 @@ def test_half_a_surrogate_pair_from_a_server_is_recorded_and_read_back(tmp_path:
 
 def test_always_refuse_offers_what_the_row_has() -> None:
     def says(row: Scenario) -> str:
-        return AlwaysRefuse().open([row], [0]).reply([0], [row.opening.message])[0].text
+        return AlwaysRefuse().open([row], [0]).reply({0: row.opening.message})[0].text
 
     offering, bare = scenarios(1)[0], Scenario("bare", "benign", Attack(Message.of("user", "hi")))
     assert (
@@ -405,11 +405,11 @@ def test_always_refuse_offers_what_the_row_has() -> None:
 def test_gold_needs_gold_and_constants_need_the_script() -> None:
     bare = Scenario("bare", "benign", Attack(Message.of("user", "hi")))
     with pytest.raises(SteerError, match="'bare' has no gold"):
-        Gold().open([bare], [0]).reply([0], [bare.opening.message])
+        Gold().open([bare], [0]).reply({0: bare.opening.message})
     session = AlwaysComply().open([bare], [0])
-    session.reply([0], [bare.opening.message])
+    session.reply({0: bare.opening.message})
     with pytest.raises(SteerError, match="keeps to the script"):
-        session.reply([0], [bare.opening.message])
+        session.reply({0: bare.opening.message})
 
 
 def test_bench_loads_neither_lightning_nor_torch() -> None:

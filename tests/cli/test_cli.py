@@ -143,7 +143,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
-        ("+rollout.waves=2", "rollout.waves: there is no such key in this run. This is sft; rollout is"),
+        ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
         ("trainer.precision=16", "+trainer.precision=<value> adds one"),
         ("ckpt_path=${nothing}", "nothing"),
     ],
@@ -185,7 +185,13 @@ def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
 
 
 def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
-    words = ["+rate=0.1", "optim.lr=${rate}", "+trainer.precision=16", "+hydra.sweep.subdir=x", "++rollout.waves=2"]
+    words = [
+        "+rate=0.1",
+        "optim.lr=${rate}",
+        "+trainer.precision=16",
+        "+hydra.sweep.subdir=x",
+        "++rollout.group_size=2",
+    ]
     words.append("experiment=grpo_tiny")
     assert [overrides.override_error(word, "train", words) for word in words] == [""] * len(words)
     assert overrides.override_error("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from steer_lit.lit import progress
+from steer_lit.lit.policy_module import PolicyModule
 
 
 def trainer_at(step: int, total: float = 10, **metrics: float) -> Any:
@@ -35,6 +36,38 @@ def test_the_bar_shows_step_score_safety_kl_speed_and_time_left(
         assert text in shown
     assert "safe" not in shown  # as all nonsense is
     assert "over-refusal" not in shown  # not logged in this step
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = [0.0], io.StringIO()
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, force_terminal=terminal, width=160))
+    bar, module = progress.StepProgress(), PolicyModule.__new__(PolicyModule)
+    torch.nn.Module.__init__(module)
+    monkeypatch.setattr(PolicyModule, "total_steps", 10)
+    trainer = trainer_at(0)
+    bar.on_train_start(trainer, module)
+    for seconds, ended in ((30, 5), (61, 8), (90, 12), (200, 320)):
+        clock[0] = float(seconds)
+        module.tell("played", ended, 320)
+        if bar._bar is not None:
+            bar._bar.refresh()
+    clock[0], trainer.global_step = 230.0, 1
+    trainer.callback_metrics["train/kl"] = torch.tensor(0.5)
+    bar.on_train_batch_end(trainer, module, None, None, 0)
+    clock[0] = 280.0
+    module.tell("learned", 4, 320)
+    bar.on_train_end(trainer, module)
+    shown = screen.getvalue()
+    if terminal:
+        assert all(f"played {ended}/320" in shown for ended in (5, 8, 12, 320))
+        assert "KL 0.5000  learned 4/320" in shown
+    else:
+        lines = shown.splitlines()
+        assert lines[:2] == ["step 0: dialogues played 8/320", "step 0: dialogues played 320/320"]
+        assert lines[2].startswith("step 1/10")
+        assert len(lines) == 3
 
 
 def test_a_disabled_bar_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Seconds a GRPO step takes, on the prompts and token counts of the peer's script.
 
 python -m tests.perf.grpo_step --model smol --prompts 4 --group 4 --turns 4 --user-tokens 40 --new-tokens 48 --steps 3
-python -m tests.perf.grpo_step --turns 4 --new-tokens 48 --tutor-seconds 2 --waves 2
+python -m tests.perf.grpo_step --turns 4 --new-tokens 48 --tutor-seconds 2
 """
 
 from __future__ import annotations
@@ -29,17 +29,23 @@ from tests.perf import workload
 
 
 class OddRowsWin:
-    """Scores every second dialogue higher, as the peer's reward does: half the advantages are positive.
+    """Scores every second dialogue higher, as the peer's reward does: half the advantages are positive."""
 
-    A call takes `seconds`, as one to a server would.
-    """
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
+        return [Verdict(1 + 9 * (row % 2), 10, 10) for row, _ in enumerate(dialogues)]
+
+
+class Slow(OddRowsWin):
+    """The same behind a server: a call takes `seconds`."""
+
+    client = None
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         time.sleep(self.seconds)
-        return [Verdict(1 + 9 * (row % 2), 10, 10) for row, _ in enumerate(dialogues)]
+        return super().score(dialogues)
 
 
 def scenarios(prompts: int, turns: int, words: int, steps: int) -> list[list[Scenario]]:
@@ -56,15 +62,15 @@ def scenarios(prompts: int, turns: int, words: int, steps: int) -> list[list[Sce
 
 def main() -> None:
     sizes = {"prompts": 4, "group": 4, "turns": 1, "user_tokens": 40, "new_tokens": 64, "steps": 3}
-    options = workload.arguments("GRPO speed", **sizes, micro_tokens=2048, tutor_seconds=0.0, waves=1)
+    options = workload.arguments("GRPO speed", **sizes, micro_tokens=2048, tutor_seconds=0.0)
     policy = workload.load(options.model, options.dtype)
     policy.forbidden = torch.cat([policy.forbidden, torch.tensor(policy.eos_ids)])  # no completion ends early
     module = GRPOModule(
         policy,
         ScriptedAttacker(),
-        OddRowsWin(options.tutor_seconds),
+        Slow(options.tutor_seconds) if options.tutor_seconds else OddRowsWin(),
         Reward(),
-        RolloutSettings(options.group, options.turns, options.new_tokens, waves=options.waves),
+        RolloutSettings(options.group, options.turns, options.new_tokens),
         ObjectiveSettings(kl_coef=0.1),
         OptimSettings(lr=1e-5),
         options.micro_tokens,
@@ -105,7 +111,6 @@ def report(module: Any, policy: Any, options: Any, marks: list[float], generatin
                 "ours": "grpo",
                 "turns": options.turns,
                 "tutor_seconds": options.tutor_seconds,
-                "waves": options.waves,
                 "step_s": round(step_s, 2),
                 "all": [round(mark, 2) for mark in marks],
                 "generate_s": round(statistics.median(generating[1:] or generating), 2),

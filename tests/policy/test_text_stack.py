@@ -135,8 +135,8 @@ def test_what_has_generated_can_still_be_trained(quantize):
     session = SampledPolicy(policy, max_new_tokens=4).open(
         [Scenario("row", "benign", Attack(Message.of("user", "Hi")))], [1]
     )
-    session.reply([0], [Message.of("user", "Hi")])
-    policy.logprobs(policy.collate([session.trace(0)])).sum().backward()
+    session.reply({0: Message.of("user", "Hi")})
+    policy.logprobs(policy.collate([session.end(0)])).sum().backward()
     assert all(parameter.grad is not None for parameter in policy.trainable().values())
 
 

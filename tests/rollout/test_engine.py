@@ -1,5 +1,6 @@
 """The engine on `tiny`, fp32: what it samples and scores equals one full forward, row by row."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -58,10 +59,18 @@ SCENARIOS = (
 SEEDS = (11, 22, 33, 44)
 
 
-def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, **settings):
-    policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
+def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, side_by_side=None, **settings):
+    policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature, side_by_side=side_by_side)
     settings = {"max_turns": 4, "stop_when_truncated": False} | settings
     return play(scenarios, seeds, policy, ScriptedAttacker(), None, **settings)
+
+
+def answered(session, asked):
+    """Ask, and go on until all have been answered."""
+    answers = session.reply(asked)
+    while len(answers) < len(asked):
+        answers |= session.reply({})
+    return answers
 
 
 def scored(qwen, traces, temperature=1.0):
@@ -94,10 +103,11 @@ def hasty(qwen):
 
 
 def test_a_gpu_samples_what_a_cpu_samples(hasty):
-    """With nothing left on the CPU, while the batch shrinks and is put together again."""
+    """With nothing left on the CPU, while dialogues come and go."""
 
     def played(qwen):
-        return [row.trace for row in roll(qwen, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0)]
+        rolled = roll(qwen, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0, side_by_side=5)
+        return [row.trace for row in rolled]
 
     on_cpu = played(hasty)
     with pretended_gpu():
@@ -110,19 +120,30 @@ def test_a_gpu_samples_what_a_cpu_samples(hasty):
 
 
 @pytest.mark.usefixtures("packs")
-def test_trap_12_rows_that_finish_early_leave_the_shared_cache_right(hasty, monkeypatch):
-    """The batch shrinks as rows finish and is put together again for the next turn, several times over."""
-    uneven = 0  # merged parts whose rows were given different numbers of tokens
-    merge = TurnCache.merge
+@pytest.mark.parametrize("side_by_side", [None, 7, 1])
+def test_trap_12_dialogues_that_come_and_go_leave_the_shared_cache_right(hasty, monkeypatch, side_by_side):
+    """Some are read while others are in the middle of an answer; some take the places of those that have ended."""
+    done = Counter()
 
-    def watched(self, part, rows):
-        nonlocal uneven
-        uneven += len({length - self.lengths[row] for length, row in zip(part.lengths, rows, strict=True)}) > 1
-        merge(self, part, rows)
+    def watch(name):
+        method = getattr(TurnCache, name)
 
-    monkeypatch.setattr(TurnCache, "merge", watched)
-    trajectories = roll(hasty, SCENARIOS * 5, range(20), max_new_tokens=40, temperature=3.0)
-    assert uneven > 2
+        def watched(self, given, *more):
+            if name == "append":
+                done["rows"] = max(done["rows"], len(given))
+                done["read beside answers"] += max(given) > 1 and len(given) > sum(map(bool, given))
+            done[name] += 1
+            return method(self, given, *more)
+
+        monkeypatch.setattr(TurnCache, name, watched)
+
+    for name in ("append", "clear", "keep", "copy"):
+        watch(name)
+    trajectories = roll(hasty, SCENARIOS * 5, range(20), max_new_tokens=40, temperature=3.0, side_by_side=side_by_side)
+    assert done["rows"] == (side_by_side or 20)
+    assert done["clear"] == (0 if side_by_side is None else 20 - side_by_side)
+    assert (done["read beside answers"] > 3) == (side_by_side != 1)
+    assert (done["keep"] > 0) == (side_by_side != 1)
     lengths = {len(turn.completion.token_ids) for trajectory in trajectories for turn in trajectory.turns}
     assert len(lengths) > 4
     for trajectory in trajectories:
@@ -134,18 +155,19 @@ def test_nothing_is_padded_and_nothing_read_twice(hasty, monkeypatch):
     """Through the stack goes every token of a dialogue once, save the last sampled one; its row ends where it does."""
     read, step = [], SampledSession.step
 
-    def watched(self, embeds, positions, counts, cache):
-        read.append((len(embeds), sum(counts)))
-        return step(self, embeds, positions, counts, cache)
+    def watched(self, embeds, positions, counts):
+        read.append((len(embeds), sum(counts.values())))
+        return step(self, embeds, positions, counts)
 
     monkeypatch.setattr(SampledSession, "step", watched)
     policy = SampledPolicy(hasty, max_new_tokens=40, temperature=3.0)
     session = policy.open(SCENARIOS, SEEDS)
-    session.reply([0, 1, 2, 3], [row.opening.message for row in SCENARIOS])
-    session.reply([1, 2, 3], [row.scripted[0].message for row in SCENARIOS[1:]])
-    lengths = [len(session.trace(row).token_ids) for row in range(4)]
+    answered(session, {row: scenario.opening.message for row, scenario in enumerate(SCENARIOS)})
+    answered(session, {row: SCENARIOS[row].scripted[0].message for row in (1, 2, 3)})
+    held = list(session.cache.lengths)
+    lengths = [len(session.end(row).token_ids) for row in range(4)]
     assert len(set(lengths)) == 4
-    assert session.cache.lengths == [length - 1 for length in lengths[1:]]
+    assert held == [length - 1 for length in lengths]
     assert all(tokens == counted for tokens, counted in read)
     assert sum(tokens for tokens, _ in read) == sum(lengths) - len(lengths)
 
@@ -326,13 +348,28 @@ def test_a_reference_of_another_type_computes_in_the_adapters_own(qwen):
     qwen.freeze_reference()
 
 
-def test_rows_that_were_left_out_stay_closed(qwen):
-    policy = SampledPolicy(qwen, max_new_tokens=2)
-    session = policy.open(SCENARIOS, SEEDS)
-    session.reply([0, 1, 2, 3], [s.opening.message for s in SCENARIOS])
-    session.reply([1, 3], [Message.of("user", "a"), Message.of("user", "b")])
-    with pytest.raises(ValueError, match="closed"):
-        session.reply([0], [Message.of("user", "again")])
+def test_an_ended_dialogue_stays_ended(qwen):
+    session = SampledPolicy(qwen, max_new_tokens=2).open(SCENARIOS, SEEDS)
+    answered(session, {row: scenario.opening.message for row, scenario in enumerate(SCENARIOS)})
+    assert len(session.end(0).token_ids) > 2
+    with pytest.raises(ValueError, match="dialogue 0 has ended"):
+        session.reply({0: Message.of("user", "again")})
+
+
+def test_no_dialogue_waits_for_the_slowest(hasty):
+    """Answers differ in length; whoever is done is asked again while others are in the middle of theirs."""
+    rows = [SCENARIOS[1]] * 12
+    session = SampledPolicy(hasty, max_new_tokens=40, temperature=3.0).open(rows, range(12))
+    opening, following = SCENARIOS[1].attacks
+    turns, rounds = Counter(), [session.reply(dict.fromkeys(range(12), opening.message))]
+    while rounds[-1]:
+        turns.update(rounds[-1].keys())
+        rounds.append(session.reply({row: following.message for row in rounds[-1] if turns[row] == 1}))
+    assert turns == Counter(dict.fromkeys(range(12), 2))
+    first = {row: at for at, answers in reversed(list(enumerate(rounds))) for row in answers}
+    second = {row: at for at, answers in enumerate(rounds) for row in answers}
+    assert min(second.values()) < max(first.values())
+    assert 3 <= len(rounds[0]) < 12
 
 
 def test_greedy_takes_the_likeliest_token(qwen):

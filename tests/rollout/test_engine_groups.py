@@ -11,7 +11,7 @@ from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
-from steer_lit.types import Attack, ImageRef, Message, Scenario
+from steer_lit.types import Attack, ImageRef, Message, Scenario, Verdict
 
 KNIFE = ImageRef("mini://knife?colour=red&x=20&y=31&size=60&bg=3")
 BALL = ImageRef("mini://ball?colour=blue&x=10&y=5&size=50&bg=0")
@@ -60,9 +60,9 @@ def qwen():
     return load()
 
 
-def roll(qwen, scenarios=ROWS, seeds=SEEDS, **settings):
-    policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0)
-    return play(scenarios, seeds, policy, ScriptedAttacker(), None, max_turns=4, stop_when_truncated=False, **settings)
+def roll(qwen, scenarios=ROWS, seeds=SEEDS, tutor=None, side_by_side=None):
+    policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0, side_by_side=side_by_side)
+    return play(scenarios, seeds, policy, ScriptedAttacker(), tutor, max_turns=4, stop_when_truncated=False)
 
 
 def assert_scored_as_sampled(qwen, trajectory):
@@ -82,18 +82,18 @@ def test_trap_12_groups_with_a_second_picture_match_full_forward(quantize):
         assert_scored_as_sampled(policy, trajectory)
 
 
-def test_an_opening_is_read_once_for_its_group(qwen, monkeypatch):
-    read = []
-    step = SampledSession.step
+@pytest.mark.parametrize(("side_by_side", "openings"), [(None, 3), (5, 3), (1, 7)])
+def test_an_opening_is_read_once_for_its_group(qwen, monkeypatch, side_by_side, openings):
+    """Also for members who begin later, while any that opened alike goes on."""
+    read, step = [], SampledSession.step
 
-    def watched(self, embeds, positions, counts, cache):
-        read.append(len(counts))
-        return step(self, embeds, positions, counts, cache)
+    def watched(self, embeds, positions, counts):
+        read.extend(row for row in counts if not self.rows[row].turns and self.rows[row].cached == 0)
+        return step(self, embeds, positions, counts)
 
     monkeypatch.setattr(SampledSession, "step", watched)
-    together = roll(qwen)
-    assert read[0] == 3  # three openings of seven rows
-    assert max(read[1:]) == 7
+    together = roll(qwen, side_by_side=side_by_side)
+    assert len(read) == len(set(read)) == openings
     alone = [roll(qwen, [row], [seed])[0] for row, seed in zip(ROWS, SEEDS, strict=True)]
     assert [row.trace.token_ids for row in together] == [row.trace.token_ids for row in alone]
     for one, other in zip(together, alone, strict=True):
@@ -124,10 +124,17 @@ def test_members_of_a_group_go_their_own_ways(qwen):
         assert_scored_as_sampled(qwen, trajectory)
 
 
-@pytest.mark.parametrize("waves", [2, 3])
-def test_waves_sample_the_same_tokens(qwen, waves):
-    """Groups are torn apart and several sessions are open at once."""
-    together, apart = roll(qwen), roll(qwen, waves=waves)
+class ServedTutor:
+    client = None
+
+    def score(self, dialogues):
+        return [Verdict(5, 5, 5)] * len(dialogues)
+
+
+@pytest.mark.parametrize("side_by_side", [None, 3])
+def test_the_same_is_sampled_while_a_server_judges(qwen, side_by_side):
+    """Groups are torn apart, and dialogues that are being judged keep their places."""
+    together, apart = roll(qwen), roll(qwen, tutor=ServedTutor(), side_by_side=side_by_side)
     assert [row.trace.token_ids for row in apart] == [row.trace.token_ids for row in together]
     for trajectory in apart:
         assert_scored_as_sampled(qwen, trajectory)

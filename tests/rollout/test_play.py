@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -27,23 +27,26 @@ class Echo:
     def __init__(self, *cut: str) -> None:
         self.cut = cut
         self.asked: list[list[int]] = []
+        self.ended: list[int] = []
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Echo:
         return self
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        self.asked.append(list(rows))
-        return [Completion(m.text, finish="length" if m.text in self.cut else "stop") for m in messages]
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        self.asked.append(list(asked))
+        texts = {row: message.text for row, message in asked.items()}
+        return {row: Completion(text, finish="length" if text in self.cut else "stop") for row, text in texts.items()}
 
-    def trace(self, row: int) -> None: ...
+    def end(self, row: int) -> None:
+        self.ended.append(row)
 
 
 class Silent(Echo):
     """Gives no answer where Echo would be cut off."""
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        echoed = super().reply(rows, messages)
-        return [Completion("", finish="length", failed="full") if c.finish == "length" else c for c in echoed]
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        full = Completion("", finish="length", failed="full")
+        return {row: full if said.finish == "length" else said for row, said in super().reply(asked).items()}
 
 
 class FailsOn:
@@ -71,6 +74,7 @@ def test_a_dialogue_ends_with_its_script_or_at_max_turns() -> None:
     assert policy.asked == [[0, 1, 2], [0, 2], [0, 2]]
     assert [(row.ended, row.failed, row.seed) for row in played] == [("terminated", None, seed) for seed in (7, 8, 9)]
     assert all(turn.verdict is None for row in played for turn in row.turns)
+    assert all(turn.attack.message.text == turn.completion.text for row in played for turn in row.turns)
 
 
 def test_a_failed_verdict_ends_its_dialogue_and_no_other() -> None:
@@ -117,14 +121,51 @@ def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
     assert all(row.turns == played[0].turns for row in (*played, *again))
 
 
-def test_waves_change_nothing_but_who_waits_for_whom() -> None:
-    seeds = (7, 8, 9)
+class OneAtATime(Echo):
+    """Answers one question a call, the latest first, as a policy does whose dialogues take their time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: dict[int, Message] = {}
+
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        self.waiting |= asked
+        return super().reply(dict([self.waiting.popitem()])) if self.waiting else {}
+
+
+def test_dialogues_go_at_their_own_pace() -> None:
+    """Row 2 is through before the others have begun, and nothing else comes of it."""
+    seeds, policy, heard = (7, 8, 9), OneAtATime(), []
     together = play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3)
-    for waves in (2, 3, 5):
-        assert play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3, waves=waves) == together
+    apart = play(ROWS, seeds, policy, ScriptedAttacker(), FailsOn("c1"), max_turns=3, tell=heard.append)
+    assert apart == together
+    assert policy.asked == [[2], [2], [1], [0], [0], [0]]
+    assert policy.ended == [2, 1, 0]
+    assert heard == [1, 2, 3]
 
 
-def test_one_wave_stays_in_the_callers_thread() -> None:
+class ServedTutor:
+    """A tutor that asks a server."""
+
+    client = None
+
+    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
+        return [Verdict(5, 5, 5)] * len(dialogues)
+
+
+@pytest.mark.parametrize("policy", [Echo, OneAtATime])
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS * 4])
+def test_a_server_changes_nothing_but_who_waits_for_whom(policy: type[Echo], rows: Sequence[Scenario]) -> None:
+    class Served(FailsOn, ServedTutor):
+        pass
+
+    seeds, said_by = range(len(rows)), (policy(), policy())
+    here = play(rows, seeds, said_by[0], ScriptedAttacker(), FailsOn("c1"), max_turns=3)
+    assert play(rows, seeds, said_by[1], ScriptedAttacker(), Served("c1"), max_turns=3) == here
+    assert sorted(said_by[1].ended) == list(seeds)
+
+
+def test_without_a_server_all_stays_in_the_callers_thread() -> None:
     seen: list[threading.Thread] = []
 
     class Notes(FailsOn):
@@ -136,31 +177,32 @@ def test_one_wave_stays_in_the_callers_thread() -> None:
     assert set(seen) == {threading.current_thread()}
 
 
-def test_the_policy_answers_one_wave_while_the_tutor_judges_another() -> None:
+def test_the_policy_answers_some_dialogues_while_a_server_judges_others() -> None:
     both_answered = threading.Event()
 
     class Announces(Echo):
-        def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-            if self.asked:
+        def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+            if self.asked and asked:
                 both_answered.set()
-            return super().reply(rows, messages)
+            return super().reply(asked)
 
-    class WaitsForTheOther:
-        """Scores a first turn only after the policy has gone on to the other wave."""
+    class WaitsForTheOther(ServedTutor):
+        """Scores a first turn only after the policy has gone on to the other dialogue."""
 
         def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
             assert both_answered.wait(timeout=20)
-            return [Verdict(5, 5, 5)] * len(dialogues)
+            return super().score(dialogues)
 
     rows = (scenario("a", 2), scenario("b", 2))
-    played = play(rows, (1, 2), Announces(), ScriptedAttacker(), WaitsForTheOther(), max_turns=2, waves=2)
+    played = play(rows, (1, 2), Announces(), ScriptedAttacker(), WaitsForTheOther(), max_turns=2)
     assert said(played) == [["a0", "a1"], ["b0", "b1"]]
 
 
-def test_what_a_tutor_raises_reaches_the_caller() -> None:
-    class Raises:
-        def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
-            raise RuntimeError("no tutor")
+@pytest.mark.parametrize("served", [(), (ServedTutor,)])
+def test_what_a_tutor_raises_reaches_the_caller(served: tuple[type, ...]) -> None:
+    def score(self: object, dialogues: Sequence[SoFar]) -> list[Verdict]:
+        raise RuntimeError("no tutor")
 
+    raises = type("Raises", served, {"score": score})()
     with pytest.raises(RuntimeError, match="no tutor"):
-        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Raises(), max_turns=3, waves=2)
+        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), raises, max_turns=3)

@@ -45,7 +45,7 @@ def test_both_served_policies_ask_the_same_for_the_same_seed(answering: Any, tem
     benched = ServerPolicy(named, open_image, system_prompt="", max_new_tokens=64, temperature=temperature)
     for session in (policy(client, temperature).open([ROW], [7]), benched.open([ROW], [7])):
         for message in ASKED:
-            session.reply([0], [message])
+            session.reply({0: message})
     assert client.asked == [request for batch in named.batches for request in batch]
     seeds = [request.seed for request in client.asked]
     assert seeds == [None, None] if temperature == 0 else len(set(seeds)) == 2
@@ -54,7 +54,7 @@ def test_both_served_policies_ask_the_same_for_the_same_seed(answering: Any, tem
 @pytest.mark.parametrize("text", [SAFE, "<thinking>On and on"])
 def test_an_answer_as_long_as_allowed_was_cut_and_is_not_asked_for_again(text: str) -> None:
     client = Counts(text, tokens=64)
-    (completion,) = policy(client).open([ROW], [7]).reply([0], ASKED[:1])
+    completion = policy(client).open([ROW], [7]).reply({0: ASKED[0]})[0]
     assert (completion.text, completion.finish) == (text, "length")
     assert len(client.asked) == 1
 
@@ -67,7 +67,7 @@ def test_what_was_repaired_is_what_was_said() -> None:
 
     client = Mumbles()
     session = policy(client).open([ROW], [7])
-    assert [session.reply([0], [message])[0].text for message in ASKED] == [SAFE, SAFE]
+    assert [session.reply({0: message})[0].text for message in ASKED] == [SAFE, SAFE]
     told = [part.text for part in client.asked[-1].parts]
     assert told == ["Be brief.", "One?", SAFE, "Two?"]
 
@@ -75,7 +75,7 @@ def test_what_was_repaired_is_what_was_said() -> None:
 def test_a_picture_that_cannot_be_opened_ends_the_row_before_anything_is_asked() -> None:
     client = Counts()
     with pytest.raises(RowEnds, match="its picture cannot be used") as caught:
-        policy(client).open([ROW], [7]).reply([0], [Message.of("user", ImageRef("gone.png"), "What?")])
+        policy(client).open([ROW], [7]).reply({0: Message.of("user", ImageRef("gone.png"), "What?")})
     assert caught.value.status == "rejected"
     assert "gone.png" in caught.value.detail
     assert client.asked == []

@@ -1,7 +1,7 @@
 """The tutor's verdicts and questions in whole rollouts, with the attacker that asks them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
@@ -19,10 +19,10 @@ class Refuses:
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> "Refuses":
         return self
 
-    def reply(self, rows: Sequence[int], messages: Sequence[Message]) -> list[Completion]:
-        return [Completion("<thinking></thinking><answer>I won't help with that.</answer>") for _ in rows]
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        return {row: Completion("<thinking></thinking><answer>I won't help with that.</answer>") for row in asked}
 
-    def trace(self, row: int) -> None:
+    def end(self, row: int) -> None:
         return None
 
 
