@@ -48,7 +48,8 @@ def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, dec
     with torch.no_grad():
         embeds = policy.embed(input_ids, ())
         expected = policy.hidden(embeds, positions)
-        cache, operands = TurnCache(3, policy.device), policy.stack.operands(decoding)
+        cache, operands = TurnCache(policy.device), policy.stack.operands(decoding)
+        cache.add(3)
         plain = [[one.plain for one in layer] for layer in operands]
         found = []
         for part in (slice(0, 7), slice(7, 8), slice(8, 12)):
