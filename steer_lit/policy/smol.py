@@ -4,7 +4,7 @@ A Qwen2.5-VL text stack with zero q/k/v biases is a Llama stack, so the pretrain
 text logits stay the original's. The vision tower is new: fresh weights, or trained ones from a file.
 
 The checkpoint is made once and kept as an ordinary checkpoint folder under `$STEER_LIT_CACHE` (default
-`~/.cache/steer_lit`).
+`~/.cache/steer_lit`); processes that start together wait for the first one's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
+from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import PLAIN, BaseSettings, disk_errors, open_checkpoint
 from steer_lit.policy.fresh import spread
@@ -83,7 +84,10 @@ def smol_checkpoint() -> Path:
     folder = cache / f"smol-{digest(recipe, 10)}"
     try:
         if not folder.is_dir():
-            _make_checkpoint(folder, source)
+            cache.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(cache):
+                if not folder.is_dir():
+                    _make_checkpoint(folder, source)
     except OSError as error:
         where = error.filename2 or error.filename
         elsewhere = where is not None and not Path(str(where)).is_relative_to(cache)
@@ -106,7 +110,6 @@ def _cache() -> Path:
 
 def _make_checkpoint(folder: Path, source: Source) -> None:
     cache = folder.parent
-    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".smol-", dir=cache, ignore_cleanup_errors=True) as room:
         unfinished = Path(room) / "checkpoint"
         with disk_errors(cache), own_random_state(_BUILD_SEED):
@@ -114,7 +117,7 @@ def _make_checkpoint(folder: Path, source: Source) -> None:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise another process was faster, and its folder is as good
+            if not folder.is_dir():  # otherwise, without locks, another process was faster, and its folder is as good
                 raise
 
 

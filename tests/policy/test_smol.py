@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,31 @@ def test_the_checkpoint_is_made_once_and_never_half(source, tmp_path, monkeypatc
     monkeypatch.setattr(smol, "_write_checkpoint", lambda folder, _: (folder.mkdir(), written.append(folder)))
     assert smol.smol_checkpoint() == smol.smol_checkpoint()
     assert len(written) == 1
+
+
+def test_who_comes_while_it_is_made_waits_for_it(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
+    begun, all_here, written = threading.Event(), threading.Barrier(3), []
+
+    def slow(folder: Path, _: smollm2.Source) -> None:
+        written.append(folder)
+        begun.set()
+        all_here.wait(60)
+        time.sleep(0.1)  # the others are about to look
+        folder.mkdir()
+
+    def another() -> Path:
+        begun.wait(60)
+        all_here.wait(60)
+        return smol.smol_checkpoint()
+
+    monkeypatch.setattr(smol, "_write_checkpoint", slow)
+    with ThreadPoolExecutor(3) as pool:
+        started = [pool.submit(come) for come in (smol.smol_checkpoint, another, another)]
+        made, *found = [one.result(60) for one in started]
+    assert found == [made, made]
+    assert len(written) == 1
+    assert list(tmp_path.iterdir()) == [made]
 
 
 def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(source, tmp_path, monkeypatch):
