@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,29 +124,48 @@ def test_the_first_rank_writes_and_all_know(rank_zero: bool, tiny_policy: Any, t
     assert (tmp_path / "best_adapter").is_dir() is rank_zero
 
 
-@pytest.mark.parametrize("folder", ["run", "elsewhere"])
-@pytest.mark.parametrize("stopped_at", [1, 2, 3, 4])
-def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
-    stopped_at: int, folder: str, fit: Any, tmp_path: Path
-) -> None:
-    """From a checkpoint saved between a step and its validation, in the run's folder, which got further, or another."""
-    from lightning import Callback
+LOSSES = (0.5, 0.4, 0.6, 0.45, 0.7)
 
-    losses = [0.5, 0.4, 0.6, 0.45, 0.7]
+
+@pytest.fixture(scope="module")
+def never_stopped() -> dict[str, Any]:
+    """Filled by the first test that needs it: the run that every resumed one is held against."""
+    return {}
+
+
+@pytest.fixture
+def straight(never_stopped: dict[str, Any], fit: Any, tmp_path: Path, tmp_path_factory: Any) -> dict[str, Any]:
+    """What the run never stopped kept, and in `tmp_path` what it left: a checkpoint of every step, in the run's folder
+    a best adapter of steps that are taken again.
+    """
+    from lightning import Callback
 
     class Copies(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
 
-    straight, _ = fit(losses, callbacks=[Copies()])
+    if never_stopped:
+        shutil.copytree(never_stopped["left"], tmp_path, dirs_exist_ok=True)
+        return never_stopped
+    best, _ = fit(LOSSES, callbacks=[Copies()])
     kept = weights(tmp_path / "run" / "best_adapter")
-    fit([0.9, 0.8, 0.7, 0.6, 0.1], callbacks=[])  # what is in the folder now is of steps that are taken again
+    fit([0.9, 0.8, 0.7, 0.6, 0.1], callbacks=[])
     assert not same(weights(tmp_path / "run" / "best_adapter"), kept)
-    resumed, _ = fit(losses, folder, tmp_path / f"{stopped_at}.ckpt", callbacks=[])
-    assert (
-        (resumed.best.step, resumed.best.value) == (straight.best.step, straight.best.value) == (2, pytest.approx(0.4))
-    )
-    assert same(resumed.best.weights, straight.best.weights)
+    left = shutil.copytree(tmp_path, tmp_path_factory.mktemp("straight"), dirs_exist_ok=True)
+    never_stopped.update(best=best.best, kept=kept, left=left)
+    return never_stopped
+
+
+@pytest.mark.parametrize("folder", ["run", "elsewhere"])
+@pytest.mark.parametrize("stopped_at", [1, 2, 3, 4])
+def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
+    stopped_at: int, folder: str, straight: dict[str, Any], fit: Any, tmp_path: Path
+) -> None:
+    """From a checkpoint saved between a step and its validation, in the run's folder, which got further, or another."""
+    resumed, _ = fit(LOSSES, folder, tmp_path / f"{stopped_at}.ckpt", callbacks=[])
+    best, kept = straight["best"], straight["kept"]
+    assert (resumed.best.step, resumed.best.value) == (best.step, best.value) == (2, pytest.approx(0.4))
+    assert same(resumed.best.weights, best.weights)
     assert same(weights(tmp_path / folder / "best_adapter"), kept)
     assert json.loads((tmp_path / folder / "best_adapter/best.json").read_text())["step"] == 2
 
