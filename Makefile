@@ -10,6 +10,9 @@ SFT_STEPS  ?= 100
 GRPO_STEPS ?= 10
 BENCH_ROWS ?= 120
 
+# Processes that share the tests; auto: one for each core, as far as memory goes (tests/workers.py).
+WORKERS ?= auto
+
 BIN   := .venv/bin
 READY := .venv/.installed
 SFT   := $(DEMO)/sft/.done-$(SFT_STEPS)
@@ -30,8 +33,9 @@ demo: $(GRPO) ## Train on this CPU: SFT, then tutor-in-the-loop GRPO, then the b
 	    model.device=cpu bench.limit=$(BENCH_ROWS) bench.chunk=$(BENCH_ROWS) rollout.max_new_tokens=64 \
 	    hydra.run.dir=$(DEMO)/bench
 
-test: $(READY) ## Run every test (no network, no GPU)
-	$(BIN)/python -m pytest -q
+# `make test WORKERS=0` runs one test after the other in one process, as plain pytest does.
+test: $(READY) ## Run every test, on all cores (no network, no GPU)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 lint: $(READY) ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

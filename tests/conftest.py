@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.workers import cores_here, memory_here, workers
+
 if TYPE_CHECKING:
     from steer_lit.chat import ChatReply, ChatRequest
 
@@ -31,6 +33,12 @@ for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means. Every worker computes with one thread, as a run without workers does."""
+    return workers(cores_here(), memory_here())
 
 
 @pytest.fixture(scope="session")
