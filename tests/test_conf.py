@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.checks import bench_problems, train_problems, value_problems
 from steer_lit.cli import train_run
 from steer_lit.cli.players import seeing
-from steer_lit.policy import preflight
+from steer_lit.policy import gpus
 from steer_lit.terminal.commands import conf_dir
 
 CONF = conf_dir()
@@ -235,7 +235,7 @@ def test_a_benchmark_refuses_a_gpu_that_is_not_there() -> None:
 def test_training_names_what_says_the_device_in_place_of_the_models(
     device: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "visible_gpus", lambda: 2)
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: 2)
     (problem,) = train_problems(compose(f"model.device={device}"))
     assert (problem.key, problem.value) == ("model.device", device)
     assert problem.remedy == f"a training run computes where its trainer does: {words} in its place"
@@ -304,9 +304,9 @@ def test_players_that_cannot_work_are_named(overrides: list[str], keys: list[str
 
 
 def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.preflight.uncached", lambda source: ["config.json"])
-    monkeypatch.setattr("steer_lit.policy.preflight.hub_answers", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.checkpoint_files.uncached", lambda source: ["config.json"])
+    monkeypatch.setattr("steer_lit.policy.checkpoint_files.hub_answers", lambda: False)
     config = compose("judge=llm", "judge.sees=all", "model=qwen2_5_vl_7b", "judge_check=true", name="bench")
     assert [problem.key for problem in bench_problems(config)] == ["judge.sees", "server.base_url", "server.model"]
     assert bench_problems(compose("judge=llm", "judge_check=true", "model=qwen2_5_vl_7b", *SERVER, name="bench")) == []

@@ -26,7 +26,7 @@ from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.cli import main as cli
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.policy import preflight
+from steer_lit.policy import gpus, preflight
 from tests.test_conf import empty_adapter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,7 +162,7 @@ def test_every_command_of_make_demo_passes_the_config_check(capsys: pytest.Captu
 def a_machine_that_has_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A GPU and every model's weights; files are made as they are named. Nothing runs after the config check."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(preflight, "has_gpu", lambda: True)
+    monkeypatch.setattr(gpus, "has_gpu", lambda: True)
     monkeypatch.setattr(preflight, "resource_problems", lambda model: [])
 
     def refuse(check: Callable[[DictConfig], list[Problem]], config: DictConfig, folder: Path) -> None:

@@ -24,7 +24,7 @@ from steer_lit.checks.trainer import device_problems, part_problems, trainer_pro
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
-from steer_lit.policy import preflight
+from steer_lit.policy import checkpoint_files, gpus, preflight
 from steer_lit.policy.known import start_is_gone
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
@@ -181,7 +181,7 @@ def _player_problems(config: Config) -> Iterator[Problem]:
 
 def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
     max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
-    most = preflight.most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
+    most = checkpoint_files.most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
     return () if most is None else answers_too_long(max_turns, max_new_tokens, most, turns_key)
 
 
@@ -278,10 +278,10 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
-    if accelerator in ("gpu", "cuda") and not told and not preflight.has_gpu():
+    if accelerator in ("gpu", "cuda") and not told and not gpus.has_gpu():
         remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
-    if accelerator == "auto" and not preflight.has_gpu():
+    if accelerator == "auto" and not gpus.has_gpu():
         yield from device_problems({**config["trainer"], "accelerator": "cpu"})
 
 

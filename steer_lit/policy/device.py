@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from steer_lit.policy import preflight
+from steer_lit.policy import gpus
 from steer_lit.policy.known import NumberType
 from steer_lit.ranks import local_rank
 
@@ -20,7 +20,7 @@ def default_device() -> str:
 
 def unseen_gpu() -> str | None:
     """What is wrong where the driver, which the config check asks, has a GPU to show and torch sees none; else None."""
-    if torch.cuda.is_available() or not preflight.has_gpu():
+    if torch.cuda.is_available() or not gpus.has_gpu():
         return None
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     return f"the driver sees an NVIDIA GPU, {built} does not: install a torch built for this driver, or a newer driver"

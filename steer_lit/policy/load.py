@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.policy import preflight
+from steer_lit.policy import checkpoint_files, preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import default_device, number_type, unseen_gpu
 from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
@@ -107,7 +107,7 @@ def _open_base(
         return build_smol(tower, settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
-    local_only = preflight.is_offline() or Path(source).is_dir() or preflight.is_cached(source)
+    local_only = checkpoint_files.is_offline() or Path(source).is_dir() or checkpoint_files.is_cached(source)
     if not local_only:
         log.info("%s: fetching %s, which is kept in the Hugging Face cache", name, source)
     return open_checkpoint(source, settings, name=name, local_only=local_only)

@@ -113,7 +113,7 @@ def test_training_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word
 def test_devices_of_whatever_is_there_are_a_cpus_where_no_gpu_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
     said = refusal(capsys, tmp_path, "train", "trainer.accelerator=auto", "trainer.devices=[0]")
     assert "trainer.devices=[0]: names GPUs, and this run is on the CPU" in said
 

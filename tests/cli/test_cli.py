@@ -56,9 +56,9 @@ def test_help_and_config_answer_at_once(repository: Path, words: list[str]) -> N
 def test_every_problem_is_named_before_anything_loads(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.preflight.uncached", lambda source: ["config.json"])
-    monkeypatch.setattr("steer_lit.policy.preflight.hub_answers", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.checkpoint_files.uncached", lambda source: ["config.json"])
+    monkeypatch.setattr("steer_lit.policy.checkpoint_files.hub_answers", lambda: False)
     message = refused(
         capsys, "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir
     )
@@ -86,7 +86,7 @@ def test_an_experiment_for_another_model_names_one_that_there_is(
 def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.policy.preflight.has_gpu", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
     message = refused(capsys, "+experiment=grpo_smol", "hardware=gpu_24gb", "optim.lr=abc", run_dir)
     assert "* trainer.accelerator='gpu': no NVIDIA GPU is visible: add hardware=cpu" in message
     assert "* optim.lr='abc': is no number; must be a number above 0, at most 10" in message
@@ -96,7 +96,7 @@ def test_what_is_said_can_be_typed_and_no_number_is_called_one(
 def test_training_refuses_a_gpu_that_the_driver_has_and_torch_does_not_see(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steer_lit.policy.preflight.visible_gpus", lambda: 1)
+    monkeypatch.setattr("steer_lit.policy.gpus.visible_gpus", lambda: 1)
     message = refused(capsys, "trainer.accelerator=gpu", run_dir)
     assert message.startswith("trainer.accelerator='gpu': the driver sees an NVIDIA GPU, torch ")
     assert "does not: install a torch built for this driver" in message

@@ -18,7 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoTokenizer
 
 from steer_lit.errors import MissingResource, SteerError
-from steer_lit.policy import load, preflight, quantize
+from steer_lit.policy import gpus, load, model_values, preflight, quantize
 from steer_lit.policy import lora as lora_module
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
@@ -53,7 +53,7 @@ def policy(**changes: object) -> QwenVL:
 @pytest.fixture
 def a_blind_torch(monkeypatch: pytest.MonkeyPatch) -> str:
     """The driver counts a GPU, and this torch cannot use it. What is then said."""
-    monkeypatch.setattr(preflight, "visible_gpus", lambda: 1)
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     return f"the driver sees an NVIDIA GPU, {built} does not: install a torch built for this driver"
@@ -378,7 +378,7 @@ def test_each_model_config_fits_the_function_and_the_check(path):
     assert config.name == path.stem
     whole = OmegaConf.create({"model": config, "seed": 0, "system_prompt": "", "init_from": None})
     plain = OmegaConf.to_container(whole, resolve=True)["model"]
-    assert preflight.value_problems(plain) == []
+    assert model_values.value_problems(plain) == []
     assert LoraSettings(**{key: value for key, value in plain["lora"].items() if key != "_target_"}).targets
 
 

@@ -1,0 +1,99 @@
+"""The files of a checkpoint, a folder or a hub model: which of them are on this machine, and whether the hub answers.
+
+Nothing is loaded. The hub gets three seconds to show it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steer_lit.policy.known import MOST_TOKENS
+
+_HUB_PATIENCE_S = 3.0
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_GENERATION = "generation_config.json"  # the one file that a checkpoint may lack: config.json names an end token too
+
+
+def most_tokens(model: Mapping[str, Any]) -> int | None:
+    """How many tokens the model was made to read; None where its config is not on this machine yet."""
+    if (most := MOST_TOKENS.get(str(model.get("name")))) is not None:
+        return most
+    path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        most = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # what loads it will say so
+        return None
+    return most if type(most) is int else None
+
+
+def weight_files(source: str) -> list[Path]:
+    """The safetensors files of a checkpoint, folder or hub id, that are on this machine."""
+    index = _checkpoint_file(source, _INDEX)
+    names = _shards(index) if index else {_WEIGHTS}
+    return sorted(path for name in names if (path := _checkpoint_file(source, name)))
+
+
+def _checkpoint_file(source: str, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    try:
+        found = try_to_load_from_cache(source, name)
+    except HFValidationError:  # a path that does not exist, not a hub id
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _shards(index: Path) -> set[str]:
+    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+
+
+def is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def is_cached(hub_id: str) -> bool:
+    """Whether all that is read of a hub model is in the local cache, so that there is nothing to ask the hub.
+
+    A file that no checkpoint must have counts as there once the hub has said that it has none.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    return not uncached(hub_id) and try_to_load_from_cache(hub_id, _GENERATION) is not None
+
+
+def uncached(hub_id: str) -> list[str]:
+    """Of the files without which no checkpoint loads, those that are not in the local cache."""
+    index = _checkpoint_file(hub_id, _INDEX)
+    weights = sorted(_shards(index)) if index else [_WEIGHTS]
+    in_parts = _checkpoint_file(hub_id, "vocab.json") and _checkpoint_file(hub_id, "merges.txt")
+    tokenizer = ["tokenizer_config.json", *([] if in_parts else ["tokenizer.json"])]
+    return [name for name in ("config.json", *weights, *tokenizer) if not _checkpoint_file(hub_id, name)]
+
+
+def hub_answers() -> bool:
+    """Whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
+    from huggingface_hub import constants, get_session
+
+    answers = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # whatever went wrong, the hub did not answer
+            answers.append(get_session().head(constants.ENDPOINT, timeout=_HUB_PATIENCE_S))
+
+    # In a thread of its own, since looking up a host name knows no time-out.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_HUB_PATIENCE_S)
+    return bool(answers)
