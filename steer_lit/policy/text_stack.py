@@ -100,20 +100,27 @@ class _Projection:
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         made = None if make is None else (make, x)
         x = x if make is None else make(x)
-        shift = self.bias if add is None else add
+        if operands.holds_a:
+            return self._with_adapter(x, operands, add)
+        return adapted(self._without_adapter(x, operands.prepacked, add), x, operands.adapter, made)
+
+    def _without_adapter(self, x: Tensor, prepacked: Tensor | None, add: Tensor | None) -> Tensor:
         if self.weight is None:
             y = torch.cat([base(x) for base in self.bases], -1)
-            y = y if add is None else y.add_(add)
-        elif operands.prepacked is not None:
-            if operands.holds_a and operands.adapter is not None:
-                up = operands.adapter[1]
-                wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
-                y, low = product(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
-                return y.addmm_(low, up)
-            y = product(x, operands.prepacked, shift)
-        else:
-            y = x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
-        return adapted(y, x, operands.adapter, made)
+            return y if add is None else y.add_(add)
+        shift = self.bias if add is None else add
+        if prepacked is not None:
+            return product(x, prepacked, shift)
+        return x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
+
+    def _with_adapter(self, x: Tensor, operands: Operands, add: Tensor | None) -> Tensor:
+        """Of one product with weights and A."""
+        assert operands.prepacked is not None
+        assert operands.adapter is not None
+        shift, up = self.bias if add is None else add, operands.adapter[1]
+        wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
+        y, low = product(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
+        return y.addmm_(low, up)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
