@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from steer_lit.bench.behind import one_behind
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.files.run_files import RECORDS
-from steer_lit.rollout.play import play
+from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
@@ -63,16 +64,33 @@ class BenchRun:
         recorded = {row.key for row in self.records.of(name) if not row.failed}
         return [scenario for scenario in self.suite.scenarios if keys[scenario.id] not in recorded]
 
-    def play(self, scenarios: Sequence[Scenario], policy: BenchPolicy) -> list[Trajectory]:
-        """The judge is to see every turn, those after a cut completion too: nothing is gained by running on."""
-        suite, seeds = self.suite, [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
-        turns = self.settings.turns_played
-        return play(scenarios, seeds, policy, suite.attacker, suite.tutor, turns, stop_when_truncated=False)
+    def play(self, scenarios: Sequence[Scenario], policy: BenchPolicy) -> Iterator[list[Trajectory]]:
+        """Trajectories in order, half a chunk at a time, as soon as these have ended.
+
+        The judge is to see every turn, those after a cut completion too: nothing is gained by running on.
+        """
+        seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
+        players, chunk = (policy, self.suite.attacker, self.suite.tutor), self.settings.chunk
+        most = self.settings.turns_played
+        ended = _in_order(playing(scenarios, seeds, *players, most, side_by_side=chunk, stop_when_truncated=False))
+        while some := list(islice(ended, (chunk + 1) // 2)):
+            yield some
 
     def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
         """The policy's records of this run's scenarios, in their order."""
         by_key = {row.key: row for row in self.records.of(name)}
         return [by_key[keys[scenario.id]] for scenario in self.suite.scenarios]
+
+
+def _in_order(ended: Iterable[tuple[int, Trajectory]]) -> Iterator[Trajectory]:
+    """Each trajectory once all before it have ended too."""
+    held: dict[int, Trajectory] = {}
+    given = 0
+    for row, trajectory in ended:
+        held[row] = trajectory
+        while given in held:
+            yield held.pop(given)
+            given += 1
 
 
 def play_policy(
@@ -83,14 +101,14 @@ def play_policy(
     tell: Callable[[int], None],
     begin: Callable[[], object],
 ) -> list[GradedDialogue]:
-    """Play what is not recorded yet, chunk by chunk, each graded and recorded while the next is played. Returns the
-    records of all. `keys` are the run's for this policy.
+    """Play what is not recorded yet; dialogues that have ended are graded and recorded while others are played.
+    Returns the records of all. `keys` are the run's for this policy.
 
     `begin` is called before records in the folder become this run's, where its config has to stand by then: what an
     interrupted run leaves is never told by the config of one that recorded nothing.
 
-    `tell` hears how many scenarios are done, at once and after each chunk; all but the first time from the thread that
-    grades, which calls the judge. A run that ends early has played at most two chunks that it did not record.
+    `tell` hears how many scenarios are done, at once and whenever some are recorded; all but the first time from the
+    thread that grades, which calls the judge.
     """
     left = run.left(name, keys)
     if done := len(keys) - len(left):
@@ -116,8 +134,8 @@ def play_policy(
         tell(done)
 
     with one_behind(grade, record) as grade_beside:
-        for start in range(0, len(left), run.settings.chunk):
-            grade_beside(run.play(left[start : start + run.settings.chunk], policy))
+        for ended in run.play(left, policy):
+            grade_beside(ended)
     return run.played(name, keys)
 
 

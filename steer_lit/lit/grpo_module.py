@@ -34,7 +34,7 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
-from steer_lit.rollout.play import play
+from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 
@@ -158,17 +158,13 @@ class GRPOModule(PolicyModule):
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """One trajectory per scenario, in order. `temperature` 0 is greedy."""
         rollout = self.rollout
-        policy = SampledPolicy(
-            self.policy,
-            max_new_tokens=rollout.max_new_tokens,
-            temperature=temperature,
-            side_by_side=rollout.side_by_side,
-        )
-
-        def tell(ended: int) -> None:
-            self.tell("played", ended, len(scenarios))
-
-        return play(scenarios, seeds, policy, self.attacker, self.tutor, rollout.max_turns, tell=tell)
+        policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
+        players, played = (policy, self.attacker, self.tutor), dict[int, Trajectory]()
+        rows = playing(scenarios, seeds, *players, rollout.max_turns, side_by_side=rollout.side_by_side)
+        for row, trajectory in rows:
+            played[row] = trajectory
+            self.tell("played", len(played), len(scenarios))
+        return [played[row] for row in range(len(scenarios))]
 
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float

@@ -37,19 +37,13 @@ def renderer_of(qwen: QwenVL) -> Renderer:
 
 
 class SampledPolicy:
-    """A `Policy` that samples from the live weights, at most `side_by_side` dialogues at a time (None: all of them).
+    """A `Policy` that samples from the live weights. `temperature` 0 takes the likeliest token."""
 
-    `temperature` 0 takes the likeliest token.
-    """
-
-    def __init__(
-        self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0, side_by_side: int | None = None
-    ) -> None:
+    def __init__(self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0) -> None:
         self.qwen = qwen
         self.renderer = renderer_of(qwen)
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
-        self.side_by_side = side_by_side
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
         return SampledSession(self, scenarios, seeds)
@@ -73,11 +67,13 @@ class _Row:
     draws: random.Random = field(default_factory=random.Random)
     room: int = 0  # tokens the answer may take
     full: Completion | None = None  # the answer to everything from where the model reads no further
-    ended: bool = False
 
     @property
     def token_ids(self) -> list[int]:
         return self.built.token_ids
+
+
+_ENDED = _Row(None, 0)
 
 
 class SampledSession:
@@ -92,7 +88,6 @@ class SampledSession:
         self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
         self.cache = TurnCache(policy.qwen.device)
         self.places: list[int | None] = []  # of each row of the cache, the dialogue; None where that has ended
-        self.asked: list[int] = []  # dialogues with a question that has not been read
         self.answering: list[int] = []  # in the order of their places
         self.openings: dict[Opening, tuple[Tensor, int]] = {}  # last hidden state [H] and next position of those read
         with policy.qwen.inference():
@@ -104,26 +99,25 @@ class SampledSession:
 
         Raises ValueError for a dialogue that has ended.
         """
-        unanswered = {row: self._hear(row, message) for row, message in asked.items()}
-        answers = {row: full for row, full in unanswered.items() if full is not None}
+        heard = {row: self._hear(row, message) for row, message in asked.items()}
+        answers = {row: full for row, full in heard.items() if full is not None}
         with self.policy.qwen.inference():
-            self._join()
+            self._join([row for row in asked if row not in answers])
             return answers | self._round()
 
     def end(self, row: int) -> TokenTrace:
-        """Give the dialogue's place to another. Returns its tokens."""
-        state = self.rows[row]
-        state.ended = True
+        """Let go of the dialogue: its place is free for another. Returns its tokens."""
+        trace, self.rows[row] = self.rows[row].built.trace(), _ENDED
         if row in self.places:
             self.places[self.places.index(row)] = None
-        return state.built.trace()
+        return trace
 
     # ---- questions
 
     def _hear(self, row: int, message: Message) -> Completion | None:
         """Take the question down; a completion where there is no room for an answer to it, nor will be."""
         state, parts = self.rows[row], self.policy.qwen.parts
-        if state.ended:
+        if state is _ENDED:
             raise ValueError(f"dialogue {row} has ended")
         prompt = self._prompt(state, message)
         length = len(state.token_ids) + len(prompt)
@@ -140,7 +134,6 @@ class SampledSession:
         state.room = min(self.policy.max_new_tokens, parts.longest - length)
         state.draws = random.Random(stable_hash(state.seed, state.turns))
         state.ids, state.logprobs = [], []
-        self.asked.append(row)
         return None
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
@@ -153,21 +146,16 @@ class SampledSession:
 
     # ---- the beginning of a round: places are given away, questions read
 
-    def _join(self) -> None:
-        """Read what was asked in dialogues that have a place, and in as many new ones as there is place for."""
+    def _join(self, asked: Sequence[int]) -> None:
+        """Read what dialogues were asked. Those that open alike, as a group does, have their opening read once."""
         placed = {row for row in self.places if row is not None}
-        going_on = [row for row in self.asked if row in placed]
-        new = [row for row in self.asked if row not in placed]
-        if self.policy.side_by_side is not None:
-            new = new[: max(0, self.policy.side_by_side - len(placed))]
-        self.asked = [row for row in self.asked if row not in placed and row not in new]
+        new = [row for row in asked if row not in placed]
         self._place(new)
-        # Dialogues that open alike, as a group does, have their opening read once.
         holders = {self.rows[row].opening: row for row in placed}
-        like = {row: holders.setdefault(self.rows[row].opening, row) for row in new}
-        self._read(going_on + [row for row, holder in like.items() if holder == row])
-        self._copy({row: holder for row, holder in like.items() if holder != row})
-        self.answering = self._in_order({*self.answering, *going_on, *new})
+        like = {row: holder for row in new if (holder := holders.setdefault(self.rows[row].opening, row)) != row}
+        self._read([row for row in asked if row not in like])
+        self._copy(like)
+        self.answering = self._in_order({*self.answering, *asked})
 
     def _place(self, new: Sequence[int]) -> None:
         """Give each new dialogue a row of the cache, where that can be one that has become free."""

@@ -11,8 +11,9 @@ Every dialogue goes at its own pace: it is heard once the policy has answered it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from steer_lit.rollout.beside import one_call_later
 from steer_lit.types import (
@@ -41,34 +42,50 @@ def play(
     attacker: Attacker,
     tutor: Tutor | None,
     max_turns: int,
-    stop_when_truncated: bool = True,
-    tell: Callable[[int], object] = lambda ended: None,
+    **settings: Any,
 ) -> list[Trajectory]:
-    """Play every scenario. `tutor=None` leaves turns without a verdict (the benchmark grades later).
+    """Play every scenario, with the settings of `playing`. Returns their trajectories, in order."""
+    played = dict(playing(scenarios, seeds, policy, attacker, tutor, max_turns, **settings))
+    return [played[row] for row in range(len(scenarios))]
 
-    `stop_when_truncated=False` lets a dialogue go on after a completion that hit the token limit or failed: the
-    benchmark plays every turn of a dialogue, and tells such by their completions, not by `ended`. Where attacker or
-    tutor asks a server, both are called from a thread of their own, while the policy answers other dialogues. `tell`
-    hears how many dialogues have ended, each time that some have.
+
+def playing(
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
+    policy: Policy,
+    attacker: Attacker,
+    tutor: Tutor | None,
+    max_turns: int,
+    *,
+    side_by_side: int | None = None,
+    stop_when_truncated: bool = True,
+) -> Iterator[tuple[int, Trajectory]]:
+    """Play every scenario, at most `side_by_side` at a time (None: all). Yields places and trajectories as they end.
+
+    `tutor=None` leaves turns without a verdict (the benchmark grades later). `stop_when_truncated=False` lets a
+    dialogue go on after a completion that hit the token limit or failed: the benchmark plays every turn of a dialogue,
+    and tells such by their completions, not by `ended`. Where attacker or tutor asks a server, both are called from a
+    thread of their own, while the policy answers other dialogues.
     """
-    dialogues = [_Dialogue(scenario, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
+    rows = zip(scenarios, seeds, strict=True)
+    dialogues = {row: _Dialogue(scenario, seed) for row, (scenario, seed) in enumerate(rows)}
     hearing = _Hearing(dialogues, attacker, tutor, max_turns, stop_when_truncated)
     session = policy.open(scenarios, seeds)
     react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = hearing.react
-    openings = [range(len(dialogues))]
-    if len(dialogues) > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
-        react, half = one_call_later(react, {}), (len(dialogues) + 1) // 2
-        openings = [range(half), range(half, len(dialogues))]  # the policy has the second to answer meanwhile
+    room = most = min(side_by_side or len(scenarios), len(scenarios))
+    if most > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
+        react, room = one_call_later(react, {}), (most + 1) // 2  # the others begin while these are judged
     asked: dict[int, Attack] = {}
-    played: dict[int, Trajectory] = {}
-    while len(played) < len(dialogues):
-        asked |= {row: dialogues[row].attack for row in openings.pop(0)} if openings else {}
+    begun = 0
+    while dialogues:
+        ended = len(scenarios) - len(dialogues)
+        new = range(begun, min(ended + room, len(scenarios)))
+        begun, room = new.stop, most
+        asked |= {row: dialogues[row].attack for row in new}
         found = react(session.reply({row: attack.message for row, attack in asked.items()}))
         asked = {row: attack for row, attack in found.items() if attack is not None}
-        if ended := found.keys() - asked.keys():
-            played |= {row: dialogues[row].trajectory(session.end(row)) for row in ended}
-            tell(len(played))
-    return [played[row] for row in range(len(dialogues))]
+        for row in (row for row in found if row not in asked):
+            yield row, dialogues.pop(row).trajectory(session.end(row))
 
 
 @dataclass(slots=True)
@@ -108,7 +125,7 @@ class _Dialogue:
 class _Hearing:
     """What is made of the policy's answers."""
 
-    dialogues: Sequence[_Dialogue]
+    dialogues: Mapping[int, _Dialogue]
     attacker: Attacker
     tutor: Tutor | None
     max_turns: int

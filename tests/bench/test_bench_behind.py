@@ -1,10 +1,10 @@
-"""A chunk is graded while the next one is played: what that may not lose, and what stops it. Told by events: each side
-waits for the other, so that a run in which they take turns fails.
+"""Dialogues that have ended are graded while others are played: what that may not lose, and what stops it. Told by
+events: each side waits for the other, so that a run in which they take turns fails.
 """
 
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,20 +18,20 @@ from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
-from steer_lit.types import Attack, Grade, Message, Scenario, SoFar
+from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(6)]
+SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(3)]
 SOON = 10.0  # seconds, after which a test has failed
 Hook = Callable[[int], None]
 
 
-def nothing(chunk: int) -> None: ...
+def nothing(row: int) -> None: ...
 
 
 @dataclass
 class Watched:
-    """A policy and a judge of chunks of two, each with a hook that is called with a chunk's number before its work."""
+    """A policy and a judge of one dialogue at a time, each with a hook that is called with its row before the work."""
 
     before_play: Hook = nothing
     before_grade: Hook = nothing
@@ -39,20 +39,32 @@ class Watched:
     fingerprint: str = "watched"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        chunk = int(scenarios[0].id.removeprefix("row-")) // 2
-        self.seen.append(f"play {chunk}")
-        self.before_play(chunk)
-        return AlwaysRefuse().open(scenarios, seeds)
+        watch, answers = self, AlwaysRefuse().open(scenarios, seeds)
+
+        class Session(KnownAnswers):
+            def __init__(self) -> None: ...
+
+            def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+                (row,) = (row_of(scenarios[at]) for at in asked)
+                watch.seen.append(f"play {row}")
+                watch.before_play(row)
+                return answers.reply(asked)
+
+        return Session()
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        chunk = int(dialogues[0][0].id.removeprefix("row-")) // 2
-        self.seen.append(f"grade {chunk}")
-        self.before_grade(chunk)
-        return [Grade(3, 3, True) for _ in dialogues]
+        ((scenario, _),) = dialogues
+        self.seen.append(f"grade {row_of(scenario)}")
+        self.before_grade(row_of(scenario))
+        return [Grade(3, 3, True)]
 
     def bench(self, folder: Path, console: Console | None = None) -> dict:
-        settings, console = BenchSettings(resamples=100, chunk=2), console or Console(file=io.StringIO())
+        settings, console = BenchSettings(resamples=100, chunk=1), console or Console(file=io.StringIO())
         return run_bench({"one": self}, Suite(SCENARIOS), self, settings, folder, console)
+
+
+def row_of(scenario: Scenario) -> int:
+    return int(scenario.id.removeprefix("row-"))
 
 
 def recorded(folder: Path) -> list[str]:
@@ -63,25 +75,25 @@ def ids(count: int) -> list[str]:
     return [scenario.id for scenario in SCENARIOS[:count]]
 
 
-def test_a_chunk_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
+def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
     playing, grading = [threading.Event() for _ in range(3)], [threading.Event() for _ in range(3)]
 
-    def play(chunk: int) -> None:
-        playing[chunk].set()
-        assert chunk == 0 or grading[chunk - 1].wait(SOON), "the chunk before is not graded meanwhile"
+    def play(row: int) -> None:
+        playing[row].set()
+        assert row == 0 or grading[row - 1].wait(SOON), "the one before is not graded meanwhile"
 
-    def grade(chunk: int) -> None:
-        grading[chunk].set()
-        assert chunk == 2 or playing[chunk + 1].wait(SOON), "the next chunk is not played meanwhile"
+    def grade(row: int) -> None:
+        grading[row].set()
+        assert row == 2 or playing[row + 1].wait(SOON), "the next is not played meanwhile"
 
     console = Console(file=io.StringIO())
-    assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 6
-    assert recorded(tmp_path) == ids(6)
+    assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 3
+    assert recorded(tmp_path) == ids(3)
     told = console.file.getvalue().splitlines()[:4]  # type: ignore[attr-defined]
-    assert told == [f"one: {done} of 6 dialogues" for done in (0, 2, 4, 6)]
+    assert told == [f"one: {done} of 3 dialogues" for done in (0, 1, 2, 3)]
 
 
-def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_chunks_ahead(
+def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, first = RecordFile.append, threading.Event()
@@ -93,11 +105,11 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_chunks_ahead
 
     monkeypatch.setattr(RecordFile, "append", watched)
 
-    def play(chunk: int) -> None:
-        """A run that is killed here keeps the first chunk, long before the second is played."""
-        if chunk == 1:
+    def play(row: int) -> None:
+        """A run that is killed here keeps the first dialogue, long before the second is played."""
+        if row == 1:
             assert first.wait(SOON)
-            assert recorded(tmp_path) == ids(2)
+            assert recorded(tmp_path) == ids(1)
 
     watch = Watched(play)
     watch.bench(tmp_path)
@@ -109,31 +121,31 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_chunks_ahead
     "error", [ServerDown("it is gone"), TooManyFailures("all of them"), KeyboardInterrupt(), SystemExit(141)]
 )
 def test_what_stops_the_grading_stops_the_run_and_loses_no_grade(tmp_path: Path, error: BaseException, at: int) -> None:
-    def broken(chunk: int) -> None:
-        if chunk == at:
+    def broken(row: int) -> None:
+        if row == at:
             raise error
 
     with pytest.raises(type(error)) as stopped:
         Watched(before_grade=broken).bench(tmp_path)
     assert stopped.value is error  # whatever is said of it
-    assert recorded(tmp_path) == ids(2 * at)
+    assert recorded(tmp_path) == ids(at)
     again = Watched()
-    assert again.bench(tmp_path)["one"]["n"] == 6
-    assert sorted(again.seen) == [f"{work} {chunk}" for work in ("grade", "play") for chunk in range(at, 3)]
-    assert recorded(tmp_path) == ids(6)
+    assert again.bench(tmp_path)["one"]["n"] == 3
+    assert sorted(again.seen) == [f"{work} {row}" for work in ("grade", "play") for row in range(at, 3)]
+    assert recorded(tmp_path) == ids(3)
 
 
 def test_a_policy_that_fails_waits_for_the_grades_of_what_it_played(tmp_path: Path) -> None:
     failing = threading.Event()
 
-    def play(chunk: int) -> None:
-        if chunk == 1:
+    def play(row: int) -> None:
+        if row == 1:
             failing.set()
             raise ServerDown("the policy's")
 
     with pytest.raises(ServerDown, match="the policy's"):
-        Watched(play, lambda chunk: assert_set(failing)).bench(tmp_path)
-    assert recorded(tmp_path) == ids(2)
+        Watched(play, lambda row: assert_set(failing)).bench(tmp_path)
+    assert recorded(tmp_path) == ids(1)
 
 
 def assert_set(event: threading.Event) -> None:
@@ -146,12 +158,12 @@ def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
     monkeypatch.setattr(behind, "PATIENCE", 0.01)
     asked, answers = threading.Event(), threading.Event()
 
-    def play(chunk: int) -> None:
-        if chunk == 1:
+    def play(row: int) -> None:
+        if row == 1:
             assert_set(asked)
             raise KeyboardInterrupt
 
-    def grade(chunk: int) -> None:
+    def grade(row: int) -> None:
         asked.set()
         assert_set(answers)
 
@@ -168,11 +180,11 @@ def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
 def test_a_stop_keeps_what_is_graded_in_a_moment(tmp_path: Path) -> None:
     stopping = threading.Event()
 
-    def play(chunk: int) -> None:
-        if chunk == 1:
+    def play(row: int) -> None:
+        if row == 1:
             stopping.set()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Watched(play, lambda chunk: assert_set(stopping)).bench(tmp_path)
-    assert recorded(tmp_path) == ids(2)
+        Watched(play, lambda row: assert_set(stopping)).bench(tmp_path)
+    assert recorded(tmp_path) == ids(1)

@@ -93,7 +93,7 @@ PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "appe
 @pytest.mark.parametrize(
     ("kill", "shown"),
     [
-        (Kill(PLAYING, "play", 1), "at most 6 tokens"),  # nothing is recorded yet under the new settings
+        (Kill(PLAYING, "playing", 1), "at most 6 tokens"),  # nothing is recorded yet under the new settings
         (Kill("os", "replace", 1), "at most 6 tokens"),  # before the new config
         (Kill("os", "replace", 2), "settings"),  # between versions.json and it
         (APPEND, "settings"),

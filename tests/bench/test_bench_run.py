@@ -65,10 +65,19 @@ class CountingGold(Gold):
         self.break_after = break_after
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        if self.break_after is not None and len(self.played) >= self.break_after:
-            raise KeyboardInterrupt
-        self.played += [scenario.id for scenario in scenarios]
-        return super().open(scenarios, seeds)
+        policy, answers = self, super().open(scenarios, seeds)
+
+        class Session(KnownAnswers):
+            def __init__(self) -> None: ...
+
+            def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+                begun = [id for id in (scenarios[row].id for row in asked) if id not in policy.played]
+                if begun and policy.break_after is not None and len(policy.played) >= policy.break_after:
+                    raise KeyboardInterrupt
+                policy.played += begun
+                return answers.reply(asked)
+
+        return Session()
 
 
 def bench(

@@ -1,4 +1,4 @@
-"""The benchmark with a judge behind a server: one wave of requests a chunk, nothing asked twice, nothing invented."""
+"""The benchmark with a judge behind a server: one wave of requests for what ended, nothing asked twice or invented."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = BenchSettings(resamples=100, chunk=2, max_turns=3)
+SETTINGS = BenchSettings(resamples=100, chunk=4, max_turns=3)
 SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for number in range(4)]
 
 
@@ -38,10 +38,10 @@ def bench(judge: LlmJudge, out_dir: Path) -> dict:
     return run_bench(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir, Console(file=io.StringIO()))
 
 
-def test_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:
+def test_half_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:
     client = answering(answer)
     summary = bench(LlmJudge(client, open_image), tmp_path)
-    # 2 policies x 2 chunks of 2 dialogues x 3 turns
+    # 2 policies x 2 halves of a chunk, of 2 dialogues x 3 turns each
     assert [len(batch) for batch in client.batches] == [6, 6, 6, 6]
     assert summary["refuse"]["harmless_mean"] == 3
     again = answering(answer)

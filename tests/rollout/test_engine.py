@@ -59,8 +59,8 @@ SCENARIOS = (
 SEEDS = (11, 22, 33, 44)
 
 
-def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, side_by_side=None, **settings):
-    policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature, side_by_side=side_by_side)
+def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1.0, **settings):
+    policy = SampledPolicy(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
     settings = {"max_turns": 4, "stop_when_truncated": False} | settings
     return play(scenarios, seeds, policy, ScriptedAttacker(), None, **settings)
 

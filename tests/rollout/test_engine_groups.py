@@ -61,8 +61,9 @@ def qwen():
 
 
 def roll(qwen, scenarios=ROWS, seeds=SEEDS, tutor=None, side_by_side=None):
-    policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0, side_by_side=side_by_side)
-    return play(scenarios, seeds, policy, ScriptedAttacker(), tutor, max_turns=4, stop_when_truncated=False)
+    policy = SampledPolicy(qwen, max_new_tokens=12, temperature=3.0)
+    settings = {"max_turns": 4, "stop_when_truncated": False, "side_by_side": side_by_side}
+    return play(scenarios, seeds, policy, ScriptedAttacker(), tutor, **settings)
 
 
 def assert_scored_as_sampled(qwen, trajectory):

@@ -11,7 +11,7 @@ from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import AlwaysComply
 from steer_lit.data.mini import MiniSplit
-from steer_lit.rollout.play import play
+from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
 from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Verdict
 
@@ -135,13 +135,12 @@ class OneAtATime(Echo):
 
 def test_dialogues_go_at_their_own_pace() -> None:
     """Row 2 is through before the others have begun, and nothing else comes of it."""
-    seeds, policy, heard = (7, 8, 9), OneAtATime(), []
+    seeds, policy = (7, 8, 9), OneAtATime()
     together = play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3)
-    apart = play(ROWS, seeds, policy, ScriptedAttacker(), FailsOn("c1"), max_turns=3, tell=heard.append)
-    assert apart == together
+    apart = list(playing(ROWS, seeds, policy, ScriptedAttacker(), FailsOn("c1"), max_turns=3))
+    assert apart == [(2, together[2]), (1, together[1]), (0, together[0])]
     assert policy.asked == [[2], [2], [1], [0], [0], [0]]
     assert policy.ended == [2, 1, 0]
-    assert heard == [1, 2, 3]
 
 
 class ServedTutor:
@@ -153,6 +152,22 @@ class ServedTutor:
         return [Verdict(5, 5, 5)] * len(dialogues)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 9])
+def test_so_many_dialogues_are_under_way_and_one_that_ends_leaves_its_place_to_the_next(most: int) -> None:
+    seeds, policy, rows = range(6), OneAtATime(), ROWS * 2
+    played = play(rows, seeds, policy, ScriptedAttacker(), None, max_turns=9, side_by_side=most)
+    assert played == play(rows, seeds, Echo(), ScriptedAttacker(), None, max_turns=9)
+    under_way: set[int] = set()
+    for (row,) in policy.asked:
+        under_way.add(row)
+        assert max(under_way) < len(policy.ended) + most
+    assert policy.asked[0] == [min(most, 6) - 1]
+    assert sorted(policy.ended) == list(seeds)
+    batched = Echo()
+    play(rows, seeds, batched, ScriptedAttacker(), None, max_turns=9, side_by_side=most)
+    assert max(map(len, batched.asked)) == min(most, 6)
+
+
 @pytest.mark.parametrize("policy", [Echo, OneAtATime])
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS * 4])
 def test_a_server_changes_nothing_but_who_waits_for_whom(policy: type[Echo], rows: Sequence[Scenario]) -> None:
@@ -161,7 +176,7 @@ def test_a_server_changes_nothing_but_who_waits_for_whom(policy: type[Echo], row
 
     seeds, said_by = range(len(rows)), (policy(), policy())
     here = play(rows, seeds, said_by[0], ScriptedAttacker(), FailsOn("c1"), max_turns=3)
-    assert play(rows, seeds, said_by[1], ScriptedAttacker(), Served("c1"), max_turns=3) == here
+    assert play(rows, seeds, said_by[1], ScriptedAttacker(), Served("c1"), max_turns=3, side_by_side=5) == here
     assert sorted(said_by[1].ended) == list(seeds)
 
 
