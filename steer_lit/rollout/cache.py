@@ -1,9 +1,9 @@
 """A key/value cache for dialogues whose rows differ in length: every row has its own columns, without gaps.
 
 Buffers are allocated ahead and written in place: growing by concatenation would copy the whole cache once per token.
-Where most rows look into them they are handed out whole, columns not yet in use masked: a slice would be copied before
-every matrix product. Layers are grown and thinned out one after the other, so that never more than one of them is held
-twice.
+While rows are given one token each, buffers are handed out up to the last row that is, columns not yet in use masked: a
+slice of these would be copied before every matrix product. Layers are grown and thinned out one after the other, so
+that never more than one of them is held twice.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ AHEAD = 64  # columns by which buffers grow
 class NewTokens:
     """N new tokens of some of a cache's rows, laid end to end, at most q of any row.
 
-    S rows look into their columns: all of the cache's, or only those that have new tokens.
+    S rows look into their columns: those that have new tokens, or the first S.
     """
 
     row: torch.Tensor  # [N] int64, in the cache
     column: torch.Tensor  # [N] int64, where in the row its key and value go
-    looking: torch.Tensor | None  # [S] int64, rows of the cache; None for all of them
+    looking: torch.Tensor | None  # [S] int64, rows of the cache; None for the first S
     among: torch.Tensor  # [N] int64, the token's row among those that look
     place: torch.Tensor  # [N] int64, the token's number among the new ones of its row
     mask: torch.Tensor  # bool [S, 1, q, columns], True where a row's new token may look
@@ -48,13 +48,12 @@ class TurnCache:
         self._reserve(max(self.lengths))
         given = [row for row, count in enumerate(counts) if count]
         row, place = _end_to_end(sizes, sum(counts))
-        columns, looking, among = self.capacity, None, row
+        columns, looking, among, seen = self.capacity, None, row, starts[: given[-1] + 1]
         # One token a row is soon looked up: copying its row's keys and values, which is reading them twice, costs more.
-        if len(given) * (3 if max(counts) == 1 else 1) < len(counts):
+        if max(counts) > 1 and len(given) < len(counts):
             columns = _ahead(max(self.lengths[one] for one in given))
             looking = self._index(given)
-            among = torch.searchsorted(looking, row)
-        seen = starts if looking is None else starts[looking]
+            among, seen = torch.searchsorted(looking, row), starts[looking]
         last_seen = seen[:, None] + torch.arange(max(counts), device=self.device)  # [S, q]
         mask = torch.arange(columns, device=self.device) <= last_seen[..., None]
         return NewTokens(row, starts[row] + place, looking, among, place, mask[:, None])
@@ -70,13 +69,15 @@ class TurnCache:
         keys, values = self.keys[layer], self.values[layer]
         keys[new.row, :, new.column] = key
         values[new.row, :, new.column] = value
+        rows, _, _, columns = new.mask.shape
         if new.looking is None:
-            return keys, values
-        columns = new.mask.shape[-1]
+            return keys[:rows], values[:rows]
         return keys[new.looking, :, :columns], values[new.looking, :, :columns]
 
     def add(self, rows: int) -> None:
         """Have so many more rows, which are empty, behind the others."""
+        if not rows:
+            return
         self.lengths += [0] * rows
         for buffers in (self.keys, self.values):
             for layer, whole in enumerate(buffers):

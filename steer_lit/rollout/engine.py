@@ -151,6 +151,7 @@ class SampledSession:
         placed = {row for row in self.places if row is not None}
         new = [row for row in asked if row not in placed]
         self._place(new)
+        self._in_front({*self.answering, *asked})
         holders = {self.rows[row].opening: row for row in placed}
         like = {row: holder for row in new if (holder := holders.setdefault(self.rows[row].opening, row)) != row}
         self._read([row for row in asked if row not in like])
@@ -163,13 +164,17 @@ class SampledSession:
         for at, row in zip(free, new, strict=False):
             self.cache.clear(at)
             self.places[at] = row
-        if more := new[len(free) :]:
-            self.cache.add(len(more))
-            self.places += more
-        elif (len(free) - len(new)) * 4 >= len(self.places) > 0:
-            kept = [at for at, row in enumerate(self.places) if row is not None]
-            self.cache.keep(kept)
-            self.places = [self.places[at] for at in kept]
+        more = new[len(free) :]
+        self.cache.add(len(more))
+        self.places += more
+
+    def _in_front(self, active: Collection[int]) -> None:
+        """Once a quarter of the places are not looked into, have them behind the others, and free ones no longer."""
+        busy = [at for at, row in enumerate(self.places) if row in active]
+        if 4 * len(busy) <= 3 * len(self.places):
+            held = [at for at, row in enumerate(self.places) if row is not None and row not in active]
+            self.cache.keep(busy + held)
+            self.places = [self.places[at] for at in busy + held]
 
     def _in_order(self, rows: Collection[int]) -> list[int]:
         return [row for row in self.places if row is not None and row in rows]

@@ -11,6 +11,7 @@ Every dialogue goes at its own pace: it is heard once the policy has answered it
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -72,15 +73,13 @@ def playing(
     hearing = _Hearing(dialogues, attacker, tutor, max_turns, stop_when_truncated)
     session = policy.open(scenarios, seeds)
     react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = hearing.react
-    room = most = min(side_by_side or len(scenarios), len(scenarios))
-    if most > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
-        react, room = one_call_later(react, {}), (most + 1) // 2  # the others begin while these are judged
+    if len(scenarios) > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
+        react = one_call_later(react, {})
     asked: dict[int, Attack] = {}
-    begun = 0
+    waiting, most = deque(dialogues), side_by_side or len(scenarios)
     while dialogues:
-        ended = len(scenarios) - len(dialogues)
-        new = range(begun, min(ended + room, len(scenarios)))
-        begun, room = new.stop, most
+        under_way = len(dialogues) - len(waiting)
+        new = [waiting.popleft() for _ in range(min(most - under_way, len(waiting)))]
         asked |= {row: dialogues[row].attack for row in new}
         found = react(session.reply({row: attack.message for row, attack in asked.items()}))
         asked = {row: attack for row, attack in found.items() if attack is not None}

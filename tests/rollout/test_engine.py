@@ -164,10 +164,10 @@ def test_nothing_is_padded_and_nothing_read_twice(hasty, monkeypatch):
     session = policy.open(SCENARIOS, SEEDS)
     answered(session, {row: scenario.opening.message for row, scenario in enumerate(SCENARIOS)})
     answered(session, {row: SCENARIOS[row].scripted[0].message for row in (1, 2, 3)})
-    held = list(session.cache.lengths)
+    held = dict(zip(session.places, session.cache.lengths, strict=True))
     lengths = [len(session.end(row).token_ids) for row in range(4)]
     assert len(set(lengths)) == 4
-    assert held == [length - 1 for length in lengths]
+    assert held == {row: length - 1 for row, length in enumerate(lengths)}
     assert all(tokens == counted for tokens, counted in read)
     assert sum(tokens for tokens, _ in read) == sum(lengths) - len(lengths)
 

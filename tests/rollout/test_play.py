@@ -195,9 +195,9 @@ def test_without_a_server_all_stays_in_the_callers_thread() -> None:
 def test_the_policy_answers_some_dialogues_while_a_server_judges_others() -> None:
     both_answered = threading.Event()
 
-    class Announces(Echo):
+    class Announces(OneAtATime):
         def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-            if self.asked and asked:
+            if self.asked:
                 both_answered.set()
             return super().reply(asked)
 
