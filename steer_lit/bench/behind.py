@@ -1,12 +1,14 @@
-"""Work that follows one step behind what makes it: a chunk is graded while the next one is played."""
+"""Work that follows one step behind what makes it: some dialogues are graded while others are played."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from threading import Lock, Thread
+from threading import Lock
 from typing import Generic, TypeVar
+
+from steer_lit.rollout.beside import beside
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,20 +48,13 @@ class _Beside(Generic[T, R]):
 
     def hand_over(self, thing: T) -> None:
         self.latest.result()
-        self.latest = Future()
-        # A daemon, unlike a pool's: nobody waits for a server at the end of a program that was stopped.
-        Thread(target=self._do, args=(thing, self.latest), name="steer-lit-behind", daemon=True).start()
+        self.latest = beside(self._do, thing)
 
-    def _do(self, thing: T, done: Future[None]) -> None:
-        try:
-            made = self._work(thing)
-            with self._keeping:
-                if not self._left:
-                    self._keep(made)
-        except BaseException as error:  # the other thread's to raise: a closed pipe is a SystemExit
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+    def _do(self, thing: T) -> None:
+        made = self._work(thing)
+        with self._keeping:
+            if not self._left:
+                self._keep(made)
 
     def leave(self) -> None:
         with self._keeping:

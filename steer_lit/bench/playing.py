@@ -18,6 +18,7 @@ from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
+BLOCK = 4  # chunks that are played as one: a run that is stopped loses these at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,14 @@ class BenchRun:
 
         The judge is to see every turn, those after a cut completion too: nothing is gained by running on.
         """
-        seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
         players, chunk = (policy, self.suite.attacker, self.suite.tutor), self.settings.chunk
-        most = self.settings.turns_played
-        ended = _in_order(playing(scenarios, seeds, *players, most, side_by_side=chunk, stop_when_truncated=False))
-        while some := list(islice(ended, (chunk + 1) // 2)):
-            yield some
+        turns = self.settings.turns_played
+        for start in range(0, len(scenarios), BLOCK * chunk):
+            block = scenarios[start : start + BLOCK * chunk]
+            seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in block]
+            ended = _in_order(playing(block, seeds, *players, turns, side_by_side=chunk, stop_when_truncated=False))
+            while some := list(islice(ended, (chunk + 1) // 2)):
+                yield some
 
     def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
         """The policy's records of this run's scenarios, in their order."""
@@ -108,7 +111,8 @@ def play_policy(
     interrupted run leaves is never told by the config of one that recorded nothing.
 
     `tell` hears how many scenarios are done, at once and whenever some are recorded; all but the first time from the
-    thread that grades, which calls the judge.
+    thread that grades, which calls the judge. A run that ends early has played at most BLOCK chunks that it did not
+    record.
     """
     left = run.left(name, keys)
     if done := len(keys) - len(left):

@@ -96,4 +96,4 @@ def part_problems(config: Config) -> Iterator[Problem]:
                 remedy = f"must name a class, {section}.{name}._target_=<module>.<class>, or be null"
                 yield Problem(f"{section}.{name}", part, remedy)
     if str(at(config, "logger.wandb._target_")).endswith(".WandbLog") and find_spec("wandb") is None:
-        yield Problem("logger", "wandb", "needs the package wandb: pip install 'steer-lit[wandb]'")
+        yield Problem("logger", "wandb", "needs the package wandb: pip install 'wandb>=0.31,<1'")

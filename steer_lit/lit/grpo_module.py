@@ -163,7 +163,7 @@ class GRPOModule(PolicyModule):
         rows = playing(scenarios, seeds, *players, rollout.max_turns, side_by_side=rollout.side_by_side)
         for row, trajectory in rows:
             played[row] = trajectory
-            self.tell("played", len(played), len(scenarios))
+            self.tell("validated" if self.trainer.validating else "played", len(played), len(scenarios))
         return [played[row] for row in range(len(scenarios))]
 
     def _play_or_save(

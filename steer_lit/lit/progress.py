@@ -77,6 +77,10 @@ class StepProgress(ProgressBar):
             line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer)}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, numbers=_numbers(trainer))
+
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """How far a step is: beside the last one's numbers, or in a line of its own where it takes long."""
         far = f"{what} {done}/{total}"

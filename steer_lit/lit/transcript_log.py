@@ -60,8 +60,9 @@ def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played]
     rows = [[str(index), page(played)] for index, played in enumerate(dialogues)]
     logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
     opened = {f"{index}, picture {place}": ref for index, refs in enumerate(shown) for place, ref in enumerate(refs)}
-    images = [policy.pictures.open_image(ref) for ref in opened.values()]
-    logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
+    if opened:
+        images = [policy.pictures.open_image(ref) for ref in opened.values()]
+        logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
 
 
 def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:

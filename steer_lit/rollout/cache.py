@@ -84,16 +84,17 @@ class TurnCache:
                 buffers[layer] = torch.cat([whole, whole.new_zeros(rows, *whole.shape[1:])])
 
     def clear(self, row: int) -> None:
-        """Have the row empty, for another dialogue."""
+        """Have the row empty."""
         self.lengths[row] = 0
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Hold only `rows` from now on, in that order."""
+        """Hold only `rows` from now on, in that order, and no more columns than they need."""
         index = self._index(rows)
         self.lengths = [self.lengths[row] for row in rows]
+        self.capacity = _ahead(max(self.lengths, default=0))
         for buffers in (self.keys, self.values):
             for layer, whole in enumerate(buffers):
-                buffers[layer] = whole[index]
+                buffers[layer] = whole[index, :, : self.capacity]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
         """Have `targets[i]`, which is empty, begin as `sources[i]` does: with its first `lengths[i]` columns."""

@@ -1,9 +1,8 @@
 """Batched multi-turn sampling that keeps its cache from turn to turn, and in which no dialogue waits for the slowest.
 
-The policy answers in rounds. A round ends when a quarter of the dialogues in it have ended their turn; while the others
-are in the middle of theirs, these are heard, and go on in the next round, and a dialogue that is over leaves its place
-to one that has not begun. Rows are laid end to end, so none is padded. What a row samples depends on its own seed, not
-on its neighbours.
+The policy samples until a quarter of the dialogues being answered have ended their turn. Those are heard, and asked
+again or replaced by others, while the rest is in the middle of an answer. New tokens are laid end to end: only their
+attention is padded. What a row samples depends on its own seed, not on its neighbours.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from steer_lit.rollout.sampling import drawn, likeliest
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
 
-ROUND = 0.25  # of the dialogues being answered, how many end their turn before others are heard
+ENDED_SHARE = 0.25  # of the dialogues being answered, how many end their turn before any is heard
 
 _NOTHING = torch.empty(0)
 Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's tokens and pictures
@@ -62,6 +61,7 @@ class _Row:
     cached: int = 0
     next_position: int = 0
     hidden: Tensor = _NOTHING  # [H], what the next token is drawn from
+    opened: tuple[Tensor, int] = (_NOTHING, 0)  # that and the next position, as they were behind the opening
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     draws: random.Random = field(default_factory=random.Random)
@@ -89,27 +89,28 @@ class SampledSession:
         self.cache = TurnCache(policy.qwen.device)
         self.places: list[int | None] = []  # of each row of the cache, the dialogue; None where that has ended
         self.answering: list[int] = []  # in the order of their places
-        self.openings: dict[Opening, tuple[Tensor, int]] = {}  # last hidden state [H] and next position of those read
         with policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Hear what dialogues are asked and play one round. Returns the answers that are complete, by dialogue.
+        """Hear what dialogues are asked, and sample on until some answers are complete. Returns these, by dialogue.
 
-        Raises ValueError for a dialogue that has ended.
+        Raises ValueError for a dialogue that has ended, or is being answered.
         """
         heard = {row: self._hear(row, message) for row, message in asked.items()}
         answers = {row: full for row, full in heard.items() if full is not None}
         with self.policy.qwen.inference():
             self._join([row for row in asked if row not in answers])
-            return answers | self._round()
+            return answers | self._sample_until_some_end()
 
     def end(self, row: int) -> TokenTrace:
         """Let go of the dialogue: its place is free for another. Returns its tokens."""
         trace, self.rows[row] = self.rows[row].built.trace(), _ENDED
         if row in self.places:
-            self.places[self.places.index(row)] = None
+            at = self.places.index(row)
+            self.places[at] = None
+            self.cache.clear(at)
         return trace
 
     # ---- questions
@@ -117,8 +118,8 @@ class SampledSession:
     def _hear(self, row: int, message: Message) -> Completion | None:
         """Take the question down; a completion where there is no room for an answer to it, nor will be."""
         state, parts = self.rows[row], self.policy.qwen.parts
-        if state is _ENDED:
-            raise ValueError(f"dialogue {row} has ended")
+        if state is _ENDED or row in self.answering:
+            raise ValueError(f"dialogue {row} {'has ended' if state is _ENDED else 'is being answered'}")
         prompt = self._prompt(state, message)
         length = len(state.token_ids) + len(prompt)
         if state.full is None and length >= parts.longest:
@@ -144,7 +145,7 @@ class SampledSession:
         closing = [] if state.token_ids[-1] in self.policy.qwen.eos_ids else [renderer.im_end]
         return closing + renderer.following(message)
 
-    # ---- the beginning of a round: places are given away, questions read
+    # ---- places are given away, questions read
 
     def _join(self, asked: Sequence[int]) -> None:
         """Read what dialogues were asked. Those that open alike, as a group does, have their opening read once."""
@@ -154,7 +155,8 @@ class SampledSession:
         self._in_front({*self.answering, *asked})
         holders = {self.rows[row].opening: row for row in placed}
         like = {row: holder for row in new if (holder := holders.setdefault(self.rows[row].opening, row)) != row}
-        self._read([row for row in asked if row not in like])
+        for rows in (placed.intersection(asked), [row for row in new if row not in like]):  # much shorter, much longer
+            self._read(rows)
         self._copy(like)
         self.answering = self._in_order({*self.answering, *asked})
 
@@ -162,7 +164,6 @@ class SampledSession:
         """Give each new dialogue a row of the cache, where that can be one that has become free."""
         free = [at for at, row in enumerate(self.places) if row is None]
         for at, row in zip(free, new, strict=False):
-            self.cache.clear(at)
             self.places[at] = row
         more = new[len(free) :]
         self.cache.add(len(more))
@@ -196,24 +197,25 @@ class SampledSession:
         self.step(embeds, torch.cat(positions, 1), {row: len(ids) for row, ids in fresh.items()})
         for state in reading.values():
             if not state.turns:
-                self.openings[state.opening] = (state.hidden, state.next_position)
+                state.opened = (state.hidden.clone(), state.next_position)
 
     def _copy(self, like: Mapping[int, int]) -> None:
         """Have each dialogue take its opening over from one that opened alike."""
         if not like:
             return
-        for state in (self.rows[row] for row in like):
-            state.hidden, state.next_position = self.openings[state.opening]
+        for state, holder in ((self.rows[row], self.rows[holder]) for row, holder in like.items()):
+            state.opened = holder.opened
+            state.hidden, state.next_position = holder.opened
             state.cached = len(state.token_ids)
         place = {row: at for at, row in enumerate(self.places)}
         sources, targets = ([place[row] for row in rows] for rows in (like.values(), like))
         self.cache.copy(sources, targets, [self.rows[row].cached for row in like])
 
-    # ---- the round itself
+    # ---- answers
 
-    def _round(self) -> dict[int, Completion]:
-        """Sample on until some dialogues have ended their turn. Returns their answers."""
-        enough, answers = len(self.answering) * ROUND, dict[int, Completion]()
+    def _sample_until_some_end(self) -> dict[int, Completion]:
+        """The answers of those that end."""
+        enough, answers = len(self.answering) * ENDED_SHARE, dict[int, Completion]()
         while self.answering and len(answers) < enough:
             self._sample()
             over = [row for row in self.answering if self._over(self.rows[row])]

@@ -5,7 +5,7 @@
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
 that cannot be scored teaches nothing. One that outgrew what the policy reads is truncated: it teaches up to there.
 
-Every dialogue goes at its own pace: it is heard once the policy has answered it, whatever turn others are at.
+Every dialogue goes at its own pace: it is heard when the policy has answered it, whatever turn others are at.
 """
 
 from __future__ import annotations
@@ -65,14 +65,16 @@ def playing(
 
     `tutor=None` leaves turns without a verdict (the benchmark grades later). `stop_when_truncated=False` lets a
     dialogue go on after a completion that hit the token limit or failed: the benchmark plays every turn of a dialogue,
-    and tells such by their completions, not by `ended`. Where attacker or tutor asks a server, both are called from a
-    thread of their own, while the policy answers other dialogues.
+    and tells such by their completions, not by `ended`. Where attacker or tutor asks a server, both are called beside
+    the policy, which answers other dialogues meanwhile: each time from a new thread, one call at a time.
     """
+    if not scenarios:
+        return
     rows = zip(scenarios, seeds, strict=True)
     dialogues = {row: _Dialogue(scenario, seed) for row, (scenario, seed) in enumerate(rows)}
-    hearing = _Hearing(dialogues, attacker, tutor, max_turns, stop_when_truncated)
+    reaction = _Reaction(dialogues, attacker, tutor, max_turns, stop_when_truncated)
     session = policy.open(scenarios, seeds)
-    react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = hearing.react
+    react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = reaction.to
     if len(scenarios) > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
         react = one_call_later(react, {})
     asked: dict[int, Attack] = {}
@@ -81,7 +83,10 @@ def playing(
         under_way = len(dialogues) - len(waiting)
         new = [waiting.popleft() for _ in range(min(most - under_way, len(waiting)))]
         asked |= {row: dialogues[row].attack for row in new}
-        found = react(session.reply({row: attack.message for row, attack in asked.items()}))
+        answers = session.reply({row: attack.message for row, attack in asked.items()})
+        found = react(answers)
+        if not answers and not found:
+            raise RuntimeError(f"{type(session).__name__} answers none of the dialogues {list(dialogues)[:most]}")
         asked = {row: attack for row, attack in found.items() if attack is not None}
         for row in (row for row in found if row not in asked):
             yield row, dialogues.pop(row).trajectory(session.end(row))
@@ -121,8 +126,8 @@ class _Dialogue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hearing:
-    """What is made of the policy's answers."""
+class _Reaction:
+    """What tutor and attacker make of the policy's answers."""
 
     dialogues: Mapping[int, _Dialogue]
     attacker: Attacker
@@ -130,7 +135,7 @@ class _Hearing:
     max_turns: int
     stop_when_truncated: bool
 
-    def react(self, answers: Mapping[int, Completion]) -> dict[int, Attack | None]:
+    def to(self, answers: Mapping[int, Completion]) -> dict[int, Attack | None]:
         """What each dialogue that was answered is asked next; None where it has ended."""
         answered = [row for row, completion in answers.items() if self._take(self.dialogues[row], completion)]
         self._score([self.dialogues[row] for row in answered])

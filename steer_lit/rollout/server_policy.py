@@ -109,6 +109,7 @@ class ServerSession:
 
     def end(self, row: int) -> None:
         """No tokens: a server's text cannot be turned back into what was sampled."""
+        self.rows[row].parts.clear()  # with pictures in them
 
     def _hear(self, state: _Row, message: Message) -> None:
         try:

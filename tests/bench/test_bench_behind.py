@@ -169,7 +169,7 @@ def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
 
     with pytest.raises(KeyboardInterrupt):
         Watched(play, grade).bench(tmp_path)
-    (late,) = [thread for thread in threading.enumerate() if thread.name == "steer-lit-behind"]
+    (late,) = [thread for thread in threading.enumerate() if thread.name == "steer-lit-beside"]
     assert late.daemon  # a program ends without it
     answers.set()
     late.join(SOON)

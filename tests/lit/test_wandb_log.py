@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from steer_lit.checks import trainer
 from steer_lit.cli import train_run
 from steer_lit.errors import SteerError
+from steer_lit.lit import transcript_log
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.transcript_log import TranscriptLog
 from steer_lit.lit.transcripts import Played, page
@@ -52,7 +54,7 @@ def test_a_training_goes_on_with_the_run_of_its_folder(
 def test_the_package_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     (problem,) = trainer.part_problems(CONFIG)
-    assert str(problem) == "logger='wandb': needs the package wandb: pip install 'steer-lit[wandb]'"
+    assert str(problem) == "logger='wandb': needs the package wandb: pip install 'wandb>=0.31,<1'"
     monkeypatch.setattr(trainer, "find_spec", lambda name: name)
     assert list(trainer.part_problems(CONFIG)) == []
 
@@ -67,7 +69,9 @@ def test_each_training_ends_its_run(finished: list[int]) -> None:
     assert finished == [0, 1, 1]
 
 
-def test_transcripts_are_a_table_and_pictures(played: Callable[..., Trajectory]) -> None:
+def test_transcripts_are_a_table_and_pictures(
+    played: Callable[..., Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A row for each dialogue; of pictures the captions say which dialogue they belong to."""
     logger, policy = Mock(spec=WandbLogger), Mock()
     policy.pictures.open_image.side_effect = lambda ref: ref
@@ -76,11 +80,16 @@ def test_transcripts_are_a_table_and_pictures(played: Callable[..., Trajectory])
     show(Mock(loggers=[logger]), policy, [])
     logger.log_text.assert_not_called()
     show(Mock(loggers=[logger]), policy, dialogues)
+    logger.log_image.assert_not_called()  # there are none
+    logger.reset_mock()
+    shown = {4: ["red", "blue"], 5: ["green"]}
+    dialogues[1] = replace(dialogues[1], step=5)
+    monkeypatch.setattr(transcript_log, "pictures", lambda played: shown[played.step])
+    show(Mock(loggers=[logger]), policy, dialogues)
     rows = [["0", page(dialogues[0])], ["1", page(dialogues[1])]]
     logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
-    ((key, images), named) = logger.log_image.call_args
-    assert (key, named["step"]) == ("transcripts/pictures", 4)
-    assert len(images) == len(named["caption"])
+    captions = ["0, picture 0", "0, picture 1", "1, picture 0"]
+    logger.log_image.assert_called_once_with("transcripts/pictures", ["red", "blue", "green"], step=4, caption=captions)
 
 
 def test_the_settings_are_the_runs_config() -> None:

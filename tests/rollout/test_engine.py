@@ -132,16 +132,17 @@ def test_trap_12_dialogues_that_come_and_go_leave_the_shared_cache_right(hasty, 
             if name == "append":
                 done["rows"] = max(done["rows"], len(given))
                 done["read beside answers"] += max(given) > 1 and len(given) > sum(map(bool, given))
+            done["added"] += given if name == "add" else 0
             done[name] += 1
             return method(self, given, *more)
 
         monkeypatch.setattr(TurnCache, name, watched)
 
-    for name in ("append", "clear", "keep", "copy"):
+    for name in ("append", "add", "keep"):
         watch(name)
     trajectories = roll(hasty, SCENARIOS * 5, range(20), max_new_tokens=40, temperature=3.0, side_by_side=side_by_side)
     assert done["rows"] == (side_by_side or 20)
-    assert done["clear"] == (0 if side_by_side is None else 20 - side_by_side)
+    assert done["added"] == 20 if side_by_side is None else side_by_side <= done["added"] < 20
     assert (done["read beside answers"] > 3) == (side_by_side != 1)
     assert (done["keep"] > 0) == (side_by_side != 1)
     lengths = {len(turn.completion.token_ids) for trajectory in trajectories for turn in trajectory.turns}
@@ -354,6 +355,24 @@ def test_an_ended_dialogue_stays_ended(qwen):
     assert len(session.end(0).token_ids) > 2
     with pytest.raises(ValueError, match="dialogue 0 has ended"):
         session.reply({0: Message.of("user", "again")})
+
+
+def test_a_dialogue_that_is_being_answered_is_asked_nothing_else(hasty):
+    session = SampledPolicy(hasty, max_new_tokens=40, temperature=3.0).open(SCENARIOS * 3, range(12))
+    answers = session.reply(dict.fromkeys(range(12), SCENARIOS[1].opening.message))
+    waiting = next(row for row in range(12) if row not in answers)
+    with pytest.raises(ValueError, match=f"dialogue {waiting} is being answered"):
+        session.reply({waiting: SCENARIOS[1].opening.message})
+
+
+def test_a_long_dialogue_that_has_ended_leaves_no_wide_cache(hasty):
+    session = SampledPolicy(hasty, max_new_tokens=4, temperature=3.0).open([SCENARIOS[1]] * 2, range(2))
+    answered(session, {0: Message.of("user", "word " * 300), 1: SCENARIOS[1].opening.message})
+    assert session.cache.capacity > 300
+    session.end(0)
+    answered(session, {1: SCENARIOS[1].scripted[0].message})
+    assert session.cache.capacity <= 128
+    assert {tuple(keys.shape[::2]) for keys in session.cache.keys} == {(1, session.cache.capacity)}
 
 
 def test_no_dialogue_waits_for_the_slowest(hasty):

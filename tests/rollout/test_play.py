@@ -13,7 +13,7 @@ from steer_lit.bench.constant import AlwaysComply
 from steer_lit.data.mini import MiniSplit
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
-from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Verdict
+from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Tutor, Verdict
 
 
 def scenario(name: str, turns: int) -> Scenario:
@@ -211,6 +211,44 @@ def test_the_policy_answers_some_dialogues_while_a_server_judges_others() -> Non
     rows = (scenario("a", 2), scenario("b", 2))
     played = play(rows, (1, 2), Announces(), ScriptedAttacker(), WaitsForTheOther(), max_turns=2)
     assert said(played) == [["a0", "a1"], ["b0", "b1"]]
+
+
+def test_nothing_to_play_opens_no_policy() -> None:
+    assert play([], [], None, ScriptedAttacker(), None, max_turns=3) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tutor", [FailsOn("-"), ServedTutor()])
+def test_a_policy_that_answers_nothing_is_told_instead_of_waited_for(tutor: Tutor) -> None:
+    class Dumb(Echo):
+        def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+            return {}
+
+    with pytest.raises(RuntimeError, match=r"Dumb answers none of the dialogues \[0, 1\]"):
+        play(ROWS, (7, 8, 9), Dumb(), ScriptedAttacker(), tutor, max_turns=3, side_by_side=2)
+
+
+def test_whoever_stops_listening_ends_the_play() -> None:
+    judging, go_on = threading.Event(), threading.Event()
+
+    class Slow(ServedTutor):
+        def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
+            judging.set()
+            assert go_on.wait(timeout=20)
+            return super().score(dialogues)
+
+    class Stops(OneAtATime):
+        def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+            if judging.is_set():
+                raise KeyboardInterrupt
+            return super().reply(asked)
+
+    with pytest.raises(KeyboardInterrupt):  # at once, though the tutor is still asked
+        play(ROWS, (7, 8, 9), Stops(), ScriptedAttacker(), Slow(), max_turns=3)
+    go_on.set()
+    rows = playing(ROWS, (7, 8, 9), OneAtATime(), ScriptedAttacker(), Slow(), max_turns=3)
+    assert next(rows)[0] in (1, 2)
+    rows.close()
+    assert list(rows) == []
 
 
 @pytest.mark.parametrize("served", [(), (ServedTutor,)])

@@ -57,6 +57,13 @@ def test_dialogues_are_asked_together_turn_by_turn_with_their_history(answering)
     assert first.trace is None
 
 
+def test_a_dialogue_that_has_ended_keeps_no_pictures(answering) -> None:
+    session = policy(answering(said)).open([scenario("a", "one", image=KNIFE)] * 2, (0, 1))
+    session.reply(dict.fromkeys((0, 1), scenario("a", "one", image=KNIFE).opening.message))
+    session.end(0)
+    assert [len(row.parts) for row in session.rows] == [0, 3]
+
+
 def test_pictures_are_as_large_as_the_authors_evaluator_shows_them(answering) -> None:
     client = answering(said)
     played(client, [scenario("a", "one", image=KNIFE)])  # 112 x 112
