@@ -18,7 +18,7 @@ from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
-BLOCK = 4  # chunks that are played as one: a run that is stopped loses these at most
+BLOCK = 4  # chunks that are played as one: a run that is stopped loses these at most, and half a one being graded
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def play_policy(
     interrupted run leaves is never told by the config of one that recorded nothing.
 
     `tell` hears how many scenarios are done, at once and whenever some are recorded; all but the first time from the
-    thread that grades, which calls the judge. A run that ends early has played at most BLOCK chunks that it did not
-    record.
+    thread that grades, which calls the judge. A run that ends early has played at most BLOCK and a half chunks that
+    it did not record.
     """
     left = run.left(name, keys)
     if done := len(keys) - len(left):

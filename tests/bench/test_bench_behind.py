@@ -116,6 +116,35 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
     assert watch.seen.index("record row-0") < watch.seen.index("play 2")
 
 
+def test_a_slow_dialogue_holds_back_no_more_than_its_block(tmp_path: Path) -> None:
+    """What has ended after it is recorded behind it, so that the file is in the rows' order."""
+    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
+    slow, recorded_before = "row-0", list[int]()
+
+    class FirstIsSlow:
+        fingerprint = "slow"
+
+        def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+            recorded_before.append(len(recorded(tmp_path)) if (tmp_path / "records.jsonl").exists() else 0)
+            answers, held = AlwaysRefuse().open(scenarios, seeds), dict[int, Message]()
+
+            class Session(KnownAnswers):
+                def __init__(self) -> None: ...
+
+                def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+                    held.update({row: message for row, message in asked.items() if scenarios[row].id == slow})
+                    ready = {row: message for row, message in asked.items() if row not in held}
+                    return answers.reply(ready or held)
+
+            return Session()
+
+    settings = BenchSettings(resamples=100, chunk=2)
+    run_bench({"one": FirstIsSlow()}, Suite(rows), Watched(), settings, tmp_path, Console(file=io.StringIO()))
+    assert recorded(tmp_path) == [row.id for row in rows]
+    assert len(recorded_before) == 2  # blocks of four chunks
+    assert 7 <= recorded_before[1] <= 8  # the block's last may still be graded
+
+
 @pytest.mark.parametrize("at", [1, 2])  # in the middle, and where nothing is played any more
 @pytest.mark.parametrize(
     "error", [ServerDown("it is gone"), TooManyFailures("all of them"), KeyboardInterrupt(), SystemExit(141)]

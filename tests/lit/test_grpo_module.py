@@ -195,6 +195,21 @@ def test_the_rollouts_of_which_too_many_failed_are_written_down(
     assert [row["failed"] for row in rows] == ["silent"] * 9
 
 
+def test_a_step_tells_how_many_dialogues_were_played_learned_from_and_validated(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    module, heard = make_module(tiny_policy()), list[tuple[str, int, int]]()
+    module.tell = lambda what, done, total: heard.append((what, done, total))
+    trainer = make_trainer(1, limit_val_batches=1, num_sanity_val_steps=0)
+    trainer.fit(module, small_world("grpo", val_size=10))
+    told = {what: [(done, total) for said, done, total in heard if said == what] for what, _, _ in heard}
+    assert list(told) == ["played", "learned", "validated"]
+    for what, rows in (("played", len(module.rollouts)), ("validated", 3)):
+        assert told[what] == [(done, rows) for done in range(1, rows + 1)]
+    done, total = told["learned"][-1]
+    assert done == total > 0
+
+
 def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:

@@ -70,6 +70,21 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
         assert len(lines) == 3
 
 
+def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, force_terminal=True, width=160))
+    monkeypatch.setattr(PolicyModule, "total_steps", 10)
+    bar, module, trainer = progress.StepProgress(), PolicyModule.__new__(PolicyModule), trainer_at(3, train__kl=0.5)
+    torch.nn.Module.__init__(module)
+    bar.on_train_start(trainer, module)
+    module.tell("validated", 7, 40)
+    shown = [task.fields["numbers"] for task in bar._bar.tasks]  # type: ignore[union-attr]
+    bar.on_validation_end(trainer, module)
+    after = [task.fields["numbers"] for task in bar._bar.tasks]  # type: ignore[union-attr]
+    bar.on_train_end(trainer, module)
+    assert (shown, after) == (["KL 0.5000  validated 7/40"], ["KL 0.5000"])
+
+
 def test_a_disabled_bar_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen))
