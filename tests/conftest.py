@@ -102,7 +102,7 @@ def answering() -> type[AnsweringClient]:
 
 @pytest.fixture(params=[True, False], ids=["packed", "padded"])
 def packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether rows are packed, as on a CPU, or padded and put through transformers' modules, as on a GPU."""
+    """Whether rows are packed, or padded and put through transformers' modules, as they are for dropout."""
     from steer_lit.policy.qwen_vl import QwenVL
 
     monkeypatch.setattr(QwenVL, "packs", request.param)

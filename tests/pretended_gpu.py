@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+from torch.nn.attention.bias import causal_lower_right
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
+
+from steer_lit.policy import packed_attention
 
 GPU = torch.device("cuda:0")
 _CPU = torch.device("cpu")
@@ -113,6 +116,12 @@ def _held(leaf: Any) -> Any:
     return leaf.held if isinstance(leaf, OnGpu) else leaf
 
 
+def _lower_right(queries: int, keys: int) -> torch.Tensor:
+    """torch's description of a mask, a tensor class of its own, which a mode would make a plain tensor of."""
+    with _disable_current_modes():
+        return causal_lower_right(queries, keys)
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """Inside, cuda:0 is there: models load onto it and tensors move to it."""
@@ -124,6 +133,7 @@ def pretended_gpu() -> Iterator[None]:
             patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
             patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
             patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+            patch.setattr(packed_attention, "causal_lower_right", _lower_right)
             patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # a mode is its thread's
             yield
     finally:

@@ -1,8 +1,9 @@
-"""Causal attention over packed rows, forward and back, for training on a CPU.
+"""Causal attention over packed rows, forward and back.
 
-Each segment's queries go in blocks, each against the keys it may see and no others; heads that share keys are one
-matrix. Products have the inputs' dtype, as in generation; what is added up over blocks is float32. Backward needs
-every block's probabilities: those of short segments are kept, L^2 / 2 a head, those of long ones are computed again.
+A GPU takes torch's own kernels, one call a segment. They are slow on a CPU, where each segment's queries go in blocks
+instead, each against the keys it may see and no others; heads that share keys are one matrix. Products have the
+inputs' dtype, as in generation; what is added up over blocks is float32. Backward needs every block's probabilities:
+those of short segments are kept, L^2 / 2 a head, those of long ones are computed again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from steer_lit.policy.packing import Segment
 
@@ -33,17 +36,14 @@ class _PackedAttention(torch.autograd.Function):
                 probs = _probs(queries[:, block], seen_keys[:, :visible])
                 outs[:, block] = (probs @ seen_values[:, :visible]).view_as(outs[:, block])
                 kept.append(probs if trains and seen_keys.shape[1] <= KEEPS else None)
-        out = _by_token(outs)
-        ctx.save_for_backward(query, key, value, out, *kept)
+        ctx.save_for_backward(query, key, value, *kept)
         ctx.segments = segments
-        return out
+        return _by_token(outs)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        query, key, value, out, *kept = ctx.saved_tensors
-        # FlashAttention's delta: a row's gradients averaged by its probabilities, which softmax's backward takes off.
-        delta = (upstream.float() * out).sum(-1, keepdim=True).to(query.dtype)
-        queries, grads, deltas = (_by_key_head(part, key.shape[1]) for part in (query, upstream, delta))
+        query, key, value, *kept = ctx.saved_tensors
+        queries, grads = (_by_key_head(part, key.shape[1]) for part in (query, upstream))
         keys, values = key.transpose(0, 1), value.transpose(0, 1)
         d_queries = torch.empty_like(queries)
         d_keys, d_values = (torch.zeros(keys.shape, device=keys.device) for _ in range(2))
@@ -58,8 +58,8 @@ class _PackedAttention(torch.autograd.Function):
                 if probs is None:
                     probs = _probs(q, seen_keys[:, :visible])
                 d_seen_values[:, :visible] += probs.transpose(-1, -2) @ grad
-                d_scores = grad @ seen_values[:, :visible].transpose(-1, -2)
-                d_scores.sub_(deltas[:, block].flatten(1, 2)).mul_(probs)
+                d_probs = grad @ seen_values[:, :visible].transpose(-1, -2)
+                d_scores = torch._softmax_backward_data(d_probs, probs, -1, probs.dtype)
                 d_queries[:, block] = (d_scores @ seen_keys[:, :visible]).mul_(scale).view_as(q)
                 d_seen_keys[:, :visible] += d_scores.transpose(-1, -2) @ q.flatten(1, 2)
             for whole, seen in ((d_keys, d_seen_keys), (d_values, d_seen_values)):
@@ -76,7 +76,18 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, segments: Sequen
     `query` [T, heads, d]; `key` and `value` [T, kv_heads, d], each shared by heads / kv_heads heads; [T, heads, d]
     comes back. The segments cover all T tokens.
     """
-    return _PackedAttention.apply(query, key, value, segments)
+    if query.device.type == "cpu":
+        return _PackedAttention.apply(query, key, value, segments)
+    owns = zip(query.split([_size(segment.own) for segment in segments]), segments, strict=True)
+    return torch.cat([_by_torch(own, key, value, segment) for own, segment in owns if len(own)])
+
+
+def _by_torch(own: Tensor, key: Tensor, value: Tensor, segment: Segment) -> Tensor:
+    """Of a segment's queries, by FlashAttention where the GPU and the dtype have it."""
+    queries = own.transpose(0, 1)[None]
+    keys, values = (_seen(segment, part.transpose(0, 1))[None] for part in (key, value))
+    future = causal_lower_right(len(own), keys.shape[2])
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=future, enable_gqa=True)[0].transpose(0, 1)
 
 
 def _by_key_head(heads: Tensor, kv_heads: int) -> Tensor:

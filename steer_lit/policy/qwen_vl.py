@@ -143,12 +143,9 @@ class QwenVL(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether rows are scored packed, through `stack`: on a CPU, where nothing has to be drawn for dropout.
-
-        The stack takes the base's weights for frozen.
-        """
+        """Whether rows are scored packed, through `stack`, which knows no dropout and takes the base for frozen."""
         configs: Any = self.model.peft_config
-        return self.device.type == "cpu" and not configs["default"].lora_dropout and self.trains != "base"
+        return not configs["default"].lora_dropout and self.trains != "base"
 
     def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
         """Cut rows for `logprobs`, at most `budget` tokens at a time; returns lists of row indices."""
@@ -184,10 +181,10 @@ class QwenVL(nn.Module):
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: int) -> torch.Tensor:
             return packed_attention(query, key, value, packing.segments)
 
-        packed = embeds.flatten(0, 1)[packing.source], batch.position_ids.flatten(1)[:, packing.source]
-        states = self.stack(*packed, attend, self.stack.operands())
+        positions = batch.position_ids.flatten(1)[:, packing.source].to(self.device)
+        states = self.stack(embeds.flatten(0, 1)[packing.source], positions, attend, self.stack.operands())
         # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
-        return states.index_select(0, packing.slots[:, :-1][mask[:, 1:]])
+        return states.index_select(0, packing.slots.to(self.device)[:, :-1][mask[:, 1:]])
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 Time goes into calls and into reading weights, so q, k and v are one product here, gate and up are one, and so are
 their adapters; residuals are added inside products, and keys and values that several heads share are never repeated.
-It generates everywhere, and on a CPU it trains too. A test holds it against transformers' modules.
+It generates and trains. A test holds it against transformers' modules.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Attention over packed rows equals torch's over each row alone, forward and backward."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from steer_lit.policy import packed_attention as module
 from steer_lit.policy.packed_attention import BLOCK, packed_attention
 from steer_lit.policy.packing import Segment
+from tests.pretended_gpu import GPU, pretended_gpu
 
 # Packed places of each row's tokens: two rows share the first 5 tokens, the third stands alone.
 OWN = (slice(0, 12), slice(12, 20), slice(20, 29))
@@ -20,15 +23,15 @@ def of_each_row(query, key, value, segments):
         places = [*range(segment.opening.start, segment.opening.stop), *range(segment.own.start, segment.own.stop)]
         row = (part[places].transpose(0, 1)[None] for part in (query, key, value))
         mixed = F.scaled_dot_product_attention(*row, is_causal=True, enable_gqa=True)
-        out.append(mixed[0].transpose(0, 1)[-(segment.own.stop - segment.own.start) :])
+        out.append(mixed[0].transpose(0, 1)[segment.opening.stop - segment.opening.start :])
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("longest", [10_000, 6], ids=["kept", "computed again"])
-@pytest.mark.parametrize("length", [1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
+@pytest.mark.parametrize("way", ["kept", "computed again", "on a GPU"])
+@pytest.mark.parametrize("length", [0, 1, 7, BLOCK, BLOCK + 1, 2 * BLOCK + 5])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 2), (4, 4), (3, 1)])
-def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest, monkeypatch):
-    monkeypatch.setattr(module, "KEEPS", longest)
+def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, way, monkeypatch):
+    monkeypatch.setattr(module, "KEEPS", 6 if way == "computed again" else 10_000)
     segments = [*SHARED, Segment(slice(29, 29 + length), slice(0, 5))]
     generator = torch.Generator().manual_seed(length)
     query, key, value, grad = (
@@ -36,11 +39,14 @@ def test_equals_torchs_kernel_and_its_gradients(length, heads, kv_heads, longest
         for number in (heads, kv_heads, kv_heads, heads)
     )
     expected = of_each_row(query, key, value, segments)
-    found = packed_attention(query, key, value, segments)
-    assert torch.allclose(found, expected, atol=1e-6)
     wanted = torch.autograd.grad(expected, (query, key, value), grad.detach())
-    got = torch.autograd.grad(found, (query, key, value), grad.detach())
-    for one, other in zip(got, wanted, strict=True):
+    with pretended_gpu() if way == "on a GPU" else nullcontext():
+        device = GPU if way == "on a GPU" else torch.device("cpu")
+        given = [part.detach().to(device).requires_grad_() for part in (query, key, value)]
+        found = packed_attention(*given, segments)
+        got = [found, *torch.autograd.grad(found, given, grad.detach().to(device))]
+        got = [one.detach().cpu() for one in got]
+    for one, other in zip(got, (expected, *wanted), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -53,7 +59,8 @@ def test_probabilities_of_short_segments_are_kept(keeps, expected, monkeypatch):
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(tuple(one.shape)) or one, lambda one: one):
         packed_attention(query, key, value, SHARED)
-    assert [shape for shape in kept if shape != query.shape] == [(2, *size) for size in expected]
+    assert kept[:3] == [query.shape, key.shape, value.shape]
+    assert kept[3:] == [(2, *size) for size in expected]
 
 
 def test_a_token_sees_neither_later_ones_nor_another_row():

@@ -228,7 +228,7 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
     torch.testing.assert_close(now, torch.ones(1, 384) @ getattr(layer, "base_layer", layer).weight.T)
 
 
-def test_rows_are_packed_on_a_cpu_unless_dropout_has_to_be_drawn():
+def test_rows_are_packed_unless_dropout_has_to_be_drawn():
     assert policy_with().packs
     policy = policy_with(dropout=0.5)
     assert not policy.packs
