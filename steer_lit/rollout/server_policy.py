@@ -7,6 +7,7 @@ said in earlier turns, its thinking included, goes back as it was said (TRAPS 4)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,11 +18,11 @@ from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.rollout.beside import beside
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.types import Completion, Message, Scenario
+from steer_lit.types import Completion, Finish, Message, Scenario
 
 MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
-_NOTHING_YET = Completion("")
 
 
 class NamedClient(Client, Protocol):
@@ -34,7 +35,7 @@ class NamedClient(Client, Protocol):
 
 
 class ServerPolicy:
-    """Answers dialogues through `client`, those that are asked together at the same time.
+    """Answers dialogues through `client`, which is asked about all of them at the same time.
 
     Its model and address say whose answers these are; they go into `fingerprint`, as every setting here does.
     `system_prompt` opens dialogues that bring none. A server that gives no answer makes a completion `failed`.
@@ -68,18 +69,18 @@ class ServerPolicy:
 
 @dataclass(slots=True)
 class _Row:
-    """One dialogue in progress and its latest completion. Once that failed, nothing is asked any more."""
+    """One dialogue in progress. Once a completion failed, it is what all further turns get, and nothing is asked."""
 
     seed: int
     parts: list[ChatPart] = field(default_factory=list)
     turns: int = 0
-    latest: Completion = _NOTHING_YET
+    failed: Completion | None = None
 
 
 class ServerSession:
     """Dialogues in progress, each opened by its entry of `systems` where that says anything.
 
-    Every turn of a dialogue is sampled with a seed of its own, which `seeds` fix.
+    Every turn of a dialogue is sampled with a seed of its own, which `seeds` fix. No answer waits for a slower one.
     """
 
     def __init__(
@@ -95,29 +96,34 @@ class ServerSession:
             _Row(seed, [ChatPart("system", as_data(system))] if system else [])
             for system, seed in zip(systems, seeds, strict=True)
         ]
+        self._answering: dict[int, Future[tuple[ChatReply, Finish]]] = {}
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Answer all that is asked. Raises errors.ServerDown."""
-        for row, message in asked.items():
-            self._hear(self.rows[row], message)
-        speaking = [state for state in (self.rows[row] for row in asked) if state.latest.failed is None]
-        requests = [self._request(state) for state in speaking]
-        replies = self.client.ask(requests) if requests else []
-        for state, request, reply in zip(speaking, requests, replies, strict=True):
-            self._take(state, request, reply)
-        return {row: self.rows[row].latest for row in asked}
+        """Ask, and wait until some of what was asked is answered. Returns that. Raises errors.ServerDown."""
+        answers = {row: failed for row, message in asked.items() if (failed := self._ask(row, message)) is not None}
+        if self._answering and not answers:
+            wait(self._answering.values(), return_when=FIRST_COMPLETED)
+        for row in [row for row, reply in self._answering.items() if reply.done()]:
+            answers[row] = self._take(self.rows[row], self._answering.pop(row).result())
+        return answers
 
     def end(self, row: int) -> None:
         """No tokens: a server's text cannot be turned back into what was sampled."""
         self.rows[row].parts.clear()  # with pictures in them
 
-    def _hear(self, state: _Row, message: Message) -> None:
-        try:
-            images = tuple(self.pictures.png(ref) for ref in message.images)
-        except SteerError as error:
-            state.latest = Completion("", failed=str(error))
-        else:
-            state.parts.append(ChatPart("user", as_data(message.text), images))
+    def _ask(self, row: int, message: Message) -> Completion | None:
+        """Have the server begin to answer; a failed completion where nothing is asked."""
+        state = self.rows[row]
+        if state.failed is None:
+            try:
+                images = tuple(self.pictures.png(ref) for ref in message.images)
+            except SteerError as error:
+                state.failed = Completion("", failed=str(error))
+        if state.failed is not None:
+            return state.failed
+        state.parts.append(ChatPart("user", as_data(message.text), images))
+        self._answering[row] = beside(self._replied, self._request(state))
+        return None
 
     def _request(self, state: _Row) -> ChatRequest:
         greedy = self.sampling.temperature == 0
@@ -128,15 +134,20 @@ class ServerSession:
             seed=None if greedy else stable_hash(state.seed, state.turns) % 2**31,  # servers take 32 bits
         )
 
-    def _take(self, state: _Row, request: ChatRequest, reply: ChatReply) -> None:
+    def _replied(self, request: ChatRequest) -> tuple[ChatReply, Finish]:
+        (reply,) = self.client.ask([request])
+        return reply, "length" if was_cut(request, reply) else "stop"
+
+    def _take(self, state: _Row, replied: tuple[ChatReply, Finish]) -> Completion:
         """What the model or its filter gave, nothing included, is the policy's answer; a server's silence is not."""
+        reply, finish = replied
         if not reply.answered:
-            state.latest = Completion("", failed=f"policy: {reply.failed}")
-            return
+            state.failed = Completion("", failed=f"policy: {reply.failed}")
+            return state.failed
         state.turns += 1
         text = reply.text or ""
         state.parts.append(ChatPart("assistant", as_data(text)))
-        state.latest = Completion(text, finish="length" if was_cut(request, reply) else "stop")
+        return Completion(text, finish=finish)
 
 
 def was_cut(request: ChatRequest, reply: ChatReply) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from threading import Event
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from PIL import Image
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.chat import ChatReply, ChatRequest
 from steer_lit.data.images import open_image
+from steer_lit.errors import ServerDown
 from steer_lit.rollout.play import play
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Attack, ImageRef, Message, Scenario, Trajectory
@@ -36,13 +38,14 @@ def said(request: ChatRequest) -> str:
     return f"<thinking>t</thinking><answer>to {request.parts[-1].text}</answer>"
 
 
-def test_dialogues_are_asked_together_turn_by_turn_with_their_history(answering) -> None:
+def test_dialogues_are_asked_turn_by_turn_with_their_history(answering) -> None:
     client = answering(said)
     rows = [scenario("a", "one", "two", image=KNIFE), scenario("b", "uno", system="Be kind.")]
     first, second = played(client, rows)
-    assert [len(batch) for batch in client.batches] == [2, 1]
-    assert [(part.role, part.text) for part in client.batches[0][1].parts] == [("system", "Be kind."), ("user", "uno")]
-    opening, following = client.batches[0][0], client.batches[1][0]
+    asked = {request.parts[-1].text: request for (request,) in client.batches}
+    assert sorted(asked) == ["one", "two", "uno"]
+    assert [(part.role, part.text) for part in asked["uno"].parts] == [("system", "Be kind."), ("user", "uno")]
+    opening, following = asked["one"], asked["two"]
     assert opening.parts[1].images[0].startswith(b"\x89PNG")
     assert (opening.max_tokens, opening.temperature, opening.seed) == (64, 0.0, None)
     assert following.parts[:2] == opening.parts
@@ -57,9 +60,35 @@ def test_dialogues_are_asked_together_turn_by_turn_with_their_history(answering)
     assert first.trace is None
 
 
+def test_no_dialogue_waits_for_the_answer_of_another(answering) -> None:
+    """The slow one is answered when the other has been asked all it is asked."""
+    last_asked = Event()
+
+    def answer(request: ChatRequest) -> str:
+        text = request.parts[-1].text
+        if text == "three":
+            last_asked.set()
+        return "late" if text != "slow" or last_asked.wait(30) else "never"
+
+    rows = [scenario("a", "slow"), scenario("b", "one", "two", "three")]
+    slow, fast = played(answering(answer), rows)
+    assert [turn.completion.text for turn in slow.turns] == ["late"]
+    assert len(fast.turns) == 3
+
+
+def test_a_server_that_is_given_up_ends_the_play(answering) -> None:
+    def answer(request: ChatRequest) -> str:
+        raise ServerDown("nobody there")
+
+    with pytest.raises(ServerDown, match="nobody there"):
+        played(answering(answer), [scenario("a", "one"), scenario("b", "one")])
+
+
 def test_a_dialogue_that_has_ended_keeps_no_pictures(answering) -> None:
     session = policy(answering(said)).open([scenario("a", "one", image=KNIFE)] * 2, (0, 1))
-    session.reply(dict.fromkeys((0, 1), scenario("a", "one", image=KNIFE).opening.message))
+    answers = session.reply(dict.fromkeys((0, 1), scenario("a", "one", image=KNIFE).opening.message))
+    while len(answers) < 2:
+        answers |= session.reply({})
     session.end(0)
     assert [len(row.parts) for row in session.rows] == [0, 3]
 
@@ -105,7 +134,8 @@ def test_a_failed_request_ends_its_dialogue_and_no_other(answering) -> None:
     assert [turn.completion.failed for turn in lost.turns] == [None, "policy: time-out", "policy: time-out"]
     assert [turn.completion.text for turn in lost.turns] == ["fine", "", ""]
     assert [turn.completion.failed for turn in kept.turns] == [None, None, None]
-    assert [len(batch) for batch in client.batches] == [2, 2, 1]  # nothing is asked after a failure
+    asked = sorted(request.parts[-1].text for (request,) in client.batches)
+    assert asked == ["deux", "one", "trois", "two", "un"]  # nothing is asked after a failure
 
 
 def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_asked(answering) -> None:
@@ -118,9 +148,9 @@ def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_a
 def test_a_reply_as_long_as_allowed_counts_as_cut(answering) -> None:
     class Long(answering):
         def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-            return [ChatReply("text", completion_tokens=count) for count, _ in zip((63, 64), requests, strict=True)]
+            return [ChatReply("text", completion_tokens=int(request.parts[-1].text)) for request in requests]
 
-    first, second = played(Long(said), [scenario("a", "one"), scenario("b", "one")])
+    first, second = played(Long(said), [scenario("a", "63"), scenario("b", "64")])
     assert [row.turns[0].completion.finish for row in (first, second)] == ["stop", "length"]
 
 
@@ -129,10 +159,10 @@ def test_sampling_has_its_own_seed_for_every_dialogue_and_turn(answering) -> Non
     rows = [scenario("a", "one", "two"), scenario("b", "one", "two")]
     played(client, rows, temperature=0.7)
     played(again, rows, temperature=0.7)
-    seeds = [request.seed for batch in client.batches for request in batch]
-    assert len(set(seeds)) == 4
+    seeds, same = ({request.seed for (request,) in one.batches} for one in (client, again))
+    assert len(seeds) == 4
     assert all(seed is not None and 0 <= seed < 2**31 for seed in seeds)
-    assert seeds == [request.seed for batch in again.batches for request in batch]
+    assert seeds == same
 
 
 def test_the_fingerprint_changes_with_whatever_changes_answers(answering) -> None:
@@ -148,24 +178,24 @@ def test_the_fingerprint_changes_with_whatever_changes_answers(answering) -> Non
 
 
 class Replies:
-    """A client whose replies are given."""
+    """A client whose replies are given, by what is asked."""
 
-    def __init__(self, answering, *replies: ChatReply) -> None:
+    def __init__(self, answering, **replies: ChatReply) -> None:
         self.settings = answering(said).settings
-        self.replies = list(replies)
+        self.replies = replies
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        return [self.replies.pop(0) for _ in requests]
+        return [self.replies[request.parts[-1].text] for request in requests]
 
 
 def test_an_answer_of_nothing_is_an_answer_and_silence_is_none(answering) -> None:
     """Otherwise a policy would leave the figures, instead of lowering them, by saying nothing."""
     declined, silent = ChatReply(failed="no text", declined=True), ChatReply(failed="HTTP 503")
-    first, second = played(Replies(answering, declined, silent), [scenario("a", "one"), scenario("b", "one")])
+    first, second = played(Replies(answering, one=declined, two=silent), [scenario("a", "one"), scenario("b", "two")])
     assert (first.turns[0].completion.text, first.turns[0].completion.failed) == ("", None)
     assert second.turns[0].completion.failed == "policy: HTTP 503"
 
 
 def test_a_server_that_counts_no_tokens_can_still_say_that_it_cut(answering) -> None:
-    (trajectory,) = played(Replies(answering, ChatReply("half a", cut=True)), [scenario("a", "one")])
+    (trajectory,) = played(Replies(answering, one=ChatReply("half a", cut=True)), [scenario("a", "one")])
     assert trajectory.turns[0].completion.finish == "length"
