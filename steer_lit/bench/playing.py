@@ -65,8 +65,11 @@ class BenchRun:
         recorded = {row.key for row in self.records.of(name) if not row.failed}
         return [scenario for scenario in self.suite.scenarios if keys[scenario.id] not in recorded]
 
-    def play(self, scenarios: Sequence[Scenario], policy: BenchPolicy) -> Iterator[list[Trajectory]]:
-        """Trajectories in order, half a chunk at a time, as soon as these have ended.
+    def play(
+        self, scenarios: Sequence[Scenario], policy: BenchPolicy, one_ended: Callable[[], object]
+    ) -> Iterator[list[Trajectory]]:
+        """Trajectories in order, half a chunk at a time, as soon as these have ended; `one_ended` is called for each
+        dialogue when it does.
 
         The judge is to see every turn, those after a cut completion too: nothing is gained by running on.
         """
@@ -75,8 +78,9 @@ class BenchRun:
         for start in range(0, len(scenarios), BLOCK * chunk):
             block = scenarios[start : start + BLOCK * chunk]
             seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in block]
-            ended = _in_order(playing(block, seeds, *players, turns, side_by_side=chunk, stop_when_truncated=False))
-            while some := list(islice(ended, (chunk + 1) // 2)):
+            ended = playing(block, seeds, *players, turns, side_by_side=chunk, stop_when_truncated=False)
+            in_order = _in_order(ended, one_ended)
+            while some := list(islice(in_order, (chunk + 1) // 2)):
                 yield some
 
     def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
@@ -85,11 +89,12 @@ class BenchRun:
         return [by_key[keys[scenario.id]] for scenario in self.suite.scenarios]
 
 
-def _in_order(ended: Iterable[tuple[int, Trajectory]]) -> Iterator[Trajectory]:
+def _in_order(ended: Iterable[tuple[int, Trajectory]], one_ended: Callable[[], object]) -> Iterator[Trajectory]:
     """Each trajectory once all before it have ended too."""
     held: dict[int, Trajectory] = {}
     given = 0
     for row, trajectory in ended:
+        one_ended()
         held[row] = trajectory
         while given in held:
             yield held.pop(given)
@@ -101,7 +106,7 @@ def play_policy(
     name: str,
     policy: BenchPolicy,
     keys: Mapping[str, str],
-    tell: Callable[[int], None],
+    tell: Callable[[int, int], None],
     begin: Callable[[], object],
 ) -> list[GradedDialogue]:
     """Play what is not recorded yet; dialogues that have ended are graded and recorded while others are played.
@@ -110,18 +115,19 @@ def play_policy(
     `begin` is called before records in the folder become this run's, where its config has to stand by then: what an
     interrupted run leaves is never told by the config of one that recorded nothing.
 
-    `tell` hears how many scenarios are done, at once and whenever some are recorded; all but the first time from the
-    thread that grades, which calls the judge. A run that ends early has played at most BLOCK and a half chunks that
-    it did not record.
+    `tell` hears how many scenarios are recorded and how many are played: at once, whenever one is played and, from the
+    thread that grades, which calls the judge, whenever some are recorded. A run that ends early has played at most
+    BLOCK and a half chunks that it did not record.
     """
     left = run.left(name, keys)
-    if done := len(keys) - len(left):
+    done = played = len(keys) - len(left)
+    if done:
         begin()
         run.records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
         log.info(said, name, done, run.records.path)
-    tell(done)
+    tell(done, played)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
 
     def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
@@ -135,10 +141,15 @@ def play_policy(
         begin()
         run.records.append(rows)
         done += len(rows)
-        tell(done)
+        tell(done, played)
+
+    def one_ended() -> None:
+        nonlocal played
+        played += 1
+        tell(done, played)
 
     with one_behind(grade, record) as grade_beside:
-        for ended in run.play(left, policy):
+        for ended in run.play(left, policy, one_ended):
             grade_beside(ended)
     return run.played(name, keys)
 

@@ -27,7 +27,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
-from steer_lit.terminal.bars import count_bar
+from steer_lit.terminal.bars import LinesApart, count_bar
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Judge
 
@@ -68,7 +68,7 @@ def run_bench(
     elif held := told_of_held(run.records.rows, keys, run.conditions, out_dir, config):
         console.print(visible_line(held), markup=False, highlight=False, soft_wrap=True)
     played: dict[str, list[GradedDialogue]] = {}
-    with count_bar(console, "{task.description:>16}", "dialogues") as progress:
+    with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:
         for name, policy in policies.items():
             tell = _teller(progress, name, len(suite.scenarios))
             played[name] = play_policy(run, name, policy, keys[name], tell, begin)
@@ -83,14 +83,20 @@ def run_bench(
     return summary
 
 
-def _teller(progress: Progress, name: str, total: int) -> Callable[[int], None]:
-    """What is told how many of a policy's dialogues are done, and shows it: as a bar, where that is none as a line."""
-    task, console = progress.add_task(name, total=total), progress.console
+def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], None]:
+    """What is told how many of a policy's dialogues are recorded and how many played, and shows it: as a bar, where
+    that is none as a line, whenever more are recorded and every now and then.
+    """
+    task, console = progress.add_task(name, total=total, played=0), progress.console
+    lines, shown = LinesApart(), -1
 
-    def tell(done: int) -> None:
-        progress.update(task, completed=done)
-        if not console.is_terminal:
-            console.print(f"{name}: {done} of {total} dialogues", highlight=False)
+    def tell(done: int, played: int) -> None:
+        nonlocal shown
+        progress.update(task, completed=done, played=played)
+        if not console.is_terminal and lines.due(done != shown):
+            further = f", {played} played" if played > done else ""
+            console.print(f"{name}: {done} of {total} dialogues{further}", highlight=False)
+            shown = done
 
     return tell
 

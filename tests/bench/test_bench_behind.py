@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import behind
+from steer_lit.bench import behind, run
 from steer_lit.bench.constant import AlwaysRefuse
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
@@ -89,7 +89,7 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
     assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 3
     assert recorded(tmp_path) == ids(3)
-    told = console.file.getvalue().splitlines()[:4]  # type: ignore[attr-defined]
+    told = [line.split(",")[0] for line in console.file.getvalue().splitlines()[:4]]  # type: ignore[attr-defined]
     assert told == [f"one: {done} of 3 dialogues" for done in (0, 1, 2, 3)]
 
 
@@ -143,6 +143,24 @@ def test_a_slow_dialogue_holds_back_no_more_than_its_block(tmp_path: Path) -> No
     assert recorded(tmp_path) == [row.id for row in rows]
     assert len(recorded_before) == 2  # blocks of four chunks
     assert 7 <= recorded_before[1] <= 8  # the block's last may still be graded
+
+
+def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a bar would stand still for as long as the first dialogues take."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(run, "_teller", lambda *_: lambda done, played: told.append((done, played)))
+    release = threading.Event()
+
+    def grade(row: int) -> None:
+        assert release.wait(SOON)
+
+    def play(row: int) -> None:
+        if row == 1:  # while the first is being graded
+            assert told == [(0, 0), (0, 1)]
+            release.set()
+
+    Watched(play, grade).bench(tmp_path)
+    assert told[-1] == (3, 3)
 
 
 @pytest.mark.parametrize("at", [1, 2])  # in the middle, and where nothing is played any more
