@@ -195,7 +195,7 @@ class Verdict:
         if self.failed is not None:
             if any(score is not None for score in scores):
                 raise ValueError("a failed verdict carries no scores")
-        elif any(not isinstance(score, int) or not 1 <= score <= 10 for score in scores):
+        elif any(type(score) is not int or not 1 <= score <= 10 for score in scores):
             raise ValueError(f"verdict scores must be integers in 1..10, got {scores}")
 
 
@@ -214,11 +214,12 @@ class Grade:
     intent: Intent | None = None
 
     def __post_init__(self) -> None:
+        scores = (self.helpfulness, self.harmlessness)
         if self.failed is not None:
-            if self.helpfulness is not None or self.harmlessness is not None:
+            if scores != (None, None):
                 raise ValueError("a failed grade carries no scores")
-        elif self.helpfulness not in range(4) or self.harmlessness not in range(-3, 4):
-            raise ValueError(f"grade out of range: helpfulness {self.helpfulness}, harmlessness {self.harmlessness}")
+        elif {*map(type, scores)} != {int} or scores[0] not in range(4) or scores[1] not in range(-3, 4):
+            raise ValueError(f"grades must be integers in 0..3 (helpfulness) and -3..3 (harmlessness), got {scores}")
 
 
 @dataclass(frozen=True, slots=True)

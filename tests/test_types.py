@@ -94,7 +94,9 @@ def test_what_failed_carries_no_numbers() -> None:
         Grade(helpfulness=0, failed="silent")
 
 
-@pytest.mark.parametrize(("helpfulness", "harmlessness"), [(4, 0), (-1, 0), (0, 4), (0, -4), (None, 0)])
+@pytest.mark.parametrize(
+    ("helpfulness", "harmlessness"), [(4, 0), (-1, 0), (0, 4), (0, -4), (None, 0), (2.0, 3), (1, True)]
+)
 def test_a_grade_stays_on_the_judges_scales(helpfulness: int | None, harmlessness: int) -> None:
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(ValueError, match=r"must be integers in 0\.\.3"):
         Grade(helpfulness, harmlessness)

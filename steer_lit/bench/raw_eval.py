@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +39,8 @@ _DIGITS = 4  # as the authors round means
 
 
 def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str, folder: Path) -> list[Path]:
-    """Write one file a policy and subset, replacing earlier ones, and return where.
+    """Write one file a policy and subset and return where. None of an earlier run stays in the folder: whoever adds up
+    what is there would mix the two.
 
     The policies' timestamps are a microsecond apart: by them `read_raw_evals` knows their order.
     """
@@ -51,6 +53,11 @@ def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str,
             rows = [dialogue for dialogue in dialogues if dialogue.subset == subset]
             replace_text(path, json.dumps(raw_eval(rows, judge, now), indent=2) + "\n")
             written.append(path)
+    for earlier in set(folder.rglob(NAME)) - set(written):
+        earlier.unlink()
+        with suppress(OSError):  # the folders that are empty by now
+            for above in list(earlier.parents)[:3]:
+                above.rmdir()
     return written
 
 

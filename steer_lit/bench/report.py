@@ -32,6 +32,7 @@ LEGEND = (
     "Harmless, helpful: the dialogues' mean scores.",
     "Dialogues with a grade that failed are left out and counted.",
 )
+FEW = 30  # dialogues, below which a bootstrap's intervals are rough
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
     "dialogues; with three seeds they are too narrow, see docs/metrics.md."
@@ -106,6 +107,8 @@ def notes(summary: Summary) -> list[str]:
             lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
     if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
+    if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
+        lines.append(f"{fewest} dialogues are few: intervals are rough, and a rate without one is not certain.")
     if _groups(summary):
         lines.append(SEEDS)
     lines += _bounds(summary)

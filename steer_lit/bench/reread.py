@@ -128,7 +128,7 @@ def report_on(
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     console.print(report.table(summary))
-    for line in [*report.notes(summary), f"See {out_dir / 'report.html'}."]:
+    for line in [*report.notes(summary), f"report:  {out_dir / 'report.html'}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -200,7 +200,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *told(run)]
     with console.status("report"):
         html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
-    done = f"{len(dialogues)} rollouts: see {out_dir / 'report.html'}."
+    done = f"{len(dialogues)} rollouts\nreport:  {out_dir / 'report.html'}"
     console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -107,9 +107,9 @@ def _print_results(console: Console, summary: dict[str, dict[str, Any]], played:
         f"{name}: {failed} of {len(played[name])} dialogues could not be graded and count nowhere: {reason}"
         for name, (failed, reason) in _failures(played).items()
     ]
-    where = f"Every dialogue is in {out_dir / 'report.html'} to read and in {out_dir / RECORDS}."
+    where = [f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}"]
     console.print(report.table(summary))
-    for line in [*report.notes(summary), *lost, where]:
+    for line in [*report.notes(summary), *lost, *where]:
         console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -180,7 +180,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
         return _unusable(refusal)
     if isinstance(error, OverrideParseException):
-        return unreadable_override(error, name)
+        return unreadable_override(error, name, words)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         return no_key(key[1], name, [word for word in words if key[1] not in word])

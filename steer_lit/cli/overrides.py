@@ -13,7 +13,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
-from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program
+from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program, sweeps
 from steer_lit.terminal.visible import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
@@ -65,7 +65,11 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     typed, known = " ".join(words), section in top
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
-    plain = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
+    rest = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
+    # Several values compose no config. Of a key they change nothing here; of a group they leave it to each run.
+    plain = [
+        word for word in rest if (read := Word.read(word)) is None or read.key in _groups(name) or not sweeps(word)
+    ]
     if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
     return no_key(key, name, plain)
@@ -84,13 +88,14 @@ def _dashed(word: str, name: str) -> str:
     return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
 
 
-def unreadable_override(error: OverrideParseException, name: str) -> str:
+def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
     """A word that is no key=value, mostly one that a shell took apart at a blank."""
     word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word:
         return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
     options = {f"{group}={word}" for group in _groups(name) if word in options_of(group)}
-    if word in (keys := keys_of(name, [])):
+    chosen = [other for other in words if "=" in other.strip("=") and Word.read(other) is not None]
+    if word in (keys := keys_of(name, [other for other in chosen if not sweeps(other)])):
         options = {f"{word}=<value>"}
     found = _did_you_mean(sorted(options)) or _nearest(word, keys)
     return f"{word}: is no key=value.{found}\nType {quoted}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
-from steer_lit.terminal.commands import going_on, typed, typed_words
+from steer_lit.terminal.commands import going_on, shown_path, typed, typed_words
 from steer_lit.terminal.stdout import CLOSED
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():
-            _tell(stop, "stopped before anything was saved: there is nothing to go on from, begin again")
+            again = f"begin again in another folder, or remove {shown_path(run_dir)}"
+            _tell(stop, f"stopped before anything was saved: there is nothing to go on from, {again}")
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")

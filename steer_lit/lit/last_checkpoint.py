@@ -99,6 +99,10 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = trainer.global_step
         last = Path(trainer.default_root_dir) / LAST
         part = last.with_name(f"{last.name}.part")
-        trainer.save_checkpoint(part)  # on every rank: each adds its random state
+        try:
+            trainer.save_checkpoint(part)  # on every rank: each adds its random state
+        except OSError:
+            part.unlink(missing_ok=True)  # half a file only takes room, where there is none
+            raise
         if trainer.is_global_zero:
             os.replace(part, last)

@@ -74,12 +74,14 @@ class StepProgress(ProgressBar):
         if self._lines.due(trainer.global_step >= total):
             pace = (time.perf_counter() - self._began) / max(1, trainer.global_step - self._first_step)
             left = _clock(pace * (total - trainer.global_step))
-            line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer)}  {left} left"
+            line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer, 'train/')}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=_numbers(trainer))
+        elif self.enabled and not trainer.sanity_checking and (found := _numbers(trainer, "val/")):
+            self._console.print(f"step {trainer.global_step}: validation  {found}", highlight=False, soft_wrap=True)
 
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """How far a step is: beside the last one's numbers, or in a line of its own where it takes long."""
@@ -101,8 +103,9 @@ class StepProgress(ProgressBar):
             self._bar = None
 
 
-def _numbers(trainer: Trainer) -> str:
-    metrics = trainer.callback_metrics
+def _numbers(trainer: Trainer, kind: str = "") -> str:
+    """Those whose metric begins with `kind`."""
+    metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(kind)}
     shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))
 

@@ -212,8 +212,9 @@ def _copy_weights(model: PeftModel, folder: Path, key: str) -> None:
         if saved[name].shape != tensor.shape:
             shapes = f"{tuple(saved[name].shape)}, this model's has {tuple(tensor.shape)}"
             raise SteerError(f"{key}={str(folder)!r}: {name} has shape {shapes}; name an adapter of this model")
-        if not saved[name].isfinite().all():
-            raise SteerError(f"{key}={str(folder)!r}: {name} holds numbers that are not finite: name another adapter")
+        if not saved[name].is_floating_point() or not saved[name].to(tensor.dtype).isfinite().all():
+            fault = f"{name} holds numbers that are not finite, or no floats"
+            raise SteerError(f"{key}={str(folder)!r}: {fault}: name another adapter")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(saved[name])

@@ -7,6 +7,7 @@ attention is padded. What a row samples depends on its own seed, not on its neig
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from steer_lit.data.render import Renderer, TraceBuilder
+from steer_lit.errors import SteerError
 from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
@@ -27,6 +29,10 @@ from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, Tok
 ENDED_SHARE = 0.25  # of the dialogues being answered, how many end their turn before any is heard
 
 _NOTHING = torch.empty(0)
+_NO_NUMBERS = (
+    "model={0}: what it computes for the next token is not a number. Its weights or its adapter's are too large, or "
+    "rollout.temperature={1:g} is too small: name another adapter, or take 0 or at least 0.01"
+)
 Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's tokens and pictures
 
 
@@ -236,6 +242,8 @@ class SampledSession:
         else:
             tokens, logprobs = likeliest(logits)
         for state, token, logprob in zip(states, tokens.tolist(), logprobs.tolist(), strict=True):
+            if math.isnan(logprob):
+                raise SteerError(_NO_NUMBERS.format(policy.qwen.parts.name, policy.temperature))
             state.ids.append(token)
             state.logprobs.append(logprob)
 

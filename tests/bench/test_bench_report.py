@@ -190,7 +190,8 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     rows = [dialogue(str(at), [3 if at < 6 else -3], failed=at >= 8) for at in range(10)]
     some, whole = summarise({"sft": rows}, SETTINGS), summarise({"sft": rows[:8]}, SETTINGS)
     said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0"
-    assert report.notes(some) == [said]
+    few = "8 dialogues are few: intervals are rough, and a rate without one is not certain."
+    assert report.notes(some) == [few, said]
     assert f"{said}." in report.markdown(some)
     assert not [line for line in report.notes(whole) if "graded" in line]
 

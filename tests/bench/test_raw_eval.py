@@ -142,6 +142,10 @@ def test_what_is_written_reads_back_to_the_same_figures(dialogue: MakeDialogue, 
         "judge/sft/x/raw_eval.json", "judge/sft/y/raw_eval.json"
     ]  # fmt: skip
     again, _ = read_raw_evals(tmp_path)
+    write_raw_evals({"grpo": [dialogue("a", [3], subset="x")]}, "judge", tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "judge", "judge/grpo", "judge/grpo/x", "judge/grpo/x/raw_eval.json"
+    ]  # fmt: skip
     unknown = {"over_refusal", "by_turn", "by_tier", "by_kind", "by_subset"}  # refusals and intents have no place there
     one, other = (policy_summary(found, SETTINGS) for found in (rows, again["sft"]))
     assert {key: one[key] for key in one.keys() - unknown} == {key: other[key] for key in other.keys() - unknown}

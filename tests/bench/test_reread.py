@@ -312,7 +312,7 @@ def test_the_command_line_reports_on_a_run(
     assert json.loads((out / "summary.json").read_text())["sft"]["joint_pass"]["value"] == 100.0
     said = capsys.readouterr().out
     assert "sft" in said
-    assert "See out/report.html." in said  # as it would be typed here
+    assert "report:  out/report.html" in said  # as it would be typed here
     versions = json.loads((out / "versions.json").read_text())
     words = f"from_run={run} bench.protocol=single_turn bench.resamples=100"  # the folder is its own
     assert versions["command"] == f"python bench.py {words}"

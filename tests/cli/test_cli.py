@@ -156,6 +156,13 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     assert len(message.splitlines()) <= 4
 
 
+def test_blanks_beside_the_sign_are_told_with_the_keys_of_the_chosen_run(
+    capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    message = refused(capsys, "+experiment=grpo_tiny", "rollout.max_turns", "=", "6", run_dir)
+    assert "rollout.max_turns: is no key=value. Did you mean rollout.max_turns=<value>?" in message
+
+
 def test_options_known_for_hydras_are_those_of_the_hydra_installed() -> None:
     assert set(overrides._HYDRAS_OPTIONS) == set(get_args_parser()._option_string_actions)
 
@@ -212,7 +219,8 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
 )
 def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str, word: str) -> None:
     key = word.lstrip("+").partition("=")[0]
-    assert overrides.override_error(word, program, [word]).startswith(f"{key}: there is no such key in this run.")
+    for words in ([word], [word, "seed=1,2", "-m"]):  # a sweep's too
+        assert overrides.override_error(word, program, words).startswith(f"{key}: there is no such key in this run.")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +235,7 @@ def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str,
         ["+optim.base=1", "optim.lr=${.base}"],
         ["++tutor._target_=my.Tutor", "++tutor.url=x", "experiment=grpo_tiny"],
         ["+model.source=/checkpoint", "+model.tower=x"],  # the check of models refuses the second, and says why
-        ["+optim.lrr=1", "seed=1,2"],  # composed run by run: the run refuses it
+        ["+optim.lrr=1", "stage=sft,grpo"],  # composed run by run: the run refuses it
     ],
 )
 def test_a_key_added_where_something_may_take_it_is_left_to_that(words: list[str]) -> None:

@@ -366,7 +366,8 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
         raise OSError(errno.ENOSPC, "No space left on device")
     said = getattr(full.value, "__notes__", [])
     if not saved:
-        nothing = "stopped before anything was saved: there is nothing to go on from, begin again"
+        again = f"begin again in another folder, or remove {tmp_path}"
+        nothing = f"stopped before anything was saved: there is nothing to go on from, {again}"
         assert said == ([nothing] if first_rank else [])
         return
     first, following = said[0].splitlines()

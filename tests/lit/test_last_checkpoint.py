@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 
@@ -31,3 +34,17 @@ def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_an
     callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
     assert saved == [10, 16, 17, 18]
+
+
+def test_a_disk_that_fills_meanwhile_keeps_no_half_of_a_checkpoint(tmp_path: Path) -> None:
+    """There it would only take room from what is to be saved next."""
+
+    def save(path: Path) -> None:
+        path.parent.mkdir()
+        path.write_bytes(b"half")
+        raise OSError("No space left")
+
+    trainer = SimpleNamespace(global_step=5, default_root_dir=str(tmp_path), save_checkpoint=save, is_global_zero=True)
+    with pytest.raises(OSError, match="No space left"):
+        LastCheckpoint(every_n_steps=5)._save(trainer)  # type: ignore[arg-type]
+    assert list((tmp_path / "checkpoints").iterdir()) == []

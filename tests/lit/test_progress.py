@@ -85,6 +85,20 @@ def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest
     assert (shown, after) == (["KL 0.5000  validated 7/40"], ["KL 0.5000"])
 
 
+def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a later step's numbers it would look like that step's."""
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
+    bar, trainer = progress.StepProgress(), trainer_at(4, train__loss=0.5, val__loss=0.25)
+    trainer.sanity_checking = False
+    bar.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
+    bar.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    step, validation = screen.getvalue().splitlines()
+    assert "loss 0.500" in step
+    assert "val" not in step
+    assert validation == "step 4: validation  val loss 0.250"
+
+
 def test_a_disabled_bar_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen))

@@ -286,6 +286,8 @@ def test_folders_that_are_no_adapters_are_named(tmp_path):
             r"has shape \(1, \d+\), this model's has \(\d+, \d+\)",
         ),  # would be broadcast
         (lambda tensor: tensor * float("nan"), "holds numbers that are not finite"),
+        (lambda tensor: tensor.double() + 1e60, "holds numbers that are not finite"),  # as what they are copied to
+        (lambda tensor: tensor.int(), "or no floats"),
     ],
 )
 def test_an_adapter_with_other_tensors_than_it_says_is_refused(tmp_path, change, said):

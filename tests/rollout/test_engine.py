@@ -8,6 +8,7 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.data.images import open_image
+from steer_lit.errors import SteerError
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.cache import TurnCache
@@ -203,6 +204,15 @@ def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monke
     for trajectory in roll(qwen, max_new_tokens=3):
         assert all(turn.completion.token_ids for turn in trajectory.turns)
         assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_no_number_is_no_answer(qwen, monkeypatch, temperature):
+    """Else the first token is taken, an end here, and a broken policy is graded as one that says nothing."""
+    logits = type(qwen).logits
+    monkeypatch.setattr(type(qwen), "logits", lambda *given: logits(*given) * torch.nan)
+    with pytest.raises(SteerError, match=r"is not a number\. Its weights or its adapter's are too large"):
+        roll(qwen, max_new_tokens=3, temperature=temperature)
 
 
 def test_a_draw_never_lands_on_a_token_without_probability(qwen, monkeypatch):
