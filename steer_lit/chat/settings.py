@@ -105,11 +105,12 @@ def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     return {**shared, **({"api_key_env": None} if elsewhere else {}), **given}
 
 
-def _place(url: object) -> str:
+def _place(url: object) -> tuple[str, str]:
+    """The scheme counts: a key that goes to https goes nowhere in plain text."""
     try:
-        return urlsplit(str(url)).netloc.lower()
+        return urlsplit(str(url)).scheme, urlsplit(str(url)).netloc.lower()
     except ValueError:  # which is refused as an address
-        return ""
+        return "", ""
 
 
 def names_variable(name: str) -> bool:

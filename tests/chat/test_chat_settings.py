@@ -130,6 +130,7 @@ def test_trap_37_a_short_connect_time_out_is_refused(repository: Path, name: str
         ("http://a:1/v1", {"base_url": "http://A:1/v2/"}, "KEY"),  # another path, the same server
         ("http://a:1/v1", {"base_url": "http://b:1/v1"}, None),
         ("http://a:1/v1", {"base_url": "http://a:2/v1"}, None),
+        ("https://a:1/v1", {"base_url": "http://a:1/v1"}, None),  # in plain text
         ("http://a:1/v1", {"base_url": "http://b:1/v1", "api_key_env": "B_KEY"}, "B_KEY"),
         (None, {"base_url": "http://b:1/v1"}, None),  # another client may be elsewhere
         (None, {"base_url": "http://b:1/v1", "api_key_env": "KEY"}, "KEY"),
