@@ -22,6 +22,7 @@ from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.bench.tables import as_one
 from steer_lit.files.atomic import replace_text
+from steer_lit.files.run_files import RAW_EVALS
 from steer_lit.prompts.pictures import OpenImage
 
 Records = Mapping[str, Sequence[GradedDialogue]]
@@ -45,7 +46,7 @@ def write_outputs(
     replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol, head))
     charts.write_pictures(as_one(summary), out_dir)
-    write_raw_evals(records, judge, out_dir / "raw_eval")
+    write_raw_evals(records, judge, out_dir / RAW_EVALS)
     dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(
         out_dir / "report.html",

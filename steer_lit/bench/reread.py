@@ -21,7 +21,7 @@ from rich.console import Console
 from steer_lit.bench.origin import public, saved_config, tells_of, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.files.run_files import CONFIG, RECORDS, ROLLOUTS
+from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.prompts.pictures import OpenImage
 
 if TYPE_CHECKING:
@@ -46,9 +46,16 @@ def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     yield from _run_problems(run)
-    if files is not None and not Path(str(files)).exists():
+    if files is None:
+        return
+    source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
+    if not source.exists():
         yield Problem(
             "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
+        )
+    elif written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
+        yield Problem(
+            "hydra.run.dir", config["run_dir"], f"{RAW_EVALS}/ there is read, and would be replaced: name another"
         )
 
 

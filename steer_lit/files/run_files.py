@@ -4,6 +4,7 @@ CONFIG = "config.yaml"
 LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
 ROLLOUTS = "trajectories*.jsonl"  # one file a rank: `*` is nothing for the first, .rank1 for the next
 RECORDS = "records.jsonl"
+RAW_EVALS = "raw_eval"  # a folder of the authors' files, which are written anew by each report
 QUARANTINE = "quarantine.jsonl"
 ADAPTER, TOWER, BASE = (
     "adapter",

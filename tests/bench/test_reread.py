@@ -280,6 +280,11 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
     (tmp_path / "records.jsonl").touch()
     assert problems(from_run=str(tmp_path)) == []
     assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
+    theirs = tmp_path / "theirs" / "raw_eval" / "judge"
+    theirs.mkdir(parents=True)
+    for source in (tmp_path / "theirs", theirs.parent, theirs):  # their files would be replaced by what is read of them
+        assert problems(from_raw_eval=str(source), run_dir=str(tmp_path / "theirs")) == ["hydra.run.dir"]
+        assert problems(from_raw_eval=str(source)) == []
     both = problems(from_run=str(tmp_path), from_raw_eval=str(tmp_path), judge_check=True)
     assert both == ["from_run", "judge_check"]
     for what in ({"from_run": str(tmp_path)}, {"from_raw_eval": str(tmp_path)}):
