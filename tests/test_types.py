@@ -80,7 +80,7 @@ def test_turns_that_do_not_alternate_are_refused(roles: tuple[types.Role, ...], 
         types.Dialogue("d", said(*roles)).turns  # noqa: B018
 
 
-@pytest.mark.parametrize("scores", [(0, 5, 5), (5, 11, 5), (5, 5, None), (5, 5, 7.5)])
+@pytest.mark.parametrize("scores", [(0, 5, 5), (5, 11, 5), (5, 5, None), (5, 5, 7.5), (True, 5, 5)])
 def test_a_verdict_is_three_integers_from_1_to_10(scores: tuple) -> None:
     with pytest.raises(ValueError, match=r"1\.\.10"):
         Verdict(*scores)

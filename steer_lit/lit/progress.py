@@ -80,7 +80,7 @@ class StepProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=_numbers(trainer))
-        elif self.enabled and not trainer.sanity_checking and (found := _numbers(trainer, "val/")):
+        elif self.enabled and (found := _numbers(trainer, "val/")):
             self._console.print(f"step {trainer.global_step}: validation  {found}", highlight=False, soft_wrap=True)
 
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:

@@ -78,6 +78,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, segments: Sequen
     """
     if query.device.type == "cpu":
         return _PackedAttention.apply(query, key, value, segments)
+    # A row that was never answered may have nothing of its own, which no kernel is asked about.
     owns = zip(query.split([_size(segment.own) for segment in segments]), segments, strict=True)
     return torch.cat([_by_torch(own, key, value, segment) for own, segment in owns if len(own)])
 

@@ -90,7 +90,6 @@ def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pyte
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
     bar, trainer = progress.StepProgress(), trainer_at(4, train__loss=0.5, val__loss=0.25)
-    trainer.sanity_checking = False
     bar.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
     bar.on_validation_end(trainer, None)  # type: ignore[arg-type]
     step, validation = screen.getvalue().splitlines()
