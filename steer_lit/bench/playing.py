@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from steer_lit.bench.behind import one_behind
@@ -18,7 +17,6 @@ from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
-BLOCK = 4  # chunks that are played as one: a run that is stopped loses these at most, and half a one being graded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +66,35 @@ class BenchRun:
     def play(
         self, scenarios: Sequence[Scenario], policy: BenchPolicy, one_ended: Callable[[], object]
     ) -> Iterator[list[Trajectory]]:
-        """Trajectories in order, half a chunk at a time, as soon as these have ended; `one_ended` is called for each
-        dialogue when it does.
+        """Trajectories, half a chunk at a time, in the order in which they end: a slow one holds up no other.
 
-        The judge is to see every turn, those after a cut completion too: nothing is gained by running on.
+        `one_ended` is called for each when it does. Where an error ends the rest, what had ended comes before it. The
+        judge is to see every turn, those after a cut completion too: nothing is gained by running on.
         """
-        players, chunk = (policy, self.suite.attacker, self.suite.tutor), self.settings.chunk
-        turns = self.settings.turns_played
-        for start in range(0, len(scenarios), BLOCK * chunk):
-            block = scenarios[start : start + BLOCK * chunk]
-            seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in block]
-            ended = playing(block, seeds, *players, turns, side_by_side=chunk, stop_when_truncated=False)
-            in_order = _in_order(ended, one_ended)
-            while some := list(islice(in_order, (chunk + 1) // 2)):
-                yield some
+        chunk, turns = self.settings.chunk, self.settings.turns_played
+        seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
+        players = (policy, self.suite.attacker, self.suite.tutor)
+        ended: list[Trajectory] = []
+        try:
+            for _, trajectory in playing(
+                scenarios, seeds, *players, turns, side_by_side=chunk, stop_when_truncated=False
+            ):
+                one_ended()
+                ended.append(trajectory)
+                if 2 * len(ended) >= chunk:
+                    yield ended
+                    ended = []
+        except Exception:
+            if ended:
+                yield ended
+            raise
+        if ended:
+            yield ended
 
     def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
         """The policy's records of this run's scenarios, in their order."""
         by_key = {row.key: row for row in self.records.of(name)}
         return [by_key[keys[scenario.id]] for scenario in self.suite.scenarios]
-
-
-def _in_order(ended: Iterable[tuple[int, Trajectory]], one_ended: Callable[[], object]) -> Iterator[Trajectory]:
-    """Each trajectory once all before it have ended too."""
-    held: dict[int, Trajectory] = {}
-    given = 0
-    for row, trajectory in ended:
-        one_ended()
-        held[row] = trajectory
-        while given in held:
-            yield held.pop(given)
-            given += 1
 
 
 def play_policy(
@@ -116,8 +112,8 @@ def play_policy(
     interrupted run leaves is never told by the config of one that recorded nothing.
 
     `tell` hears how many scenarios are recorded and how many are played: at once, whenever one is played and, from the
-    thread that grades, which calls the judge, whenever some are recorded. A run that ends early has played at most
-    BLOCK and a half chunks that it did not record.
+    thread that grades, which calls the judge, whenever some are recorded. They are recorded as they end, and stand in
+    the scenarios' order once all have. What is stopped loses at most a chunk that has ended, and what it was playing.
     """
     left = run.left(name, keys)
     done = played = len(keys) - len(left)
@@ -151,6 +147,7 @@ def play_policy(
     with one_behind(grade, record) as grade_beside:
         for ended in run.play(left, policy, one_ended):
             grade_beside(ended)
+    run.records.sort(name, list(keys.values()))
     return run.played(name, keys)
 
 

@@ -204,6 +204,17 @@ class RecordFile:
         if rows != self._rows:
             self._rewrite(rows)
 
+    def sort(self, policy: str, keys: Sequence[str]) -> None:
+        """Bring the policy's dialogues with these keys into the keys' order, each into the place of another of them."""
+        order = {key: at for at, key in enumerate(keys)}
+        places = [at for at, row in enumerate(self._rows) if row.policy == policy and row.key in order]
+        rows = self._rows.copy()
+        sorted_rows = sorted((rows[at] for at in places), key=lambda row: order[row.key])
+        for at, row in zip(places, sorted_rows, strict=True):
+            rows[at] = row
+        if rows != self._rows:
+            self._rewrite(rows)
+
     def _rewrite(self, rows: list[GradedDialogue]) -> None:
         """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
         replace_text(self.path, "".join(as_line(asdict(row)) for row in rows))

@@ -88,8 +88,8 @@ class BenchSettings:
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
     Every policy or group of seeds is compared with `baseline`, by None each with the one listed before it.
     Intervals are 95% percentile bootstraps over dialogues, twins as one, with `resamples` draws. `chunk` dialogues
-    are played side by side. They are graded and written down in their order, half a chunk together, while others are
-    played: larger is faster, smaller loses less when a run is stopped, which is four and a half chunks at most.
+    are played side by side. They are graded and written down as they end, half a chunk together, while others are
+    played: larger is faster, smaller loses less when a run is stopped, which is two chunks at most.
     """
 
     protocol: ProtocolName = "multi_turn"

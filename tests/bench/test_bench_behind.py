@@ -116,33 +116,63 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
     assert watch.seen.index("record row-0") < watch.seen.index("play 2")
 
 
-def test_a_slow_dialogue_holds_back_no_more_than_its_block(tmp_path: Path) -> None:
-    """What has ended after it is recorded behind it, so that the file is in the rows' order."""
-    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
-    slow, recorded_before = "row-0", list[int]()
+@dataclass
+class FirstIsSlow:
+    """Answers the first of its dialogues when all others have ended; or, then, finds its server gone."""
 
-    class FirstIsSlow:
-        fingerprint = "slow"
+    down: bool = False
+    fingerprint: str = "slow"
 
-        def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-            recorded_before.append(len(recorded(tmp_path)) if (tmp_path / "records.jsonl").exists() else 0)
-            answers, held = AlwaysRefuse().open(scenarios, seeds), dict[int, Message]()
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        policy, answers, held = self, AlwaysRefuse().open(scenarios, seeds), dict[int, Message]()
 
-            class Session(KnownAnswers):
-                def __init__(self) -> None: ...
+        class Session(KnownAnswers):
+            def __init__(self) -> None: ...
 
-                def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-                    held.update({row: message for row, message in asked.items() if scenarios[row].id == slow})
-                    ready = {row: message for row, message in asked.items() if row not in held}
-                    return answers.reply(ready or held)
+            def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+                held.update({row: message for row, message in asked.items() if scenarios[row].id == "row-0"})
+                ready = {row: message for row, message in asked.items() if row not in held}
+                if policy.down and not ready:
+                    raise ServerDown("it is gone")
+                return answers.reply(ready or held)
 
-            return Session()
+        return Session()
 
-    settings = BenchSettings(resamples=100, chunk=2)
-    run_bench({"one": FirstIsSlow()}, Suite(rows), Watched(), settings, tmp_path, Console(file=io.StringIO()))
-    assert recorded(tmp_path) == [row.id for row in rows]
-    assert len(recorded_before) == 2  # blocks of four chunks
-    assert 7 <= recorded_before[1] <= 8  # the block's last may still be graded
+
+TEN = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
+
+
+def bench_ten(policy: FirstIsSlow, folder: Path) -> None:
+    settings = BenchSettings(resamples=100, chunk=4)
+    run_bench({"one": policy}, Suite(TEN), GradesAll(), settings, folder, Console(file=io.StringIO()))
+
+
+class GradesAll:
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+        return [Grade(3, 3, True)] * len(dialogues)
+
+
+def test_a_slow_dialogue_holds_no_other_back_and_the_file_ends_in_the_rows_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, appended = RecordFile.append, list[str]()
+
+    def watched(self: RecordFile, rows: Sequence[GradedDialogue]) -> None:
+        append(self, rows)
+        appended.extend(row.scenario for row in rows)
+
+    monkeypatch.setattr(RecordFile, "append", watched)
+    bench_ten(FirstIsSlow(), tmp_path)
+    assert appended[-1] == "row-0"
+    assert recorded(tmp_path) == [row.id for row in TEN]
+
+
+def test_what_had_ended_when_a_server_died_is_recorded_and_not_played_again(tmp_path: Path) -> None:
+    with pytest.raises(ServerDown, match="it is gone"):
+        bench_ten(FirstIsSlow(down=True), tmp_path)
+    assert recorded(tmp_path) == [row.id for row in TEN[1:]]  # nine, of which the last is no half chunk
+    bench_ten(FirstIsSlow(), tmp_path)
+    assert recorded(tmp_path) == [row.id for row in TEN]
 
 
 def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,3 +157,17 @@ def test_records_of_before_twins_were_kept_are_read(dialogue: MakeDialogue, tmp_
     row = dialogue("a", [3])
     earlier = {key: value for key, value in asdict(row).items() if key != "twin"}
     assert read_records(file_of(tmp_path, earlier)) == ([row], True)
+
+
+def test_sorted_dialogues_stay_in_the_places_that_they_have_together(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    def row(policy: str, key: str) -> GradedDialogue:
+        return replace(dialogue(key, [3]), policy=policy, key=key)
+
+    rows = [row("sft", "old"), row("sft", "c"), row("grpo", "b"), row("sft", "a"), row("grpo", "a"), row("sft", "b")]
+    path = file_of(tmp_path, *map(asdict, rows))
+    RecordFile(path).sort("sft", ["a", "b", "c", "not played"])
+    order = [(row.policy, row.key) for row in RecordFile(path).rows]
+    assert order == [("sft", "old"), ("sft", "a"), ("grpo", "b"), ("sft", "b"), ("grpo", "a"), ("sft", "c")]
+    written = path.stat().st_ino
+    RecordFile(path).sort("sft", ["a", "b", "c"])
+    assert path.stat().st_ino == written  # nothing to do, nothing written
