@@ -46,7 +46,7 @@ class ChatUsage:
     """Totals of one client. `seconds` adds up what single requests took, so it exceeds the time that passed."""
 
     requests: int = 0  # finished ones, failed included, stored replies not
-    failed: int = 0
+    failed: int = 0  # those that were not answered: a model or filter that declined is an answer
     cached: int = 0
     retries: int = 0
     prompt_tokens: int = 0
@@ -252,7 +252,7 @@ class ChatClient:
         self._usage = replace(
             used,
             requests=used.requests + 1,
-            failed=used.failed + (reply.failed is not None),
+            failed=used.failed + (not reply.answered),
             prompt_tokens=used.prompt_tokens + reply.prompt_tokens,
             completion_tokens=used.completion_tokens + reply.completion_tokens,
             seconds=used.seconds + reply.seconds,

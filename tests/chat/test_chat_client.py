@@ -83,16 +83,16 @@ def test_what_is_sent(client_of: MakeClient) -> None:
 
 def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
     """The server counts 7 prompt and 3 completion tokens per reply; a stored reply costs none again."""
-    plan = lambda body, earlier: "no content" if body["messages"][0]["content"] == "2" else None  # noqa: E731
+    plan = lambda body, earlier: {"2": "no content", "3": "400"}.get(body["messages"][0]["content"])  # noqa: E731
     with ChaosServer(plan) as server:
         client = client_of(server.base_url, cache_dir=str(tmp_path))
-        client.ask([question(str(n)) for n in range(3)])
+        client.ask([question(str(n)) for n in range(4)])
         [again] = client.ask([question("0")])
     usage = client.usage
-    assert (usage.requests, usage.failed, usage.cached, usage.retries) == (3, 1, 1, 0)
+    assert (usage.requests, usage.failed, usage.cached, usage.retries) == (4, 1, 1, 0)  # blank answers are answers
     assert (usage.prompt_tokens, usage.completion_tokens) == (21, 9)
     assert usage.seconds > 0
-    said = r"3 requests \(1 failed, 0 retries\), \d\.\d\d s each; 1 stored replies; 21 prompt and 9 completion tokens"
+    said = r"4 requests \(1 failed, 0 retries\), \d\.\d\d s each; 1 stored replies; 21 prompt and 9 completion tokens"
     assert re.fullmatch(said, str(usage))
     assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
 
