@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
+_TOLD_AGAIN = 8  # time-outs, after which those since the first are told; then each time there are twice as many
 _HOPELESS = {  # statuses that no retry can help, and the key to change
     401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
     402: "wants the account of that key to be topped up",
@@ -78,6 +79,8 @@ class ChatClient:
         self._usage = ChatUsage()
         self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None for a success
         self._timed_out = 0  # attempts in a row, of whatever requests
+        self._slow = 0  # attempts that timed out, of all
+        self._tell_at = 1  # so many of them
         self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
@@ -210,8 +213,9 @@ class ChatClient:
         """Ask once; once more without a feature that the server refuses, as long as there is one to leave out."""
         structured, refused = self.settings.structured, self._refused
         while True:
+            begun = time.monotonic()
             content = await connection.send(request_body(request, self.settings.model, structured, refused))
-            self._hear(content)
+            self._hear(content, time.monotonic() - begun)
             if isinstance(content, Fault):
                 if filtered(content.error):
                     return ChatReply(failed=f"stopped by the server's content filter: {content.reason}", declined=True)
@@ -231,7 +235,7 @@ class ChatClient:
             except ValueError as error:
                 return Fault(str(error), transient=True)
 
-    def _hear(self, content: bytes | Fault) -> None:
+    def _hear(self, content: bytes | Fault, seconds: float) -> None:
         """Give up on a server that hangs: a request fails after all its attempts, so `_count` learns of it late."""
         if not (isinstance(content, Fault) and content.timed_out):
             self._timed_out = 0
@@ -241,6 +245,21 @@ class ChatClient:
             self._give_up(
                 f"the latest {self._timed_out} attempts all timed out, and nothing else came: {content.reason}"
             )
+        self._slow += 1
+        if self._slow >= self._tell_at:
+            self._tell_slow(content, seconds)
+            self._tell_at = max(_TOLD_AGAIN, 2 * self._tell_at)
+
+    def _tell_slow(self, fault: Fault, seconds: float) -> None:
+        """Each is asked again without a word, which may take many minutes."""
+        settings, name = self.settings, "read_timeout" if fault.connected else "connect_timeout"
+        which = "an attempt timed out" if self._slow == 1 else f"{self._slow:,} attempts timed out so far, the latest"
+        log.warning(
+            "%s: %s after %.1f s; a request gets %d in all (server.retries=%d). Where the server is only slow, raise "
+            "server.%s=%g or lower server.concurrency=%d",
+            *(settings.base_url, which, seconds, settings.retries + 1, settings.retries),
+            *(name, getattr(settings, name), settings.concurrency),
+        )
 
     def _wait(self, asked: float | None, attempt: int) -> float:
         """Seconds before the next attempt, spread so that requests which failed together do not return together."""

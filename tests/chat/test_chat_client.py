@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,19 @@ from tests.chat.chaos_server import Body, ChaosServer
 MakeClient = Callable[..., ChatClient]
 Question = Callable[..., ChatRequest]
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"]}
+
+
+@contextlib.contextmanager
+def nobody_accepts() -> Iterator[str]:
+    """An address that takes what is sent and never answers, not even that there is a connection."""
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # more than it queues, so that the next is not answered
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield f"http://127.0.0.1:{full.getsockname()[1]}/v1"
 
 
 def echo(body: Body) -> str:
@@ -160,6 +173,34 @@ def test_one_answer_between_shows_that_a_server_is_there(client_of: MakeClient, 
             (cut,) = client.ask([question("long")])
             assert "after 3 attempts" in str(cut.failed)
             assert client.ask([question(str(n))])[0].text == "Fine."
+
+
+def test_a_server_that_hangs_now_and_then_is_told_and_not_each_time(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the defaults each attempt takes five minutes, and a request gets five."""
+    plan = lambda body, earlier: "hang" if body["messages"][0]["content"] == "long" else None  # noqa: E731
+    with ChaosServer(plan) as server:
+        client = client_of(server.base_url, concurrency=1, retries=1, read_timeout=0.2)
+        for _ in range(9):
+            client.ask([question("long"), question("short")])
+    told = [record.getMessage() for record in caplog.records if "timed out" in record.getMessage()]
+    key = "Where the server is only slow, raise server.read_timeout=0.2 or lower server.concurrency=1"
+    gets = f"s; a request gets 2 in all (server.retries=1). {key}"
+    starts = ["an attempt timed out", *(f"{n} attempts timed out so far, the latest" for n in (8, 16))]
+    assert len(told) == len(starts)  # of 18
+    for line, start in zip(told, starts, strict=True):
+        assert re.fullmatch(rf"{re.escape(f'{server.base_url}: {start} after ')}0\.\d {re.escape(gets)}", line)
+
+
+def test_an_address_that_swallows_what_is_sent_is_told_by_the_other_time_out(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    with nobody_accepts() as base_url:
+        [reply] = client_of(base_url, connect_timeout=0.2).ask([question()])
+    assert reply.failed == "timed out: ConnectTimeout"
+    assert "an attempt timed out after 0.2 s; a request gets 1 in all (server.retries=0)" in caplog.text
+    assert "raise server.connect_timeout=0.2" in caplog.text
 
 
 # ---- structured output
@@ -438,15 +479,8 @@ def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) ->
 
 
 def test_an_address_that_swallows_what_is_sent_is_nobody_too(client_of: MakeClient) -> None:
-    with socket.socket() as full, contextlib.ExitStack() as stack:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for _ in range(4):  # more than it queues, so that the next is not answered
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        with pytest.raises(ServerDown, match="nobody answers there"):
-            client_of(f"http://127.0.0.1:{full.getsockname()[1]}/v1", connect_timeout=0.5).greet()
+    with nobody_accepts() as base_url, pytest.raises(ServerDown, match="nobody answers there"):
+        client_of(base_url, connect_timeout=0.5).greet()
 
 
 def test_a_server_that_drops_the_question_was_there(client_of: MakeClient) -> None:
