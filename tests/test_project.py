@@ -35,7 +35,8 @@ REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["
 MODULE_OF = {"pyyaml": "yaml", "hydra-core": "hydra", "pillow": "PIL"}  # where the two names differ
 
 
-GUIDE = ("README.md", "docs/rows.md", "docs/servers.md", "docs/results.md")  # what a user reads
+PAGES = ("benchmark", "experiments", "gpus", "method", "results", "rows", "servers")
+GUIDE = ("README.md", *(f"docs/{page}.md" for page in PAGES))  # what a user reads
 
 
 def bash_blocks(page: str) -> str:
