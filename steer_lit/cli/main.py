@@ -35,7 +35,8 @@ from steer_lit.cli.overrides import (
     unreadable_override,
 )
 from steer_lit.cli.run_folder import FROZEN, leave_nothing
-from steer_lit.cli.stopping import INTERRUPTED, REFUSED
+from steer_lit.cli.signals import exit_code, sigterm_interrupts
+from steer_lit.cli.stopping import REFUSED
 from steer_lit.cli.sweeps import here
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
@@ -101,12 +102,14 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
     def task(config: DictConfig) -> float | None:
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         try:
-            with _full_error(full):  # as any process that the run starts is to find it
+            # In a sweep, the run before this one has left SIGTERM to Lightning.
+            with sigterm_interrupts(), _full_error(full):  # as any process that the run starts is to find it
                 return run(config, folder)
-        except KeyboardInterrupt:  # at work, a run says itself what it has saved, and exits
+        except KeyboardInterrupt as stop:  # at work, a run says itself what it has saved, and exits
             leave_nothing(folder)
-            print("stopped before the run began: nothing new was saved", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+            again = "" if sweeping() else ", give the same command again"
+            print(f"stopped before the run began: nothing new was saved and nothing is lost{again}", file=sys.stderr)
+            raise SystemExit(exit_code(stop)) from None
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise

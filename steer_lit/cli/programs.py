@@ -1,4 +1,6 @@
-"""What the scripts and the installed commands call. Small, so that Ctrl-C is one line also while libraries load."""
+"""What the scripts and the installed commands call. Small, so that Ctrl-C and SIGTERM are one line also while libraries
+load.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,13 @@ import os
 import sys
 from functools import partial
 
+from steer_lit.cli.signals import exit_code, sigterm_interrupts
+from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
 # How torch takes a GPU's memory, by the names that it has had: versions differ in which of them they read first.
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+_DONE = {"train": "trained", "bench": "played", "synthesize": "made"}
 
 
 def train() -> int:
@@ -37,10 +42,13 @@ def _run(name: str) -> int:
 
 def _called(name: str) -> int:
     try:
-        from steer_lit.cli import main as cli
+        with sigterm_interrupts():
+            from steer_lit.cli import main as cli
 
-        code: int = getattr(cli, name)()
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130  # as shells report Ctrl-C
+            code: int = getattr(cli, name)()
+    except KeyboardInterrupt as stop:
+        if first_rank():
+            said = f"stopped before anything was {_DONE[name]}: nothing is lost, give the same command again"
+            print(said, file=sys.stderr)
+        return exit_code(stop)
     return code

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
-from steer_lit.cli import programs, run_folder, stopping, train_run
+from steer_lit.cli import programs, run_folder, signals, stopping, train_run
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
@@ -30,6 +30,7 @@ from steer_lit.terminal import commands
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
+NOT_BEGUN = "stopped before the run began: nothing new was saved and nothing is lost"
 
 
 @pytest.fixture
@@ -417,22 +418,61 @@ def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.Monke
 # --- signals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("library", ["hydra", "torch"])
-def test_ctrl_c_while_libraries_load_is_one_line(repository: Path, tmp_path: Path, library: str) -> None:
+@pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("program", "library", "said"),
+    [
+        ("train", "hydra", "stopped before anything was trained: nothing is lost, give the same command again\n"),
+        ("bench", "hydra", "stopped before anything was played: nothing is lost, give the same command again\n"),
+        ("synthesize", "hydra", "stopped before anything was made: nothing is lost, give the same command again\n"),
+        ("train", "torch", f"{NOT_BEGUN}, give the same command again\n"),
+        ("bench", "torch", f"{NOT_BEGUN}, give the same command again\n"),
+        ("synthesize", "steer_lit.synthesis.run", f"{NOT_BEGUN}, give the same command again\n"),
+    ],
+)
+def test_a_signal_while_libraries_load_is_one_line(
+    repository: Path, tmp_path: Path, program: str, library: str, said: str, sent: str, status: int
+) -> None:
     code = f"""
-import runpy, sys
+import runpy, signal, sys
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {library!r}:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.{sent})
 sys.meta_path.insert(0, Interrupt())
-sys.argv = ["train.py", "hydra.run.dir={tmp_path}/run"]
-runpy.run_path("train.py", run_name="__main__")
+sys.argv = ["{program}.py", "hydra.run.dir={tmp_path}/run"]
+runpy.run_path("{program}.py", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
-    said = {"hydra": "stopped\n", "torch": "stopped before the run began: nothing new was saved\n"}[library]
-    assert (done.returncode, done.stderr) == (130, said)
+    assert (done.returncode, done.stderr) == (status, said)
     assert not (tmp_path / "run").exists()
+
+
+def test_lightning_finds_sigterm_as_if_nobody_had_listened_and_the_next_run_of_a_sweep_listens_again(
+    tmp_path: Path,
+) -> None:
+    """Lightning calls a handler that it finds besides its own, which would end a step in its middle."""
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[])
+    with signals.sigterm_interrupts():
+        for _ in range(2):
+            with signals.sigterm_interrupts():
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGTERM)
+                with stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
+                    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with signals.sigterm_interrupts():
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("it was taken away"))
+    with signals.sigterm_interrupts():
+        signals.leave_sigterm()
 
 
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
