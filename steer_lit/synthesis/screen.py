@@ -62,8 +62,10 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
         command = [program("synthesize"), *map(shlex.quote, kept), "stages=2", typed("data.scripts", run / SCRIPTS)]
         command += [typed("data.folder", settings.folder)] if settings.folder else []
         return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"
-    rows = manifest["stages"]["stage2"]["written"]
-    command = [program("train"), "+experiment=sft_smol", "data=steer", typed("data.source.sft", run / DIALOGUES)]
+    made = manifest["stages"]["stage2"]
+    # STEER-mini's words are all that nano knows, and on them it trains in minutes.
+    name, rows = "nano" if made["generator"].get("generator") == "template" else "smol", made["written"]
+    command = [program("train"), f"+experiment=sft_{name}", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
     command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""

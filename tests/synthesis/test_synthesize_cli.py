@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
@@ -28,6 +29,12 @@ def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
         return hydra.compose(name, ["run_dir=unused", *overrides])
 
 
+def finished(rows: int, generator: str = "llm") -> dict[str, Any]:
+    """What a manifest says of two stages that wrote so many rows each."""
+    stage = {"failed": 0, "written": rows, "generator": {"generator": generator}}
+    return {"stages": {"stage1": {**stage}, "stage2": {**stage}}}
+
+
 def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "a, run"  # which a shell and Hydra would each take apart
     assert cli.synthesize(["kind=red_team", "rows=30", f'hydra.run.dir="{run}"']) == 0
@@ -38,7 +45,7 @@ def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsy
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     assert value_problems(plain) == []
-    assert config.model.name == "smol"  # `tiny` has random weights: nothing is learned from these rows
+    assert config.model.name == "nano"  # knows STEER-mini's words; `tiny` has random weights, and learns nothing
     assert config.data.source.sft == str(run / "sft.jsonl")
     assert "mean_turns" not in config.data.source  # an option of STEER-mini, which FileSource would not take
 
@@ -85,9 +92,27 @@ def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_next_command_leaves_rows_to_train_on(
     settings: Callable[..., SynthesisSettings], rows: int, held_out: int
 ) -> None:
-    manifest = {"stages": {"stage1": {"failed": 0, "written": rows}, "stage2": {"failed": 0, "written": rows}}}
-    assert next_steps(manifest, settings("both"), Path("run"), []).endswith(f" data.val_size={held_out}")
+    said = next_steps(finished(rows), settings("both"), Path("run"), [])
+    assert said.endswith(f" data.val_size={held_out}")
     assert holding_out_fails(rows, 1, held_out) is None
+
+
+@pytest.mark.parametrize(("generator", "experiment"), [("template", "sft_nano"), ("llm", "sft_smol")])
+def test_the_next_command_trains_a_model_that_knows_the_words(
+    settings: Callable[..., SynthesisSettings], generator: str, experiment: str
+) -> None:
+    said = next_steps(finished(5, generator), settings("both"), Path("run"), [])
+    assert f"python train.py +experiment={experiment} data=steer" in said
+
+
+def test_a_handful_of_rows_is_trained_on_by_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.synthesize(["rows=5", f"hydra.run.dir={tmp_path / 'rows'}"]) == 0
+    (command,) = re.findall(r"next: +python train\.py (.*)", capsys.readouterr().out)
+    words = [*shlex.split(command), "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert cli.train(words) == 0
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(("stages", "failed"), [("1", 2), ("2", 1), ("both", 3)])
@@ -95,7 +120,8 @@ def test_rows_without_an_answer_come_with_the_command_that_makes_them(
     settings: Callable[..., SynthesisSettings], stages: str, failed: int
 ) -> None:
     """A stage that an earlier start ran is not made again by this one's command."""
-    manifest = {"stages": {"stage1": {"failed": 2, "written": 4}, "stage2": {"failed": 1, "written": 5}}}
+    manifest = finished(5)
+    manifest["stages"]["stage1"]["failed"], manifest["stages"]["stage2"]["failed"] = 2, 1
     first = next_steps(manifest, settings(stages), Path("run"), ["rows=6"]).splitlines()[0]
     again = "python synthesize.py rows=6 hydra.run.dir=run"
     assert first == f"{failed} rows had no answer, and this makes only them again: {again}"
