@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -404,7 +405,7 @@ def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> N
 
 
 def test_a_resumed_run_needs_no_folder_for_the_adapter_it_started_from(tmp_path: Path) -> None:
-    """Its checkpoint holds that; a folder that is there is looked at, and a checkpoint that is not is asked for."""
+    """Its checkpoint holds that; an adapter that is there is looked at, and a checkpoint that is not is asked for."""
     checkpoint = tmp_path / "last.ckpt"
     torch.save({}, checkpoint)
     words = [f"init_from={tmp_path / 'adapter'}", f"ckpt_path={checkpoint}"]
@@ -412,8 +413,11 @@ def test_a_resumed_run_needs_no_folder_for_the_adapter_it_started_from(tmp_path:
         assert train_problems(compose(*stage, *words)) == []
         assert [problem.key for problem in train_problems(compose(*stage, words[0]))] == ["init_from"]
     (tmp_path / "adapter").mkdir()
+    assert train_problems(compose(*words)) == []
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / "adapter" / name).touch()
     assert [problem.key for problem in train_problems(compose(*words))] == ["init_from"]
-    (tmp_path / "adapter").rmdir()
+    shutil.rmtree(tmp_path / "adapter")
     checkpoint.unlink()
     assert [problem.key for problem in train_problems(compose(*words))] == ["ckpt_path"]
 

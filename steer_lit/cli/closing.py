@@ -28,12 +28,16 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     trainer, saved = config.trainer, config.ckpt_path
     steps = trainer.max_steps
     length = f"{steps} step{'s' if steps > 1 else ''}" if steps > 0 else f"epochs: {trainer.max_epochs}"
-    start = f" from {saved or config.init_from}" if saved or config.init_from else ""
+    base = " from the base policy (no init_from)" if config.stage == "grpo" else ""  # others mostly do
+    start = f" from {saved or config.init_from}" if saved or config.init_from else base
     done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
-    said = f"{done}, into {shown_path(run_dir)}; libraries load first"
-    if _start_is_gone(config):
-        said += f"\ninit_from={config.init_from}: no such folder; what it held is in {saved}, and comes from there"
-    return said
+    return f"{done}, into {shown_path(run_dir)}; libraries load first"
+
+
+def without_start(config: DictConfig) -> str:
+    """Of a run that is resumed, and whose adapter folder is gone."""
+    said = f"init_from={config.init_from}: no adapter is there now, and none is needed"
+    return f"{said}: {config.ckpt_path} goes on alone"
 
 
 def closing(

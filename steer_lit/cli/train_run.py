@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
-from steer_lit.cli.closing import closing, opening
+from steer_lit.cli.closing import closing, opening, without_start
 from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, aside, check_own, check_unused, children_read, freeze, requeued
@@ -101,6 +101,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         if saved is not None:
             module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched
             del saved
+            if policy.start_is_gone:  # by now it is known to be the run's own, and not a mistyped one
+                say(without_start(config))
         datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
         frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
         with children_read(frozen), resumable(run_dir, words, trainer):

@@ -35,8 +35,8 @@ def nano_folder(weights: str | None) -> Path | None:
 
 
 def start_is_gone(init_from: object, *, resumed: bool) -> bool:
-    """Whether a resumed run's adapter folder is no longer there: its checkpoint holds all that was read from it."""
-    return resumed and isinstance(init_from, str) and not Path(init_from).exists()
+    """Whether a resumed run's adapter is no longer in its folder: its checkpoint holds all that was read from it."""
+    return resumed and isinstance(init_from, str) and no_adapter(Path(init_from)) is not None
 
 
 def no_adapter(folder: Path) -> str | None:

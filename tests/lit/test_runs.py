@@ -100,7 +100,11 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
 def test_a_run_says_how_long_it_will_be(max_steps: int, said: str) -> None:
     config = {"stage": "grpo", "model": {"name": "tiny"}, "seed": 1, "ckpt_path": None, "init_from": None}
     config["trainer"] = {"max_steps": max_steps, "max_epochs": 3}
-    assert opening(OmegaConf.create(config), Path("x")) == f"GRPO of tiny, {said}, seed 1, into x; libraries load first"
+    rest = f"{said}, seed 1, into x; libraries load first"
+    assert opening(OmegaConf.create(config), Path("x")) == f"GRPO of tiny from the base policy (no init_from), {rest}"
+    for start in ({"init_from": "a"}, {"init_from": "b", "ckpt_path": "a"}):
+        assert opening(OmegaConf.create(config | start), Path("x")) == f"GRPO of tiny from a, {rest}"
+    assert opening(OmegaConf.create(config | {"stage": "sft"}), Path("x")) == f"SFT of tiny, {rest}"
 
 
 @pytest.mark.parametrize(
@@ -283,8 +287,9 @@ def test_a_checkpoint_is_resumed_from_the_command_line(
     assert set(steps) == {2}
 
 
+@pytest.mark.parametrize("emptied", [False, True], ids=["gone", "emptied"])
 def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
-    sft: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    emptied: bool, sft: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = tmp_path / "start"
     shutil.copytree(sft.folder / "adapter", start)
@@ -293,9 +298,12 @@ def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
     words += [f"ckpt_path={begun.folder / LAST}", "trainer.max_steps=3"]
     with_it = train(tmp_path / "with", *words)
     shutil.rmtree(start)
+    if emptied:
+        start.mkdir()
     without = train(tmp_path / "without", *words)
-    assert f"init_from={start}: no such folder; what it held is in {begun.folder / LAST}, and" in without.said
-    assert "no such folder" not in with_it.said
+    gone = f"init_from={start}: no adapter is there now, and none is needed: {begun.folder / LAST} goes on alone"
+    assert gone in without.said.splitlines()
+    assert "none is needed" not in with_it.said
     assert [word.partition("=")[0] for word in without.next if "policies" in word] == ["policies.grpo"]
     assert len([word for word in with_it.next if "policies" in word]) == 2
     name = "trajectories.jsonl"
@@ -309,12 +317,14 @@ def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
         assert one.keys() == other.keys()
 
     again = [*words, f"ckpt_path={without.folder / LAST}", "trainer.max_steps=4"]  # nor is it needed ever after
-    assert "no such folder" in train(tmp_path / "again", *again).said
+    assert "none is needed" in train(tmp_path / "again", *again).said
     capsys.readouterr()
     for other in (f"'{sft.folder / 'adapter'}x'", "null"):
         assert cli.train([*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+        shown = capsys.readouterr()
         said = f"init_from={other}: the checkpoint's run started from another adapter, init_from={start}: resume with"
-        assert capsys.readouterr().err.startswith(said)
+        assert shown.err.startswith(said)
+        assert "none is needed" not in shown.out
     from_base = train(tmp_path / "base", "+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO)
     words = [f"ckpt_path={from_base.folder / LAST}" if word.startswith("ckpt_path") else word for word in words]
     capsys.readouterr()
