@@ -6,6 +6,7 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -22,7 +23,7 @@ from steer_lit.cli.run_folder import alone_in, aside, check_own, freeze
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
-from steer_lit.terminal.commands import shown_path
+from steer_lit.terminal.commands import carried, program, shown_path, typed_words
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     with alone_in(run_dir):
         check_own(run_dir, "benchmark")
         if config.from_run is None and config.from_raw_eval is None:
-            say(f"benchmark with model={config.model.name}, into {shown_path(run_dir)}; libraries load first")
+            what = "judge check" if config.judge_check else f"benchmark with model={config.model.name}"
+            say(f"{what}, into {shown_path(run_dir)}; libraries load first")
         _bench(config, shown_path(run_dir))  # which is said wherever a file is named
 
 
@@ -104,7 +106,23 @@ def _check_judge(
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, scenarios, policies, settings, run_dir)
+        check_judge(judge, scenarios, policies, settings, run_dir, _benchmark(config, len(scenarios)))
+
+
+def _benchmark(config: DictConfig, dialogues: int) -> str:
+    """The command that plays what the judge was checked for; a quick look where it would be refused."""
+    from steer_lit.bench.suite import QUICK, check_worth
+
+    words = typed_words()
+    quick = []
+    try:
+        if config.bench.limit is None:
+            check_worth(config.model.name, config.policies, dialogues)
+    except ConfigError:
+        quick = [f"bench.limit={QUICK}"]
+    checked = carried(words, ["judge_check", *(["bench.limit"] if quick else [])])
+    kept = [shlex.quote(word) for word in words if word not in checked]
+    return " ".join([program("bench"), *kept, *quick])
 
 
 def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
