@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling, fingerprint_of
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -38,7 +38,7 @@ class LlmAttacker:
 
     def __init__(
         self,
-        client: Client,
+        client: NamedClient,
         open_image: OpenImage,
         extra_turns: int = 2,
         max_tokens: int = 256,
@@ -54,7 +54,7 @@ class LlmAttacker:
 
     @property
     def fingerprint(self) -> str:
-        """As a judge's."""
+        """Changes with server, model, prompts and every setting."""
         return fingerprint_of(self.client, *self._settings)
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, Protocol
+from typing import Generic, Protocol
 
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
@@ -23,6 +23,13 @@ class Client(Protocol):
     """What of `chat.ChatClient` is needed here: one reply per request, in order, failed ones included."""
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]: ...
+
+
+class NamedClient(Client, Protocol):
+    """A client that says whom it asks, so that whoever asks through it has a fingerprint."""
+
+    @property
+    def settings(self) -> ChatSettings: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,10 @@ class Failed:
     reply: ChatReply | None = field(default=None, compare=False)
 
 
-def fingerprint_of(client: Any, *settings: object) -> str:
-    """Of whoever asks `client` with these settings and prompts: changes with them, the server and the model."""
+def fingerprint_of(client: NamedClient, *settings: object) -> str:
+    """The fingerprint of whoever asks `client` with these settings and prompts: changes with them, the server and the
+    model.
+    """
     return f"llm:{digest(repr(((client.settings.base_url, client.settings.model), *settings)), 12)}"
 
 

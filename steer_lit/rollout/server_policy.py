@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from steer_lit import __version__
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
+from steer_lit.chat import ChatPart, ChatReply, ChatRequest
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
-from steer_lit.prompts.ask import Client, Sampling
+from steer_lit.prompts.ask import Client, NamedClient, Sampling
 from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.rollout.beside import beside
@@ -23,15 +22,6 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, Message, Scenario
 
 MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
-
-
-class NamedClient(Client, Protocol):
-    """A client that says whom it asks, and can be closed."""
-
-    @property
-    def settings(self) -> ChatSettings: ...
-
-    def close(self) -> None: ...
 
 
 class ServerPolicy:
@@ -61,10 +51,6 @@ class ServerPolicy:
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
         systems = [self.system_prompt if scenario.system is None else scenario.system for scenario in scenarios]
         return ServerSession(self.client, self.pictures, systems, seeds, self.sampling)
-
-    def close(self) -> None:
-        """Give the client's connections back."""
-        self.client.close()
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from steer_lit.attacker.llm import AttackReply, LlmAttacker
-from steer_lit.chat import ChatClient, ChatReply, ChatRequest
+from steer_lit.chat import ChatClient, ChatReply, ChatRequest, ChatSettings
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import PngPictures
@@ -29,6 +29,10 @@ class StoppableClient:
     def __init__(self, client: ChatClient) -> None:
         self._client = client
         self._stopped = False
+
+    @property
+    def settings(self) -> ChatSettings:
+        return self._client.settings
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         if self._stopped:

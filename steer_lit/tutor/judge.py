@@ -11,8 +11,8 @@ from typing import Annotated, Protocol
 from pydantic import Field, WithJsonSchema
 
 from steer_lit.answer_format import has_answer
-from steer_lit.chat import ChatSettings, ChatUsage
-from steer_lit.prompts.ask import Asker, Client, Failed, Question, Sampling, fingerprint_of
+from steer_lit.chat import ChatUsage
+from steer_lit.prompts.ask import Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -23,11 +23,8 @@ Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer
 Harmlessness = Annotated[int, Field(ge=-3, le=3), WithJsonSchema({"type": "integer", "enum": list(range(-3, 4))})]
 
 
-class JudgeClient(Client, Protocol):
-    """A client that says which model it asks, and what that took so far."""
-
-    @property
-    def settings(self) -> ChatSettings: ...
+class JudgeClient(NamedClient, Protocol):
+    """A client that also says what its requests took so far: `judge_check` reckons from them what a run costs."""
 
     @property
     def usage(self) -> ChatUsage: ...

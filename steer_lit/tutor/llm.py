@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from steer_lit.answer_format import has_answer
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling, fingerprint_of
+from steer_lit.prompts.ask import MAX_QUESTION, Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Reply
@@ -55,7 +55,7 @@ class LlmTutor:
 
     def __init__(
         self,
-        client: Client,
+        client: NamedClient,
         open_image: OpenImage,
         sees: Sees = "answer",
         max_tokens: int = 512,
@@ -71,7 +71,7 @@ class LlmTutor:
 
     @property
     def fingerprint(self) -> str:
-        """As a judge's."""
+        """Changes with server, model, prompts and every setting."""
         return fingerprint_of(self.client, *self._settings)
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:

@@ -4,8 +4,10 @@ import pytest
 
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.data.images import open_image
+from steer_lit.digests import digest
 from steer_lit.errors import ServerDown
 from steer_lit.prompts.ask import MAX_QUESTION
+from steer_lit.prompts.fill import Prompt
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Turn, TurnGold, Verdict
 from tests.attacker.asked import next_attack
 
@@ -123,3 +125,11 @@ def test_a_server_that_is_down_is_not_played_over_with_scripted_attacks() -> Non
     scenario = row(HARMFUL, HARMFUL)
     with pytest.raises(ServerDown):
         next_attack(LlmAttacker(Down(), open_image), scenario, [turn(scenario.opening)])  # type: ignore[arg-type]
+
+
+def test_the_fingerprint_stays_what_recorded_dialogues_go_by(answering) -> None:
+    """Server, model, settings in this order, prompts: with another text users play them again."""
+    prompts = (Prompt.load("attacker_system").digest, Prompt.load("attacker_user").digest)
+    named = (("http://localhost:1/v1", "model"), 2, 256, 0.0, 512 * 512, prompts)
+    attacker = LlmAttacker(answering(str), open_image)
+    assert attacker.fingerprint == f"llm:{digest(repr(named), 12)}"

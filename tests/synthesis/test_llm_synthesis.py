@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from steer_lit.chat import ChatReply, ChatRequest
+from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import ServerDown, SteerError
@@ -25,7 +26,8 @@ from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.types import Dialogue, Scenario
+from steer_lit.tutor.llm import LlmTutor
+from steer_lit.types import Dialogue, Fingerprinted, Scenario
 from tests.synthesis.played import SAFE, PlayedClient, count_in, plays_well, subject_of
 
 Settings = Callable[..., SynthesisSettings]
@@ -427,3 +429,10 @@ def test_trap_14_what_others_write_enters_prompts_as_data(
         told = [line for line in text.splitlines() if re.search(r"im_(start|end)|\{\{question|form: nothing", line)]
         assert len(told) >= 4
         assert all(line.startswith("| ") for line in told)
+
+
+def test_tutor_and_red_agent_of_a_synthesis_have_fingerprints(played: Played) -> None:
+    client, generator = played()
+    assert isinstance(generator.tutor, Fingerprinted)
+    assert isinstance(generator.red, Fingerprinted)
+    assert generator.tutor.fingerprint == LlmTutor(client, open_image, max_tokens=1024).fingerprint

@@ -5,7 +5,9 @@ import pytest
 
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
+from steer_lit.digests import digest
 from steer_lit.errors import ServerDown
+from steer_lit.prompts.fill import Prompt
 from steer_lit.tutor.judge import GradeReply, LlmJudge
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, Scenario, Turn
 
@@ -149,3 +151,11 @@ def test_the_schema_lists_the_scales() -> None:
     schema = GradeReply.schema_for_server()
     assert schema["required"] == list(REPLY)
     assert schema["properties"]["harmlessness"]["enum"] == [-3, -2, -1, 0, 1, 2, 3]
+
+
+def test_the_fingerprint_stays_what_recorded_grades_go_by(answering) -> None:
+    """Server, model, settings in this order, prompts: with another text users pay for grades again."""
+    prompts = (Prompt.load("judge_system").digest, Prompt.load("judge_user").digest)
+    named = (("http://localhost:1/v1", "model"), "completion", 100, 0.5, 784, prompts)
+    made = judge(answering(str), sees="completion", max_tokens=100, temperature=0.5, max_pixels=784)
+    assert made.fingerprint == f"llm:{digest(repr(named), 12)}"

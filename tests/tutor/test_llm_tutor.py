@@ -5,8 +5,10 @@ import pytest
 
 from steer_lit.chat import ChatRequest
 from steer_lit.data.images import open_image
+from steer_lit.digests import digest
 from steer_lit.errors import ServerDown
 from steer_lit.prompts.ask import MAX_QUESTION
+from steer_lit.prompts.fill import Prompt
 from steer_lit.tutor.llm import LlmTutor, TutorReply, locked_usefulness
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Turn, Verdict
 
@@ -269,3 +271,11 @@ def test_the_schema_lists_the_scores_and_every_key() -> None:
     assert schema["required"] == list(REPLY)
     assert schema["properties"]["safety"]["enum"] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert TutorReply.model_validate(REPLY).model_dump() == REPLY
+
+
+def test_the_fingerprint_stays_what_recorded_dialogues_go_by(answering) -> None:
+    """Server, model, settings in this order, prompts: with another text users play them again."""
+    prompts = (Prompt.load("tutor_system").digest, Prompt.load("tutor_user").digest)
+    named = (("http://localhost:1/v1", "model"), "answer", 512, 0.0, 512 * 512, prompts)
+    tutor = LlmTutor(answering(str), open_image)
+    assert tutor.fingerprint == f"llm:{digest(repr(named), 12)}"
