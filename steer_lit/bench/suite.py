@@ -197,6 +197,12 @@ def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turn
         log.warning(said, section, name, lacking, len(scenarios), section)
 
 
+def without_constants() -> str:
+    """Why none of them plays where an attacker goes by the answers."""
+    why = "they know the answers to the rows' own questions, and this attacker asks others"
+    return f"the constant policies {', '.join(CONSTANTS)} are left out: {why}"
+
+
 def constants(scenarios: Iterable[Scenario]) -> dict[str, BenchPolicy]:
     """The constant policies, by name; `gold` only where every row has expected answers."""
     unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)

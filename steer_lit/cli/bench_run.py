@@ -52,7 +52,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.reread import report_on, used
     from steer_lit.bench.run import run_bench
-    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned
+    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned, without_constants
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -82,6 +82,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
         if not recorded:  # else all may be graded already
             greet(*players)
+        if config.bench.constants and asking:
+            log.info("%s", without_constants())
         names = [*named(plain["policies"]), *constant]
         log.info("%s", planned(len(scenarios), names, recorded=recorded, hint=whole))
         made = {**policies.make(scenarios, settings.turns_played), **constant}
