@@ -21,6 +21,7 @@ LEVELS = {
     "answer_format": 0,
     "mini_world": 0,
     "digests": 0,
+    "dotted": 0,
     "errors": 0,
     "ranks": 0,
     "numbers": 0,

@@ -11,6 +11,7 @@ from typing import Any
 from steer_lit.bench.origin import saved_config, tells_of
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import SEED_MARK
+from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
 
 # Sections and keys of a config that decide how a dialogue is played and graded.
@@ -75,21 +76,13 @@ def changed_settings(
     """What of the settings that decide how dialogues are played, those of `policies` too, is another in `config`: the
     key, and both values as they would be typed.
     """
-    before, now = dict(_leaves(saved)), dict(_leaves(config))
+    before, now = dict(leaves(saved)), dict(leaves(config))
     changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
     others = [key.rpartition(".")[0] for key in changed if key in _CHOICES]
     for key in changed:
         follows = key not in _CHOICES and any(key.startswith(f"{section}.") for section in others)
         if _decides(key, policies) and not follows:
             yield key, _shown(before, key), _shown(now, key)
-
-
-def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _decides(key: str, policies: Collection[str]) -> bool:

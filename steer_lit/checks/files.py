@@ -11,8 +11,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.leaves import ABSENT, Config, at
+from steer_lit.checks.leaves import Config
 from steer_lit.data.rows import source_problem
+from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter, start_is_gone
 from steer_lit.terminal.commands import sweeping

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from steer_lit.attacker.wordings import Wording
 from steer_lit.data.sources import BenchPart, Stage
+from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
 from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, is_number, whole
@@ -98,18 +99,6 @@ _TEXTS_OR_NULL = (
 )  # fmt: skip
 _LONGEST_NAME = 100  # file systems take 255 bytes
 _PARTS = ("sft", "rl", "bench")
-
-ABSENT = object()
-
-
-def at(config: Config, key: str) -> Any:
-    """The value at a dotted key, or ABSENT."""
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return ABSENT
-        value = value[part]
-    return value
 
 
 def declares(config: Config, section: str, fact: str) -> bool:

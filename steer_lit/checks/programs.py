@@ -17,11 +17,12 @@ from steer_lit.bench.policies import ALLOWED, named, played_here, served
 from steer_lit.bench.reread import reread_problems
 from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
-from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, reacts
+from steer_lit.checks.leaves import Config, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
 from steer_lit.data.sources import LEARNT_FROM
+from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
 from steer_lit.policy import checkpoint_files, gpus, preflight
@@ -93,7 +94,7 @@ def _checked(
     config: DictConfig, sections: Sequence[str], deeper: Callable[[Config], Iterable[Problem]]
 ) -> list[Problem]:
     """The problems of a config's shape and single values; where all sections hold keys, those that `deeper` finds."""
-    missing = sorted(_missing_keys(OmegaConf.to_container(config, resolve=False)))
+    missing = _missing_keys(config)
     filled = copy.deepcopy(config)
     for key in missing:
         OmegaConf.update(filled, key, None)
@@ -285,13 +286,10 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
         yield from device_problems({**config["trainer"], "accelerator": "cpu"})
 
 
-def _missing_keys(node: Any, prefix: str = "") -> Iterator[str]:
+def _missing_keys(config: DictConfig) -> list[str]:
     """Keys that hold `???`. OmegaConf's own search stumbles over interpolations that point at one."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _missing_keys(value, f"{prefix}{key}.")
-        elif value == NOT_GIVEN:
-            yield f"{prefix}{key}"
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return sorted(key for key, value in leaves(plain) if value == NOT_GIVEN)
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

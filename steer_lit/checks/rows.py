@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 
-from steer_lit.checks.leaves import ABSENT, Config, at, declares, leaf_problems, makes_rows
+from steer_lit.checks.leaves import Config, declares, leaf_problems, makes_rows
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, SourcePart
 from steer_lit.data.steps import holding_out_fails
+from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import is_whole
 from steer_lit.types import Scenario

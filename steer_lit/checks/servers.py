@@ -12,7 +12,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
-from steer_lit.checks.leaves import ABSENT, Config
+from steer_lit.checks.leaves import Config
+from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
 
 HIDDEN = "***"
@@ -70,9 +71,10 @@ def _word_remedy(section: str, *setting: str, value: str) -> str | None:
 
 def saved_key_problems(config: Config) -> Iterator[Problem]:
     """Values that hold a key of the environment, by `${oc.env:...}` or as typed: they would be saved with the run."""
-    named = {str(value) for key, value in _leaves(config) if key.rpartition(".")[2] == "api_key_env"}
+    values = list(leaves(config, lists=True))
+    named = {str(value) for key, value in values if key.rpartition(".")[2] == "api_key_env"}
     keys = _environments_keys(named)
-    for key, value in _leaves(config):
+    for key, value in values:
         if held := [name for name, secret in keys.items() if secret in str(value)]:
             yield Problem(key, HIDDEN, _HELD.format(held[0]))
 
@@ -89,14 +91,6 @@ def _holds(key: str, value: str, variable: str, secret: str) -> bool:
     """
     read = re.search(rf"\$\{{oc\.env:\s*{re.escape(variable)}\s*[,}}]", value)
     return secret in value or bool(read and not key.startswith("hydra.job.env_set"))
-
-
-def _leaves(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        yield from _leaves(value, f"{prefix}{key}.")
-    if not isinstance(node, Mapping | list):
-        yield prefix.removesuffix("."), node
 
 
 def server_problems(config: Config) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
+from steer_lit.dotted import nodes
 from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program, sweeps
 from steer_lit.terminal.visible import first_lines
 
@@ -169,7 +170,7 @@ def stumbled(error: BaseException, words: Sequence[str]) -> str:
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
     """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
-    return list(_leaves(composed(name, words) or composed(name, []) or {}))
+    return [key for key, _ in nodes(composed(name, words) or composed(name, []) or {})]
 
 
 def options_of(group: str) -> list[str]:
@@ -248,10 +249,3 @@ def _nearest(wrong: str, known: Sequence[str]) -> str:
 
 def _did_you_mean(found: Sequence[str]) -> str:
     return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")

@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from steer_lit.dotted import leaves
 from steer_lit.lit.policy_module import PolicyModule
 
 
@@ -44,14 +45,10 @@ class RunSettings(Callback):
             self.on_train_end(trainer, pl_module)
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings as `a.b: value`, without Hydra's own keys; what TensorBoard cannot show becomes text."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if str(key).startswith("_"):
-            continue
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            found[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
-    return found
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in leaves(settings)
+        if value is not None and not any(name.startswith("_") for name in key.split("."))
+    }
