@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
@@ -225,7 +224,7 @@ class GRPOModule(PolicyModule):
                 self._log_gap(lesson)
             self.step_optimizer()
         # Only those of the last epoch, furthest from the policy that sampled: in the first every ratio is 1.
-        stats = stats.over_ranks(partial(self._over_ranks, "SUM"), partial(self._over_ranks, "MAX"))
+        stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
         for name, value in stats.means().items():
             self.log(f"train/{name}", value)
 
@@ -268,12 +267,6 @@ class GRPOModule(PolicyModule):
         )
         return loss, stats
 
-    def _over_ranks(self, operation: Literal["SUM", "MAX"], value: Tensor) -> Tensor:
-        if self.trainer.world_size > 1:
-            value = value.clone()
-            torch.distributed.all_reduce(value, getattr(torch.distributed.ReduceOp, operation))
-        return value
-
     # ---- numbers
 
     def _log_rollouts(
@@ -294,8 +287,7 @@ class GRPOModule(PolicyModule):
 
     def _log_gap(self, lesson: Lesson) -> None:
         self.log_ratios({"train/ratio_gap": (lesson.gap_sum, lesson.tokens)})
-        largest = torch.tensor(lesson.gap_max, device=self.policy.device)
-        self.log("train/ratio_gap_max", self._over_ranks("MAX", largest))
+        self.log("train/ratio_gap_max", self.largest(lesson.gap_max))
 
     # ---- validation: every held-out scenario once, greedily
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -21,6 +21,7 @@ from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
+from steer_lit.lit.validation_schedule import at_end, owes_validation, validate
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.row_length import too_long
@@ -140,13 +141,21 @@ class PolicyModule(LightningModule):
 
     # ---- numbers over all ranks
 
+    def over_ranks(self, operation: Literal["SUM", "MAX"], mine: Tensor) -> Tensor:
+        """Reduce each element over ranks, in the tensor's own dtype. Returns a tensor of the same shape."""
+        if self.trainer.world_size == 1:
+            return mine
+        total = mine.to(self.device, copy=True)
+        torch.distributed.all_reduce(total, getattr(torch.distributed.ReduceOp, operation))
+        return total
+
     def add_up(self, *values: float) -> list[float]:
         """Each value summed over ranks."""
-        total = torch.tensor(values, dtype=torch.float64)
-        if self.trainer.world_size > 1:
-            total = total.to(self.device)
-            torch.distributed.all_reduce(total)
-        return total.tolist()
+        return self.over_ranks("SUM", torch.tensor(values, dtype=torch.float64)).tolist()
+
+    def largest(self, value: float) -> float:
+        """The largest value that a rank has."""
+        return self.over_ranks("MAX", torch.tensor(value, dtype=torch.float64)).item()
 
     def gather(self, mine: Any) -> list[Any]:
         """What each rank has, by rank."""
@@ -173,7 +182,7 @@ class PolicyModule(LightningModule):
         """
         if self.policy.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.policy.device) / 2**30
-            self.log(name, max(self.gather(peak)))
+            self.log(name, self.largest(peak))
             self.forget_peak()
 
     # ---- checkpoints
@@ -207,49 +216,19 @@ class PolicyModule(LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The run also validates after its last step, wherever trainer.val_check_interval falls."""
-        self.trainer.should_stop |= self._at_end  # Lightning runs validation once before it stops
+        self.trainer.should_stop |= at_end(self.trainer)  # Lightning runs validation once before it stops
 
     def on_train_start(self) -> None:
         """The random state is restored last: everything built before this line has drawn from it (TRAPS 34)."""
         self._set_rates()
-        owed = self._owes_validation()
-        self.trainer.should_stop |= self._at_end  # resumed from there, Lightning would begin an epoch more
+        owed = owes_validation(self.trainer)
+        self.trainer.should_stop |= at_end(self.trainer)  # resumed from there, Lightning would begin an epoch more
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
         if owed:
-            self._validate()
-
-    def _owes_validation(self) -> bool:
-        """Whether the run was saved between a step and its validation, which Lightning would skip.
-
-        Lightning does go on with a validation that had begun, after the batches it had counted; but what those had
-        shown is lost, so it starts over.
-        """
-        trainer, loop = self.trainer, self.trainer.fit_loop.epoch_loop
-        if loop.val_loop.restarted_mid_evaluation:
-            loop.val_loop.restarting = False
-        if not loop.restarted_on_train_batch_end or not trainer.enable_validation:
-            return False
-        # As Lightning reckons of a step that was not the run's last.
-        if (epochs := trainer.check_val_every_n_epoch) is None:
-            return (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
-        return (trainer.current_epoch + 1) % epochs == 0 and (loop.batch_idx + 1) % trainer.val_check_batch == 0
-
-    def _validate(self) -> None:
-        """As Lightning does after a step."""
-        self.trainer.validating = True
-        self.trainer.fit_loop.epoch_loop.val_loop.restarting = False
-        self.trainer.fit_loop.epoch_loop.val_loop.run()
-        self.trainer.training = True
-
-    @property
-    def _at_end(self) -> bool:
-        """Whether the run's last step has been taken."""
-        trainer = self.trainer
-        last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
-        return last_epoch or self.global_step >= trainer.max_steps > 0
+            validate(self.trainer)
 
     def _set_rates(self) -> None:
         """Give the optimizer this run's settings: a checkpoint has restored those it was saved with."""
