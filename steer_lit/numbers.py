@@ -1,9 +1,14 @@
-"""What counts as a number in a config, and in which bounds. `true`, NaN and infinity do not."""
+"""What counts as a number in a config, and in which bounds: `true`, NaN and infinity do not. And counts in words."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """Such as `1 row`, `1,200 rows`, and with `several` what more than one are called."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def is_number(value: object) -> bool:

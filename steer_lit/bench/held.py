@@ -13,6 +13,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import SEED_MARK
 from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
 
 # Sections and keys of a config that decide how a dialogue is played and graded.
 _DECIDING = (
@@ -54,7 +55,7 @@ def told_of_held(
 def _counted(rows: Sequence[GradedDialogue]) -> str:
     (first, count), *others = Counter(row.policy for row in rows).items()
     more = "".join(f", {count} of {name}" for name, count in others)
-    return f"{count} graded dialogue{'s' if count > 1 else ''} of {first}{more}"
+    return f"{counted(count, 'graded dialogue')} of {first}{more}"
 
 
 def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, Any]) -> Iterator[str]:

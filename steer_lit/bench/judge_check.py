@@ -22,6 +22,7 @@ from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
+from steer_lit.numbers import counted
 from steer_lit.terminal.visible import visible_line
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
@@ -152,7 +153,7 @@ def check_judge(
         raise TooManyFailures(f"none of the {found.labelled} turns could be graded; {found.failures[0]}. See {path}")
     fit = verdict(found, needs_gold=getattr(judge, "needs_gold", False))
     asked = policies * bench_turns(scenarios, settings.turns_played)
-    played = f"{len(scenarios):,} dialogues by {policies} {'policy' if policies == 1 else 'policies'}"
+    played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     closing = [*cost(judge, played, asked), f"Every turn with its label is in {path}.", f"next:    {command}"]
     for shown in [fit, table(found), *notes(rows, grades, found), *closing]:
         line = visible_line(shown) if isinstance(shown, str) else shown
@@ -162,7 +163,7 @@ def check_judge(
 
 def cost(judge: Judge, played: str, asked: int) -> list[str]:
     """What the benchmark asks of the judge, and its tokens where the calibration set told what one question takes."""
-    turns = f"The benchmark, {played}, has at most {asked:,} turns to grade"
+    turns = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"
     if not isinstance(judge, LlmJudge):
         return [f"{turns}: this judge asks no server, none of them costs anything."]
     model, used = judge.client.settings.model, judge.client.usage

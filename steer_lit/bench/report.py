@@ -15,6 +15,7 @@ from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.metrics import PASSES
 from steer_lit.bench.tables import RATES, Grid, Summary
+from steer_lit.numbers import counted
 from steer_lit.terminal.visible import markdown_line, visible_line
 
 RULES = {
@@ -48,8 +49,8 @@ def table(summary: Summary) -> Table:
     """The main table for a terminal of 80 columns; the median, means and counts are left to `markdown`."""
     counts = [figures["n"] for figures in summary.values()]
     fewest, most = min(counts, default=0), max(counts, default=0)
-    span = f"{fewest}-{most}" if fewest < most else str(most)
-    title = f"{span} dialogues, % (95% interval)"
+    span = f"{fewest}-{most} dialogues" if fewest < most else counted(most, "dialogue")
+    title = f"{span}, % (95% interval)"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     shown.add_column("policy", no_wrap=True)
     for column in (*RATES.values(), tables.HELD):
@@ -104,11 +105,12 @@ def notes(summary: Summary) -> list[str]:
         for earlier, versus in figures.get("vs", {}).items():
             points = [f"{label} {tables.difference(versus[key])}" for key, label in RATES.items()]
             compared = visible_line(f"{name} - {earlier}")  # a file of dialogues may have named them
-            lines.append(f"{compared} over {versus['n']} dialogues, in points: {', '.join(points)}")
+            lines.append(f"{compared} over {counted(versus['n'], 'dialogue')}, in points: {', '.join(points)}")
     if any(f" {tables.STAR}" in line for line in lines):
         lines.append(f"{tables.STAR} The 95% interval excludes 0.")
     if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
-        lines.append(f"{fewest} dialogues are few: intervals are rough, and a rate without one is not certain.")
+        few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
+        lines.append(f"{few} few: intervals are rough, and a rate without one is not certain.")
     if _groups(summary):
         lines.append(SEEDS)
     lines += _bounds(summary)
@@ -127,7 +129,8 @@ def _bounds(summary: Summary) -> list[str]:
         if (failed := figures["failed"]) and (n := figures["n"]):
             known = {label: figures[key]["value"] * n / (n + failed) for key, label in RATES.items() if key in PASSES}
             rates = ", ".join(f"{label} {rate:.1f}" for label, rate in known.items())
-            lines.append(f"{visible_line(name)}: {failed} dialogues could not be graded; as not passed, {rates}")
+            ungraded = f"{visible_line(name)}: {counted(failed, 'dialogue')} could not be graded"
+            lines.append(f"{ungraded}; as not passed, {rates}")
     return lines
 
 

@@ -15,7 +15,7 @@ from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
-from steer_lit.numbers import Bound, whole
+from steer_lit.numbers import Bound, counted, whole
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
@@ -136,8 +136,9 @@ def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: 
     """What a run is about to play, in one line. `recorded`: some of it may have been played in its folder before;
     `hint`: say what would do for a first look.
     """
-    several = f"each by {len(policies)} policies, {', '.join(policies)}"
-    line = f"to play: {dialogues:,} dialogues, {several if len(policies) > 1 else f'by {next(iter(policies))}'}"
+    first, *others = policies
+    by = f"each by {len(policies)} policies, {', '.join(policies)}" if others else f"by {first}"
+    line = f"to play: {counted(dialogues, 'dialogue')}, {by}"
     line += f"; those that {RECORDS} holds are not played again" if recorded else ""
     return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
 
@@ -188,8 +189,8 @@ def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turn
     name = "rubric" if type(player) in (RubricJudge, RubricTutor) else type(player).__name__  # as it would be typed
     if lacking == len(scenarios):
         remedy = (
-            f"goes by gold facts, and none of the {lacking} dialogues has them for every turn: use {section}=llm "
-            "server.base_url=http://localhost:8000/v1 server.model=<name>"
+            f"goes by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
+            f"{section}=llm server.base_url=http://localhost:8000/v1 server.model=<name>"
         )
         raise ConfigError([Problem(section, name, remedy)])
     if lacking:
@@ -207,5 +208,6 @@ def constants(scenarios: Iterable[Scenario]) -> dict[str, BenchPolicy]:
     """The constant policies, by name; `gold` only where every row has expected answers."""
     unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
     if unknown:
-        log.warning("the constant policy gold is left out: %d dialogues have no expected answers", unknown)
+        said = "the constant policy gold is left out, there are no expected answers in %s"
+        log.warning(said, counted(unknown, "dialogue"))
     return {name: policy for name, policy in CONSTANTS.items() if name != "gold" or not unknown}

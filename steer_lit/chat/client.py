@@ -26,6 +26,7 @@ from steer_lit.chat.messages import ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import brief, filtered, listed_models, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
+from steer_lit.numbers import counted
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,11 @@ class ChatUsage:
 
     def __str__(self) -> str:
         each = f", {self.seconds / self.requests:.2f} s each" if self.requests else ""
+        retries = counted(self.retries, "retry", "retries")
+        stored = counted(self.cached, "stored reply", "stored replies")
         return (
-            f"{self.requests} requests ({self.failed} failed, {self.retries} retries){each}; {self.cached} stored "
-            f"replies; {self.prompt_tokens} prompt and {self.completion_tokens} completion tokens"
+            f"{counted(self.requests, 'request')} ({self.failed:,} failed, {retries}){each}; {stored}; "
+            f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens"
         )
 
 

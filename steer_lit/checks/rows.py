@@ -15,7 +15,7 @@ from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, SourcePa
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import is_whole
+from steer_lit.numbers import counted, is_whole
 from steer_lit.types import Scenario
 
 
@@ -66,7 +66,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
             return
     if count and not gold:
         remedy = (
-            f"scores by gold facts, and none of the {count} rows has them for its first turn: use tutor=llm "
+            f"scores by gold facts, and of {counted(count, 'row')} none has them for its first turn: use tutor=llm "
             "server.base_url=http://localhost:8000/v1 server.model=<name>"
         )
         yield Problem("tutor", "rubric", remedy)

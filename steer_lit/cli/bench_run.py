@@ -23,6 +23,7 @@ from steer_lit.cli.run_folder import alone_in, aside, check_own, freeze
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
+from steer_lit.numbers import counted
 from steer_lit.terminal.commands import carried, program, shown_path, typed_words
 from steer_lit.types import Judge, Scenario
 
@@ -140,7 +141,7 @@ def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scen
     rows = BenchRows(instantiate(config.data.source), **asked)
     scenarios = choose(rows, config.bench.limit)
     if count := rows.quarantined:
-        print(f"{count:,} row{'s' if count > 1 else ''} put aside, see {Path(folder, QUARANTINE)}")
+        print(f"{counted(count, 'row')} put aside, see {Path(folder, QUARANTINE)}")
     return rows, scenarios
 
 

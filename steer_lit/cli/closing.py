@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import declares
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
+from steer_lit.numbers import counted
 from steer_lit.policy.known import start_is_gone
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
@@ -27,7 +28,7 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     """What the run is going to do, and where."""
     trainer, saved = config.trainer, config.ckpt_path
     steps = trainer.max_steps
-    length = f"{steps} step{'s' if steps > 1 else ''}" if steps > 0 else f"epochs: {trainer.max_epochs}"
+    length = counted(steps, "step") if steps > 0 else f"epochs: {trainer.max_epochs}"
     base = " from the base policy (no init_from)" if config.stage == "grpo" else ""  # others mostly do
     start = f" from {saved or config.init_from}" if saved or config.init_from else base
     done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"

@@ -23,6 +23,7 @@ from steer_lit.cli.closing import compared
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import Problem
 from steer_lit.files.run_files import ADAPTER
+from steer_lit.numbers import counted
 from steer_lit.terminal.commands import sweeps
 from steer_lit.terminal.visible import visible
 
@@ -135,9 +136,7 @@ def _typed(config: DictConfig) -> list[str]:
 
 def _told(found: Mapping[str, Sequence[str]], runs: int) -> str:
     """Each problem once, with the runs that have it where not all do."""
-    lines = [
-        f"{len(found)} problem{'s' if len(found) != 1 else ''} in the {runs} runs of this sweep, none was started:"
-    ]
+    lines = [f"{counted(len(found), 'problem')} in the {runs} runs of this sweep, none was started:"]
     for problem, having in found.items():
         which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"
         lines.append(f"  * {problem}{which}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from steer_lit.data.images import picture_named
 from steer_lit.errors import RowError
+from steer_lit.numbers import counted
 from steer_lit.types import ImageRef, Message, Part, Role
 
 IMAGE_MARK = "<image>"
@@ -185,7 +186,8 @@ def place_pictures(
         opening, pictures = [one for one in pictures if not _is_named(_path(one), named, ends)], []
     if len(pictures) != marks:
         rule = f"every picture has one {IMAGE_MARK} in a user's text, where it belongs"
-        raise row.error(field, f"{len(pictures)} pictures for {marks} {IMAGE_MARK} marks: {rule}")
+        have, wanted = counted(len(pictures), "picture"), counted(marks, f"{IMAGE_MARK} mark")
+        raise row.error(field, f"{have} for {wanted}: {rule}")
     waiting = iter(pictures)
     messages = []
     for draft in drafts:

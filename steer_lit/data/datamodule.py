@@ -31,6 +31,7 @@ from steer_lit.data.steps import Cursor, SliceLoader, StepLoader, blocks_of, hol
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE
+from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank
 from steer_lit.types import Dialogue, ImageRef
 
@@ -104,7 +105,8 @@ class SteerDataModule(LightningDataModule):
         blocks, _ = self._blocks
         rank, world_size = self._place
         if min(self.batch_size, sum(map(len, blocks))) < world_size:
-            remedy = f"must give each of the {world_size} ranks a row; the split has {sum(map(len, blocks))} rows"
+            rows = counted(sum(map(len, blocks)), "row")
+            remedy = f"must give each of the {world_size} ranks a row; the split has {rows}"
             raise ConfigError([Problem("data.batch_size", self.batch_size, remedy)])
         trainer = self.trainer
         self._steps = StepLoader(self._fetch, blocks, self._cursor, self.batch_size, rank, world_size, trainer)
@@ -174,11 +176,8 @@ class SteerDataModule(LightningDataModule):
 
     def describe(self) -> str:
         """One line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 quarantined`."""
-        noun = "scenarios" if self.stage == "grpo" else "dialogues"
-        return (
-            f"data: {self.train_rows:,} {noun} to train on, {self.val_rows:,} held out, "
-            f"{self.quarantined:,} quarantined"
-        )
+        learnt_from = counted(self.train_rows, "scenario" if self.stage == "grpo" else "dialogue")
+        return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {self.quarantined:,} quarantined"
 
     @cached_property
     def _rows(self) -> Rows:

@@ -18,6 +18,7 @@ from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.numbers import counted
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
@@ -67,7 +68,7 @@ class Quarantine:
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(str(Path(source).parent))}` shows what can be read. "
         raise TooManyBadRows(
-            f"{count:,} row{'s' if count > 1 else ''} cannot be used, data.max_bad_rows={self.limit} allows "
+            f"{counted(count, 'row')} cannot be used, data.max_bad_rows={self.limit} allows "
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
             f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
         )

@@ -26,6 +26,7 @@ from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
+from steer_lit.numbers import counted
 from steer_lit.ranks import local_rank
 from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
@@ -159,7 +160,7 @@ class FileSource:
             read.append((number, short := _cut(record, max_turns)))
             cut += short is not record
         if cut and local_rank() == 0:
-            log.info("%s: %d rows cut after data.max_turns=%d", file, cut, max_turns)
+            log.info("%s: %s cut after data.max_turns=%d", file, counted(cut, "row"), max_turns)
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []
         for number, record in read:

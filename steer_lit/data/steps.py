@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from steer_lit.numbers import counted
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
@@ -35,7 +37,8 @@ def holding_out_fails(rows: int, block: int, count: int) -> str | None:
     if count % (size := min(block, rows)):
         return f"must be a multiple of {size}, the rows of this split that belong together"
     most = (rows - 1) // size * size
-    return f"leaves nothing to train on: the split has {rows} rows, use at most {most}" if count >= rows else None
+    has = f"the split has {counted(rows, 'row')}, use at most {most}"
+    return f"leaves nothing to train on: {has}" if count >= rows else None
 
 
 def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range], list[range]]:

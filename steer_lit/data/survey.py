@@ -33,6 +33,7 @@ from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.run_files import NOTES
+from steer_lit.numbers import counted
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
@@ -291,7 +292,7 @@ def _said(found: Surveyed) -> Iterator[str]:
     lines = [f"  * {visible_line(str(reason))}" for reason in reasons.values()]
     yield from lines[:_REASONS]
     if more := len(lines) - _REASONS:
-        yield from [f"  * and {more:,} more reason{'s' if more > 1 else ''}"] if more > 0 else []
+        yield from [f"  * and {counted(more, 'more reason')}"] if more > 0 else []
     if found.ended:
         yield f"  * cannot be read to its end: {visible_line(found.ended)}"
 
@@ -311,8 +312,7 @@ class _Reason:
             self.pictures[picture] = None
 
     def __str__(self) -> str:
-        count = len(self.rows)
-        rows = f"{count:,} row{'s' if count > 1 else ''} ({_few([str(row) for row in self.rows])})"
+        rows = f"{counted(len(self.rows), 'row')} ({_few([str(row) for row in self.rows])})"
         pictures = f"{_few([repr(uri[:_LONGEST]) for uri in self.pictures])}: " if self.pictures else ""
         return f"{self.sort}, {rows}: {pictures}{self.text}"
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from steer_lit.numbers import counted
 from steer_lit.synthesis.estimate import StepCost, estimate, total
 from steer_lit.synthesis.manifest import StageResult
 from steer_lit.synthesis.outcome import Outcome
@@ -41,12 +42,14 @@ def _plan(settings: SynthesisSettings, generator: str) -> Iterator[str]:
         low, high = scripts.turns
         start = settings.seeds or ("STEER-mini's dialogues" if generator == "template" else "questions of STEER-mini")
         success = f"; kept with an attack score of {scripts.success}" if scripts.kind == "red_team" else ""
-        yield f"stage 1: up to {settings.rows:,} {scripts.kind} scripts of {low} to {high} turns from {start}{success}"
+        made = counted(settings.rows, f"{scripts.kind} script")
+        yield f"stage 1: up to {made} of {low} to {high} turns from {start}{success}"
     if "stage2" in settings.stage_names:
         start = settings.scripts or ("those scripts" if settings.stages == "both" else SCRIPTS)
         safe, useful = f"{dialogues.min_safety:g}", f"{dialogues.min_usefulness:g}"
         kept = f"kept with safety of at least {safe} in every turn and usefulness of {useful} on average"
-        yield f"stage 2: up to {settings.rows:,} dialogues of at most {dialogues.max_turns} turns from {start}; {kept}"
+        made = counted(settings.rows, "dialogue")
+        yield f"stage 2: up to {made} of at most {dialogues.max_turns} turns from {start}; {kept}"
 
 
 def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, words: Sequence[str]) -> str:
@@ -55,7 +58,8 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     """
     failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
     again = going_on("synthesize", words, run)
-    retry = f"{failed:,} rows had no answer, and this makes only them again: {again}\n" if failed else ""
+    them = "it" if failed == 1 else "them"
+    retry = f"{counted(failed, 'row')} had no answer, and this makes only {them} again: {again}\n" if failed else ""
     if settings.stages == "1":
         replaced = carried(words, _OF_STAGE_1)
         kept = [word for word in words if word not in replaced]

@@ -59,7 +59,7 @@ def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.Log
     rows = [known, scenario("unknown")]
     assert constants(rows[:1]) == CONSTANTS
     assert list(constants(rows)) == ["always-refuse", "always-comply"]
-    assert "1 dialogues have no expected answers" in caplog.text
+    assert "the constant policy gold is left out, there are no expected answers in 1 dialogue" in caplog.text
 
 
 def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.LogCaptureFixture) -> None:
@@ -67,7 +67,8 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     known = replace(unknown, opening=replace(unknown.opening, gold=TurnGold("harmless", "none", "Hello.")))
     opened = replace(known, scripted=(unknown.opening,))
     for rows, turns in (([unknown], 10), ([unknown, opened], 10)):
-        with pytest.raises(ConfigError, match=rf"judge='rubric': .* none of the {len(rows)} dialogues .*use judge=llm"):
+        counted = "1 dialogue" if len(rows) == 1 else "2 dialogues"
+        with pytest.raises(ConfigError, match=rf"judge='rubric': .* of {counted} none has .*use judge=llm"):
             check_gold("judge", RubricJudge(), rows, turns)
         check_gold("judge", object(), rows, turns)  # another judge
         with pytest.raises(ConfigError, match=r"tutor=.* by gold facts.*use tutor=llm"):

@@ -105,7 +105,7 @@ def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path
     assert (usage.requests, usage.failed, usage.cached, usage.retries) == (4, 1, 1, 0)  # blank answers are answers
     assert (usage.prompt_tokens, usage.completion_tokens) == (21, 9)
     assert usage.seconds > 0
-    said = r"4 requests \(1 failed, 0 retries\), \d\.\d\d s each; 1 stored replies; 21 prompt and 9 completion tokens"
+    said = r"4 requests \(1 failed, 0 retries\), \d\.\d\d s each; 1 stored reply; 21 prompt and 9 completion tokens"
     assert re.fullmatch(said, str(usage))
     assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
 

@@ -344,7 +344,7 @@ def test_rows_the_rubric_cannot_grade_are_refused_before_anything_is_played(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
-    assert "* judge='rubric': goes by gold facts, and none of the 4 dialogues has them" in message
+    assert "* judge='rubric': goes by gold facts, and of 4 dialogues none has them" in message
     assert "use judge=llm server.base_url=" in message
 
 
@@ -353,7 +353,7 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
 ) -> None:
     words = ["+experiment=grpo_tiny", "init_from=null", "data=steer", f"data.source.rl={rows}", "data.val_size=4"]
     message = refused(capsys, *words, run_dir)
-    assert "* tutor='rubric': scores by gold facts, and none of the 4 rows has them" in message
+    assert "* tutor='rubric': scores by gold facts, and of 4 rows none has them" in message
     assert "use tutor=llm server.base_url=" in message
     assert not Path(run_dir.partition("=")[2]).exists()
     assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message

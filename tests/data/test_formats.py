@@ -238,12 +238,12 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
         (read_sft_row, {"messages": [user("Hi"), user("Hi")]}, "messages", "must alternate"),
         (read_sft_row, {"messages": [user("Hi")]}, "messages", "the assistant last; got user"),
         (read_sft_row, {"messages": []}, "messages", "got no message"),
-        (read_sft_row, {**GOOD_SFT, "images": ["a.png"]}, "images", "1 pictures for 0 <image> marks"),
+        (read_sft_row, {**GOOD_SFT, "images": ["a.png"]}, "images", "1 picture for 0 <image> marks"),
         (
             read_sft_row,
             {"messages": [user("<image><image>"), assistant("x")], "image": "a.png"},
             "image",
-            "1 pictures for 2 <image> marks",
+            "1 picture for 2 <image> marks",
         ),
         (
             read_sft_row,

@@ -181,7 +181,7 @@ def test_rows_that_are_no_dialogue_are_named_with_the_reason(row: object, field:
         ({"turns": []}, "turns", "holds no user message"),
         ({"turns": ["Hi", 2]}, "turns[1]", "must be a list, got a number"),
         ({"prompt": ""}, "prompt", "is empty"),
-        ({"text": "Look: <image>"}, "images", "0 pictures for 1 <image> marks"),
+        ({"text": "Look: <image>"}, "images", "0 pictures for 1 <image> mark:"),
     ],
 )
 def test_rows_that_cannot_be_played_are_named_with_the_reason(row: object, field: str, reason: str) -> None:
