@@ -106,7 +106,7 @@ def scenario_of(
         raise row.error(field, "holds no user message")
     labels = read_labels(row, names)
     return Scenario(
-        id=identity(row, row.get("question_id"), row.get("metadata", "question_id"), row.get("id")),
+        id=identity(row, "question_id", "metadata.question_id", "id"),
         kind=labels.kind or kind,
         opening=attacks[0],
         scripted=tuple(attacks[1:]),
@@ -135,7 +135,7 @@ def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequen
         raise row.error(field, str(error)) from None
     labels = read_labels(row, names)
     return Dialogue(
-        id=identity(row, row.get("question_id"), row.get("id")),
+        id=identity(row, "question_id", "id"),
         messages=tuple(messages),
         kind=labels.kind,
         subset=labels.subset,

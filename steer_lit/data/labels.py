@@ -90,12 +90,14 @@ def thawed(value: object) -> Any:
     return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def identity(row: Row, *candidates: object) -> str:
-    """The first id the row brings, as text; its place in the file when it brings none."""
-    for candidate in candidates:
+def identity(row: Row, *fields: str) -> str:
+    """The first id that the row brings in one of the fields, as text; its place in the file when it brings none."""
+    for field, candidate in [(field, row.get(*field.split("."))) for field in fields]:
         if is_whole(candidate):
             return str(candidate)
-        if candidate is not None and row.text(candidate, "question_id").strip():
+        if candidate is not None and not isinstance(candidate, str):
+            raise row.error(field, f"must be text or a whole number, got {candidate!r:.60}")
+        if candidate is not None and row.text(candidate, field).strip():
             return str(candidate)
     return f"row-{row.number}"
 
