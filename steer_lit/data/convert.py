@@ -5,7 +5,8 @@
 What a row looks like is told by the key of its messages, as in `shapes.py`. Rows that the shape cannot hold are put in
 a quarantine beside the new file, with the reason, and the exit code is then 1. What the others hold and the shape has
 no place for, such as the answers of an SFT row that becomes a question to play, is left out and counted. Pictures keep
-their names; those that lie inside rows become files in a folder beside the new file.
+their names; those that lie inside rows become files in a folder beside the new file. A row whose picture is no file is
+written and counted: the file may come later, and until then a run refuses the row.
 """
 
 from __future__ import annotations
@@ -117,13 +118,12 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
         yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
     if done.saved:
         yield f"pictures that lay inside rows: {done.saved:,}, now files in {PictureFolder(out).path}"
-    if done.missing:
-        yield f"rows with a picture that is no file in {Path(source).parent}: {done.missing:,}"
     part = "sft" if shape in _DIALOGUES else "bench" if shape == "messages_fixed" else "rl"
     keys = ["data=steer", f"data.source.{part}={out}"]
     if done.pictures and not is_hub(source) and out.parent.resolve() != (folder := Path(source).parent).resolve():
         keys.append(f"data.source.folder={folder}")  # where the pictures still lie
-    yield f"rows written: {done.written:,}, refused: {len(done.refused):,}; to use them: {shlex.join(keys)}"
+    missing = f" ({done.missing:,} with a picture that is no file in {Path(source).parent})" if done.missing else ""
+    yield f"rows written: {done.written:,}{missing}, refused: {len(done.refused):,}; to use them: {shlex.join(keys)}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -134,12 +134,20 @@ def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.C
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
 
 
-def test_rows_whose_picture_is_no_file_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_whose_picture_is_no_file_are_written_and_counted_in_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may come later. A row that was refused changes the exit code, and is counted beside them."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     names = ("a.png", "b.png", "data:" + "x" * 5000)
     rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
-    assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "sharegpt"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == f"rows with a picture that is no file in {tmp_path}: 2"
+    for name, refused in (("whole", []), ("partly", [{"messages": []}])):
+        file, out = write(tmp_path / f"{name}.jsonl", [*rows, *refused]), tmp_path / f"{name}_out.jsonl"
+        assert main([file, str(out), "--as", "sharegpt"]) == len(refused)
+        last = capsys.readouterr().out.splitlines()[-1]
+        written = f"rows written: 3 (2 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
+        assert last.startswith(written)
+        assert len(lines(out)) == 3
 
 
 def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
