@@ -17,8 +17,8 @@ from steer_lit.numbers import counted
 
 # Sections and keys of a config that decide how a dialogue is played and graded.
 _DECIDING = (
-    "rollout", "data", "attacker", "tutor", "judge", "model", "bench.max_turns", "bench.part", "bench.protocol",
-    "bench.seed", "system_prompt",
+    "rollout", "data.source", "data.max_turns", "data.blank_images", "attacker", "tutor", "judge", "model",
+    "bench.max_turns", "bench.part", "bench.protocol", "bench.seed", "system_prompt",
 )  # fmt: skip
 # Where one of these is another, so is most of its section.
 _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._target_", "judge._target_")

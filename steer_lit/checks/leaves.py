@@ -95,7 +95,7 @@ _SWITCHES = (
 _TEXTS = ("name", "system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
-    "model.weights", "logger.wandb.entity",
+    "model.weights", "logger.wandb.entity", "data.quarantine_dir",
 )  # fmt: skip
 _LONGEST_NAME = 100  # file systems take 255 bytes
 _PARTS = ("sft", "rl", "bench")

@@ -19,7 +19,7 @@ from steer_lit.checks import bench_problems
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
 from steer_lit.cli.quiet import quieten, say
-from steer_lit.cli.run_folder import alone_in, aside, check_own, freeze
+from steer_lit.cli.run_folder import alone_in, check_own, freeze
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
@@ -62,7 +62,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         freeze(OmegaConf.create(used(plain)), run_dir)
         return
     quieten()
-    rows, scenarios = _bench_rows(config, run_dir)
+    rows, scenarios = _bench_rows(config)
     judge = seeing(config.judge, rows.open_image)
     if config.judge_check:
         meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
@@ -128,20 +128,22 @@ def _benchmark(config: DictConfig, dialogues: int) -> str:
     return " ".join([program("bench"), *kept, *quick])
 
 
-def _bench_rows(config: DictConfig, run_dir: Path) -> tuple[BenchRows, list[Scenario]]:
+def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     """Where they come from, and those that are played."""
     from hydra.utils import instantiate
 
     from steer_lit.bench.suite import choose
-    from steer_lit.data.bench_rows import BenchRows
+    from steer_lit.data.bench_rows import READ, BenchRows
 
-    folder = aside(config, run_dir)
-    asked = {name: config.data[name] for name in ("max_turns", "blank_images", "max_bad_rows") if name in config.data}
-    asked |= {"part": config.bench.part, "system_prompt": config.system_prompt, "run_dir": folder}
-    rows = BenchRows(instantiate(config.data.source), **asked)
+    data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
+    data["source"] = instantiate(config.data.source)
+    if folder := data.get("quarantine_dir"):
+        data["quarantine_dir"] = folder = str(shown_path(Path(folder)))
+    rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt)
     scenarios = choose(rows, config.bench.limit)
     if count := rows.quarantined:
-        print(f"{counted(count, 'row')} put aside, see {Path(folder, QUARANTINE)}")
+        where = f", see {Path(folder, QUARANTINE)}" if folder else ""
+        print(f"{counted(count, 'row')} put aside{where}")
     return rows, scenarios
 
 

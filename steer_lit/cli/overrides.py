@@ -13,6 +13,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
+from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import nodes
 from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program, sweeps
 from steer_lit.terminal.visible import first_lines
@@ -41,8 +42,8 @@ def lenient(word: str, name: str) -> str:
 
 
 def override_error(word: str, name: str, words: Sequence[str]) -> str:
-    """The error for an override that Hydra would accept to no effect: one that begins like an option, a key added where
-    nothing reads it, text that is no UTF-8, a name that leads to another folder. Empty where there is none.
+    """The error for an override that Hydra would accept to no effect: one that begins like an option, a key that
+    nothing reads, text that is no UTF-8, a name that leads to another folder. Empty where there is none.
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
@@ -53,6 +54,8 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
         return no_choice(added.key, added.given, options_of(added.key))
     if added is not None and added.key in _groups(name) and (said := _part(added)):
         return said
+    if added is not None and added.sign != "~" and added.key in _unread(name):
+        return f"{added.key}: nothing of a benchmark reads it. Of data it reads {', '.join(READ)}"
     if word.startswith("-"):
         return _dashed(word, name)
     if not word.startswith("+"):
@@ -169,8 +172,11 @@ def stumbled(error: BaseException, words: Sequence[str]) -> str:
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
-    """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either."""
-    return [key for key, _ in nodes(composed(name, words) or composed(name, []) or {})]
+    """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either, but
+    for those that the program does not read.
+    """
+    keys = (key for key, _ in nodes(composed(name, words) or composed(name, []) or {}))
+    return [key for key in keys if key not in _unread(name)]
 
 
 def options_of(group: str) -> list[str]:
@@ -226,6 +232,15 @@ def _groups(name: str) -> tuple[str, ...]:
     """The groups of configs that the program `name` takes an option of."""
     defaults = OmegaConf.select(OmegaConf.load(conf_dir() / f"{name}.yaml"), "defaults")
     return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
+
+
+@cache
+def _unread(name: str) -> frozenset[str]:
+    """The keys that the program `name` does not read, and has as it chooses from the same files as another that does:
+    a benchmark holds no rows out.
+    """
+    files = (conf_dir() / "data").glob("*.yaml") if name == "bench" else ()
+    return frozenset(f"data.{key}" for path in files for key in map(str, OmegaConf.load(path)) if key not in READ)
 
 
 def _top_keys(name: str) -> set[str]:

@@ -180,8 +180,3 @@ def children_read(frozen: Path) -> Iterator[None]:
         yield
     finally:
         sys.argv, hydra_config.cfg = arguments, held
-
-
-def aside(config: DictConfig, run_dir: Path) -> str:
-    """The folder for rows that cannot be used."""
-    return OmegaConf.select(config, "data.run_dir") or str(run_dir)

@@ -18,7 +18,7 @@ from steer_lit.checks import read_row_problems, train_problems
 from steer_lit.cli.closing import closing, opening, without_start
 from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
 from steer_lit.cli.quiet import quieten, say
-from steer_lit.cli.run_folder import alone_in, aside, check_own, check_unused, children_read, freeze, requeued
+from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.terminal.commands import typed_words
@@ -84,7 +84,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     loggers = [instantiate(logger) for logger in config.logger.values() if logger]
     trainer = _trainer(config, callbacks, loggers)
-    datamodule = instantiate(config.data, run_dir=aside(config, run_dir))
+    datamodule = instantiate(config.data)
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What of a config's `data` makes them; the rest is a training's.
+READ = ("source", "max_turns", "blank_images", "max_bad_rows", "quarantine_dir")
+
 
 class BenchRows:
     """The source's rows of one `part`, in their order: its benchmark, or what GRPO plays. Nothing is read before it is
@@ -28,7 +31,7 @@ class BenchRows:
 
     A row's own system message counts only where the run has no `system_prompt`, as in the authors' evaluator. With
     `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
-    are put aside in `run_dir`/quarantine.jsonl, or nowhere where it is None.
+    are put aside in `quarantine_dir`/quarantine.jsonl, or are only counted where that is None.
     """
 
     def __init__(
@@ -39,14 +42,14 @@ class BenchRows:
         system_prompt: str = "",
         blank_images: bool = False,
         max_bad_rows: int = 0,
-        run_dir: str | None = None,
+        quarantine_dir: str | None = None,
     ) -> None:
         self.source = source
         self.max_turns = max_turns
         self.part = part
         self.system_prompt = system_prompt
         self.blank_images = blank_images
-        self._quarantine = Quarantine(max_bad_rows, Path(run_dir, QUARANTINE) if run_dir else None)
+        self._quarantine = Quarantine(max_bad_rows, Path(quarantine_dir, QUARANTINE) if quarantine_dir else None)
         self._digests: dict[ImageRef, str] = {}
 
     def __len__(self) -> int:

@@ -46,8 +46,8 @@ class SteerDataModule(LightningDataModule):
 
     `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad; they are put aside in `run_dir`/quarantine.jsonl, or nowhere where
-    `run_dir` is None. What numbers may be is checked with the config.
+    `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl, or are only
+    counted where that is None. What numbers may be is checked with the config.
 
     `unfit`, which is set before the fit, says of a file's row why the policy cannot use it, if it cannot; None asks
     nothing.
@@ -63,7 +63,7 @@ class SteerDataModule(LightningDataModule):
         max_turns: int = 10,
         max_bad_rows: int = 0,
         blank_images: bool = False,
-        run_dir: str | None = None,
+        quarantine_dir: str | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -73,7 +73,7 @@ class SteerDataModule(LightningDataModule):
         self.max_turns = max_turns
         self.max_bad_rows = max_bad_rows
         self.blank_images = blank_images
-        self.run_dir = run_dir
+        self.quarantine_dir = quarantine_dir
         self.unfit: Unfit | None = None
         self._cursor = Cursor(seed)
         self._steps: StepLoader[Record] | None = None
@@ -219,8 +219,8 @@ class SteerDataModule(LightningDataModule):
     @cached_property
     def _quarantine(self) -> Quarantine:
         """Every rank reads the rows and counts the bad ones; the first one writes them down."""
-        writes = self.run_dir is not None and first_rank()
-        return Quarantine(self.max_bad_rows, Path(cast(str, self.run_dir), QUARANTINE) if writes else None)
+        folder = self.quarantine_dir if first_rank() else None
+        return Quarantine(self.max_bad_rows, None if folder is None else Path(folder, QUARANTINE))
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.cli import main as cli
 from steer_lit.cli import overrides, players, run_folder
 from steer_lit.cli.stopping import REFUSED
+from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import SteerError
 from steer_lit.terminal import commands
 from steer_lit.terminal.commands import Word, composed, name_sweeps_folders
@@ -205,6 +207,28 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
     assert overrides.override_error("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
     for option in ("--hydra-help", "-m", "--multi", "-sc", "-c"):
         assert overrides.override_error(option, "train", [option]) == ""
+
+
+@pytest.mark.parametrize("word", ["data.val_size=5", "+data.val_size=5", "data.val_size=5,6", "data._target_=x.Rows"])
+def test_a_key_of_trainings_data_is_refused_by_a_benchmark(word: str) -> None:
+    """Its config has them, since both choose from conf/data/, and nothing of it reads them."""
+    key = word.lstrip("+").partition("=")[0]
+    said = f"{key}: nothing of a benchmark reads it. Of data it reads source, max_turns, "
+    assert overrides.override_error(word, "bench", [word]).startswith(said)
+    for program in ("train", "synthesize"):
+        assert "nothing of a benchmark" not in overrides.override_error(word, program, [word])
+
+
+def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
+    assert "data.val_size" not in overrides.no_key("data.batch_size", "bench", [])
+
+
+@pytest.mark.parametrize("option", ["steer", "steer_mini"])
+def test_every_key_of_data_that_a_benchmark_takes_reaches_its_rows(option: str) -> None:
+    taken = {key.split(".")[1] for key in overrides.keys_of("bench", [f"data={option}"]) if key.startswith("data.")}
+    assert taken <= signature(BenchRows).parameters.keys()
+    words = ["data.source.folder=null", "data.max_turns=4", "data.blank_images=true", "data.source.scale=0.1"]
+    assert [overrides.override_error(word, "bench", [word]) for word in words] == [""] * len(words)
 
 
 @pytest.mark.parametrize(

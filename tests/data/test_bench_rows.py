@@ -125,7 +125,7 @@ def bench(tmp_path: Path) -> Path:
 
 
 def test_rows_without_their_pictures_are_put_aside_before_anything_is_played(bench: Path) -> None:
-    rows = of_file(bench, *BENCH, max_bad_rows=3, run_dir=str(bench.parent / "run"))
+    rows = of_file(bench, *BENCH, max_bad_rows=3, quarantine_dir=str(bench.parent / "run"))
     scenarios = list(rows)
     assert [scenario.id for scenario in scenarios] == ["1", "1#2", "1#3"]  # filed by id, so ids are made to differ
     assert [len(scenario.attacks) for scenario in scenarios] == [2, 1, 9]

@@ -211,13 +211,13 @@ def test_the_first_rank_writes_the_quarantine_into_the_runs_folder(
     folder: Path, name: str, rank: int, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, str(rank))
-    data = files(folder, "sft", max_bad_rows=1, run_dir=str(folder / "run"))
+    data = files(folder, "sft", max_bad_rows=1, quarantine_dir=str(folder / "run"))
     assert data.train_rows == 1
     assert (folder / "run" / "quarantine.jsonl").is_file() == writes
 
 
 def test_rows_that_the_policy_cannot_use_are_put_aside(folder: Path) -> None:
-    data = files(folder, max_bad_rows=1, run_dir=str(folder))
+    data = files(folder, max_bad_rows=1, quarantine_dir=str(folder))
     data.unfit = lambda record: "is too long" if record.id == "rl-3" else None
     assert data.train_rows == 6
     assert "is too long" in (folder / "quarantine.jsonl").read_text()
@@ -274,6 +274,7 @@ def test_the_configs_make_steer_at_its_size(repository: Path, folder: Path) -> N
         data = instantiate(config, stage=stage, batch_size=1)
         assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
+    config.quarantine_dir = None  # by default the run's folder
     data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
     assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"
 
