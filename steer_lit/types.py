@@ -61,9 +61,7 @@ def system_of(messages: Sequence[Message]) -> str | None:
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, Message], ...]:
-    """(user, assistant), in order, after an optional system message. Raises ValueError where the two do not alternate,
-    or say nothing.
-    """
+    """(user, assistant) after an optional system message. Raises ValueError unless the two alternate, once at least."""
     said = messages if system_of(messages) is None else messages[1:]
     if not said or [message.role for message in said] != ["user", "assistant"] * (len(said) // 2):
         roles = [message.role for message in messages]
@@ -227,8 +225,8 @@ class Completion:
     """The tokens a policy sampled in one turn, as sampled. `text` excludes end tokens.
 
     `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature, at 1 where it is
-    greedy (empty for constant policies).
-    `failed` says why there is no answer, where a server that plays the policy gave none: `text` is then empty.
+    greedy (empty for constant policies). `failed` says why there is no answer, where a server that plays the policy
+    gave none: `text` is then empty.
     """
 
     text: str
@@ -277,9 +275,9 @@ class TokenTrace:
             raise ValueError(f"token trace fields differ in length: {sorted(lengths)}")
 
     @property
-    def completion_mask(self) -> tuple[int, ...]:
-        """1 where the policy sampled, 0 elsewhere."""
-        return tuple(int(turn_idx >= 0) for turn_idx in self.turn_ids)
+    def sampled_tokens(self) -> int:
+        """How many of its tokens the policy sampled."""
+        return sum(turn_idx >= 0 for turn_idx in self.turn_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,11 +300,9 @@ class Session(Protocol):
 
         They may be to what was asked in an earlier call; there is one at least while any question is unanswered.
         """
-        ...
 
     def end(self, row: int) -> TokenTrace | None:
         """End a dialogue, which is asked no more. Returns its tokens."""
-        ...
 
 
 class Policy(Protocol):

@@ -213,7 +213,7 @@ class GRPOModule(PolicyModule):
             for trajectory, advantages, ok in zip(trajectories, credit.advantages, credit.usable, strict=True)
             if ok and trajectory.trace is not None
         ]
-        dialogues, tokens = self.add_up(len(usable), sum(sum(trace.completion_mask) for trace, _ in usable))
+        dialogues, tokens = self.add_up(len(usable), sum(trace.sampled_tokens for trace, _ in usable))
         rows = [row for row in usable if self.objective.kl_coef or any(row[1])]
         return Lesson.of(rows, StepCounts(dialogues, tokens))
 

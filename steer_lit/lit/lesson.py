@@ -41,7 +41,7 @@ class Lesson:
     @property
     def tokens(self) -> int:
         """How many of the rows' tokens were sampled."""
-        return sum(sum(trace.completion_mask) for trace in self.traces)
+        return sum(trace.sampled_tokens for trace in self.traces)
 
     def remember(self, batch: TokenBatch, rows: Sequence[int], logprobs: Tensor) -> None:
         """Keep the log-probs [B, L] of `rows` under the policy that sampled them, as they were scored afterwards."""

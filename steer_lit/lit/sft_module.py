@@ -54,7 +54,7 @@ class SFTModule(PolicyModule):
         self.check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(
-            sum(sum(trace.completion_mask) for trace in traces), sum(len(trace.token_ids) for trace in traces)
+            sum(trace.sampled_tokens for trace in traces), sum(len(trace.token_ids) for trace in traces)
         )
         losses: list[Tensor] = []
 
@@ -84,7 +84,7 @@ class SFTModule(PolicyModule):
         traces = [self.renderer.dialogue(row) for row in batch]
         with torch.no_grad():
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
-        self._val_loss[1] += sum(sum(trace.completion_mask) for trace in traces)
+        self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)
         room = -(-self.replays // self.trainer.world_size) - len(self._held_out)
         self._held_out += batch[: max(0, room)]
 

@@ -35,8 +35,8 @@ class TokenBatch:
 
 def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
     """The key of a trace's shared prefix: its tokens before the first sampled one, and all of its pictures."""
-    sampled = trace.completion_mask.index(1) if 1 in trace.completion_mask else len(trace.token_ids)
-    return trace.token_ids[:sampled], trace.images
+    before = next((at for at, turn_idx in enumerate(trace.turn_ids) if turn_idx >= 0), len(trace.turn_ids))
+    return trace.token_ids[:before], trace.images
 
 
 def collate(

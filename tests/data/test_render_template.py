@@ -74,7 +74,7 @@ def test_trap_14_the_tokenizer_splits_special_tokens_typed_as_text(renderer: Ren
 def test_trap_06_a_stored_dialogue_supervises_one_end_token_a_turn(renderer: Renderer) -> None:
     pairs = [(Message.of("user", *user), Message.of("assistant", said)) for user, said in TURNS]
     trace = renderer.dialogue(Dialogue("d", tuple(m for pair in pairs for m in pair)))
-    supervised = [t for t, on in zip(trace.token_ids, trace.completion_mask, strict=True) if on]
+    supervised = [t for t, turn in zip(trace.token_ids, trace.turn_ids, strict=True) if turn >= 0]
     assert supervised.count(renderer.im_end) == len(TURNS)
     assert renderer.tokenizer.decode(supervised) == "".join(f"{said}<|im_end|>" for _, said in TURNS)
 

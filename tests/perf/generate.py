@@ -33,7 +33,7 @@ def main() -> None:
         played = play(rows, range(len(rows)), *players, options.turns, stop_when_truncated=False)
         marks.append(time.perf_counter() - start)
     traces = [trajectory.trace for trajectory in played if trajectory.trace is not None]
-    tokens = sum(sum(trace.completion_mask) for trace in traces)
+    tokens = sum(trace.sampled_tokens for trace in traces)
     assert tokens == options.prompts * options.group * options.turns * options.new_tokens
     generating = statistics.median(marks[1:])
     print(

@@ -96,7 +96,7 @@ def main() -> None:
 
 def report(module: Any, policy: Any, options: Any, marks: list[float], generating: list[float]) -> None:
     rows = [played.trajectory.trace for played in module.rollouts]
-    sampled = sum(sum(trace.completion_mask) for trace in rows)
+    sampled = sum(trace.sampled_tokens for trace in rows)
     assert sampled == options.prompts * options.group * options.turns * options.new_tokens
     tokens = sum(len(trace.token_ids) for trace in rows)
     layer, head = workload.weights_flops(policy)

@@ -191,7 +191,7 @@ def test_trap_01_a_cut_completion_that_goes_on_is_closed_like_any_other(qwen):
     end, closed = qwen.tokenizer.convert_tokens_to_ids("<|im_end|>"), 0
     for trajectory in roll(qwen, max_new_tokens=3):
         trace = trajectory.trace
-        placed = [i for i, token in enumerate(trace.token_ids) if token == end and not trace.completion_mask[i]]
+        placed = [i for i, token in enumerate(trace.token_ids) if token == end and trace.turn_ids[i] < 0]
         cut = sum(turn.completion.finish == "length" for turn in trajectory.turns[:-1])
         assert len(placed) == 1 + len(trajectory.turns) + cut  # system, user turns, cut completions that went on
         closed += cut
@@ -303,8 +303,8 @@ def test_trap_09_a_truncated_turn_ends_its_dialogue_consistently(qwen):
         assert (trajectory.ended == "truncated") == (finishes[-1] == "length")
         trace = trajectory.trace
         sampled = [token for turn in trajectory.turns for token in turn.completion.token_ids]
-        assert [t for t, on in zip(trace.token_ids, trace.completion_mask, strict=True) if on] == sampled
-        assert sum(trace.completion_mask) == len(sampled) == sum(t >= 0 for t in trace.turn_ids)
+        assert [t for t, turn in zip(trace.token_ids, trace.turn_ids, strict=True) if turn >= 0] == sampled
+        assert trace.sampled_tokens == len(sampled)
         assert max(trace.turn_ids) == len(trajectory.turns) - 1
 
 

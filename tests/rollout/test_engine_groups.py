@@ -110,7 +110,7 @@ def test_rows_that_differ_only_in_the_picture_or_the_system_prompt_share_nothing
         scenario("brief", Message.of("user", KNIFE, "What?"), system="Be brief."),
     ]
     knife, ball, brief = roll(qwen, rows, (7, 7, 7))
-    prompts = [row.trace.token_ids[: row.trace.completion_mask.index(1)] for row in (knife, ball, brief)]
+    prompts = [row.trace.token_ids[: row.trace.turn_ids.index(0)] for row in (knife, ball, brief)]
     assert prompts[0] == prompts[1] != prompts[2]  # the pictures are of one size
     for trajectory in (knife, ball, brief):
         assert_scored_as_sampled(qwen, trajectory)
