@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from steer_lit.errors import Problem
 
 
 def counted(count: int, one: str, several: str = "") -> str:
@@ -43,9 +46,15 @@ class Bound:
         """What stands in an error behind the value, such as `must be a whole number from 1 up`."""
         if self.said:
             return self.said
-        if self.whole:
-            return f"must be a whole number from {self.low} {'up' if self.high == math.inf else f'to {self.high}'}"
-        return f"must be {'above' if self.above else 'at least'} {self.low}"
+        number = f"must be a {'whole ' if self.whole else ''}number"
+        if self.low == -math.inf and self.high == math.inf:
+            return number
+        if self.high == math.inf:
+            low = "above" if self.above else "at least"
+            return f"{number} from {self.low} up" if self.whole else f"must be {low} {self.low}"
+        if self.above:
+            return f"{number} above {self.low}{' and below' if self.below else ', at most'} {self.high}"
+        return f"{number} from {self.low} to {'below ' if self.below else ''}{self.high}"
 
 
 def whole(low: int, high: float = math.inf, said: str = "") -> Bound:
@@ -56,3 +65,9 @@ def whole(low: int, high: float = math.inf, said: str = "") -> Bound:
 ABOVE_0 = Bound(0, above=True)
 FROM_0 = Bound(0)
 SHARE = Bound(0, 1, said="is a share, from 0 to 1")
+
+
+def bound_problems(values: Mapping[str, object], bounds: Mapping[str, Bound], prefix: str = "") -> list[Problem]:
+    """What is wrong with those of the values that have a bound, each named with `prefix` before its key."""
+    found = ((key, values[key], bound) for key, bound in bounds.items() if key in values)
+    return [Problem(f"{prefix}{key}", value, bound.allowed) for key, value, bound in found if not bound.fits(value)]

@@ -24,7 +24,7 @@ LEVELS = {
     "dotted": 0,
     "errors": 0,
     "ranks": 0,
-    "numbers": 0,
+    "numbers": 0.1,  # its bounds say what is wrong, as errors do
     "files": 0.2,
     "terminal": 0.2,  # what a user types and sees: it knows no run
     "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made

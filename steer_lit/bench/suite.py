@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Literal, Protocol, get_args
 
@@ -15,7 +15,7 @@ from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
-from steer_lit.numbers import Bound, counted, whole
+from steer_lit.numbers import Bound, bound_problems, counted, whole
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
@@ -62,8 +62,8 @@ _BOUNDS = {
     "resamples": whole(
         100, MAX_RESAMPLES, f"must be a whole number from 100 to {MAX_RESAMPLES}: no interval gets sharper beyond that"
     ),
-    "chunk": whole(1, said="must be a whole number, at least 1"),
-    "seed": whole(0, said="must be a whole number, at least 0"),
+    "chunk": whole(1),
+    "seed": whole(0),
     "safety_threshold": _HARMLESS,
     "helpfulness_threshold": Bound(0, 3, said="must lie in 0..3, the judge's scale"),
     "failure_below": _HARMLESS,
@@ -104,11 +104,7 @@ class BenchSettings:
     baseline: str | None = None
 
     def __post_init__(self) -> None:
-        problems = [
-            Problem(name, value, bound.allowed)
-            for name, bound in _BOUNDS.items()
-            if not bound.fits(value := getattr(self, name))
-        ]
+        problems = bound_problems(asdict(self), _BOUNDS)
         if self.protocol not in get_args(ProtocolName):
             problems.append(Problem("protocol", self.protocol, f"must be one of {', '.join(get_args(ProtocolName))}"))
         if problems:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import SHARE, Bound, whole
+from steer_lit.numbers import SHARE, Bound, bound_problems, whole
 
 SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
 Structured = Literal["auto", "json_schema", "json_object", "off"]
 # More than anybody waits for or asks at a time; sizes of queues and floats hold all of it.
 _SECONDS = Bound(0, 10**6, above=True, said="must be a number of seconds above 0, at most 1000000")
 _BOUNDS = {
-    "concurrency": whole(1, 10**4, said="must be a whole number, at least 1 and at most 10000"),
-    "retries": whole(0, 100, said="must be a whole number, at least 0 and at most 100"),
-    "min_requests": whole(1, 10**6, said="must be a whole number, at least 1 and at most 1000000"),
+    "concurrency": whole(1, 10**4),
+    "retries": whole(0, 100),
+    "min_requests": whole(1, 10**6),
     "connect_timeout": _SECONDS,
     "read_timeout": _SECONDS,
     "backoff": _SECONDS,
@@ -53,7 +53,7 @@ class ChatSettings:
     min_requests: int = 64
 
     def __post_init__(self) -> None:
-        if problems := [*self._text_problems(), *self._number_problems()]:
+        if problems := [*self._text_problems(), *bound_problems(asdict(self), _BOUNDS)]:
             raise ConfigError(problems)
 
     @property
@@ -76,10 +76,6 @@ class ChatSettings:
         if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
             problems.append(Problem("cache_dir", self.cache_dir, "must be a folder, or null to keep nothing"))
         return problems
-
-    def _number_problems(self) -> list[Problem]:
-        values = ((name, bound, getattr(self, name)) for name, bound in _BOUNDS.items())
-        return [Problem(name, value, bound.allowed) for name, bound, value in values if not bound.fits(value)]
 
 
 KNOWN = frozenset(field.name for field in fields(ChatSettings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from steer_lit.data.sources import BenchPart, Stage
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
-from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, is_number, whole
+from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, bound_problems, is_number, whole
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.policy.known import Trains
 from steer_lit.prompts.transcript import Sees
@@ -23,8 +24,8 @@ _QUOTED = whole(0, 6)  # words of an answer
 # A key that a stage does not have is not checked.
 _NUMBERS: Mapping[str, Bound] = {
     "seed": whole(0, 2**32 - 1),
-    "optim.lr": Bound(0, 10, above=True, said="must be a number above 0, at most 10"),
-    "optim.weight_decay": Bound(0, 1, said="must be a number from 0 to 1"),
+    "optim.lr": Bound(0, 10, above=True),
+    "optim.weight_decay": Bound(0, 1),
     "optim.warmup": Bound(0, 1, below=True, said="is the share of all steps, from 0 to below 1"),
     "optim.max_grad_norm": ABOVE_0,
     "data.val_size": whole(0),
@@ -35,8 +36,8 @@ _NUMBERS: Mapping[str, Bound] = {
     ),
     "data.max_bad_rows": whole(0),
     "data.batch_size": whole(1),
-    "data.source.scale": Bound(0, 1000, above=True, said="must be a number above 0, at most 1000"),
-    "data.source.seed": Bound(whole=True, said="must be a whole number"),
+    "data.source.scale": Bound(0, 1000, above=True),
+    "data.source.seed": Bound(whole=True),
     "hardware.micro_tokens": whole(1),
     "hardware.side_by_side": whole(1),
     "hardware.rank_timeout_minutes": whole(1, 7 * 24 * 60),
@@ -50,7 +51,7 @@ _NUMBERS: Mapping[str, Bound] = {
     "rollout.temperature": Bound(0, said="must be at least 0; 0 is greedy"),
     "rollout.max_failed_share": SHARE,
     "objective.kl_coef": FROM_0,
-    "objective.clip_low": Bound(0, 1, above=True, below=True, said="must lie between 0 and 1"),
+    "objective.clip_low": Bound(0, 1, above=True, below=True),
     "objective.clip_high": ABOVE_0,
     "objective.epochs": whole(1),
     "attacker.quote_words": _QUOTED,
@@ -59,7 +60,6 @@ _NUMBERS: Mapping[str, Bound] = {
     "callbacks.transcripts.every_n_steps": whole(1),
     "callbacks.transcripts.dialogues": whole(0),
     "callbacks.progress.line_every_s": FROM_0,
-    "server.connect_timeout": Bound(30, said="at least 30 s: a busy server lets a wave of requests wait so long"),
 } | {
     f"{asker}.{key}": bound
     for asker in ("tutor", "attacker", "judge", "generator")
@@ -129,13 +129,10 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
 
 
 def _number_problems(config: Config) -> Iterator[Problem]:
-    for key, bound in _NUMBERS.items():
-        value, allowed = at(config, key), bound.allowed
-        if value is ABSENT or bound.fits(value):
-            continue
-        if not is_number(value):
-            allowed = f"{'is not finite' if isinstance(value, float) else 'is no number'}; {allowed}"
-        yield Problem(key, value, allowed)
+    given = {key: value for key in _NUMBERS if (value := at(config, key)) is not ABSENT}
+    for problem in bound_problems(given, _NUMBERS):
+        kind = "is not finite" if isinstance(problem.value, float) else "is no number"
+        yield problem if is_number(problem.value) else replace(problem, remedy=f"{kind}; {problem.remedy}")
     if at(config, "rollout.temperature") == 0 and "objective" in config:
         yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
 

@@ -15,8 +15,11 @@ from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_prob
 from steer_lit.checks.leaves import Config
 from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
+from steer_lit.numbers import Bound, bound_problems
 
 HIDDEN = "***"
+# A client takes less; in a run it would fail for waiting its turn (TRAPS 37).
+_PATIENT = {"connect_timeout": Bound(30, said="at least 30 s: a busy server lets a wave of requests wait so long")}
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
 _KEYS = r"(api_?key|token|secret|password)"  # what keys go by
@@ -125,6 +128,7 @@ def client_problems(node: Config, prefix: str = "", server: Config | None = None
 def _problems(settings: Config) -> Iterator[Problem]:
     for name in sorted(map(str, settings.keys() - KNOWN)):
         yield Problem(name, HIDDEN, _unknown())
+    yield from bound_problems(settings, _PATIENT)
     yield from settings_problems(settings)
 
 

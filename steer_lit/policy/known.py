@@ -17,7 +17,7 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 # No linear layer of these models has a rank above 4096. Scales are alpha / r: 2 is usual, 1e30 is no adapter's.
 LORA_RANK = whole(1, 4096)
-LORA_ALPHA = Bound(0, 10_000, above=True, said="must be a number above 0, at most 10000")
+LORA_ALPHA = Bound(0, 10_000, above=True)
 
 
 def tower_file(name: str, tower: str | None) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from steer_lit.errors import Problem
-from steer_lit.numbers import Bound, is_whole, whole
+from steer_lit.numbers import Bound, bound_problems, is_whole, whole
 from steer_lit.policy.known import BUILT_HERE, LINEAR_LAYERS, LORA_ALPHA, LORA_RANK, NumberType, Quantization
 
 _NUMBERS = ("auto", *get_args(NumberType))
@@ -15,7 +15,7 @@ _CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype":
 _BOUNDS = {
     "lora.r": LORA_RANK,
     "lora.alpha": LORA_ALPHA,
-    "lora.dropout": Bound(0, 1, below=True, said="must be a number from 0 to below 1"),
+    "lora.dropout": Bound(0, 1, below=True),
     "min_pixels": whole(1),
 }
 DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
@@ -35,9 +35,7 @@ def value_problems(model: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("model.device", device, "must be null, cpu, cuda or cuda:<number>"))
     fewest = model["min_pixels"] if is_whole(model.get("min_pixels")) else 1
     bounds = {**_BOUNDS, "max_pixels": whole(fewest, said="must be a whole number from model.min_pixels up")}
-    for key, bound in bounds.items():
-        if key in flat and not bound.fits(flat[key]):
-            problems.append(Problem(f"model.{key}", flat[key], bound.allowed))
+    problems += bound_problems(flat, bounds, "model.")
     targets = flat.get("lora.targets", LINEAR_LAYERS)
     if not targets or set(targets) - set(LINEAR_LAYERS):
         problems.append(Problem("model.lora.targets", targets, f"must name some of {', '.join(LINEAR_LAYERS)}"))

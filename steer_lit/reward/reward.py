@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import Bound
+from steer_lit.numbers import Bound, bound_problems
 from steer_lit.reward.score import Combine, turn_score, verdict_score
 from steer_lit.reward.tcsr import gains, returns_to_go, tcsr
 from steer_lit.types import Trajectory, Verdict
@@ -129,8 +129,7 @@ def _problems(settings: Mapping[str, Any]) -> list[Problem]:
         if settings[name] not in allowed:
             key = "return" if name == "returns" else name
             found.append(Problem(f"reward.{key}", settings[name], f"use one of {', '.join(allowed)}"))
-    wrong = [name for name in _NUMBERS if not _WEIGHT.fits(settings[name])]
-    found += [Problem(f"reward.{name}", settings[name], _WEIGHT.allowed) for name in wrong]
+    found += bound_problems(settings, dict.fromkeys(_NUMBERS, _WEIGHT), "reward.")
     bad = {problem.key for problem in found}
     weights = {name: settings[name] for name in ("w_safe", "w_use", "w_faith")}
     if bad.isdisjoint(f"reward.{name}" for name in weights):

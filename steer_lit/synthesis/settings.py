@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import Bound, whole
+from steer_lit.numbers import Bound, bound_problems, whole
 from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
@@ -114,6 +114,4 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         if not pair or turns[0] > turns[1]:
             yield Problem(f"turns.{kind}", turns, "must be two whole numbers, shortest and longest, within 2..10")
     values = {**config, **{f"keep.{key}": value for key, value in config["keep"].items()}}
-    for key, bound in _BOUNDS.items():
-        if not bound.fits(values[key]):
-            yield Problem(key, values[key], bound.allowed)
+    yield from bound_problems(values, _BOUNDS)
