@@ -19,10 +19,10 @@ from steer_lit.files.run_files import FAILED
 from steer_lit.lit.checkpoint_file import ANOTHER, OWN, unlike
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.headline import RIGHT_SHARE
-from steer_lit.lit.lesson import Lesson, stacked
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
+from steer_lit.lit.step_batch import StepBatch, stacked
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
@@ -33,7 +33,7 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
-from steer_lit.rollout.play import playing
+from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 
@@ -146,7 +146,7 @@ class GRPOModule(PolicyModule):
         self.log_peak("train/rollout_peak_gb")
         self._log_rollouts(trajectories, rewards, credit)
         self._stop_when_too_many_failed(trajectories)
-        self._learn(self._lesson(trajectories, credit))
+        self._learn(self._step_batch(trajectories, credit))
         tokens = self.add_up(sum(len(t.trace.token_ids) for t in trajectories if t.trace is not None))[0]
         finished = time.perf_counter()
         self.log("train/rollout_seconds", played - started)
@@ -158,12 +158,17 @@ class GRPOModule(PolicyModule):
         """One trajectory per scenario, in order. `temperature` 0 is greedy."""
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
-        players, played = (policy, self.attacker, self.tutor), dict[int, Trajectory]()
-        rows = playing(scenarios, seeds, *players, rollout.max_turns, side_by_side=rollout.side_by_side)
-        for row, trajectory in rows:
-            played[row] = trajectory
-            self.tell("validated" if self.trainer.validating else "played", len(played), len(scenarios))
-        return [played[row] for row in range(len(scenarios))]
+        what = "validated" if self.trainer.validating else "played"
+        return play(
+            scenarios,
+            seeds,
+            policy,
+            self.attacker,
+            self.tutor,
+            rollout.max_turns,
+            side_by_side=rollout.side_by_side,
+            on_end=lambda ended: self.tell(what, ended, len(scenarios)),
+        )
 
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float
@@ -206,7 +211,7 @@ class GRPOModule(PolicyModule):
 
     # ---- learning
 
-    def _lesson(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> Lesson:
+    def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:
         """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
         usable = [
             (trajectory.trace, advantages)
@@ -215,54 +220,59 @@ class GRPOModule(PolicyModule):
         ]
         dialogues, tokens = self.add_up(len(usable), sum(trace.sampled_tokens for trace, _ in usable))
         rows = [row for row in usable if self.objective.kl_coef or any(row[1])]
-        return Lesson.of(rows, StepCounts(dialogues, tokens))
+        return StepBatch.of(rows, StepCounts(dialogues, tokens))
 
-    def _learn(self, lesson: Lesson) -> None:
+    def _learn(self, step_batch: StepBatch) -> None:
         for epoch in range(self.objective.epochs):
-            stats = self._gradients(lesson)
+            stats = self._gradients(step_batch, first=epoch == 0)
             if epoch == 0:
-                self._log_gap(lesson)
+                self._log_gap(step_batch)
             self.step_optimizer()
         # Only those of the last epoch, furthest from the policy that sampled: in the first every ratio is 1.
         stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
         for name, value in stats.means().items():
             self.log(f"train/{name}", value)
 
-    def _gradients(self, lesson: Lesson) -> GrpoStats:
-        """Add up the gradients of all rows, once, and return what there is to watch about them, on this rank."""
+    def _gradients(self, step_batch: StepBatch, *, first: bool) -> GrpoStats:
+        """Add up the gradients of all rows, once, and return what there is to watch about them, on this rank.
+
+        The `first` time in a step, the policy still is the one that sampled.
+        """
         stats = GrpoStats.none(self.policy.device)
 
         def loss_of(batch: TokenBatch, rows: list[int]) -> Tensor:
             nonlocal stats
-            loss, found = self._loss(batch, rows, lesson)
+            loss, found = self._loss(batch, rows, step_batch, first=first)
             stats += found
             return loss
 
-        self.accumulate(lesson.traces, loss_of)
+        self.accumulate(step_batch.traces, loss_of)
         return stats
 
-    def _loss(self, batch: TokenBatch, rows: list[int], lesson: Lesson) -> tuple[Tensor, GrpoStats]:
+    def _loss(
+        self, batch: TokenBatch, rows: list[int], step_batch: StepBatch, *, first: bool
+    ) -> tuple[Tensor, GrpoStats]:
         objective, policy = self.objective, self.policy
         mask = batch.completion_mask.to(policy.device)
         logprobs = policy.logprobs(batch, self.rollout.temperature)
-        if first := rows[0] not in lesson.old:  # scored once, in the micro-batch that the gradient uses (TRAPS 16)
-            lesson.remember(batch, rows, logprobs.detach())
+        if first:  # scored once, in the micro-batch that the gradient uses (TRAPS 16)
+            step_batch.remember(batch, rows, logprobs.detach())
             if objective.kl_coef:
                 with policy.reference():
-                    lesson.ref.update(zip(rows, policy.logprobs(batch, self.rollout.temperature), strict=True))
+                    step_batch.ref.update(zip(rows, policy.logprobs(batch, self.rollout.temperature), strict=True))
         turns = batch.turn_ids.clamp_min(0)
         loss, stats = grpo_loss(
             logprobs,
-            None if first else stacked(lesson.old, rows),
-            stacked(lesson.ref, rows) if objective.kl_coef else None,
-            lesson.advantages[rows].gather(1, turns).to(policy.device),
+            None if first else stacked(step_batch.old, rows),
+            stacked(step_batch.ref, rows) if objective.kl_coef else None,
+            step_batch.advantages[rows].gather(1, turns).to(policy.device),
             mask,
             clip_low=objective.clip_low,
             clip_high=objective.clip_high,
             kl_coef=objective.kl_coef,
             kl_estimator=objective.kl_estimator,
             denominator=denominator(
-                mask, objective.normaliser, lesson.counts, self.rollout.max_turns * self.rollout.max_new_tokens
+                mask, objective.normaliser, step_batch.counts, self.rollout.max_turns * self.rollout.max_new_tokens
             ),
         )
         return loss, stats
@@ -285,9 +295,9 @@ class GRPOModule(PolicyModule):
         square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))
         self.log("train/advantage_std", math.sqrt(square / max(count, 1.0)))
 
-    def _log_gap(self, lesson: Lesson) -> None:
-        self.log_ratios({"train/ratio_gap": (lesson.gap_sum, lesson.tokens)})
-        self.log("train/ratio_gap_max", self.largest(lesson.gap_max))
+    def _log_gap(self, step_batch: StepBatch) -> None:
+        self.log_ratios({"train/ratio_gap": (step_batch.gap_sum, step_batch.tokens)})
+        self.log("train/ratio_gap_max", self.largest(step_batch.gap_max))
 
     # ---- validation: every held-out scenario once, greedily
 

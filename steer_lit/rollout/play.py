@@ -14,7 +14,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from steer_lit.rollout.beside import one_call_later
 from steer_lit.types import (
@@ -43,10 +42,28 @@ def play(
     attacker: Attacker,
     tutor: Tutor | None,
     max_turns: int,
-    **settings: Any,
+    *,
+    side_by_side: int | None = None,
+    stop_when_truncated: bool = True,
+    on_end: Callable[[int], object] = lambda ended: None,
 ) -> list[Trajectory]:
-    """Play every scenario, with the settings of `playing`. Returns their trajectories, in order."""
-    played = dict(playing(scenarios, seeds, policy, attacker, tutor, max_turns, **settings))
+    """Play every scenario, with the settings of `playing`. Returns their trajectories, in order.
+
+    `on_end` hears each time a dialogue ends how many have.
+    """
+    played: dict[int, Trajectory] = {}
+    for row, trajectory in playing(
+        scenarios,
+        seeds,
+        policy,
+        attacker,
+        tutor,
+        max_turns,
+        side_by_side=side_by_side,
+        stop_when_truncated=stop_when_truncated,
+    ):
+        played[row] = trajectory
+        on_end(len(played))
     return [played[row] for row in range(len(scenarios))]
 
 

@@ -141,10 +141,10 @@ def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
     for kl_coef, kept in ((0.0, 1), (0.1, 2)):
         module = make_module(tiny_policy(), objective=ObjectiveSettings(kl_coef=kl_coef))
         module.trainer = make_trainer(max_steps=1)
-        lesson = module._lesson(trajectories, credit)
-        assert len(lesson.traces) == kept
+        step_batch = module._step_batch(trajectories, credit)
+        assert len(step_batch.traces) == kept
         # the denominators count the row left out, but never the one that is not usable (TRAPS 25)
-        assert (lesson.counts.dialogues, lesson.counts.tokens) == (2, 4)
+        assert (step_batch.counts.dialogues, step_batch.counts.tokens) == (2, 4)
 
 
 def test_trap_25_a_failed_row_changes_nothing_for_the_others(

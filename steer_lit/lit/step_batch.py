@@ -14,7 +14,7 @@ from steer_lit.types import TokenTrace
 
 
 @dataclass(slots=True)
-class Lesson:
+class StepBatch:
     """The N rows that matter to the gradient, and the counts of the whole step.
 
     `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
@@ -31,7 +31,7 @@ class Lesson:
     gap_max: float = 0.0
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> Lesson:
+    def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> StepBatch:
         """From rows of a trace and an advantage for each of its turns."""
         table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
         for row, (_, advantages) in enumerate(rows):
