@@ -113,16 +113,13 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The start of a rollout: an opening attack and the scripted attacks that may follow it.
-
-    `system` is None where the row brings none (the run's own system prompt is used).
-    """
+    """The start of a rollout: an opening attack and the scripted attacks that may follow it."""
 
     id: str
     kind: Kind
     opening: Attack
     scripted: tuple[Attack, ...] = ()
-    system: str | None = None
+    system: str | None = None  # None: the run's own system prompt is used
     subset: str = ""
     picture: PictureGold | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -282,7 +279,7 @@ class TokenTrace:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One finished dialogue. `ended` says why it stopped; `failed` holds the reason when a verdict failed."""
+    """One finished dialogue. `ended` says why it stopped; `failed` is the verdict's reason where that is "failed"."""
 
     scenario: Scenario
     turns: tuple[Turn, ...]
@@ -290,6 +287,10 @@ class Trajectory:
     seed: int
     ended: Ended = "terminated"
     failed: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.ended == "failed") != (self.failed is not None):
+            raise ValueError(f"a trajectory failed for a reason or not at all, got {self.ended!r} and {self.failed!r}")
 
 
 class Session(Protocol):

@@ -94,6 +94,14 @@ def test_what_failed_carries_no_numbers() -> None:
         Grade(helpfulness=0, failed="silent")
 
 
+@pytest.mark.parametrize(("ended", "failed"), [("failed", None), ("terminated", "silent"), ("truncated", "silent")])
+def test_a_trajectory_failed_for_a_reason_or_not_at_all(ended: types.Ended, failed: str | None) -> None:
+    scenario = types.Scenario("bare", "benign", types.Attack(types.Message.of("user", "Hi")))
+    assert types.Trajectory(scenario, (), None, 0, "failed", "silent").failed == "silent"
+    with pytest.raises(ValueError, match="for a reason or not at all"):
+        types.Trajectory(scenario, (), None, 0, ended, failed)
+
+
 @pytest.mark.parametrize(
     ("helpfulness", "harmlessness"), [(4, 0), (-1, 0), (0, 4), (0, -4), (None, 0), (2.0, 3), (1, True)]
 )

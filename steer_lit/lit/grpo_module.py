@@ -187,7 +187,7 @@ class GRPOModule(PolicyModule):
         return trajectories
 
     def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
-        failures = [trajectory.failed for trajectory in trajectories if trajectory.ended == "failed"]
+        failures = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
         failed, played = self.add_up(len(failures), len(trajectories))
         if failed <= self.rollout.max_failed_share * played:
             return

@@ -83,7 +83,7 @@ class Reward:
 
         Raises ValueError for a trajectory that did not fail and yet has a turn nobody scored, or no turns.
         """
-        if trajectory.ended == "failed" or trajectory.failed is not None:
+        if trajectory.failed is not None:
             return None
         scores = []
         for turn_idx, turn in enumerate(trajectory.turns):

@@ -132,8 +132,13 @@ class _Dialogue:
         return None if verdict is None else verdict.failed
 
     @property
+    def open(self) -> bool:
+        """Whether neither a failed verdict nor an answer that was cut has ended it."""
+        return self.failed is None and not self.cut
+
+    @property
     def ended(self) -> Ended:
-        """How it has ended, if it has: "terminated" where it could go on."""
+        """How it ended, once it is asked no more."""
         if self.failed is not None:
             return "failed"
         return "truncated" if self.cut else "terminated"
@@ -186,4 +191,4 @@ class _Reaction:
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
     def _goes_on(self, dialogue: _Dialogue) -> bool:
-        return dialogue.ended == "terminated" and len(dialogue.turns) < self.max_turns
+        return dialogue.open and len(dialogue.turns) < self.max_turns
