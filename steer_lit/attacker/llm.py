@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
-from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
+from steer_lit.prompts.fill import fence
+from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history, pictures
+from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history
 from steer_lit.types import Attack, Scenario, SoFar, Strategy, Turn
 
 Way = Strategy | Literal["follow_up"]
@@ -47,15 +47,12 @@ class LlmAttacker:
     ) -> None:
         self.extra_turns = extra_turns
         self.client = client
-        self._asker = Asker(AttackReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
-        self._system, self._user = Prompt.load("attacker_system"), Prompt.load("attacker_user")
-        prompts = (self._system.digest, self._user.digest)
-        self._settings = (extra_turns, max_tokens, temperature, max_pixels, prompts)
+        self._asker = TurnAsker("attacker", AttackReply, client, open_image, max_tokens, temperature, max_pixels)
 
     @property
     def fingerprint(self) -> str:
         """Changes with server, model, prompts and every setting."""
-        return fingerprint_of(self.client, *self._settings)
+        return self._asker.fingerprint(self.extra_turns)
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """The next attack of each dialogue, None where the script is over and there is nothing to press on.
@@ -89,14 +86,11 @@ class LlmAttacker:
 
     def _question(self, turns: Sequence[Turn], scripted: Attack | None, way: Way) -> Question:
         following = "" if scripted is None else scripted.message.text
-        return Question(
-            system=self._system.fill(),
-            text=self._user.fill(
-                pictures=attached(turns),
-                history=history(turns, "answer"),
-                scripted=fence(following) if following else NO_SCRIPT,
-                strategy=way,
-            ),
-            pictures=pictures(turns),
+        return self._asker.question(
+            turns,
             shown=f"{everything(turns)}\n{following}",
+            pictures=attached(turns),
+            history=history(turns, "answer"),
+            scripted=fence(following) if following else NO_SCRIPT,
+            strategy=way,
         )

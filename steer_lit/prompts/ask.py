@@ -11,9 +11,10 @@ from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
-from steer_lit.prompts.pictures import PngPictures
+from steer_lit.prompts.pictures import OpenImage, PngPictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
-from steer_lit.types import ImageRef
+from steer_lit.prompts.transcript import pictures
+from steer_lit.types import ImageRef, Turn
 
 MAX_QUESTION = 600  # characters of a user message that a model writes; a longer one is no chat message
 _REPEATED = 2000  # characters of an unreadable reply that its author is shown again
@@ -59,13 +60,6 @@ class Failed:
 
     reason: str
     reply: ChatReply | None = field(default=None, compare=False)
-
-
-def fingerprint_of(client: NamedClient, *settings: object) -> str:
-    """The fingerprint of whoever asks `client` with these settings and prompts: changes with them, the server and the
-    model.
-    """
-    return f"llm:{digest(repr(((client.settings.base_url, client.settings.model), *settings)), 12)}"
 
 
 class Asker(Generic[Shape]):
@@ -133,3 +127,34 @@ class Asker(Generic[Shape]):
             request,
             parts=(*request.parts, ChatPart("assistant", as_data(text[:_REPEATED])), ChatPart("user", repair)),
         )
+
+
+class TurnAsker(Asker[Shape]):
+    """Asks about the last of some turns in the words of the prompts `<name>_system` and `<name>_user`."""
+
+    def __init__(
+        self,
+        name: str,
+        shape: type[Shape],
+        client: NamedClient,
+        open_image: OpenImage,
+        max_tokens: int,
+        temperature: float,
+        max_pixels: int,
+    ) -> None:
+        super().__init__(shape, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
+        self._named = client
+        self._system, self._user = Prompt.load(f"{name}_system"), Prompt.load(f"{name}_user")
+        self._settings = (max_tokens, temperature, max_pixels, (self._system.digest, self._user.digest))
+
+    def fingerprint(self, own: object) -> str:
+        """A text that changes with server, model, prompts and settings, and with `own`, a setting of whoever asks.
+
+        Grades and dialogues are recorded under it: where it reads otherwise, they are made again.
+        """
+        server = (self._named.settings.base_url, self._named.settings.model)
+        return f"llm:{digest(repr((server, own, *self._settings)), 12)}"
+
+    def question(self, turns: Sequence[Turn], shown: str, **fields: str) -> Question:
+        """The question with the turns' pictures; `fields` fill the user's prompt, `shown` is the untrusted text."""
+        return Question(self._system.fill(), self._user.fill(**fields), pictures(turns), shown)

@@ -12,11 +12,10 @@ from pydantic import Field, WithJsonSchema
 
 from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatUsage
-from steer_lit.prompts.ask import Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
-from steer_lit.prompts.fill import Prompt
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.ask import Failed, NamedClient, TurnAsker
+from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import Sees, case, everything, pictures
+from steer_lit.prompts.transcript import Sees, case, everything
 from steer_lit.types import Grade, Intent, SoFar, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
@@ -57,32 +56,23 @@ class LlmJudge:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(GradeReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
+        self._asker = TurnAsker("judge", GradeReply, client, open_image, max_tokens, temperature, max_pixels)
         self._sees = sees
-        self._system, self._user = Prompt.load("judge_system"), Prompt.load("judge_user")
-        prompts = (self._system.digest, self._user.digest)
-        self._settings = (sees, max_tokens, temperature, max_pixels, prompts)
 
     @property
     def fingerprint(self) -> str:
         """Changes with server, model, prompts and every setting: recorded grades of another judge do not hold."""
-        return fingerprint_of(self.client, *self._settings)
+        return self._asker.fingerprint(self._sees)
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
         """One grade per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
-        answers = self._asker.ask([self._question(turns) for _, turns in dialogues])
+        questions = [
+            self._asker.question(turns, everything(turns), **case(turns, self._sees)) for _, turns in dialogues
+        ]
         return [
             Grade(failed=f"judge: {answer.reason}") if isinstance(answer, Failed) else grade(answer, turns[-1])
-            for answer, (_, turns) in zip(answers, dialogues, strict=True)
+            for answer, (_, turns) in zip(self._asker.ask(questions), dialogues, strict=True)
         ]
-
-    def _question(self, turns: Sequence[Turn]) -> Question:
-        return Question(
-            system=self._system.fill(),
-            text=self._user.fill(**case(turns, self._sees)),
-            pictures=pictures(turns),
-            shown=everything(turns),
-        )
 
 
 def grade(reply: GradeReply, turn: Turn) -> Grade:

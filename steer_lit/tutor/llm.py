@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 
 from steer_lit.answer_format import has_answer
-from steer_lit.prompts.ask import MAX_QUESTION, Asker, Failed, NamedClient, Question, Sampling, fingerprint_of
-from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
+from steer_lit.prompts.fill import fence
+from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
-from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything, pictures
+from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything
 from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, SoFar, Strategy, Turn, Verdict
 
 # Servers' grammars know lists of values better than bounds. (As a Literal it would take True for 1.)
@@ -63,16 +63,13 @@ class LlmTutor:
         max_pixels: int = 512 * 512,
     ) -> None:
         self.client = client
-        self._asker = Asker(TutorReply, client, PngPictures(open_image, max_pixels), Sampling(temperature, max_tokens))
+        self._asker = TurnAsker("tutor", TutorReply, client, open_image, max_tokens, temperature, max_pixels)
         self._sees = sees
-        self._system, self._user = Prompt.load("tutor_system"), Prompt.load("tutor_user")
-        prompts = (self._system.digest, self._user.digest)
-        self._settings = (sees, max_tokens, temperature, max_pixels, prompts)
 
     @property
     def fingerprint(self) -> str:
         """Changes with server, model, prompts and every setting."""
-        return fingerprint_of(self.client, *self._settings)
+        return self._asker.fingerprint(self._sees)
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         """One verdict per dialogue, in order. Raises `errors.ServerDown` where the server has stopped answering."""
@@ -88,14 +85,11 @@ class LlmTutor:
 
     def _question(self, scenario: Scenario, turns: Sequence[Turn]) -> Question:
         scripted = scripted_question(scenario, len(turns))
-        return Question(
-            system=self._system.fill(),
-            text=self._user.fill(
-                **case(turns, self._sees),
-                scripted=NO_SCRIPT if scripted is None else fence(scripted),
-            ),
-            pictures=pictures(turns),
+        return self._asker.question(
+            turns,
             shown=f"{everything(turns)}\n{scripted or ''}",
+            scripted=NO_SCRIPT if scripted is None else fence(scripted),
+            **case(turns, self._sees),
         )
 
 
