@@ -27,6 +27,8 @@ from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
 
 ENDED_SHARE = 0.25  # of the dialogues being answered, how many end their turn before any is heard
+# Of the cache's places, how many are idle before it is rearranged: attention reads idle ones too, moving them copies.
+IDLE_SHARE = 0.25
 
 _NOTHING = torch.empty(0)
 _NO_NUMBERS = (
@@ -176,9 +178,9 @@ class SampledSession:
         self.places += more
 
     def _in_front(self, active: Collection[int]) -> None:
-        """Once a quarter of the places are not looked into, have them behind the others, and free ones no longer."""
+        """Once IDLE_SHARE of the places are idle, put the active ones in front and drop those that nobody holds."""
         busy = [at for at, row in enumerate(self.places) if row in active]
-        if 4 * len(busy) <= 3 * len(self.places):
+        if len(self.places) - len(busy) >= IDLE_SHARE * len(self.places):
             held = [at for at, row in enumerate(self.places) if row is not None and row not in active]
             self.cache.keep(busy + held)
             self.places = [self.places[at] for at in busy + held]
