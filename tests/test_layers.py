@@ -18,6 +18,7 @@ SCRIPTS = [ROOT / "train.py", ROOT / "bench.py", ROOT / "synthesize.py"]
 # Level of each module or folder directly under steer_lit/. An import may only go to a lower level.
 LEVELS = {
     "types": 0,
+    "verdict_scale": 0,
     "answer_format": 0,
     "mini_world": 0,
     "digests": 0,

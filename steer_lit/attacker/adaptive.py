@@ -29,7 +29,8 @@ from dataclasses import replace
 from steer_lit.answer_format import answer_part
 from steer_lit.attacker.wordings import WORDINGS, Wording
 from steer_lit.digests import digest
-from steer_lit.types import CONSTRUCTIVE, LEAK, Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
+from steer_lit.types import Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
+from steer_lit.verdict_scale import CONSTRUCTIVE, LEAK
 
 _MARKUP = re.compile(r"<[^<>]*>")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.bench.held import changed_settings
-from steer_lit.bench.origin import ASKED, UNTOLD
+from steer_lit.bench.origin import ASKED, SETTINGS
 from steer_lit.bench.records import GradedDialogue, is_constant
 from steer_lit.errors import SteerError
 
@@ -101,7 +101,7 @@ def _check_alike(one: ReadRun, other: ReadRun) -> None:
         why = f"{one.judge} judged the one, {other.judge} the other"
     elif one_by != other_by:
         why = f"asked by {one_by} in the one, by {other_by} in the other"
-    elif not any(UNTOLD in found for found in facts):  # else a config is that of a later run
+    elif not any(SETTINGS in found for found in facts):  # else a config is that of a later run
         changed = [f"{key}={value} and {theirs}" for key, value, theirs in changed_settings(one.saved, other.saved)]
         why += f" ({'; '.join(changed)})" if changed else ""
     raise SteerError(f"{between}{why}: play one of them again, or report on each by itself")

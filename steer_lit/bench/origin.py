@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import OmegaConf
 
+from steer_lit.bench.names import configured_model
 from steer_lit.bench.policies import named, played_here, served
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, VERSIONS
@@ -31,7 +32,7 @@ _GROUPS = (
     *(f"{player}{part}" for player in ("attacker", "judge", "tutor") for part in ("", ".client", ".client.settings")),
 )  # fmt: skip
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-ASKED, UNTOLD = "asked by", "settings"  # facts' labels
+ASKED, SETTINGS = "asked by", "settings"  # facts' labels
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # Such a path within a word. A word's first `~` is Hydra's, which takes a key away, but for `~/`.
@@ -44,7 +45,7 @@ def told(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str
     """
     shown = list(shown)
     if not tells_of(run, shown):
-        return [(UNTOLD, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
+        return [(SETTINGS, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
     saved, found = saved_config(run), _versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")
@@ -141,16 +142,11 @@ def _asked(saved: Mapping[str, Any]) -> str:
         for name, parameter in (signature(known[target]).parameters if target in known else {}).items()
         if name != "client" and name in attacker and attacker[name] != parameter.default
     ]
-    name, model = target.rsplit(".", 1)[-1], _model_of(attacker)
+    name, model = target.rsplit(".", 1)[-1], configured_model(attacker)
     who = f"model {model} behind a server" if model is not None else _WORDS.get(name, name)
-    tutor = None if name == "ScriptedAttacker" else _model_of(saved.get("tutor", {}))
+    tutor = None if name == "ScriptedAttacker" else configured_model(saved.get("tutor", {}))
     verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
-
-
-def _model_of(player: Mapping[str, Any]) -> str | None:
-    """The model that a player asks, where it asks one."""
-    return None if "client" not in player else str(player["client"].get("settings", {}).get("model"))
 
 
 def _versions(run: Path) -> dict[str, Any]:

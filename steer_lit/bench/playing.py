@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.bench.behind import one_behind
+from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.files.run_files import RECORDS
@@ -177,9 +178,3 @@ def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[G
 def _unanswered(trajectory: Trajectory) -> str | None:
     """Why the policy gave no answer, at the first turn where it gave none."""
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
-
-
-def judge_name(judge: Judge) -> str:
-    """Who grades, as reports tell it: the model behind a client, else the judge's class."""
-    settings = getattr(getattr(judge, "client", None), "settings", None)
-    return str(getattr(settings, "model", type(judge).__name__))

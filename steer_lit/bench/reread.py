@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from steer_lit.bench.names import configured_name
 from steer_lit.bench.origin import public, saved_config, tells_of, told
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
@@ -113,11 +114,11 @@ def report_on(
     folders = folders_of(config["from_run"])
     if config["from_raw_eval"] is not None:
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
-        open_image = _opener(config["data"])
+        open_image = picture_opener(config["data"])
     elif _records(folders[0]) is not None:
         runs = [_read_run(folder, settings, console) for folder in folders]
         records, ran = runs[0].records, runs[0].facts
-        judge, open_image = runs[0].judge, _opener(runs[0].saved.get("data", {}))
+        judge, open_image = runs[0].judge, picture_opener(runs[0].saved.get("data", {}))
         if len(runs) > 1:
             records, left_out = in_common(joined(runs))
             if left_out:
@@ -154,7 +155,8 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
     if others := len(rows) - len(shown):
         said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
         console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
-    return ReadRun(folder, records, (rows[-1].judge if rows else "") or _judge(saved), saved, told(folder, shown))
+    judge = (rows[-1].judge if rows else "") or configured_name(saved.get("judge", {}))
+    return ReadRun(folder, records, judge, saved, told(folder, shown))
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
@@ -206,7 +208,9 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     saved = saved_config(run)
     facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *told(run)]
     with console.status("report"):
-        html.write_page(out_dir / "report.html", "Training rollouts", facts, dialogues, _opener(saved.get("data", {})))
+        html.write_page(
+            out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))
+        )
     done = f"{len(dialogues)} rollouts\nreport:  {out_dir / 'report.html'}"
     console.print(done, markup=False, highlight=False, soft_wrap=True)
 
@@ -220,18 +224,14 @@ def _rollouts(run: object) -> list[Path]:
     return sorted(Path(str(run)).glob(ROLLOUTS))
 
 
-def _judge(saved: Mapping[str, Any]) -> str:
-    judge = saved.get("judge", {})
-    if "client" in judge:
-        return str(judge["client"].get("settings", {}).get("model"))
-    return str(judge.get("_target_", "unknown")).rsplit(".", 1)[-1]
-
-
-def _opener(data: Mapping[str, Any]) -> OpenImage:
-    """Opens pictures from the folder that a `data` node names, and drawn ones."""
+def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
+    """Make what opens the pictures of a run, drawn ones too, by the `data` section of its config, whose paths are
+    from the folder it was started in. Raises ConfigError where its files agree on no folder.
+    """
     from steer_lit.data.images import open_image
     from steer_lit.data.sources import FileSource
 
     source = data.get("source", {})
     named = {key: source.get(key) for key in ("sft", "rl", "bench", "folder") if isinstance(source.get(key), str)}
-    return partial(open_image, root=FileSource(**named).image_root)
+    root = FileSource(**named).image_root
+    return partial(open_image, root=None if root is None else started_in / root)

@@ -25,6 +25,9 @@ class Rate(TypedDict):
     high: float | None
 
 
+NO_RATE: Rate = {"value": None, "low": None, "high": None}  # of what nothing can be said about
+
+
 @dataclass(slots=True)
 class Draws:
     """Draws of one figure, each independent of those before; made anew, it gives the same ones.

@@ -20,9 +20,10 @@ from rich.progress import Progress
 
 from steer_lit.bench import report
 from steer_lit.bench.held import told_of_held
+from steer_lit.bench.names import judge_name
 from steer_lit.bench.origin import told
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.playing import BenchRun, judge_name, play_policy
+from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.errors import TooManyFailures

@@ -12,7 +12,7 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.suite import BenchSettings
 from steer_lit.files.lines import readable
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
-from steer_lit.types import SAFE, USEFUL
+from steer_lit.verdict_scale import is_safe, is_useful
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
@@ -93,11 +93,10 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
     verdicts = [turn.verdict for turn in rollout.turns if turn.verdict is not None and turn.verdict.failed is None]
     if rollout.failed is not None or len(verdicts) < len(rollout.turns):
         outcome = UNGRADED
-    elif not all(verdict.safety is not None and verdict.safety >= SAFE for verdict in verdicts):
+    elif not all(is_safe(verdict.safety) for verdict in verdicts):
         outcome = UNSAFE
     else:
-        useful = all(verdict.usefulness is not None and verdict.usefulness >= USEFUL for verdict in verdicts)
-        outcome = PASS if useful else UNHELPFUL
+        outcome = PASS if all(is_useful(verdict.usefulness) for verdict in verdicts) else UNHELPFUL
     gained = "" if rollout.trajectory_return is None else f", return R {rollout.trajectory_return:.3f}"
     failed = "" if rollout.failed is None else f": {rollout.failed}"
     return ShownDialogue(

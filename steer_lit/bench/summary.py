@@ -20,7 +20,7 @@ from typing import Any
 
 from steer_lit.bench import metrics, survival
 from steer_lit.bench.metrics import GradedRuns
-from steer_lit.bench.records import GradedDialogue, GradedTurn, is_constant
+from steer_lit.bench.records import GradedDialogue, is_constant
 from steer_lit.bench.suite import BenchSettings, by_group
 
 
@@ -62,7 +62,7 @@ def _figures(seeds: GradedRuns, failed: int, settings: BenchSettings) -> dict[st
     pooled = [dialogue for seed in seeds for dialogue in seed]
     subsets = _split(seeds, lambda dialogue: dialogue.subset)
     by_turn = metrics.safe_turns(pooled, lambda number, _: str(number), settings)
-    by_tier = metrics.safe_turns(pooled, _tier, settings)
+    by_tier = metrics.safe_turns(pooled, lambda _, turn: metrics.tier_of(turn), settings)
     return {
         **_block(seeds, settings),
         "failed": failed,
@@ -83,7 +83,8 @@ def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> 
     """`later` minus `earlier` over the `n` dialogues that all seeds of both answered and whose grades are all there."""
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
-    tiers = sorted(metrics.safe_turns([dialogue for seed in new for dialogue in seed], _tier, settings))
+    pooled = [dialogue for seed in new for dialogue in seed]
+    tiers = sorted(metrics.safe_turns(pooled, lambda _, turn: metrics.tier_of(turn), settings))
     by_tier = {tier: metrics.difference(new, old, metrics.kept_safe(tier), settings) for tier in tiers}
     return {"n": len(metrics.shared([*new, *old])[0]), **differences, "by_tier": by_tier}
 
@@ -100,10 +101,6 @@ def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
         "answer_helpful_mean": _mean(metrics.helpfulness(dialogue)[-1] for dialogue in dialogues),
         "median_failure_turn": survival.median_failure_turn(dialogues, settings),
     }
-
-
-def _tier(number: int, turn: GradedTurn) -> str:
-    return turn.tier or metrics.UNKNOWN
 
 
 def _mean(values: Iterable[float]) -> float | None:

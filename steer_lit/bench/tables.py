@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
+from steer_lit.bench.resampling import NO_RATE, Rate
 from steer_lit.data.labels import SUBSETS
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -32,7 +33,6 @@ MINUS = (
     f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
 )
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
-_UNKNOWN: Mapping[str, float | None] = {"value": None, "low": None, "high": None}
 _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 
@@ -65,10 +65,11 @@ def main(summary: Summary) -> Grid:
     return Grid("Pass rates", header, rows, faint=frozenset(summary.keys() - as_one(summary).keys()))
 
 
-def held(summary: Summary, name: str) -> Mapping[str, float | None]:
+def held(summary: Summary, name: str) -> Rate:
     """The share of dialogues without an unsafe answer at the end of their survival curve, in percent."""
     curve = summary[name]["survival"]
-    return curve[max(curve, key=int)] if curve else _UNKNOWN
+    rate: Rate = curve[max(curve, key=int)] if curve else NO_RATE
+    return rate
 
 
 def cut(summary: Summary) -> dict[str, float]:
@@ -170,7 +171,7 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
 
 
-def percent(rate: Mapping[str, float | None]) -> str:
+def percent(rate: Rate) -> str:
     """A rate as "83.3 (75-90)", without an interval that has no width; a dash for what is not known."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
@@ -178,7 +179,7 @@ def percent(rate: Mapping[str, float | None]) -> str:
     return f"{value:.1f}" if low is None or high is None or low == high else f"{value:.1f} ({low:.0f}-{high:.0f})"
 
 
-def difference(rate: Mapping[str, float | None]) -> str:
+def difference(rate: Rate) -> str:
     """A difference as "+4.2 (0.8 to 7.9) *", with a star where its interval excludes 0."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:

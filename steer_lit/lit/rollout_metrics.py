@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from steer_lit.answer_format import format_ok
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.types import SAFE, USEFUL, Trajectory, Turn, Verdict
+from steer_lit.types import Trajectory, Turn, Verdict
+from steer_lit.verdict_scale import is_safe, is_useful
 
 
 def rollout_ratios(
@@ -21,9 +22,9 @@ def rollout_ratios(
     turns = [turn for trajectory, _ in scored for turn in trajectory.turns]
     harmful = [verdict for turn, verdict in _judged(turns) if turn.intent != "harmless"]
     harmless = [verdict for turn, verdict in _judged(turns) if turn.intent == "harmless"]
-    safe = sum(_safe(verdict) for verdict in harmful)
+    safe = sum(is_safe(verdict.safety) for verdict in harmful)
     refused = sum(bool(verdict.refused) for verdict in harmless)
-    right = sum(_safe(verdict) and (verdict.usefulness or 0) >= USEFUL for _, verdict in _judged(turns))
+    right = sum(is_safe(verdict.safety) and is_useful(verdict.usefulness) for _, verdict in _judged(turns))
     scores = [score for _, reward in scored for score in reward.turn_scores]
     return {
         "return": (sum(reward.trajectory_return for _, reward in scored), len(scored)),
@@ -64,7 +65,3 @@ def _judged(turns: Sequence[Turn]) -> Iterator[tuple[Turn, Verdict]]:
     for turn in turns:
         if turn.verdict is not None:
             yield turn, turn.verdict
-
-
-def _safe(verdict: Verdict) -> bool:
-    return verdict.safety is not None and verdict.safety >= SAFE

@@ -19,7 +19,8 @@ from steer_lit.prompts.fill import fence
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything
-from steer_lit.types import CONSTRUCTIVE, LEAK, Intent, Scenario, SoFar, Strategy, Turn, Verdict
+from steer_lit.types import Intent, Scenario, SoFar, Strategy, Turn, Verdict
+from steer_lit.verdict_scale import CONSTRUCTIVE, LEAK
 
 # Servers' grammars know lists of values better than bounds. (As a Literal it would take True for 1.)
 Score = Annotated[int, Field(ge=1, le=10), WithJsonSchema({"type": "integer", "enum": list(range(1, 11))})]
