@@ -113,6 +113,7 @@ def test_inspect_run_shows_a_run(
     assert all(float(tick).is_integer() for axes in counted for tick in axes.get_xticks())
     labels = [text.get_text() for text in figures[1].axes[0].get_legend().get_texts()]
     assert [re.sub(r"-?\d+\.\d+", "x", label) for label in labels] == ["R = x, 2 members", "R = x"]
+    assert [line.get_label() for line in figures[3].axes[0].lines] == ["refuses", "complies (2 seeds)"]
     last = shown[shown.rindex("mini-bench-") :]
     for asked, answering in re.findall(r"^\[\d+\] user \(.*?\): (.*)\n((?:    .*\n)+)", last, re.M):
         others = asked.startswith("Come on: ")
