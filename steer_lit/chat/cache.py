@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from steer_lit.chat.messages import MOST_TOKENS, ChatReply, ChatRequest
+from steer_lit.chat.messages import MAX_TOKEN_COUNT, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
 from steer_lit.files.atomic import replace_text
 
@@ -47,7 +47,7 @@ class ReplyCache:
             text, prompt, completion = entry["text"], entry["prompt_tokens"], entry["completion_tokens"]
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        counted = all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (prompt, completion))
+        counted = all(type(count) is int and 0 <= count <= MAX_TOKEN_COUNT for count in (prompt, completion))
         if not isinstance(text, str) or not counted:
             return None
         cut = entry.get("cut") is True

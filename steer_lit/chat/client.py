@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -92,14 +92,14 @@ class ChatClient:
     def usage(self) -> ChatUsage:
         return self._usage
 
-    def ask(self, requests: Sequence[ChatRequest], progress: Callable[[int], None] | None = None) -> list[ChatReply]:
-        """One reply per request, in order. `progress` is told how many are finished, from another thread.
+    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """One reply per request, in order.
 
         Raises ServerDown when too many of the latest requests failed (the circuit breaker), or the server refuses
         the key, path or model before it ever answered. What was answered is in the cache by then.
         """
         connection = self._connected()
-        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, connection, progress), connection.loop)
+        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, connection), connection.loop)
         try:
             return future.result()
         except BaseException:  # Ctrl-C above all: do not go on paying for answers that nobody reads
@@ -158,22 +158,10 @@ class ChatClient:
             await asyncio.sleep(self._wait(None, attempt))
         return await connection.models()
 
-    async def _ask_all(
-        self, requests: Sequence[ChatRequest], connection: Connection, progress: Callable[[int], None] | None
-    ) -> list[ChatReply]:
-        finished = 0
-
-        async def one(request: ChatRequest) -> ChatReply:
-            nonlocal finished
-            reply = await self._stored_or_asked(request, connection)
-            finished += 1
-            if progress is not None:
-                progress(finished)
-            return reply
-
+    async def _ask_all(self, requests: Sequence[ChatRequest], connection: Connection) -> list[ChatReply]:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
+                tasks = [group.create_task(self._stored_or_asked(request, connection)) for request in requests]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]

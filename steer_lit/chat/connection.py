@@ -66,8 +66,8 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
             raise ConfigError([Problem("server.api_key_env", settings.api_key_env, remedy)])
-        # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         self._spelt = spellings(self._key)
+        # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
         self._client = openai.AsyncOpenAI(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-MOST_TOKENS = 10**9  # more than one request can take: a server that counts higher does not count
+MAX_TOKEN_COUNT = 10**9  # more than one request can take: a server that counts higher does not count
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Set
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from steer_lit.chat.messages import MOST_TOKENS, ChatPart, ChatReply, ChatRequest
+from steer_lit.chat.messages import MAX_TOKEN_COUNT, ChatPart, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
 from steer_lit.terminal.visible import encodable
 
@@ -203,4 +203,4 @@ def _text(content: object) -> object:
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else 0

@@ -125,6 +125,7 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
     yield from _choice_problems(config)
     yield from _switch_problems(config)
     yield from _text_problems(config)
+    yield from _made_row_problems(config)
     yield from _list_problems(config)
 
 
@@ -158,16 +159,15 @@ def _text_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "must be text")
     if problem := name_problem(at(config, "name")):
         yield problem
-    made = makes_rows(config)
-    files = [] if made else [f"data.source.{part}" for part in (*_PARTS, "folder")]
+    files = [] if makes_rows(config) else [f"data.source.{part}" for part in (*_PARTS, "folder")]
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
-    runs = at(config, "from_run")
-    texts = isinstance(runs, list) and all(isinstance(run, str) for run in runs)
-    if not (texts or runs is ABSENT or isinstance(runs, str | None)):
-        yield Problem("from_run", runs, "must be a run's folder, a list of such, or null")
-    for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if made else []:
+
+
+def _made_row_problems(config: Config) -> Iterator[Problem]:
+    """Parts whose rows are made are numbers, where files would be named by text."""
+    for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if makes_rows(config) else []:
         if (value := at(config, key)) is not ABSENT and not _ROWS.fits(value):
             yield Problem(key, value, _ROWS.allowed)
     mean = at(config, "data.source.mean_turns")
@@ -183,10 +183,17 @@ def name_problem(name: object) -> Problem | None:
 
 
 def _list_problems(config: Config) -> Iterator[Problem]:
+    runs = at(config, "from_run")
+    if not (runs is ABSENT or _texts(runs) or isinstance(runs, str | None)):
+        yield Problem("from_run", runs, "must be a run's folder, a list of such, or null")
     betas = at(config, "optim.betas")
     pair = isinstance(betas, list) and len(betas) == 2 and all(map(_BETA.fits, betas))
     if betas is not ABSENT and not pair:
         yield Problem("optim.betas", betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]")
     targets = at(config, "model.lora.targets")
-    if targets is not ABSENT and not (isinstance(targets, list) and all(isinstance(name, str) for name in targets)):
+    if targets is not ABSENT and not _texts(targets):
         yield Problem("model.lora.targets", targets, "must be a list of layers, such as [q_proj,v_proj]")
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
