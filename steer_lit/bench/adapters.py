@@ -10,8 +10,8 @@ from pathlib import Path
 from steer_lit import __version__
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
-from steer_lit.policy.known import ADAPTER_WEIGHTS
 from steer_lit.policy.lora import LoraSettings, load_adapter, settings_of, warn_of_other_showing
+from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.types import Scenario

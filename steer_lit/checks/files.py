@@ -15,7 +15,14 @@ from steer_lit.checks.leaves import Config
 from steer_lit.data.rows import source_problem
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
-from steer_lit.policy.known import ADAPTER_CONFIG, ADAPTER_FACTS, ADAPTER_WEIGHTS, BUILT_HERE, no_adapter, start_is_gone
+from steer_lit.policy.model_facts import (
+    ADAPTER_CONFIG,
+    ADAPTER_FACTS,
+    ADAPTER_WEIGHTS,
+    BUILT_HERE,
+    no_adapter,
+    start_is_gone,
+)
 from steer_lit.terminal.commands import sweeping
 
 

@@ -15,7 +15,7 @@ from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
 from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, bound_problems, is_number, whole
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
-from steer_lit.policy.known import Trains
+from steer_lit.policy.model_facts import Trains
 from steer_lit.prompts.transcript import Sees
 from steer_lit.types import MAX_TURNS, Kind, Split
 

@@ -26,7 +26,7 @@ from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import is_whole, whole
 from steer_lit.policy import checkpoint_files, gpus, preflight
-from steer_lit.policy.known import start_is_gone
+from steer_lit.policy.model_facts import start_is_gone
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -182,8 +182,10 @@ def _player_problems(config: Config) -> Iterator[Problem]:
 
 def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
     max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
-    most = checkpoint_files.most_tokens(config["model"]) if is_whole(max_turns) and is_whole(max_new_tokens) else None
-    return () if most is None else answers_too_long(max_turns, max_new_tokens, most, turns_key)
+    if not is_whole(max_turns) or not is_whole(max_new_tokens):
+        return ()
+    context_length = checkpoint_files.context_length(config["model"])
+    return () if context_length is None else answers_too_long(max_turns, max_new_tokens, context_length, turns_key)
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from steer_lit.checks.leaves import declares
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
-from steer_lit.policy.known import start_is_gone
+from steer_lit.policy.model_facts import start_is_gone
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}

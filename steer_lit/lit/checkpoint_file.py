@@ -72,16 +72,17 @@ def _is_place(place: Any) -> bool:
     return whole and isinstance(place.get("facts"), str) and 0 <= place["position"] <= place["rows"]
 
 
-def misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor]) -> str | None:
+def checkpoint_mismatch(saved: Mapping[str, Any], trains: Mapping[str, Tensor]) -> str | None:
     """Why the weights and the optimizer's state in a checkpoint cannot be those of what `trains`, by name; None where
     they can. Lightning takes them as they come: what is missing keeps its start, what has another shape fails late.
     """
-    if reason := unlike(saved.get("state_dict"), {f"policy.{name}": tensor for name, tensor in trains.items()}):
+    weights = {f"policy.{name}": tensor for name, tensor in trains.items()}
+    if reason := tensor_mismatch(saved.get("state_dict"), weights):
         return f"has other weights than this run trains, {reason}"
     optimizers, schedules = saved.get("optimizer_states"), saved.get("lr_schedulers")
     if not isinstance(optimizers, list) or len(optimizers) != 1 or not isinstance(optimizers[0], dict):
         return "has no state of one optimizer"
-    if reason := _optimizer_misfit(optimizers[0], trains, stepped=saved.get("global_step") != 0):
+    if reason := _optimizer_mismatch(optimizers[0], trains, stepped=saved.get("global_step") != 0):
         return f"has an optimizer state that does not fit, {reason}"
     schedule = schedules[0] if isinstance(schedules, list) and len(schedules) == 1 else None
     if not isinstance(schedule, dict) or not is_whole(schedule.get("last_epoch")) or "lr_lambdas" not in schedule:
@@ -89,9 +90,9 @@ def misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor]) -> str | None
     return None
 
 
-def _optimizer_misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor], *, stepped: bool) -> str | None:
+def _optimizer_mismatch(saved: Mapping[str, Any], trains: Mapping[str, Tensor], *, stepped: bool) -> str | None:
     """Before the first of its steps an optimizer has no moments, after it those of every parameter."""
-    if reason := unlike(saved.get("masters"), trains):
+    if reason := tensor_mismatch(saved.get("masters"), trains):
         return f"masters: {reason}"
     groups, state = saved.get("param_groups"), saved.get("state")
     group = groups[0] if isinstance(groups, list) and len(groups) == 1 else None
@@ -104,12 +105,12 @@ def _optimizer_misfit(saved: Mapping[str, Any], trains: Mapping[str, Tensor], *,
     for number, (name, tensor) in enumerate(trains.items() if state else ()):
         moments = state[number]
         wanted = {**dict.fromkeys(_MOMENTS, tensor), "step": torch.zeros(())}
-        if reason := unlike(moments, wanted):
+        if reason := tensor_mismatch(moments, wanted):
             return f"{name}: {reason}"
     return None
 
 
-def unlike(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
+def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
     """Why `saved` does not hold tensors of these names and shapes, all of finite numbers; None where it does."""
     if not isinstance(saved, dict):
         return "they are no tensors by name"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED
-from steer_lit.lit.checkpoint_file import ANOTHER, OWN, unlike
+from steer_lit.lit.checkpoint_file import ANOTHER, OWN, tensor_mismatch
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.headline import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
@@ -88,7 +88,7 @@ class GRPOModule(PolicyModule):
         seed: int,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, RIGHT_SHARE, objective.epochs)
-        if problems := answers_too_long(rollout.max_turns, rollout.max_new_tokens, policy.parts.longest):
+        if problems := answers_too_long(rollout.max_turns, rollout.max_new_tokens, policy.parts.context_length):
             raise ConfigError(problems)
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
@@ -110,7 +110,7 @@ class GRPOModule(PolicyModule):
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint[OWN]
-        if reason := unlike(saved["reference"], self.policy.adapter_state()):
+        if reason := tensor_mismatch(saved["reference"], self.policy.adapter_state()):
             raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
         if not self._started_as(saved):
             there = f"init_from={saved['init_from'] or 'null'}" if "init_from" in saved else "its config.yaml names it"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.checkpoint_file import ANOTHER, OWN, misfit
+from steer_lit.lit.checkpoint_file import ANOTHER, OWN, checkpoint_mismatch
 from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
@@ -210,7 +210,7 @@ class PolicyModule(LightningModule):
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )
-        if reason := misfit(checkpoint, self.policy.trainable()):
+        if reason := checkpoint_mismatch(checkpoint, self.policy.trainable()):
             raise SteerError(f"the checkpoint {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
 

@@ -12,24 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from steer_lit.policy.known import MOST_TOKENS
+from steer_lit.policy.model_facts import CONTEXT_LENGTH
 
 _HUB_PATIENCE_S = 3.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _GENERATION = "generation_config.json"  # the one file that a checkpoint may lack: config.json names an end token too
 
 
-def most_tokens(model: Mapping[str, Any]) -> int | None:
+def context_length(model: Mapping[str, Any]) -> int | None:
     """How many tokens the model was made to read; None where its config is not on this machine yet."""
-    if (most := MOST_TOKENS.get(str(model.get("name")))) is not None:
-        return most
+    if (built_with := CONTEXT_LENGTH.get(str(model.get("name")))) is not None:
+        return built_with
     path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
-        most = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
+        length = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # what loads it will say so
         return None
-    return most if type(most) is int else None
+    return length if type(length) is int else None
 
 
 def weight_files(source: str) -> list[Path]:

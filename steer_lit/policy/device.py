@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from steer_lit.policy import gpus
-from steer_lit.policy.known import NumberType
+from steer_lit.policy.model_facts import NumberType
 from steer_lit.ranks import local_rank
 
 _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own questions to an x86 CPU

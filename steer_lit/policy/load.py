@@ -11,8 +11,8 @@ from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import checkpoint_files, preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
 from steer_lit.policy.device import default_device, number_type, unseen_gpu
-from steer_lit.policy.known import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
+from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy.device import number_type
-from steer_lit.policy.known import (
+from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
     ADAPTER_WEIGHTS,

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from steer_lit.errors import Problem
 from steer_lit.numbers import Bound, bound_problems, is_whole, whole
-from steer_lit.policy.known import BUILT_HERE, LINEAR_LAYERS, LORA_ALPHA, LORA_RANK, NumberType, Quantization
+from steer_lit.policy.model_facts import BUILT_HERE, LINEAR_LAYERS, LORA_ALPHA, LORA_RANK, NumberType, Quantization
 
 _NUMBERS = ("auto", *get_args(NumberType))
 _CHOICES = {"quantize": get_args(Quantization), "dtype": _NUMBERS, "lora.dtype": _NUMBERS}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer_lit.policy.checkpoint import PLAIN, BaseSettings, open_checkpoint
 from steer_lit.policy.fresh import open_fresh, spread
-from steer_lit.policy.known import MOST_TOKENS, SHIPPED, SIDE
+from steer_lit.policy.model_facts import CONTEXT_LENGTH, SHIPPED, SIDE
 from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TEXT_CONFIG: dict[str, Any] = {
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": MOST_TOKENS["nano"],
+    "max_position_embeddings": CONTEXT_LENGTH["nano"],
     "rms_norm_eps": 1e-5,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
 }

@@ -76,7 +76,7 @@ class ModelParts:
         )
 
     @property
-    def longest(self) -> int:
+    def context_length(self) -> int:
         """How many tokens the base model was made to read."""
         return self.model.config.text_config.max_position_embeddings
 

@@ -21,7 +21,7 @@ def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
     embedding.forward = MethodType(_forward, embedding)
 
 
-def product(patches: Tensor, kernel: Tensor) -> Tensor:
+def embed_patches(patches: Tensor, kernel: Tensor) -> Tensor:
     """Embeddings [N, D] of patches [N, C * T * P * P] by a kernel [D, C, T, P, P], in the kernel's dtype."""
     return F.linear(patches.to(kernel.dtype), kernel.flatten(1))
 
@@ -30,4 +30,4 @@ def _forward(embedding: Any, hidden_states: Tensor) -> Tensor:
     if hidden_states.device.type == "cpu":
         own: Tensor = type(embedding).forward(embedding, hidden_states)
         return own
-    return product(hidden_states, embedding.proj.weight)
+    return embed_patches(hidden_states, embedding.proj.weight)

@@ -13,7 +13,7 @@ from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import checkpoint_files, gpus
-from steer_lit.policy.known import BUILT_HERE, SHIPPED, nano_folder, no_adapter, tower_file
+from steer_lit.policy.model_facts import BUILT_HERE, SHIPPED, nano_folder, no_adapter, tower_file
 from steer_lit.policy.model_values import DEVICE, value_problems
 
 # By which another architecture is told from nano.

@@ -30,7 +30,7 @@ def prepack(weight: Tensor) -> Tensor:
     return operators._reorder_linear_weight(weight.detach(), ROWS)
 
 
-def product(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:
+def prepacked_linear(x: Tensor, weight: Tensor, shift: Tensor | None = None) -> Tensor:
     """x W^T + shift, [M, out]: `weight` as `prepack` made it, `shift` a bias [out] or a residual [M, out]."""
     operator: Any = torch.ops.mkldnn._linear_pointwise
     if shift is None or shift.ndim == 1:

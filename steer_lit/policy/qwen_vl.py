@@ -18,8 +18,8 @@ from torch import nn
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
-from steer_lit.policy.known import Trains
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
+from steer_lit.policy.model_facts import Trains
 from steer_lit.policy.packed_attention import packed_attention
 from steer_lit.policy.packing import pack, packed_batches
 from steer_lit.policy.parts import ModelParts

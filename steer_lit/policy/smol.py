@@ -23,7 +23,7 @@ from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import PLAIN, BaseSettings, disk_errors, open_checkpoint
 from steer_lit.policy.fresh import spread
-from steer_lit.policy.known import MOST_TOKENS, SIDE
+from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
 
@@ -44,7 +44,7 @@ TEXT_CONFIG: dict[str, Any] = {
     "num_hidden_layers": 30,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
-    "max_position_embeddings": MOST_TOKENS["smol"],
+    "max_position_embeddings": CONTEXT_LENGTH["smol"],
     "rms_norm_eps": 1e-5,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e5, "mrope_section": [8, 12, 12]},
     "bos_token_id": 1,

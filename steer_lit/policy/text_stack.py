@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steer_lit.policy.layer_ops import Adapter, Make, adapted, norm, swiglu
-from steer_lit.policy.prepacked import can_prepack, prepack, product
+from steer_lit.policy.prepacked import can_prepack, prepack, prepacked_linear
 
 
 class Attend(Protocol):
@@ -110,7 +110,7 @@ class _Projection:
             return y if add is None else y.add_(add)
         shift = self.bias if add is None else add
         if prepacked is not None:
-            return product(x, prepacked, shift)
+            return prepacked_linear(x, prepacked, shift)
         return x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
 
     def _with_adapter(self, x: Tensor, operands: Operands, add: Tensor | None) -> Tensor:
@@ -119,7 +119,7 @@ class _Projection:
         assert operands.adapter is not None
         shift, up = self.bias if add is None else add, operands.adapter[1]
         wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
-        y, low = product(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
+        y, low = prepacked_linear(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
         return y.addmm_(low, up)
 
 

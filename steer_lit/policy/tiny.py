@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from steer_lit.policy.checkpoint import PLAIN, BaseSettings
 from steer_lit.policy.fresh import learn_tokenizer, open_fresh
-from steer_lit.policy.known import MOST_TOKENS, SIDE
+from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
 from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ TEXT_CONFIG: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": MOST_TOKENS["tiny"],
+    "max_position_embeddings": CONTEXT_LENGTH["tiny"],
     "rms_norm_eps": 1e-6,
     "initializer_range": _INITIALIZER_RANGE,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},

@@ -6,10 +6,10 @@ from steer_lit.errors import Problem
 
 
 def answers_too_long(
-    max_turns: int, max_new_tokens: int, most: int, turns_key: str = "rollout.max_turns"
+    max_turns: int, max_new_tokens: int, context_length: int, turns_key: str = "rollout.max_turns"
 ) -> list[Problem]:
-    """What is wrong with dialogues whose answers alone may exceed the `most` tokens that the model reads."""
-    if max_turns * max_new_tokens <= most:
+    """What is wrong with dialogues whose answers alone may exceed the `context_length` tokens that the model reads."""
+    if max_turns * max_new_tokens <= context_length:
         return []
-    remedy = f"over {turns_key}={max_turns} is more than the {most:,} tokens the model reads: lower either"
+    remedy = f"over {turns_key}={max_turns} is more than the {context_length:,} tokens the model reads: lower either"
     return [Problem("rollout.max_new_tokens", max_new_tokens, remedy)]

@@ -130,9 +130,10 @@ class SampledSession:
             raise ValueError(f"dialogue {row} {'has ended' if state is _ENDED else 'is being answered'}")
         prompt = self._prompt(state, message)
         length = len(state.token_ids) + len(prompt)
-        if state.full is None and length >= parts.longest:
+        if state.full is None and length >= parts.context_length:
             remedy = "allow fewer turns or fewer new tokens a turn"
-            reason = f"the dialogue takes {length:,} tokens, model={parts.name} reads {parts.longest:,}: {remedy}"
+            reads = f"model={parts.name} reads {parts.context_length:,}"
+            reason = f"the dialogue takes {length:,} tokens, {reads}: {remedy}"
             state.full = Completion("", finish="length", failed=reason)
         if state.full is not None:
             return state.full
@@ -140,7 +141,7 @@ class SampledSession:
         state.pictures = message.images
         if not state.turns:
             state.opening = (tuple(prompt), message.images)
-        state.room = min(self.policy.max_new_tokens, parts.longest - length)
+        state.room = min(self.policy.max_new_tokens, parts.context_length - length)
         state.draws = random.Random(stable_hash(state.seed, state.turns))
         state.ids, state.logprobs = [], []
         return None

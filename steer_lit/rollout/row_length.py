@@ -16,30 +16,32 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
     """Why the row cannot be learned from, if it is too long. Of a scenario the user's side counts: that is known."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
-    most = policy.parts.longest
-    if _all_bounds(policy, messages, system) <= most:
+    context_length = policy.parts.context_length
+    if _all_bounds(policy, messages, system) <= context_length:
         return None
     if isinstance(record, Dialogue):
         tokens = len(renderer_of(policy).dialogue(record).token_ids)
     else:
         tokens = _asked(policy, messages, system)
-    if tokens <= most:
+    if tokens <= context_length:
         return None
-    return f"takes {tokens:,} tokens, model={policy.parts.name} reads {most:,}: shorten it, or lower data.max_turns"
+    reads = f"model={policy.parts.name} reads {context_length:,}"
+    return f"takes {tokens:,} tokens, {reads}: shorten it, or lower data.max_turns"
 
 
 def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: int) -> str | None:
     """Why not every scripted turn, up to `max_turns`, can have an answer of `max_new_tokens`, if so."""
     messages = [attack.message for attack in scenario.attacks[:max_turns]]
-    most, answers = policy.parts.longest, len(messages) * max_new_tokens
-    if _all_bounds(policy, messages, scenario.system) + answers <= most:
+    context_length, answers = policy.parts.context_length, len(messages) * max_new_tokens
+    if _all_bounds(policy, messages, scenario.system) + answers <= context_length:
         return None
     # A cut answer is closed by a token that it did not sample.
     asked = _asked(policy, messages, scenario.system) + len(messages) - 1
-    if asked + answers <= most:
+    if asked + answers <= context_length:
         return None
     said = f"over the {len(messages)} turns of row {scenario.id!r}, which takes {asked:,} tokens itself,"
-    return f"{said} is more than the {most:,} tokens the model reads: lower it or bench.max_turns, or shorten the row"
+    remedy = "lower it or bench.max_turns, or shorten the row"
+    return f"{said} is more than the {context_length:,} tokens the model reads: {remedy}"
 
 
 def _asked(policy: QwenVL, messages: Sequence[Message], system: str | None) -> int:

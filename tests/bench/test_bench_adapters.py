@@ -21,9 +21,9 @@ from steer_lit.bench.suite import BenchPolicy
 from steer_lit.data.images import open_image
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.policy.known import LINEAR_LAYERS, NumberType, Quantization
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.model_facts import LINEAR_LAYERS, NumberType, Quantization
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.play import play

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from steer_lit.cli import nano_tokenizer
-from steer_lit.policy.known import SHIPPED
+from steer_lit.policy.model_facts import SHIPPED
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_primer_gives(

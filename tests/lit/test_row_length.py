@@ -25,7 +25,7 @@ def test_the_longest_row_that_fits_fits_and_one_token_more_does_not(tiny_policy,
     messages = (Message.of("user", KNIFE, "What is this? " * 5), Message.of("assistant", "A knife."))
     dialogue = Dialogue("d", messages)
     tokens = len(renderer_of(policy).dialogue(dialogue).token_ids)
-    assert policy.parts.longest == 4096
+    assert policy.parts.context_length == 4096
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens)
     assert too_long(policy, dialogue) is None
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", tokens - 1)

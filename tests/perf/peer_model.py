@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from steer_lit.policy.checkpoint import save_base
-from steer_lit.policy.known import SIDE, nano_folder, tower_file
+from steer_lit.policy.model_facts import SIDE, nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.smol import smol_checkpoint
 

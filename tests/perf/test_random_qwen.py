@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steer_lit.policy.known import SHIPPED
+from steer_lit.policy.model_facts import SHIPPED
 from steer_lit.policy.nano import build_nano
 from tests.perf.random_qwen import random_model
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from steer_lit.policy.known import SHIPPED
+from steer_lit.policy.model_facts import SHIPPED
 from tests.loopback_hub import LoopbackHub
 
 SMALL = (

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from steer_lit.policy.checkpoint import BaseSettings
-from steer_lit.policy.known import nano_folder, tower_file
+from steer_lit.policy.model_facts import nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.patch_embedding import product
+from steer_lit.policy.patch_embedding import embed_patches
 from steer_lit.policy.pixels import to_patches
 
 
@@ -42,7 +42,7 @@ def test_a_product_embeds_as_transformers_does_and_has_its_gradient(
 ) -> None:
     own = copy.deepcopy(embedding).to(dtype).requires_grad_()
     kernel = own.proj.weight.detach().clone().requires_grad_()
-    theirs, ours = type(own).forward(own, patches), product(patches, kernel)
+    theirs, ours = type(own).forward(own, patches), embed_patches(patches, kernel)
     generator = torch.Generator().manual_seed(0)
     sown = torch.randn(theirs.shape, dtype=dtype, generator=generator)
     (theirs * sown).sum().backward()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from steer_lit.policy.prepacked import can_prepack, prepack, product
+from steer_lit.policy.prepacked import can_prepack, prepack, prepacked_linear
 
 
 @pytest.mark.parametrize("rows", [1, 16, 100])
@@ -21,7 +21,7 @@ def test_equals_the_plain_product(rows, shift, dtype, error):
     layout = prepack(weight)
     add = {"none": None, "bias": bias, "residual": residual}[shift]
     plain = x.float() @ weight.float().T + (0.0 if add is None else add.float())
-    assert torch.allclose(product(x, layout, add).float(), plain, rtol=error / 4, atol=error)
+    assert torch.allclose(prepacked_linear(x, layout, add).float(), plain, rtol=error / 4, atol=error)
 
 
 def test_bfloat16_is_not_laid_out_where_onednn_does_not_take_it(monkeypatch):

@@ -17,7 +17,7 @@ from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint, save_base
 from steer_lit.policy.fingerprint import fingerprint, language_fingerprint
-from steer_lit.policy.known import SHIPPED
+from steer_lit.policy.model_facts import SHIPPED
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches

@@ -1,4 +1,4 @@
-"""Names, files, lengths and layers of models and adapters, known before any is loaded."""
+"""What is known of models and adapters before any is loaded: names, files, layers, sizes and their bounds."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ _WEIGHTS = Path(__file__).with_name("weights")  # that come with the package
 SHIPPED = _WEIGHTS / "nano"  # its checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
 SIDE = 112  # what they see is at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
-MOST_TOKENS = {"tiny": 4096, "nano": 4096, "smol": 8192}  # that each was made to read; smol: SmolLM2-135M's
+CONTEXT_LENGTH = {"tiny": 4096, "nano": 4096, "smol": 8192}  # tokens; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
 # No linear layer of these models has a rank above 4096. Scales are alpha / r: 2 is usual, 1e30 is no adapter's.
