@@ -22,7 +22,7 @@ from steer_lit.data.mini_primer import primer_row
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
 from steer_lit.terminal.commands import conf_dir, program
-from steer_lit.terminal.stdout import printing
+from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 
 if TYPE_CHECKING:
@@ -50,18 +50,16 @@ def main(arguments: Sequence[str]) -> int:
     summary = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m steer_lit.cli.nano_tokenizer", description=summary)
     parser.add_argument("folder", type=Path, help="an earlier tokenizer in it is replaced")
-    try:
-        folder: Path = parser.parse_args(arguments).folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=folder) as room:
-            nano_tokenizer().save_pretrained(room)
-            for file in Path(room).iterdir():
-                file.replace(folder / file.name)
-    except SystemExit as asked:  # --help, or arguments that are none
-        return int(asked.code or 0)
-    except OSError as error:
-        print(visible_line(str(error)), file=sys.stderr)
-        return 2
+    return carried_out(parser, arguments, _write)
+
+
+def _write(given: argparse.Namespace) -> int:
+    folder: Path = given.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=folder) as room:
+        nano_tokenizer().save_pretrained(room)
+        for file in Path(room).iterdir():
+            file.replace(folder / file.name)
     print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
     print(f"next:      {program('train')} +experiment=pretrain_nano")
     return 0
