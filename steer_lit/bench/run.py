@@ -10,9 +10,8 @@ played again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -35,6 +34,18 @@ from steer_lit.types import Judge
 Played = Mapping[str, Sequence[GradedDialogue]]
 
 
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The config that a run is made by, resolved, and what writes it into the run's folder.
+
+    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
+    to write it down beside the config.
+    """
+
+    values: Mapping[str, Any]
+    freeze: Callable[[Mapping[str, object]], object]
+
+
 def run_bench(
     policies: Mapping[str, BenchPolicy],
     suite: Suite,
@@ -43,8 +54,7 @@ def run_bench(
     out_dir: Path,
     console: Console | None = None,
     played_on: Sequence[object] = (),
-    config: Mapping[str, Any] = MappingProxyType({}),
-    freeze: Callable[[Mapping[str, object]], object] = lambda played: None,
+    config: RunConfig | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
@@ -54,8 +64,8 @@ def run_bench(
     run's where settings, judge and `played_on` (data and decoding) are the same. What will be replaced, under which
     changes of `config`, and what is not shown is said first.
     The judge is called from a thread of its own, one call at a time.
-    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
-    to write it down beside the config: before the first of them is in the folder, in one without records at once.
+    The config is frozen before the first of the run's records is in the folder, in one without records at once; None is
+    that of a run which none tells of.
     Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
     """
     console = console or Console()
@@ -63,10 +73,18 @@ def run_bench(
     run = BenchRun.into(out_dir, suite, judge, settings, played_on)
     marks = {name: policy.fingerprint for name, policy in policies.items()}
     keys = {name: run.keys(policy) for name, policy in policies.items()}
-    begin = cache(partial(freeze, {"conditions": run.conditions, "policies": marks}))
+    begun = False
+
+    def begin() -> None:
+        """From here on the folder's config is this run's: frozen once, however often this is called."""
+        nonlocal begun
+        if config is not None and not begun:
+            config.freeze({"conditions": run.conditions, "policies": marks})
+            begun = True
+
     if not run.records.rows:
         begin()
-    elif held := told_of_held(run.records.rows, keys, run.conditions, out_dir, config):
+    elif held := told_of_held(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
         console.print(visible_line(held), markup=False, highlight=False, soft_wrap=True)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:

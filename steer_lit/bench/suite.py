@@ -16,6 +16,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import Bound, bound_problems, counted, whole
+from steer_lit.policy.known import UNTRAINED
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
@@ -167,9 +168,9 @@ def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Pro
 
 def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> None:
     """Raises ConfigError where hours would go into random weights alone, as `python bench.py` and no more asks for."""
-    if model == "tiny" and dialogues > _MANY and all(value == "base" for value in policies.values()) and policies:
+    if model == UNTRAINED and dialogues > _MANY and all(value == "base" for value in policies.values()) and policies:
         remedy = (
-            f"plays {dialogues:,} dialogues, and model=tiny is random weights: name what to measure, model=nano "
+            f"plays {dialogues:,} dialogues, and model={model} is random weights: name what to measure, model=nano "
             "policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
         )
         raise ConfigError([Problem("bench.limit", None, remedy)])

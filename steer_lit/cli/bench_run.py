@@ -52,7 +52,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.reread import report_on, used
-    from steer_lit.bench.run import run_bench
+    from steer_lit.bench.run import RunConfig, run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned, without_constants
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -90,8 +90,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         made = {**policies.make(scenarios, settings.turns_played), **constant}
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-        told_by = {"config": plain, "freeze": partial(freeze, config, run_dir)}
-        run_bench(made, suite, judge, settings, run_dir, played_on=played_on, **told_by)
+        made_by = RunConfig(plain, partial(freeze, config, run_dir))
+        run_bench(made, suite, judge, settings, run_dir, played_on=played_on, config=made_by)
 
 
 def _check_judge(

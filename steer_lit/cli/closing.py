@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from steer_lit.checks.leaves import declares
+from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import start_is_gone
@@ -160,7 +160,7 @@ def _size(config: DictConfig) -> list[str]:
 
 def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
     """For whoever trained on a file of rows: the next command is on STEER-mini's."""
-    if not declares(config, "data.source", "reads_files"):
+    if makes_rows(config):
         return []
     return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]
 

@@ -21,6 +21,7 @@ from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
+from steer_lit.policy.known import UNTRAINED
 from steer_lit.terminal.commands import typed_words
 from steer_lit.terminal.visible import first_lines
 
@@ -116,7 +117,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
             print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")
         if config.stage != "grpo" and module.replayed:
-            noise = " (model=tiny has random weights, its words mean nothing)" if config.model.name == "tiny" else ""
+            name = config.model.name
+            noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
         print(closing(config, run_dir, module.headline.name, headline, words, best=_better(trainer)))
     return None if headline is None else float(headline)

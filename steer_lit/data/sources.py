@@ -117,8 +117,6 @@ class FileSource:
     names no kind is of `kind`; the default is the strictest.
     """
 
-    reads_files: ClassVar[bool] = True
-
     sft: str | None = None
     rl: str | None = None
     bench: str | None = None

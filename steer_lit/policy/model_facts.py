@@ -11,6 +11,7 @@ Trains = Literal["adapter", "tower", "base"]
 _WEIGHTS = Path(__file__).with_name("weights")  # that come with the package
 SHIPPED = _WEIGHTS / "nano"  # its checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
+UNTRAINED = "tiny"  # the one of random weights, whose words mean nothing
 SIDE = 112  # what they see is at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
 CONTEXT_LENGTH = {"tiny": 4096, "nano": 4096, "smol": 8192}  # tokens; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.reread import report_on
-from steer_lit.bench.run import run_bench
+from steer_lit.bench.run import RunConfig, run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 
@@ -37,8 +37,7 @@ def held(out_dir: Path, policies: dict[str, BenchPolicy], *data: object, config:
             out_dir,
             console,
             data,
-            config=config or {},
-            freeze=freeze,
+            config=RunConfig(config or {}, freeze),
         )
     return console.file.getvalue().split(f"{out_dir} holds ")[-1].split("\n")[0]  # type: ignore[attr-defined]
 

@@ -134,7 +134,8 @@ def test_the_check_of_a_sweeps_run_sees_the_environment_it_will_have(
     assert "STEER_LIT_TEST" not in os.environ
 
 
-GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}}
+MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
+GRPO = {"stage": "grpo", "model": {"name": "nano"}, "rollout": {"max_new_tokens": 64}, "data": MADE}
 SMOL = {**GRPO, "model": {"name": "smol"}}
 GROUND = {**GRPO, "stage": "ground"}
 

@@ -213,7 +213,8 @@ def test_a_validation_that_a_checkpoint_was_saved_in_is_made_whole(
 
 def test_a_run_that_got_worse_names_its_best_adapter(tmp_path: Path) -> None:
     (tmp_path / "adapter").touch()
-    config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}})
+    data = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}
+    config = OmegaConf.create({"stage": "grpo", "name": "grpo_tiny", "model": {"name": "tiny"}, "data": data})
     _, best, following = closing(config, tmp_path, "val/right_share", 0.5, best=(40, 0.7125)).splitlines()
     assert best == f"best:    {tmp_path}/best_adapter   val/right_share 0.713 at step 40"
     assert following.startswith("next: ")

@@ -32,6 +32,7 @@ from steer_lit.lit.rollout_metrics import rollout_ratios
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.prompts.fill import Prompt
 
+MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # rows that a config makes
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
 GRPO = ["rollout.max_turns=2", "rollout.max_new_tokens=6", "rollout.group_size=2"]
@@ -118,7 +119,7 @@ def test_a_run_says_how_long_it_will_be(max_steps: int, said: str) -> None:
 )
 def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
     model = {"ground": "smol", "pretrain": "nano"}.get(stage, "tiny")
-    config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}})
+    config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}, "data": MADE})
     assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
     (tmp_path / export).touch()
     said = closing(config, tmp_path, "val/loss", 0.5)
@@ -157,7 +158,8 @@ def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_m
     (tmp_path / "adapter").touch()
 
     def said(stage: str, *words: str) -> list[str]:
-        config = OmegaConf.create({"stage": stage, "name": f"{stage}_7b", "model": {"name": "qwen2_5_vl_7b"}})
+        named = {"stage": stage, "name": f"{stage}_7b", "model": {"name": "qwen2_5_vl_7b"}}
+        config = OmegaConf.create({**named, "data": MADE})
         return closing(config, tmp_path, "val/loss", None, words).splitlines()[1:]
 
     machine = ["model.source=/models/a b", "hardware=gpu_80gb"]
