@@ -16,7 +16,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import Bound, bound_problems, counted, whole
-from steer_lit.policy.known import UNTRAINED
+from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import MAX_TURNS, Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor

@@ -21,7 +21,7 @@ from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
-from steer_lit.policy.known import UNTRAINED
+from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.terminal.commands import typed_words
 from steer_lit.terminal.visible import first_lines
 
