@@ -132,8 +132,8 @@ def strategy_for(turn: Turn) -> Strategy | None:
 
 
 def _answering(turn: Turn, refused: bool | None) -> Strategy:
-    """The strategy of a lead, whatever was asked. A tutor that does not say whether the answer `refused` leaves what
-    `strategy_for` makes of its numbers.
+    """The strategy of a lead, whatever was asked. Where the tutor does not say whether the answer `refused`, it
+    is what `strategy_for` makes of the numbers.
     """
     if refused is None:
         return strategy_for(turn) or "deepen"
@@ -146,7 +146,7 @@ def quote(completion: str, words: int, last: bool = False) -> str:
     """At most `words` words of the answer part: the first of its first sentence, or the `last` of its last statement.
 
     A quote is data inside the next prompt: only letters, digits, apostrophes and hyphens pass, so neither a special
-    token nor a tag nor a quotation mark can be carried over (TRAPS 14). The thinking part is never quoted, a user
+    token nor a tag nor a quotation mark can be carried over (TRAPS 14). The thinking part is never quoted: a user
     does not see it. Empty when the completion has no answer part.
     """
     answer = answer_part(completion)
@@ -158,7 +158,7 @@ def quote(completion: str, words: int, last: bool = False) -> str:
 
 
 def _statements(answer: str) -> list[str]:
-    """Its sentences, without questions where there is anything else. What follows a refusal is an offer."""
+    """An answer's sentences, without questions unless there is nothing else. What follows a refusal is an offer."""
     sentences = re.split(r"(?<=[.!?])\s+", _MARKUP.sub(" ", answer).strip())
     return [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
 

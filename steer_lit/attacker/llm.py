@@ -57,9 +57,7 @@ class LlmAttacker:
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         """The next attack of each dialogue, None where the script is over and there is nothing to press on.
 
-        All are asked for together.
-
-        Raises `errors.ServerDown` where the server has stopped answering.
+        All are asked for together. Raises `errors.ServerDown` where the server has stopped answering.
         """
         scripted = [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
         attacks = list(scripted)

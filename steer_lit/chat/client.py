@@ -3,7 +3,7 @@
 `ask` takes many requests and gives as many replies, in order. A request that fails is a failed reply; only a server
 that looks down is an exception (`ServerDown`), because then the run should stop and lose nothing. Retries are this
 module's own, not the openai client's: a 200 with garbage in it deserves one like a 503 does, and every attempt
-needs a deadline of its own, or a server that drips a byte a second is never given up.
+needs a deadline of its own, or a server that drips a byte a second is never given up on.
 
 The key comes from the environment and goes nowhere but into the request's header.
 """
@@ -242,7 +242,7 @@ class ChatClient:
             self._tell_at = max(_TOLD_AGAIN, 2 * self._tell_at)
 
     def _tell_slow(self, fault: Fault, seconds: float) -> None:
-        """Each is asked again without a word, which may take many minutes."""
+        """Warn of attempts that timed out: each is made again silently, which may take many minutes."""
         settings, name = self.settings, "read_timeout" if fault.connected else "connect_timeout"
         which = "an attempt timed out" if self._slow == 1 else f"{self._slow:,} attempts timed out so far, the latest"
         log.warning(

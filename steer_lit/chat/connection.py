@@ -1,6 +1,6 @@
 """The network connection: the openai client, and the event loop and thread it runs in.
 
-What a server sends is bounded before it is held: bodies come as they are, never unpacked, and only so long.
+What a server sends is bounded before it is held: bodies are read as they come, never unpacked, and only up to a limit.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object; not `connected`
-    means that nothing was heard from it, `timed_out` that it took too long.
+    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object. Not
+    `connected`: nothing was heard from the server; `timed_out`: it took too long.
     """
 
     reason: str
@@ -42,7 +42,7 @@ class Fault:
 
 
 def spellings(text: str) -> str:
-    """A pattern of the ASCII text as it stands in JSON, plain or escaped, in strings within strings too."""
+    """A pattern for ASCII `text` as it may stand in JSON, plain or escaped, also in strings within strings."""
     spelt = []
     for character in text:
         digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{ord(character):04x}")
@@ -52,7 +52,7 @@ def spellings(text: str) -> str:
 
 
 class UnfitBody(Exception):
-    """A body that is not read: why, in words for a `Fault`."""
+    """Raised for a body that is not read: the message says why, as a `Fault`'s reason."""
 
 
 class Connection:
@@ -140,7 +140,7 @@ class Connection:
     @overload
     def _hidden(self, text: bytes) -> bytes: ...
     def _hidden(self, text: str | bytes) -> str | bytes:
-        """Without the key: some servers and proxies send back the header they were given."""
+        """Put `***` for the key: some servers and proxies send back the header they were given."""
         if not self._key:
             return text
         if isinstance(text, bytes):
@@ -162,7 +162,7 @@ class Connection:
 
 
 async def _bounded(response: httpx2.Response) -> None:
-    """Before a body is read, of a refusal too: a few bytes of gzip can unpack to gigabytes."""
+    """Refuse what is packed, and bound the rest, before it is read: a few bytes of gzip can unpack to gigabytes."""
     if (encoding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
         raise UnfitBody(f"the body is packed ({brief(encoding)}), although it was asked for as it is")
     response.stream = _limited(response.stream)

@@ -23,7 +23,7 @@ class ChatRequest:
     """One question to a server. `schema` is a JSON schema the answer shall follow: asked for, never guaranteed.
 
     Equal requests share one stored reply: whoever wants several samples of one prompt gives each its own `seed`.
-    A text that `readable` says no to is returned like any other, and not stored: it would be all that is ever read.
+    A text for which `readable` is false is returned like any other but not stored: it would come back each time.
     """
 
     parts: tuple[ChatPart, ...]
@@ -55,7 +55,7 @@ class ChatReply:
 
     @property
     def answered(self) -> bool:
-        """Whether the server did its part: it gave a text, or a model that declined or came to its token limit."""
+        """Whether the server did its part: it gave a text, or its model declined or reached the token limit."""
         return self.failed is None or self.declined or self.cut
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """Raises ConfigError with every value that cannot work.
+    """How one client asks. Raises ConfigError with every value that cannot work.
 
     `api_key_env` names the variable that holds the key, or is None: where there is no key, `none` is sent, as local
     servers expect.
@@ -82,7 +82,7 @@ KNOWN = frozenset(field.name for field in fields(ChatSettings))
 
 
 def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """What keeps a client from being made of these settings, by their names; others than KNOWN are not looked at."""
+    """What keeps a client from being made of these settings, by their names; keys outside KNOWN are ignored."""
     try:
         ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})
     except ConfigError as error:
@@ -91,7 +91,7 @@ def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that clients share with one client's own, those that are not None, in their place.
+    """The settings that clients share, overridden by those of one client's own that are not None.
 
     A key goes to the server it was given for, `shared`'s: whoever has an address of its own on another host or port has
     its own key too, or none. Where no address is shared, the key is nobody's.
@@ -102,7 +102,7 @@ def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _place(url: object) -> tuple[str, str]:
-    """The scheme counts: a key that goes to https goes nowhere in plain text."""
+    """Scheme and host of an address. The scheme counts: a key meant for https is never sent in plain text."""
     try:
         return urlsplit(str(url)).scheme, urlsplit(str(url)).netloc.lower()
     except ValueError:  # which is refused as an address
@@ -110,7 +110,7 @@ def _place(url: object) -> tuple[str, str]:
 
 
 def names_variable(name: str) -> bool:
-    """Whether this is an environment variable's name and no key, which may look like one in lower case."""
+    """Whether this is an environment variable's name, not a key: in lower case a key may look like one."""
     return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and (name.isupper() or name in os.environ)
 
 

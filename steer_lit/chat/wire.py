@@ -95,7 +95,7 @@ def filtered(error: object) -> bool:
 
 
 def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
-    """The reply in the body of a 200. Raises ValueError when the body is none that a working server would send."""
+    """The reply in the body of a 200. Raises ValueError when no working server would send such a body."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def error_object(content: bytes) -> object:
 
 
 def listed_models(content: bytes) -> list[str]:
-    """The names in a list of models, sorted; none where it is no such list."""
+    """The names in a list of models, sorted; empty where it is no such list."""
     try:
         rows = json.loads(content)["data"]
         return sorted(row["id"] for row in rows if isinstance(row["id"], str))

@@ -27,7 +27,7 @@ from steer_lit.terminal.commands import sweeping
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
-    """Of the checkpoint, the adapter and the row files of a training run."""
+    """Yield what is wrong with the checkpoint, the adapter and the row files of a training run."""
     path = config.get("ckpt_path")
     adapter = None if start_is_gone(config.get("init_from"), resumed=bool(path)) else config.get("init_from")
     if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
@@ -38,9 +38,9 @@ def file_problems(config: Config) -> Iterator[Problem]:
 
 
 def folder_problems(config: Config) -> Iterator[Problem]:
-    """Keys that would have a run write elsewhere than into Hydra's folder, which alone is looked at for other runs.
+    """Yield keys that would have a run write outside Hydra's folder, the only one in which other runs are looked for.
 
-    A further process of a run reads a config that is frozen, and has no folder of Hydra's: there is nothing to compare.
+    Further processes of a run read a frozen config and have no folder of Hydra's: there is nothing to compare.
     """
     key = "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     remedy = f"a run writes into one folder: leave this out, and name that with {key}=<folder>"
@@ -56,7 +56,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def source_problems(config: Config) -> Iterator[Problem]:
-    """Of the files and hub addresses that rows come from."""
+    """Yield what is wrong with the files and hub addresses that rows come from."""
     for part in ("sft", "rl", "bench"):
         source = at(config, f"data.source.{part}")
         if isinstance(source, str) and (problem := source_problem(source)):
@@ -64,7 +64,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
 
 
 def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
-    """What keeps `folder` from being an adapter of `model`, as far as can be told without loading that."""
+    """What keeps `folder` from being an adapter of `model`, as far as can be told without loading the model."""
     path = Path(folder)
     if not path.is_dir():
         found = "is a file" if path.exists() else "no such folder"
@@ -84,7 +84,7 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
 
 
 def _base_reason(path: Path, model: Config) -> str | None:
-    """Other bases than those built here go by an address: two may be the same weights, which loading them tells."""
+    """Why the adapter is another base's. Of two addresses loading tells: they may hold the same weights."""
     base = json.loads(path.read_text(encoding="utf-8")).get("base") if path.exists() else None
     name = str(model.get("name"))
     here = name if name in BUILT_HERE else model.get("source")

@@ -102,7 +102,7 @@ _PARTS = ("sft", "rl", "bench")
 
 
 def declares(config: Config, section: str, fact: str) -> bool:
-    """Whether the class that a section names says `fact` of itself. One that is not there is for others to refuse."""
+    """Whether the class that a section names says `fact` of itself. One that cannot be found is refused elsewhere."""
     module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
     with suppress(Exception):  # whatever a module of one's own raises
         return bool(getattr(getattr(import_module(module), name), fact, False))
@@ -110,7 +110,7 @@ def declares(config: Config, section: str, fact: str) -> bool:
 
 
 def reacts(config: Config) -> bool:
-    """Whether the attacker goes by the answers, and so needs a tutor's verdicts, or keeps to its script."""
+    """Whether the attacker goes by the answers and so needs a tutor's verdicts, rather than by its script alone."""
     return not declares(config, "attacker", "keeps_to_script")
 
 
@@ -166,7 +166,7 @@ def _text_problems(config: Config) -> Iterator[Problem]:
 
 
 def _made_row_problems(config: Config) -> Iterator[Problem]:
-    """Parts whose rows are made are numbers, where files would be named by text."""
+    """Yield what is wrong with parts whose rows are made: each is a number of rows, not a file."""
     for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if makes_rows(config) else []:
         if (value := at(config, key)) is not ABSENT and not _ROWS.fits(value):
             yield Problem(key, value, _ROWS.allowed)
@@ -176,7 +176,7 @@ def _made_row_problems(config: Config) -> Iterator[Problem]:
 
 
 def name_problem(name: object) -> Problem | None:
-    """A run's log is called so, inside the run's folder."""
+    """What is wrong with a run's name: its log is called so, inside the run's folder."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and len(name) <= _LONGEST_NAME
     remedy = f"names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"
     return Problem("name", name, remedy) if isinstance(name, str) and not plain else None

@@ -126,7 +126,7 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
 
 
 def _as_far_as_resolved(config: DictConfig) -> Config:
-    """Without what refers to a section that holds no keys."""
+    """Resolve what can be; what refers to a section that holds no keys is left out."""
     plain: dict[str, Any] = {}
     for key in config:
         with suppress(OmegaConfBaseException):
@@ -228,7 +228,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
 
 
 def _asking_problems(config: Config) -> Iterator[Problem]:
-    """An attacker that reacts: it needs verdicts, and its questions grades."""
+    """Yield what an attacker that reacts lacks: it needs verdicts, and its questions need grades."""
     if not reacts(config):
         return
     name = str(at(config, "attacker._target_")).rpartition(".")[2]
@@ -245,7 +245,7 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
 
 
 def _started_from(config: Config) -> Iterator[Problem]:
-    """An adapter that would lie under every policy, and be measured under the name `base`."""
+    """Refuse an adapter that would lie under every policy and be measured under the name `base`."""
     for key in ("init_from", "model.init_from"):
         if (adapter := at(config, key)) not in (None, ABSENT):
             remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
@@ -295,5 +295,5 @@ def _missing_keys(config: DictConfig) -> list[str]:
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:
-    """Without repeats of a key and value, the first remedy kept."""
+    """Drop repeats of a key and value; the first remedy is kept."""
     return list({(problem.key, repr(problem.value)): problem for problem in reversed(problems)}.values())[::-1]

@@ -20,7 +20,7 @@ from steer_lit.types import Scenario
 
 
 def training_row_problems(config: Config) -> Iterator[Problem]:
-    """Of the split that a training run learns from. How many rows a file holds is known only once it is read."""
+    """Yield what is wrong with the rows that a training run learns from. How many a file holds is known only later."""
     stage = config.get("stage")
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
     if not (isinstance(stage, str) and stage in LEARNT_FROM and sized and _readable(config)):
@@ -51,10 +51,10 @@ def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
 
 
 def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
-    """Of the rows that training reads from a file: too few to hold some out, or no gold facts for a rubric.
+    """Yield what is wrong with a file's rows for training: too few to hold some out, no gold facts for a rubric.
 
-    It reads as far as it must to know, which is not far in a file that will do. A row that has no known shape, and
-    what is wrong with pictures, is for whoever reads on to say.
+    It reads only as far as it must, which is not far in a file that will do. Rows of no known shape and faulty pictures
+    are left to whoever reads on.
     """
     part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
@@ -82,7 +82,7 @@ def fewest_ranks(config: Config) -> int:
 
 
 def _readable(config: Config) -> bool:
-    """Whether every value that is looked at here is there, and one that can be."""
+    """Whether every value that is read here is there, and right by itself."""
     parts = ("bench", *LEARNT_FROM.values()) if makes_rows(config) else ()
     needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
     there = all(at(config, key) is not ABSENT for key in needed)

@@ -1,7 +1,6 @@
 """Checks of the servers in a config: settings that no client can be made from, keys that must not be saved.
 
-A key belongs into the variable that `server.api_key_env` names. One that was typed elsewhere, wherever that be, is
-never said again.
+A key belongs in the variable that `server.api_key_env` names. One that was typed anywhere else is never repeated.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _names_key(section: str, *setting: str, value: str) -> bool:
-    """A policy may go by any name."""
+    """Whether a setting goes by a key's name. A policy may go by any."""
     named = setting[-1] if setting else section
     own = section == "policies" and len(setting) == 1
     return not own and bool(_NAMED_KEY.fullmatch(named)) and not _READ_LATER.fullmatch(value)
@@ -89,8 +88,8 @@ def _environments_keys(named: Container[str] = ()) -> dict[str, str]:
 
 
 def _holds(key: str, value: str, variable: str, secret: str) -> bool:
-    """Whether a word has the key of a variable, as the shell put it in or as Hydra will: it may name a folder by it.
-    To set another variable from one keeps it out of files.
+    """Whether a word holds a variable's key, put in by the shell or to be put in by Hydra, perhaps as a folder's name.
+    Setting another variable from it keeps it out of files.
     """
     read = re.search(rf"\$\{{oc\.env:\s*{re.escape(variable)}\s*[,}}]", value)
     return secret in value or bool(read and not key.startswith("hydra.job.env_set"))

@@ -34,8 +34,8 @@ _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
 
 
 def trainer_problems(config: Config) -> Iterator[Problem]:
-    """What is wrong with the keys under `trainer`, as far as it is known here what they take, and with those of which
-    the trainer takes no notice.
+    """Yield what is wrong with the keys under `trainer`, as far as their values are known here, and those of which the
+    trainer takes no notice.
     """
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
@@ -79,7 +79,7 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
 
 
 def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with the number of devices. A CPU has none to choose from: Lightning takes that of processes."""
+    """What is wrong with the number of devices. On a CPU there is none to choose, only a number of processes."""
     devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
     listed = isinstance(devices, list) and devices and all(map(whole(0).fits, devices))
     if devices not in ("auto", -1) and not listed and not _COUNT.fits(devices):
@@ -90,7 +90,7 @@ def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def part_problems(config: Config) -> Iterator[Problem]:
-    """What stands under `callbacks` and `logger`, and would be passed over or built to no purpose."""
+    """Yield what stands under `callbacks` and `logger` and would be ignored, or built to no purpose."""
     for section in ("callbacks", "logger"):
         for name, part in config.get(section, {}).items():
             if part is not None and not (isinstance(part, Mapping) and isinstance(part.get("_target_"), str)):

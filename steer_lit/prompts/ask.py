@@ -35,7 +35,7 @@ class NamedClient(Client, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`system` says how to judge, `text` holds the case, `shown` is all of its untrusted text, as it was written and
+    """`system` says how to judge, `text` holds the case, `shown` is all untrusted text in it, as it was written and
     as it stands there. `seed` fixes how the answer is sampled.
     """
 
@@ -56,7 +56,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """No answer could be had, and why. `reply` is the last that came back, None where nothing could be asked."""
+    """Why no answer could be had. `reply` is the last that came back, None where nothing could be asked."""
 
     reason: str
     reply: ChatReply | None = field(default=None, compare=False)
@@ -65,8 +65,8 @@ class Failed:
 class Asker(Generic[Shape]):
     """Asks for one `shape` through `client`. Pictures go along as `pictures` has them.
 
-    An unreadable reply is shown to its author once, with what is wrong with it. What then still cannot be read, what
-    the server did not answer, and what has a picture that cannot be opened, has failed.
+    An unreadable reply is shown to its author once, with what is wrong with it. A question has failed if the second
+    reply is unreadable too, if the server did not answer, or if a picture cannot be opened.
     """
 
     def __init__(self, shape: type[Shape], client: Client, pictures: PngPictures, sampling: Sampling) -> None:

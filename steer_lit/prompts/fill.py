@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text of a prompt file, and `{{field}}` marks to fill."""
+    """The text of a prompt file, with `{{field}}` marks to fill."""
 
     name: str
     text: str

@@ -21,7 +21,7 @@ _PROBLEMS_NAMED = 4
 
 
 class Reply(BaseModel):
-    """What every shape of a reply has in common: exact types ("10" and 10.0 are no 10), no key too many."""
+    """What every shape of a reply has in common: exact types ("10" and 10.0 do not pass for 10), no extra keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -108,5 +108,5 @@ def _told(problem: Any) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """The text without whitespace and bars, which fencing adds: a copy is one with them and without."""
+    """The text without whitespace and bars: fencing adds them, and a copy is a copy with or without them."""
     return "".join(text.replace(BAR.strip(), "").split())

@@ -42,7 +42,7 @@ def request(turns: Sequence[Turn]) -> str:
 
 
 def pictures(turns: Sequence[Turn]) -> tuple[ImageRef, ...]:
-    """Every picture of the user's messages, in the order their numbers count."""
+    """Every picture of the user's messages, in the order of their numbers."""
     return tuple(ref for turn in turns for ref in turn.attack.message.images)
 
 

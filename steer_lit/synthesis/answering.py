@@ -39,7 +39,7 @@ class ServedPolicy:
 
 
 class _StrictSession(ServerSession):
-    """What its client cannot answer has ended the row by then, so a picture is all that can fail a completion."""
+    """Its client ends rows that it cannot answer, so only a picture can still fail a completion."""
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
         completions = super().reply(asked)
@@ -65,7 +65,7 @@ class _StrictClient:
         ]
 
     def _answered(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """What the server did its part for. A model that declines has answered nothing, which no attack gains by."""
+        """The replies, where the server did its part. A target that declines has answered: no attack gains by that."""
         replies = self._client.ask(requests)
         for reply in replies:
             if not reply.answered:

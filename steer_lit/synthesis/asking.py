@@ -21,9 +21,9 @@ KEPT_CHARACTERS = 2000  # of a reply that could not be read
 
 
 class StoppableClient:
-    """The client until `stop` is called: requests under way are called off, and a row that asks after that has failed.
+    """Asks `client` until `stop` is called: that cancels requests under way, and a row that asks afterwards has failed.
 
-    Both are made again later.
+    Rows of both kinds are made again later.
     """
 
     def __init__(self, client: ChatClient) -> None:
@@ -75,8 +75,8 @@ class RowAsker:
 
 
 class RowAttacker(LlmAttacker):
-    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). One that it does not write
-    ends its row: asked as it was scripted, it would pass for rewritten. `attack` then raises RowEnds.
+    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). A turn it cannot rewrite
+    ends the row: asked as scripted, it would pass for rewritten. `attack` then raises RowEnds.
     """
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:

@@ -3,7 +3,7 @@
 Rows are compared only where they show the same picture: the same question over another picture is another question,
 and pairs that differ in nothing but the picture are what teaches a policy to look.
 
-* exact: the same words in the same order; case, spaces and punctuation do not count, but in a text without a word;
+* exact: the same words in the same order; case, spaces and punctuation do not count, except in a text without a word;
 * near: the sets of three-word shingles have a Jaccard similarity of at least the threshold. At 0.8, the default of
   `near_duplicate`, one changed word in a text of 40 still makes a duplicate (35 of 41 shingles shared, 0.85), two
   changed words apart do not (32 of 44, 0.73).
@@ -59,7 +59,7 @@ def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
 
 
 def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    """Shared over all, 0..1."""
+    """Shared shingles over all, 0..1."""
     return len(a & b) / len(a | b)
 
 
@@ -89,6 +89,6 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Its words; of a text without one, such as emoji alone, what stands between blanks: else all such are the same."""
+    """A text's words; without any, as in emoji alone, what stands between blanks: else all such were the same."""
     text = text.casefold()
     return tuple(_WORD.findall(text) or text.split())

@@ -57,7 +57,7 @@ class StageResult:
 
     @property
     def rows(self) -> list[Outcome]:
-        """What is left: kept, and said by no earlier row."""
+        """The rows that are written: kept, and no repeat of an earlier one."""
         return [
             outcome
             for place, outcome in enumerate(self.outcomes)
@@ -109,7 +109,7 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
 
 
 def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Write how each stage was made and what came of it. Returns that.
+    """Write how each stage was made and what came of it. Returns what was written.
 
     A stage that an earlier start wrote into this folder keeps its entry, unless the file was damaged since.
     """

@@ -1,7 +1,7 @@
 """The outcome of one row, and the exception by which a step ends its row.
 
 A row ends in one of four ways. `kept` and `rejected` are results. So is `unreadable`: the model answered, but not with
-what was asked for. `failed` is none: the server gave no answer, and the row is made again when the run goes on.
+what was asked for. `failed` is no result: the server gave no answer, and the row is made again when the run goes on.
 """
 
 from __future__ import annotations

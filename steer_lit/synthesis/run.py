@@ -107,7 +107,7 @@ def _key(
     generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef] = (), folder: Path | None = None
 ) -> str:
     """A digest of all that decides a row: its start in full, what its pictures show, the stage's rules, the generator's
-    identity. Of `mini://` pictures the name says all. Raises PictureError.
+    identity. The name of a `mini://` picture says it all. Raises PictureError.
     """
     shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
     return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)

@@ -69,13 +69,13 @@ class SynthesisSettings:
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """Of the stages that run, in order: files and the manifest know them by these."""
+        """The names of the stages that run, in order, as files and the manifest have them."""
         return tuple(name for name in ("stage1", "stage2") if self.stages in (name[-1], "both"))
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> SynthesisSettings:
-        """From the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work, but for
-        `seed` and `data.max_bad_rows`: the config check knows what they may be in all three programs.
+        """Read the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work, except `seed`
+        and `data.max_bad_rows`: the config check knows what they may be in all three programs.
         """
         if problems := list(_problems(config)):
             raise ConfigError(problems)

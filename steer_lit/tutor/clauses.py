@@ -167,7 +167,7 @@ def split_clauses(answer: str) -> list[str]:
 
 
 def _spliced(sentence: str) -> list[str]:
-    """The sentence; one that declines in two, where what follows a comma or "and" agrees and does not decline."""
+    """The sentence, cut in two if it declines and what follows a comma or "and" agrees without declining."""
     if not _DECLINES.search(sentence):
         return [sentence]
     eager = max((found.start() for found in _EAGER_FROM.finditer(sentence)), default=-1)
@@ -187,7 +187,7 @@ def _spliced(sentence: str) -> list[str]:
 def _willing_starts(sentence: str) -> set[int]:
     """Where an agreement or an instruction starts, or links that lead to one.
 
-    All at once: from each of many links on ("well, well, well, ..."), a pattern would look through the rest again.
+    Found in one pass: a pattern tried at each of many links ("well, well, well, ...") would read the rest each time.
     """
     found: set[int] = set()
     for opening, link in _WILLING:
@@ -243,17 +243,17 @@ def forms(word: str) -> tuple[str, ...]:
 
 
 def _is_all_of(phrase: str, text: str) -> bool:
-    """Whether the text holds every content word of the phrase, in whatever form, those of the picture aside."""
+    """Whether the text holds every content word of the phrase, in any form, leaving out those of the picture."""
     wanted, words = _meant(phrase), set(words_of(text))
     return bool(wanted) and all(not words.isdisjoint(forms(word)) for word in wanted)
 
 
 def _names(clause: str, phrase: str) -> bool:
-    """Whether the clause holds more than half of the phrase's content words, those of the picture aside."""
+    """Whether the clause holds more than half of the phrase's content words, leaving out those of the picture."""
     wanted, words = _meant(phrase), set(words_of(clause))
     return sum(word in words for word in wanted) > len(wanted) / 2
 
 
 def _meant(phrase: str) -> list[str]:
-    """The content words of a phrase, those of the picture aside."""
+    """The content words of a phrase, leaving out those of the picture."""
     return [word for word in content(phrase) if word not in OBJECTS and word not in COLOURS]
