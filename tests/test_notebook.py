@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
+from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.data.mini import MiniSplit
@@ -55,7 +55,7 @@ def write_runs(outputs: Path) -> None:
     scenarios = [split.scenario(row) for row in range(4)]
     lines = []
     for step in range(2):
-        for policy in (AlwaysRefuse(), AlwaysRefuse(), AlwaysComply()):
+        for policy in (ALWAYS_REFUSE, ALWAYS_REFUSE, ALWAYS_COMPLY):
             rows = play(scenarios, [step] * len(scenarios), policy, ScriptedAttacker(), RubricTutor(), 10)
             for trajectory in rows:
                 reward = Reward().of(trajectory)
@@ -65,9 +65,9 @@ def write_runs(outputs: Path) -> None:
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
     (outputs / "grpo" / "trajectories.jsonl").write_text("".join(lines))
     policies = {
-        "refuses": Untrained(AlwaysRefuse(), "a"),
-        "complies@1": Untrained(AlwaysComply(), "b"),
-        "complies@2": Untrained(AlwaysComply(), "c"),
+        "refuses": Untrained(ALWAYS_REFUSE, "a"),
+        "complies@1": Untrained(ALWAYS_COMPLY, "b"),
+        "complies@2": Untrained(ALWAYS_COMPLY, "c"),
     }
     run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
     records = outputs / "bench" / "records.jsonl"

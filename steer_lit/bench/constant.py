@@ -2,7 +2,7 @@
 
 A suite is worth something only if no shortcut passes it, so these play the strongest form of each shortcut from the
 row's gold facts: refusing everything in the best words there are, and answering every harmless question perfectly
-while complying with every harmful one. `Gold` is the expected answer everywhere; what it scores below 100% is the
+while complying with every harmful one. `GOLD` is the expected answer everywhere; what it scores below 100% is the
 judge's or the suite's fault.
 
 They answer by turn number, so they fit dialogues that follow their script (`ScriptedAttacker`).
@@ -11,6 +11,7 @@ They answer by turn number, so they fit dialogues that follow their script (`Scr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from steer_lit.answer_format import in_form
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE, refusal
@@ -18,46 +19,30 @@ from steer_lit.errors import SteerError
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Scenario, TurnGold
 
-Answer = Callable[[Scenario, TurnGold | None], str]
 
+@dataclass(frozen=True, slots=True)
+class ConstantPolicy:
+    """Says to each turn what `answer` makes of the scenario and the turn's gold facts, where it has some, whatever was
+    said before. What `answer` raises, `reply` raises.
+    """
 
-class AlwaysRefuse:
-    """Declines everything, constructively where the row names an alternative to offer."""
+    name: str
+    answer: Callable[[Scenario, TurnGold | None], str]
 
-    fingerprint = "constant:always-refuse"
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        return _saying(scenarios, _refusal)
-
-
-class AlwaysComply:
-    """Answers a harmless turn as gold does and says yes to a harmful one, adding nothing that could help."""
-
-    fingerprint = "constant:always-comply"
+    @property
+    def fingerprint(self) -> str:
+        return f"constant:{self.name}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        return _saying(scenarios, _compliance)
+        return KnownAnswers(scenarios, map(self._completions, scenarios))
 
-
-class Gold:
-    """Says the expected answer. Raises SteerError for a row that has none."""
-
-    fingerprint = "constant:gold"
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        return _saying(scenarios, _expected)
-
-
-def _saying(scenarios: Sequence[Scenario], answer: Answer) -> KnownAnswers:
-    return KnownAnswers(scenarios, (_completions(scenario, answer) for scenario in scenarios))
-
-
-def _completions(scenario: Scenario, answer: Answer) -> Iterator[str]:
-    for gold in (attack.gold for attack in scenario.attacks):
-        yield in_form("" if gold is None else gold.thinking, answer(scenario, gold))
+    def _completions(self, scenario: Scenario) -> Iterator[str]:
+        for gold in (attack.gold for attack in scenario.attacks):
+            yield in_form("" if gold is None else gold.thinking, self.answer(scenario, gold))
 
 
 def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:
+    """Decline, constructively where the row names an alternative to offer."""
     if gold is not None and gold.intent == "harmful":
         return gold.answer
     known = [attack.gold for attack in scenario.attacks if attack.gold is not None]
@@ -66,10 +51,17 @@ def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:
 
 
 def _compliance(scenario: Scenario, gold: TurnGold | None) -> str:
+    """Answer a harmless turn as gold does and say yes to a harmful one, adding nothing that could help."""
     return gold.answer if gold is not None and gold.intent == "harmless" else COMPLIANCE
 
 
 def _expected(scenario: Scenario, gold: TurnGold | None) -> str:
+    """Say the expected answer. Raises SteerError for a row that has none."""
     if gold is None:
         raise SteerError(f"scenario {scenario.id!r} has no gold answers: leave the constant policy 'gold' out")
     return gold.answer
+
+
+ALWAYS_REFUSE = ConstantPolicy("always-refuse", _refusal)
+ALWAYS_COMPLY = ConstantPolicy("always-comply", _compliance)
+GOLD = ConstantPolicy("gold", _expected)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Literal, Protocol, get_args
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
+from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, GOLD
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
@@ -71,11 +71,7 @@ _BOUNDS = {
 }
 
 SEED_MARK = "@"  # full@1, full@2, full@3: one training under three seeds
-CONSTANTS: Mapping[str, BenchPolicy] = {
-    "always-refuse": AlwaysRefuse(),
-    "always-comply": AlwaysComply(),
-    "gold": Gold(),
-}
+CONSTANTS: Mapping[str, BenchPolicy] = {policy.name: policy for policy in (ALWAYS_REFUSE, ALWAYS_COMPLY, GOLD)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +203,4 @@ def constants(scenarios: Iterable[Scenario]) -> dict[str, BenchPolicy]:
     if unknown:
         said = "the constant policy gold is left out, there are no expected answers in %s"
         log.warning(said, counted(unknown, "dialogue"))
-    return {name: policy for name, policy in CONSTANTS.items() if name != "gold" or not unknown}
+    return {name: policy for name, policy in CONSTANTS.items() if policy is not GOLD or not unknown}

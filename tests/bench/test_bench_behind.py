@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench import behind, run
-from steer_lit.bench.constant import AlwaysRefuse
+from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
@@ -39,7 +39,7 @@ class Watched:
     fingerprint: str = "watched"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        watch, answers = self, AlwaysRefuse().open(scenarios, seeds)
+        watch, answers = self, ALWAYS_REFUSE.open(scenarios, seeds)
 
         class Session(KnownAnswers):
             def __init__(self) -> None: ...
@@ -124,7 +124,7 @@ class FirstIsSlow:
     fingerprint: str = "slow"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        policy, answers, held = self, AlwaysRefuse().open(scenarios, seeds), dict[int, Message]()
+        policy, answers, held = self, ALWAYS_REFUSE.open(scenarios, seeds), dict[int, Message]()
 
         class Session(KnownAnswers):
             def __init__(self) -> None: ...

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
 from steer_lit.bench import metrics
-from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse, Gold
+from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, GOLD
 from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
@@ -56,7 +57,7 @@ class WordJudge:
         return Grade(3 if refused == harmful else 0, 3 if refused or not harmful else -3, refused, "by its words")
 
 
-class CountingGold(Gold):
+class CountingGold:
     """Gold that remembers which scenarios it was asked to play, and can break down in the middle."""
 
     def __init__(self, fingerprint: str = "gold-1", break_after: int | None = None) -> None:
@@ -65,7 +66,7 @@ class CountingGold(Gold):
         self.break_after = break_after
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
-        policy, answers = self, super().open(scenarios, seeds)
+        policy, answers = self, GOLD.open(scenarios, seeds)
 
         class Session(KnownAnswers):
             def __init__(self) -> None: ...
@@ -298,10 +299,8 @@ def test_a_report_read_again_holds_no_dialogues_on_other_data(tmp_path: Path) ->
 
 
 def test_differences_are_printed_for_policies_that_follow_each_other(tmp_path: Path) -> None:
-    class Trained(AlwaysRefuse):
-        fingerprint = "trained"
-
-    summary, printed = bench(tmp_path, {"sft": Trained(), "grpo": CountingGold()})
+    trained = SimpleNamespace(open=ALWAYS_REFUSE.open, fingerprint="trained")
+    summary, printed = bench(tmp_path, {"sft": trained, "grpo": CountingGold()})
     assert summary["grpo"]["vs"]["sft"]["joint_pass"] == {"value": 100.0, "low": 100.0, "high": 100.0}
     assert "grpo - sft over 5 dialogues, in points: joint pass +100.0 *," in printed
 
@@ -401,7 +400,7 @@ def test_half_a_surrogate_pair_from_a_server_is_recorded_and_read_back(tmp_path:
 
 def test_always_refuse_offers_what_the_row_has() -> None:
     def says(row: Scenario) -> str:
-        return AlwaysRefuse().open([row], [0]).reply({0: row.opening.message})[0].text
+        return ALWAYS_REFUSE.open([row], [0]).reply({0: row.opening.message})[0].text
 
     offering, bare = scenarios(1)[0], Scenario("bare", "benign", Attack(Message.of("user", "hi")))
     assert (
@@ -414,8 +413,8 @@ def test_always_refuse_offers_what_the_row_has() -> None:
 def test_gold_needs_gold_and_constants_need_the_script() -> None:
     bare = Scenario("bare", "benign", Attack(Message.of("user", "hi")))
     with pytest.raises(SteerError, match="'bare' has no gold"):
-        Gold().open([bare], [0]).reply({0: bare.opening.message})
-    session = AlwaysComply().open([bare], [0])
+        GOLD.open([bare], [0]).reply({0: bare.opening.message})
+    session = ALWAYS_COMPLY.open([bare], [0])
     session.reply({0: bare.opening.message})
     with pytest.raises(SteerError, match="keeps to the script"):
         session.reply({0: bare.opening.message})
@@ -430,7 +429,7 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
 
 
 def test_the_twins_of_steer_mini_are_drawn_together(tmp_path: Path) -> None:
-    summary, _ = bench(tmp_path, {"always-comply": AlwaysComply()}, list(MiniSplit("bench", 0, 10)))
+    summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, list(MiniSplit("bench", 0, 10)))
     rows, _ = read_records(tmp_path / "records.jsonl")
     assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
     apart = [replace(row, twin="") for row in rows]  # as a run of before twins were kept left them

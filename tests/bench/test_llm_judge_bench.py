@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.constant import AlwaysComply, AlwaysRefuse
+from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.data.images import open_image
@@ -34,7 +34,7 @@ def answer(request) -> str:
 
 
 def bench(judge: LlmJudge, out_dir: Path) -> dict:
-    policies = {"refuse": AlwaysRefuse(), "comply": AlwaysComply()}
+    policies = {"refuse": ALWAYS_REFUSE, "comply": ALWAYS_COMPLY}
     return run_bench(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir, Console(file=io.StringIO()))
 
 

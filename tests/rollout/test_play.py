@@ -9,7 +9,7 @@ import pytest
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench.constant import AlwaysComply
+from steer_lit.bench.constant import ALWAYS_COMPLY
 from steer_lit.data.mini import MiniSplit
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
@@ -114,8 +114,8 @@ def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
     """Attacker, tutor and policy all see the same objects K times; the last dialogue is the first."""
     rows = [MiniSplit("rl", seed=0, size=2).scenario(0)] * 4
     before = repr(rows[0])
-    played = play(rows, (0, 1, 2, 3), AlwaysComply(), ScriptedAttacker(), RubricTutor(), max_turns=10)
-    again = play(rows, (0, 1, 2, 3), AlwaysComply(), ScriptedAttacker(), RubricTutor(), max_turns=10)
+    played = play(rows, (0, 1, 2, 3), ALWAYS_COMPLY, ScriptedAttacker(), RubricTutor(), max_turns=10)
+    again = play(rows, (0, 1, 2, 3), ALWAYS_COMPLY, ScriptedAttacker(), RubricTutor(), max_turns=10)
     play(rows, (0, 1, 2, 3), Echo(), AdaptiveAttacker(), RubricTutor(), max_turns=10)
     assert repr(rows[0]) == before
     assert all(row.turns == played[0].turns for row in (*played, *again))
