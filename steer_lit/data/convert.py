@@ -36,7 +36,7 @@ _FEW = 8  # losses that are shown
 
 
 def _stage1_row(scenario: Scenario) -> Row:
-    """With the scores that reading left in the metadata."""
+    """The scenario as a row of Stage I, with the scores that reading left in the metadata."""
     facts = scenario.metadata
     if not isinstance(scores := facts.get("scores", ()), tuple):
         raise WriteError(f"record {scenario.id!r}: its scores are {scores!r:.200}, must be a list, one for each turn")

@@ -41,7 +41,7 @@ class PictureError(SteerError, ValueError):
 
 
 def picture_named(name: str) -> ImageRef:
-    """The picture that a row names so. A file of a name like that of a white one goes by `./` and its name."""
+    """The picture that a row calls `name`. A file whose name reads like a white picture's goes by `./` and its name."""
     return ImageRef(f"./{name}" if name.startswith(_BLANK) else name)
 
 

@@ -31,7 +31,7 @@ class Phrases:
 
     @classmethod
     def of_all(cls, phrases: Iterable[Phrases]) -> Phrases:
-        """Those of several splits together."""
+        """Join the wordings of several splits."""
         parts = tuple(phrases)
 
         def listed(name: str) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class Phrases:
 
     @property
     def wordings(self) -> tuple[str, ...]:
-        """All of them."""
+        """Every wording of the split."""
         asked = (*self.describe, *self.act, *self.picture, *self.setup, *self.code)
         spoken = (*self.framings.values(), *self.pressure.values())
         return (*asked, *(wording for wordings in spoken for wording in wordings))

@@ -63,7 +63,7 @@ def plan_dialogue(
 
 
 def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> list[Mark]:
-    """For each turn whether it is harmless, asks for something harmful, or presses on that.
+    """Draw for each turn whether it is harmless, asks for something harmful, or presses on that.
 
     The first turn is harmless, and so is at least a quarter of all turns: refusing everything must not pass. There
     are `least_runs` requests where there is room.

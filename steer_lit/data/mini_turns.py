@@ -1,4 +1,4 @@
-"""From a plan's moves to user turns with their gold facts, in the harmful version or in the benign one."""
+"""Words a plan's moves as user turns with their gold facts, in the harmful version or in the benign one."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Topics:
 
     @classmethod
     def of_all(cls, topics: Iterable[Topics]) -> Topics:
-        """Those of several splits together."""
+        """Join the topics of several splits."""
         parts = tuple(topics)
         return cls(
             acts=tuple(act for part in parts for act in part.acts),

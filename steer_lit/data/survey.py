@@ -124,7 +124,7 @@ def survey_picture(ref: ImageRef, folder: Path) -> str:
 
 @dataclass(slots=True)
 class Survey:
-    """Of the files in `root`; rows' pictures are looked up in `folder`, without one beside their file."""
+    """What the files in `root` hold; rows' pictures are looked up in `folder`, without one beside their file."""
 
     root: Path
     folder: Path | None = None
@@ -140,7 +140,7 @@ class Survey:
 
     def read(self, files: Iterable[Path]) -> None:
         """Look into the files. Other kinds than rows and pictures are left out. So are a run's own notes, links that
-        lead to no file, and endings in capitals, which no run reads; of these it is said.
+        lead to no file, and endings in capitals, which no run reads; these are named.
         """
         for path in files:
             if not path.is_file():
@@ -191,7 +191,7 @@ class Survey:
         self._answers = (self._answers[0] + bare, self._answers[1] + sum(row.answers for row in found.rows))
 
     def _pictures(self) -> Iterator[str]:
-        """Of the picture files that rows name, and of those that lie in the folder."""
+        """Say how many picture files open, of those that rows name and of those in the folder."""
         if self._named:
             lost = [path for path, why in self._named.items() if why]
             names, fail = _few([self._name(path) for path in lost]), "does" if len(lost) == 1 else "do"

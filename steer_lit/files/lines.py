@@ -45,7 +45,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _end_of_whole_lines(path: Path) -> int:
-    """In bytes."""
+    """Measure the file up to the end of its last whole line, in bytes."""
     with path.open("rb") as file:
         return sum(len(line) for line in file if line.endswith(b"\n"))
 
@@ -58,8 +58,8 @@ def whole_lines(path: Path) -> Iterator[str]:
 
 
 def readable(path: Path, read: Callable[[str], T], kind: str) -> Iterator[T]:
-    """`read` of each line. What it raises MISREAD for is left out and counted in a warning: lines that are no JSON,
-    which a full disk or an editor left, apart from those of another shape, which are no `kind`: the first is named.
+    """Yield `read(line)` for each line. Those that it raises MISREAD for are left out and counted in warnings: one for
+    lines that are no JSON, which a full disk or an editor left, one for those that are no `kind`, the first named.
     """
     lines = damaged = misfits = 0
     first = ""

@@ -91,7 +91,9 @@ def checkpoint_mismatch(saved: Mapping[str, Any], trains: Mapping[str, Tensor]) 
 
 
 def _optimizer_mismatch(saved: Mapping[str, Any], trains: Mapping[str, Tensor], *, stepped: bool) -> str | None:
-    """Before the first of its steps an optimizer has no moments, after it those of every parameter."""
+    """Why `saved` cannot be the optimizer's state, None where it can. It has moments of every parameter, or of
+    none where it has not `stepped`.
+    """
     if reason := tensor_mismatch(saved.get("masters"), trains):
         return f"masters: {reason}"
     groups, state = saved.get("param_groups"), saved.get("state")

@@ -29,7 +29,7 @@ class AssignedCredit:
 def assign_credit(
     rewards: Sequence[TrajectoryReward | None], group_size: int, scale: Scale, by_turn: bool
 ) -> AssignedCredit:
-    """`rewards` holds G groups of `group_size` in order, None for failed trajectories.
+    """Compute every turn's advantage. `rewards` holds groups of `group_size` in order, None for failed trajectories.
 
     `by_turn` compares the turns' own credits (`reward.credit` other than `trajectory`); otherwise a trajectory's one
     advantage goes to all its turns.

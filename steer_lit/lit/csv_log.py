@@ -36,7 +36,7 @@ class CsvLog(Logger):
         return ""
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
-        """The run's config.yaml has them."""
+        """Write nothing: the run's config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

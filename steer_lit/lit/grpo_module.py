@@ -212,7 +212,7 @@ class GRPOModule(PolicyModule):
     # ---- learning
 
     def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:
-        """Rows whose gradient is exactly zero - no advantage and no KL - are counted but not put through the model."""
+        """Gather what to learn from. Rows whose gradient is exactly zero - no advantage, no KL - are only counted."""
         usable = [
             (trajectory.trace, advantages)
             for trajectory, advantages, ok in zip(trajectories, credit.advantages, credit.usable, strict=True)
@@ -236,7 +236,7 @@ class GRPOModule(PolicyModule):
     def _gradients(self, step_batch: StepBatch, *, first: bool) -> GrpoStats:
         """Add up the gradients of all rows, once, and return what there is to watch about them, on this rank.
 
-        The `first` time in a step, the policy still is the one that sampled.
+        The `first` time in a step, the policy is still the one that sampled.
         """
         stats = GrpoStats.none(self.policy.device)
 

@@ -14,7 +14,7 @@ class Headline:
     less_is_better: bool = False
 
     def better(self, value: float, best: float | None) -> bool:
-        """Whether `value` is strictly better than `best`, or the first there is. NaN, nothing counted, never is."""
+        """Whether `value` is strictly better than `best`, or the first there is. NaN, of nothing counted, never is."""
         if best is None:
             return not math.isnan(value)
         return value < best if self.less_is_better else value > best

@@ -91,7 +91,7 @@ class LastCheckpoint(Checkpoint):
             self._lightnings(*received)
 
     def _let_go(self) -> None:
-        """Of Ctrl-C. Lightning itself puts back at the end what SIGTERM was for before it."""
+        """Give Ctrl-C back its earlier handler. Lightning itself does that for SIGTERM, at the end."""
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, self._handler)
 

@@ -172,13 +172,13 @@ class PolicyModule(LightningModule):
             self.log(name, total / count if count else math.nan)
 
     def forget_peak(self) -> None:
-        """Begin anew to look for the most memory that is taken of a GPU at a time."""
+        """Have `log_peak` count from here on."""
         if self.policy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.policy.device)
 
     def log_peak(self, name: str) -> None:
-        """Log how much memory tensors have taken of a GPU at most since then, in GB of 2^30 bytes, on the rank where
-        that was most; and begin anew. Nothing on a CPU.
+        """Log the most GPU memory that tensors have taken since `forget_peak`, in GB of 2^30 bytes, on the rank where
+        that was most; and count anew. Nothing is logged on a CPU.
         """
         if self.policy.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.policy.device) / 2**30

@@ -104,7 +104,7 @@ class StepProgress(ProgressBar):
 
 
 def _numbers(trainer: Trainer, kind: str = "") -> str:
-    """Those whose metric begins with `kind`."""
+    """The numbers whose metric begins with `kind`."""
     metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(kind)}
     shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))

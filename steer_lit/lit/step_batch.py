@@ -32,7 +32,7 @@ class StepBatch:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> StepBatch:
-        """From rows of a trace and an advantage for each of its turns."""
+        """Make the batch of rows, each a trace and an advantage for each of its turns."""
         table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
         for row, (_, advantages) in enumerate(rows):
             table[row, : len(advantages)] = torch.tensor(advantages)

@@ -46,7 +46,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """When too many rollouts failed, those are the ones to look at."""
+        """Write down the rollouts of which too many failed: those are the ones to look at."""
         if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
             self._write(trainer, pl_module)
 

@@ -1,6 +1,6 @@
 """The validations that Lightning alone would leave out: after a run's last step, and where it was saved before one.
 
-Lightning says neither in its interface: what is asked and set here are the counters and flags of its loops.
+Lightning has no public interface for either: counters and flags of its loops are read and set here.
 """
 
 from __future__ import annotations

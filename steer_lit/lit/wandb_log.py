@@ -8,8 +8,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 
 class WandbLog(WandbLogger):
-    """Lightning's, whose files lie in `<save_dir>/wandb`. A training that goes on in its folder goes on with the run
-    that it began there: the folders within are named for when they were made, and end with that run's id.
+    """Lightning's W&B logger, its files in `<save_dir>/wandb`. A training that goes on in its folder goes on with the
+    run that it began there: the folders within are named for when they were made, and end with that run's id.
 
     The key is the environment's, or that of `wandb login`.
     """

@@ -31,12 +31,12 @@ class GrpoStats:
 
     @classmethod
     def of(cls, ratio_max: Tensor, **sums: Tensor) -> GrpoStats:
-        """From a 0-dimensional tensor for each of SUMS."""
+        """Stack a 0-dimensional tensor for each of SUMS."""
         return cls(torch.stack([sums[name].to(ratio_max.dtype) for name in SUMS]), ratio_max)
 
     @classmethod
     def none(cls, device: torch.device) -> GrpoStats:
-        """Of no tokens."""
+        """The stats of no tokens, to add others to."""
         return cls(torch.zeros(len(SUMS), device=device), torch.zeros((), device=device))
 
     def __add__(self, other: GrpoStats) -> GrpoStats:

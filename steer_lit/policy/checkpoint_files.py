@@ -74,7 +74,7 @@ def is_cached(hub_id: str) -> bool:
 
 
 def uncached(hub_id: str) -> list[str]:
-    """Of the files without which no checkpoint loads, those that are not in the local cache."""
+    """List the files without which no checkpoint loads and that are not in the local cache."""
     index = _checkpoint_file(hub_id, _INDEX)
     weights = sorted(_shards(index)) if index else [_WEIGHTS]
     in_parts = _checkpoint_file(hub_id, "vocab.json") and _checkpoint_file(hub_id, "merges.txt")

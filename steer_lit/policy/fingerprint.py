@@ -79,7 +79,7 @@ def _samples(model: torch.nn.Module, endings: tuple[str, ...]) -> Iterator[tuple
 
 
 def _linear_rows(source: str) -> list[tuple[str, torch.Tensor]]:
-    """By name, values of the middle row of each linear layer of the language model."""
+    """Read the middle row of each linear layer of the language model. Returns (name, values), sorted."""
     rows: dict[str, torch.Tensor] = {}
     for path in weight_files(source):
         with safe_open(path, "pt") as file:

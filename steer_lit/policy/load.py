@@ -1,4 +1,4 @@
-"""From a `model` config to a policy: base model, adapter, and nothing trainable but the adapter."""
+"""Makes a policy from a `model` config: base model, adapter, and nothing trainable but the adapter."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, segments: Sequen
 
 
 def _by_torch(own: Tensor, key: Tensor, value: Tensor, segment: Segment) -> Tensor:
-    """Of a segment's queries, by FlashAttention where the GPU and the dtype have it."""
+    """Attend from a segment's queries, by FlashAttention where the GPU and the dtype have it."""
     queries = own.transpose(0, 1)[None]
     keys, values = (_seen(segment, part.transpose(0, 1))[None] for part in (key, value))
     future = causal_lower_right(len(own), keys.shape[2])

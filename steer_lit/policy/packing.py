@@ -33,7 +33,7 @@ class Packing:
 
 
 def pack(batch: TokenBatch) -> Packing:
-    """A row that opens like an earlier one leaves its opening out and looks at that row's."""
+    """Lay rows end to end; one that opens like an earlier one leaves its opening out and looks at that row's."""
     width = batch.input_ids.shape[1]
     slots = torch.zeros_like(batch.input_ids)
     source: list[torch.Tensor] = []

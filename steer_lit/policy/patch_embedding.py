@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """On a GPU, embed patches in one product: in bfloat16 torch's Conv3d takes seconds and gigabytes on several GPUs
-    (pytorch#166643). Parameters keep their names. On a CPU it stays transformers' own: sums in another order round
-    otherwise, by 1e-5 in float32, and published figures were made with it.
+    """Embed patches in one product where they are on a GPU: in bfloat16 torch's Conv3d takes seconds and gigabytes on
+    several kinds (pytorch#166643). Parameters keep their names. On a CPU it stays transformers' own: sums in another
+    order round otherwise, by 1e-5 in float32, and published figures were made with it.
     """
     embedding: Any = model.model.visual.patch_embed
     embedding.forward = MethodType(_forward, embedding)

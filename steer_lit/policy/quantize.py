@@ -39,7 +39,7 @@ def four_bit_modules(model: torch.nn.Module) -> list[str]:
 
 
 def check_four_bit(model: torch.nn.Module) -> int:
-    """Assert that exactly the language model's linear layers are 4-bit; their number. Raises SteerError otherwise."""
+    """Count the 4-bit layers. Raises SteerError unless they are exactly the language model's linear ones."""
     four_bit = set(four_bit_modules(model))
     expected = {
         name

@@ -212,13 +212,13 @@ class QwenVL(nn.Module):
             parameter.requires_grad_(chosen[part])
 
     def adapt(self, lora: LoraSettings, seed: int = 0) -> None:
-        """Put a fresh adapter of that shape in the place of the one there is."""
+        """Replace the adapter by a fresh one of that shape."""
         self.__dict__.pop("stack", None)  # it holds the layers that were
         model: Any = self.model
         self.model = attach_adapter(model.unload(), lora, seed)
 
     def clear_adapter(self) -> None:
-        """Make it change nothing, as a fresh one does. It would not train any more: A and B are both zero."""
+        """Make the adapter change nothing, as a fresh one does. It could not train any more: A and B are both zero."""
         with torch.no_grad():
             for parameter in self.adapter_parameters().values():
                 parameter.zero_()
@@ -239,11 +239,11 @@ class QwenVL(nn.Module):
                 parameter.copy_(state[name])
 
     def save_adapter(self, folder: Path) -> None:
-        """A standard PEFT folder, with the base model's fingerprint beside it."""
+        """Write a standard PEFT folder, with the base model's fingerprint beside it."""
         save_adapter(self.model, self.fingerprint, self.shown_as, folder)
 
     def save_base(self, folder: Path) -> None:
-        """The base model as a checkpoint folder."""
+        """Write the base model as a checkpoint folder."""
         save_base(self.parts, folder)
 
     # ---- the reference: the adapter GRPO starts from, not the base model (TRAPS 19)

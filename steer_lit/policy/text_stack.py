@@ -114,7 +114,7 @@ class _Projection:
         return x @ self.weight if shift is None else torch.addmm(shift, x, self.weight)
 
     def _with_adapter(self, x: Tensor, operands: Operands, add: Tensor | None) -> Tensor:
-        """Of one product with weights and A."""
+        """Multiply by weights and A in one product. Returns [M, out]."""
         assert operands.prepacked is not None
         assert operands.adapter is not None
         shift, up = self.bias if add is None else add, operands.adapter[1]

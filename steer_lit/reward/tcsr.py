@@ -22,12 +22,12 @@ def tcsr(scores: Sequence[float], alpha: float) -> list[float]:
 
 
 def returns_to_go(rewards: Sequence[float]) -> list[float]:
-    """At each turn, the sum of its reward and all later ones."""
+    """Compute the return-to-go of each turn: the sum of its reward and all later ones."""
     return [math.fsum(rewards[start:]) for start in range(len(rewards))]
 
 
 def gains(scores: Sequence[float], alpha: float) -> list[float]:
-    """At each turn, its return-to-go of turn rewards less what the turns before it had settled already.
+    """Compute each turn's return-to-go of turn rewards, less what the turns before it had settled already.
 
     A turn reward inherits the mean and the minimum of every earlier turn, so the plain return-to-go of a late turn
     says more about the turns before than about the turn itself: a bad answer late in a good dialogue beats the same

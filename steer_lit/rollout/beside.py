@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def beside(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-    """What `work` returns or raises, once it has."""
+    """Start `work` in a thread of its own. Returns a future of what it returns or raises."""
     future: Future[R] = Future()
 
     def run() -> None:

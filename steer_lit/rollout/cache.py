@@ -75,7 +75,7 @@ class TurnCache:
         return keys[new.looking, :, :columns], values[new.looking, :, :columns]
 
     def add(self, rows: int) -> None:
-        """Have so many more rows, which are empty, behind the others."""
+        """Append that many empty rows."""
         if not rows:
             return
         self.lengths += [0] * rows
@@ -84,11 +84,11 @@ class TurnCache:
                 buffers[layer] = torch.cat([whole, whole.new_zeros(rows, *whole.shape[1:])])
 
     def clear(self, row: int) -> None:
-        """Have the row empty."""
+        """Empty the row."""
         self.lengths[row] = 0
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Hold only `rows` from now on, in that order, and no more columns than they need."""
+        """Keep only `rows`, in that order, and no more columns than they need."""
         index = self._index(rows)
         self.lengths = [self.lengths[row] for row in rows]
         self.capacity = _ahead(max(self.lengths, default=0))
@@ -97,7 +97,7 @@ class TurnCache:
                 buffers[layer] = whole[index, :, : self.capacity]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
-        """Have `targets[i]`, which is empty, begin as `sources[i]` does: with its first `lengths[i]` columns."""
+        """Copy the first `lengths[i]` columns of row `sources[i]` to row `targets[i]`, which is empty."""
         columns, theirs, mine = max(lengths), self._index(sources), self._index(targets)
         for whole in self.keys + self.values:
             whole[mine, :, :columns] = whole[theirs, :, :columns]
@@ -122,6 +122,6 @@ def _ahead(columns: int) -> int:
 
 
 def _end_to_end(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """For rows of `sizes` [B] tokens laid end to end, `total` in all: each token's row and its place in it, [N]."""
+    """Each token's row and its place there, both [N], for rows of `sizes` [B] tokens end to end, `total` in all."""
     row = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
     return row, torch.arange(total, device=sizes.device) - (sizes.cumsum(0) - sizes)[row]

@@ -85,7 +85,7 @@ _ENDED = _Row(None, 0)
 
 
 class SampledSession:
-    """Dialogues in progress, those that have begun and not ended in one cache.
+    """Dialogues in progress; those that have begun and not ended share one cache.
 
     A dialogue takes as many tokens as the base model reads: what would be longer is cut there, and a row with no token
     left for an answer gets `failed` completions from then on.
@@ -124,7 +124,7 @@ class SampledSession:
     # ---- questions
 
     def _hear(self, row: int, message: Message) -> Completion | None:
-        """Take the question down; a completion where there is no room for an answer to it, nor will be."""
+        """Take the question down. Returns a completion where there is no room for an answer to it, nor will be."""
         state, parts = self.rows[row], self.policy.qwen.parts
         if state is _ENDED or row in self.answering:
             raise ValueError(f"dialogue {row} {'has ended' if state is _ENDED else 'is being answered'}")
@@ -170,7 +170,7 @@ class SampledSession:
         self.answering = self._in_order({*self.answering, *asked})
 
     def _place(self, new: Sequence[int]) -> None:
-        """Give each new dialogue a row of the cache, where that can be one that has become free."""
+        """Give each new dialogue a row of the cache: one that has become free, as long as there are any."""
         free = [at for at, row in enumerate(self.places) if row is None]
         for at, row in zip(free, new, strict=False):
             self.places[at] = row
@@ -209,7 +209,7 @@ class SampledSession:
                 state.opened = (state.hidden.clone(), state.next_position)
 
     def _copy(self, like: Mapping[int, int]) -> None:
-        """Have each dialogue take its opening over from one that opened alike."""
+        """Copy to each dialogue the opening of one that opened alike, which has been read."""
         if not like:
             return
         for state, holder in ((self.rows[row], self.rows[holder]) for row, holder in like.items()):
@@ -223,7 +223,7 @@ class SampledSession:
     # ---- answers
 
     def _sample_until_some_end(self) -> dict[int, Completion]:
-        """The answers of those that end."""
+        """Sample until ENDED_SHARE of the answers have ended. Returns these, by dialogue."""
         enough, answers = len(self.answering) * ENDED_SHARE, dict[int, Completion]()
         while self.answering and len(answers) < enough:
             self._sample()

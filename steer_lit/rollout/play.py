@@ -49,7 +49,7 @@ def play(
 ) -> list[Trajectory]:
     """Play every scenario, with the settings of `playing`. Returns their trajectories, in order.
 
-    `on_end` hears each time a dialogue ends how many have.
+    Each time a dialogue ends, `on_end` is called with the number that have.
     """
     played: dict[int, Trajectory] = {}
     for row, trajectory in playing(

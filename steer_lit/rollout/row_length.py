@@ -13,7 +13,7 @@ _AROUND = 16  # more tokens than stand around the text of one message, and aroun
 
 
 def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
-    """Why the row cannot be learned from, if it is too long. Of a scenario the user's side counts: that is known."""
+    """Why the row cannot be learned from, if it is too long. Of a scenario only the user's side counts."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
     context_length = policy.parts.context_length
@@ -30,7 +30,7 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
 
 
 def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: int) -> str | None:
-    """Why not every scripted turn, up to `max_turns`, can have an answer of `max_new_tokens`, if so."""
+    """Why some scripted turn, up to `max_turns`, has no room for `max_new_tokens` of answer; None where all have."""
     messages = [attack.message for attack in scenario.attacks[:max_turns]]
     context_length, answers = policy.parts.context_length, len(messages) * max_new_tokens
     if _all_bounds(policy, messages, scenario.system) + answers <= context_length:
@@ -55,12 +55,12 @@ def _all_bounds(policy: QwenVL, messages: Sequence[Message], system: str | None)
 
 
 def _bound(policy: QwenVL, message: Message) -> int:
-    """No fewer tokens than the message has, without a look at its pictures: no token of text is shorter than a byte."""
+    """At least as many tokens as the message has, its pictures unopened: no token of text is shorter than a byte."""
     parts = policy.parts
     picture = parts.max_pixels // (parts.patch_size * parts.merge_size) ** 2
     return _AROUND + sum(picture + _AROUND if isinstance(part, ImageRef) else _bytes(part) for part in message.parts)
 
 
 def _bytes(text: str) -> int:
-    """As the text is or in NFC, whichever takes more: Qwen's tokenizer normalises, SmolLM2's does not."""
+    """Size of the text as it is or in NFC, whichever is larger: Qwen's tokenizer normalises, SmolLM2's does not."""
     return max(len(text.encode()), len(unicodedata.normalize("NFC", text).encode()))

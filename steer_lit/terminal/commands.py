@@ -95,14 +95,14 @@ def typed_words() -> list[str]:
 
 
 def _as_taught(word: str) -> str:
-    """With the signs that the documents have. `lenient` changed them for Hydra, and will again."""
+    """Give the word the signs that the documents have. `lenient` changed them for Hydra, and will again."""
     if names_policy(word):
         return word.removeprefix("++")
     return f"+{word}" if word.startswith("experiment=") else word
 
 
 def names_policy(word: str) -> bool:
-    """Whether it says what a policy of a name of one's own is, with or without Hydra's signs."""
+    """Whether the word says what a policy of the user's own naming is, with or without Hydra's signs."""
     return (read := Word.read(word)) is not None and read.sign != "~" and bool(_POLICY.fullmatch(read.key))
 
 
