@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from steer_lit.synthesis.seeds import Seed
+from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.tactics import Tactic
 from steer_lit.types import Attacker, Kind, Policy, Scenario, Trajectory, Tutor
 
 
 class ScriptWriter(Protocol):
-    """Steps 1 to 3 of Stage I: from a seed to the user's side of a dialogue."""
+    """Steps 1 to 3 of Stage I: from a seed question to the user's side of a dialogue."""
 
-    def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
-        """A scenario with the seed's id whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds."""
+    def write(self, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+        """A scenario with the id of `asked` whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds."""
         ...
 
 
@@ -31,15 +31,15 @@ class AttackJudge(Protocol):
 class Generator:
     """The parts of both stages.
 
-    Stage I: `writer` writes scripts for seeds, those of `seeds(kind, turns, rows)` where no file has any; attacks of
-    kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10). Stage II: `red`
-    rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds where it cannot,
-    and gives no failed completion or verdict. `identity` names everything about the parts that could change a row.
-    `workers` rows are made side by side; `greet` speaks to the servers that will be asked, and raises ServerDown;
-    `stop` hangs up, and those that are running end soon. `usage` tells what was asked of servers so far.
+    Stage I: `writer` writes scripts for seed questions, those of `seed_questions(kind, turns, rows)` where no file has
+    any; attacks of kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10).
+    Stage II: `red` rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds
+    where it cannot, and gives no failed completion or verdict. `identity` names everything about the parts that could
+    change a row. `workers` rows are made side by side; `greet` speaks to the servers that will be asked, and raises
+    ServerDown; `stop` hangs up, and those that are running end soon. `usage` tells what was asked of servers so far.
     """
 
-    seeds: Callable[[Kind, tuple[int, int], int], Sequence[Seed]]
+    seed_questions: Callable[[Kind, tuple[int, int], int], Sequence[SeedQuestion]]
     writer: ScriptWriter
     target: Policy
     attack_judge: AttackJudge

@@ -23,7 +23,7 @@ from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import ServedPolicy
 from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.seeds import Seed, mini_seeds
+from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions
 from steer_lit.synthesis.settings import picture_folder
 from steer_lit.synthesis.shapes import LookReply, RewriteReply, plan_of, scores_of
 from steer_lit.synthesis.tactics import Tactic, tactics_digest
@@ -68,7 +68,7 @@ def llm_generator(
 
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
-        seeds=partial(mini_seeds, seed),
+        seed_questions=partial(mini_seed_questions, seed),
         writer=LlmScripts(RowAsker(asked, shown, writing)),
         target=ServedPolicy("target", attacked, shown, None, False, judging),
         attack_judge=LlmAttackJudge(RowAsker(asked, shown, judging)),
@@ -100,38 +100,38 @@ class LlmScripts:
     def __init__(self, asker: RowAsker) -> None:
         self._asker = asker
 
-    def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+    def write(self, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
         """Look, rewrite (red_team), plan. Raises RowEnds."""
-        details = self._look(seed, sampling_seed) if seed.image is not None else "(there is no picture)"
-        request = self._rewrite(seed, details, tactic, sampling_seed) if kind == "red_team" else seed.question
+        details = self._look(asked, sampling_seed) if asked.image is not None else "(there is no picture)"
+        request = self._rewrite(asked, details, tactic, sampling_seed) if kind == "red_team" else asked.question
         turns = self._plan(request, details, kind, tactic, sampling_seed)
         pressed = kind == "red_team"
-        pictured = [] if seed.image is None else [seed.image]
+        pictured = [] if asked.image is None else [asked.image]
         strategy = tactic.strategy if pressed else "scripted"
         opening = Attack(Message.of("user", *pictured, turns[0]), strategy=strategy)
         return Scenario(
-            id=seed.id,
+            id=asked.id,
             kind=kind,
             opening=opening,
             scripted=tuple(Attack(Message.of("user", turn), strategy=strategy) for turn in turns[1:]),
             metadata={
-                "intent": seed.question,
+                "intent": asked.question,
                 "framing": tactic.framing if pressed else "direct",
                 "strategy": tactic.strategy if pressed else "direct",
             },
         )
 
-    def _look(self, seed: Seed, sampling_seed: int) -> str:
-        assert seed.image is not None
-        text = Prompt.load("synthesis_look").fill(question=fence(seed.question))
-        reply = self._asker.ask("look", LookReply, text, sampling_seed, [seed.image], shown=seed.question)
+    def _look(self, asked: SeedQuestion, sampling_seed: int) -> str:
+        assert asked.image is not None
+        text = Prompt.load("synthesis_look").fill(question=fence(asked.question))
+        reply = self._asker.ask("look", LookReply, text, sampling_seed, [asked.image], shown=asked.question)
         return fence("\n".join(reply.details) or "(nothing of use)")
 
-    def _rewrite(self, seed: Seed, details: str, tactic: Tactic, sampling_seed: int) -> str:
+    def _rewrite(self, asked: SeedQuestion, details: str, tactic: Tactic, sampling_seed: int) -> str:
         text = Prompt.load("synthesis_rewrite").fill(
-            framing=FRAMINGS[tactic.framing], question=fence(seed.question), details=details
+            framing=FRAMINGS[tactic.framing], question=fence(asked.question), details=details
         )
-        shown = f"{seed.question}\n{details}"
+        shown = f"{asked.question}\n{details}"
         return self._asker.ask("rewrite", RewriteReply, text, sampling_seed, shown=shown).intent
 
     def _plan(self, request: str, details: str, kind: Kind, tactic: Tactic, sampling_seed: int) -> list[str]:

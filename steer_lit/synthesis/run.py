@@ -18,7 +18,7 @@ from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
-from steer_lit.synthesis.seeds import read_scripts, read_seeds
+from steer_lit.synthesis.seed_questions import read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
@@ -66,12 +66,12 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     rules = settings.stage1
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.seeds.jsonl")
     if settings.seeds is not None:
-        seeds = read_seeds(settings.seeds, settings.folder, settings.rows, quarantine)
+        asked = read_seed_questions(settings.seeds, settings.folder, settings.rows, quarantine)
     else:
-        seeds = list(generator.seeds(rules.kind, rules.turns, settings.rows))
+        asked = list(generator.seed_questions(rules.kind, rules.turns, settings.rows))
     folder = settings.folder
     jobs = [
-        Job(seed.id, _key(generator, rules, seed, [seed.image] if seed.image else [], folder), seed) for seed in seeds
+        Job(each.id, _key(generator, rules, each, [each.image] if each.image else [], folder), each) for each in asked
     ]
     outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
     made = {

@@ -1,4 +1,4 @@
-"""Stage I: from a single-turn seed to the user's side of a dialogue (SaFeR-Steer, Eq. 10).
+"""Stage I: from a seed question to the user's side of a dialogue (SaFeR-Steer, Eq. 10).
 
 Three disjoint kinds: `benign` keeps capability, `obfuscated` asks harmless things whose sum is not, `red_team` presses.
 A script is written under a framing, a dialogue strategy and a number of turns drawn from the row's own seed. Scripts of
@@ -15,7 +15,7 @@ from steer_lit.rollout.play import play
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import Outcome, RowEnds, as_row
-from steer_lit.synthesis.seeds import Seed
+from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.settings import Stage1Settings
 from steer_lit.synthesis.tactics import draw_tactic
 from steer_lit.types import Scenario
@@ -24,23 +24,23 @@ SCRIPTS = "stage1.jsonl"  # Stage I rows: what Stage II starts from
 SCENARIOS = "rl.jsonl"  # the same scripts as RL rows: what GRPO starts from
 
 
-def write_script(seed: Seed, generator: Generator, settings: Stage1Settings) -> Outcome:
+def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Settings) -> Outcome:
     """One row of Stage I. Raises RowEnds where it comes to nothing."""
-    sampling_seed = stable_hash(settings.seed, "stage 1", seed.id)
+    sampling_seed = stable_hash(settings.seed, "stage 1", asked.id)
     tactic = draw_tactic(sampling_seed, *settings.turns)
-    scenario = generator.writer.write(seed, settings.kind, tactic, sampling_seed)
+    scenario = generator.writer.write(asked, settings.kind, tactic, sampling_seed)
     scores = _attack_scores(scenario, sampling_seed, generator, settings) if settings.kind == "red_team" else []
     strategy = str(scenario.metadata["strategy"])
     script = as_row(
         partial(stage1_row, scores=scores, max_score=max(scores, default=None), strategy=strategy), scenario
     )
     return Outcome(
-        id=seed.id,
+        id=asked.id,
         status="kept",
         detail=f"scores {scores}" if scores else "",
         rows={SCRIPTS: script, SCENARIOS: as_row(rl_row, scenario)},
         text=user_text(scenario),
-        picture=seed.image.uri if seed.image else "",
+        picture=asked.image.uri if asked.image else "",
     )
 
 

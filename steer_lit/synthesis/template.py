@@ -19,7 +19,7 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.outcome import RowEnds
-from steer_lit.synthesis.seeds import Seed, mini_scenarios
+from steer_lit.synthesis.seed_questions import SeedQuestion, mini_scenarios
 from steer_lit.synthesis.tactics import Tactic
 from steer_lit.tutor.rubric import RubricTutor, verdict_on
 from steer_lit.types import Kind, Scenario, Split, Trajectory, TurnGold, Verdict
@@ -35,7 +35,7 @@ def template_generator(
     """
     scripts = TemplateScripts(split, seed)
     return Generator(
-        seeds=scripts.seeds,
+        seed_questions=scripts.seed_questions,
         writer=scripts,
         target=Answers(lambda golds: _tiring(golds, patience)),
         attack_judge=RubricAttackJudge(),
@@ -52,26 +52,28 @@ def template_generator(
 
 
 class TemplateScripts:
-    """STEER-mini's rows as seeds, and as the scripts that are written for them."""
+    """STEER-mini's rows as seed questions, and as the scripts that are written for them."""
 
     def __init__(self, split: Split, seed: int) -> None:
         self._split, self._seed = split, seed
         self._rows: dict[str, Scenario] = {}
 
-    def seeds(self, kind: Kind, turns: tuple[int, int], rows: int) -> list[Seed]:
+    def seed_questions(self, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
         scenarios = list(islice(mini_scenarios(self._split, self._seed, kind, turns), rows))
         self._rows |= {scenario.id: scenario for scenario in scenarios}
-        return [Seed(scenario.id, _request(scenario), scenario.opening.message.images[0]) for scenario in scenarios]
+        return [
+            SeedQuestion(scenario.id, _request(scenario), scenario.opening.message.images[0]) for scenario in scenarios
+        ]
 
-    def write(self, seed: Seed, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
-        """The row of the seed's id. It keeps its own tactics: those most frequent over its turns are named."""
-        scenario = self._rows[seed.id]
+    def write(self, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+        """The row that `asked` was made of. It keeps its own tactics: those most frequent over its turns are named."""
+        scenario = self._rows[asked.id]
         names = [attack.strategy for attack in scenario.attacks]
         framing, strategy = (
             max((name for name in names if name in known), key=names.count, default="direct")
             for known in (FRAMINGS, STRATEGIES)
         )
-        facts = {**scenario.metadata, "intent": seed.question, "framing": framing, "strategy": strategy}
+        facts = {**scenario.metadata, "intent": asked.question, "framing": framing, "strategy": strategy}
         return replace(scenario, metadata=facts)
 
 

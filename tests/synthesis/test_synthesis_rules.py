@@ -1,4 +1,4 @@
-"""The pure parts: when a dialogue is kept, how tactics are drawn, what a run will cost, what seeds are read."""
+"""The pure parts: when a dialogue is kept, how tactics are drawn, what a run will cost, which questions are read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
 from steer_lit.synthesis.llm import PROMPTS
-from steer_lit.synthesis.seeds import mini_seeds, read_seeds
-from steer_lit.synthesis.settings import Stage2Settings
+from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions, read_seed_questions
+from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings
 from steer_lit.synthesis.stage2 import dialogue_of, why_not
 from steer_lit.synthesis.tactics import draw_tactic
-from steer_lit.types import Attack, Completion, Message, Scenario, Trajectory, Turn, Verdict
+from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
 RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)
 
@@ -114,21 +114,31 @@ def test_seeds_are_read_from_any_shape_and_bad_rows_put_aside(tmp_path: Path) ->
     file = tmp_path / "seeds.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     quarantine = Quarantine(1)
-    seeds = read_seeds(file, tmp_path, 10, quarantine)
+    seeds = read_seed_questions(file, tmp_path, 10, quarantine)
     assert [(seed.id, seed.question) for seed in seeds] == [
         ("a", "What is this?"),
         ("a#2", "And this?"),
         ("c", "Hello?"),
     ]
     assert [error.row for error in quarantine.errors] == [3]
-    assert len(read_seeds(file, tmp_path, 2, Quarantine(1))) == 2
+    assert len(read_seed_questions(file, tmp_path, 2, Quarantine(1))) == 2
     with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
-        read_seeds(file, tmp_path, 10, Quarantine(0))
+        read_seed_questions(file, tmp_path, 10, Quarantine(0))
 
 
 @pytest.mark.parametrize("kind", ["benign", "obfuscated", "red_team"])
 def test_without_a_file_questions_of_steer_mini_are_used(kind: str) -> None:
-    seeds = mini_seeds(1, kind, (3, 5), 8)  # type: ignore[arg-type]
+    seeds = mini_seed_questions(1, kind, (3, 5), 8)  # type: ignore[arg-type]
     assert len({seed.id for seed in seeds}) == 8
     assert all(seed.question and seed.image is not None for seed in seeds)
-    assert seeds == mini_seeds(1, kind, (3, 5), 8)  # type: ignore[arg-type]
+    assert seeds == mini_seed_questions(1, kind, (3, 5), 8)  # type: ignore[arg-type]
+
+
+def test_what_the_keys_of_finished_rows_are_made_of_reads_as_ever() -> None:
+    """They are digests of these texts: with others a run that goes on would pay for all its rows again."""
+    asked = SeedQuestion("q0", "How?", ImageRef("a.png"))
+    assert repr(asked) == f"Seed(id='q0', question='How?', image={ImageRef('a.png')!r})"
+    rules = Stage1Settings("red_team", (3, 5), 4, seed=1)
+    assert repr(rules) == "Stage1Settings(kind='red_team', turns=(3, 5), success=4, seed=1)"
+    kept = Stage2Settings(8, 7.5, 10, seed=1)
+    assert repr(kept) == "Stage2Settings(min_safety=8, min_usefulness=7.5, max_turns=10, seed=1)"

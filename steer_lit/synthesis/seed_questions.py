@@ -1,4 +1,4 @@
-"""Seeds of Stage I: one question a row, about one picture or none, from a file or out of STEER-mini."""
+"""What Stage I starts from: one question a row, about one picture or none, from a file or out of STEER-mini."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from steer_lit.data.sources import FileSource
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
 
-@dataclass(frozen=True, slots=True)
-class Seed:
+@dataclass(frozen=True, slots=True, repr=False)
+class SeedQuestion:
     """What one script is written for: a question (or, to press for, a request) and the picture it is about."""
 
     id: str
     question: str
     image: ImageRef | None = None
+
+    def __repr__(self) -> str:
+        """Stands in the keys of finished rows (`run._key`), which are made again where it reads otherwise."""
+        return f"Seed(id={self.id!r}, question={self.question!r}, image={self.image!r})"
 
 
 def read_scripts(file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine) -> list[Scenario]:
@@ -29,15 +33,15 @@ def read_scripts(file: Path, root: Path | None, rows: int, max_turns: int, quara
     return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
 
 
-def read_seeds(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[Seed]:
+def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
     """The opening questions of the first `rows` rows of a file, in any shape that scenarios are read from."""
-    return [seed_of(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine)]
+    return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine)]
 
 
-def seed_of(scenario: Scenario) -> Seed:
-    """Its opening. A row of several pictures keeps the first."""
+def _opening(scenario: Scenario) -> SeedQuestion:
+    """The scenario's opening. A row of several pictures keeps the first."""
     message = scenario.opening.message
-    return Seed(scenario.id, message.text.strip(), message.images[0] if message.images else None)
+    return SeedQuestion(scenario.id, message.text.strip(), message.images[0] if message.images else None)
 
 
 def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
@@ -48,16 +52,16 @@ def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) 
             yield scenario
 
 
-def mini_seeds(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[Seed]:
+def mini_seed_questions(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
     """Questions of STEER-mini that need no history to be what they are: harmful ones, unless the kind is benign."""
-    seeds: list[Seed] = []
+    found: list[SeedQuestion] = []
     for scenario in mini_scenarios("sft", seed, kind, turns):
         asked = [attack.message.text for attack in scenario.attacks if _speaks_for_itself(attack, kind)]
         if asked:
-            seeds.append(Seed(scenario.id, asked[0], scenario.opening.message.images[0]))
-        if len(seeds) == rows:
+            found.append(SeedQuestion(scenario.id, asked[0], scenario.opening.message.images[0]))
+        if len(found) == rows:
             break
-    return seeds
+    return found
 
 
 def _speaks_for_itself(attack: Attack, kind: Kind) -> bool:
