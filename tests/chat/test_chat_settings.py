@@ -123,6 +123,13 @@ def test_trap_37_a_short_connect_time_out_is_refused(repository: Path, name: str
     assert "server.connect_timeout" in [problem.key for problem in problems_of(config)]
 
 
+def test_trap_37_so_is_one_that_a_client_has_for_itself() -> None:
+    server = {"base_url": "http://h/v1", "model": "m", "connect_timeout": 30.0}
+    client = {"_target_": CLIENT, "settings": server, "connect_timeout": 5}
+    (problem,) = client_problems({"server": server, "tutor": {"client": client}})
+    assert str(problem).startswith("tutor.client.connect_timeout=5: at least 30 s")
+
+
 @pytest.mark.parametrize(
     ("shared", "own", "variable"),
     [
