@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems, train_problems, value_problems
 from steer_lit.cli import train_run
-from steer_lit.cli.players import seeing
+from steer_lit.cli.players import build_player
 from steer_lit.policy import gpus
 from steer_lit.terminal.commands import conf_dir
 
@@ -68,7 +68,7 @@ def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -
     assert value_problems(resolved(config)) == []
     for node in ("optim", "rollout", "objective", "reward", "attacker", "tutor", "data"):
         if node in config:
-            seeing(config[node], open_image=lambda ref: ref)
+            build_player(config[node], open_image=lambda ref: ref)
     instantiate(config.trainer, accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     for node in (*config.callbacks.values(), *config.logger.values()):
         instantiate(node)

@@ -25,7 +25,7 @@ _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._t
 _NAMED = 4  # changed keys
 
 
-def told_of_held(
+def describe_held(
     rows: Sequence[GradedDialogue],
     keys: Mapping[str, Mapping[str, str]],
     conditions: str,

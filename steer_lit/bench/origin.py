@@ -39,7 +39,7 @@ _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 _FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")
 
 
-def told(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str]]:
+def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str]]:
     """(label, value) pairs; what the folder does not say is left out, and what it says of others than the records that
     are `shown`.
     """

@@ -38,7 +38,7 @@ def write_outputs(
 ) -> dict[str, dict[str, Any]]:
     """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds.
 
-    `ran` says how the run was made (`origin.told`).
+    `ran` says how the run was made (`origin.provenance`).
     """
     summary = summarise(records, settings)
     head = _head(ran, facts(records, settings, judge))

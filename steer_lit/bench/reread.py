@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from steer_lit.bench.names import configured_name
-from steer_lit.bench.origin import public, saved_config, tells_of, told
+from steer_lit.bench.origin import provenance, public, saved_config, tells_of
 from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
@@ -89,7 +89,7 @@ def _unread(run: Path) -> str:
     return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run"
 
 
-def used(config: Mapping[str, Any]) -> dict[str, Any]:
+def report_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of a report's config what it goes by. Who asked, played and judged, and on what, the config of the run that is
     read tells: what this one has there stands for nothing.
     """
@@ -130,7 +130,7 @@ def report_on(
     trained = (name for name, rows in records.items() if not is_constant(rows))
     if problems := list(baseline_problems(settings.baseline, trained)):
         raise ConfigError(problems)
-    if cut := _told_of_cuts(records, settings):
+    if cut := _describe_cuts(records, settings):
         console.print(cut, highlight=False, soft_wrap=True)
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
@@ -156,7 +156,7 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
         said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
         console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
     judge = (rows[-1].judge if rows else "") or configured_name(saved.get("judge", {}))
-    return ReadRun(folder, records, judge, saved, told(folder, shown))
+    return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
@@ -174,7 +174,7 @@ def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
     return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
-def _told_of_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:
+def _describe_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:
     """What these settings leave out of the report, turns that they would not have played; "" for nothing."""
     most = settings.turns_played
     cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
@@ -206,7 +206,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     if not dialogues:
         raise SteerError(f"from_run={run}: no rollout is there that can be read")
     saved = saved_config(run)
-    facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *told(run)]
+    facts = [("run", str(saved.get("name", run.name))), ("rollouts", str(len(dialogues))), *provenance(run)]
     with console.status("report"):
         html.write_page(
             out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_lit.bench import report
-from steer_lit.bench.held import told_of_held
+from steer_lit.bench.held import describe_held
 from steer_lit.bench.names import judge_name
-from steer_lit.bench.origin import told
+from steer_lit.bench.origin import provenance
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.records import GradedDialogue
@@ -84,7 +84,7 @@ def run_bench(
 
     if not run.records.rows:
         begin()
-    elif held := told_of_held(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
+    elif held := describe_held(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
         console.print(visible_line(held), markup=False, highlight=False, soft_wrap=True)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:
@@ -92,7 +92,7 @@ def run_bench(
             tell = _teller(progress, name, len(suite.scenarios))
             played[name] = play_policy(run, name, policy, keys[name], tell, begin)
     with console.status("intervals and report"):
-        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, told(out_dir))
+        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, provenance(out_dir))
     failures = _failures(played)
     ungraded = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     if len(ungraded) < len(played):

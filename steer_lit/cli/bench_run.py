@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import bench_problems
 from steer_lit.checks.leaves import makes_rows, reacts
-from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
+from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze
 from steer_lit.cli.stopping import continuable
@@ -51,7 +51,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
     from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
-    from steer_lit.bench.reread import report_on, used
+    from steer_lit.bench.reread import report_config, report_on
     from steer_lit.bench.run import RunConfig, run_bench
     from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned, without_constants
 
@@ -59,11 +59,11 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     if config.from_run is not None or config.from_raw_eval is not None:
         report_on(plain, settings, run_dir)
-        freeze(OmegaConf.create(used(plain)), run_dir)
+        freeze(OmegaConf.create(report_config(plain)), run_dir)
         return
     quieten()
     rows, scenarios = _bench_rows(config)
-    judge = seeing(config.judge, rows.open_image)
+    judge = build_player(config.judge, rows.open_image)
     if config.judge_check:
         meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         _check_judge(config, judge, scenarios, meant, settings, run_dir)
@@ -72,7 +72,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if whole:
         check_worth(config.model.name, plain["policies"], len(scenarios))
     # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
-    asking = {name: seeing(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
+    asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played)
     policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)

@@ -24,11 +24,11 @@ from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import (
     NO_OPTION,
-    lenient,
     no_choice,
     no_key,
     no_option,
     no_sweep,
+    normalise_override,
     options_of,
     override_error,
     stumbled,
@@ -37,7 +37,7 @@ from steer_lit.cli.overrides import (
 from steer_lit.cli.run_folder import FROZEN, leave_nothing
 from steer_lit.cli.signals import exit_code, sigterm_interrupts
 from steer_lit.cli.stopping import REFUSED
-from steer_lit.cli.sweeps import here
+from steer_lit.cli.sweeps import runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
@@ -48,7 +48,7 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not w
 Run = Callable[[DictConfig, Path], float | None]
 
 
-class Told(Exception):
+class AlreadyReported(Exception):
     """A run of a sweep failed, and why has been printed."""
 
 
@@ -71,7 +71,7 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
     try:
-        words = [lenient(word, name) for word in words]
+        words = [normalise_override(word, name) for word in words]
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
         frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
@@ -120,9 +120,10 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
             failed.append(f"#{HydraConfig.get().job.num}")  # the others may well run
-            if here(HydraConfig.get()):
+            if runs_in_process(HydraConfig.get()):
                 return None
-            raise Told from None  # else Hydra alone can tell: it raises what was wrong with one after the last
+            # Else Hydra alone can tell: it raises what was wrong with one after the last.
+            raise AlreadyReported from None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
@@ -131,12 +132,12 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
         with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
         if failed:
-            raise Told
+            raise AlreadyReported
     except (AttributeError, AssertionError, RuntimeError) as error:
         if debugging or begun or not (said := stumbled(error, words)):
             raise
         raise SteerError(said) from error
-    except Told:
+    except AlreadyReported:
         runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
         raise SystemExit(REFUSED) from None

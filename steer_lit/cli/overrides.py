@@ -30,7 +30,7 @@ _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it 
 _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
 
 
-def lenient(word: str, name: str) -> str:
+def normalise_override(word: str, name: str) -> str:
     """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
     if (read := Word.read(word)) is None:
         return word

@@ -14,7 +14,7 @@ from steer_lit.types import AsksServer, ImageRef
 PLAYERS = ("attacker", "tutor")
 
 
-def seeing(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
+def build_player(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
     """Build an attacker, tutor or judge. One that asks for `open_image` is given it, and sees the true pictures also
     where the policy is shown blank ones.
     """

@@ -66,7 +66,7 @@ class WholeSweep(Callback):
             self.points.append(point)
         self.common = [word for word in _typed(config) if not sweeps(word)]
         if found:
-            print(visible(_told(found, len(self.points))), file=sys.stderr)
+            print(visible(_describe_problems(found, len(self.points))), file=sys.stderr)
             raise SystemExit(REFUSED)  # what is raised as an error here, Hydra takes for a warning
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
@@ -85,14 +85,14 @@ def _problems(name: str, config: DictConfig) -> list[str]:
         return [f"{error.full_key}: {str(error).splitlines()[0]}"]
 
 
-def here(settings: Any) -> bool:
+def runs_in_process(settings: Any) -> bool:
     """Whether by Hydra's `settings` it makes up a sweep's runs by itself, and runs them in this process."""
     return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
 
 
 def _points(config: DictConfig) -> Iterator[Point]:
     """The runs that Hydra itself makes up here, each the current one while it is looked at."""
-    if not here(config.hydra):
+    if not runs_in_process(config.hydra):
         return
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
@@ -134,7 +134,7 @@ def _typed(config: DictConfig) -> list[str]:
     return list(words)
 
 
-def _told(found: Mapping[str, Sequence[str]], runs: int) -> str:
+def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
     """Each problem once, with the runs that have it where not all do."""
     lines = [f"{counted(len(found), 'problem')} in the {runs} runs of this sweep, none was started:"]
     for problem, having in found.items():

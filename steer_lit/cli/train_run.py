@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import read_row_problems, train_problems
 from steer_lit.cli.closing import closing, opening, without_start
-from steer_lit.cli.players import PLAYERS, greet, hanging_up, seeing
+from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
 from steer_lit.cli.stopping import resumable
@@ -93,7 +93,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if saved is not None and (place := saved.get(PLACE)) is not None:
         datamodule.check_resumable(place)
     device = str(trainer.strategy.root_device)
-    players = {name: seeing(config.module[name], datamodule.open_image) for name in PLAYERS if name in config.module}
+    asked = {name: config.module[name] for name in PLAYERS if name in config.module}
+    players = {name: build_player(node, datamodule.open_image) for name, node in asked.items()}
     with hanging_up(*players.values()):
         greet(*players.values())
         resumed = saved is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.bench.origin import told
+from steer_lit.bench.origin import provenance
 from steer_lit.bench.records import read_records
 from tests.kills import Kill, arm, in_a_process
 
@@ -109,5 +109,5 @@ def test_what_a_killed_run_leaves_is_never_told_by_settings_it_was_not_played_un
     in_a_process(run_part, repository, words, kill=None, folder=run)
     in_a_process(run_part, repository, [*words, "rollout.max_new_tokens=3"], kill=kill, folder=run)
     rows, _ = read_records(run / "records.jsonl")
-    facts = dict(told(run, [row for row in rows if row.conditions == rows[-1].conditions]))
+    facts = dict(provenance(run, [row for row in rows if row.conditions == rows[-1].conditions]))
     assert shown in facts.get("answers", "; ".join(facts))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.bench.origin import public, told
+from steer_lit.bench.origin import provenance, public
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.files.run_files import CONFIG, VERSIONS
 
@@ -19,7 +19,7 @@ def saved(folder: Path, config: str, versions: object = None) -> dict[str, str]:
     (folder / CONFIG).write_text(config)
     if versions is not None:
         (folder / VERSIONS).write_text(json.dumps(versions))
-    return dict(told(folder))
+    return dict(provenance(folder))
 
 
 def test_a_run_says_what_it_was_made_of(tmp_path: Path) -> None:
@@ -73,10 +73,10 @@ def test_the_head_says_who_asked(tmp_path: Path, attacker: str, tutor: str, aske
 
 @pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])
 def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: object) -> None:
-    assert told(tmp_path / "none") == []
+    assert provenance(tmp_path / "none") == []
     assert saved(tmp_path, "name: bench\n", versions) == {}
     (tmp_path / VERSIONS).write_text("{")
-    assert told(tmp_path) == []
+    assert provenance(tmp_path) == []
 
 
 def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
@@ -93,10 +93,10 @@ def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
         ([replace(row, fingerprint="before")] * 2, {**answers, "of an earlier command": "sft"}),
         ([replace(row, conditions="d")], {"settings": UNKNOWN}),
     ):
-        assert dict(told(tmp_path, rows)) == facts
+        assert dict(provenance(tmp_path, rows)) == facts
     for versions in ({"played": 5}, {"played": {"policies": 3}}, {}):  # of runs of before it was written down
         saved(tmp_path, config, versions)
-        assert dict(told(tmp_path, [row])) == answers
+        assert dict(provenance(tmp_path, [row])) == answers
 
 
 @pytest.mark.parametrize(

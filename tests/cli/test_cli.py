@@ -188,9 +188,9 @@ def test_words_that_are_no_utf_8_are_refused(capsys: pytest.CaptureFixture[str],
 
 def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
     for group in ("ablation", "experiment", "debug", "reward", "model"):
-        assert overrides.lenient(f"+{group}=x", "train") == f"{group}=x"
-    assert overrides.lenient("+ablation=x", "bench") == "+ablation=x"  # which has no such group
-    assert overrides.lenient("+trainer.devices=2", "train") == "+trainer.devices=2"
+        assert overrides.normalise_override(f"+{group}=x", "train") == f"{group}=x"
+    assert overrides.normalise_override("+ablation=x", "bench") == "+ablation=x"  # which has no such group
+    assert overrides.normalise_override("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
 def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
@@ -430,7 +430,7 @@ def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None
 
     knife = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
     opened: list[ImageRef] = []
-    player = players.seeing(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
+    player = players.build_player(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
     player.open_image(blank(knife))
     player.open_image(knife)
     assert opened == [knife, knife]
@@ -441,7 +441,7 @@ def test_a_judge_is_given_pictures_where_it_asks_for_them(judge: str) -> None:
     """No key of the config stands for what the program hands over."""
     config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
     assert "open_image" not in config.judge
-    players.seeing(config.judge, str)
+    players.build_player(config.judge, str)
 
 
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
@@ -460,7 +460,7 @@ def test_a_tutor_behind_a_server_reaches_the_module() -> None:
 
     config = OmegaConf.create(composed("train", ["experiment=grpo_tiny", "tutor=llm", *SERVED]))
     config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
-    made = players.seeing(config.module.tutor, str)
+    made = players.build_player(config.module.tutor, str)
     assert type(made) is LlmTutor
     assert instantiate(config.module, tutor=made)["tutor"] is made
 

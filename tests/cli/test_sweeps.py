@@ -94,7 +94,9 @@ def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
 
 def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:
     having = ["seed=1", "seed=2", "seed=3", "seed=4"]
-    said = sweeps._told({"one": having[:3], "more": having, "all": [*having, "seed=5"]}, runs=5).splitlines()
+    said = sweeps._describe_problems(
+        {"one": having[:3], "more": having, "all": [*having, "seed=5"]}, runs=5
+    ).splitlines()
     assert said[1:] == [
         "  * one (in seed=1 | seed=2 | seed=3)",
         "  * more (in seed=1 | seed=2 | seed=3 ...)",
@@ -117,7 +119,7 @@ OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plug
 def test_runs_that_are_chosen_later_or_run_elsewhere_are_left_alone(part: str, other: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
-    assert sweeps.here(config.hydra)
+    assert sweeps.runs_in_process(config.hydra)
     with read_write(config.hydra):
         config.hydra[part]._target_ = other
     assert list(sweeps._points(config)) == []
