@@ -1,0 +1,63 @@
+"""What the ranks of a run agree on: two processes over gloo, each with numbers of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule
+from torch import distributed, multiprocessing
+
+from steer_lit.lit.policy_module import PolicyModule
+
+SMALL, LARGE = 0.1, 0.1 + 1e-12  # which float32 does not tell apart
+
+
+class Bare(PolicyModule):
+    """One of two ranks, whose policy is on a GPU; keeps what it logs."""
+
+    def __init__(self, peak_gb: float) -> None:
+        LightningModule.__init__(self)
+        self._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+        self.policy = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
+        self.logged: dict[str, Any] = {}
+        torch.cuda.max_memory_allocated = lambda device: int(peak_gb * 2**30)  # type: ignore[assignment]
+        torch.cuda.reset_peak_memory_stats = lambda device: None
+
+    def log(self, name: str, value: Any, *_: Any, **__: Any) -> None:
+        self.logged[name] = value
+
+
+def run_rank(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    module = Bare(peak_gb=(5.5, 3.0)[rank])
+    mine = torch.tensor([1.0, 2.0]) * (rank + 1)
+    found = {
+        "sums": module.add_up(rank + 1, 0.25),
+        "largest": module.largest((LARGE, SMALL)[rank]),
+        "elements": [module.over_ranks(how, mine).tolist() for how in ("SUM", "MAX")],
+        "unchanged": mine.tolist() == [rank + 1, 2 * (rank + 1)],
+        "each": module.gather(f"rank {rank}"),
+    }
+    module.log_peak("peak_gb")
+    module.log_ratios({"share": (rank, 2), "nothing": (0, 0)})
+    torch.save({**found, **module.logged}, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_trap_31_both_ranks_know_the_sums_the_largest_and_each_ones_own(tmp_path: Path) -> None:
+    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    for rank in (0, 1):
+        assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == {
+            "sums": [3.0, 0.5],
+            "largest": LARGE,
+            "elements": [[3.0, 6.0], [2.0, 4.0]],
+            "unchanged": True,
+            "each": ["rank 0", "rank 1"],
+            "peak_gb": 5.5,
+            "share": 0.25,
+            "nothing": pytest.approx(float("nan"), nan_ok=True),
+        }
