@@ -66,13 +66,13 @@ def test_why_comes_first_and_the_next_command_goes_on(case: str, capsys: pytest.
         if fault == "none":
             server._server.close()
         words += [f"server.base_url={server.base_url}", "hydra.run.dir=run"]
-        assert getattr(cli, program)(words) == REFUSED
+        assert cli.run(program, words) == REFUSED
     why, left, following = told(capsys)
     assert SAID[fault] in why
     assert left == NOTHING
     assert following == [f"{program}.py", *words]
     with ChaosServer(answer=ANSWERS[program], port=server.port):
-        assert getattr(cli, program)(following[1:]) == 0
+        assert cli.run(program, following[1:]) == 0
     made = Path("run", "records.jsonl" if program == "bench" else "stage1.jsonl")
     assert made.read_text().count("\n") == (3 if program == "bench" else 4)
 
@@ -82,7 +82,7 @@ def test_of_policies_of_which_one_is_gone_the_others_are_shown(
 ) -> None:
     with misbehaving("500") as server:
         words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "hydra.run.dir=run"]
-        assert cli.bench(words) == REFUSED
+        assert cli.run("bench", words) == REFUSED
     shown = capsys.readouterr()
     why, left, _ = shown.err.strip().splitlines()[-3:]
     assert why == "no dialogue of mine could be graded: policy: HTTP 500: as told, after 2 attempts"
@@ -94,7 +94,7 @@ def test_of_policies_of_which_one_is_gone_the_others_are_shown(
 def test_a_table_without_a_figure_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with misbehaving("500") as server:
         words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "bench.constants=false"]
-        assert cli.bench([*words, "hydra.run.dir=run"]) == REFUSED
+        assert cli.run("bench", [*words, "hydra.run.dir=run"]) == REFUSED
     assert "joint pass" not in capsys.readouterr().out
 
 
@@ -104,11 +104,11 @@ def test_a_synthesis_whose_server_dies_later_keeps_what_was_made(
     words = [*SYNTHESIS, *SERVED, "server.concurrency=1", "hydra.run.dir=run"]
     with misbehaving("dies", 2, "synthesize") as server:
         words += [f"server.base_url={server.base_url}"]
-        assert cli.synthesize(words) == 0  # two rows were made
+        assert cli.run("synthesize", words) == 0  # two rows were made
     shown = capsys.readouterr().out
     assert "stage 1: the first that the server did not answer: no connection to http://127.0.0.1:" in shown
     (retry,) = (line for line in shown.splitlines() if "had no answer" in line)
     with ChaosServer(answer=answer, port=server.port) as mended:
-        assert cli.synthesize(shlex.split(retry.partition("again: python synthesize.py ")[2])) == 0
+        assert cli.run("synthesize", shlex.split(retry.partition("again: python synthesize.py ")[2])) == 0
     assert len(mended.bodies) == 2  # of the two rows that were missing
     assert Path("run", "stage1.jsonl").read_text().count("\n") == 4

@@ -170,9 +170,9 @@ def a_machine_that_has_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         if problems := check(config):
             raise ConfigError(problems)
 
-    monkeypatch.setattr(cli, "run_training", partial(refuse, checks.train_problems))
-    monkeypatch.setattr(cli, "run_benchmark", partial(refuse, checks.bench_problems))
-    monkeypatch.setattr(cli, "run_synthesizing", partial(refuse, checks.synthesis_problems))
+    monkeypatch.setitem(cli.RUNS, "train", partial(refuse, checks.train_problems))
+    monkeypatch.setitem(cli.RUNS, "bench", partial(refuse, checks.bench_problems))
+    monkeypatch.setitem(cli.RUNS, "synthesize", partial(refuse, checks.synthesis_problems))
 
 
 def passes(command: list[str]) -> bool:
@@ -189,8 +189,7 @@ def passes(command: list[str]) -> bool:
         elif path.suffix == ".jsonl":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    program = {"train.py": cli.train, "bench.py": cli.bench, "synthesize.py": cli.synthesize}[script]
-    return program(arguments) == 0
+    return cli.run(script.removesuffix(".py"), arguments) == 0
 
 
 def test_continuous_integration_runs_the_readmes_test_command() -> None:

@@ -45,44 +45,35 @@ from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, sweeping
 from steer_lit.terminal.visible import visible
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
-Run = Callable[[DictConfig, Path], float | None]
+# What each program does with its config and its run's folder.
+RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
+    "train": run_training,
+    "bench": run_benchmark,
+    "synthesize": run_synthesizing,
+}
 
 
 class AlreadyReported(Exception):
     """A run of a sweep failed, and why has been printed."""
 
 
-def train(arguments: Sequence[str] | None = None) -> int:
-    """`python train.py` and `steer-train`. Returns the exit code."""
-    return _enter("train", run_training, arguments)
-
-
-def bench(arguments: Sequence[str] | None = None) -> int:
-    """`python bench.py` and `steer-bench`. Returns the exit code."""
-    return _enter("bench", run_benchmark, arguments)
-
-
-def synthesize(arguments: Sequence[str] | None = None) -> int:
-    """`python synthesize.py` and `steer-synthesize`. Returns the exit code."""
-    return _enter("synthesize", run_synthesizing, arguments)
-
-
-def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
+def run(program: str, arguments: Sequence[str] | None = None) -> int:
+    """Run `program`, one of RUNS, with these words, by default the command line's. Returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
     try:
-        words = [normalise_override(word, name) for word in words]
+        words = [normalise_override(word, program) for word in words]
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
         frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
-        if not frozen and (found := [said for word in words if (said := override_error(word, name, words))]):
+        if not frozen and (found := [said for word in words if (said := override_error(word, program, words))]):
             raise SteerError("\n".join(found))
         if frozen:
             config = OmegaConf.load(frozen[0])
             assert isinstance(config, DictConfig)  # `freeze` wrote it
-            run(config, Path(config.run_dir))
+            RUNS[program](config, Path(config.run_dir))
         else:
-            _compose_and_run(name, run, words, debugging)
+            _compose_and_run(program, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     # ValueError: what Hydra makes of `model=3`, and `logging` of a folder that takes no log.
@@ -90,12 +81,12 @@ def _enter(name: str, run: Run, arguments: Sequence[str] | None) -> int:
         unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and _refusal(error) is None
         if debugging or unknown:
             raise
-        print(visible(explain(error, name, words)), file=sys.stderr)
+        print(visible(explain(error, program, words)), file=sys.stderr)
         return REFUSED
     return 0
 
 
-def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool) -> None:
+def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> None:
     failed: list[str] = []  # the runs of a sweep
     begun: list[Path] = []
 
@@ -104,7 +95,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
         try:
             # In a sweep, the run before this one has left SIGTERM to Lightning.
             with sigterm_interrupts(), _full_error(full):  # as any process that the run starts is to find it
-                return run(config, folder)
+                return RUNS[program](config, folder)
         except KeyboardInterrupt as stop:  # at work, a run says itself what it has saved, and exits
             leave_nothing(folder)
             again = "" if sweeping() else ", give the same command again"
@@ -130,7 +121,7 @@ def _compose_and_run(name: str, run: Run, words: Sequence[str], debugging: bool)
     name_sweeps_folders(words)
     try:
         with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
         if failed:
             raise AlreadyReported
     except (AttributeError, AssertionError, RuntimeError) as error:

@@ -17,38 +17,29 @@ _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLO
 _DONE = {"train": "trained", "bench": "played", "synthesize": "made"}
 
 
-def train() -> int:
-    """`python train.py` and `steer-train`. Returns the exit code."""
-    return _run("train")
-
-
-def bench() -> int:
-    """`python bench.py` and `steer-bench`. Returns the exit code."""
-    return _run("bench")
-
-
-def synthesize() -> int:
-    """`python synthesize.py` and `steer-synthesize`. Returns the exit code."""
-    return _run("synthesize")
-
-
-def _run(name: str) -> int:
+def run(program: str) -> int:
+    """Run `program`, one of train, bench and synthesize, with the command line's words. Returns the exit code."""
     if not any(variable in os.environ for variable in _ALLOCATOR):
         # Read as torch first allocates, here and in the ranks that this process starts. The cache of a rollout grows,
         # and among segments of fixed size leaves gaps that fit nothing.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
-    return printing(partial(_called, name))
+    return printing(partial(_called, program))
 
 
-def _called(name: str) -> int:
+def _called(program: str) -> int:
     try:
         with sigterm_interrupts():
-            from steer_lit.cli import main as cli
+            from steer_lit.cli import main
 
-            code: int = getattr(cli, name)()
+            code = main.run(program)
     except KeyboardInterrupt as stop:
         if first_rank():
-            said = f"stopped before anything was {_DONE[name]}: nothing is lost, give the same command again"
+            said = f"stopped before anything was {_DONE[program]}: nothing is lost, give the same command again"
             print(said, file=sys.stderr)
         return exit_code(stop)
     return code
+
+
+train = partial(run, "train")  # `python train.py` and `steer-train`
+bench = partial(run, "bench")
+synthesize = partial(run, "synthesize")

@@ -124,11 +124,14 @@ def test_who_asks_must_fit_who_grades(words: list[str], problems: list[str]) -> 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["attacker=adaptive", "attacker.lead_share=1", "bench.limit=10", "bench.resamples=100"]
-    assert cli.bench([*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("bench", [*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
     left_out = "the constant policies always-refuse, always-comply, gold are left out: they know the answers to the"
     assert capsys.readouterr().out.count(left_out) == 1
     records, _ = read_records(tmp_path / "records.jsonl")
     assert {row.policy for row in records} == {"base"}  # constant policies know the script alone
     assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
-    assert cli.bench([*words, "rollout.max_new_tokens=4", "bench.constants=false", f"hydra.run.dir={tmp_path}"]) == 0
+    assert (
+        cli.run("bench", [*words, "rollout.max_new_tokens=4", "bench.constants=false", f"hydra.run.dir={tmp_path}"])
+        == 0
+    )
     assert left_out not in capsys.readouterr().out  # they were not asked for

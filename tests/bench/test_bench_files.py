@@ -21,20 +21,22 @@ def test_rows_put_aside_are_told_and_kept_in_the_run(
     good = [json.dumps(bench_row(MiniSplit("bench", 0, 10).scenario(number))) for number in range(2)]
     Path("rows.jsonl").write_text("\n".join([good[0], "{", good[1]]) + "\n")
     words = ["data=steer", "data.source.bench=rows.jsonl", "~policies.base", "bench.resamples=100", "hydra.run.dir=run"]
-    assert cli.bench([*words, "data.max_bad_rows=1"]) == 0
+    assert cli.run("bench", [*words, "data.max_bad_rows=1"]) == 0
     assert "1 row put aside, see run/quarantine.jsonl" in capsys.readouterr().out
     (aside,) = map(json.loads, Path("run/quarantine.jsonl").read_text().splitlines())
     assert (aside["source"], aside["row"]) == ("rows.jsonl", 2)
-    assert cli.bench([*words[:-1], "hydra.run.dir=other", "data.max_bad_rows=1", "data.quarantine_dir=null"]) == 0
+    assert (
+        cli.run("bench", [*words[:-1], "hydra.run.dir=other", "data.max_bad_rows=1", "data.quarantine_dir=null"]) == 0
+    )
     assert "1 row put aside\n" in capsys.readouterr().out
     assert not Path("other/quarantine.jsonl").exists()
     Path("rows.jsonl").write_text("\n".join(good) + "\n")
-    assert cli.bench(words) == 0
+    assert cli.run("bench", words) == 0
     assert "put aside" not in capsys.readouterr().out
 
 
 def test_the_part_that_a_run_names_is_played(tmp_path: Path) -> None:
     words = ["~policies.base", "bench.limit=10", "bench.resamples=100", "bench.part=rl", "data.source.seed=1"]
-    assert cli.bench([*words, f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0
     records = (tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["scenario"][:10] for line in records} == {"mini-rl-1-"}

@@ -32,7 +32,7 @@ def run_part(repository: Path, more: list[str], folder: Path, kill: Kill | None)
 
     if kill is not None:
         arm(kill)
-    code = cli.bench([*WORDS, *more, f"hydra.run.dir={folder}"])
+    code = cli.run("bench", [*WORDS, *more, f"hydra.run.dir={folder}"])
     assert code == 0
 
 

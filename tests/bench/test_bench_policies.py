@@ -160,7 +160,7 @@ def test_every_server_of_a_policy_is_greeted_before_a_model_loads_and_let_go(
         monkeypatch.setattr(ChatClient, act, said)
     monkeypatch.setattr("steer_lit.policy.load.load_policy", load)
     words = ["policies.other=[server:a,server:b]", "policies.mine={model: m, base_url: 'http://h/v1'}", "bench.limit=2"]
-    assert cli.bench([*words, "server.base_url=http://localhost:1/v1", f"hydra.run.dir={tmp_path}"]) == REFUSED
+    assert cli.run("bench", [*words, "server.base_url=http://localhost:1/v1", f"hydra.run.dir={tmp_path}"]) == REFUSED
     models = [("http://localhost:1/v1", "a"), ("http://localhost:1/v1", "b"), ("http://h/v1", "m")]
     assert heard == [*(("greet", *model) for model in models), ("load",), *(("close", *model) for model in models)]
 

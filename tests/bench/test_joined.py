@@ -126,6 +126,6 @@ def test_a_list_names_benchmark_folders_each_once(
     assert "no such folder" in "".join(problems(a, tmp_path / "none"))
     assert "is the run that is read" in "".join(problems(a, b, out=b))
     out = tmp_path / "out"
-    assert cli.bench([f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
+    assert cli.run("bench", [f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     assert "grpo - sft over 2 dialogues" in capsys.readouterr().out
     assert json.loads((out / "versions.json").read_text())["command"].count(str(a)) == 1

@@ -229,7 +229,7 @@ def test_a_verdict_names_its_figures() -> None:
 def test_a_check_ends_with_the_benchmark_it_was_made_for(
     words: list[str], following: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.bench([*words, "judge_check=true", f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("bench", [*words, "judge_check=true", f"hydra.run.dir={tmp_path}"]) == 0
     first, fit, *_, last = capsys.readouterr().out.strip().splitlines()
     assert first == f"judge check, into {tmp_path}; libraries load first"
     assert fit.startswith("This judge may be trusted for this benchmark: of 58 turns")
@@ -241,7 +241,7 @@ def test_a_server_that_does_not_answer_is_asked_for_no_grade(
 ) -> None:
     monkeypatch.setattr(LlmJudge, "grade", lambda *_: pytest.fail("it was asked"))
     server = ["server.base_url=http://127.0.0.1:1/v1", "server.model=m", "server.retries=0"]
-    assert cli.bench(["judge=llm", "judge_check=true", *server, f"hydra.run.dir={tmp_path}"]) == 2
+    assert cli.run("bench", ["judge=llm", "judge_check=true", *server, f"hydra.run.dir={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert "http://127.0.0.1:1/v1" in said
     assert "nobody answers there" in said

@@ -312,7 +312,10 @@ def test_the_command_line_reports_on_a_run(
     out = tmp_path / "out"
     monkeypatch.chdir(tmp_path)
     assert (
-        cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.protocol=single_turn", "bench.resamples=100"]) == 0
+        cli.run(
+            "bench", [f"from_run={run}", f"hydra.run.dir={out}", "bench.protocol=single_turn", "bench.resamples=100"]
+        )
+        == 0
     )
     assert json.loads((out / "summary.json").read_text())["sft"]["joint_pass"]["value"] == 100.0
     said = capsys.readouterr().out
@@ -328,7 +331,7 @@ def test_the_command_line_reports_on_a_run(
     (tmp_path / "run" / "versions.json").write_text(json.dumps({"command": command}))
     config = "attacker: {_target_: steer_lit.attacker.adaptive.AdaptiveAttacker, extra_turns: 3}\n"
     (tmp_path / "run" / "config.yaml").write_text(config)
-    assert cli.bench([f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
+    assert cli.run("bench", [f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     page = (out / "report.html").read_text()
     assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # of the run, not of its report
     assert "/far/" not in page

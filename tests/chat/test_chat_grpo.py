@@ -79,7 +79,7 @@ def train(folder: Path, plan: Plan, *words: str) -> Run:
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("OPENAI_API_KEY", KEY)
         server = stack.enter_context(ChaosServer(plan, tutor))
         every = ["+experiment=grpo_tiny", "tutor=llm", *SMALL, *SHORT, *SERVER, *words]
-        code = cli.train([*every, f"server.base_url={server.base_url}", f"hydra.run.dir={folder}"])
+        code = cli.run("train", [*every, f"server.base_url={server.base_url}", f"hydra.run.dir={folder}"])
     lines = (folder / "trajectories.jsonl").read_text().split("\n")[:-1]  # a policy's text may hold other line ends
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     return Run(folder, code, [json.loads(line) for line in lines], said.getvalue(), server.faults)
@@ -191,9 +191,9 @@ def test_a_server_that_is_not_there_is_told_before_anything_is_loaded(
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
     monkeypatch.setattr("steer_lit.policy.load.load_policy", lambda *_, **__: pytest.fail("a policy was loaded"))
-    program, own = (cli.train, [*SMALL, *SHORT]) if "tutor=llm" in words else (cli.bench, [])
+    program, own = ("train", [*SMALL, *SHORT]) if "tutor=llm" in words else ("bench", [])
     server = ["server.model=any", "server.retries=0", f"server.base_url={address}"]
-    assert program([*words, *own, *server, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert cli.run(program, [*words, *own, *server, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     said = capsys.readouterr().err
     assert f"server.base_url={address}: nobody answers there" in said
     assert "Traceback" not in said

@@ -97,6 +97,6 @@ def test_a_files_rows_are_read_before_any_policy_is_loaded(
     rows, run = tmp_path / "rows.jsonl", tmp_path / "run"
     rows.write_text("\n".join([json.dumps(SAID), json.dumps(SAID), line]))
     words = ["data=steer", f"data.source.sft={rows}", "data.val_size=1", "data.batch_size=1", "logger=none"]
-    assert cli.train([*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}"]) == 2
+    assert cli.run("train", [*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}"]) == 2
     assert said in capsys.readouterr().err
     assert len((run / "quarantine.jsonl").read_text().splitlines()) == 1  # where a run's are

@@ -37,7 +37,7 @@ def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, word: str
 ) -> None:
     """No part of the config asks a server here: `server` is saved nevertheless."""
-    assert getattr(cli, program)([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run(program, [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     shown = capsys.readouterr()
     assert "server" in shown.err
     assert SECRET not in shown.err + shown.out
@@ -62,7 +62,7 @@ def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
 def test_a_key_of_a_policy_or_a_client_is_refused_too(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
 ) -> None:
-    assert cli.bench(["judge=llm", word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run("bench", ["judge=llm", word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     assert SECRET not in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
@@ -79,7 +79,7 @@ def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_pat
         "seed=1,2",
         f"hydra.sweep.dir={tmp_path / 'sweep'}",
     ]
-    assert cli.train(words) == REFUSED
+    assert cli.run("train", words) == REFUSED
     assert SECRET not in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
@@ -97,7 +97,7 @@ def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_pat
 )
 def test_a_key_is_refused_wherever_it_goes(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
     """Hydra sets variables itself, and saves them with the words."""
-    assert cli.train(["-m", word, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    assert cli.run("train", ["-m", word, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
     shown = capsys.readouterr()
     assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key" in shown.err
     assert SECRET not in shown.err + shown.out
@@ -116,7 +116,7 @@ def test_a_key_of_the_environment_is_not_saved_with_a_run(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, word: str
 ) -> None:
     monkeypatch.setenv(variable, f"{SECRET}{SECRET}")
-    assert cli.train([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run("train", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     shown = capsys.readouterr()
     assert f"='***': holds the key in ${variable}, and is saved with the run" in shown.err
     assert SECRET not in shown.err + shown.out
@@ -143,7 +143,7 @@ def test_no_folder_is_named_by_a_key_of_the_environment(
     key = f"{SECRET}{SECRET}"
     monkeypatch.setenv("SOME_API_KEY", key)
     word = word.format(folder=tmp_path, key=key)
-    assert getattr(cli, program)([word]) == REFUSED
+    assert cli.run(program, [word]) == REFUSED
     shown = capsys.readouterr()
     assert f"{word.lstrip('+').partition('=')[0]}='***': holds the key in $SOME_API_KEY" in shown.err
     assert SECRET not in shown.err + shown.out
@@ -152,7 +152,7 @@ def test_no_folder_is_named_by_a_key_of_the_environment(
 
 def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (
-        cli.bench([f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
+        cli.run("bench", [f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
         == REFUSED
     )
     shown = capsys.readouterr()

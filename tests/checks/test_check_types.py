@@ -13,7 +13,7 @@ GRPO = ("~experiment", "stage=grpo", "init_from=null", "rollout.max_new_tokens=3
 
 
 def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *words: str) -> str:
-    assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run(program, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     assert not (tmp_path / "run").exists()
     shown = capsys.readouterr().err
     assert "Traceback" not in shown
@@ -107,7 +107,7 @@ def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path,
 )
 def test_training_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]) -> None:
     monkeypatch.setattr("steer_lit.cli.train_run._train", lambda config, run_dir: None)
-    assert cli.train([*words, f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 0
 
 
 def test_devices_of_whatever_is_there_are_a_cpus_where_no_gpu_is(
@@ -126,7 +126,7 @@ def test_a_name_leads_to_no_other_folder(
     monkeypatch.chdir(tmp_path)
     words = {"bench": ["~policies.base"], "synthesize": ["+name=../../x"]}.get(program, [])
     for word in ("name=../../x", "++name='a/b'"):
-        assert getattr(cli, program)([*words[:1], word, "hydra.run.dir=a/run"]) == REFUSED
+        assert cli.run(program, [*words[:1], word, "hydra.run.dir=a/run"]) == REFUSED
         assert "names the run's log and a folder: 1 to 100 letters without a /" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_what_hydra_stumbles_over_is_one_line(
 
 
 def test_what_lightning_refuses_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert cli.train(["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run("train", ["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
 

@@ -31,7 +31,7 @@ from tests.test_conf import empty_adapter
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str, program: str = "train") -> str:
     """Run the command in this process; it must be refused with one message. Returns the message."""
-    assert getattr(cli, program)(list(words)) == REFUSED
+    assert cli.run(program, list(words)) == REFUSED
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
     return shown.err.strip()
@@ -330,7 +330,7 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     made = "steer_lit.bench.policies.Policies.make"
     monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": None})
     monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda policies, *_, **__: checked.append(len(policies)))
-    assert cli.bench(["data.source.scale=0.05", *limit, run_dir]) == 0
+    assert cli.run("bench", ["data.source.scale=0.05", *limit, run_dir]) == 0
     assert checked[0] > 100  # whether all fit is known
     assert checked[1:] == [4]  # before any plays
     first, said = capsys.readouterr().out.splitlines()
@@ -418,8 +418,8 @@ def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: py
     assert "seed: 7" in path.read_text()
     assert config.other == 7
     seen = []
-    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: seen.append((config.seed, run_dir)))
-    assert cli.train([f"--frozen={path}"]) == 0
+    monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: seen.append((config.seed, run_dir)))
+    assert cli.run("train", [f"--frozen={path}"]) == 0
     assert seen == [(7, tmp_path)]
 
 
@@ -475,8 +475,8 @@ def test_one_runs_foreseen_failure_does_not_end_a_sweep(
         if config.seed in (2, 3):
             raise SteerError(f"no luck with {config.seed}")
 
-    monkeypatch.setattr(cli, "run_training", run)
-    assert cli.train(["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    assert cli.run("train", ["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
     assert begun == [1, 2, 3, 4]
     said = ["no luck with 2", "no luck with 3", "not finished, for the reasons above: #1, #2 of this sweep"]
     assert capsys.readouterr().err.splitlines() == said
@@ -486,10 +486,10 @@ def test_a_sweeps_folders_are_named_for_what_it_sweeps_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str] = []
-    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: found.append(str(run_dir.relative_to(tmp_path))))
+    monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: found.append(str(run_dir.relative_to(tmp_path))))
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0.3", "seed=range(1,3)", f"hydra.sweep.dir={tmp_path}"]
     for _ in range(2):
-        assert cli.train(words) == 0
+        assert cli.run("train", words) == 0
     assert found == ["0_seed-1", "1_seed-2"] * 2
 
 
@@ -521,8 +521,8 @@ def test_ctrl_c_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         begun.append(config.seed)
         raise SystemExit(130)
 
-    monkeypatch.setattr(cli, "run_training", run)
-    assert cli.train(["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 130
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    assert cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 130
     assert begun == [1]
 
 
@@ -531,11 +531,11 @@ def test_what_a_run_starts_does_not_take_tracebacks_for_wanted(
     wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str | None] = []
-    monkeypatch.setattr(cli, "run_training", lambda config, run_dir: found.append(os.environ.get("HYDRA_FULL_ERROR")))
+    monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: found.append(os.environ.get("HYDRA_FULL_ERROR")))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     if wanted is not None:
         monkeypatch.setenv("HYDRA_FULL_ERROR", wanted)
-    assert cli.train([f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("train", [f"hydra.run.dir={tmp_path}"]) == 0
     assert found == [wanted]
     assert os.environ.get("HYDRA_FULL_ERROR") == wanted
 
@@ -581,9 +581,9 @@ def test_a_sweeps_refused_run_leaves_its_sweep_alone(
             raise SteerError("no luck")
         (run_dir / "kept").touch()
 
-    monkeypatch.setattr(cli, "run_training", run)
+    monkeypatch.setitem(cli.RUNS, "train", run)
     words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=of/${seed}/a"]
-    assert cli.train(words) == REFUSED
+    assert cli.run("train", words) == REFUSED
     assert {"multirun.yaml", "of/1/a/kept"} < folders(tmp_path)
     assert not (tmp_path / "of" / "2").exists()
 
@@ -592,7 +592,7 @@ def test_a_dry_run_leaves_nothing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.synthesize(["kind=benign", "rows=4", "dry_run=true"]) == 0
+    assert cli.run("synthesize", ["kind=benign", "rows=4", "dry_run=true"]) == 0
     assert "dry_run=true: nothing was made" in capsys.readouterr().out
     assert folders(tmp_path) == {"outputs"}
 
@@ -604,7 +604,7 @@ def test_a_dry_run_leaves_nothing(
 def test_bench_refuses_values_of_another_type(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, key: str
 ) -> None:
-    assert cli.bench([word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    assert cli.run("bench", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     assert f"{key}=" in capsys.readouterr().err
 
 

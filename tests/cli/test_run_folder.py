@@ -63,7 +63,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_folder.alone_in(tmp_path):
-        assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
+        assert cli.run(program, [*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
     said = capsys.readouterr().err.strip()
     assert said.endswith("another run is writing into this folder: wait until it has ended, or name another folder")
     assert said.startswith(f"hydra.run.dir={tmp_path}")
@@ -79,7 +79,7 @@ def test_a_program_leaves_the_folder_of_another_alone(
     program: str, words: list[str], left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / left).touch()
-    assert getattr(cli, program)([*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
+    assert cli.run(program, [*words, f"hydra.run.dir={tmp_path}"]) == REFUSED
     assert "would replace: name another folder" in capsys.readouterr().err
     assert not (tmp_path / "config.yaml").exists()
 
@@ -89,7 +89,7 @@ def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_folder.alone_in(tmp_path / "run"):
-        assert cli.bench(["bench.limit=0", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+        assert cli.run("bench", ["bench.limit=0", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
         assert (tmp_path / "run" / ".lock").exists()
 
 
@@ -130,7 +130,7 @@ def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
     monkeypatch.setattr(train_run, "_train", pytest.fail)
     key = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
     other = tmp_path / "other"
-    assert getattr(cli, program)([*(word.format(other=other) for word in words), f"{key}={tmp_path}/run"]) == REFUSED
+    assert cli.run(program, [*(word.format(other=other) for word in words), f"{key}={tmp_path}/run"]) == REFUSED
     said = capsys.readouterr().err
     where = words[-1].format(other=f"{str(other)!r}")
     assert f"  * {where}: a run writes into one folder: leave this out, and name that with {key}=<folder>\n" in said
@@ -141,7 +141,7 @@ def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
 def test_the_same_folder_may_be_named_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Path] = []
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: begun.append(run_dir))
-    assert cli.train([f"run_dir={tmp_path}/run/", f"hydra.run.dir={tmp_path}/run"]) == 0
+    assert cli.run("train", [f"run_dir={tmp_path}/run/", f"hydra.run.dir={tmp_path}/run"]) == 0
     assert begun == [tmp_path / "run"]
 
 
@@ -185,12 +185,12 @@ def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypa
     saved = tmp_path / "checkpoints" / "last.ckpt"
     words = [f"hydra.run.dir={tmp_path}"]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert cli.train(words) == 0  # stopped before anything was saved
+    assert cli.run("train", words) == 0  # stopped before anything was saved
     saved.parent.mkdir()
     torch.save({}, saved)
-    assert cli.train([*words, f"init_from={tmp_path / 'gone'}"]) == 0  # which the checkpoint holds
+    assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # which the checkpoint holds
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    assert cli.train(words) == 2
+    assert cli.run("train", words) == 2
     assert taken == [None, str(saved)]
 
 
@@ -203,10 +203,10 @@ def test_another_runs_checkpoint_is_no_reason_to_overwrite_a_run(
         (tmp_path / name / "checkpoints").mkdir(parents=True)
         torch.save({}, tmp_path / name / "checkpoints" / "last.ckpt")
     words = [f"ckpt_path={tmp_path}/one/checkpoints/last.ckpt"]
-    assert cli.train([*words, f"hydra.run.dir={tmp_path}/two"]) == 2
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/two"]) == 2
     assert "holds a training" in capsys.readouterr().err
-    assert cli.train([*words, f"hydra.run.dir={tmp_path}/one"]) == 0
-    assert cli.train([*words, f"hydra.run.dir={tmp_path}/three"]) == 0
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/one"]) == 0
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/three"]) == 0
 
 
 LEFT = [
@@ -228,7 +228,7 @@ def test_a_training_does_not_begin_anew_over_another(
     path.parent.mkdir(exist_ok=True)
     path.write_text("of the first")
     words = ["seed=2", f"hydra.run.dir={tmp_path}"]
-    assert cli.train(words) == REFUSED
+    assert cli.run("train", words) == REFUSED
     said = capsys.readouterr().err
     assert said.startswith(f"hydra.run.dir={tmp_path}: holds a training, which a new one would overwrite")
     assert "name another folder, hydra.run.dir=..." in said
@@ -299,7 +299,7 @@ def test_what_is_no_run_leaves_the_config_of_the_one_before(
         folder.mkdir()
         (folder / "records.jsonl" if folder == run else folder / "trajectories.jsonl").touch()
     (run / "config.yaml").write_text("seed: 1\n")
-    getattr(cli, program)([*(word.format(ckpt=ckpt, rows=rows) for word in words), f"hydra.run.dir={run}"])
+    cli.run(program, [*(word.format(ckpt=ckpt, rows=rows) for word in words), f"hydra.run.dir={run}"])
     assert (run / "config.yaml").read_text() == "seed: 1\n", capsys.readouterr().err
 
 
@@ -320,7 +320,7 @@ def test_a_full_disk_is_told_with_the_command_that_goes_on(
     assert stopped == "stopped, what was finished is saved"
     assert shlex.split(following.removeprefix("next:")) == ["python", "bench.py", *words]
     assert full == f"{tmp_path}: File too large. Make room there, or name another folder with hydra.run.dir=<folder>"
-    assert cli.bench(words) == 0
+    assert cli.run("bench", words) == 0
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 90
 
 
@@ -328,7 +328,7 @@ def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/x"), Path("/proc")):
         for program in ("train", "bench", "synthesize"):
-            assert getattr(cli, program)([f"hydra.run.dir={folder}"]) == REFUSED
+            assert cli.run(program, [f"hydra.run.dir={folder}"]) == REFUSED
             (said,) = capsys.readouterr().err.strip().splitlines()
             assert said.startswith(str(folder))
             assert said.endswith("Make room there, or name another folder with hydra.run.dir=<folder>")
@@ -476,9 +476,9 @@ def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch:
 
 
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("train", "bench", "synthesize"):
-        monkeypatch.setattr(cli, name, lambda: 7)
-        assert getattr(programs, name)() == 7
+    codes = {"train": 7, "bench": 8, "synthesize": 9}
+    monkeypatch.setattr(cli, "run", codes.__getitem__)
+    assert {name: getattr(programs, name)() for name in codes} == codes
 
 
 @pytest.mark.parametrize("own", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
@@ -495,11 +495,11 @@ def test_memory_for_growing_caches_is_asked_for_unless_one_has_said_how(
     code = f"import os; print([os.environ.get(name) for name in {names}])"
     told: list[str] = []
 
-    def rank() -> int:
+    def rank(program: str) -> int:
         told.append(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         return 0
 
-    monkeypatch.setattr(cli, "train", rank)
+    monkeypatch.setattr(cli, "run", rank)
     assert programs.train() == 0
     expected = ["max_split_size_mb:128" if name == own else None for name in names]
     assert told == [f"{expected if own else ['expandable_segments:True'] * 3}\n"]
@@ -538,13 +538,13 @@ def test_sigterm_ends_a_synthesis_with_the_command_that_goes_on(
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr(synthesis_run, "write_script", terminated)
-        assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 143
+        assert cli.run("synthesize", [*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 143
     assert signal.getsignal(signal.SIGTERM) == before
     said = capsys.readouterr().err
     command = shlex.join(["python", "synthesize.py", *ROWS, f"hydra.run.dir={tmp_path / 'run'}"])
     assert f"stopped, what was finished is saved\nnext:    {command}\n" in said
-    assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
-    assert cli.synthesize([*ROWS, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
+    assert cli.run("synthesize", [*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert cli.run("synthesize", [*ROWS, f"hydra.run.dir={tmp_path / 'straight'}"]) == 0
     assert (tmp_path / "run" / "sft.jsonl").read_bytes() == (tmp_path / "straight" / "sft.jsonl").read_bytes()
 
 

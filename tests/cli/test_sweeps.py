@@ -29,7 +29,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(run_dir)
         empty_adapter(run_dir / "adapter")
 
-    monkeypatch.setattr(cli, "run_training", run)
+    monkeypatch.setitem(cli.RUNS, "train", run)
     return folders
 
 
@@ -37,7 +37,7 @@ def test_no_run_begins_where_one_cannot_work(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,2", "seed=1,2", "optim.lr=-1"]
-    assert cli.train([*words, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    assert cli.run("train", [*words, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
     assert begun == []
     assert not (tmp_path / "sweep").exists()
     heading, *problems = capsys.readouterr().err.splitlines()
@@ -52,7 +52,7 @@ def test_what_a_config_sweeps_over_is_checked_too(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=ablation_nano", "seed=1", "sft_adapter=nowhere", f"hydra.sweep.dir={tmp_path}/sweep"]
-    assert cli.train(words) == REFUSED
+    assert cli.run("train", words) == REFUSED
     said = capsys.readouterr().err
     assert "1 problem in the 5 runs of this sweep" in said
     assert "sft_adapter='nowhere': no such folder" in said  # not init_from, which is taken from it
@@ -62,10 +62,12 @@ def test_what_a_config_sweeps_over_is_checked_too(
 def test_what_cannot_be_resolved_starts_no_run_either(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.train(["-m", "seed=1,2", "ckpt_path=${nothing}", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
+    assert cli.run("train", ["-m", "seed=1,2", "ckpt_path=${nothing}", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
     assert begun == []
     assert "  * ckpt_path: Interpolation key 'nothing' not found\n" in capsys.readouterr().err
-    assert cli.train(["-m", "seed=1,2", "name=of_${stage}", f"hydra.sweep.dir={tmp_path}"]) == 0  # a key of the run
+    assert (
+        cli.run("train", ["-m", "seed=1,2", "name=of_${stage}", f"hydra.sweep.dir={tmp_path}"]) == 0
+    )  # a key of the run
     assert len(begun) == 2
     assert capsys.readouterr().out.splitlines()[-1].startswith("next:    python bench.py model=tiny")
 
@@ -74,7 +76,7 @@ def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,0.3", "seed=1,2", "model.lora.r=8"]
-    assert cli.train([*words, f"hydra.sweep.dir={tmp_path}"]) == 0
+    assert cli.run("train", [*words, f"hydra.sweep.dir={tmp_path}"]) == 0
     first, second, third, fourth = (f"{folder}/adapter" for folder in begun)
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"next:    python bench.py model=tiny 'policies.alpha_0=[{first},{second}]' "
@@ -86,7 +88,7 @@ def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "seed=1,2", f"hydra.sweep.dir={tmp_path}/${{now:%H-%M-%S-%f}}"]
-    assert cli.train(words) == 0
+    assert cli.run("train", words) == 0
     closing = capsys.readouterr().out.splitlines()[-1]
     assert [folder for folder in begun if f"{folder}/adapter" in closing] == begun
     assert len({folder.parent for folder in begun}) == 1
@@ -131,7 +133,7 @@ def test_the_check_of_a_sweeps_run_sees_the_environment_it_will_have(
     found: list[str | None] = []
     monkeypatch.setitem(sweeps._CHECKS, "train", lambda config: found.append(os.environ.get("STEER_LIT_TEST")) or [])
     words = ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}", "+hydra.job.env_set.STEER_LIT_TEST=a"]
-    assert cli.train(words) == 0
+    assert cli.run("train", words) == 0
     assert found == ["a", "a"]
     assert "STEER_LIT_TEST" not in os.environ
 

@@ -161,7 +161,7 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_what_runs_note_down_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["kind=benign", "rows=3", f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("synthesize", ["kind=benign", "rows=3", f"hydra.run.dir={tmp_path}"]) == 0
     (tmp_path / "quarantine.stage1.jsonl").write_text('{"id": "a", "status": "rejected"}\n')
     capsys.readouterr()
     lines = surveyed(tmp_path, capsys)

@@ -224,7 +224,7 @@ def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: py
     """A run that learns nothing: of equal validations the first is its best."""
     small = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "logger=none"]
     words = [*small, "trainer.val_check_interval=1", "replay.dialogues=0", "optim.lr=1e-20"]
-    assert cli.train([*words, "trainer.max_steps=3", f"hydra.run.dir={tmp_path / 'sft'}"]) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=3", f"hydra.run.dir={tmp_path / 'sft'}"]) == 0
     said = capsys.readouterr().out
     best = tmp_path / "sft" / "best_adapter"
     facts = json.loads((best / "best.json").read_text())
@@ -232,7 +232,7 @@ def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: py
     assert f"best:    {best}   val/loss {facts['value']:.3f} at step 1\n" in said
     short = ["trainer.max_steps=1", "trainer.limit_val_batches=0", "rollout.max_turns=2", "rollout.max_new_tokens=6"]
     short += [*small, f"init_from={best}", f"hydra.run.dir={tmp_path / 'grpo'}"]
-    assert cli.train(["+experiment=grpo_tiny", *short]) == 0
+    assert cli.run("train", ["+experiment=grpo_tiny", *short]) == 0
     assert not (tmp_path / "grpo" / "best_adapter").exists()  # nothing was validated
     words = [
         "model=tiny",
@@ -241,5 +241,5 @@ def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: py
         "rollout.max_new_tokens=4",
         "bench.constants=false",
     ]
-    assert cli.bench([*words, f"hydra.run.dir={tmp_path / 'bench'}"]) == 0
+    assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path / 'bench'}"]) == 0
     assert '"best"' in (tmp_path / "bench" / "records.jsonl").read_text()

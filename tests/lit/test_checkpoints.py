@@ -378,7 +378,7 @@ def test_a_checkpoint_of_something_else_is_one_line(
     path = tmp_path / "last.ckpt"
     torch.save(saved, path)
     words = [f"ckpt_path={path}", f"hydra.run.dir={tmp_path / 'run'}", "logger=none"]
-    assert cli.train(words) == 2
+    assert cli.run("train", words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == f"ckpt_path={str(path)!r}: {said}: name a .ckpt under <run>/checkpoints"
     assert not (tmp_path / "was-run").exists()

@@ -38,9 +38,9 @@ def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
     words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
     words += ["logger=csv", "trainer.val_check_interval=3", f"hydra.run.dir={tmp_path}", "optim.schedule=constant"]
     path = tmp_path / "csv" / "metrics.csv"
-    assert cli.train([*words, "trainer.max_steps=4"]) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=4"]) == 0
     first = table(path)
-    assert cli.train([*words, "trainer.max_steps=6", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=6", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
     both = table(path)
     assert [row["train/loss"] for row in both[: len(first)]] == [row["train/loss"] for row in first]
     assert [row["step"] for row in both if row["train/loss"]] == list("012345")

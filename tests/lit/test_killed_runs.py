@@ -194,7 +194,7 @@ STOPPED += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollou
 @pytest.fixture(scope="module")
 def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("never_stopped")
-    assert cli.train([*STOPPED, f"hydra.run.dir={folder}"]) == 0
+    assert cli.run("train", [*STOPPED, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 
@@ -221,7 +221,7 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
             "python", "train.py", *STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"
         ]  # fmt: skip
         assert "Traceback" not in said
-    assert cli.train([*STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
+    assert cli.run("train", [*STOPPED, f"hydra.run.dir={killed}", f"ckpt_path={last}"]) == 0
     for name in ("trajectories.jsonl", "adapter/adapter_model.safetensors"):
         assert (killed / name).read_bytes() == (never_stopped / name).read_bytes(), name
 

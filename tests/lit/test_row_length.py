@@ -108,7 +108,7 @@ def test_a_command_puts_them_aside_in_its_runs_folder(tmp_path: Path) -> None:
     path, run = tmp_path / "rows.jsonl", tmp_path / "run"
     path.write_text("".join(json.dumps(sft_row(name, words)) + "\n" for name, words in (("a", 1), ("b", 5000))))
     words = ["data=steer", f"data.source.sft={path}", "data.max_bad_rows=1", "data.val_size=0", "data.batch_size=1"]
-    assert cli.train([*words, "trainer.max_steps=1", "logger=none", f"hydra.run.dir={run}"]) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=1", "logger=none", f"hydra.run.dir={run}"]) == 0
     (aside,) = map(json.loads, (run / "quarantine.jsonl").read_text().splitlines())
     assert aside["row"] == 2
     assert "model=tiny reads 4,096" in aside["reason"]

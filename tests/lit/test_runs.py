@@ -62,7 +62,7 @@ class Run:
 def train(folder: Path, *words: str) -> Run:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        assert cli.train([*words, f"hydra.run.dir={folder}"]) == 0
+        assert cli.run("train", [*words, f"hydra.run.dir={folder}"]) == 0
     return Run(folder, said.getvalue())
 
 
@@ -178,7 +178,7 @@ def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_m
 def test_a_callback_and_a_logger_are_switched_off_by_null(tmp_path: Path) -> None:
     small = ["data.source.sft=20", "data.val_size=10", "data.batch_size=10", "trainer.max_steps=1"]
     off = ["callbacks.checkpoint=null", "logger.tensorboard=null", f"hydra.run.dir={tmp_path}"]
-    assert cli.train(["+experiment=sft_tiny", *small, *off]) == 0
+    assert cli.run("train", ["+experiment=sft_tiny", *small, *off]) == 0
     assert (tmp_path / "adapter").is_dir()
     assert not (tmp_path / "checkpoints").exists()
     assert not (tmp_path / "tensorboard").exists()
@@ -191,12 +191,12 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     """As after a server that died in the last validation: the checkpoint then knows of none."""
     small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10"]
     words = ["+experiment=sft_tiny", *small, *length, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}"]
-    assert cli.train(words) == 0
+    assert cli.run("train", words) == 0
     path = tmp_path / "checkpoints" / "last.ckpt"
     saved = torch.load(path, weights_only=True)
     ended = capsys.readouterr().out.splitlines()[-2]
     assert "val/loss" in ended
-    assert cli.train([*words, f"ckpt_path={path}"]) == 0
+    assert cli.run("train", [*words, f"ckpt_path={path}"]) == 0
     said = capsys.readouterr().out
     assert said.splitlines()[-2] == ended
     longer = "trainer.max_steps" if length == ["trainer.max_steps=2"] else "trainer.max_epochs"
@@ -206,7 +206,7 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,1", *SMALL, *GRPO, "trainer.max_steps=1", "callbacks=none"]
-    assert cli.train([*words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={tmp_path}"]) == 0
+    assert cli.run("train", [*words, "trainer.limit_val_batches=0", f"hydra.sweep.dir={tmp_path}"]) == 0
     alphas = [
         OmegaConf.load(tmp_path / job / "config.yaml").reward.alpha for job in ("0_reward.alpha-0", "1_reward.alpha-1")
     ]
@@ -279,7 +279,7 @@ def test_a_checkpoint_is_resumed_from_the_command_line(
     """With the adapter that it started from, wherever that lies now: another's name would stand for the reference."""
     words = ["+experiment=grpo_tiny", f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", *SMALL, *SHORT, *GRPO]
     for other in (f"'{grpo.folder / 'adapter'}'", "null"):
-        assert cli.train([*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+        assert cli.run("train", [*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
         from_sft = f"the checkpoint's run started from another adapter, init_from={sft.folder / 'adapter'}: resume with"
         assert capsys.readouterr().err.startswith(f"init_from={other}: {from_sft}")
         assert not (tmp_path / "other/config.yaml").exists()
@@ -322,7 +322,7 @@ def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
     assert "none is needed" in train(tmp_path / "again", *again).said
     capsys.readouterr()
     for other in (f"'{sft.folder / 'adapter'}x'", "null"):
-        assert cli.train([*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+        assert cli.run("train", [*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
         shown = capsys.readouterr()
         said = f"init_from={other}: the checkpoint's run started from another adapter, init_from={start}: resume with"
         assert shown.err.startswith(said)
@@ -330,7 +330,7 @@ def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
     from_base = train(tmp_path / "base", "+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO)
     words = [f"ckpt_path={from_base.folder / LAST}" if word.startswith("ckpt_path") else word for word in words]
     capsys.readouterr()
-    assert cli.train([*words, f"hydra.run.dir={tmp_path / 'other'}"]) == 2
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path / 'other'}"]) == 2
     assert "started from another adapter, init_from=null" in capsys.readouterr().err
 
 
@@ -340,7 +340,7 @@ def test_other_data_is_refused_before_the_policy_is_loaded(
     monkeypatch.delattr("steer_lit.policy.load.load_policy")
     words = ["+experiment=grpo_tiny", f"init_from={grpo.folder / 'adapter'}", *SMALL, *SHORT, *GRPO]
     checkpoint = f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}"
-    assert cli.train([*words, checkpoint, "data.source.seed=7", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert cli.run("train", [*words, checkpoint, "data.source.seed=7", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     assert "as many rows as this run's, but others" in capsys.readouterr().err
 
 
@@ -365,7 +365,7 @@ def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path:
     words = [f"policies.sft={sft.folder / 'adapter'}", *words]
     words += ["bench.limit=2", "rollout.max_new_tokens=4", "bench.max_turns=2"]
     with contextlib.redirect_stdout(io.StringIO()):
-        assert cli.bench([*words, "bench.resamples=100", f"hydra.run.dir={tmp_path}"]) == 0
+        assert cli.run("bench", [*words, "bench.resamples=100", f"hydra.run.dir={tmp_path}"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary) == ["base", "sft", "grpo", "always-refuse", "always-comply", "gold"]
     rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]

@@ -37,7 +37,7 @@ def finished(rows: int, generator: str = "llm") -> dict[str, Any]:
 
 def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "a, run"  # which a shell and Hydra would each take apart
-    assert cli.synthesize(["kind=red_team", "rows=30", f'hydra.run.dir="{run}"']) == 0
+    assert cli.run("synthesize", ["kind=red_team", "rows=30", f'hydra.run.dir="{run}"']) == 0
     out = capsys.readouterr().out
     (command,) = re.findall(r"next: +python train\.py (.*)", out)
     assert (run / "versions.json").is_file()
@@ -52,12 +52,12 @@ def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsy
 
 def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["kind=benign", "rows=20", f"hydra.run.dir={tmp_path}"]
-    assert cli.synthesize(words) == 0
+    assert cli.run("synthesize", words) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
     journal = tmp_path / "work.stage2.jsonl"
     journal.write_bytes(journal.read_bytes()[:-100])
     (tmp_path / "sft.jsonl").unlink()
-    assert cli.synthesize(words) == 0
+    assert cli.run("synthesize", words) == 0
     after = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
     assert after == before
 
@@ -65,8 +65,8 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
 def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
     """Stage II in Stage I's folder, without its words: the kind is that of the scripts, not the run's default."""
     folder = f"hydra.run.dir={tmp_path}"
-    assert cli.synthesize(["kind=benign", "rows=3", "stages=1", "seed=5", "near_duplicate=0.9", folder]) == 0
-    assert cli.synthesize(["rows=3", "stages=2", folder]) == 0
+    assert cli.run("synthesize", ["kind=benign", "rows=3", "stages=1", "seed=5", "near_duplicate=0.9", folder]) == 0
+    assert cli.run("synthesize", ["rows=3", "stages=2", folder]) == 0
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     first, second = (manifest["stages"][stage] for stage in ("stage1", "stage2"))
     assert (first["kinds"], first["seed"], first["settings"]["near_duplicate"]) == (["benign"], 5, 0.9)
@@ -80,11 +80,11 @@ def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["kind=obfuscated", "rows=60", "max_turns=3"]  # not the defaults, which Stage II would fall back to
-    assert cli.synthesize(["stages=1", *words, f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
+    assert cli.run("synthesize", ["stages=1", *words, f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
     (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
     assert shlex.split(command)[:3] == words
     assert not (tmp_path / "stage one" / "sft.jsonl").exists()
-    assert cli.synthesize([*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
+    assert cli.run("synthesize", [*shlex.split(command), f"hydra.run.dir={tmp_path / 'two'}"]) == 0
     assert len((tmp_path / "two" / "sft.jsonl").read_text().splitlines()) == 60
 
 
@@ -108,10 +108,10 @@ def test_the_next_command_trains_a_model_that_knows_the_words(
 def test_a_handful_of_rows_is_trained_on_by_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.synthesize(["rows=5", f"hydra.run.dir={tmp_path / 'rows'}"]) == 0
+    assert cli.run("synthesize", ["rows=5", f"hydra.run.dir={tmp_path / 'rows'}"]) == 0
     (command,) = re.findall(r"next: +python train\.py (.*)", capsys.readouterr().out)
     words = [*shlex.split(command), "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert cli.train(words) == 0
+    assert cli.run("train", words) == 0
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
@@ -130,7 +130,7 @@ def test_rows_without_an_answer_come_with_the_command_that_makes_them(
 
 def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No server is named: none is needed to know what one would be asked."""
-    assert cli.synthesize(["generator=llm", "rows=1000", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("synthesize", ["generator=llm", "rows=1000", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
     out = capsys.readouterr().out
     (total,) = re.findall(r"all\s+│\s+([\d,]+)", out)
     assert int(total.replace(",", "")) == 1000 * (4 + 6 + 5 + 6 + 6)  # 6 turns on average
@@ -138,7 +138,7 @@ def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytes
 
 
 def test_a_dry_run_offline_tells_what_it_would_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["rows=1200", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
+    assert cli.run("synthesize", ["rows=1200", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
     first, second, free, done = capsys.readouterr().out.splitlines()
     assert first.startswith("stage 1: up to 1,200 red_team scripts of 4 to 8 turns from STEER-mini's dialogues; kept")
     assert second.startswith("stage 2: up to 1,200 dialogues of at most 10 turns from those scripts; kept with safety")
@@ -148,7 +148,7 @@ def test_a_dry_run_offline_tells_what_it_would_make(tmp_path: Path, capsys: pyte
 
 
 def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["generator=llm", *SERVER, "rows=1", "server.retries=0", "server.min_requests=1",
+    assert cli.run("synthesize", ["generator=llm", *SERVER, "rows=1", "server.retries=0", "server.min_requests=1",
                            "server.max_failed_share=0", "server.cache_dir=null",
                            f"hydra.run.dir={tmp_path}"]) == REFUSED  # fmt: skip
     shown = capsys.readouterr()
@@ -191,7 +191,7 @@ def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[
 
 
 def test_refusals_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.synthesize(["rows=0", "kind=red", f"hydra.run.dir={tmp_path}"]) == REFUSED
+    assert cli.run("synthesize", ["rows=0", "kind=red", f"hydra.run.dir={tmp_path}"]) == REFUSED
     shown = capsys.readouterr().err
     assert shown.splitlines()[0] == "2 problems in the configuration:"
     assert "kind='red': must be one of benign, obfuscated, red_team" in shown
