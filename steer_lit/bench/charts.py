@@ -78,7 +78,7 @@ def _end(point: Mapping[str, Any], end: str) -> float:
 
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
-    """Each curve's name and end to the right of the axes, `apart` points from the next, with its line led there."""
+    """Write each curve's name and end to the right of the axes, `apart` points from the next, its line led there."""
     ends = {name: held(summary, name)["value"] or 0.0 for name in curves}
     order = sorted(ends, key=lambda name: -ends[name])
     right = axes.get_xlim()[1]

@@ -59,7 +59,9 @@ def _counted(rows: Sequence[GradedDialogue]) -> str:
 
 
 def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
-    """Each deciding key that has another value now than in the config which the rows were played under."""
+    """Yield each deciding key that has another value now than in the config which the rows were played under, with
+    both.
+    """
     try:
         saved = saved_config(folder)
     except SteerError:  # is about to be replaced
@@ -93,7 +95,7 @@ def _decides(key: str, policies: Collection[str]) -> bool:
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
-    """As it would be typed."""
+    """Write the key's value as it would be typed."""
     if key not in values:
         return "not there"
     value = values[key]

@@ -58,7 +58,8 @@ def joined(runs: Sequence[ReadRun]) -> Records:
 
 
 def in_common(records: Records) -> tuple[Records, str]:
-    """Of each policy the dialogues that all have, in one order; and what was left out for it, in words, "" for nothing.
+    """Keep the dialogues that all policies have, in one order. Returns each policy's, and in words what was left out
+    for it, "" for nothing.
 
     Raises SteerError where they have none in common.
     """

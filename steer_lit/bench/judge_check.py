@@ -97,7 +97,7 @@ def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: B
 
 
 def verdict(found: Agreement, *, needs_gold: bool = False) -> str:
-    """In one sentence, whether the judge is fit for a benchmark, and the figures that say so.
+    """Say in one sentence whether the judge is fit for a benchmark, with the figures that tell.
 
     `needs_gold`: it grades what it has gold facts for, and what it leaves out is no failure of its.
     """

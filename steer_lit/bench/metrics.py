@@ -1,4 +1,4 @@
-"""From graded dialogues to the figures of the summary: pass rates and paired differences.
+"""Turns graded dialogues into the figures of the summary: pass rates and paired differences.
 
 Everything is a pure function of records. A dialogue with a failed grade counts nowhere but in `failed`. Intervals are
 95% percentile bootstraps over clusters of whole dialogues, the unit that is drawn independently: turns of one dialogue
@@ -144,7 +144,7 @@ def difference(later: GradedRuns, earlier: GradedRuns, count: Count, settings: B
 
 
 def shared(policies: GradedRuns) -> list[list[GradedDialogue]]:
-    """Of each policy those dialogues that all have, in the first one's order."""
+    """Keep the dialogues that all policies have. Returns each policy's, in the first one's order."""
     by_id = [{dialogue.scenario: dialogue for dialogue in dialogues} for dialogues in policies]
     ids = [id for id in by_id[0] if all(id in known for known in by_id)]
     return [[known[id] for id in ids] for known in by_id]

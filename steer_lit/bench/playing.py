@@ -52,7 +52,7 @@ class BenchRun:
         return cls(suite, judge, settings, records, procedure, settings_digest(procedure, *played_on))
 
     def keys(self, policy: BenchPolicy) -> dict[str, str]:
-        """Of each scenario, by its id, the key under which the policy's dialogue is recorded."""
+        """Return the key under which the policy's dialogue is recorded, for each scenario by its id."""
         digests, mark = self.suite.digests, policy.fingerprint
         return {row.id: dialogue_key(row, digests(row), mark, self.procedure) for row in self.suite.scenarios}
 

@@ -38,8 +38,8 @@ class ServedModel:
     api_key_env: str | None = None
 
     def client(self, server: Mapping[str, Any]) -> ChatClient:
-        """Of the run's `server` node with what this model has of its own. It keeps no replies: a stored one is found by
-        the model's name, and another checkpoint may go by it now.
+        """Make its client, by the run's `server` node with what this model has of its own. It keeps no replies: a
+        stored one is found by the model's name, and another checkpoint may go by it now.
         """
         from steer_lit.chat import ChatClient
 
@@ -74,7 +74,7 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config's `policies` those that this process plays, the base and its adapters, by key."""
+    """Select those of a config's `policies` that this process plays, the base and its adapters, by key."""
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
 
 

@@ -96,7 +96,7 @@ _WAY_OUT = "delete the line to have the dialogue played again, or move the file 
 
 
 def settings_digest(*settings: object) -> str:
-    """Of what dialogues are played and graded under, whoever plays them."""
+    """Digest what dialogues are played and graded under, whoever plays them."""
     return digest(repr(settings), 16)
 
 

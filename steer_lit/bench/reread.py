@@ -90,8 +90,8 @@ def _unread(run: Path) -> str:
 
 
 def report_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a report's config what it goes by. Who asked, played and judged, and on what, the config of the run that is
-    read tells: what this one has there stands for nothing.
+    """Select what a report goes by from its config. Who asked, played and judged, and on what, the config of the run
+    that is read tells: what this one has there stands for nothing.
     """
     rules = {name: value for name, value in config["bench"].items() if name not in _PLAYING}
     kept = ["name", "run_dir", "from_run", "from_raw_eval", *(["data"] if config["from_raw_eval"] is not None else [])]

@@ -62,7 +62,7 @@ class Draws:
 
 
 def intervals(figures: Array) -> Array:
-    """Each figure in percent and its 95% interval, [..., 3], of its draws, [..., 1 + resamples].
+    """Compute each figure in percent and its 95% interval, [..., 3], from its draws, [..., 1 + resamples].
 
     Percentile and not BCa: BCa is undefined when all dialogues agree, which constant policies bring about.
     """

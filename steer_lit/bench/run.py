@@ -76,7 +76,7 @@ def run_bench(
     begun = False
 
     def begin() -> None:
-        """From here on the folder's config is this run's: frozen once, however often this is called."""
+        """Freeze the config, once however often this is called: from here on the folder's is this run's."""
         nonlocal begun
         if config is not None and not begun:
             config.freeze({"conditions": run.conditions, "policies": marks})
@@ -133,7 +133,9 @@ def _print_results(console: Console, summary: dict[str, dict[str, Any]], played:
 
 
 def _failures(played: Played) -> dict[str, tuple[int, str]]:
-    """Of each policy with dialogues that could not be graded, how many, and why the first could not."""
+    """Count each policy's dialogues that could not be graded, with the reason of the first; policies without any are
+    left out.
+    """
     failures = {}
     for name, rows in played.items():
         reasons = [turn.failed for row in rows for turn in row.turns if turn.failed is not None]

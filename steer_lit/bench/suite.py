@@ -40,7 +40,7 @@ class Suite:
     tutor: Tutor | None = None
 
     def digests(self, scenario: Scenario) -> tuple[str, ...]:
-        """Of its pictures, in the order they are shown."""
+        """Return its pictures' digests, in the order they are shown."""
         return tuple(map(self.picture_digest, pictures_of(scenario)))
 
 

@@ -113,7 +113,7 @@ def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:
 
 
 def _split(seeds: GradedRuns, by: Callable[[GradedDialogue], str]) -> dict[str, list[list[GradedDialogue]]]:
-    """Each part of the dialogues, of every seed the same ones."""
+    """Split the dialogues by what `by` says of them. Returns each part, of every seed the same ones."""
     names = [by(dialogue) for dialogue in seeds[0]]
     return {
         part: [[row for row, name in zip(seed, names, strict=True) if name == part] for seed in seeds]

@@ -48,7 +48,7 @@ class Grid:
 
 
 def main(summary: Summary) -> Grid:
-    """With a column of cut answers where there are any. Seeds stand back behind their mean."""
+    """Lay out the pass rates, with a column of cut answers where there are any. Seeds stand back behind their mean."""
     keys = ["cut"] if cut(summary) else []
     *columns, last = _HEADER
     rows = tuple(
@@ -73,7 +73,9 @@ def held(summary: Summary, name: str) -> Rate:
 
 
 def cut(summary: Summary) -> dict[str, float]:
-    """In how many percent of its dialogues an answer was cut, where that is above 0. Earlier summaries do not say."""
+    """Return in how many percent of a policy's dialogues an answer was cut, by policy, where that is above 0. Earlier
+    summaries do not say.
+    """
     shares = {name: figures["cut"]["value"] for name, figures in alone(summary).items() if "cut" in figures}
     return {name: share for name, share in shares.items() if share}
 

@@ -1,4 +1,4 @@
-"""From a composed config to a benchmark and its report, a report made again, or a judge that was checked.
+"""Runs what a composed config says: a benchmark and its report, a report made again, or a judge's check.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """
@@ -102,7 +102,7 @@ def _check_judge(
     settings: BenchSettings,
     run_dir: Path,
 ) -> None:
-    """On its own turns. What the benchmark would play is only counted, for what it would cost."""
+    """Check the judge on turns of its own. What the benchmark would play is only counted, for what it would cost."""
     from steer_lit.bench.judge_check import check_judge
 
     if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it

@@ -36,7 +36,7 @@ def opening(config: DictConfig, run_dir: Path) -> str:
 
 
 def without_start(config: DictConfig) -> str:
-    """Of a run that is resumed, and whose adapter folder is gone."""
+    """Say how a run goes on that is resumed, and whose adapter folder is gone."""
     said = f"init_from={config.init_from}: no adapter is there now, and none is needed"
     return f"{said}: {config.ckpt_path} goes on alone"
 
@@ -116,7 +116,7 @@ def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str
 
 
 def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
-    """With the weights that the tower was trained for."""
+    """Return the command of SFT, with the weights that the tower was trained for."""
     below = map(shlex.quote, carried(words, ["model.weights"]))
     return [_command("train", f"+experiment=sft_{config.model.name}", *below, typed("model.tower", tower))]
 
@@ -145,7 +145,7 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
 
 
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Of the policies in the words `named`, and what it still wants."""
+    """Return the command that plays the policies in the words `named`, and in further lines what it still wants."""
     own_rows = _own_rows(config, "bench", " judge=llm")
     given = carried(words, [*_MODEL, *(_SERVER if own_rows else ())])
     command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))
@@ -153,13 +153,13 @@ def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str
 
 
 def _size(config: DictConfig) -> list[str]:
-    """With answers as long as those that were rewarded, where any were."""
+    """Return words for a first benchmark's size, with answers as long as those that were rewarded, where any were."""
     longest = [f"rollout.max_new_tokens={config.rollout.max_new_tokens}"] if "rollout" in config else []
     return [f"bench.limit={_DIALOGUES}", *longest]
 
 
 def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
-    """For whoever trained on a file of rows: the next command is on STEER-mini's."""
+    """Say to whoever trained on a file of rows that the next command is on STEER-mini's; nothing to others."""
     if makes_rows(config):
         return []
     return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]

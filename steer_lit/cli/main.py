@@ -1,4 +1,4 @@
-"""From the command line to a run: how Hydra is called, and what becomes of an error.
+"""Runs a program by its command line: calls Hydra, and says what is wrong where there is an error.
 
 `--help`, `--cfg job` and every refusal answer at once. Errors meant for the person at the keyboard are printed alone
 and end with exit code 2; so do those of the disk, which that person can mend.

@@ -106,7 +106,9 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
 
 
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
-    """Each word that gives a group of configs something else than an option's name; a key may be called like one."""
+    """Yield the error for each word that gives a group of configs something else than an option's name; a key may be
+    called like one.
+    """
     chosen = _groups(name)
     for read in filter(None, map(Word.read, words)):
         group, option, known = read.key, read.given, options_of(read.key)
@@ -122,21 +124,23 @@ def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
 
 
 def no_choice(group: str, option: str, known: Sequence[str]) -> str:
-    """With the nearest by its letters, or those that hold what was typed: `3b` finds `qwen2_5_vl_3b`."""
+    """Return the error for an option that is none of the group's, with the nearest by its letters, or those that hold
+    what was typed: `3b` finds `qwen2_5_vl_3b`.
+    """
     holding = [name for name in known if option and option.lower() in name]
     nearest = _nearest(option, known) or _did_you_mean(holding)
     return f"{group}={option}: there is no such option.{nearest} Choose from: {', '.join(known)}"
 
 
 def no_sweep(word: str, name: str) -> str:
-    """For several values without what takes them one by one."""
+    """Return the error for several values where nothing takes them one by one."""
     key, _, values = word.partition("=")
     one = "" if "(" in values else f" One value that is a list is {key}=[{values}]."
     return f"{word}: several values are a sweep's, which begins with -m: {program(name)} -m {word} ...{one}"
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
-    """For a key that the config which `words` compose does not have."""
+    """Return the error for a key that the config which `words` compose does not have."""
     known, other = keys_of(name, words), _of_another_stage(wrong, name, words)
     plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
     return (
@@ -158,7 +162,7 @@ def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
 
 
 def stumbled(error: BaseException, words: Sequence[str]) -> str:
-    """For an error that Hydra's own code makes of a setting of Hydra's; empty where it is none."""
+    """Return what to say of an error that Hydra's own code makes of a setting of Hydra's; empty where it is none."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -9,7 +9,7 @@ from steer_lit.ranks import first_rank
 
 
 def say(line: str) -> None:
-    """At once, and once for all ranks: loading the libraries takes seconds, on a cold disk many."""
+    """Print the line at once, and once for all ranks: loading the libraries takes seconds, on a cold disk many."""
     if first_rank():
         print(line, flush=True)
 

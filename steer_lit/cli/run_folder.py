@@ -80,7 +80,9 @@ class AbsentFolders(Callback):
 
 
 def _hydra_made(folder: Path) -> bool:
-    """Of a sweep, which keeps its own config in its folder, whatever lies below that."""
+    """Whether Hydra made the folder for this run; of a sweep, which keeps its own config in its folder, whatever lies
+    below that.
+    """
     if sweeping():
         return Path(os.path.abspath(HydraConfig.get().sweep.dir)) in folder.parents
     return folder in AbsentFolders.found and folder != Path.cwd() / _RUNS

@@ -34,7 +34,9 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def leave_sigterm() -> None:
-    """To Lightning, which would call the handler that it finds besides its own: a step would end in its middle."""
+    """Leave SIGTERM to Lightning, which would call the handler that it finds besides its own: a step would end in its
+    middle.
+    """
     if signal.getsignal(signal.SIGTERM) is _terminate:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

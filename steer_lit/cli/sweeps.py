@@ -78,7 +78,9 @@ class WholeSweep(Callback):
 
 
 def _problems(name: str, config: DictConfig) -> list[str]:
-    """Also what cannot be resolved, of which Hydra would warn and go on, were it raised."""
+    """List what is wrong with one run's config, also what cannot be resolved, of which Hydra would warn and go on, were
+    it raised.
+    """
     try:
         return list(map(str, _CHECKS[name](config)))
     except OmegaConfBaseException as error:
@@ -116,7 +118,7 @@ def _points(config: DictConfig) -> Iterator[Point]:
 
 
 def _combined(words: Sequence[Override]) -> Iterator[tuple[str, ...]]:
-    """Each run's overrides, in the order in which Hydra's sweeper numbers the runs.
+    """Yield each run's overrides, in the order in which Hydra's sweeper numbers the runs.
 
     Raises HydraException for a range that is not made of single values, as the sweeper does.
     """
@@ -135,7 +137,7 @@ def _typed(config: DictConfig) -> list[str]:
 
 
 def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
-    """Each problem once, with the runs that have it where not all do."""
+    """List each problem once, with the runs that have it where not all do."""
     lines = [f"{counted(len(found), 'problem')} in the {runs} runs of this sweep, none was started:"]
     for problem, having in found.items():
         which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"

@@ -1,4 +1,4 @@
-"""From a composed config to training data that was made.
+"""Makes training data by a composed config.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """

@@ -1,4 +1,4 @@
-"""From a composed config to a trained adapter: check, freeze, instantiate, fit.
+"""Trains an adapter by a composed config: check, freeze, instantiate, fit.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """
