@@ -77,3 +77,8 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     assert not caplog.text
     check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
     assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text
+
+
+def test_the_constant_policies_keep_the_fingerprints_that_records_hold() -> None:
+    known = {"always-refuse": "constant:always-refuse", "always-comply": "constant:always-comply"}
+    assert {name: policy.fingerprint for name, policy in CONSTANTS.items()} == {**known, "gold": "constant:gold"}
