@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from steer_lit.errors import Problem
 
+MANY = 10**9  # rows or dialogues at most: nobody means more, and counts of any size are none to Python's own functions
+
 
 def counted(count: int, one: str, several: str = "") -> str:
     """Such as `1 row`, `1,200 rows`, and with `several` what more than one are called."""
@@ -70,4 +72,14 @@ SHARE = Bound(0, 1, said="is a share, from 0 to 1")
 def bound_problems(values: Mapping[str, object], bounds: Mapping[str, Bound], prefix: str = "") -> list[Problem]:
     """What is wrong with those of the values that have a bound, each named with `prefix` before its key."""
     found = ((key, values[key], bound) for key, bound in bounds.items() if key in values)
-    return [Problem(f"{prefix}{key}", value, bound.allowed) for key, value, bound in found if not bound.fits(value)]
+    return [
+        Problem(f"{prefix}{key}", value, f"{_kind(value)}{bound.allowed}")
+        for key, value, bound in found
+        if not bound.fits(value)
+    ]
+
+
+def _kind(value: object) -> str:
+    if is_number(value):
+        return ""
+    return "is not finite; " if isinstance(value, float) else "is no number; "

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from steer_lit.bench.behind import one_behind
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
+from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
@@ -18,6 +20,7 @@ from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
+TELLING = 8  # dialogues graded together, of which a judge that can grade grades some
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,23 +136,36 @@ def play_policy(
             for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge), strict=True)
         ]
 
+    telling = Lock()  # two threads count, and no count is told after a later one
+
     def record(rows: Sequence[GradedDialogue]) -> None:
         nonlocal done
         begin()
         run.records.append(rows)
-        done += len(rows)
-        tell(done, played)
+        with telling:
+            done += len(rows)
+            tell(done, played)
+        _check_judge(rows)
 
     def one_ended() -> None:
         nonlocal played
-        played += 1
-        tell(done, played)
+        with telling:
+            played += 1
+            tell(done, played)
 
     with one_behind(grade, record) as grade_beside:
         for ended in run.play(left, policy, one_ended):
             grade_beside(ended)
     run.records.sort(name, list(keys.values()))
     return run.played(name, keys)
+
+
+def _check_judge(rows: Sequence[GradedDialogue]) -> None:
+    """Raises TooManyFailures where it could grade none of dialogues enough to tell: further ones cost as much."""
+    if len(rows) >= TELLING and all(row.failed and row.ended != "failed" for row in rows):
+        reason = next(turn.failed for row in rows for turn in row.turns if turn.failed is not None)
+        said = "the judge could grade none of %d dialogues, of which the first: %s; judge_check=true tests a judge"
+        raise TooManyFailures(said % (len(rows), reason))
 
 
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args
 
 from steer_lit.attacker.wordings import Wording
@@ -13,7 +13,7 @@ from steer_lit.data.sources import BenchPart, Stage
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
-from steer_lit.numbers import ABOVE_0, FROM_0, SHARE, Bound, bound_problems, is_number, whole
+from steer_lit.numbers import ABOVE_0, FROM_0, MANY, SHARE, Bound, bound_problems, is_number, whole
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.policy.model_facts import Trains
 from steer_lit.prompts.transcript import Sees
@@ -70,7 +70,7 @@ _NUMBERS: Mapping[str, Bound] = {
         "extra_turns": whole(0),
     }.items()
 }
-_ROWS = whole(1, said="is a number of rows, at least 1; files of rows are named with data=steer")
+_ROWS = whole(1, MANY, said="is a number of rows, from 1 to a billion; files of rows are named with data=steer")
 _BETA = Bound(0, 1, below=True)
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "stage": get_args(Stage),
@@ -95,7 +95,7 @@ _SWITCHES = (
 _TEXTS = ("name", "system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
-    "model.weights", "logger.wandb.entity", "data.quarantine_dir",
+    "model.weights", "logger.wandb.entity",
 )  # fmt: skip
 _LONGEST_NAME = 100  # file systems take 255 bytes
 _PARTS = ("sft", "rl", "bench")
@@ -131,9 +131,7 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
 
 def _number_problems(config: Config) -> Iterator[Problem]:
     given = {key: value for key in _NUMBERS if (value := at(config, key)) is not ABSENT}
-    for problem in bound_problems(given, _NUMBERS):
-        kind = "is not finite" if isinstance(problem.value, float) else "is no number"
-        yield problem if is_number(problem.value) else replace(problem, remedy=f"{kind}; {problem.remedy}")
+    yield from bound_problems(given, _NUMBERS)
     if at(config, "rollout.temperature") == 0 and "objective" in config:
         yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
 
@@ -163,6 +161,9 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
+    folder = at(config, "data.quarantine_dir")
+    if folder not in (ABSENT, None) and (not isinstance(folder, str) or not folder or Path(folder).is_file()):
+        yield Problem("data.quarantine_dir", folder, "must be a folder, or null to write bad rows nowhere")
 
 
 def _made_row_problems(config: Config) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from steer_lit.checks.trainer import device_problems, part_problems, trainer_pro
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
-from steer_lit.numbers import is_whole, whole
+from steer_lit.numbers import MANY, is_whole, whole
 from steer_lit.policy import checkpoint_files, gpus, preflight
 from steer_lit.policy.model_facts import start_is_gone
 from steer_lit.reward.reward import Reward
@@ -38,7 +38,7 @@ _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", 
 _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
-_COUNT = whole(1)
+_COUNT = whole(1, MANY)
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
     "from the base policy (paper, Table 5: without synthetic bootstrapping)",
@@ -214,10 +214,9 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     limit = config["bench"]["limit"]
     if limit is not None and not _COUNT.fits(limit):
         yield Problem("bench.limit", limit, f"{_COUNT.allowed}, or null for every dialogue")
-    if not config["policies"] and not config["bench"]["constants"]:
-        yield Problem(
-            "policies", {}, "is empty: add policies.<name>=base or an adapter folder, or bench.constants=true"
-        )
+    if not config["policies"] and (not config["bench"]["constants"] or reacts(config)):
+        constants = "constant policies answer the script alone" if reacts(config) else "or bench.constants=true"
+        yield Problem("policies", {}, f"is empty: add policies.<name>=base or an adapter folder, {constants}")
     read_again = config["from_run"] is not None or config["from_raw_eval"] is not None
     if not read_again:  # else what is read tells
         yield from baseline_problems(config["bench"]["baseline"], policies)

@@ -34,14 +34,14 @@ from steer_lit.cli.overrides import (
     stumbled,
     unreadable_override,
 )
-from steer_lit.cli.run_folder import FROZEN, leave_nothing
-from steer_lit.cli.signals import exit_code, sigterm_interrupts
+from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
+from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.cli.sweeps import runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, sweeping
+from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping
 from steer_lit.terminal.visible import visible
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
@@ -90,17 +90,15 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     failed: list[str] = []  # the runs of a sweep
     begun: list[Path] = []
 
+    def stopped() -> str:
+        return _stopped(begun[-1] if begun else None)
+
     def task(config: DictConfig) -> float | None:
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         try:
             # In a sweep, the run before this one has left SIGTERM to Lightning.
-            with sigterm_interrupts(), _full_error(full):  # as any process that the run starts is to find it
+            with sigterm_ends(stopped), _full_error(full):  # as any process that the run starts is to find it
                 return RUNS[program](config, folder)
-        except KeyboardInterrupt as stop:  # at work, a run says itself what it has saved, and exits
-            leave_nothing(folder)
-            again = "" if sweeping() else ", give the same command again"
-            print(f"stopped before the run began: nothing new was saved and nothing is lost{again}", file=sys.stderr)
-            raise SystemExit(exit_code(stop)) from None
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
@@ -120,7 +118,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     sys.argv = [sys.argv[0], *words]
     name_sweeps_folders(words)
     try:
-        with _full_error("1"):  # Hydra raises what it would print, so that `explain` can say it better
+        # Hydra raises what it would print, so that `explain` can say it better.
+        with sigterm_ends(stopped), _full_error("1"):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
         if failed:
             raise AlreadyReported
@@ -128,12 +127,25 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if debugging or begun or not (said := stumbled(error, words)):
             raise
         raise SteerError(said) from error
+    except KeyboardInterrupt:  # at work, a run says itself what it has saved, and exits
+        print(stopped(), file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except AlreadyReported:
         runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv = arguments
+
+
+def _stopped(folder: Path | None) -> str:
+    """What it means that a run was stopped which was not at work: it had not begun, or it was over."""
+    if folder is not None:
+        leave_nothing(folder, ended=False)
+        if holds_a_run(folder):
+            return f"stopped: {shown_path(folder)} keeps what is in it"
+    again = "" if folder is not None and sweeping() else ", give the same command again"
+    return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
 
 
 @contextmanager

@@ -55,7 +55,9 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     if added is not None and added.key in _groups(name) and (said := _part(added)):
         return said
     if added is not None and added.sign != "~" and added.key in _unread(name):
-        return f"{added.key}: nothing of a benchmark reads it. Of data it reads {', '.join(READ)}"
+        there = keys_of(name, words)
+        of_data = ", ".join(key for key in READ if f"data.{key}" in there)
+        return f"{added.key}: nothing of a benchmark reads it. Of data it reads {of_data}"
     if word.startswith("-"):
         return _dashed(word, name)
     if not word.startswith("+"):

@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 
-from steer_lit.cli.signals import exit_code, sigterm_interrupts
+from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
@@ -27,17 +27,15 @@ def run(program: str) -> int:
 
 
 def _called(program: str) -> int:
+    said = f"stopped before anything was {_DONE[program]}: nothing is lost, give the same command again"
     try:
-        with sigterm_interrupts():
+        with sigterm_ends(lambda: said):
             from steer_lit.cli import main
-
-            code = main.run(program)
-    except KeyboardInterrupt as stop:
+        return main.run(program)
+    except KeyboardInterrupt:
         if first_rank():
-            said = f"stopped before anything was {_DONE[program]}: nothing is lost, give the same command again"
             print(said, file=sys.stderr)
-        return exit_code(stop)
-    return code
+        return INTERRUPTED
 
 
 train = partial(run, "train")  # `python train.py` and `steer-train`

@@ -47,6 +47,7 @@ CHECKPOINTS = (LAST, FAILED)
 EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
+_OWN: set[Path] = set()  # folders whose lock this process holds
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
 
@@ -64,7 +65,11 @@ def alone_in(run_dir: Path) -> Iterator[None]:
         if taken is False:
             remedy = "another run is writing into this folder: wait until it has ended, or name another folder"
             raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
-        yield
+        _OWN.add(run_dir)
+        try:
+            yield
+        finally:
+            _OWN.discard(run_dir)
 
 
 class AbsentFolders(Callback):
@@ -88,22 +93,28 @@ def _hydra_made(folder: Path) -> bool:
     return folder in AbsentFolders.found and folder != Path.cwd() / _RUNS
 
 
-def leave_nothing(run_dir: Path) -> None:
+def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
     """Remove the folder of a run that did nothing, one with no more in it than an empty log and a lock nobody holds,
     and those above it that Hydra made for it and that are empty then.
 
-    One that cannot be removed stays: a disk of its own, or in a folder that may not be written.
+    The run itself may hold the lock where it is not `ended`, as while a signal is heard. One that cannot be removed
+    stays: a disk of its own, or in a folder that may not be written.
     """
     with suppress(OSError):
         inside = list(run_dir.iterdir())
         if all(_is_log_or_lock(path) and not path.stat().st_size for path in inside):
             with holding(run_dir / LOCK) as taken:
-                if taken is False:
+                if taken is False and (ended or run_dir not in _OWN):
                     return
                 for path in {*inside, run_dir / LOCK}:
                     path.unlink()
             for folder in takewhile(_hydra_made, (run_dir, *run_dir.parents)):
                 folder.rmdir()  # refused where another run has its folder there
+
+
+def holds_a_run(run_dir: Path) -> bool:
+    """Whether there is more in the folder than what a run that is only starting writes."""
+    return run_dir.is_dir() and not all(_is_log_or_lock(path) for path in run_dir.iterdir())
 
 
 def _is_log_or_lock(path: Path) -> bool:

@@ -1,45 +1,48 @@
-"""SIGTERM while a run starts: an interrupt, as Ctrl-C is one. Small, as it is there before any library."""
+"""What a signal does while a run is not at work: it starts, or it is over. Small, as it is there before any library."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from steer_lit.ranks import first_rank
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    said: Callable[[], str]
 
-
-def exit_code(stop: KeyboardInterrupt) -> int:
-    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    def __call__(self, *_: object) -> None:
+        with suppress(Exception):  # it may have come in the middle of a write
+            sys.stdout.flush()
+        os.write(2, f"{self.said()}\n".encode(errors="backslashreplace"))
+        os._exit(TERMINATED)
 
 
 @contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises `Terminated`, in the process that speaks for all, where nobody else listens to it."""
+def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
+    """Have SIGTERM end the process at once with what `said` returns, in the process that speaks for all, where nobody
+    else listens to it. It raises nothing: a library that is being imported would take that for an error of its own.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     here = threading.current_thread() is threading.main_thread() and first_rank()  # the main thread alone hears it
-    if mine := here and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    if mine := here and (before == signal.SIG_DFL or isinstance(before, _Ending)):
+        signal.signal(signal.SIGTERM, _Ending(said))
     try:
         yield
     finally:
         if mine:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, before)
 
 
 def leave_sigterm() -> None:
-    """Leave SIGTERM to Lightning, which would call the handler that it finds besides its own: a step would end in its
-    middle.
-    """
-    if signal.getsignal(signal.SIGTERM) is _terminate:
+    """Leave it to Lightning, which would call the handler that it finds besides its own."""
+    if isinstance(signal.getsignal(signal.SIGTERM), _Ending):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated

@@ -49,7 +49,9 @@ class BenchRows:
         self.part = part
         self.system_prompt = system_prompt
         self.blank_images = blank_images
-        self._quarantine = Quarantine(max_bad_rows, Path(quarantine_dir, QUARANTINE) if quarantine_dir else None)
+        self._quarantine = Quarantine(
+            max_bad_rows, None if quarantine_dir is None else Path(quarantine_dir, QUARANTINE)
+        )
         self._digests: dict[ImageRef, str] = {}
 
     def __len__(self) -> int:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.numbers import Bound, bound_problems, whole
+from steer_lit.numbers import MANY, Bound, bound_problems, whole
 from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
 _USER_TURNS = whole(2, 10)
 _SCALE = Bound(1, 10, said="is on the tutor's scale, from 1 to 10")
 _BOUNDS = {
-    "rows": whole(1),
+    "rows": whole(1, MANY),
     "max_turns": whole(2, MAX_TURNS),
     "success": whole(1, 5, "is a score of the attack judge, a whole number from 1 to 5"),
     "keep.min_safety": _SCALE,

@@ -175,6 +175,22 @@ def test_what_had_ended_when_a_server_died_is_recorded_and_not_played_again(tmp_
     assert recorded(tmp_path) == [row.id for row in TEN]
 
 
+def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_path: Path) -> None:
+    class Rambles:
+        asked = 0
+
+        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+            self.asked += len(dialogues)
+            return [Grade(failed="unreadable twice: no JSON")] * len(dialogues)
+
+    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(60)]
+    judge, settings, console = Rambles(), BenchSettings(resamples=100, chunk=16), Console(file=io.StringIO())
+    with pytest.raises(TooManyFailures, match=r"none of 8 dialogues.*no JSON; judge_check=true"):
+        run_bench({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path, console)
+    assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
+    assert recorded(tmp_path) == [row.id for row in rows[:8]]  # and graded again by the same command
+
+
 def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a bar would stand still for as long as the first dialogues take."""
     told: list[tuple[int, int]] = []

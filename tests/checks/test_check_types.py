@@ -71,10 +71,10 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("stage={a: 1}", "stage={'a': 1}: must be one of pretrain, ground, sft, grpo"),
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),
-        ("model.lora.r=inf", "model.lora.r=inf: must be a whole number from 1 to 4096"),
+        ("model.lora.r=inf", "model.lora.r=inf: is not finite; must be a whole number from 1 to 4096"),
         ("model.lora.r=5000", "model.lora.r=5000: must be a whole number from 1 to 4096"),
         ("model.lora.alpha=1e308", "model.lora.alpha=1e+308: must be a number above 0, at most 10000"),
-        ("model.lora.alpha=nan", "model.lora.alpha=nan: must be a number above 0, at most 10000"),
+        ("model.lora.alpha=nan", "model.lora.alpha=nan: is not finite; must be a number above 0, at most 10000"),
         ("model=7", "model=7: there is no such option. Did you mean qwen2_5_vl_7b? Choose from: nano, qwen2_5_vl_3b, "),
         ("server=3", "server=3: there is no such option. Choose from: openai"),
         ("server=null", "server=null: there is no such option. Choose from: openai"),
@@ -176,6 +176,14 @@ def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, wor
         ("bench.max_turns=10000000000", "bench.max_turns=10000000000: must be a whole number from 1 to 100"),
         ("bench.resamples=10000000000", "bench.resamples=10000000000: must be a whole number from 100 to 100000"),
         ("bench.horizon=10000000000", "bench.horizon=10000000000: must be a whole number from 1 to 100"),
+        ("bench.limit=99999999999999999999999", "must be a whole number from 1 to 1000000000, or null for every"),
+        ("data.source.bench=99999999999999999999999", "is a number of rows, from 1 to a billion"),
+        ("server.connect_timeout=abc", "server.connect_timeout='abc': is no number; at least 30 s"),
+        ("server.connect_timeout=nan", "server.connect_timeout=nan: is not finite; at least 30 s"),
+        (
+            "data.val_size=3",
+            "benchmark reads it. Of data it reads source, max_turns, blank_images\n",
+        ),
     ],
 )
 def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
@@ -196,6 +204,7 @@ def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("stage=2", "stage: there is no such key in this run. Did you mean stages"),
         ("keep.min_safety=nan", "keep.min_safety=nan"),
         ("max_turns=10000000000", "max_turns=10000000000: must be a whole number from 2 to 100"),
+        ("rows=99999999999999999999", "rows=99999999999999999999: must be a whole number from 1 to 1000000000"),
     ],
 )
 def test_synthesis_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:

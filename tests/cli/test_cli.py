@@ -318,6 +318,23 @@ def test_a_benchmark_of_nothing_but_random_weights_says_what_to_name(
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
 
+def test_a_benchmark_without_a_policy_that_can_be_asked_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["~policies.base", "bench.limit=5", f"hydra.run.dir={tmp_path / 'run'}"]
+    message = refused(capsys, *words, "attacker=adaptive", program="bench")
+    assert "policies={}: is empty" in message
+    assert "constant policies answer the script alone" in message
+
+
+@pytest.mark.parametrize("folder", ['""', "Makefile", "3"])
+def test_a_quarantine_folder_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: str
+) -> None:
+    words = ["data=steer", f"data.quarantine_dir={folder}", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert "must be a folder, or null to write bad rows nowhere" in refused(capsys, *words, program="bench")
+
+
 @pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
 def test_a_benchmark_says_what_it_will_play_before_it_begins(
     run_dir: str,

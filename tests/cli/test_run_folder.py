@@ -448,31 +448,64 @@ runpy.run_path("{program}.py", run_name="__main__")
     assert not (tmp_path / "run").exists()
 
 
+class Ended(BaseException):
+    """In the place of the process's end."""
+
+
 def test_lightning_finds_sigterm_as_if_nobody_had_listened_and_the_next_run_of_a_sweep_listens_again(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Lightning calls a handler that it finds besides its own, which would end a step in its middle."""
+
+    def end(status: int) -> None:
+        raise Ended(status)
+
+    monkeypatch.setattr(signals.os, "_exit", end)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[])
-    with signals.sigterm_interrupts():
-        for _ in range(2):
-            with signals.sigterm_interrupts():
-                with pytest.raises(KeyboardInterrupt):
+    with signals.sigterm_ends(lambda: "outside"):
+        for run in ("first", "second"):
+            with signals.sigterm_ends(lambda run=run: run):
+                with pytest.raises(Ended, match="143"):
                     signal.raise_signal(signal.SIGTERM)
                 with stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
                     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        with pytest.raises(Ended):
+            signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert capfd.readouterr().err.split() == ["first", "second", "outside"]
 
 
 def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with signals.sigterm_interrupts():
+    with signals.sigterm_ends(str):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.delenv("LOCAL_RANK")
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
     monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("it was taken away"))
-    with signals.sigterm_interrupts():
+    with signals.sigterm_ends(str):
         signals.leave_sigterm()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_once_a_run_is_over_says_where_its_files_are(
+    repository: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    code = f"""
+import runpy, signal, sys
+from pathlib import Path
+from steer_lit.cli import main
+def over(config, folder):
+    (folder / "records.jsonl").touch()
+    print("done")
+    signal.raise_signal({int(sent)})
+main.RUNS["bench"] = over
+sys.argv = ["bench.py", "hydra.run.dir={tmp_path}/run"]
+runpy.run_path("bench.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    said = f"stopped: {tmp_path}/run keeps what is in it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "done\n", said)
 
 
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
