@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import nodes
+from steer_lit.dotted import at, nodes
 from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program, sweeps
 from steer_lit.terminal.visible import first_lines
 
@@ -27,6 +27,7 @@ _HYDRAS_OPTIONS = (
 )
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it for no option, and misses its keys
+_OF_RETURN = ("reward.alpha", "reward.return")
 _UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
 
 
@@ -58,6 +59,8 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
         there = keys_of(name, words)
         of_data = ", ".join(key for key in READ if f"data.{key}" in there)
         return f"{added.key}: nothing of a benchmark reads it. Of data it reads {of_data}"
+    if added is not None and added.key in _OF_RETURN and added.sign != "~" and (said := _idle(added.key, name, words)):
+        return said
     if word.startswith("-"):
         return _dashed(word, name)
     if not word.startswith("+"):
@@ -79,6 +82,18 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
     return no_key(key, name, plain)
+
+
+def _idle(key: str, name: str, words: Sequence[str]) -> str:
+    """The error for a key of the return in a run that credits each turn with its own score."""
+    credit = "reward.credit"
+    read = {word: found.key for word in words if (found := Word.read(word)) is not None}
+    swept = [word for word in read if sweeps(word)]
+    config = composed(name, [word for word in read if word not in swept])
+    if config is None or any(read[word] == credit for word in swept) or at(config, credit) != "score":
+        return ""
+    remedy = f"each turn is credited with its own score. {credit}=trajectory goes by the return, as the paper does"
+    return f"{key}: changes nothing that this run learns, for {credit}=score: {remedy}"
 
 
 def _dashed(word: str, name: str) -> str:

@@ -318,6 +318,18 @@ def test_a_benchmark_of_nothing_but_random_weights_says_what_to_name(
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
 
+@pytest.mark.parametrize("word", ["reward.alpha=0", "reward.alpha=0,0.3", "reward.return=final"])
+def test_a_key_of_the_return_is_refused_where_each_turn_has_its_own_score(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    """A sweep over alpha under `grpo_nano` would train the same policy again and again."""
+    start = ["+experiment=grpo_nano", f"init_from={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
+    message = refused(capsys, *start, word, *(["-m"] if "," in word else []))
+    assert f"{word.partition('=')[0]}: changes nothing that this run learns" in message
+    by_return = refused(capsys, *start, "reward.alpha=0", "reward.credit=trajectory")  # for there is no adapter
+    assert "changes nothing" not in by_return
+
+
 def test_a_benchmark_without_a_policy_that_can_be_asked_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
