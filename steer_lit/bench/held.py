@@ -91,6 +91,8 @@ def changed_settings(
 def _decides(key: str, policies: Collection[str]) -> bool:
     if ".settings." in key and not key.endswith(".model"):  # addresses and time-outs of a server
         return False
+    if key == "model.device":
+        return False
     return any(f"{key}.".startswith(f"{part}.") for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))
 
 

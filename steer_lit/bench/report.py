@@ -39,8 +39,8 @@ SEEDS = (
     "dialogues; with three seeds they are too narrow, see docs/metrics.md."
 )
 CUT = (
-    "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Raise "
-    "rollout.max_new_tokens."
+    "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Read "
+    "some: raise rollout.max_new_tokens where they had more to say; where they ramble that does not help."
 )
 _FORMULA = tuple("=+-@\t＝＋－＠")  # what a cell begins with that a spreadsheet computes
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from steer_lit.bench.policies import played_here
 from steer_lit.checks import bench_problems
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
@@ -41,7 +42,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     with alone_in(run_dir):
         check_own(run_dir, "benchmark")
         if config.from_run is None and config.from_raw_eval is None:
-            what = "judge check" if config.judge_check else f"benchmark with model={config.model.name}"
+            what = "judge check" if config.judge_check else _what_plays(config)
             say(f"{what}, into {shown_path(run_dir)}; libraries load first")
         _bench(config, shown_path(run_dir))  # which is said wherever a file is named
 
@@ -110,6 +111,10 @@ def _check_judge(
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
         check_judge(judge, scenarios, policies, settings, run_dir, _benchmark(config, len(scenarios)))
+
+
+def _what_plays(config: DictConfig) -> str:
+    return f"benchmark with model={config.model.name}" if played_here(config.policies) else "benchmark"
 
 
 def _benchmark(config: DictConfig, dialogues: int) -> str:

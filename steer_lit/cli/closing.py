@@ -129,7 +129,8 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
     command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    return [command, *_own_rows(config, "rl"), *(_server("tutor", given) if asks else ())]
+    own_rows = _own_rows(config, "rl", "" if asks else " tutor=llm")
+    return [command, *own_rows, *(_server("tutor", given) if asks or own_rows else ())]
 
 
 def _start_is_gone(config: DictConfig) -> bool:

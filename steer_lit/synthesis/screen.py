@@ -71,6 +71,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     name, rows = "nano" if made["generator"].get("generator") == "template" else "smol", made["written"]
     command = [program("train"), f"+experiment=sft_{name}", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
+    command += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut them sooner
     command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
     return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {' '.join(command)}"

@@ -103,6 +103,7 @@ def test_the_next_command_trains_a_model_that_knows_the_words(
 ) -> None:
     said = next_steps(finished(5, generator), settings("both"), Path("run"), [])
     assert f"python train.py +experiment={experiment} data=steer" in said
+    assert f"data.max_turns={settings('both').stage2.max_turns} " in said  # the rows as they were made
 
 
 def test_a_handful_of_rows_is_trained_on_by_the_next_command(
