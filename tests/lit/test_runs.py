@@ -147,11 +147,10 @@ def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, p
         return said
 
     (command,) = step("MiniSource")
-    judged = " judge=llm" if stage == "grpo" else ""
-    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged})"
-    assert step("FileSource")[:2] == [command, said]
-    served = "         (its judge is a server's: add server.base_url=<address>/v1 server.model=<name>)"
-    assert step("FileSource")[2:] == ([served] if stage == "grpo" else [])
+    who = "judge" if stage == "grpo" else "tutor"  # for rows of one's own bring no gold facts
+    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file> {who}=llm)"
+    served = f"         (its {who} is a server's: add server.base_url=<address>/v1 server.model=<name>)"
+    assert step("FileSource") == [command, said, served]
 
 
 def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_missing(tmp_path: Path) -> None:
