@@ -28,8 +28,7 @@ from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
 _APART_SHOWN = 8
-# Ours: shares of the turns on whose side of a threshold judge and label agree. Two readers of such scales, who mean the
-# same by them, part over a turn in ten.
+# Ours, by no study: shares of the turns for which judge and label are on the same side of a threshold.
 _TRUSTED, _DOUBTED = 0.9, 0.8
 _UNGRADED = 0.1  # ours: of the turns, at most
 LEGEND = (

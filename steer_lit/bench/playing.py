@@ -20,7 +20,7 @@ from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
-TELLING = 8  # dialogues graded together, of which a judge that can grade grades some
+TELLING = 8  # dialogues, of which a judge that can grade grades some
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def play_policy(
         with telling:
             done += len(rows)
             tell(done, played)
-        _check_judge(rows)
+        _check_judge(run.records.rows)
 
     def one_ended() -> None:
         nonlocal played
@@ -160,12 +160,14 @@ def play_policy(
     return run.played(name, keys)
 
 
-def _check_judge(rows: Sequence[GradedDialogue]) -> None:
-    """Raises TooManyFailures where it could grade none of dialogues enough to tell: further ones cost as much."""
-    if len(rows) >= TELLING and all(row.failed and row.ended != "failed" for row in rows):
-        reason = next(turn.failed for row in rows for turn in row.turns if turn.failed is not None)
-        said = "the judge could grade none of %d dialogues, of which the first: %s; judge_check=true tests a judge"
-        raise TooManyFailures(said % (len(rows), reason))
+def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
+    """Raises TooManyFailures where nothing recorded could be graded, and is enough to tell: more would cost as much."""
+    shown = [row for row in recorded if row.ended != "failed"]  # a policy that is silent is no fault of the judge's
+    if len(shown) < TELLING or not all(row.failed for row in shown):
+        return
+    reason = next((turn.failed for row in shown for turn in row.turns if turn.failed is not None), "")
+    said = f"the judge could grade none of {len(shown)} dialogues, of which the first: {reason}"
+    raise TooManyFailures(f"{said}; judge_check=true tests a judge")
 
 
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:

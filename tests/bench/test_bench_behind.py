@@ -191,6 +191,22 @@ def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_
     assert recorded(tmp_path) == [row.id for row in rows[:8]]  # and graded again by the same command
 
 
+def test_a_few_dialogues_that_no_judge_reads_do_not_end_a_run_that_has_graded_others(tmp_path: Path) -> None:
+    """Played again, they are all there is to grade."""
+
+    class Declines:
+        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+            hard = [row_of(scenario) >= 20 for scenario, _ in dialogues]
+            return [Grade(failed="a filter declined") if declined else Grade(3, 3, True) for declined in hard]
+
+    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(40)]
+    settings = BenchSettings(resamples=100, chunk=20)
+    for _ in range(2):
+        console = Console(file=io.StringIO())
+        summary = run_bench({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path, console)
+        assert (summary["one"]["n"], summary["one"]["failed"]) == (20, 20)
+
+
 def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a bar would stand still for as long as the first dialogues take."""
     told: list[tuple[int, int]] = []
