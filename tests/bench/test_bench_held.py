@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from steer_lit.bench.held import changed_settings
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import RunConfig, run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
@@ -100,3 +101,9 @@ def test_the_settings_that_changed_are_named_where_the_folder_tells_them(tmp_pat
     assert f"({more}data.blank_images=false, now true; 2 more): " in held(tmp_path, other, 200, config=now)
     (tmp_path / "versions.json").write_text('{"played": {"conditions": "another run\'s"}}')
     assert "under other settings: " in held(tmp_path, other, 200, config=now)
+
+
+def test_where_a_policy_computes_is_no_setting_that_decides() -> None:
+    before = {"model": {"name": "nano", "device": "cpu", "max_pixels": 784}}
+    now = {"model": {"name": "nano", "device": None, "max_pixels": 1568}}
+    assert list(changed_settings(before, now)) == [("model.max_pixels", "784", "1568")]

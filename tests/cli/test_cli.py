@@ -347,6 +347,17 @@ def test_a_quarantine_folder_that_is_none_is_refused(
     assert "must be a folder, or null to write bad rows nowhere" in refused(capsys, *words, program="bench")
 
 
+def test_a_benchmark_of_a_served_policy_alone_names_no_model_that_does_not_play(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    server = ["server.base_url=http://127.0.0.1:9/v1", "server.retries=1", "server.backoff=0.01"]
+    words = ["~policies.base", "policies.mine=server:mine", *server, "bench.limit=5", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("bench", words) == 2
+    out, err = capsys.readouterr()
+    assert f"benchmark, into {tmp_path}" in out + err
+    assert "model=tiny" not in out + err
+
+
 @pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
 def test_a_benchmark_says_what_it_will_play_before_it_begins(
     run_dir: str,
