@@ -161,12 +161,12 @@ def play_policy(
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
-    """Raises TooManyFailures where nothing recorded could be graded, and is enough to tell: more would cost as much."""
+    """Raises TooManyFailures where no turn recorded has a grade, and they are enough to tell: more would cost as much."""
     shown = [row for row in recorded if row.ended != "failed"]  # a policy that is silent is no fault of the judge's
-    if len(shown) < TELLING or not all(row.failed for row in shown):
+    reasons = [turn.failed for row in shown for turn in row.turns]
+    if len(shown) < TELLING or None in reasons:
         return
-    reason = next((turn.failed for row in shown for turn in row.turns if turn.failed is not None), "")
-    said = f"the judge could grade none of {len(shown)} dialogues, of which the first: {reason}"
+    said = f"the judge could grade no turn of {len(shown)} dialogues, the first for this reason: {reasons[0]}"
     raise TooManyFailures(f"{said}; judge_check=true tests a judge")
 
 

@@ -185,7 +185,7 @@ def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_
 
     rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(60)]
     judge, settings, console = Rambles(), BenchSettings(resamples=100, chunk=16), Console(file=io.StringIO())
-    with pytest.raises(TooManyFailures, match=r"none of 8 dialogues.*no JSON; judge_check=true"):
+    with pytest.raises(TooManyFailures, match=r"no turn of 8 dialogues.*no JSON; judge_check=true"):
         run_bench({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path, console)
     assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
     assert recorded(tmp_path) == [row.id for row in rows[:8]]  # and graded again by the same command
