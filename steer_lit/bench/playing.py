@@ -161,7 +161,7 @@ def play_policy(
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
-    """Raises TooManyFailures where no turn recorded has a grade, and they are enough to tell: more would cost as much."""
+    """Raises TooManyFailures where no recorded turn has a grade, of dialogues enough to tell: more cost as much."""
     shown = [row for row in recorded if row.ended != "failed"]  # a policy that is silent is no fault of the judge's
     reasons = [turn.failed for row in shown for turn in row.turns]
     if len(shown) < TELLING or None in reasons:
