@@ -1,6 +1,6 @@
 """`smol` or `nano` as an ordinary checkpoint with a processor, which is what other trainers and servers load.
 
-python -m tests.perf.peer_model <folder> [--model nano]
+python -m tests.perf.peer_model <folder> [--model nano] [--adapter <folder>]
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ import argparse
 import shutil
 from pathlib import Path
 
+import torch
+
 from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.model_facts import SIDE, nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.smol import smol_checkpoint
+from tests.perf import workload
 
 
 def write(folder: Path, model: str = "smol") -> None:
@@ -34,9 +37,21 @@ def write(folder: Path, model: str = "smol") -> None:
     ).save_pretrained(folder)
 
 
+def write_adapter(folder: Path, model: str = "smol") -> None:
+    """The benchmarks' adapter, as a run leaves one. All of it takes part in products, as no B is zero."""
+    policy = workload.load(model, "auto")
+    for name, parameter in policy.adapter_parameters().items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    policy.save_adapter(folder)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", choices=["smol", "nano"], default="smol")
+    parser.add_argument("--adapter", type=Path, help="where to write an adapter for it")
     options = parser.parse_args()
     write(options.folder, options.model)
+    if options.adapter:
+        write_adapter(options.adapter, options.model)

@@ -1,8 +1,10 @@
 """The GRPO workload's generation in vLLM's CPU build. Runs in vLLM's own environment and imports nothing of ours.
 
-python tests/perf/vllm_generate.py --model <folder> --turns 4 --new-tokens 48 --steps 3
+python tests/perf/vllm_generate.py --model <folder> --turns 4 --new-tokens 48 --steps 3 [--adapter <folder>]
 
-`folder` is what `python -m tests.perf.peer_model <folder>` writes. One JSON line, fields as tests/perf/generate.py.
+`--model` is what `python -m tests.perf.peer_model <folder>` writes, `--adapter` what it writes with `--adapter`: with it
+vLLM does what GRPO's rollouts need and ours always do, apply an adapter and return each sampled token's log-prob. One
+JSON line, fields as tests/perf/generate.py.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 from PIL import Image
 from transformers import AutoTokenizer
 from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
 
 WORDS = ("open", "door", "red", "sign", "what", "how", "is", "this", "tool", "made", "safe", "place")
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -54,9 +57,17 @@ class Dialogues:
             limit_mm_per_prompt={"image": 1, "video": 0},
             skip_mm_profiling=True,
             block_size=32,  # the default of 128 leaves most of a short dialogue out of the prefix cache
+            enable_lora=bool(options.adapter),
+            max_lora_rank=8,
         )
-        count = options.new_tokens
-        self.sampling = SamplingParams(temperature=1.0, ignore_eos=True, max_tokens=count, detokenize=False)
+        self.adapter = LoRARequest("adapter", 1, options.adapter) if options.adapter else None
+        self.sampling = SamplingParams(
+            temperature=1.0,
+            ignore_eos=True,
+            max_tokens=options.new_tokens,
+            detokenize=False,
+            logprobs=0 if options.adapter else None,  # 0: of what was sampled alone
+        )
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -74,10 +85,11 @@ class Dialogues:
             for _ in group
         ]
         for question in [*follow, None]:
-            outputs = self.engine.generate(prompts, self.sampling, use_tqdm=False)
+            outputs = self.engine.generate(prompts, self.sampling, use_tqdm=False, lora_request=self.adapter)
             for prompt, output in zip(prompts, outputs, strict=True):
                 said = output.outputs[0].token_ids
                 assert len(said) == self.options.new_tokens
+                assert self.adapter is None or len(output.outputs[0].logprobs) == self.options.new_tokens
                 # A sampled picture token would stand for a second picture.
                 prompt["prompt_token_ids"] += [self.filler if token in self.special else token for token in said]
                 if question is not None:
@@ -88,6 +100,7 @@ class Dialogues:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--adapter", default="", help="empty: the base model, no log-probs")
     for name, value in {"prompts": 4, "group": 4, "turns": 4, "user-tokens": 40, "new-tokens": 48, "steps": 3}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--dtype", default="bfloat16")
@@ -106,7 +119,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "peer": "vllm",
+                "peer": "vllm with an adapter" if options.adapter else "vllm",
                 "turns": options.turns,
                 "generate_s": round(generating, 2),
                 "all": [round(mark, 2) for mark in marks],
