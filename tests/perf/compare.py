@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from steer_lit.policy.device import default_device, number_type
-from tests.perf.peer_model import write
+from tests.perf.peer_model import write, write_adapter
 
 WORKLOADS = {
     "grpo, 1 turn x 64": ("grpo", ["--turns", "1", "--new-tokens", "64"]),
@@ -52,8 +52,9 @@ def main() -> None:
     print(f"numbers: {dtype}", flush=True)
     rows, generation = [], []
     with tempfile.TemporaryDirectory() as room:
-        folder = Path(room) / "model"
+        folder, adapter = Path(room) / "model", Path(room) / "adapter"
         write(folder)
+        write_adapter(adapter)
         for name, (what, arguments) in WORKLOADS.items():
             if options.only not in name:
                 continue
@@ -67,11 +68,13 @@ def main() -> None:
             if options.only not in name:
                 continue
             ours = measured([sys.executable, "-m", "tests.perf.generate", *arguments, *steps])
-            peer = None
-            if options.vllm_python:
-                script = ["tests/perf/vllm_generate.py", "--model", str(folder)]
-                peer = measured([options.vllm_python, *script, *arguments, *steps])
-            generation.append((name, ours, peer))
+            script = [options.vllm_python, "tests/perf/vllm_generate.py", "--model", str(folder)]
+            if not options.vllm_python:
+                generation.append((name, ours, None))
+                continue
+            # Ours applies an adapter and returns log-probs, as rollouts need; vLLM is timed doing that, and without.
+            for does, more in ((name, ["--adapter", str(adapter)]), (f"{name}, vLLM's of the base model alone", [])):
+                generation.append((does, ours, measured([*script, *arguments, *steps, *more])))
     for other, found in (("TRL", rows), ("vLLM", generation)):
         if found:
             print(f"\n| workload | ours | {other} | faster | peak GB, ours | {other} | memory |")

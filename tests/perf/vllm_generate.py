@@ -2,9 +2,9 @@
 
 python tests/perf/vllm_generate.py --model <folder> --turns 4 --new-tokens 48 --steps 3 [--adapter <folder>]
 
-`--model` is what `python -m tests.perf.peer_model <folder>` writes, `--adapter` what it writes with `--adapter`: with it
-vLLM does what GRPO's rollouts need and ours always do, apply an adapter and return each sampled token's log-prob. One
-JSON line, fields as tests/perf/generate.py.
+`--model` is what `python -m tests.perf.peer_model <folder>` writes, `--adapter` what it writes with `--adapter`. With
+an adapter vLLM does what GRPO's rollouts need and ours always do: it applies the adapter and returns each sampled
+token's log-prob. One JSON line, fields as tests/perf/generate.py.
 """
 
 from __future__ import annotations
