@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from steer_lit.data.mini_primer import primer_row
+from steer_lit.files.atomic import replace_folder
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
 from steer_lit.terminal.commands import conf_dir, program
@@ -55,11 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _write(given: argparse.Namespace) -> int:
     folder: Path = given.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tokenizer-", dir=folder) as room:
-        nano_tokenizer().save_pretrained(room)
-        for file in Path(room).iterdir():
-            file.replace(folder / file.name)
+    folder.mkdir(parents=True, exist_ok=True)  # one that cannot be is told before a minute of learning
+    replace_folder(folder, nano_tokenizer().save_pretrained)
     print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
     print(f"next:      {program('train')} +experiment=pretrain_nano")
     return 0

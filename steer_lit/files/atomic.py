@@ -1,12 +1,13 @@
-"""Atomic writes: a file is written beside its place and renamed when it is whole."""
+"""Atomic writes: a file or a folder is written beside its place and renamed when it is whole."""
 
 from __future__ import annotations
 
 import glob
 import os
 import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,3 +42,26 @@ def replace_text(path: Path, text: str) -> None:
     """Write the file, in UTF-8, in one step."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def replace_folder(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder, and put it in `target`'s place.
+
+    A folder cannot take another's place in one step, but a file can, and the weights are the only file in which the
+    adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. What else `target`
+    holds stays there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{target.name}.part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        write(fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)  # a full disk needs the room
+        raise
+    if not target.is_dir():
+        os.replace(fresh, target)
+        return
+    for file in sorted(fresh.iterdir()):
+        os.replace(file, target / file.name)
+    fresh.rmdir()

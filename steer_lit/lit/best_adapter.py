@@ -14,9 +14,10 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from steer_lit.files.atomic import replace_folder
 from steer_lit.files.run_files import BEST, BEST_FACTS
-from steer_lit.lit.export import replace_folder
 from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.policy.checkpoint import disk_errors
 from steer_lit.policy.qwen_vl import QwenVL
 
 
@@ -90,7 +91,8 @@ def _adapted(module: LightningModule) -> QwenVL | None:
 
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:
     """Raises OSError."""
-    replace_folder(folder, partial(_save, policy, best))
+    with disk_errors(folder):
+        replace_folder(folder, partial(_save, policy, best))
 
 
 def _save(policy: QwenVL, best: Best, folder: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import is_whole
+from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.terminal.visible import first_lines
 
 OWN = "steer_lit"  # the key of what PolicyModule adds to Lightning's
@@ -109,23 +110,4 @@ def _optimizer_mismatch(saved: Mapping[str, Any], trains: Mapping[str, Tensor], 
         wanted = {**dict.fromkeys(_MOMENTS, tensor), "step": torch.zeros(())}
         if reason := tensor_mismatch(moments, wanted):
             return f"{name}: {reason}"
-    return None
-
-
-def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
-    """Why `saved` does not hold tensors of these names and shapes, all of finite numbers; None where it does."""
-    if not isinstance(saved, dict):
-        return "they are no tensors by name"
-    if missing := [name for name in wanted if name not in saved]:
-        return f"{missing[0]} is missing" + (f", with {len(missing) - 1} others" if missing[1:] else "")
-    if more := [name for name in saved if name not in wanted]:
-        return f"{more[0]!s:.200} is none of them"
-    for name, tensor in wanted.items():
-        found = saved[name]
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            return f"{name} is no tensor of numbers"
-        if found.shape != tensor.shape:
-            return f"{name} has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
-        if not found.isfinite().all():
-            return f"{name} holds numbers that are not finite"
     return None

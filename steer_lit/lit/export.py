@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from steer_lit.files.atomic import replace_folder
 from steer_lit.files.run_files import ADAPTER, BASE, TOWER
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.policy.checkpoint import disk_errors
@@ -38,33 +36,10 @@ class PolicyExport(Callback):
 def export(policy: QwenVL, run_dir: Path) -> Path:
     """Write what the policy trains under `run_dir`, in place of an earlier export, and return where. Raises OSError."""
     target = run_dir / {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
-    if policy.trains == "tower":
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with disk_errors(target):
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target):
+        if policy.trains == "tower":
             save_tower(policy.parts, target)
-    else:
-        replace_folder(target, policy.save_base if policy.trains == "base" else policy.save_adapter)
+        else:
+            replace_folder(target, policy.save_base if policy.trains == "base" else policy.save_adapter)
     return target
-
-
-def replace_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder, and put it in `target`'s place.
-
-    A folder cannot take another's place in one step, but a file can, and the weights are the only file in which the
-    adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. Raises OSError.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.part")
-    try:
-        with disk_errors(target):
-            shutil.rmtree(fresh, ignore_errors=True)
-            write(fresh)
-    except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)  # a full disk needs the room
-        raise
-    if not target.is_dir():
-        os.replace(fresh, target)
-        return
-    for file in sorted(fresh.iterdir()):
-        os.replace(file, target / file.name)
-    fresh.rmdir()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED
-from steer_lit.lit.checkpoint_file import ANOTHER, OWN, tensor_mismatch
+from steer_lit.lit.checkpoint_file import ANOTHER, OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.headline import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
@@ -29,6 +29,7 @@ from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
 from steer_lit.policy.lora import same_adapter
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long

@@ -26,6 +26,7 @@ from steer_lit.policy.model_facts import (
     no_adapter,
 )
 from steer_lit.policy.parts import own_random_state
+from steer_lit.policy.tensors import tensor_mismatch
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -202,19 +203,11 @@ def _copy_weights(model: PeftModel, folder: Path, key: str) -> None:
     except SafetensorError as error:
         raise SteerError(f"{key}={str(folder)!r}: {ADAPTER_WEIGHTS} cannot be read: {error}") from error
     own = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
-    if saved.keys() != own.keys():
-        only_saved, only_own = sorted(saved.keys() - own.keys()), sorted(own.keys() - saved.keys())
+    if reason := tensor_mismatch(saved, own):
         raise SteerError(
-            f"{key}={str(folder)!r}: the adapter covers other layers: {len(only_saved)} tensors this model lacks "
-            f"{only_saved[:1]}, {len(only_own)} it does not have {only_own[:1]}; see model.lora.targets"
+            f"{key}={str(folder)!r}: the adapter does not fit this model: {reason}; name another adapter, or see "
+            "model.lora.targets"
         )
-    for name, tensor in own.items():
-        if saved[name].shape != tensor.shape:
-            shapes = f"{tuple(saved[name].shape)}, this model's has {tuple(tensor.shape)}"
-            raise SteerError(f"{key}={str(folder)!r}: {name} has shape {shapes}; name an adapter of this model")
-        if not saved[name].is_floating_point() or not saved[name].to(tensor.dtype).isfinite().all():
-            fault = f"{name} holds numbers that are not finite, or no floats"
-            raise SteerError(f"{key}={str(folder)!r}: {fault}: name another adapter")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(saved[name])

@@ -211,11 +211,11 @@ class QwenVL(nn.Module):
             chosen = {"adapter": adapter, "tower": ".visual." in name, "base": not adapter}
             parameter.requires_grad_(chosen[part])
 
-    def adapt(self, lora: LoraSettings, seed: int = 0) -> None:
+    def adapt(self, lora: LoraSettings) -> None:
         """Replace the adapter by a fresh one of that shape."""
         self.__dict__.pop("stack", None)  # it holds the layers that were
         model: Any = self.model
-        self.model = attach_adapter(model.unload(), lora, seed)
+        self.model = attach_adapter(model.unload(), lora, seed=0)
 
     def clear_adapter(self) -> None:
         """Make the adapter change nothing, as a fresh one does. It could not train any more: A and B are both zero."""

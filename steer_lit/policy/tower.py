@@ -13,6 +13,7 @@ from steer_lit.errors import MissingResource, SteerError
 from steer_lit.files.atomic import replacing
 from steer_lit.policy.fingerprint import language_fingerprint
 from steer_lit.policy.parts import ModelParts
+from steer_lit.policy.tensors import tensor_mismatch
 
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
@@ -34,8 +35,8 @@ def save_tower(parts: ModelParts, path: Path) -> None:
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly.
 
-    Raises SteerError where they do not, or where the tower was trained in front of other language weights; the shipped
-    towers do not say. Raises MissingResource where there is no file.
+    Raises SteerError where they do not, where numbers are not finite, or where the tower was trained in front of other
+    language weights; the shipped towers do not say. Raises MissingResource where there is no file.
     """
     if not path.is_file():
         raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")
@@ -53,20 +54,8 @@ def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
             "model.tower"
         )
     own = _tower(model)
-    wrong = sorted(
-        [f"{key} is missing" for key in own.keys() - saved.keys()]
-        + [f"{key} is unknown" for key in saved.keys() - own.keys()]
-        + [
-            f"{key} has shape {tuple(saved[key].shape)}, the model's has {tuple(own[key].shape)}"
-            for key in own.keys() & saved.keys()
-            if saved[key].shape != own[key].shape
-        ]
-    )
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise SteerError(
-            f"vision tower weights {str(path)!r} do not fit: {'; '.join(wrong[:3])}{more}; name another model.tower"
-        )
+    if reason := tensor_mismatch(saved, own):
+        raise SteerError(f"vision tower weights {str(path)!r} do not fit: {reason}; name another model.tower")
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.copy_(saved[key])

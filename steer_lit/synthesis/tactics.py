@@ -12,7 +12,7 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 
 @dataclass(frozen=True, slots=True)
 class Tactic:
-    """How one script is to be written: a framing, a dialogue strategy (names from above), a number of user turns."""
+    """How one script is to be written: a framing, a dialogue strategy (by their names), a number of user turns."""
 
     framing: str
     strategy: str

@@ -95,7 +95,7 @@ def typed_words() -> list[str]:
 
 
 def _as_taught(word: str) -> str:
-    """Give the word the signs that the documents have. `lenient` changed them for Hydra, and will again."""
+    """Give the word the signs that the documents have. `normalise_override` changed them for Hydra, and will again."""
     if names_policy(word):
         return word.removeprefix("++")
     return f"+{word}" if word.startswith("experiment=") else word

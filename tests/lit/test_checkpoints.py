@@ -162,7 +162,7 @@ def first(states: dict[Any, Any]) -> Any:
 DAMAGED: dict[str, tuple[Any, str]] = {
     "weights": (lambda saved: saved.update(state_dict={}), "has other weights than this run trains, policy.model.*"),
     "weight": (lambda saved: saved["state_dict"].popitem(), r"policy\.model.* is missing: it is damaged, or of a run"),
-    "stranger": (lambda saved: saved["state_dict"].update(a=torch.ones(1)), "trains, a is none of them"),
+    "stranger": (lambda saved: saved["state_dict"].update(a=torch.ones(1)), "trains, a is not among them"),
     "text": (lambda saved: saved["state_dict"].update(dict.fromkeys(saved["state_dict"], "a")), "is no tensor"),
     "shape": (
         lambda saved: saved["state_dict"].update({(key := first(saved["state_dict"])): cut(saved["state_dict"][key])}),
