@@ -24,6 +24,7 @@ from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.overrides import (
     NO_OPTION,
+    key_by_key,
     no_choice,
     no_key,
     no_option,
@@ -66,7 +67,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         if problems := list(word_problems(words)):
             raise ConfigError(problems)
         frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
-        if not frozen and (found := [said for word in words if (said := override_error(word, program, words))]):
+        typed = [] if frozen else [each for word in words for each in key_by_key(word, program)]
+        if found := [said for word in typed if (said := override_error(word, program, words))]:
             raise SteerError("\n".join(found))
         if frozen:
             config = OmegaConf.load(frozen[0])
@@ -190,7 +192,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return unreadable_override(error, name, words)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
-        return no_key(key[1], name, [word for word in words if key[1] not in word])
+        inner = str(getattr(error.__cause__, "full_key", ""))  # of a section that was given as a whole
+        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, [word for word in words if key[1] not in word])
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):

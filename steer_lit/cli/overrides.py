@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
@@ -40,6 +41,16 @@ def normalise_override(word: str, name: str) -> str:
     if read == Word("", "experiment", "null"):
         return "~experiment"
     return f"++{word}" if not read.sign and names_policy(word) else word
+
+
+def key_by_key(word: str, name: str) -> list[str]:
+    """Return a word without value for each key where one gives several of a group, `data={val_size:3,max_turns:4}`;
+    else it alone.
+    """
+    if (read := Word.read(word)) is None or read.key not in _groups(name) or not read.given.startswith("{"):
+        return [word]
+    keys = OverridesParser.create().parse_override(word).value()
+    return [f"{read.sign}{read.key}.{key}=" for key in keys] if isinstance(keys, dict) else [word]
 
 
 def override_error(word: str, name: str, words: Sequence[str]) -> str:

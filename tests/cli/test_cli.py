@@ -219,6 +219,20 @@ def test_a_key_of_trainings_data_is_refused_by_a_benchmark(word: str) -> None:
         assert "nothing of a benchmark" not in overrides.override_error(word, program, [word])
 
 
+@pytest.mark.parametrize(
+    ("program", "word", "said"),
+    [
+        ("bench", "data={val_size:3,max_turns:4}", "data.val_size: nothing of a benchmark reads it. Of data it reads "),
+        ("train", "++data={batchsize:2}", "data.batchsize: there is no such key in this run. Did you mean data.batch_"),
+        ("train", "data={batchsize:2}", "data.batchsize: there is no such key in this run. Did you mean data.batch_"),
+    ],
+)
+def test_a_group_given_as_a_whole_is_checked_key_by_key(
+    capsys: pytest.CaptureFixture[str], run_dir: str, program: str, word: str, said: str
+) -> None:
+    assert refused(capsys, word, run_dir, program=program).startswith(said)
+
+
 def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
     assert "data.val_size" not in overrides.no_key("data.batch_size", "bench", [])
 
