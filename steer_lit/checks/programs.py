@@ -56,7 +56,6 @@ def bench_problems(config: DictConfig) -> list[Problem]:
     """Every problem of a benchmark config on this machine."""
 
     def deeper(plain: Config) -> Iterator[Problem]:
-        yield from leaf_problems(plain)
         yield from _bench_problems(plain)
         yield from server_problems(plain)
         yield from client_problems(plain)
@@ -70,7 +69,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
 
 def synthesis_problems(config: DictConfig) -> list[Problem]:
     """Every problem of a synthesis config."""
-    return _checked(config, _SYNTHESIS, lambda plain: [*leaf_problems(plain), *_synthesis_problems(plain)])
+    return _checked(config, _SYNTHESIS, _synthesis_problems)
 
 
 def value_problems(config: Config) -> list[Problem]:
@@ -93,20 +92,27 @@ def value_problems(config: Config) -> list[Problem]:
 def _checked(
     config: DictConfig, sections: Sequence[str], deeper: Callable[[Config], Iterable[Problem]]
 ) -> list[Problem]:
-    """The problems of a config's shape and single values; where all sections hold keys, those that `deeper` finds."""
+    """The problems of a config's shape and single values; where all sections hold keys, also those that `deeper` finds
+    in values that are right by themselves.
+    """
     missing = _missing_keys(config)
     filled = copy.deepcopy(config)
     for key in missing:
         OmegaConf.update(filled, key, None)
     found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
     if broken := list(_section_problems(OmegaConf.to_container(filled, resolve=False), sections)):
-        deeper_found = [*broken, *leaf_problems(_as_far_as_resolved(filled))]
+        alone, others = list(leaf_problems(_as_far_as_resolved(filled))), broken
     else:
         plain: Any = OmegaConf.to_container(filled, resolve=True)
-        # The last may say what they find.
-        deeper_found = list(saved_key_problems(plain)) or [*folder_problems(plain), *deeper(plain)]
-    found += [problem for problem in _once(deeper_found) if problem.key not in missing]
-    return [replace(problem, key=_changed_by(config, problem.key)) for problem in found]
+        # The others may say what the first find.
+        alone, others = list(saved_key_problems(plain)), []
+        if not alone:
+            alone, others = list(leaf_problems(plain)), [*folder_problems(plain), *deeper(plain)]
+    # What a value means for others is no matter where it is wrong by itself.
+    wrong = {_changed_by(config, problem.key) for problem in alone}
+    found += [problem for problem in alone if problem.key not in missing]
+    found += [problem for problem in others if not {problem.key, _changed_by(config, problem.key)} & {*missing, *wrong}]
+    return _once([replace(problem, key=_changed_by(config, problem.key)) for problem in found])
 
 
 def _changed_by(config: DictConfig, key: str) -> str:
@@ -114,7 +120,7 @@ def _changed_by(config: DictConfig, key: str) -> str:
     plain: Any = OmegaConf.to_container(config, resolve=False)
     written = at(plain, key)
     other = re.fullmatch(r"\$\{([\w.]+)\}", written) if isinstance(written, str) else None
-    return _changed_by(config, other[1]) if other else key
+    return key if other is None or isinstance(at(plain, other[1]), Mapping) else _changed_by(config, other[1])
 
 
 def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:

@@ -225,3 +225,32 @@ def test_all_of_them_come_at_once(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert shown.startswith("7 problems in the configuration:")
     for word in words:
         assert f"  * {word}: " in shown
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "said"),
+    [
+        ("bench", ["from_run=3"], "from_run=3: must be a run's folder, a list of such, or null"),
+        (
+            "bench",
+            ["seed=abc", "bench.limit=5"],
+            "seed='abc': is no number; must be a whole number from 0 to 4294967295",
+        ),
+        (
+            "train",
+            ["+experiment=ablation_nano", "sft_adapter=3"],
+            "sft_adapter=3: must be text, such as a path, or null",
+        ),
+    ],
+)
+def test_a_value_that_is_wrong_by_itself_is_told_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, words: list[str], said: str
+) -> None:
+    """Neither for each key that is taken from it, nor as what it would have meant."""
+    assert refusal(capsys, tmp_path, program, *words) == f"1 problem in the configuration:\n  * {said}\n"
+
+
+def test_a_section_in_a_values_place_is_named_by_the_key_it_was_given(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "\n  * seed={'_target_'" in refusal(capsys, tmp_path, "train", "seed=${optim}")
