@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -92,7 +93,7 @@ _SWITCHES = (
     "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
     "trainer.detect_anomaly", "logger.tensorboard.default_hp_metric", "logger.wandb.offline",
 )  # fmt: skip
-_TEXTS = ("name", "system_prompt", "logger.wandb.project", "logger.wandb.name")
+_TEXTS = ("system_prompt", "logger.wandb.project", "logger.wandb.name")
 _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
     "model.weights", "logger.wandb.entity",
@@ -155,15 +156,22 @@ def _text_problems(config: Config) -> Iterator[Problem]:
     for key in _TEXTS:
         if not isinstance(value := at(config, key), str) and value is not ABSENT:
             yield Problem(key, value, "must be text")
-    if problem := name_problem(at(config, "name")):
+    if (name := at(config, "name")) is not ABSENT and (problem := name_problem(name)):
         yield problem
     files = [] if makes_rows(config) else [f"data.source.{part}" for part in (*_PARTS, "folder")]
     for key in (*_TEXTS_OR_NULL, *files):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
     folder = at(config, "data.quarantine_dir")
-    if folder not in (ABSENT, None) and (not isinstance(folder, str) or not folder or Path(folder).is_file()):
-        yield Problem("data.quarantine_dir", folder, "must be a folder, or null to write bad rows nowhere")
+    if folder not in (ABSENT, None) and not (isinstance(folder, str) and folder and _takes_files(Path(folder))):
+        remedy = "must be a folder that can be written, or null to write bad rows nowhere"
+        yield Problem("data.quarantine_dir", folder, remedy)
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether files can be written into a folder, which need not be there yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _made_row_problems(config: Config) -> Iterator[Problem]:
@@ -179,8 +187,9 @@ def _made_row_problems(config: Config) -> Iterator[Problem]:
 def name_problem(name: object) -> Problem | None:
     """What is wrong with a run's name: its log is called so, inside the run's folder."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and len(name) <= _LONGEST_NAME
-    remedy = f"names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"
-    return Problem("name", name, remedy) if isinstance(name, str) and not plain else None
+    text = "" if isinstance(name, str) else "must be text, and "
+    remedy = f"{text}names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"
+    return None if plain else Problem("name", name, remedy)
 
 
 def _list_problems(config: Config) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
@@ -34,6 +34,7 @@ from steer_lit.cli.overrides import (
     override_error,
     stumbled,
     unreadable_override,
+    unresolved,
 )
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
@@ -106,7 +107,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
                 raise
             leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
-            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else str(refusal)
+            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else _worded(refusal, program, words)
             print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
@@ -188,12 +189,15 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     """What is wrong with the command line, in one or two lines, with the nearest thing that exists."""
     if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
         return _unusable(refusal)
+    if isinstance(refusal, InterpolationResolutionError):
+        return unresolved(refusal, name, words)
     if isinstance(error, OverrideParseException):
         return unreadable_override(error, name, words)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # of a section that was given as a whole
-        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, [word for word in words if key[1] not in word])
+        others = [word for word in words if key[1] not in word]
+        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
@@ -203,3 +207,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return "\n".join(no_option(name, words)) or text
     cause = error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
+
+
+def _worded(error: BaseException, name: str, words: Sequence[str]) -> str:
+    return unresolved(error, name, words) if isinstance(error, InterpolationResolutionError) else str(error)

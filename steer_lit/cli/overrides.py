@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
@@ -60,8 +61,10 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     added = Word.read(word)
-    if added is not None and added.key == "name" and ("/" in (given := added.given.strip("'\"")) or not given):
-        return str(name_problem(given))  # Hydra would begin a log there before the config is checked
+    if added is not None and added.key == "name" and added.sign != "~":
+        value = OverridesParser.create().parse_override(word).value()
+        if not value or isinstance(value, list | dict) or "/" in added.given:  # of which Hydra makes no log's name
+            return str(name_problem(added.given if sweeps(word) else value))
     if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
         return no_choice(added.key, added.given, options_of(added.key))
     if added is not None and added.key in _groups(name) and (said := _part(added)):
@@ -187,6 +190,16 @@ def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
     return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
+
+
+def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
+    """Return the error for a value that stands for another key's, where that cannot be had."""
+    key, reason = str(error.full_key), first_lines(error)
+    given = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
+    absent = re.match(r"Interpolation key '(.+)' not found", reason)
+    found = _nearest(absent[1], keys_of(name, words)) if absent else ""
+    remedy = f"type the value, or ${{<key>}} with a key that the run has.{found} `--cfg job` lists them all."
+    return f"{key}{given.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"
 
 
 def stumbled(error: BaseException, words: Sequence[str]) -> str:

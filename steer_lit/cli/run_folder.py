@@ -80,7 +80,9 @@ class AbsentFolders(Callback):
     found: ClassVar[frozenset[Path]] = frozenset()
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        run_dir = Path(os.path.abspath(str(OmegaConf.select(config, "hydra.run.dir"))))
+        # One that cannot be resolved is for Hydra to refuse: what is raised here, it warns of.
+        named = OmegaConf.select(config, "hydra.run.dir", throw_on_resolution_failure=False)
+        run_dir = Path(os.path.abspath(str(named)))
         AbsentFolders.found = frozenset(path for path in (run_dir, *run_dir.parents) if not path.exists())
 
 

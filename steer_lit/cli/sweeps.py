@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.closing import compared
+from steer_lit.cli.overrides import unresolved
 from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import Problem
 from steer_lit.files.run_files import ADAPTER
@@ -60,11 +61,11 @@ class WholeSweep(Callback):
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
         """Ends the program with all that is wrong with any run, before the first begins."""
         found: dict[str, list[str]] = {}
+        self.common = [word for word in _typed(config) if not sweeps(word)]
         for point in _points(config):
-            for problem in _problems(str(config_name), point.config):
+            for problem in _problems(str(config_name), point.config, [*point.words, *self.common]):
                 found.setdefault(problem, []).append(" ".join(point.words))
             self.points.append(point)
-        self.common = [word for word in _typed(config) if not sweeps(word)]
         if found:
             print(visible(_describe_problems(found, len(self.points))), file=sys.stderr)
             raise SystemExit(REFUSED)  # what is raised as an error here, Hydra takes for a warning
@@ -77,14 +78,14 @@ class WholeSweep(Callback):
             print(following, end="\n" if following else "")
 
 
-def _problems(name: str, config: DictConfig) -> list[str]:
-    """List what is wrong with one run's config, also what cannot be resolved, of which Hydra would warn and go on, were
-    it raised.
+def _problems(name: str, config: DictConfig, words: Sequence[str]) -> list[str]:
+    """List what is wrong with one run's config, made with `words`: also what cannot be resolved, of which Hydra would
+    warn and go on, were it raised.
     """
     try:
         return list(map(str, _CHECKS[name](config)))
     except OmegaConfBaseException as error:
-        return [f"{error.full_key}: {str(error).splitlines()[0]}"]
+        return [unresolved(error, name, words)]
 
 
 def runs_in_process(settings: Any) -> bool:

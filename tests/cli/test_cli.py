@@ -147,7 +147,11 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
         ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
         ("trainer.precision=16", "+trainer.precision=<value> adds one"),
-        ("ckpt_path=${nothing}", "nothing"),
+        ("ckpt_path=${nothing}", "ckpt_path=${nothing}: interpolation key 'nothing' not found: type the value, or "),
+        ("seed=${sed}", "with a key that the run has. Did you mean seed?"),
+        ("optim.lr=${nope:3}", "optim.lr=${nope:3}: unsupported interpolation type nope: type the value, or "),
+        ("name=null", "name=null: must be text, and names the run's log and a folder: 1 to 100 letters"),
+        ("name=[a]", "name=['a']: must be text, and names the run's log and a folder: 1 to 100 letters"),
     ],
 )
 def test_a_wrong_override_is_told_the_nearest_right_one(
@@ -353,12 +357,14 @@ def test_a_benchmark_without_a_policy_that_can_be_asked_is_refused(
     assert "constant policies answer the script alone" in message
 
 
-@pytest.mark.parametrize("folder", ['""', "Makefile", "3"])
+@pytest.mark.parametrize("folder", ['""', "Makefile", "Makefile/aside", "3"])
 def test_a_quarantine_folder_that_is_none_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: str
 ) -> None:
     words = ["data=steer", f"data.quarantine_dir={folder}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert "must be a folder, or null to write bad rows nowhere" in refused(capsys, *words, program="bench")
+    assert "must be a folder that can be written, or null to write bad rows nowhere" in refused(
+        capsys, *words, program="bench"
+    )
 
 
 def test_a_benchmark_of_a_served_policy_alone_names_no_model_that_does_not_play(
