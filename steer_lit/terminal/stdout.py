@@ -28,8 +28,9 @@ def printing(main: Callable[[], int]) -> int:
     if given is None or sys.stdout is not given:  # closed, or someone else's
         return main()
     raw = _Output(given.fileno(), "w", closefd=False)
-    buffer, by_lines = io.BufferedWriter(raw), given.line_buffering
-    sys.stdout = io.TextIOWrapper(buffer, given.encoding, "backslashreplace", line_buffering=by_lines)
+    # No buffer between: a signal heard as `write` returns would leave there what has been written, to be written again.
+    # The wrapper gives its text away before.
+    sys.stdout = io.TextIOWrapper(raw, given.encoding, "backslashreplace", line_buffering=given.line_buffering)
     code = main()
     sys.stdout.flush()
     return max(code, LOST) if raw.failed else code
@@ -58,9 +59,11 @@ class _Output(io.FileIO):
     failed = False
 
     def write(self, data: Any) -> int:
-        if not self.failed:
+        """Write all of `data`: the system may take it in parts."""
+        left = memoryview(data)
+        while left and not self.failed:
             try:
-                return super().write(data) or 0
+                left = left[super().write(left) or 0 :]
             except OSError as error:
                 self.failed = True
                 if error.errno == errno.EPIPE:

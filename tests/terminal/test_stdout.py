@@ -89,6 +89,28 @@ def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(repository:
     assert "Traceback" not in said
 
 
+def test_what_ctrl_c_interrupts_while_it_is_written_is_written_once(repository: Path) -> None:
+    code = """
+import io, signal
+from steer_lit.terminal import stdout
+class Interrupted(io.FileIO):
+    def write(self, data):
+        count = super().write(data)
+        signal.raise_signal(signal.SIGINT)
+        return count
+stdout._Output.__bases__ = (Interrupted,)
+def main():
+    try:
+        print("one line", flush=True)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return 0
+stdout.printing(main)
+"""
+    done = run(["-c", code], repository, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one line\n", "")
+
+
 def test_a_small_program_ends_with_the_code_of_its_work_or_with_the_reason_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
