@@ -21,6 +21,7 @@ _DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minute
 # What words say of the model and of this machine, which goes on in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
+_FULL = "full"  # the ablation's row that lacks nothing
 _OF_A_RUN = ("init_from", "seed", "device")  # of a model's settings
 
 
@@ -91,6 +92,8 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     for name, seeds in policies.items():
         listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
         named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
+    if _FULL in policies and len(policies) > 1:  # the rows of an ablation differ from it alone
+        named.append(f"bench.baseline={_FULL}")
     return _following(*_bench_command(config, named, words))
 
 

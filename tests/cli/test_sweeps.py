@@ -150,7 +150,12 @@ GROUND = {**GRPO, "stage": "ground"}
     ("configs", "runs", "policies"),
     [
         ([GRPO, GRPO], [("seed=1",), ("seed=2",)], "'policies.grpo=[0,1]'"),
-        ([GRPO, GRPO], [("ablation=full", "seed=1"), ("ablation=no_tcsr",)], "policies.full=0 policies.no_tcsr=1"),
+        (
+            [GRPO, GRPO],
+            [("ablation=full", "seed=1"), ("ablation=no_tcsr",)],
+            "policies.full=0 policies.no_tcsr=1 bench.baseline=full",
+        ),
+        ([GRPO, GRPO], [("ablation=full", "seed=1"), ("ablation=full", "seed=2")], "'policies.full=[0,1]'"),
         ([GRPO, GRPO], [("optim.lr=1e-4",), ("optim.lr=3e-4",)], "policies.lr_1e-4=0 policies.lr_3e-4=1"),
         ([{**GRPO, "init_from": "s"}] * 2, [("seed=1",), ("seed=2",)], "policies.sft=s 'policies.grpo=[0,1]'"),
         ([{**GRPO, "init_from": "s"}, GRPO], [("init_from=s",), ("init_from=t",)], "policies.s=0 policies.t=1"),
