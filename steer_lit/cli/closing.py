@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
-from steer_lit.policy.model_facts import start_is_gone
+from steer_lit.policy.model_facts import UNTRAINED, start_is_gone
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
@@ -94,7 +94,8 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
         named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
     if _FULL in policies and len(policies) > 1:  # the rows of an ablation differ from it alone
         named.append(f"bench.baseline={_FULL}")
-    return _following(*_bench_command(config, named, words))
+    noise = [f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"]
+    return _following(*_bench_command(config, named, words), *(noise if config.model.name == UNTRAINED else ()))
 
 
 def _base(config: DictConfig) -> list[Any]:
