@@ -73,6 +73,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
     command += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut them sooner
     command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
+    command += map(shlex.quote, carried(words, ["system_prompt"]))  # which the dialogues were answered under
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
     return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {' '.join(command)}"
 

@@ -106,6 +106,13 @@ def test_the_next_command_trains_a_model_that_knows_the_words(
     assert f"data.max_turns={settings('both').stage2.max_turns} " in said  # the rows as they were made
 
 
+def test_the_next_command_keeps_the_system_prompt(settings: Callable[..., SynthesisSettings]) -> None:
+    words = ["rows=5", "system_prompt='Look, and say.'"]
+    command = next_steps(finished(5), settings("both"), Path("run"), words).splitlines()[-1]
+    assert shlex.split(command)[-1] == words[1]
+    assert "rows=5" not in command
+
+
 def test_a_handful_of_rows_is_trained_on_by_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
