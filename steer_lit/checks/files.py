@@ -25,6 +25,8 @@ from steer_lit.policy.model_facts import (
 )
 from steer_lit.terminal.commands import sweeping
 
+_DEMO = Path("outputs/demo")  # of the Makefile
+
 
 def file_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the checkpoint, the adapter and the row files of a training run."""
@@ -68,7 +70,8 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     path = Path(folder)
     if not path.is_dir():
         found = "is a file" if path.exists() else "no such folder"
-        return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote")
+        demo = ", or type make demo, which writes there" if path.is_relative_to(_DEMO) else ""
+        return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote{demo}")
     if reason := no_adapter(path):
         inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
         return Problem(key, folder, f"{reason}{inner}")

@@ -48,6 +48,16 @@ def test_a_whole_checkpoint_is_let_through(tmp_path: Path) -> None:
     assert list(file_problems({"ckpt_path": str(tmp_path / "last.ckpt")})) == []
 
 
+@pytest.mark.parametrize(("folder", "said"), [("outputs/demo/sft/adapter", True), ("outputs/sft/adapter", False)])
+def test_an_adapter_of_the_demo_names_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    problem = adapter_problem("policies.sft", folder, {})
+    assert problem is not None
+    assert problem.remedy.endswith(", or type make demo, which writes there") == said
+
+
 def test_an_adapter_whose_facts_are_broken_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_bytes(b"{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(EMPTY_WEIGHTS)
