@@ -99,7 +99,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     def task(config: DictConfig) -> float | None:
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         try:
-            # In a sweep, the run before this one has left SIGTERM to Lightning.
             with sigterm_ends(stopped), _full_error(full):  # as any process that the run starts is to find it
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:

@@ -20,6 +20,8 @@ class _Ending:
     said: Callable[[], str]
 
     def __call__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGTERM) is not self:  # Lightning's own calls it, and stops at the end of a step
+            return
         with suppress(Exception):  # it may have come in the middle of a write
             sys.stdout.flush()
         os.write(2, f"{self.said()}\n".encode(errors="backslashreplace"))
@@ -29,7 +31,8 @@ class _Ending:
 @contextmanager
 def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
     """Have SIGTERM end the process at once with what `said` returns, in the process that speaks for all, where nobody
-    else listens to it. It raises nothing: a library that is being imported would take that for an error of its own.
+    else listens to it, or until Lightning does. It raises nothing: a library that is being imported would take that for
+    an error of its own.
     """
     before = signal.getsignal(signal.SIGTERM)
     here = threading.current_thread() is threading.main_thread() and first_rank()  # the main thread alone hears it
@@ -40,9 +43,3 @@ def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
     finally:
         if mine:
             signal.signal(signal.SIGTERM, before)
-
-
-def leave_sigterm() -> None:
-    """Leave it to Lightning, which would call the handler that it finds besides its own."""
-    if isinstance(signal.getsignal(signal.SIGTERM), _Ending):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.cli.signals import INTERRUPTED, TERMINATED, leave_sigterm
+from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
 from steer_lit.terminal.commands import going_on, shown_path, typed, typed_words
@@ -72,7 +72,6 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
 
     from steer_lit.lit.checkpoint_file import read_checkpoint
 
-    leave_sigterm()
     try:
         yield
     except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
