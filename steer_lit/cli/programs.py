@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 
-from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
+from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, sigterm_ends
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
@@ -23,7 +23,8 @@ def run(program: str) -> int:
         # Read as torch first allocates, here and in the ranks that this process starts. The cache of a rollout grows,
         # and among segments of fixed size leaves gaps that fit nothing.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
-    return printing(partial(_called, program))
+    with heard_in_destructors():
+        return printing(partial(_called, program))
 
 
 def _called(program: str) -> int:

@@ -14,13 +14,16 @@ from steer_lit.ranks import first_rank
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
+_AGAIN_S = 0.05  # by then most destructors have ended, and one that has not is met again
+
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
     said: Callable[[], str]
 
     def __call__(self, *_: object) -> None:
-        if signal.getsignal(signal.SIGTERM) is not self:  # Lightning's own calls it, and stops at the end of a step
+        listening: object = signal.getsignal(signal.SIGTERM)
+        if listening is not self:  # Lightning's own calls it, and stops at the end of a step
             return
         with suppress(Exception):  # it may have come in the middle of a write
             sys.stdout.flush()
@@ -43,3 +46,30 @@ def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
     finally:
         if mine:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def heard_in_destructors() -> Iterator[None]:
+    """Have Ctrl-C or a SIGTERM come again a moment later where it was raised in a destructor, or in a function that a
+    weak reference calls: of what is raised there Python only says that it was ignored.
+    """
+    before, main = sys.unraisablehook, threading.main_thread().ident
+
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
+        stop = ignored.exc_value
+        terminated = isinstance(stop, SystemExit) and stop.code == TERMINATED
+        if main is None or not (terminated or isinstance(stop, KeyboardInterrupt)):
+            before(ignored)
+            return
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        again = threading.Timer(
+            _AGAIN_S, signal.pthread_kill, (main, number)
+        )  # raised in here, it would be ignored too
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before

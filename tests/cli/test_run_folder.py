@@ -513,6 +513,28 @@ runpy.run_path("bench.py", run_name="__main__")
     assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "done\n", said)
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_destructor_stops_the_run_too(repository: Path, tmp_path: Path, sent: signal.Signals) -> None:
+    code = f"""
+import runpy, signal, sys, time
+from steer_lit.cli import main, stopping
+class Dying:
+    def __del__(self):
+        signal.raise_signal({int(sent)})
+def work(config, folder):
+    with stopping.continuable(folder, "bench", lambda: False):
+        Dying()
+        time.sleep(10)
+        print("went on")
+main.RUNS["bench"] = work
+sys.argv = ["bench.py", "hydra.run.dir={tmp_path}/run"]
+runpy.run_path("bench.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (128 + sent, "")
+    assert done.stderr.startswith("stopped before anything was finished\nnext:    python bench.py")
+
+
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = {"train": 7, "bench": 8, "synthesize": 9}
     monkeypatch.setattr(cli, "run", codes.__getitem__)
