@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _write(given: argparse.Namespace) -> int:
     folder: Path = given.folder
-    folder.mkdir(parents=True, exist_ok=True)  # one that cannot be is told before a minute of learning
+    folder.mkdir(parents=True, exist_ok=True)  # one that cannot be is told before anything is learnt
     replace_folder(folder, nano_tokenizer().save_pretrained)
     print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
     print(f"next:      {program('train')} +experiment=pretrain_nano")
