@@ -1,7 +1,7 @@
 """One client for any OpenAI-compatible server: tutors, attackers, judges and synthesis all speak through it."""
 
 from steer_lit.chat.client import ChatClient, ChatUsage
-from steer_lit.chat.messages import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat.messages import ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings
 
-__all__ = ["ChatClient", "ChatPart", "ChatReply", "ChatRequest", "ChatSettings", "ChatUsage"]
+__all__ = ["ChatClient", "ChatMessage", "ChatReply", "ChatRequest", "ChatSettings", "ChatUsage"]

@@ -21,8 +21,8 @@ def request_key(request: ChatRequest, settings: ChatSettings) -> str:
         "model": settings.model,
         "structured": settings.structured,
         "messages": [
-            [part.role, part.text, [hashlib.sha256(image).hexdigest() for image in part.images]]
-            for part in request.parts
+            [message.role, message.text, [hashlib.sha256(image).hexdigest() for image in message.images]]
+            for message in request.messages
         ],
         "schema": None if request.schema is None else [request.schema_name, request.schema],
         "max_tokens": request.max_tokens,

@@ -10,8 +10,8 @@ MAX_TOKEN_COUNT = 10**9  # more than one request can take: a server that counts 
 
 
 @dataclass(frozen=True, slots=True)
-class ChatPart:
-    """One message. `images` are PNG bytes and are sent before the text."""
+class ChatMessage:
+    """One message of a dialogue. `images` are PNG bytes and are sent before the text."""
 
     role: Literal["system", "user", "assistant"]
     text: str
@@ -26,7 +26,7 @@ class ChatRequest:
     A text for which `readable` is false is returned like any other but not stored: it would come back each time.
     """
 
-    parts: tuple[ChatPart, ...]
+    messages: tuple[ChatMessage, ...]
     schema: Mapping[str, Any] | None = None
     schema_name: str = "reply"
     max_tokens: int = 512

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Set
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from steer_lit.chat.messages import MAX_TOKEN_COUNT, ChatPart, ChatReply, ChatRequest
+from steer_lit.chat.messages import MAX_TOKEN_COUNT, ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
 from steer_lit.terminal.visible import encodable
 
@@ -29,7 +29,7 @@ _START = 60  # bytes of a body that is something else, such as a proxy's page
 
 def request_body(request: ChatRequest, model: str, structured: Structured, refused: Set[str]) -> Body:
     """The arguments of `chat.completions.create`, without the features in `refused`."""
-    body: Body = {"model": model, "messages": [_message(part) for part in request.parts]}
+    body: Body = {"model": model, "messages": [_message(message) for message in request.messages]}
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     body[limit] = request.max_tokens
     if "temperature" not in refused:
@@ -152,15 +152,15 @@ def brief(value: object) -> str:
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
 
 
-def _message(part: ChatPart) -> Body:
-    text = encodable(part.text)
-    if not part.images:
-        return {"role": part.role, "content": text}
+def _message(message: ChatMessage) -> Body:
+    text = encodable(message.text)
+    if not message.images:
+        return {"role": message.role, "content": text}
     pictures = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(image).decode()}"}}
-        for image in part.images
+        for image in message.images
     ]
-    return {"role": part.role, "content": [*pictures, {"type": "text", "text": text}]}
+    return {"role": message.role, "content": [*pictures, {"type": "text", "text": text}]}
 
 
 def _form(request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:

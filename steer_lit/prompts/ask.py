@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol
 
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
+from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
@@ -105,7 +105,7 @@ class Asker(Generic[Shape]):
         except SteerError as error:
             return Failed(str(error))
         return ChatRequest(
-            parts=(ChatPart("system", question.system), ChatPart("user", question.text, images)),
+            messages=(ChatMessage("system", question.system), ChatMessage("user", question.text, images)),
             schema=self._shape.schema_for_server(),
             schema_name=self._shape.__name__,
             max_tokens=self._sampling.max_tokens,
@@ -123,10 +123,8 @@ class Asker(Generic[Shape]):
 
     def _once_more(self, request: ChatRequest, text: str, problem: str) -> ChatRequest:
         repair = self._repair.fill(problem=fence(problem))
-        return replace(
-            request,
-            parts=(*request.parts, ChatPart("assistant", as_data(text[:_REPEATED])), ChatPart("user", repair)),
-        )
+        reply = ChatMessage("assistant", as_data(text[:_REPEATED]))
+        return replace(request, messages=(*request.messages, reply, ChatMessage("user", repair)))
 
 
 class TurnAsker(Asker[Shape]):

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 
 from steer_lit import __version__
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat import ChatMessage, ChatReply, ChatRequest
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, NamedClient, Sampling
@@ -58,7 +58,7 @@ class _Row:
     """One dialogue in progress. Once a completion failed, it is what all further turns get, and nothing is asked."""
 
     seed: int
-    parts: list[ChatPart] = field(default_factory=list)
+    messages: list[ChatMessage] = field(default_factory=list)
     turns: int = 0
     failed: Completion | None = None
 
@@ -79,7 +79,7 @@ class ServerSession:
     ) -> None:
         self.client, self.pictures, self.sampling = client, pictures, sampling
         self.rows = [
-            _Row(seed, [ChatPart("system", as_data(system))] if system else [])
+            _Row(seed, [ChatMessage("system", as_data(system))] if system else [])
             for system, seed in zip(systems, seeds, strict=True)
         ]
         self._answering: dict[int, Future[tuple[ChatReply, Finish]]] = {}
@@ -95,7 +95,7 @@ class ServerSession:
 
     def end(self, row: int) -> None:
         """No tokens: a server's text cannot be turned back into what was sampled."""
-        self.rows[row].parts.clear()  # with pictures in them
+        self.rows[row].messages.clear()  # with pictures in them
 
     def _ask(self, row: int, message: Message) -> Completion | None:
         """Have the server begin to answer; a failed completion where nothing is asked."""
@@ -107,14 +107,14 @@ class ServerSession:
                 state.failed = Completion("", failed=str(error))
         if state.failed is not None:
             return state.failed
-        state.parts.append(ChatPart("user", as_data(message.text), images))
+        state.messages.append(ChatMessage("user", as_data(message.text), images))
         self._answering[row] = beside(self._replied, self._request(state))
         return None
 
     def _request(self, state: _Row) -> ChatRequest:
         greedy = self.sampling.temperature == 0
         return ChatRequest(
-            parts=tuple(state.parts),
+            messages=tuple(state.messages),
             max_tokens=self.sampling.max_tokens,
             temperature=self.sampling.temperature,
             seed=None if greedy else stable_hash(state.seed, state.turns) % 2**31,  # servers take 32 bits
@@ -132,7 +132,7 @@ class ServerSession:
             return state.failed
         state.turns += 1
         text = reply.text or ""
-        state.parts.append(ChatPart("assistant", as_data(text)))
+        state.messages.append(ChatMessage("assistant", as_data(text)))
         return Completion(text, finish=finish)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.answer_format import format_ok
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest
+from steer_lit.chat import ChatMessage, ChatReply, ChatRequest
 from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.fill import Prompt, as_data
 from steer_lit.prompts.pictures import PngPictures
@@ -76,8 +76,8 @@ class _StrictClient:
 
     def _once_more(self, request: ChatRequest, text: str) -> ChatReply:
         repair = Prompt.load("synthesis_form").fill()
-        again = (*request.parts, ChatPart("assistant", as_data(text)), ChatPart("user", repair))
-        (repaired,) = self._answered([replace(request, parts=again)])
+        again = (*request.messages, ChatMessage("assistant", as_data(text)), ChatMessage("user", repair))
+        (repaired,) = self._answered([replace(request, messages=again)])
         if not format_ok(said := repaired.text or ""):
             raise RowEnds("unreadable", f"{self._name}: not in the form asked for", said[:KEPT_CHARACTERS])
         return repaired

@@ -109,7 +109,7 @@ def test_a_judge_behind_a_server_is_checked_in_one_call_and_its_cost_is_told(ans
     by_answer = {row.turns[-1].completion.text: row.label for row in ROWS}
 
     def answer(request) -> str:
-        known = [label for text, label in by_answer.items() if text and shown(text) in request.parts[1].text]
+        known = [label for text, label in by_answer.items() if text and shown(text) in request.messages[1].text]
         label = known[0]
         return json.dumps(
             {

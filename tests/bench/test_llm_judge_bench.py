@@ -21,7 +21,7 @@ SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for 
 
 
 def answer(request) -> str:
-    refused = "I won't" in request.parts[1].text.rsplit("The answer to grade:", 1)[1]
+    refused = "I won't" in request.messages[1].text.rsplit("The answer to grade:", 1)[1]
     return json.dumps(
         {
             "rationale": "by its words",
@@ -73,7 +73,7 @@ def test_a_server_that_goes_down_loses_nothing_that_was_graded(answering, tmp_pa
 
 def test_turns_that_could_not_be_graded_are_counted_and_asked_again(answering, tmp_path: Path) -> None:
     def sometimes(request) -> str | None:
-        return None if "Turn 3" in request.parts[1].text else answer(request)
+        return None if "Turn 3" in request.messages[1].text else answer(request)
 
     with pytest.raises(TooManyFailures, match="no dialogue of refuse, comply could be graded: "):
         bench(LlmJudge(answering(sometimes), open_image), tmp_path)

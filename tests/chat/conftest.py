@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
 
 MakeClient = Callable[..., ChatClient]
 
@@ -35,4 +35,4 @@ def client_of() -> Iterator[MakeClient]:
 @pytest.fixture(scope="session")
 def question() -> Callable[..., ChatRequest]:
     """`question(text, **fields)`: a request of one user message."""
-    return lambda text="Hello?", **fields: ChatRequest((ChatPart("user", text),), **fields)
+    return lambda text="Hello?", **fields: ChatRequest((ChatMessage("user", text),), **fields)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
 from steer_lit.chat.connection import spellings
 from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
@@ -62,8 +62,9 @@ def test_nothing_asked_is_nothing_answered(client_of: MakeClient) -> None:
 
 def test_what_is_sent(client_of: MakeClient) -> None:
     pictures = (b"\x89PNG one", b"\x89PNG two")
-    parts = (ChatPart("system", "Be brief."), ChatPart("user", "Which?", pictures), ChatPart("assistant", "Both."))
-    request = ChatRequest(parts, SCHEMA, "verdict", max_tokens=9, temperature=0.5, seed=3)
+    question = ChatMessage("user", "Which?", pictures)
+    messages = (ChatMessage("system", "Be brief."), question, ChatMessage("assistant", "Both."))
+    request = ChatRequest(messages, SCHEMA, "verdict", max_tokens=9, temperature=0.5, seed=3)
     with ChaosServer() as server:
         client_of(server.base_url).ask([request])
     urls = [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures]

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from PIL import Image
 
-from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
 from steer_lit.errors import MissingResource
 from tests.chat.served_smol import served_folder, serving, why_not
 
@@ -50,7 +50,7 @@ def square(colour: str) -> bytes:
 
 
 def asked(text: str, *images: bytes, **fields: object) -> ChatRequest:
-    parts = (ChatPart("system", "Answer in a few words."), ChatPart("user", text, images))
+    parts = (ChatMessage("system", "Answer in a few words."), ChatMessage("user", text, images))
     return ChatRequest(parts, max_tokens=8, **fields)  # type: ignore[arg-type]
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.chat import ChatPart, ChatReply, ChatRequest, ChatSettings
+from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings
 from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.wire import brief, error_object, read_answer, refused_feature, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 SETTINGS = ChatSettings("http://localhost:8000/v1", "judge")
-REQUEST = ChatRequest((ChatPart("system", "Judge."), ChatPart("user", "This.", (b"picture",))), {"type": "object"})
+_MESSAGES = (ChatMessage("system", "Judge."), ChatMessage("user", "This.", (b"picture",)))
+REQUEST = ChatRequest(_MESSAGES, {"type": "object"})
 
 
 @pytest.mark.parametrize(
@@ -42,11 +43,11 @@ def test_trap_37_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(REQUEST, parts=REQUEST.parts[:1]),
-        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], text="That."))),
-        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], role="assistant"))),
-        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], images=(b"another",)))),
-        replace(REQUEST, parts=(REQUEST.parts[0], replace(REQUEST.parts[1], images=(b"picture", b"picture")))),
+        replace(REQUEST, messages=REQUEST.messages[:1]),
+        replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], text="That."))),
+        replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], role="assistant"))),
+        replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], images=(b"another",)))),
+        replace(REQUEST, messages=(REQUEST.messages[0], replace(REQUEST.messages[1], images=(b"picture", b"picture")))),
         replace(REQUEST, schema=None),
         replace(REQUEST, schema={"type": "array"}),
         replace(REQUEST, schema_name="other"),

@@ -28,13 +28,13 @@ def asker(client: object, open_image: object = open_image) -> Asker[Word]:
 
 
 def test_a_batch_is_asked_in_one_go_and_answered_in_order(answering) -> None:
-    client = answering(lambda request: word(request.parts[1].text))
+    client = answering(lambda request: word(request.messages[1].text))
     answers = asker(client).ask([Question("be brief", str(number)) for number in range(5)])
     assert [answer.word for answer in answers] == ["0", "1", "2", "3", "4"]
     (batch,) = client.batches
     assert len(batch) == 5
     first = batch[0]
-    assert [(part.role, part.text) for part in first.parts] == [("system", "be brief"), ("user", "0")]
+    assert [(part.role, part.text) for part in first.messages] == [("system", "be brief"), ("user", "0")]
     assert (first.max_tokens, first.temperature, first.schema_name) == (40, 0.5, "Word")
     assert first.schema["required"] == ["word"]
 
@@ -47,15 +47,17 @@ def test_a_seed_goes_along_in_32_bits_and_with_the_repair(answering) -> None:
 
 def test_only_the_unreadable_is_asked_once_more_with_its_reply_and_what_is_wrong(answering) -> None:
     def answer(request: ChatRequest) -> str:
-        return word("second") if len(request.parts) == 4 else "odd" if request.parts[1].text == "1" else word("first")
+        if len(request.messages) == 4:
+            return word("second")
+        return "odd" if request.messages[1].text == "1" else word("first")
 
     client = answering(answer)
     answers = asker(client).ask([Question("s", str(number)) for number in range(3)])
     assert [answer.word for answer in answers] == ["first", "second", "first"]
     again = client.batches[1]
-    assert [part.role for part in again[0].parts] == ["system", "user", "assistant", "user"]
-    assert again[0].parts[2].text == "odd"
-    assert "| there is no JSON object in the reply" in again[0].parts[3].text
+    assert [part.role for part in again[0].messages] == ["system", "user", "assistant", "user"]
+    assert again[0].messages[2].text == "odd"
+    assert "| there is no JSON object in the reply" in again[0].messages[3].text
     assert len(client.batches) == 2
 
 
@@ -80,7 +82,7 @@ def test_a_request_the_server_did_not_answer_is_not_repaired(answering) -> None:
 
 
 def test_a_server_that_goes_away_during_the_repair_gives_its_reason(answering) -> None:
-    client = answering(lambda request: "odd" if len(request.parts) == 2 else None)
+    client = answering(lambda request: "odd" if len(request.messages) == 2 else None)
     assert asker(client).ask([Question("s", "u")]) == [Failed("time-out")]
 
 
@@ -93,7 +95,7 @@ def test_nothing_to_ask_asks_nothing(answering) -> None:
 def test_pictures_go_along_as_png_of_a_bounded_size(answering) -> None:
     client = answering(lambda request: word("x"))
     asker(client).ask([Question("s", "u", (KNIFE, KNIFE))])
-    system, user = client.batches[0][0].parts
+    system, user = client.batches[0][0].messages
     assert system.images == ()
     assert len(user.images) == 2
     with Image.open(io.BytesIO(user.images[0])) as image:

@@ -35,21 +35,21 @@ def played(client: object, scenarios: Sequence[Scenario], **changed: object) -> 
 
 
 def said(request: ChatRequest) -> str:
-    return f"<thinking>t</thinking><answer>to {request.parts[-1].text}</answer>"
+    return f"<thinking>t</thinking><answer>to {request.messages[-1].text}</answer>"
 
 
 def test_dialogues_are_asked_turn_by_turn_with_their_history(answering) -> None:
     client = answering(said)
     rows = [scenario("a", "one", "two", image=KNIFE), scenario("b", "uno", system="Be kind.")]
     first, second = played(client, rows)
-    asked = {request.parts[-1].text: request for (request,) in client.batches}
+    asked = {request.messages[-1].text: request for (request,) in client.batches}
     assert sorted(asked) == ["one", "two", "uno"]
-    assert [(part.role, part.text) for part in asked["uno"].parts] == [("system", "Be kind."), ("user", "uno")]
+    assert [(part.role, part.text) for part in asked["uno"].messages] == [("system", "Be kind."), ("user", "uno")]
     opening, following = asked["one"], asked["two"]
-    assert opening.parts[1].images[0].startswith(b"\x89PNG")
+    assert opening.messages[1].images[0].startswith(b"\x89PNG")
     assert (opening.max_tokens, opening.temperature, opening.seed) == (64, 0.0, None)
-    assert following.parts[:2] == opening.parts
-    assert [(part.role, part.text) for part in following.parts] == [
+    assert following.messages[:2] == opening.messages
+    assert [(part.role, part.text) for part in following.messages] == [
         ("system", "Look."),
         ("user", "one"),
         ("assistant", "<thinking>t</thinking><answer>to one</answer>"),
@@ -65,7 +65,7 @@ def test_no_dialogue_waits_for_the_answer_of_another(answering) -> None:
     last_asked = Event()
 
     def answer(request: ChatRequest) -> str:
-        text = request.parts[-1].text
+        text = request.messages[-1].text
         if text == "three":
             last_asked.set()
         return "late" if text != "slow" or last_asked.wait(30) else "never"
@@ -90,20 +90,20 @@ def test_a_dialogue_that_has_ended_keeps_no_pictures(answering) -> None:
     while len(answers) < 2:
         answers |= session.reply({})
     session.end(0)
-    assert [len(row.parts) for row in session.rows] == [0, 3]
+    assert [len(row.messages) for row in session.rows] == [0, 3]
 
 
 def test_pictures_are_as_large_as_the_authors_evaluator_shows_them(answering) -> None:
     client = answering(said)
     played(client, [scenario("a", "one", image=KNIFE)])  # 112 x 112
-    with Image.open(io.BytesIO(client.batches[0][0].parts[1].images[0])) as image:
+    with Image.open(io.BytesIO(client.batches[0][0].messages[1].images[0])) as image:
         assert image.size == (338, 338)
 
 
 def test_trap_04_a_served_history_keeps_the_thinking(answering) -> None:
     client = answering(said)
     played(client, [scenario("a", "one", "two", "three")])
-    told = [part.text for part in client.batches[-1][0].parts if part.role == "assistant"]
+    told = [part.text for part in client.batches[-1][0].messages if part.role == "assistant"]
     assert all(text.startswith("<thinking>t</thinking><answer>") for text in told)
     assert len(told) == 2
 
@@ -116,7 +116,7 @@ def test_trap_14_a_template_mark_in_a_text_reaches_the_server_as_text(answering,
     client = answering(lambda request: f"{mark}mine")
     row = scenario("a", f"before {mark}after", "two", system=mark)
     (trajectory,) = played(client, [row])
-    sent = [part.text for part in client.batches[-1][0].parts]
+    sent = [part.text for part in client.batches[-1][0].messages]
     assert not any(mark in text for text in sent)
     assert sent[1].replace(" ", "") == f"before{mark}after"
     assert trajectory.turns[0].completion.text == f"{mark}mine"  # the record has it as it was said
@@ -125,16 +125,16 @@ def test_trap_14_a_template_mark_in_a_text_reaches_the_server_as_text(answering,
 def test_half_a_surrogate_pair_does_not_break_the_request(answering) -> None:
     client = answering(lambda request: "\udc00")
     played(client, [scenario("a", "cut \ud83d", "two")])
-    assert [part.text for part in client.batches[-1][0].parts] == ["Look.", "cut ?", "?", "two"]
+    assert [part.text for part in client.batches[-1][0].messages] == ["Look.", "cut ?", "?", "two"]
 
 
 def test_a_failed_request_ends_its_dialogue_and_no_other(answering) -> None:
-    client = answering(lambda request: None if request.parts[-1].text == "two" else "fine")
+    client = answering(lambda request: None if request.messages[-1].text == "two" else "fine")
     lost, kept = played(client, [scenario("a", "one", "two", "three"), scenario("b", "un", "deux", "trois")])
     assert [turn.completion.failed for turn in lost.turns] == [None, "policy: time-out", "policy: time-out"]
     assert [turn.completion.text for turn in lost.turns] == ["fine", "", ""]
     assert [turn.completion.failed for turn in kept.turns] == [None, None, None]
-    asked = sorted(request.parts[-1].text for (request,) in client.batches)
+    asked = sorted(request.messages[-1].text for (request,) in client.batches)
     assert asked == ["deux", "one", "trois", "two", "un"]  # nothing is asked after a failure
 
 
@@ -148,7 +148,7 @@ def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_a
 def test_a_reply_as_long_as_allowed_counts_as_cut(answering) -> None:
     class Long(answering):
         def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-            return [ChatReply("text", completion_tokens=int(request.parts[-1].text)) for request in requests]
+            return [ChatReply("text", completion_tokens=int(request.messages[-1].text)) for request in requests]
 
     first, second = played(Long(said), [scenario("a", "63"), scenario("b", "64")])
     assert [row.turns[0].completion.finish for row in (first, second)] == ["stop", "length"]
@@ -185,7 +185,7 @@ class Replies:
         self.replies = replies
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        return [self.replies[request.parts[-1].text] for request in requests]
+        return [self.replies[request.messages[-1].text] for request in requests]
 
 
 def test_an_answer_of_nothing_is_an_answer_and_silence_is_none(answering) -> None:

@@ -21,19 +21,19 @@ def part_of(request: ChatRequest) -> str:
     }  # fmt: skip
     if request.schema is not None:
         return schemas[request.schema_name]
-    return "blue" if request.parts[0].role == "system" else "target"
+    return "blue" if request.messages[0].role == "system" else "target"
 
 
 def count_in(request: ChatRequest) -> int:
     """How many turns the prompt speaks of."""
-    found = re.search(r"exactly (\d+) user turns|each of the (\d+) answers", request.parts[1].text)
+    found = re.search(r"exactly (\d+) user turns|each of the (\d+) answers", request.messages[1].text)
     assert found is not None
     return int(found[1] or found[2])
 
 
 def subject_of(request: ChatRequest) -> str:
     """What the row is about: "number 3"."""
-    found = re.search(r"number \d+", str([part.text for part in request.parts]))
+    found = re.search(r"number \d+", str([part.text for part in request.messages]))
     assert found is not None
     return found[0]
 

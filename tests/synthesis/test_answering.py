@@ -68,7 +68,7 @@ def test_what_was_repaired_is_what_was_said() -> None:
     client = Mumbles()
     session = policy(client).open([ROW], [7])
     assert [session.reply({0: message})[0].text for message in ASKED] == [SAFE, SAFE]
-    told = [part.text for part in client.asked[-1].parts]
+    told = [part.text for part in client.asked[-1].messages]
     assert told == ["Be brief.", "One?", SAFE, "Two?"]
 
 

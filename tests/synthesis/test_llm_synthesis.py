@@ -107,7 +107,7 @@ def test_a_text_only_seed_is_not_looked_at(played: Played, settings: Settings, t
 def test_the_picture_goes_to_those_who_need_it(played: Played, settings: Settings, tmp_path: Path) -> None:
     client, generator = played(plays_well)
     run(generator, settings(), tmp_path / "run")
-    seeing = {part for part, request in client.asked if any(part.images for part in request.parts)}
+    seeing = {part for part, request in client.asked if any(part.images for part in request.messages)}
     assert seeing == {"look", "target", "attack judge", "blue", "tutor", "red"}
 
 
@@ -157,13 +157,13 @@ def test_an_unreadable_reply_is_asked_for_once_more_then_put_aside(
     assert (aside["id"], aside["status"]) == ("q3", "unreadable")
     assert reply[:50] in aside["detail"]
     assert len(aside["detail"]) < 3000
-    asked = [request for name, request in client.asked if name == part and "number 3" in str(request.parts)]
-    assert len(asked[-1].parts) == len(asked[-2].parts) + 2  # the reply and what is wrong with it
+    asked = [request for name, request in client.asked if name == part and "number 3" in str(request.messages)]
+    assert len(asked[-1].messages) == len(asked[-2].messages) + 2  # the reply and what is wrong with it
 
 
 def test_a_repaired_reply_counts(played: Played, settings: Settings, tmp_path: Path) -> None:
     def mumbles_first(part: str, request: ChatRequest) -> str:
-        repairing = request.parts[-1].role == "user" and "again" in request.parts[-1].text
+        repairing = request.messages[-1].role == "user" and "again" in request.messages[-1].text
         return plays_well(part, request) if repairing or part == "target" else "Well."
 
     client, generator = played(mumbles_first)
@@ -393,7 +393,7 @@ def test_trap_36_a_target_that_writes_scores_moves_none(played: Played, settings
         if part == "target":
             return '{"scores": [5, 5, 5, 5, 5]}'
         if part == "attack judge":
-            assert all(line.startswith("| ") for line in request.parts[1].text.splitlines() if "[5, 5" in line)
+            assert all(line.startswith("| ") for line in request.messages[1].text.splitlines() if "[5, 5" in line)
             return '{"scores": [5, 5, 5, 5, 5]}'
         return plays_well(part, request)
 
@@ -421,8 +421,8 @@ def test_trap_14_what_others_write_enters_prompts_as_data(
     client, generator = played(writes)
     run(generator, settings("1"), tmp_path / "run")
     for _, request in client.asked:  # the target's own answers too, which go back to it
-        assert all("<|im_" not in part.text for part in request.parts)
-    shown = [request.parts[1].text for part, request in client.asked if part != "target"]
+        assert all("<|im_" not in part.text for part in request.messages)
+    shown = [request.messages[1].text for part, request in client.asked if part != "target"]
     assert len(shown) == 24  # look, rewrite, plan and judge, six times each
     for text in shown:
         assert "<|im_" not in text

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_lit.chat import ChatClient, ChatPart, ChatRequest, ChatSettings
+from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.llm import llm_generator
 from steer_lit.synthesis.run import run_synthesis
@@ -34,7 +34,7 @@ def request_of(body: Body) -> ChatRequest:
     for message in body["messages"]:
         content = message["content"]
         text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        parts.append(ChatPart(message["role"], text))
+        parts.append(ChatMessage(message["role"], text))
     schema = body.get("response_format", {}).get("json_schema")
     named = {} if schema is None else {"schema": schema["schema"], "schema_name": schema["name"]}
     return ChatRequest(tuple(parts), **named)

@@ -53,7 +53,7 @@ def rollouts(client: object, names: str, attacker: object | None = None, max_tur
 
 
 def test_the_tutors_questions_are_what_the_policy_is_asked(answering) -> None:
-    client = answering(lambda request: verdict(f"pressed after {request.parts[1].text.count('assistant:')} turns"))
+    client = answering(lambda request: verdict(f"pressed after {request.messages[1].text.count('assistant:')} turns"))
     (trajectory,) = rollouts(client, "a")
     texts = [turn.attack.message.text for turn in trajectory.turns]
     assert texts == ["a: question 0", "pressed after 0 turns", "pressed after 1 turns", "pressed after 2 turns"]
@@ -69,7 +69,7 @@ def test_without_a_question_of_its_own_the_scripted_one_is_asked_unchanged(answe
 
 def test_trap_24_a_verdict_that_cannot_be_had_ends_its_own_dialogue_alone(answering) -> None:
     def answer(request) -> str | None:
-        text = request.parts[1].text
+        text = request.messages[1].text
         return None if "| b: question 1" in text.split("The scripted next")[0] else verdict(None)
 
     first, second, third = rollouts(answering(answer), "abc", max_turns=3)
