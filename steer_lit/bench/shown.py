@@ -83,7 +83,7 @@ def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
 def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
     """The rollouts of a training run's trajectories.jsonl.
 
-    The step they were played at stands in for the policy, which changes with every step.
+    The step that learned from them, from 1, stands in for the policy, which changes with every step.
     """
     return readable(path, lambda line: of_rollout(LoggedTrajectory.from_line(line)), "rollouts")
 
@@ -100,7 +100,7 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
     gained = "" if rollout.trajectory_return is None else f", return R {rollout.trajectory_return:.3f}"
     failed = "" if rollout.failed is None else f": {rollout.failed}"
     return ShownDialogue(
-        policy=f"step {rollout.step}",
+        policy=f"step {rollout.step + 1}",
         scenario=rollout.scenario,
         kind=rollout.kind,
         subset=rollout.subset,

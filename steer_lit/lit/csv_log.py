@@ -42,7 +42,7 @@ class CsvLog(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {STEP: str(step or 0), **{name: str(value) for name, value in metrics.items()}}
         if self._names is None:
-            kept = [old for old in _rows(self.path) if int(old[STEP]) < (step or 0)]
+            kept = [old for old in _rows(self.path) if _place(old) < _place(row)]
             self._write([*kept, row])
         elif not row.keys() <= set(self._names):
             self._write([*_rows(self.path), row])
@@ -56,6 +56,11 @@ class CsvLog(Logger):
             writer = csv.DictWriter(file, self._names)
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _place(row: Mapping[str, str]) -> tuple[int, bool]:
+    """Where a row stands: a step's validation, which a resumed run may owe, comes after the step."""
+    return int(row[STEP]), not any(value and name.startswith("train/") for name, value in row.items())
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -196,7 +196,7 @@ class GRPOModule(PolicyModule):
         asks = any(isinstance(player, AsksServer) for player in (self.attacker, self.tutor))
         self._save()
         raise TooManyFailures(
-            f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step}, more than "
+            f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step + 1}, more than "
             f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: {first}. "
             f"The run is saved, to go on {'once the server answers' if asks else 'from there'}"
         )
@@ -313,3 +313,4 @@ class GRPOModule(PolicyModule):
         trajectories = [trajectory for trajectory, _ in self._validated]
         ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
+        self.log_at_step()

@@ -108,7 +108,7 @@ class PolicyModule(LightningModule):
 
     def step_optimizer(self) -> None:
         """Add up gradients over ranks, clip, step. Raises SteerError where that leaves no numbers to go on with."""
-        step, optimizer = self.global_step, self.optimizers()
+        step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
         for master in masters:  # without anything to learn from the gradient is zero, on every rank
             master.grad = torch.zeros_like(master) if master.grad is None else master.grad
@@ -118,6 +118,7 @@ class PolicyModule(LightningModule):
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self.log("train/grad_norm", norm)
         optimizer.step()
+        self.log_at_step()
         self._check_finite(step, norm, list(optimizer.compute.values()))
         optimizer.zero_grad()
         self.lr_schedulers().step()
@@ -170,6 +171,13 @@ class PolicyModule(LightningModule):
         flat = self.add_up(*(number for pair in ratios.values() for number in pair))
         for name, total, count in zip(ratios, flat[::2], flat[1::2], strict=True):
             self.log(name, total / count if count else math.nan)
+
+    def log_at_step(self) -> None:
+        """Have what is logged together lie at the number of optimizer steps taken, as a person counts them: Lightning
+        counts batches, from 0. Its `epoch` it then leaves out.
+        """
+        self.log("step", float(self.global_step))
+        self.log("epoch", float(self.current_epoch))
 
     def forget_peak(self) -> None:
         """Have `log_peak` count from here on."""

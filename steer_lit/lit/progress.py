@@ -89,7 +89,8 @@ class StepProgress(ProgressBar):
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{_numbers(trainer)}  {far}".strip())
         elif not self._console.is_terminal and self._lines_within.due(end=False):
-            self._console.print(f"step {trainer.global_step}: dialogues {far}", highlight=False, soft_wrap=True)
+            step = trainer.global_step + (not trainer.validating)  # the one under way, or the one that is validated
+            self._console.print(f"step {step}: dialogues {far}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()

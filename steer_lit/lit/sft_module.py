@@ -101,3 +101,4 @@ class SFTModule(PolicyModule):
         )
         expected = sum(len(played.expected) for played in self.replayed)
         self.log_ratios({"val/loss": (self._val_loss[0], self._val_loss[1]), "val/exact_share": (exact, expected)})
+        self.log_at_step()

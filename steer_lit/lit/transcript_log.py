@@ -41,22 +41,22 @@ class TranscriptLog(Callback):
     def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Played]) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                _show_table(logger, policy, dialogues)
+                _show_table(logger, policy, dialogues, trainer.global_step)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
             for index, played in enumerate(dialogues):
-                logger.experiment.add_text(f"transcripts/{index}", page(played), played.step)
+                logger.experiment.add_text(f"transcripts/{index}", page(played), trainer.global_step)
                 for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN]):
                     pixels = np.asarray(policy.pictures.open_image(ref))
                     tag = f"transcripts/{index}/picture{place}"
-                    logger.experiment.add_image(tag, pixels, played.step, dataformats="HWC")
+                    logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
-def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played]) -> None:
+def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played], step: int) -> None:
     """A table of the dialogues, a row each, and their pictures."""
     if not dialogues:
         return
-    step, shown = dialogues[0].step, [pictures(played)[:PICTURES_SHOWN] for played in dialogues]
+    shown = [pictures(played)[:PICTURES_SHOWN] for played in dialogues]
     rows = [[str(index), page(played)] for index, played in enumerate(dialogues)]
     logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
     opened = {f"{index}, picture {place}": ref for index, refs in enumerate(shown) for place, ref in enumerate(refs)}

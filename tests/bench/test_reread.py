@@ -168,7 +168,7 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     assert "3 rollouts" in report(tmp_path / "out", from_run=str(run))
     page = (tmp_path / "out" / "report.html").read_text()
     index = unpacked(page.split('id="index">')[1].split("<")[0])
-    assert index["labels"]["policy"] == ["step 0", "step 1", "step 2"]
+    assert index["labels"]["policy"] == ["step 1", "step 2", "step 3"]
     assert [row[5] for row in index["rows"]] == ["62", "62", "5"]  # tones 3 and -1, then 2, counted from -3
     turn = unpacked(page.split('id="block-0">')[1].split("<")[0])[0]["turns"][1]
     verdict, gained = turn["scores"][:3], turn["scores"][3:]

@@ -239,11 +239,11 @@ def test_a_step_that_leaves_no_numbers_is_neither_saved_nor_exported(
 
     what = {"weights": "norm of the weights after", "gradient": "gradient of"}[spoilt]
     lower = r"is (nan|inf): lower optim.lr=0.01 or optim.weight_decay=0.01, and"
-    with pytest.raises(SteerError, match=f"^the {what} step 0 {lower} begin again: nothing was saved"):
+    with pytest.raises(SteerError, match=f"^the {what} step 1 {lower} begin again: nothing was saved"):
         fit(1, 0)
     assert list(tmp_path.rglob("*")) == []
     last = tmp_path / "checkpoints/last.ckpt"
-    with pytest.raises(SteerError, match=f"^the {what} step 1 {lower} go on from the last .*ckpt_path={last}$"):
+    with pytest.raises(SteerError, match=f"^the {what} step 2 {lower} go on from the last .*ckpt_path={last}$"):
         fit(2, 1)
     sft_module(tiny_policy()).on_load_checkpoint(read_checkpoint(last))  # which only takes finite ones
 

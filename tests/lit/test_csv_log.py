@@ -43,4 +43,13 @@ def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
     assert cli.run("train", [*words, "trainer.max_steps=6", f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
     both = table(path)
     assert [row["train/loss"] for row in both[: len(first)]] == [row["train/loss"] for row in first]
-    assert [row["step"] for row in both if row["train/loss"]] == list("012345")
+    assert [row["step"] for row in both if row["train/loss"]] == list("123456")
+
+
+def test_a_validation_that_a_resumed_run_owes_leaves_its_step_in_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("step,train/a,val/a\n1,1.0,\n2,2.0,\n2,,5.0\n3,3.0,\n")
+    CsvLog(str(path)).log_metrics({"val/a": 6.0}, 2)
+    assert [(row["step"], row["train/a"], row["val/a"]) for row in table(path)] == [
+        ("1", "1.0", ""), ("2", "2.0", ""), ("2", "", "6.0")
+    ]  # fmt: skip

@@ -16,7 +16,7 @@ from steer_lit.lit.policy_module import PolicyModule
 
 def trainer_at(step: int, total: float = 10, **metrics: float) -> Any:
     found = {name.replace("__", "/"): torch.tensor(value) for name, value in metrics.items()}
-    return SimpleNamespace(global_step=step, estimated_stepping_batches=total, callback_metrics=found)
+    return SimpleNamespace(global_step=step, validating=False, estimated_stepping_batches=total, callback_metrics=found)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -65,7 +65,7 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
         assert "KL 0.5000  learned 4/320" in shown
     else:
         lines = shown.splitlines()
-        assert lines[:2] == ["step 0: dialogues played 8/320", "step 0: dialogues played 320/320"]
+        assert lines[:2] == ["step 1: dialogues played 8/320", "step 1: dialogues played 320/320"]
         assert lines[2].startswith("step 1/10")
         assert len(lines) == 3
 

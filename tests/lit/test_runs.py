@@ -243,6 +243,16 @@ def test_metrics_page_lists_exactly_what_is_logged(sft: Run, grpo: Run, reposito
     assert logged == listed
 
 
+def test_steps_count_from_1_wherever_they_are_read(sft: Run, grpo: Run) -> None:
+    """As on the terminal, and as checkpoints name them: of two steps the last is 2."""
+    for run, validated in ((sft, "val/loss"), (grpo, "val/turns")):
+        events = run.events()
+        assert [event.step for event in events.Scalars("train/learning_rate")] == [1, 2]
+        assert [event.step for event in events.Scalars(validated)] == [2]
+        texts = next(tag for tag in events.Tags()["tensors"] if tag.startswith("transcripts/"))
+        assert events.Tensors(texts)[-1].step == 2
+
+
 def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Run) -> None:
     events = sft.events()
     first, last = events.Scalars("hp_metric")[0].value, events.Scalars("hp_metric")[-1].value

@@ -77,15 +77,15 @@ def test_transcripts_are_a_table_and_pictures(
     policy.pictures.open_image.side_effect = lambda ref: ref
     dialogues = [Played(played(("harmful", 10, 10, True)), 4), Played(played(("harmless", 9, 9, False)), 4)]
     show: Any = TranscriptLog()._show
-    show(Mock(loggers=[logger]), policy, [])
+    show(Mock(loggers=[logger], global_step=4), policy, [])
     logger.log_text.assert_not_called()
-    show(Mock(loggers=[logger]), policy, dialogues)
+    show(Mock(loggers=[logger], global_step=4), policy, dialogues)
     logger.log_image.assert_not_called()  # there are none
     logger.reset_mock()
     shown = {4: ["red", "blue"], 5: ["green"]}
     dialogues[1] = replace(dialogues[1], step=5)
     monkeypatch.setattr(transcript_log, "pictures", lambda played: shown[played.step])
-    show(Mock(loggers=[logger]), policy, dialogues)
+    show(Mock(loggers=[logger], global_step=4), policy, dialogues)
     rows = [["0", page(dialogues[0])], ["1", page(dialogues[1])]]
     logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
     captions = ["0, picture 0", "0, picture 1", "1, picture 0"]
