@@ -32,6 +32,7 @@ COLOURS, MARKERS = 7, "os^Dv<P*"  # one more: the eighth policy has the first on
 DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
 _BANDS = 3  # trained policies up to which bands stay apart; every label tells the interval of its curve's end
 _LONGEST = 26  # letters of a policy's name
+_WIDTH = 6.4  # inches of every chart: half the page beside another, where its letters are as large as the page's
 _LINE = 4.4  # percentage points that a label is high
 _SHADE = 0.55  # opacity of the largest share, on which numbers can still be read
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
@@ -52,7 +53,7 @@ def survival(summary: Summary) -> Figure:
     A curve steps down after the turn that failed. Of few policies their 95% bands are drawn too.
     """
     curves = {name: figures["survival"] for name, figures in summary.items() if figures["survival"]}
-    height = max(4.5, 1 + 0.17 * len(curves))
+    height = max(5.8, 1 + 0.17 * len(curves))  # at least that of the two charts that stand beside it
     figure, (axes,) = _figure(height=height)
     banded = curves.keys() - CONSTANTS.keys()
     for name, curve in curves.items():
@@ -149,7 +150,7 @@ def kinds(summary: Summary) -> Figure:
                     axes.hlines(at, cell["low"], cell["high"], color=colour, linewidth=1)
                 (drawn[kind],) = axes.plot([cell["value"]], [at], marker, color=colour, markersize=4.5)
                 _tell(drawn[kind], f"{_name(summary, name)}, {kind}, {RATES[rate]}: {percent(cell)}%")
-        axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %")
+        axes.set(title=RATES[rate], xlim=(-4, 104), xlabel="dialogues, %", xticks=(0, 50, 100))
         _rows(axes, summary, named=axes is all_axes[0])
     if drawn:
         figure.legend(drawn.values(), drawn, loc="outside lower right", ncols=len(drawn), frameon=False)
@@ -206,7 +207,7 @@ def _rows(axes: Axes, summary: Summary, named: bool = True) -> None:
 def _figure(count: int = 1, height: float = 4.5) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, height), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     return figure, [figure.add_subplot(1, count, place) for place in range(1, count + 1)]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steer_lit.bench import archive, html, outputs, shown
+from steer_lit.bench import archive, charts, html, outputs, shown
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.shown import ShownDialogue, ShownTurn
 from steer_lit.bench.suite import BenchSettings
@@ -161,6 +161,14 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     # Clip paths and links are the page's own.
     assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=(?!\"#)", page)
     assert "50.0 (0-100)" in page
+
+
+def test_charts_fit_half_a_page_and_never_shrink_below_their_letters(dialogue: MakeDialogue) -> None:
+    style = charts.STYLE_SHEET.read_text()
+    least = 16 * int(re.search(r"\.chart svg {[^}]*min-width: (\d+)rem", style)[1])
+    drawn = charts.inline_charts(summarise({"sft": [dialogue("a", [3]), dialogue("b", [-3])]}, SETTINGS))
+    widths = {float(re.search(r'viewBox="0 0 (\S+) ', chart.svg)[1]) for chart in drawn}
+    assert max(widths) <= least <= 1312 / 2  # of the page's width, letters of 10 points are then 10 pixels or more
 
 
 def test_the_outputs_of_a_run_are_all_there(dialogue: MakeDialogue, tmp_path: Path) -> None:
