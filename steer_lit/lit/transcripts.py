@@ -73,7 +73,8 @@ def page(played: Played) -> str:
         lines.append(f"return {played.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
         told = markdown_line(turn.attack.strategy) + (f", {turn.intent}" if turn.intent else "")
-        lines += [f"user ({told}):", _block(turn.attack.message.text)]
+        shown = "".join(f", picture {markdown_line(ref.uri)}" for ref in turn.attack.message.images)
+        lines += [f"{_which(played, turn_idx)}, user ({told}){shown}:", _block(turn.attack.message.text)]
         lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
         if turn_idx < len(played.expected):
             lines += ["expected:", _block(played.expected[turn_idx])]
@@ -83,13 +84,22 @@ def page(played: Played) -> str:
 
 
 def excerpt(played: Played) -> str:
-    """The last exchange of the dialogue in a few lines for a terminal, with the stored answer where there is one."""
+    """Where the dialogue ends, for a terminal: which turn that is, its pictures, what was said, and the stored answer where
+    there is one.
+    """
     turn_idx = len(played.trajectory.turns) - 1
     turn = played.trajectory.turns[turn_idx]
-    lines = [f"  user:     {turn.attack.message.text.strip()}", f"  policy:   {turn.completion.text}"]
+    shown = "".join(f", picture {ref.uri}" for ref in pictures(played))
+    lines = [f"  {_which(played, turn_idx)} of {played.trajectory.scenario.id}{shown}"]
+    lines += [f"  user:     {turn.attack.message.text.strip()}", f"  policy:   {turn.completion.text}"]
     if turn_idx < len(played.expected):
         lines.append(f"  expected: {played.expected[turn_idx]}")
     return visible("\n".join(lines))
+
+
+def _which(played: Played, turn_idx: int) -> str:
+    """Such as `turn 3 of 5`; a dialogue that was cut has as many as are stored."""
+    return f"turn {turn_idx + 1} of {max(len(played.trajectory.turns), len(played.expected))}"
 
 
 def pictures(played: Played) -> tuple[ImageRef, ...]:

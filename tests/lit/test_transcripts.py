@@ -23,6 +23,7 @@ def test_what_user_and_policy_say_cannot_drive_the_terminal(
     shown = excerpt(Played(replace(trajectory, turns=(turn,)), 1, expected=("four\x07",)))
     stand_in = "\N{REPLACEMENT CHARACTER}"
     assert shown.splitlines() == [
+        "  turn 1 of 1 of row",
         f"  user:     one{stand_in}[2J",
         "two",
         f"  policy:   three{stand_in}{stand_in}",
@@ -43,7 +44,16 @@ def test_a_page_keeps_an_attackers_marks_as_text() -> None:
     assert "policy (cut):" in lines
     assert "    I won't." in lines
     assert pictures(played) == (picture,)
-    assert excerpt(played).splitlines()[-1] == "  expected: I won't."
+    first, *_, last = excerpt(played).splitlines()
+    assert (first, last) == ("  turn 1 of 1 of row, picture mini://knife", "  expected: I won't.")
+    assert "turn 1 of 1, user (scripted), picture mini://knife:" in lines
+
+
+def test_which_of_the_stored_turns_is_shown_is_said_where_a_dialogue_was_cut(
+    played: Callable[..., Trajectory],
+) -> None:
+    cut = Played(played(("harmless", 10, 10, False), ("harmless", 10, 10, False)), 1, expected=("a", "b", "c"))
+    assert excerpt(cut).splitlines()[0].startswith("  turn 2 of 3 of ")
 
 
 def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
@@ -54,7 +64,7 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     quoted = "![x]\\(http://example.com/x.png)  # &lt;b>\\*a\\* `b` &amp;lt;"
     first, asked, _, _, _, judged = shown.split("\n\n")
     assert first.startswith(f"**{quoted}** (red_team)")
-    assert asked == f"user ({quoted}):"
+    assert asked == f"turn 1 of 1, user ({quoted}):"
     assert judged == f"*no verdict: {quoted}*"
 
 
