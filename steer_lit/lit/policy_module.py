@@ -21,6 +21,7 @@ from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
+from steer_lit.lit.tensorboard_log import hide_after
 from steer_lit.lit.validation_schedule import at_end, owes_validation, validate
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
@@ -235,6 +236,8 @@ class PolicyModule(LightningModule):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
+            if self.trainer.is_global_zero:
+                hide_after(self.global_step, self.trainer.loggers)
         if owed:
             validate(self.trainer)
 
