@@ -90,9 +90,16 @@ def thawed(value: object) -> Any:
     return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def as_whole(number: object) -> object:
+    """A whole number that came as a float, `1.0`, as the `1` that it was: pandas makes floats of a column of ids where
+    one row has none. From 2^53 up a float may not be the number that was meant, and stays one.
+    """
+    return int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 2**53 else number
+
+
 def identity(row: Row, *fields: str) -> str:
     """The first id that the row brings in one of the fields, as text; its place in the file when it brings none."""
-    for field, candidate in [(field, row.get(*field.split("."))) for field in fields]:
+    for field, candidate in [(field, as_whole(row.get(*field.split(".")))) for field in fields]:
         if is_whole(candidate):
             return str(candidate)
         if candidate is not None and not isinstance(candidate, str):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from steer_lit.data.content import IMAGE_MARK
+from steer_lit.data.labels import as_whole
 from steer_lit.data.plain import ANSWERS, CATEGORIES, MORE, PROMPTS
 
 KeyPath = tuple[str, ...]  # keys from the row down to a value
@@ -57,4 +58,4 @@ def _leaves(value: object, path: KeyPath = (), speaker: str = "user") -> Iterato
         yield path, (key, re.sub(r"[^a-z]", "", value.lower()))
     elif not (value is None or value == "" or (isinstance(value, float) and not math.isfinite(value))):
         same = _SAME.get(key, key)
-        yield path, (same, str(value) if same == "id" else value)
+        yield path, (same, str(as_whole(value)) if same == "id" else value)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data.losses import lost
 from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message
 
@@ -89,6 +90,14 @@ def test_bench_rows_replay_user_messages_only() -> None:
     assert [attack.message.parts for attack in scenario.attacks] == [("What is this?",), ("And this?", B)]
     assert (scenario.id, scenario.kind, scenario.subset) == ("41", "red_team", "steer-mmsafe")
     assert scenario.metadata["risk_trajectory"] == (0.1, 1.0)
+
+
+@pytest.mark.parametrize(("number", "text"), [(41.0, "41"), (0.0, "0"), (-3.0, "-3"), (2.0**53 - 1, str(2**53 - 1))])
+def test_a_whole_number_that_a_table_keeps_as_a_float_is_an_id(number: float, text: str) -> None:
+    row = {**GOOD_BENCH, "question_id": number}
+    scenario = read_bench_row(row, "f", 1)
+    assert scenario.id == text
+    assert "question_id" not in lost(row, {**GOOD_BENCH, "question_id": text})
 
 
 @pytest.mark.parametrize(
@@ -279,6 +288,7 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
         (read_bench_row, {**GOOD_BENCH, "risk_trajectory": [float("nan")]}, "risk_trajectory[0]", "got nan"),
         (read_bench_row, {**GOOD_BENCH, "question_id": 1.5}, "question_id", "must be text or a whole number, got 1.5"),
         (read_sft_row, {**GOOD_SFT, "id": 1.5}, "id", "must be text or a whole number, got 1.5"),
+        (read_sft_row, {**GOOD_SFT, "id": 2.0**53}, "id", "must be text or a whole number"),  # or the one after it
         (read_sft_row, {**GOOD_SFT, "id": ["a"]}, "id", "must be text or a whole number, got ['a']"),
         (read_sft_row, {**GOOD_SFT, "id": "\ud83d"}, "id", "surrogate"),
         (read_rl_row, {"question": [user("Hi")], "metadata": {"question_id": 1.5}}, "metadata.question_id", "got 1.5"),
