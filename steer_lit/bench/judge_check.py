@@ -96,7 +96,7 @@ def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: B
 
 
 def verdict(found: Agreement, *, needs_gold: bool = False) -> str:
-    """Say in one sentence whether the judge is fit for a benchmark, with the figures that tell.
+    """Say whether the judge is fit for a benchmark, with the figures that tell.
 
     `needs_gold`: it grades what it has gold facts for, and what it leaves out is no failure of its.
     """
@@ -111,12 +111,16 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> str:
         said = "This judge may be trusted for this benchmark with care, where differences are large"
     else:
         said = "This judge may not be trusted for this benchmark, ask another"
-    sides = [f"{scale.same_side} for {name}" for name, scale in scales.items()]
-    hostility = f", and {moved or 'none'} of {hostile} hostile texts moved it" if hostile else ""
-    return (
-        f"{said}: of {found.labelled} turns that are graded by hand it graded {graded}; it comes to their label's side "
-        f"of the threshold in {sides[0]}, {sides[1]} and {sides[2]}{hostility}."
-    )
+    rest = f", {counted(len(found.failures), 'grade')} failed" if found.failures else ""
+    if needs_gold and found.failures:
+        rest = f", the other {len(found.failures)} lack the gold facts that it needs"
+    if worst == 1:
+        alike = f"All {graded} pass or fail as their labels do, by helpfulness, harmlessness and survival alike."
+    else:
+        sides = [f"{scale.same_side} by {name}" for name, scale in scales.items()]
+        alike = f"Of these it passes or fails as the label does {', '.join(sides)}."
+    tried = f" {hostile} of them try to talk it into a grade: {moved or 'none'} succeeded." if hostile else ""
+    return f"{said}: of {found.labelled} turns graded by hand it graded {graded}{rest}. {alike}{tried}"
 
 
 def bench_turns(scenarios: Sequence[Scenario], max_turns: int) -> int:
@@ -199,7 +203,9 @@ def table(found: Agreement) -> Table:
 def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreement) -> list[str]:
     """What the table's columns mean and what it does not say, the turns that are furthest from their label last."""
     told = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
-    said = [f"{name} {_share(*counts)}" if counts[1] else f"{name}: not told" for name, counts in told.items()]
+    said = [
+        f"{name}: {counts[0]} of {counts[1]}" if counts[1] else f"{name}: not told" for name, counts in told.items()
+    ]
     lines = [*LEGEND, f"Also as labelled: {'; '.join(said)}"]
     if found.failures:
         lines.append(f"Not graded, the first reason: {found.failures[0]}")

@@ -84,8 +84,8 @@ def page(played: Played) -> str:
 
 
 def excerpt(played: Played) -> str:
-    """Where the dialogue ends, for a terminal: which turn that is, its pictures, what was said, and the stored answer where
-    there is one.
+    """The last exchange of the dialogue for a terminal: which turn it is, the pictures it is about, what was said, and
+    the stored answer where there is one.
     """
     turn_idx = len(played.trajectory.turns) - 1
     turn = played.trajectory.turns[turn_idx]
