@@ -90,7 +90,7 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
         mark = {**_look(summary, name), "linestyle": ""}
         axes.plot([1.035 * right], [place], clip_on=False, markersize=4, **mark)
         told = f"{_name(summary, name)} {percent(held(summary, name))}"
-        axes.text(1.05 * right, place, told, va="center", fontsize="small", color=_colours()["ink"])
+        axes.text(1.065 * right, place, told, va="center", fontsize="small", color=_colours()["ink"])
 
 
 def spread(places: Sequence[float], apart: float, top: float = 100.0) -> list[float]:
