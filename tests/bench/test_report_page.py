@@ -205,8 +205,11 @@ def test_an_address_names_a_dialogue_however_many_stand_before_it(tmp_path: Path
     twice = [shown_dialogue("s1", "step 3"), replace(shown_dialogue("s1", "step 3"), note="the second")]
     written(tmp_path / "report.html", [shown_dialogue("s0"), *twice])
     for words, note in (("dialogue=step+3/s1", "terminated"), ("dialogue=step+3/s1&number=2", "the second")):
-        article = re.search(r"<article.*</article>", opened(tmp_path, words), flags=re.DOTALL)[0]
+        page = opened(tmp_path, words)
+        article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
         assert f"{note}</p>" in article
+        assert "<label>Step " in page  # rollouts have no policies
+        assert [f"step 3 ({number})</button>" in article for number in (1, 2, 3)] == [True, True, False]
     assert "number=2" in article
 
 

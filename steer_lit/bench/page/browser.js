@@ -87,10 +87,18 @@ function drawList(progress = "") {
   if (focused) ($("list").querySelector("[aria-current]") ?? $("list").querySelector("button"))?.focus();
 }
 
+// The policy of a row; members of a group, rollouts of one step and scenario, are counted.
+function member(row) {
+  const alike = (at) => index.rows[at] && named(at) === named(row);
+  let first = row;
+  while (alike(first - 1)) first--;
+  return facts(row).policy + (first < row || alike(row + 1) ? ` (${row - first + 1})` : "");
+}
+
 function listItem(row) {
-  const { policy, outcome, scenario, tones } = facts(row);
+  const { outcome, scenario, tones } = facts(row);
   const button = element("button", { type: "button", onclick: () => choose(row, true) },
-    `${MARKS[outcome] ?? ""} ${policy}`, element("small", {}, `${scenario} · ${outcome}`), strip(tones));
+    `${MARKS[outcome] ?? ""} ${member(row)}`, element("small", {}, `${scenario} · ${outcome}`), strip(tones));
   button.dataset.row = row;
   if (row === chosen) button.setAttribute("aria-current", "true");
   return element("li", {}, button);
@@ -134,8 +142,8 @@ function others(row) {
   while (same(from - 1) && row - from < 40) from--;
   while (same(to + 1) && to - row < 40) to++;
   return Array.from({ length: to - from + 1 }, (_, at) => {
-    const { policy, outcome } = facts(from + at);
-    const button = element("button", { type: "button", onclick: () => choose(from + at, true), title: outcome }, `${MARKS[outcome] ?? ""} ${policy}`);
+    const { outcome } = facts(from + at);
+    const button = element("button", { type: "button", onclick: () => choose(from + at, true), title: outcome }, `${MARKS[outcome] ?? ""} ${member(from + at)}`);
     if (from + at === row) button.setAttribute("aria-current", "true");
     return button;
   });
