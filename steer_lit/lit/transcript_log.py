@@ -20,8 +20,8 @@ PICTURES_SHOWN = 4
 class TranscriptLog(Callback):
     """Shows `dialogues` played dialogues, pictures included.
 
-    GRPO: from the rollouts of every `every_n_steps`-th step. SFT: from the replayed held-out dialogues, at each
-    validation.
+    GRPO: from the rollouts of the first and every `every_n_steps`-th step. SFT: from the replayed held-out dialogues,
+    at each validation.
     """
 
     def __init__(self, dialogues: int = 4, every_n_steps: int = 10) -> None:
@@ -31,7 +31,7 @@ class TranscriptLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(pl_module, GRPOModule) and batch_idx % self.every_n_steps == 0:
+        if isinstance(pl_module, GRPOModule) and (batch_idx == 0 or (batch_idx + 1) % self.every_n_steps == 0):
             self._show(trainer, pl_module.policy, _spread(pl_module.rollouts, self.dialogues))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -17,6 +17,7 @@ from steer_lit.checks import trainer
 from steer_lit.cli import train_run
 from steer_lit.errors import SteerError
 from steer_lit.lit import transcript_log
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.transcript_log import TranscriptLog
 from steer_lit.lit.transcripts import Played, page
@@ -67,6 +68,15 @@ def test_each_training_ends_its_run(finished: list[int]) -> None:
     with pytest.raises(SteerError, match=r"logger=wandb: No key.*WANDB_API_KEY"), train_run._ending_wandbs_run():
         raise RefusedByWandb("No key")
     assert finished == [0, 1, 1]
+
+
+def test_of_rollouts_those_of_the_first_and_every_nth_step_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run of ten steps shows what it had learned by its end."""
+    log, shown = TranscriptLog(every_n_steps=5), []
+    monkeypatch.setattr(log, "_show", lambda *_: shown.append(batch_idx + 1))
+    for batch_idx in range(10):
+        log.on_train_batch_end(Mock(), Mock(spec=GRPOModule, policy=None, rollouts=[]), None, None, batch_idx)
+    assert shown == [1, 5, 10]
 
 
 def test_transcripts_are_a_table_and_pictures(
