@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.stopping import REFUSED
+from steer_lit.terminal.stdout import REFUSED
 from tests.chat.chaos_server import ChaosServer, Plan
 from tests.synthesis.test_synthesis_over_http import answer
 

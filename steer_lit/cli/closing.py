@@ -163,7 +163,7 @@ def _size(config: DictConfig) -> list[str]:
     return [f"bench.limit={_DIALOGUES}", *longest]
 
 
-def _own_rows(config: DictConfig, part: str, judged: str = "") -> list[str]:
+def _own_rows(config: DictConfig, part: str, judged: str) -> list[str]:
     """Say to whoever trained on a file of rows that the next command is on STEER-mini's; nothing to others."""
     if makes_rows(config):
         return []

@@ -38,12 +38,12 @@ from steer_lit.cli.overrides import (
 )
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.cli.sweeps import runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping
+from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where

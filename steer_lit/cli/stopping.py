@@ -19,8 +19,6 @@ from steer_lit.terminal.stdout import CLOSED
 if TYPE_CHECKING:
     from lightning import Trainer
 
-REFUSED = 2
-
 
 @contextmanager
 def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Iterator[None]:

@@ -21,11 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.closing import compared
 from steer_lit.cli.overrides import unresolved
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import Problem
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
 from steer_lit.terminal.commands import sweeps
+from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -13,17 +14,13 @@ from steer_lit.data.sources import FileSource
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class SeedQuestion:
     """What one script is written for: a question (or, to press for, a request) and the picture it is about."""
 
     id: str
     question: str
     image: ImageRef | None = None
-
-    def __repr__(self) -> str:
-        """Stands in the keys of finished rows (`run._key`), which are made again where it reads otherwise."""
-        return f"Seed(id={self.id!r}, question={self.question!r}, image={self.image!r})"
 
 
 def read_scripts(file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine) -> list[Scenario]:
@@ -46,8 +43,8 @@ def _opening(scenario: Scenario) -> SeedQuestion:
 
 def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
     """STEER-mini's rows of one kind, in order and without an end, with a number of turns within `turns`."""
+    rows = MiniSplit(split, seed, size=sys.maxsize, min_turns=turns[0], max_turns=turns[1])
     for row in count():
-        rows = MiniSplit(split, seed, size=row + 2, min_turns=turns[0], max_turns=turns[1])
         if (scenario := rows.scenario(row)).kind == kind:
             yield scenario
 

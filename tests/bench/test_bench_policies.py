@@ -19,10 +19,10 @@ from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import SteerError
+from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
 
 pytestmark = pytest.mark.usefixtures("no_charts")

@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import overrides, players, run_folder
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import SteerError
 from steer_lit.terminal import commands
 from steer_lit.terminal.commands import Word, composed, name_sweeps_folders
+from steer_lit.terminal.stdout import REFUSED
 from tests.test_conf import empty_adapter
 
 

@@ -22,11 +22,11 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import programs, run_folder, signals, stopping, train_run
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
+from steer_lit.terminal.stdout import REFUSED
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]

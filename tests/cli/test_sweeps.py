@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps
 from steer_lit.cli.closing import compared
-from steer_lit.cli.stopping import REFUSED
 from steer_lit.terminal.commands import composed, conf_dir
+from steer_lit.terminal.stdout import REFUSED
 from tests.test_conf import empty_adapter
 
 

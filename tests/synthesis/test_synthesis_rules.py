@@ -137,7 +137,7 @@ def test_without_a_file_questions_of_steer_mini_are_used(kind: str) -> None:
 def test_what_the_keys_of_finished_rows_are_made_of_reads_as_ever() -> None:
     """They are digests of these texts: with others a run that goes on would pay for all its rows again."""
     asked = SeedQuestion("q0", "How?", ImageRef("a.png"))
-    assert repr(asked) == f"Seed(id='q0', question='How?', image={ImageRef('a.png')!r})"
+    assert repr(asked) == f"SeedQuestion(id='q0', question='How?', image={ImageRef('a.png')!r})"
     rules = Stage1Settings("red_team", (3, 5), 4, seed=1)
     assert repr(rules) == "Stage1Settings(kind='red_team', turns=(3, 5), success=4, seed=1)"
     kept = Stage2Settings(8, 7.5, 10, seed=1)
