@@ -45,7 +45,7 @@ def without_start(config: DictConfig) -> str:
 def closing(
     config: DictConfig,
     run_dir: Path,
-    headline: str,
+    metric: str,
     value: Any,
     words: Sequence[str] = (),
     best: tuple[int, float] | None = None,
@@ -53,13 +53,13 @@ def closing(
     """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
 
     Of the run's `words` those that say how the model is made and what this machine has go on in it. What it still
-    wants stands on lines of its own: the command stays one that can be pasted. `best` is the step and the headline's
-    value of the best adapter, of a run that did not end with it.
+    wants stands on lines of its own: the command stays one that can be pasted. `best` is the step of the best adapter
+    and the metric's value there, of a run that did not end with it.
     """
-    shown = "" if value is None else f"   {headline} {float(value):.3f}"
+    shown = "" if value is None else f"   {metric} {float(value):.3f}"
     kept = ""
     if best is not None:
-        kept = f"\nbest:    {shown_path(run_dir / BEST)}   {headline} {best[1]:.3f} at step {best[0]}"
+        kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
     if not export.exists():

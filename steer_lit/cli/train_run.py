@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
-    """Train one stage as `config` says. Returns the headline metric, for sweepers.
+    """Train one stage as `config` says. Returns the monitored metric, for sweepers.
 
     Raises ConfigError with every problem at once, before anything heavy loads.
     """
@@ -110,9 +110,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
             # Not validated where it was resumed from its last step.
-            if datamodule.val_rows and module.headline.name not in trainer.callback_metrics:
+            if datamodule.val_rows and module.monitored.name not in trainer.callback_metrics:
                 trainer.validate(module, datamodule, verbose=False)
-    headline = trainer.callback_metrics.get(module.headline.name)
+    value = trainer.callback_metrics.get(module.monitored.name)
     if trainer.is_global_zero:
         if trainer.global_step == begins_at:
             longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
@@ -121,8 +121,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             name = config.model.name
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
-        print(closing(config, run_dir, module.headline.name, headline, words, best=_better(trainer)))
-    return None if headline is None else float(headline)
+        print(closing(config, run_dir, module.monitored.name, value, words, best=_better(trainer)))
+    return None if value is None else float(value)
 
 
 def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
@@ -151,7 +151,7 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
 
 
 def _better(trainer: Trainer) -> tuple[int, float] | None:
-    """Step and headline of the best adapter that was kept, where the last step's is another."""
+    """Step and monitored metric of the best adapter that was kept, where the last step's is another."""
     from steer_lit.lit.best_adapter import BestAdapter
 
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))

@@ -23,7 +23,7 @@ from steer_lit.policy.qwen_vl import QwenVL
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The validation after `step` gave the headline metric `metric` its best `value`, with the adapter `weights`."""
+    """The validation after `step` gave the monitored metric `metric` its best `value`, with the adapter `weights`."""
 
     step: int
     metric: str
@@ -34,9 +34,9 @@ class Best:
 class BestAdapter(Callback):
     """Keeps `<run>/best_adapter`, a PEFT folder as `<run>/adapter` is, with step and value beside it in best.json.
 
-    It is written at each validation whose headline is strictly better than all before. The checkpoint holds it too,
-    weights included: a run that is resumed, in its folder or in another, starts from the best it had had by then, and
-    not from one of steps that it will take again. Runs that train no adapter have none.
+    It is written at each validation whose monitored metric is strictly better than all before. The checkpoint holds it
+    too, weights included: a run that is resumed, in its folder or in another, starts from the best it had had by then,
+    and not from one of steps that it will take again. Runs that train no adapter have none.
     """
 
     def __init__(self) -> None:
@@ -74,12 +74,12 @@ class BestAdapter(Callback):
         if policy is None or trainer.sanity_checking:
             return
         assert isinstance(pl_module, PolicyModule)
-        headline = pl_module.headline
-        value = float(trainer.callback_metrics.get(headline.name, math.nan))  # the same on all ranks
-        if not headline.better(value, None if self.best is None else self.best.value):
+        monitored = pl_module.monitored
+        value = float(trainer.callback_metrics.get(monitored.name, math.nan))  # the same on all ranks
+        if not monitored.better(value, None if self.best is None else self.best.value):
             return
         weights = {name: tensor.cpu() for name, tensor in policy.adapter_state().items()}
-        self.best = Best(trainer.global_step, headline.name, value, weights)
+        self.best = Best(trainer.global_step, monitored.name, value, weights)
         if trainer.is_global_zero:
             _write(policy, self.best, Path(trainer.default_root_dir) / BEST)
 

@@ -18,7 +18,7 @@ from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooMa
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.checkpoint_file import ANOTHER, OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
-from steer_lit.lit.headline import RIGHT_SHARE
+from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances

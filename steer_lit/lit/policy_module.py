@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.checkpoint_file import ANOTHER, OWN, checkpoint_mismatch
-from steer_lit.lit.headline import Headline
 from steer_lit.lit.master_weights import MasterAdamW
+from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.tensorboard_log import hide_after
@@ -40,15 +40,20 @@ class PolicyModule(LightningModule):
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
     gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens, packed or with padding as the
-    policy takes them. `headline` is the metric that sums up a run: what the closing line and TensorBoard's
+    policy takes them. `monitored` is the metric that sums up a run: what the closing line and TensorBoard's
     hyper-parameter table show. A batch takes `steps_per_batch` optimizer steps.
     """
 
     def __init__(
-        self, policy: QwenVL, optim: OptimSettings, micro_tokens: int, headline: Headline, steps_per_batch: int = 1
+        self,
+        policy: QwenVL,
+        optim: OptimSettings,
+        micro_tokens: int,
+        monitored: MonitoredMetric,
+        steps_per_batch: int = 1,
     ) -> None:
         super().__init__()
-        self.headline = headline
+        self.monitored = monitored
         self.steps_per_batch = steps_per_batch
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds only what trains

@@ -1,4 +1,4 @@
-"""A run's settings and its headline, as the table of runs shows them."""
+"""A run's settings and its monitored metric, as the table of runs shows them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
-    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its headline as `hp_metric`; in W&B
-    as the run's config.
+    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its monitored metric as
+    `hp_metric`; in W&B as the run's config.
 
     The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
     Until the end it is NaN, and stays so in a run that broke off.
@@ -32,15 +32,15 @@ class RunSettings(Callback):
                 logger.log_hyperparams(self.settings)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, PolicyModule) or pl_module.headline.name not in trainer.callback_metrics:
+        if not isinstance(pl_module, PolicyModule) or pl_module.monitored.name not in trainer.callback_metrics:
             return
-        value = float(trainer.callback_metrics[pl_module.headline.name])
+        value = float(trainer.callback_metrics[pl_module.monitored.name])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the headline of a run that was resumed at its end, and is validated only after its training."""
+        """Write the monitored metric of a run that was resumed at its end, and is validated only after its training."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_train_end(trainer, pl_module)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from steer_lit.lit.headline import EXACT_SHARE, VAL_LOSS
+from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay

@@ -18,7 +18,7 @@ from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Completion, Message, Scenario
 
 
-class ServedPolicy:
+class RowPolicy:
     """Answers through `client`, with `system` as the system message (None: the scenario's own, or none).
 
     With `in_form`, an answer that is not one <thinking> and one <answer> block is asked for once more. A row whose

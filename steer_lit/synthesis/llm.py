@@ -20,7 +20,7 @@ from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
-from steer_lit.synthesis.answering import ServedPolicy
+from steer_lit.synthesis.answering import RowPolicy
 from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions
@@ -70,12 +70,12 @@ def llm_generator(
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
         writer=LlmScripts(RowAsker(asked, shown, writing)),
-        target=ServedPolicy("target", attacked, shown, None, False, judging),
+        target=RowPolicy("target", attacked, shown, None, False, judging),
         attack_judge=LlmAttackJudge(RowAsker(asked, shown, judging)),
         red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
-        blue=ServedPolicy("blue agent", asked, shown, guidelines, True, writing),
+        blue=RowPolicy("blue agent", asked, shown, guidelines, True, writing),
         tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,

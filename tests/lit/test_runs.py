@@ -26,7 +26,7 @@ from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing, opening
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.checkpoint_file import OWN, read_checkpoint
-from steer_lit.lit.headline import VAL_LOSS
+from steer_lit.lit.monitored_metric import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
 from steer_lit.lit.run_settings import RunSettings
@@ -265,7 +265,7 @@ def test_the_headline_of_a_run_resumed_at_its_end_is_written_again() -> None:
     written: list[float] = []
     logger = Mock(spec=TensorBoardLogger)
     logger.log_metrics.side_effect = lambda metrics, step: written.append(metrics["hp_metric"])
-    module = Mock(spec=PolicyModule, headline=VAL_LOSS)
+    module = Mock(spec=PolicyModule, monitored=VAL_LOSS)
     for fn, metrics in ((TrainerFn.FITTING, {"val/loss": 3.0}), (TrainerFn.VALIDATING, {"val/loss": 2.0})):
         trainer = Mock(loggers=[logger], callback_metrics=metrics, global_step=2)
         trainer.state.fn = fn

@@ -12,7 +12,7 @@ from steer_lit.data.images import open_image
 from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.server_policy import ServerPolicy
-from steer_lit.synthesis.answering import ServedPolicy
+from steer_lit.synthesis.answering import RowPolicy
 from steer_lit.synthesis.outcome import RowEnds
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 from tests.synthesis.played import SAFE
@@ -33,10 +33,8 @@ class Counts:
         return [self.reply] * len(requests)
 
 
-def policy(client: Client, temperature: float = 0.7, in_form: bool = True) -> ServedPolicy:
-    return ServedPolicy(
-        "blue agent", client, PngPictures(open_image, 512 * 512), None, in_form, Sampling(temperature, 64)
-    )
+def policy(client: Client, temperature: float = 0.7, in_form: bool = True) -> RowPolicy:
+    return RowPolicy("blue agent", client, PngPictures(open_image, 512 * 512), None, in_form, Sampling(temperature, 64))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
+class MonitoredMetric:
     """The name it is logged under, and whether less of it is better, as of a loss."""
 
     name: str
@@ -20,6 +20,6 @@ class Headline:
         return value < best if self.less_is_better else value > best
 
 
-VAL_LOSS = Headline("val/loss", less_is_better=True)
-EXACT_SHARE = Headline("val/exact_share")
-RIGHT_SHARE = Headline("val/right_share")
+VAL_LOSS = MonitoredMetric("val/loss", less_is_better=True)
+EXACT_SHARE = MonitoredMetric("val/exact_share")
+RIGHT_SHARE = MonitoredMetric("val/right_share")
