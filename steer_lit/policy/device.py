@@ -1,4 +1,4 @@
-"""The default device and number type, where the config leaves them open; and a GPU that this torch does not see."""
+"""The default device and number type, where the config leaves them open; a GPU's kernels, and one that is not seen."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def unseen_gpu() -> str | None:
         return None
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
     return f"the driver sees an NVIDIA GPU, {built} does not: install a torch built for this driver, or a newer driver"
+
+
+def choose_kernels(device: str) -> None:
+    """Keep torch's attention on a GPU from cuDNN, which H100, H200 and B200 prefer to FlashAttention: it plans each new
+    shape for tenths of a second and keeps the plan, and here nearly every row, and every 64 tokens of a cache, is a
+    new one. For all of the process: torch offers nothing narrower that costs nothing at each call.
+    """
+    if device.startswith("cuda"):
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def number_type(dtype: Literal["auto"] | NumberType, device: str) -> NumberType:

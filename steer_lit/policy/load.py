@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import checkpoint_files, preflight
 from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
-from steer_lit.policy.device import default_device, number_type, unseen_gpu
+from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
@@ -63,6 +63,7 @@ def load_policy(
         raise MissingResource("\n".join(str(problem) for problem in problems))
     _check_gpu(name, quantize, device)
     device = device or default_device()
+    choose_kernels(device)
     dtype = number_type(dtype, device)
     settings = BaseSettings(quantize, dtype, device, min_pixels, max_pixels)
     parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))

@@ -7,6 +7,7 @@ from steer_lit.policy import device
 from steer_lit.policy.device import number_type
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
+from tests.pretended_gpu import pretended_gpu
 
 
 @pytest.fixture
@@ -64,3 +65,27 @@ def test_base_and_adapter_are_loaded_in_that_type(processor, instructions, expec
         max_pixels=784,
     )
     assert {parameter.dtype for parameter in policy.parameters()} == {expected}
+
+
+@pytest.mark.parametrize(("where", "allowed"), [("cpu", True), ("cuda:0", False)])
+def test_a_gpu_does_not_plan_attention_anew_for_each_shape(where, allowed):
+    """cuDNN does, which torch prefers on an H100."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        with pretended_gpu():
+            load_policy(
+                name="tiny",
+                quantize="none",
+                dtype="float32",
+                lora=LoraSettings(r=2),
+                system_prompt="",
+                open_image=lambda ref: None,
+                min_pixels=784,
+                max_pixels=784,
+                device=where,
+            )
+        assert torch.backends.cuda.cudnn_sdp_enabled() is allowed
+        assert torch.backends.cuda.flash_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
