@@ -23,7 +23,7 @@ from steer_lit.bench.suite import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted
-from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
@@ -158,9 +158,9 @@ def check_judge(
     asked = policies * bench_turns(scenarios, settings.turns_played)
     played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     closing = [*cost(judge, played, asked), f"Every turn with its label is in {path}.", f"next:    {command}"]
-    for shown in [fit, table(found), *notes(rows, grades, found), *closing]:
-        line = visible_line(shown) if isinstance(shown, str) else shown
-        console.print(line, markup=False, highlight=False, soft_wrap=isinstance(shown, str))
+    print_lines(console, fit)
+    console.print(table(found))
+    print_lines(console, *notes(rows, grades, found), *closing)
     return found
 
 

@@ -24,6 +24,7 @@ from steer_lit.bench.suite import BenchSettings, baseline_problems
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.prompts.pictures import OpenImage
+from steer_lit.terminal.visible import print_lines
 
 if TYPE_CHECKING:
     from steer_lit.bench.joined import ReadRun
@@ -122,7 +123,7 @@ def report_on(
         if len(runs) > 1:
             records, left_out = in_common(joined(runs))
             if left_out:
-                console.print(left_out, highlight=False, soft_wrap=True, markup=False)
+                print_lines(console, left_out)
             ran = joined_facts(runs, [public(str(folder)) for folder in folders])
     else:
         _report_rollouts(folders[0], out_dir, console)
@@ -131,13 +132,12 @@ def report_on(
     if problems := list(baseline_problems(settings.baseline, trained)):
         raise ConfigError(problems)
     if cut := _describe_cuts(records, settings):
-        console.print(cut, highlight=False, soft_wrap=True)
+        print_lines(console, cut)
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
     console.print(report.table(summary))
-    for line in [*report.notes(summary), f"report:  {out_dir / 'report.html'}"]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, *report.notes(summary), f"report:  {out_dir / 'report.html'}")
 
 
 def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:
@@ -154,7 +154,7 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
     if others := len(rows) - len(shown):
         said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
-        console.print(f"{others} {said} than the latest: not in this report", highlight=False, soft_wrap=True)
+        print_lines(console, f"{others} {said} than the latest: not in this report")
     judge = (rows[-1].judge if rows else "") or configured_name(saved.get("judge", {}))
     return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
@@ -211,8 +211,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
         html.write_page(
             out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))
         )
-    done = f"{len(dialogues)} rollouts\nreport:  {out_dir / 'report.html'}"
-    console.print(done, markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, f"{len(dialogues)} rollouts", f"report:  {out_dir / 'report.html'}")
 
 
 def _records(run: object) -> Path | None:

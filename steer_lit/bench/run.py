@@ -28,7 +28,7 @@ from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.terminal.bars import LinesApart, count_bar
-from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.visible import print_lines
 from steer_lit.types import Judge
 
 Played = Mapping[str, Sequence[GradedDialogue]]
@@ -85,7 +85,7 @@ def run_bench(
     if not run.records.rows:
         begin()
     elif held := describe_held(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
-        console.print(visible_line(held), markup=False, highlight=False, soft_wrap=True)
+        print_lines(console, held)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:
         for name, policy in policies.items():
@@ -114,7 +114,7 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
         progress.update(task, completed=done, played=played)
         if not console.is_terminal and lines.due(done != shown):
             further = f", {played} played" if played > done else ""
-            console.print(f"{name}: {done} of {total} dialogues{further}", highlight=False)
+            print_lines(console, f"{name}: {done} of {total} dialogues{further}")
             shown = done
 
     return tell
@@ -128,8 +128,7 @@ def _print_results(console: Console, summary: dict[str, dict[str, Any]], played:
     ]
     where = [f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}"]
     console.print(report.table(summary))
-    for line in [*report.notes(summary), *lost, *where]:
-        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, *report.notes(summary), *lost, *where)
 
 
 def _failures(played: Played) -> dict[str, tuple[int, str]]:

@@ -35,7 +35,7 @@ from steer_lit.errors import RowError, SteerError
 from steer_lit.files.run_files import NOTES
 from steer_lit.numbers import counted
 from steer_lit.terminal.stdout import carried_out, printing
-from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.visible import print_lines, visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -207,7 +207,7 @@ class Survey:
                 opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files in the folder open"
             told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self._rows else ""
             yield from ("", f"{opening}{told}{':' if broken else '.'}")
-            yield from (f"  * {self._name(path)}: {visible_line(why)}" for path, why in broken.items())
+            yield from (f"  * {self._name(path)}: {why}" for path, why in broken.items())
 
     def _name(self, path: Path) -> str:
         for folder in (self.root, self.root.resolve()):
@@ -239,8 +239,7 @@ def _survey(given: argparse.Namespace) -> int:
     survey = Survey(root, given.pictures)
     survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
     shown.print(survey.table())
-    for line in survey.lines():
-        shown.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_lines(shown, *survey.lines())
     return 0 if survey.whole else 1
 
 
@@ -289,12 +288,12 @@ def _said(found: Surveyed) -> Iterator[str]:
             note("not for SFT", row, row.no_dialogue)
         elif row.no_scenario and not row.refused:
             note("not playable", row, row.no_scenario)
-    lines = [f"  * {visible_line(str(reason))}" for reason in reasons.values()]
+    lines = [f"  * {reason}" for reason in reasons.values()]
     yield from lines[:_REASONS]
     if more := len(lines) - _REASONS:
         yield from [f"  * and {counted(more, 'more reason')}"] if more > 0 else []
     if found.ended:
-        yield f"  * cannot be read to its end: {visible_line(found.ended)}"
+        yield f"  * cannot be read to its end: {found.ended}"
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Job, WorkFile, journal, make_rows
-from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.visible import print_lines
 from steer_lit.types import ImageRef
 
 T = TypeVar("T")
@@ -54,8 +54,7 @@ def run_synthesis(
             unanswered = any(outcome.status == "failed" for outcome in result.outcomes)
             raise (ServerDown if unanswered else SteerError)(nothing_written(result, run_dir))
     console.print(table(stages))
-    for line in notes(stages):
-        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, *notes(stages))
     return manifest
 
 

@@ -20,15 +20,14 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 from steer_lit.terminal.bars import LinesApart, count_bar
 from steer_lit.terminal.commands import carried, going_on, program, typed
-from steer_lit.terminal.visible import visible_line
+from steer_lit.terminal.visible import print_lines
 
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
 def tell_plan(settings: SynthesisSettings, generator: str, console: Console) -> None:
     """Print what the run will make, and ask of the server, at most."""
-    for line in _plan(settings, generator):
-        console.print(visible_line(line), markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, *_plan(settings, generator))
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
     else:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Controls but tab and newline, marks that turn the direction of writing, line separators, halves of surrogate pairs.
 _OBEYED = re.compile(
@@ -32,6 +36,12 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """The same on one line."""
     return visible(text).replace("\n", " ")
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    """Print each as one line, as it is: no markup, no emoji codes, and no break where the console ends."""
+    for line in lines:
+        console.print(visible_line(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def markdown_line(text: str) -> str:

@@ -133,6 +133,15 @@ def test_a_report_is_on_the_turns_that_its_rules_would_play(
         assert passed == 66.67  # of the openings
 
 
+def test_names_that_look_like_markup_are_printed_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    turns = {"[/x]": [3, 3], "[red]:dog:": [3]}
+    rows = {name: [replace(dialogue("a", scores), policy=name)] for name, scores in turns.items()}
+    write_raw_evals(rows, "gpt", tmp_path / "theirs")
+    settings = BenchSettings(resamples=100, protocol="single_turn")
+    printed = report(tmp_path / "out", settings, from_raw_eval=str(tmp_path / "theirs"))
+    assert "1 of 1 dialogues of [/x], 0 of 1 dialogues of [red]:dog:" in printed
+
+
 def test_a_turn_that_is_cut_takes_its_picture_along(dialogue: MakeDialogue, tmp_path: Path) -> None:
     row = dialogue("a", [3, 3])
     second = replace(row.turns[1], images=(KNIFE,))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
-from steer_lit.terminal.visible import encodable, first_lines, markdown_line, visible, visible_line
+import pytest
+from rich.console import Console
+
+from steer_lit.terminal.visible import encodable, first_lines, markdown_line, print_lines, visible, visible_line
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,13 @@ def test_other_text_stays_as_it_is() -> None:
     assert visible(text) == text
     assert visible("a\r\nb") == "a\nb"
     assert visible_line("a\nb") == "a b"
+
+
+def test_a_line_is_printed_as_it_is() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=10)
+    print_lines(console, "[/x] [red]7 of /tmp/file:100:", "a\nb\x1b")
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert printed == "[/x] [red]7 of /tmp/file:100:\na b\N{REPLACEMENT CHARACTER}\n"
 
 
 @pytest.mark.parametrize(
