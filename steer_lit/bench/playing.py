@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from steer_lit.bench.behind import one_behind
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
@@ -17,6 +16,7 @@ from steer_lit.files.run_files import RECORDS
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
+from steer_lit.rollout.threads import in_background
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
@@ -153,9 +153,9 @@ def play_policy(
             played += 1
             tell(done, played)
 
-    with one_behind(grade, record) as grade_beside:
+    with in_background(grade, record) as hand_over:
         for ended in run.play(left, policy, one_ended):
-            grade_beside(ended)
+            hand_over(ended)
     run.records.sort(name, list(keys.values()))
     return run.played(name, keys)
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from steer_lit.rollout.beside import one_call_later
+from steer_lit.rollout.threads import delayed_by_one
 from steer_lit.types import (
     AsksServer,
     Attack,
@@ -93,7 +93,7 @@ def playing(
     session = policy.open(scenarios, seeds)
     react: Callable[[Mapping[int, Completion]], dict[int, Attack | None]] = reaction.to
     if len(scenarios) > 1 and any(isinstance(player, AsksServer) for player in (attacker, tutor)):
-        react = one_call_later(react, {})
+        react = delayed_by_one(react, {})
     asked: dict[int, Attack] = {}
     waiting, most = deque(dialogues), side_by_side or len(scenarios)
     while dialogues:

@@ -17,8 +17,8 @@ from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, NamedClient, Sampling
 from steer_lit.prompts.fill import as_data
 from steer_lit.prompts.pictures import OpenImage, PngPictures
-from steer_lit.rollout.beside import beside
 from steer_lit.rollout.seeds import stable_hash
+from steer_lit.rollout.threads import run_in_thread
 from steer_lit.types import Completion, Finish, Message, Scenario
 
 MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
@@ -108,7 +108,7 @@ class ServerSession:
         if state.failed is not None:
             return state.failed
         state.messages.append(ChatMessage("user", as_data(message.text), images))
-        self._answering[row] = beside(self._replied, self._request(state))
+        self._answering[row] = run_in_thread(self._replied, self._request(state))
         return None
 
     def _request(self, state: _Row) -> ChatRequest:

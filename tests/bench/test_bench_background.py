@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import behind, run
+from steer_lit.bench import run
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchSettings, Suite
 from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 
@@ -264,7 +265,7 @@ def assert_set(event: threading.Event) -> None:
 def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(behind, "PATIENCE", 0.01)
+    monkeypatch.setattr(threads, "PATIENCE", 0.01)
     asked, answers = threading.Event(), threading.Event()
 
     def play(row: int) -> None:
@@ -278,7 +279,7 @@ def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
 
     with pytest.raises(KeyboardInterrupt):
         Watched(play, grade).bench(tmp_path)
-    (late,) = [thread for thread in threading.enumerate() if thread.name == "steer-lit-beside"]
+    (late,) = [thread for thread in threading.enumerate() if thread.name == "steer-lit-background"]
     assert late.daemon  # a program ends without it
     answers.set()
     late.join(SOON)
