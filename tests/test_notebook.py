@@ -16,7 +16,8 @@ from rich.console import Console
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.mini import MiniSplit
 from steer_lit.lit.transcripts import Played, logged
 from steer_lit.reward.reward import Reward

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import CONSTANTS
+from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.tables import RATES, Summary, held, label, parts, percent
 from steer_lit.terminal.visible import visible_line
 

@@ -10,14 +10,18 @@ They answer by turn number, so they fit dialogues that follow their script (`Scr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from steer_lit.answer_format import in_form
 from steer_lit.data.mini_turns import BARE_REFUSAL, COMPLIANCE, refusal
 from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Scenario, TurnGold
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +69,17 @@ def _expected(scenario: Scenario, gold: TurnGold | None) -> str:
 ALWAYS_REFUSE = ConstantPolicy("always-refuse", _refusal)
 ALWAYS_COMPLY = ConstantPolicy("always-comply", _compliance)
 GOLD = ConstantPolicy("gold", _expected)
+CONSTANTS: Mapping[str, ConstantPolicy] = {policy.name: policy for policy in (ALWAYS_REFUSE, ALWAYS_COMPLY, GOLD)}
+WHY_LEFT_OUT = (  # where an attacker goes by the answers
+    f"the constant policies {', '.join(CONSTANTS)} are left out: they know the answers to the rows' own questions, and "
+    "this attacker asks others"
+)
+
+
+def constants(scenarios: Iterable[Scenario]) -> dict[str, ConstantPolicy]:
+    """The constant policies, by name; `gold` only where every row has expected answers."""
+    unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
+    if unknown:
+        said = "the constant policy gold is left out, there are no expected answers in %s"
+        log.warning(said, counted(unknown, "dialogue"))
+    return {name: policy for name, policy in CONSTANTS.items() if policy is not GOLD or not unknown}

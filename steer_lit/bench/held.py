@@ -10,7 +10,7 @@ from typing import Any
 
 from steer_lit.bench.origin import saved_config, tells_of
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import SEED_MARK
+from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted

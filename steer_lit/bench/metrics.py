@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.resampling import NO_RATE, Array, Draws, Rate, rate_of
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 
 Indices = NDArray[np.int64]
 # The dialogues of each policy of a group; a policy alone is a group of one.

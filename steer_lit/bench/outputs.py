@@ -18,7 +18,7 @@ from steer_lit.bench.archive import side_by_side
 from steer_lit.bench.origin import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.bench.tables import as_one
 from steer_lit.files.atomic import replace_text

@@ -10,7 +10,8 @@ from threading import Lock
 
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
-from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.rollout.play import playing

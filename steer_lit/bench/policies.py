@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.suite import SEED_MARK, BenchPolicy
+from steer_lit.bench.seed_groups import SEED_MARK
+from steer_lit.bench.suite import BenchPolicy
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.server_policy import ServerPolicy

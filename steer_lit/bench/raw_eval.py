@@ -21,9 +21,9 @@ from statistics import fmean
 from typing import Any, get_args
 from urllib.parse import quote
 
+from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn
-from steer_lit.bench.suite import CONSTANTS
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replace_text

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from steer_lit.bench.names import configured_name
 from steer_lit.bench.origin import provenance, public, saved_config, tells_of
-from steer_lit.bench.suite import BenchSettings, baseline_problems
+from steer_lit.bench.seed_groups import baseline_problems
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.prompts.pictures import OpenImage

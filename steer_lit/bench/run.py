@@ -24,7 +24,8 @@ from steer_lit.bench.origin import provenance
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchPolicy, BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.terminal.bars import LinesApart, count_bar

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.files.lines import readable
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
 from steer_lit.verdict_scale import is_safe, is_useful

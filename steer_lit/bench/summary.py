@@ -21,7 +21,8 @@ from typing import Any
 from steer_lit.bench import metrics, survival
 from steer_lit.bench.metrics import GradedRuns
 from steer_lit.bench.records import GradedDialogue, is_constant
-from steer_lit.bench.suite import BenchSettings, by_group
+from steer_lit.bench.seed_groups import by_group
+from steer_lit.bench.settings import BenchSettings
 
 
 def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from scipy.stats import CensoredData, ecdf
 from steer_lit.bench.metrics import GradedRuns, clusters
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.resampling import Array, Draws, Rate, intervals
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 
 
 def failure_turn(dialogue: GradedDialogue, below: int) -> int | None:

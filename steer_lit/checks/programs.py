@@ -13,9 +13,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.policies import ALLOWED, named, played_here, served
 from steer_lit.bench.reread import reread_problems
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, baseline_problems
+from steer_lit.bench.seed_groups import baseline_problems
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
 from steer_lit.checks.leaves import Config, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems

@@ -29,7 +29,8 @@ from steer_lit.terminal.commands import carried, program, shown_path, typed_word
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
-    from steer_lit.bench.suite import BenchPolicy, BenchSettings
+    from steer_lit.bench.settings import BenchSettings
+    from steer_lit.bench.suite import BenchPolicy
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,13 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 def _bench(config: DictConfig, run_dir: Path) -> None:
     from hydra.utils import instantiate
 
+    from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.reread import report_config, report_on
     from steer_lit.bench.run import RunConfig, run_bench
-    from steer_lit.bench.suite import BenchSettings, Suite, check_gold, check_worth, planned, without_constants
+    from steer_lit.bench.settings import BenchSettings
+    from steer_lit.bench.suite import Suite, check_gold, check_worth, planned
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -85,7 +88,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         if not recorded:  # else all may be graded already
             greet(*players)
         if config.bench.constants and asking:
-            log.info("%s", without_constants())
+            log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]
         log.info("%s", planned(len(scenarios), names, recorded=recorded, hint=whole))
         made = {**policies.make(scenarios, settings.turns_played), **constant}
@@ -152,8 +155,8 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     return rows, scenarios
 
 
-def _constants(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> dict[str, BenchPolicy]:
+def _constants(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> Mapping[str, BenchPolicy]:
     """The constant policies that play beside those of the config: they know the answers to the script alone."""
-    from steer_lit.bench.suite import constants
+    from steer_lit.bench.constant import constants
 
     return constants(scenarios) if plain["bench"]["constants"] and not reacts(plain) else {}

@@ -15,7 +15,8 @@ from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.records import GradedDialogue, read_records
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
 from steer_lit.cli import main as cli

@@ -15,7 +15,8 @@ from steer_lit.bench import run
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers

@@ -15,7 +15,8 @@ from rich.console import Console
 from steer_lit.bench.policies import Policies, ServedModel, named, played_here, served
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 
 SETTINGS = BenchSettings(resamples=100)

@@ -12,14 +12,15 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench import metrics
-from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, GOLD
+from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
 from steer_lit.bench.records import read_records
 from steer_lit.bench.reread import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import CONSTANTS, BenchPolicy, BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
-from steer_lit.errors import RowError, SteerError, TooManyFailures
+from steer_lit.errors import RowError, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, ImageRef, Message, PictureGold, Scenario, SoFar, Turn, TurnGold
 
@@ -396,28 +397,6 @@ def test_half_a_surrogate_pair_from_a_server_is_recorded_and_read_back(tmp_path:
     again = CountingGold()
     bench(tmp_path, {"sft": again}, rows)
     assert again.played == []
-
-
-def test_always_refuse_offers_what_the_row_has() -> None:
-    def says(row: Scenario) -> str:
-        return ALWAYS_REFUSE.open([row], [0]).reply({0: row.opening.message})[0].text
-
-    offering, bare = scenarios(1)[0], Scenario("bare", "benign", Attack(Message.of("user", "hi")))
-    assert (
-        says(offering)
-        == "<thinking></thinking><answer>I won't help with that. I can help repair a bike. Shall we?</answer>"
-    )
-    assert says(bare) == "<thinking></thinking><answer>I won't help with that.</answer>"
-
-
-def test_gold_needs_gold_and_constants_need_the_script() -> None:
-    bare = Scenario("bare", "benign", Attack(Message.of("user", "hi")))
-    with pytest.raises(SteerError, match="'bare' has no gold"):
-        GOLD.open([bare], [0]).reply({0: bare.opening.message})
-    session = ALWAYS_COMPLY.open([bare], [0])
-    session.reply({0: bare.opening.message})
-    with pytest.raises(SteerError, match="keeps to the script"):
-        session.reply({0: bare.opening.message})
 
 
 def test_bench_loads_neither_lightning_nor_torch() -> None:

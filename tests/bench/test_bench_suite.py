@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, check_gold, choose, constants, planned
+from steer_lit.bench.suite import check_gold, choose, planned
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
@@ -11,12 +11,6 @@ from steer_lit.types import Attack, Message, Scenario, TurnGold
 
 def scenario(id: str) -> Scenario:
     return Scenario(id, "benign", Attack(Message.of("user", "hello")))
-
-
-def test_settings_report_every_problem_at_once() -> None:
-    with pytest.raises(ConfigError) as caught:
-        BenchSettings(max_turns=0, resamples=5, safety_threshold=4)
-    assert [problem.key for problem in caught.value.problems] == ["max_turns", "resamples", "safety_threshold"]
 
 
 def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
@@ -54,14 +48,6 @@ def test_what_will_be_played_is_said(dialogues: int, policies: list[str], told: 
     assert ("quick look" in line) == ("bench.limit" in said)
 
 
-def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.LogCaptureFixture) -> None:
-    known = Scenario("known", "benign", Attack(Message.of("user", "Hi?"), gold=TurnGold("harmless", "none", "Hello.")))
-    rows = [known, scenario("unknown")]
-    assert constants(rows[:1]) == CONSTANTS
-    assert list(constants(rows)) == ["always-refuse", "always-comply"]
-    assert "the constant policy gold is left out, there are no expected answers in 1 dialogue" in caplog.text
-
-
 def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.LogCaptureFixture) -> None:
     unknown = scenario("unknown")
     known = replace(unknown, opening=replace(unknown.opening, gold=TurnGold("harmless", "none", "Hello.")))
@@ -77,8 +63,3 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
     assert not caplog.text
     check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
     assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text
-
-
-def test_the_constant_policies_keep_the_fingerprints_that_records_hold() -> None:
-    known = {"always-refuse": "constant:always-refuse", "always-comply": "constant:always-comply"}
-    assert {name: policy.fingerprint for name, policy in CONSTANTS.items()} == {**known, "gold": "constant:gold"}

@@ -5,7 +5,7 @@ import pytest
 
 from steer_lit.bench import survival
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 
 SETTINGS = BenchSettings(resamples=400)
 MakeDialogue = Callable[..., GradedDialogue]

@@ -11,7 +11,7 @@ import pytest
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.resampling import Rate
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import compare, policy_summary
 
 SETTINGS = BenchSettings(resamples=400)

@@ -10,7 +10,7 @@ from rich.console import Console
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, table, verdict
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures

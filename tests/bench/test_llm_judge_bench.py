@@ -9,7 +9,8 @@ from rich.console import Console
 
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import BenchSettings, Suite
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ServerDown, TooManyFailures

@@ -7,8 +7,10 @@ import pytest
 from rich.console import Console
 
 from steer_lit.answer_format import in_form
+from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import CONSTANTS, BenchSettings, Suite, choose
+from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import Suite, choose
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Completion, Scenario, Turn

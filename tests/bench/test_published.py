@@ -5,7 +5,7 @@ import pytest
 from steer_lit.bench import tables
 from steer_lit.bench.published import published
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.data.labels import SUBSETS
 

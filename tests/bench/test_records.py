@@ -14,7 +14,7 @@ import pytest
 
 from steer_lit.bench.metrics import over_refusal
 from steer_lit.bench.records import GradedDialogue, RecordFile, graded, read_records
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import RowError
 from steer_lit.types import Attack, Completion, Grade, Kind, Message, Scenario, Trajectory, Turn, TurnGold
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from steer_lit.bench import archive, charts, html, outputs, shown
 from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.shown import ShownDialogue, ShownTurn
-from steer_lit.bench.suite import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from steer_lit.types import ImageRef

@@ -16,7 +16,7 @@ from steer_lit.bench import shown
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.reread import report_on, reread_problems
-from steer_lit.bench.suite import BenchSettings
+from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.cli import main as cli
 from steer_lit.errors import ConfigError, SteerError
