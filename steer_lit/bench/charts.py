@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.tables import RATES, Summary, held, label, parts, percent
+from steer_lit.bench.summary import Summary
+from steer_lit.bench.tables import RATES, held, label, parts, percent
 from steer_lit.terminal.visible import visible_line
 
 if TYPE_CHECKING:

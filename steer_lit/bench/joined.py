@@ -15,10 +15,9 @@ from typing import Any
 
 from steer_lit.bench.held import changed_settings
 from steer_lit.bench.origin import ASKED, SETTINGS
-from steer_lit.bench.records import GradedDialogue, is_constant
+from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.errors import SteerError
 
-Records = dict[str, list[GradedDialogue]]
 Facts = list[tuple[str, str]]
 
 
@@ -53,8 +52,7 @@ def joined(runs: Sequence[ReadRun]) -> Records:
                 _check_weights(place, before, run.folder, rows[0])
             for row in rows:
                 _check_same(*known.setdefault(row.scenario, (run.folder, row)), run.folder, row)
-    records = {name: [row for _, row in known.values()] for name, known in found.items()}
-    return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
+    return constants_last({name: [row for _, row in known.values()] for name, known in found.items()})
 
 
 def in_common(records: Records) -> tuple[Records, str]:

@@ -9,23 +9,20 @@ raw_eval/<judge>/<policy>/<subset>/     the authors' raw_eval.json
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from steer_lit.bench import charts, html, report, shown
 from steer_lit.bench.archive import side_by_side
 from steer_lit.bench.origin import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
-from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.bench.summary import summarise
+from steer_lit.bench.summary import Summary, summarise
 from steer_lit.bench.tables import as_one
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.run_files import RAW_EVALS
 from steer_lit.prompts.pictures import OpenImage
-
-Records = Mapping[str, Sequence[GradedDialogue]]
 
 
 def write_outputs(
@@ -35,7 +32,7 @@ def write_outputs(
     out_dir: Path,
     open_image: OpenImage,
     ran: Sequence[tuple[str, str]] = (),
-) -> dict[str, dict[str, Any]]:
+) -> Summary:
     """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds.
 
     `ran` says how the run was made (`origin.provenance`).

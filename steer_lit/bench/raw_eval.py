@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.metrics import harmlessness, helpfulness
-from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constants_last
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replace_text
@@ -38,7 +38,7 @@ _LONGEST = 200
 _DIGITS = 4  # as the authors round means
 
 
-def write_raw_evals(records: Mapping[str, Sequence[GradedDialogue]], judge: str, folder: Path) -> list[Path]:
+def write_raw_evals(records: Records, judge: str, folder: Path) -> list[Path]:
     """Write one file a policy and subset and return where. None of an earlier run stays in the folder: whoever adds up
     what is there would mix the two.
 
@@ -106,7 +106,7 @@ def _sample(dialogue: GradedDialogue, timestamp: str) -> dict[str, Any]:
     }
 
 
-def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
+def read_raw_evals(place: Path) -> tuple[Records, str]:
     """The dialogues of a raw_eval.json, or of all of them below a folder, by policy; and the judge that graded them.
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
@@ -130,7 +130,7 @@ def read_raw_evals(place: Path) -> tuple[dict[str, list[GradedDialogue]], str]:
     for policy, rows in found.items():
         if len({row.scenario for row in rows}) < len(rows):
             raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
-    return dict(sorted(found.items(), key=lambda item: item[0] in CONSTANTS)), next(iter(judges))
+    return constants_last(found), next(iter(judges))
 
 
 def _written(content: Mapping[str, Any]) -> str:

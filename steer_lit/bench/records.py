@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -87,9 +87,17 @@ class GradedDialogue:
         return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
 
+Records = Mapping[str, Sequence[GradedDialogue]]  # by policy
+
+
 def is_constant(dialogues: Iterable[GradedDialogue]) -> bool:
     """Whether a constant policy played them."""
     return any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues)
+
+
+def constants_last(records: Records) -> Records:
+    """The records in their order, but for those of constant policies, which go to the end."""
+    return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
 _WAY_OUT = "delete the line to have the dialogue played again, or move the file away"

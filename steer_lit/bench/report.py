@@ -14,7 +14,8 @@ from rich.table import Table
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.metrics import PASSES
-from steer_lit.bench.tables import RATES, Grid, Summary
+from steer_lit.bench.summary import Summary
+from steer_lit.bench.tables import RATES, Grid
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import markdown_line, visible_line
 

@@ -29,7 +29,7 @@ from steer_lit.terminal.visible import print_lines
 
 if TYPE_CHECKING:
     from steer_lit.bench.joined import ReadRun
-    from steer_lit.bench.records import GradedDialogue
+    from steer_lit.bench.records import GradedDialogue, Records
 
 
 _PLAYING = ("part", "limit", "constants", "chunk")  # what of `bench` a report has no use for
@@ -72,9 +72,9 @@ def _run_problems(run: object) -> Iterator[Problem]:
     if isinstance(run, list) and len({folder.resolve() for folder in folders}) < max(len(folders), 1):
         yield Problem("from_run", run, "must name folders, each once: a list joins benchmark runs in one report")
     for folder in folders:
-        if not (_records(folder) or _rollouts(folder)):
+        if not (_holds_records(folder) or _rollouts(folder)):
             yield Problem("from_run", str(folder), _unread(folder))
-        elif len(folders) > 1 and not _records(folder):
+        elif len(folders) > 1 and not _holds_records(folder):
             yield Problem("from_run", str(folder), f"holds no {RECORDS}: a list joins benchmark runs alone")
 
 
@@ -117,7 +117,7 @@ def report_on(
     if config["from_raw_eval"] is not None:
         records, judge = read_raw_evals(Path(config["from_raw_eval"]))
         open_image = picture_opener(config["data"])
-    elif _records(folders[0]) is not None:
+    elif _holds_records(folders[0]):
         runs = [_read_run(folder, settings, console) for folder in folders]
         records, ran = runs[0].records, runs[0].facts
         judge, open_image = runs[0].judge, picture_opener(runs[0].saved.get("data", {}))
@@ -160,11 +160,11 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
     return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
 
-def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
+def _latest(rows: Sequence[GradedDialogue]) -> Records:
     """The rows by policy, the constant ones last, of those made under other conditions than the last one none, and of
     a policy's those alone that the same weights played as its last.
     """
-    from steer_lit.bench.records import is_constant
+    from steer_lit.bench.records import constants_last
 
     records: dict[str, list[GradedDialogue]] = {}
     latest = [row for row in rows if row.conditions == rows[-1].conditions]
@@ -172,10 +172,10 @@ def _latest(rows: Sequence[GradedDialogue]) -> dict[str, list[GradedDialogue]]:
     for row in latest:
         if row.fingerprint == marks[row.policy]:
             records.setdefault(row.policy, []).append(row)
-    return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
+    return constants_last(records)
 
 
-def _describe_cuts(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> str:
+def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     """What these settings leave out of the report, turns that they would not have played; "" for nothing."""
     most = settings.turns_played
     cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
@@ -215,13 +215,12 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
     print_lines(console, f"{len(dialogues)} rollouts", f"report:  {out_dir / 'report.html'}")
 
 
-def _records(run: object) -> Path | None:
-    path = Path(str(run)) / RECORDS
-    return path if path.is_file() else None
+def _holds_records(run: Path) -> bool:
+    return (run / RECORDS).is_file()
 
 
-def _rollouts(run: object) -> list[Path]:
-    return sorted(Path(str(run)).glob(ROLLOUTS))
+def _rollouts(run: Path) -> list[Path]:
+    return sorted(run.glob(ROLLOUTS))
 
 
 def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:

@@ -23,16 +23,15 @@ from steer_lit.bench.names import judge_name
 from steer_lit.bench.origin import provenance
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
-from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.records import GradedDialogue, Records
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
+from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.terminal.bars import LinesApart, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import Judge
-
-Played = Mapping[str, Sequence[GradedDialogue]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def run_bench(
     console: Console | None = None,
     played_on: Sequence[object] = (),
     config: RunConfig | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> Summary:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
     Policies play one after the other, in order. A policy's `fingerprint` decides whether its recorded dialogues still
@@ -121,7 +120,7 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
     return tell
 
 
-def _print_results(console: Console, summary: dict[str, dict[str, Any]], played: Played, out_dir: Path) -> None:
+def _print_results(console: Console, summary: Summary, played: Records, out_dir: Path) -> None:
     """The table, and in words what it leaves out."""
     lost = [
         f"{name}: {failed} of {len(played[name])} dialogues could not be graded and count nowhere: {reason}"
@@ -132,7 +131,7 @@ def _print_results(console: Console, summary: dict[str, dict[str, Any]], played:
     print_lines(console, *report.notes(summary), *lost, *where)
 
 
-def _failures(played: Played) -> dict[str, tuple[int, str]]:
+def _failures(played: Records) -> dict[str, tuple[int, str]]:
     """Count each policy's dialogues that could not be graded, with the reason of the first; policies without any are
     left out.
     """

@@ -20,12 +20,14 @@ from typing import Any
 
 from steer_lit.bench import metrics, survival
 from steer_lit.bench.metrics import GradedRuns
-from steer_lit.bench.records import GradedDialogue, is_constant
+from steer_lit.bench.records import GradedDialogue, Records, is_constant
 from steer_lit.bench.seed_groups import by_group
 from steer_lit.bench.settings import BenchSettings
 
+Summary = Mapping[str, Mapping[str, Any]]
 
-def summarise(records: Mapping[str, Sequence[GradedDialogue]], settings: BenchSettings) -> dict[str, dict[str, Any]]:
+
+def summarise(records: Records, settings: BenchSettings) -> Summary:
     """Every policy's figures, in the order given but for seeds, which stand together. Constant policies are not
     compared.
     """

@@ -8,9 +8,9 @@ from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
 from steer_lit.bench.resampling import NO_RATE, Rate
+from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
 
-Summary = Mapping[str, Mapping[str, Any]]
 Row = tuple[str, ...]
 
 RATES = {
