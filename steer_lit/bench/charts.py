@@ -94,11 +94,11 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
         axes.text(1.065 * right, place, told, va="center", fontsize="small", color=_colours()["ink"])
 
 
-def spread(places: Sequence[float], apart: float, top: float = 100.0) -> list[float]:
-    """`places`, from high to low, each pushed down to keep them `apart` below `top`, and up again from 0."""
+def spread(places: Sequence[float], apart: float) -> list[float]:
+    """`places`, from high to low, each pushed down to keep them `apart` below 100, and up again from 0."""
     placed: list[float] = []
     for place in places:
-        placed.append(min(place, placed[-1] - apart if placed else top))
+        placed.append(min(place, placed[-1] - apart if placed else 100.0))
     floor = 0.0
     for at in reversed(range(len(placed))):
         placed[at] = max(placed[at], floor)
