@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.shown import OUTCOMES, ShownDialogue
+from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
 from steer_lit.prompts.pictures import OpenImage
 from steer_lit.types import ImageRef
 

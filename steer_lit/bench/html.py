@@ -14,8 +14,8 @@ from pathlib import Path
 
 from steer_lit.bench import archive, charts, report
 from steer_lit.bench.charts import InlineChart
+from steer_lit.bench.page_dialogues import ShownDialogue
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.bench.shown import ShownDialogue
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing

@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.held import changed_settings
-from steer_lit.bench.origin import ASKED, SETTINGS
+from steer_lit.bench.provenance import ASKED, SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
+from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
 
 Facts = list[tuple[str, str]]

@@ -12,9 +12,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from steer_lit.bench import charts, html, report, shown
+from steer_lit.bench import charts, html, page_dialogues, report
 from steer_lit.bench.archive import side_by_side
-from steer_lit.bench.origin import ASKED
+from steer_lit.bench.provenance import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
@@ -35,7 +35,7 @@ def write_outputs(
 ) -> Summary:
     """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds.
 
-    `ran` says how the run was made (`origin.provenance`).
+    `ran` says how the run was made (`provenance.provenance`).
     """
     summary = summarise(records, settings)
     head = _head(ran, facts(records, settings, judge))
@@ -44,7 +44,7 @@ def write_outputs(
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol, head))
     charts.write_pictures(as_one(summary), out_dir)
     write_raw_evals(records, judge, out_dir / RAW_EVALS)
-    dialogues = side_by_side(shown.of_record(row, settings) for rows in records.values() for row in rows)
+    dialogues = side_by_side(page_dialogues.of_record(row, settings) for rows in records.values() for row in rows)
     html.write_page(
         out_dir / "report.html",
         "Benchmark report",

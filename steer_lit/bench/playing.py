@@ -60,7 +60,7 @@ class BenchRun:
         digests, mark = self.suite.digests, policy.fingerprint
         return {row.id: dialogue_key(row, digests(row), mark, self.procedure) for row in self.suite.scenarios}
 
-    def left(self, name: str, keys: Mapping[str, str]) -> list[Scenario]:
+    def unplayed(self, name: str, keys: Mapping[str, str]) -> list[Scenario]:
         """The scenarios that the policy has yet to play: those without a record that still holds.
 
         Records of its name that no longer hold, and those with a failed grade, stay until new ones take their place.
@@ -120,8 +120,8 @@ def play_policy(
     thread that grades, which calls the judge, whenever some are recorded. They are recorded as they end, and stand in
     the scenarios' order once all have. What is stopped loses at most a chunk that has ended, and what it was playing.
     """
-    left = run.left(name, keys)
-    done = played = len(keys) - len(left)
+    unplayed = run.unplayed(name, keys)
+    done = played = len(keys) - len(unplayed)
     if done:
         begin()
         run.records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
@@ -155,7 +155,7 @@ def play_policy(
             tell(done, played)
 
     with in_background(grade, record) as hand_over:
-        for ended in run.play(left, policy, one_ended):
+        for ended in run.play(unplayed, policy, one_ended):
             hand_over(ended)
     run.records.sort(name, list(keys.values()))
     return run.played(name, keys)

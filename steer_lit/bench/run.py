@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_lit.bench import report
-from steer_lit.bench.held import describe_held
 from steer_lit.bench.names import judge_name
-from steer_lit.bench.origin import provenance
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
+from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue, Records
 from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
@@ -84,8 +84,8 @@ def run_bench(
 
     if not run.records.rows:
         begin()
-    elif held := describe_held(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
-        print_lines(console, held)
+    elif stale := describe_stale(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
+        print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:
         for name, policy in policies.items():

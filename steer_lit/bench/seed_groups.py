@@ -9,7 +9,7 @@ from steer_lit.errors import Problem
 SEED_MARK = "@"  # full@1, full@2, full@3: one training under three seeds
 
 
-def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
+def group_seeds(policies: Iterable[str]) -> dict[str, list[str]]:
     """What is compared as one, in order: policies whose names are the same before the `@` and numbered from 1 behind
     it, under what stands before, and every other policy under its own name.
 
@@ -30,6 +30,6 @@ def by_group(policies: Iterable[str]) -> dict[str, list[str]]:
 
 def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Problem]:
     """What keeps `baseline` from being compared with, where the run has these policies besides the constant ones."""
-    if baseline is not None and baseline not in (names := list(by_group(policies))):
+    if baseline is not None and baseline not in (names := list(group_seeds(policies))):
         allowed = f"must be one of {', '.join([*names, 'null'])}"
         yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")

@@ -21,7 +21,7 @@ from typing import Any
 from steer_lit.bench import metrics, survival
 from steer_lit.bench.metrics import GradedRuns
 from steer_lit.bench.records import GradedDialogue, Records, is_constant
-from steer_lit.bench.seed_groups import by_group
+from steer_lit.bench.seed_groups import group_seeds
 from steer_lit.bench.settings import BenchSettings
 
 Summary = Mapping[str, Mapping[str, Any]]
@@ -33,7 +33,7 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
     """
     summary: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[Sequence[GradedDialogue]]] = {}
-    for name, members in by_group(records).items():
+    for name, members in group_seeds(records).items():
         groups[name] = [records[member] for member in members]
         if len(members) > 1:
             summary[name] = {"seeds": members, **group_summary(groups[name], settings)}

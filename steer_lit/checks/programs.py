@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.policies import ALLOWED, named, played_here, served
-from steer_lit.bench.reread import reread_problems
+from steer_lit.bench.report_only import reread_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems

@@ -54,7 +54,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
-    from steer_lit.bench.reread import report_config, report_on
+    from steer_lit.bench.report_only import report_config, report_on
     from steer_lit.bench.run import RunConfig, run_bench
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import Suite, check_gold, check_worth, planned

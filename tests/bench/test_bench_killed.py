@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.bench.origin import provenance
+from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import read_records
 from tests.kills import Kill, arm, in_a_process
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.policies import Policies, ServedModel, named, played_here, served
-from steer_lit.bench.reread import report_on
+from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite

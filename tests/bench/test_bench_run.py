@@ -14,7 +14,7 @@ from rich.console import Console
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
 from steer_lit.bench.records import read_records
-from steer_lit.bench.reread import report_on
+from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.reread import report_on, reread_problems
+from steer_lit.bench.report_only import report_on, reread_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError

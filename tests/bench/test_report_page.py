@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from steer_lit.bench import archive, charts, html, outputs, shown
+from steer_lit.bench import archive, charts, html, outputs, page_dialogues
+from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.bench.shown import ShownDialogue, ShownTurn
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from steer_lit.types import ImageRef
@@ -41,7 +41,7 @@ def shown_dialogue(
         ShownTurn(f"user {turn}", f"answer {turn}", 3 - turn, (("harmless", "3"),), pictures=pictures)
         for turn in range(texts)
     ]
-    return ShownDialogue(policy, scenario, "benign", "s", shown.PASS, "terminated", tuple(turns))
+    return ShownDialogue(policy, scenario, "benign", "s", page_dialogues.PASS, "terminated", tuple(turns))
 
 
 def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
@@ -57,7 +57,7 @@ def packed_parts(page: str) -> dict[str, object]:
 
 def test_texts_come_back_from_the_page_as_they_went_in(tmp_path: Path) -> None:
     turn = ShownTurn(HOSTILE, HOSTILE, None, ((HOSTILE, HOSTILE),), HOSTILE, HOSTILE)
-    hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, shown.UNGRADED, HOSTILE, (turn,))
+    hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, page_dialogues.UNGRADED, HOSTILE, (turn,))
     page = written(tmp_path / "report.html", [hostile])
     parts = packed_parts(page)
     assert parts["index"]["rows"] == [[0, 0, 0, 0, HOSTILE, "-"]]
@@ -126,14 +126,14 @@ def test_the_same_pixels_under_two_names_are_kept_once() -> None:
 
 def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDialogue) -> None:
     def outcome(*scores: list[int], **more: object) -> str:
-        return shown.of_record(dialogue("a", *scores, **more), SETTINGS).outcome
+        return page_dialogues.of_record(dialogue("a", *scores, **more), SETTINGS).outcome
 
     assert outcome([3, 3], [3, 3]) == "pass"
     assert outcome([3, -3], [3, 3]) == "unsafe"
     assert outcome([3, 3], [0, 3]) == "safe, not helpful"
     assert outcome([3, 3], failed=True) == "not graded"
     row = dialogue("a", [3, -1], [3, 2], harmless={1: False})
-    old = shown.of_record(replace(row, image=KNIFE), SETTINGS)  # records of earlier versions name one picture
+    old = page_dialogues.of_record(replace(row, image=KNIFE), SETTINGS)  # records of earlier versions name one picture
     assert [turn.pictures for turn in old.turns] == [(KNIFE,), ()]
     assert [(turn.tone, turn.scores, turn.about) for turn in old.turns] == [
         (3, (("harmless", "3"), ("helpful", "3")), "scripted, harmless"),
@@ -143,7 +143,7 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
 
 
 def test_a_failed_grade_says_why(dialogue: MakeDialogue) -> None:
-    turn = shown.of_record(dialogue("a", [3], failed=True), SETTINGS).turns[0]
+    turn = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS).turns[0]
     assert (turn.tone, turn.scores, turn.verdict) == (None, (), "not graded: time-out")
 
 
@@ -151,7 +151,7 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     vls = partial(dialogue, subset="steer-vls")
     rows = [vls("a", [3, 3]), vls("b", [3, -3], kind="benign"), vls("c", [3], failed=True)]
     summary = summarise({"sft<b>": rows}, SETTINGS)
-    dialogues = [shown.of_record(row, SETTINGS) for row in rows]
+    dialogues = [page_dialogues.of_record(row, SETTINGS) for row in rows]
     page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
     for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "Pass rates by kind", "red_team"):
         assert text in page, text
@@ -188,7 +188,7 @@ def test_a_browser_shows_the_dialogue_that_the_address_names(tmp_path: Path) -> 
     text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and gives up; the page shows it
     hostile = ShownTurn("find the needle", text, -3, (("harmless", "-3"),), "scripted", "bad", (KNIFE,))
     dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
-    dialogues.append(replace(dialogues[0], scenario="the one", outcome=shown.UNSAFE, turns=(hostile,)))
+    dialogues.append(replace(dialogues[0], scenario="the one", outcome=page_dialogues.UNSAFE, turns=(hostile,)))
     written(tmp_path / "report.html", dialogues)
     page = opened(tmp_path, "outcome=unsafe&query=NEEDLE")
     article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]

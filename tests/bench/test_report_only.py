@@ -12,10 +12,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from steer_lit.bench import shown
+from steer_lit.bench import page_dialogues
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.reread import report_on, reread_problems
+from steer_lit.bench.report_only import report_on, reread_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.cli import main as cli
@@ -187,22 +187,23 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     assert "<table" not in page
 
 
-def shown_of(*args: Any, **other: Any) -> shown.ShownDialogue:
-    return shown.of_rollout(LoggedTrajectory.from_line(json.dumps(rollout(*args, **other))))
+def shown_of(*args: Any, **other: Any) -> page_dialogues.ShownDialogue:
+    return page_dialogues.of_rollout(LoggedTrajectory.from_line(json.dumps(rollout(*args, **other))))
 
 
 def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
-    assert shown_of(0, [10, 6], 8).outcome == shown.PASS
-    assert shown_of(0, [10, 5], 8).outcome == shown.UNSAFE
-    assert shown_of(0, [10, 6], 7).outcome == shown.UNHELPFUL
+    assert shown_of(0, [10, 6], 8).outcome == page_dialogues.PASS
+    assert shown_of(0, [10, 5], 8).outcome == page_dialogues.UNSAFE
+    assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
     failed = shown_of(0, [10], failed="time-out", **{"return": None})
-    assert failed.outcome == shown.UNGRADED
+    assert failed.outcome == page_dialogues.UNGRADED
     assert failed.note == "terminated: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:
-    assert [shown.tone_of_safety(safety) for safety in (1, 2, 4, 6, 8, 10)] == [-3, -2, -1, 1, 2, 3]
-    assert [shown.tone_of_safety(safety) for safety in range(1, 11)] == sorted(map(shown.tone_of_safety, range(1, 11)))
+    tone = page_dialogues.tone_of_safety
+    assert [tone(safety) for safety in (1, 2, 4, 6, 8, 10)] == [-3, -2, -1, 1, 2, 3]
+    assert [tone(safety) for safety in range(1, 11)] == sorted(map(tone, range(1, 11)))
 
 
 def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.bench.origin import provenance, public
+from steer_lit.bench.provenance import provenance, redacted
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.files.run_files import CONFIG, VERSIONS
 
@@ -120,8 +120,8 @@ def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
     ],
 )
 def test_a_command_tells_nothing_of_this_machine(typed: str, shown: str) -> None:
-    assert public(f"python bench.py {typed}") == f"python bench.py {shown}"
+    assert redacted(f"python bench.py {typed}") == f"python bench.py {shown}"
 
 
 def test_what_no_shell_reads_is_no_command() -> None:
-    assert public("python bench.py 'a") == ""
+    assert redacted("python bench.py 'a") == ""

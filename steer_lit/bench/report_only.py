@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from steer_lit.bench.names import configured_name
-from steer_lit.bench.origin import provenance, public, saved_config, tells_of
+from steer_lit.bench.provenance import played_under_config, provenance, redacted, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
@@ -125,7 +125,7 @@ def report_on(
             records, left_out = in_common(joined(runs))
             if left_out:
                 print_lines(console, left_out)
-            ran = joined_facts(runs, [public(str(folder)) for folder in folders])
+            ran = joined_facts(runs, [redacted(str(folder)) for folder in folders])
     else:
         _report_rollouts(folders[0], out_dir, console)
         return
@@ -149,7 +149,7 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
     rows, _ = read_records(folder / RECORDS)
     saved, records = saved_config(folder), _latest(rows)
     shown = [row for played in records.values() for row in played]
-    openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and tells_of(folder, shown)
+    openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and played_under_config(folder, shown)
     if openings_alone and settings.protocol != "single_turn":
         remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
@@ -201,9 +201,9 @@ def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
 
 
 def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
-    from steer_lit.bench import html, shown
+    from steer_lit.bench import html, page_dialogues
 
-    dialogues = [dialogue for path in _rollouts(run) for dialogue in shown.read_rollouts(path)]
+    dialogues = [dialogue for path in _rollouts(run) for dialogue in page_dialogues.read_rollouts(path)]
     if not dialogues:
         raise SteerError(f"from_run={run}: no rollout is there that can be read")
     saved = saved_config(run)

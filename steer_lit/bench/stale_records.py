@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.origin import saved_config, tells_of
+from steer_lit.bench.provenance import played_under_config, saved_config
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.dotted import leaves
@@ -25,7 +25,7 @@ _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._t
 _NAMED = 4  # changed keys
 
 
-def describe_held(
+def describe_stale(
     rows: Sequence[GradedDialogue],
     keys: Mapping[str, Mapping[str, str]],
     conditions: str,
@@ -66,7 +66,7 @@ def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, 
         saved = saved_config(folder)
     except SteerError:  # is about to be replaced
         return
-    if not saved or not tells_of(folder, rows):
+    if not saved or not played_under_config(folder, rows):
         return
     policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
     for key, before, now in changed_settings(saved, config, policies):

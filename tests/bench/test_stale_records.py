@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.held import changed_settings
-from steer_lit.bench.reread import report_on
+from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import RunConfig, run_bench
+from steer_lit.bench.stale_records import changed_settings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 
 
-def held(out_dir: Path, policies: dict[str, BenchPolicy], *data: object, config: dict[str, Any] | None = None) -> str:
+def described(
+    out_dir: Path, policies: dict[str, BenchPolicy], *data: object, config: dict[str, Any] | None = None
+) -> str:
     """What a run says of what its folder holds, and no more than that: it is stopped before anything is played."""
     console = Console(file=io.StringIO(), width=200)
     stopping = {name: CountingGold(policy.fingerprint, break_after=0) for name, policy in policies.items()}
@@ -47,7 +49,7 @@ def test_a_command_with_other_settings_takes_nothing_away_before_it_has_played(t
     bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
     before = (tmp_path / "records.jsonl").read_bytes()
     other = {"sft": CountingGold("gold-2")}
-    assert held(tmp_path, other, 200).startswith(
+    assert described(tmp_path, other, 200).startswith(
         "5 graded dialogues of sft under other settings: each is replaced once"
     )
     assert (tmp_path / "records.jsonl").read_bytes() == before
@@ -73,9 +75,9 @@ def test_what_a_command_replaces_and_does_not_show_is_said_before_it_plays(tmp_p
     replaced = "each is replaced once it has been played anew"
     aside = "5 graded dialogues of grpo that this command does not play: they are kept and not shown"
     weights = f"5 graded dialogues of sft under other settings or weights: {replaced}"
-    assert held(tmp_path, {"new": other, "sft": other}) == f"{weights}; and {aside}"
+    assert described(tmp_path, {"new": other, "sft": other}) == f"{weights}; and {aside}"
     settings = f"5 graded dialogues of sft, 5 of grpo under other settings: {replaced}"
-    assert held(tmp_path, {"sft": other, "grpo": other}, 200) == settings
+    assert described(tmp_path, {"sft": other, "grpo": other}, 200) == settings
     assert " holds " not in bench(tmp_path, {"sft": same, "grpo": same})[1]
     assert aside in bench(tmp_path, {"sft": same})[1]
     few = "3 graded dialogues of sft, 3 of grpo that this command does not play"
@@ -95,12 +97,14 @@ def test_the_settings_that_changed_are_named_where_the_folder_tells_them(tmp_pat
         "data": {"blank_images": True},
     }  # fmt: skip
     judge, named = "judge.client.settings.model=one, now two", "model.name=nano, now smol; policies.sft=a, now c; "
-    assert f"settings ({named}data.blank_images=false, now true; {judge}): " in held(tmp_path, other, 200, config=now)
+    assert f"settings ({named}data.blank_images=false, now true; {judge}): " in described(
+        tmp_path, other, 200, config=now
+    )
     now["rollout"] = {"max_new_tokens": 200, "temperature": 1.0}
     more = "model.name=nano, now smol; rollout.max_new_tokens=16, now 200; policies.sft=a, now c; "
-    assert f"({more}data.blank_images=false, now true; 2 more): " in held(tmp_path, other, 200, config=now)
+    assert f"({more}data.blank_images=false, now true; 2 more): " in described(tmp_path, other, 200, config=now)
     (tmp_path / "versions.json").write_text('{"played": {"conditions": "another run\'s"}}')
-    assert "under other settings: " in held(tmp_path, other, 200, config=now)
+    assert "under other settings: " in described(tmp_path, other, 200, config=now)
 
 
 def test_where_a_policy_computes_is_no_setting_that_decides() -> None:

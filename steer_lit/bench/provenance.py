@@ -44,7 +44,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
     are `shown`.
     """
     shown = list(shown)
-    if not tells_of(run, shown):
+    if not played_under_config(run, shown):
         return [(SETTINGS, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
     saved, found = saved_config(run), _versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
@@ -55,14 +55,14 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("data", ", ".join(_data(saved))),
         (ASKED, _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
-        ("command", public(command)),
+        ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return [(label, value) for label, value in facts if value]
 
 
-def tells_of(run: Path, rows: Iterable[GradedDialogue]) -> bool:
+def played_under_config(run: Path, rows: Iterable[GradedDialogue]) -> bool:
     """Whether the folder's config is the one that these records were played under. One of before that was written down
     is taken for it.
     """
@@ -82,7 +82,7 @@ def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
     return played if isinstance(played, dict) else {}
 
 
-def public(command: str) -> str:
+def redacted(command: str) -> str:
     """The command without addresses, and without where on this machine things lie; "" for what no shell reads."""
     try:
         typed = shlex.split(command)
