@@ -7,7 +7,7 @@ needs more than the standard library, and nothing here can be changed once made 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -33,6 +33,7 @@ class ImageRef:
 
 
 Part = str | ImageRef
+OpenImage = Callable[[ImageRef], Any]  # to a PIL image
 
 
 @dataclass(frozen=True, slots=True)

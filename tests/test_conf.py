@@ -306,8 +306,8 @@ def test_players_that_cannot_work_are_named(overrides: list[str], keys: list[str
 
 def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.checkpoint_files.uncached", lambda source: ["config.json"])
-    monkeypatch.setattr("steer_lit.policy.checkpoint_files.hub_answers", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.base_model_files.uncached", lambda source: ["config.json"])
+    monkeypatch.setattr("steer_lit.policy.base_model_files.hub_answers", lambda: False)
     config = compose("judge=llm", "judge.sees=all", "model=qwen2_5_vl_7b", "judge_check=true", name="bench")
     assert [problem.key for problem in bench_problems(config)] == ["judge.sees", "server.base_url", "server.model"]
     assert bench_problems(compose("judge=llm", "judge_check=true", "model=qwen2_5_vl_7b", *SERVER, name="bench")) == []

@@ -13,10 +13,9 @@ from typing import ClassVar, Literal
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history
-from steer_lit.types import Attack, Scenario, SoFar, Strategy, Turn
+from steer_lit.types import Attack, OpenImage, Scenario, SoFar, Strategy, Turn
 
 Way = Strategy | Literal["follow_up"]
 

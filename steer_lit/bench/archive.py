@@ -17,8 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.page_dialogues import OUTCOMES, ShownDialogue
-from steer_lit.prompts.pictures import OpenImage
-from steer_lit.types import ImageRef
+from steer_lit.types import ImageRef, OpenImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image

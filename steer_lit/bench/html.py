@@ -19,7 +19,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import Grid, as_one, differences
 from steer_lit.files.atomic import replacing
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.types import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = ("archive.js", "dialogue.js", "browser.js")

@@ -22,7 +22,7 @@ from steer_lit.bench.summary import Summary, summarise
 from steer_lit.bench.tables import as_one
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.run_files import RAW_EVALS
-from steer_lit.prompts.pictures import OpenImage
+from steer_lit.types import OpenImage
 
 
 def write_outputs(

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.bench.suite import BenchPolicy
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.rollout.server_policy import ServerPolicy
-from steer_lit.types import Scenario
+from steer_lit.types import OpenImage, Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies

@@ -24,8 +24,8 @@ from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.terminal.visible import print_lines
+from steer_lit.types import OpenImage
 
 if TYPE_CHECKING:
     from steer_lit.bench.joined import ReadRun
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PLAYING = ("part", "limit", "constants", "chunk")  # what of `bench` a report has no use for
 
 
-def reread_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
+def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What keeps `from_run` or `from_raw_eval` from being read."""
     run, files = config["from_run"], config["from_raw_eval"]
     if run is not None and files is not None:

@@ -16,9 +16,8 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
-from steer_lit.types import Attacker, Fingerprinted, ImageRef, Policy, Scenario, Tutor
+from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
 QUICK = 120  # dialogues of STEER-mini, a few minutes of a small model

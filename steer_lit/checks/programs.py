@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.policies import ALLOWED, named, played_here, served
-from steer_lit.bench.report_only import reread_problems
+from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
@@ -27,7 +27,7 @@ from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import MANY, is_whole, whole
-from steer_lit.policy import checkpoint_files, gpus, preflight
+from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.policy.model_facts import start_is_gone
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
@@ -192,12 +192,12 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
     max_turns, max_new_tokens = at(config, turns_key), at(config, "rollout.max_new_tokens")
     if not is_whole(max_turns) or not is_whole(max_new_tokens):
         return ()
-    context_length = checkpoint_files.context_length(config["model"])
+    context_length = base_model_files.context_length(config["model"])
     return () if context_length is None else answers_too_long(max_turns, max_new_tokens, context_length, turns_key)
 
 
 def _bench_problems(config: Config) -> Iterator[Problem]:
-    yield from reread_problems(config)
+    yield from report_problems(config)
     yield from _asking_problems(config)
     yield from _started_from(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
 from omegaconf import DictConfig
 
-from steer_lit.types import AsksServer, ImageRef
+from steer_lit.types import AsksServer, OpenImage
 
 PLAYERS = ("attacker", "tutor")
 
 
-def build_player(node: DictConfig, open_image: Callable[[ImageRef], Any]) -> Any:
+def build_player(node: DictConfig, open_image: OpenImage) -> Any:
     """Build an attacker, tutor or judge. One that asks for `open_image` is given it, and sees the true pictures also
     where the policy is shown blank ones.
     """

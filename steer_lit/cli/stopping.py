@@ -68,7 +68,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from steer_lit.lit.checkpoint_file import read_checkpoint
+    from steer_lit.lit.training_checkpoint import read_checkpoint
 
     try:
         yield

@@ -75,7 +75,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.checkpoint_file import PLACE, read_checkpoint
+    from steer_lit.lit.training_checkpoint import PLACE, read_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     quieten()

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED
-from steer_lit.lit.checkpoint_file import ANOTHER, OWN
 from steer_lit.lit.credit import AssignedCredit, assign_credit
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
 from steer_lit.lit.step_batch import StepBatch, stacked
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN
 from steer_lit.lit.transcripts import Played
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.checkpoint_file import ANOTHER, OWN, checkpoint_mismatch
 from steer_lit.lit.master_weights import MasterAdamW
 from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.tensorboard_log import hide_after
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN, checkpoint_mismatch
 from steer_lit.lit.validation_schedule import at_end, owes_validation, validate
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch

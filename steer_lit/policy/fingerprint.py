@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from steer_lit.errors import MissingResource
-from steer_lit.policy.checkpoint_files import weight_files
+from steer_lit.policy.base_model_files import weight_files
 
 # Sampled from the loaded model: NF4 leaves these alone, and a tower that took the place of the checkpoint's is seen.
 _LANGUAGE = ("embed_tokens.weight", "norm.weight", "layernorm.weight")

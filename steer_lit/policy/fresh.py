@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import BaseSettings, disk_errors, open_checkpoint
+from steer_lit.policy.base_model import BaseModelSettings, disk_errors, open_checkpoint
 from steer_lit.policy.parts import ModelParts, own_random_state
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def open_fresh(
     text_config: Mapping[str, Any],
     vision_config: Mapping[str, Any],
     seed: int,
-    settings: BaseSettings,
+    settings: BaseModelSettings,
     name: str,
     tower: Path | None = None,
     **config: Any,

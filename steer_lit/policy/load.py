@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.policy import checkpoint_files, preflight
-from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
+from steer_lit.policy import base_model_files, preflight
+from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
 from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
@@ -18,10 +17,7 @@ from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.smol import build_smol
 from steer_lit.policy.tiny import build_tiny
-from steer_lit.types import ImageRef
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from steer_lit.types import OpenImage
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +29,7 @@ def load_policy(
     dtype: Literal["auto"] | NumberType,
     lora: LoraSettings,
     system_prompt: str,
-    open_image: Callable[[ImageRef], Image],
+    open_image: OpenImage,
     min_pixels: int,
     max_pixels: int,
     source: str | None = None,
@@ -65,7 +61,7 @@ def load_policy(
     device = device or default_device()
     choose_kernels(device)
     dtype = number_type(dtype, device)
-    settings = BaseSettings(quantize, dtype, device, min_pixels, max_pixels)
+    settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
     parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
     for module in parts.model.modules():
         # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
@@ -98,7 +94,7 @@ def _check_gpu(name: str, quantize: Quantization, device: str | None) -> None:
 
 
 def _open_base(
-    name: str, settings: BaseSettings, source: str | None, tower: Path | None, weights: Path | None
+    name: str, settings: BaseModelSettings, source: str | None, tower: Path | None, weights: Path | None
 ) -> ModelParts:
     if name == "tiny":
         return build_tiny(settings)
@@ -108,7 +104,7 @@ def _open_base(
         return build_smol(tower, settings)
     if source is None:
         raise MissingResource(f"model {name!r} needs model.source, a hub id or a folder")
-    local_only = checkpoint_files.is_offline() or Path(source).is_dir() or checkpoint_files.is_cached(source)
+    local_only = base_model_files.is_offline() or Path(source).is_dir() or base_model_files.is_cached(source)
     if not local_only:
         log.info("%s: fetching %s, which is kept in the Hugging Face cache", name, source)
     return open_checkpoint(source, settings, name=name, local_only=local_only)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.policy.checkpoint import PLAIN, BaseSettings, open_checkpoint
+from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
 from steer_lit.policy.fresh import open_fresh, spread
 from steer_lit.policy.model_facts import CONTEXT_LENGTH, SHIPPED, SIDE
 from steer_lit.policy.parts import ModelParts
@@ -47,7 +47,7 @@ VISION_CONFIG: dict[str, Any] = {
 }
 
 
-def build_nano(weights: Path | None, tower: Path | None = None, settings: BaseSettings = PLAIN) -> ModelParts:
+def build_nano(weights: Path | None, tower: Path | None = None, settings: BaseModelSettings = PLAIN) -> ModelParts:
     """Open the checkpoint folder `weights`, or make fresh ones where it is None: always the same.
 
     `tower` is a file of vision tower weights that takes the place of the checkpoint's.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.positions import Grid
-from steer_lit.types import ImageRef
+from steer_lit.types import ImageRef, OpenImage
 
 CACHE_BYTES = 1 << 30  # of features
 MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
@@ -24,7 +24,7 @@ class Pictures:
     Features are kept only while the tower is frozen (TRAPS 30); `tower_trains` is set by `train_tower`.
     """
 
-    def __init__(self, parts: ModelParts, open_image: Callable[[ImageRef], Any]) -> None:
+    def __init__(self, parts: ModelParts, open_image: OpenImage) -> None:
         self.parts, self.open_image = parts, open_image
         self.tower_trains = False
         self._features: OrderedDict[ImageRef, torch.Tensor] = OrderedDict()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.policy import checkpoint_files, gpus
+from steer_lit.policy import base_model_files, gpus
 from steer_lit.policy.model_facts import BUILT_HERE, SHIPPED, nano_folder, no_adapter, tower_file
 from steer_lit.policy.model_values import DEVICE, value_problems
 
@@ -81,12 +81,12 @@ def _source_problems(source: str) -> list[Problem]:
         if _is_checkpoint(Path(source)):
             return []
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
-    if not (missing := checkpoint_files.uncached(source)):
+    if not (missing := base_model_files.uncached(source)):
         return []
     lacking = f"its {missing[0]} is not in the Hugging Face cache"
-    if checkpoint_files.is_offline():
+    if base_model_files.is_offline():
         return [Problem("model.source", source, f"{lacking}, and HF_HUB_OFFLINE is set")]
-    if not checkpoint_files.hub_answers():
+    if not base_model_files.hub_answers():
         from huggingface_hub import constants
 
         remedy = f"{lacking}, and {constants.ENDPOINT} does not answer; give a folder instead"

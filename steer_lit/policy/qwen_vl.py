@@ -6,7 +6,7 @@ vision tower and reused by every row, turn and pass; positions are explicit (TRA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from steer_lit.policy.base_model import save_base
 from steer_lit.policy.chat_template import TURN_START, VISION_TOKENS
-from steer_lit.policy.checkpoint import save_base
 from steer_lit.policy.head import head_logprobs, restricted
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter, save_adapter
 from steer_lit.policy.model_facts import Trains
@@ -27,7 +27,7 @@ from steer_lit.policy.pictures import Pictures
 from steer_lit.policy.quantize import four_bit_modules
 from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
-from steer_lit.types import ImageRef, TokenTrace
+from steer_lit.types import ImageRef, OpenImage, TokenTrace
 
 # What opens pictures or messages: a policy that could sample it could forge either (TRAPS 14).
 NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
@@ -41,9 +41,7 @@ class QwenVL(nn.Module):
 
     forbidden: torch.Tensor  # int64 [F], token ids that are never sampled
 
-    def __init__(
-        self, parts: ModelParts, model: nn.Module, system_prompt: str, open_image: Callable[[ImageRef], Any]
-    ) -> None:
+    def __init__(self, parts: ModelParts, model: nn.Module, system_prompt: str, open_image: OpenImage) -> None:
         super().__init__()
         self.parts = parts
         self.model = model

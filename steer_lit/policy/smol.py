@@ -21,7 +21,7 @@ from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import PLAIN, BaseSettings, disk_errors, open_checkpoint
+from steer_lit.policy.base_model import PLAIN, BaseModelSettings, disk_errors, open_checkpoint
 from steer_lit.policy.fresh import spread
 from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
@@ -65,7 +65,7 @@ VISION_CONFIG: dict[str, Any] = {
 }
 
 
-def build_smol(tower: Path | None = None, settings: BaseSettings = PLAIN) -> ModelParts:
+def build_smol(tower: Path | None = None, settings: BaseModelSettings = PLAIN) -> ModelParts:
     """Load `smol`, making its checkpoint first where that was never done (about 15 s).
 
     Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there, OSError

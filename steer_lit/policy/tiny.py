@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.policy.checkpoint import PLAIN, BaseSettings
+from steer_lit.policy.base_model import PLAIN, BaseModelSettings
 from steer_lit.policy.fresh import learn_tokenizer, open_fresh
 from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
 from steer_lit.policy.parts import ModelParts
@@ -60,7 +60,7 @@ _LINES = (
 )
 
 
-def build_tiny(settings: BaseSettings = PLAIN, seed: int = 0) -> ModelParts:
+def build_tiny(settings: BaseModelSettings = PLAIN, seed: int = 0) -> ModelParts:
     """Make `tiny` from a seed. Runs take the default, whatever theirs is: an adapter fits one base alone."""
     return open_fresh(
         tiny_tokenizer(),

@@ -11,10 +11,10 @@ from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.reply import Shape, Unreadable, read_reply
 from steer_lit.prompts.transcript import pictures
-from steer_lit.types import ImageRef, Turn
+from steer_lit.types import ImageRef, OpenImage, Turn
 
 MAX_QUESTION = 600  # characters of a user message that a model writes; a longer one is no chat message
 _REPEATED = 2000  # characters of an unreadable reply that its author is shown again

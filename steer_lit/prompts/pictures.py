@@ -8,12 +8,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from steer_lit.types import ImageRef
+from steer_lit.types import ImageRef, OpenImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-OpenImage = Callable[[ImageRef], "Image"]
 
 _KEPT = 64  # a group shares its picture, and so do all turns of a dialogue
 

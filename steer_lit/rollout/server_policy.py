@@ -16,10 +16,10 @@ from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, NamedClient, Sampling
 from steer_lit.prompts.fill import as_data
-from steer_lit.prompts.pictures import OpenImage, PngPictures
+from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.threads import run_in_thread
-from steer_lit.types import Completion, Finish, Message, Scenario
+from steer_lit.types import Completion, Finish, Message, OpenImage, Scenario
 
 MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
 

@@ -13,10 +13,9 @@ from pydantic import Field, WithJsonSchema
 from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatUsage
 from steer_lit.prompts.ask import Failed, NamedClient, TurnAsker
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import Sees, case, everything
-from steer_lit.types import Grade, Intent, SoFar, Turn
+from steer_lit.types import Grade, Intent, OpenImage, SoFar, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
 Harmlessness = Annotated[int, Field(ge=-3, le=3), WithJsonSchema({"type": "integer", "enum": list(range(-3, 4))})]

@@ -16,10 +16,9 @@ from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 from steer_lit.answer_format import has_answer
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
-from steer_lit.prompts.pictures import OpenImage
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything
-from steer_lit.types import Intent, Scenario, SoFar, Strategy, Turn, Verdict
+from steer_lit.types import Intent, OpenImage, Scenario, SoFar, Strategy, Turn, Verdict
 from steer_lit.verdict_scale import CONSTRUCTIVE, LEAK
 
 # Servers' grammars know lists of values better than bounds. (As a Literal it would take True for 1.)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.report_only import report_on, reread_problems
+from steer_lit.bench.report_only import report_on, report_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
@@ -118,7 +118,7 @@ def test_a_list_names_benchmark_folders_each_once(
 
     def problems(*folders: Path, out: Path = tmp_path / "out") -> list[str]:
         given: Any = {"from_raw_eval": None, "judge_check": False, "bench": {"limit": None}, "run_dir": str(out)}
-        return [str(problem) for problem in reread_problems({**given, "from_run": list(map(str, folders))})]
+        return [str(problem) for problem in report_problems({**given, "from_run": list(map(str, folders))})]
 
     assert problems(a, b) == []
     for wrong, said in (((a, a), "each once"), ((), "each once"), ((a, trained), "joins benchmark runs alone")):

@@ -15,7 +15,7 @@ from rich.console import Console
 from steer_lit.bench import page_dialogues
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.report_only import report_on, reread_problems
+from steer_lit.bench.report_only import report_on, report_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.cli import main as cli
@@ -282,7 +282,7 @@ def test_a_baseline_is_one_of_the_policies_that_are_read(dialogue: MakeDialogue,
 def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> None:
     def problems(**given: Any) -> list[str]:
         given = {"run_dir": str(tmp_path / "out"), **given}
-        return [problem.key for problem in reread_problems(config(**given))]
+        return [problem.key for problem in report_problems(config(**given))]
 
     assert problems() == []
     assert problems(from_run=str(tmp_path)) == ["from_run"]
@@ -304,7 +304,7 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
 
 def test_a_folder_with_nothing_to_report_on_is_told_what_it_is(tmp_path: Path) -> None:
     def said(run: Path) -> str:
-        (problem,) = reread_problems(config(from_run=str(run), run_dir=str(tmp_path / "out")))
+        (problem,) = report_problems(config(from_run=str(run), run_dir=str(tmp_path / "out")))
         return str(problem)
 
     assert f"from_run='{tmp_path}/none': no such folder" in said(tmp_path / "none")

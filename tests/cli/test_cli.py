@@ -59,8 +59,8 @@ def test_every_problem_is_named_before_anything_loads(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
-    monkeypatch.setattr("steer_lit.policy.checkpoint_files.uncached", lambda source: ["config.json"])
-    monkeypatch.setattr("steer_lit.policy.checkpoint_files.hub_answers", lambda: False)
+    monkeypatch.setattr("steer_lit.policy.base_model_files.uncached", lambda source: ["config.json"])
+    monkeypatch.setattr("steer_lit.policy.base_model_files.hub_answers", lambda: False)
     message = refused(
         capsys, "+experiment=grpo_7b", "rollout.group_size=1", "trainer.strategy=fsdp", "init_from=nowhere", run_dir
     )

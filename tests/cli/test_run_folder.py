@@ -42,7 +42,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checkpoint(step: int) -> dict[str, Any]:
     """One with all that is looked for in it, and nothing to train."""
-    from steer_lit.lit.checkpoint_file import _RESUMED, _WITHIN
+    from steer_lit.lit.training_checkpoint import _RESUMED, _WITHIN
 
     empty = {key: kind() for key, kind in _RESUMED.items()}
     return {**empty, **{key: dict.fromkeys(parts) for key, parts in _WITHIN.items()}, "global_step": step}

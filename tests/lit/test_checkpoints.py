@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from steer_lit.errors import SteerError
-from steer_lit.lit.checkpoint_file import OWN, PLACE, read_checkpoint
 from steer_lit.lit.export import PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.training_checkpoint import OWN, PLACE, read_checkpoint
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from lightning import Callback
 
-from steer_lit.lit.checkpoint_file import read_checkpoint
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.training_checkpoint import read_checkpoint
 
 
 class CtrlC(Callback):

@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from steer_lit.cli import main as cli
-from steer_lit.lit.checkpoint_file import read_checkpoint
+from steer_lit.lit.training_checkpoint import read_checkpoint
 from steer_lit.types import SoFar, Verdict
 from tests.kills import Kill, arm, in_a_process
 

@@ -25,11 +25,11 @@ from omegaconf import OmegaConf
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing, opening
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.checkpoint_file import OWN, read_checkpoint
 from steer_lit.lit.monitored_metric import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
 from steer_lit.lit.run_settings import RunSettings
+from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.prompts.fill import Prompt
 
 MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # rows that a config makes

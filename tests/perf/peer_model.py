@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from steer_lit.policy.checkpoint import save_base
+from steer_lit.policy.base_model import save_base
 from steer_lit.policy.model_facts import SIDE, nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.smol import smol_checkpoint

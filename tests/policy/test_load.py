@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy import gpus, load, model_values, preflight, quantize
 from steer_lit.policy import lora as lora_module
-from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint
+from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings, adapted_layers, attach_adapter
 from steer_lit.policy.parts import ModelParts
@@ -97,7 +97,7 @@ def logprobs(model: QwenVL) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_trap_42_language_layers_are_in_4_bits_tower_and_head_are_not(dtype):
-    base = build_tiny(BaseSettings(quantize="nf4", dtype=dtype)).model
+    base = build_tiny(BaseModelSettings(quantize="nf4", dtype=dtype)).model
     four_bit = quantize.four_bit_modules(base)
     assert len(four_bit) == 2 * 7  # 2 decoder layers of q, k, v, o, gate, up, down
     assert all(name.startswith("model.language_model.layers.") for name in four_bit)
@@ -112,7 +112,7 @@ def test_trap_42_language_layers_are_in_4_bits_tower_and_head_are_not(dtype):
 def test_trap_42_a_skip_list_with_the_wrong_prefix_is_caught(monkeypatch):
     monkeypatch.setattr(quantize, "KEPT_WHOLE", ("visual", "lm_head"))
     with pytest.raises(SteerError, match=r"model\.visual\.blocks\.0\.attn\.proj"):
-        build_tiny(BaseSettings(quantize="nf4"))
+        build_tiny(BaseModelSettings(quantize="nf4"))
 
 
 def test_a_whole_model_does_not_pass_for_a_quantized_one():
@@ -361,7 +361,7 @@ def test_an_error_without_words_names_itself_and_the_key(monkeypatch):
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
     with pytest.raises(MissingResource, match=r"^model\.source='x': could not be loaded \(OSError\): model\.source"):
-        open_checkpoint("x", BaseSettings(), name="x")
+        open_checkpoint("x", BaseModelSettings(), name="x")
 
 
 def test_a_model_that_does_not_say_how_a_turn_ends_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steer_lit.policy.checkpoint import PLAIN, open_checkpoint, save_base
+from steer_lit.policy.base_model import PLAIN, open_checkpoint, save_base
 from steer_lit.policy.lora import LoraSettings, attach_adapter
 from steer_lit.policy.model_facts import SHIPPED
 from steer_lit.policy.nano import TEXT_CONFIG, VISION_CONFIG, build_nano

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from steer_lit.policy.checkpoint import BaseSettings
+from steer_lit.policy.base_model import BaseModelSettings
 from steer_lit.policy.model_facts import nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -19,7 +19,7 @@ from steer_lit.policy.pixels import to_patches
 
 @pytest.fixture(scope="module")
 def nano() -> ModelParts:
-    return build_nano(nano_folder("shipped"), tower_file("nano", "trained"), BaseSettings(device="cpu"))
+    return build_nano(nano_folder("shipped"), tower_file("nano", "trained"), BaseModelSettings(device="cpu"))
 
 
 @pytest.fixture

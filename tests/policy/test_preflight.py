@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from steer_lit.policy import checkpoint_files, gpus, preflight
+from steer_lit.policy import base_model_files, gpus, preflight
 
 QWEN = {"name": "qwen2_5_vl_3b", "quantize": "nf4", "dtype": "bfloat16", "source": "Qwen/Qwen2.5-VL-3B-Instruct"}
 
@@ -18,7 +18,7 @@ def keys(problems: list) -> list[str]:
 
 def test_4_bits_of_a_large_model_need_a_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(checkpoint_files, "uncached", lambda _: [])
+    monkeypatch.setattr(base_model_files, "uncached", lambda _: [])
     (problem,) = preflight.resource_problems(QWEN)
     assert "no NVIDIA GPU" in problem.remedy
     assert "model=smol" in problem.remedy
@@ -37,7 +37,7 @@ def test_weights_neither_cached_nor_reachable_are_a_problem_within_seconds(monke
     start = time.perf_counter()
     (offline,) = preflight.resource_problems(QWEN)  # the tests set HF_HUB_OFFLINE
     assert "HF_HUB_OFFLINE" in offline.remedy
-    monkeypatch.setattr(checkpoint_files, "is_offline", lambda: False)
+    monkeypatch.setattr(base_model_files, "is_offline", lambda: False)
     (unreachable,) = preflight.resource_problems(QWEN)  # and refuse connections
     assert "does not answer" in unreachable.remedy
     assert time.perf_counter() - start < 3

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from steer_lit.errors import MissingResource, SteerError
 from steer_lit.policy import chat_template, smol, smollm2
-from steer_lit.policy.checkpoint import BaseSettings
+from steer_lit.policy.base_model import BaseModelSettings
 from steer_lit.policy.lora import LoraSettings, attach_adapter
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.pixels import to_patches
@@ -244,7 +244,7 @@ def test_a_tower_survives_its_file(tmp_path):
 def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
     """As the base counts what stands under any adapter and in any number type; shipped towers do not say."""
     path = tmp_path / "tower.safetensors"
-    donor, same, other = build_tiny(), build_tiny(BaseSettings(dtype="bfloat16")), build_tiny(seed=1).model
+    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny(seed=1).model
     attach_adapter(donor.model, LoraSettings(), seed=0)
     save_tower(donor, path)
     load_tower(same.model, path)

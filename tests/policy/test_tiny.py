@@ -15,7 +15,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from steer_lit.errors import MissingResource
 from steer_lit.policy import chat_template
-from steer_lit.policy.checkpoint import BaseSettings, open_checkpoint, save_base
+from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint, save_base
 from steer_lit.policy.fingerprint import fingerprint, language_fingerprint
 from steer_lit.policy.model_facts import SHIPPED
 from steer_lit.policy.nano import build_nano
@@ -57,15 +57,15 @@ def test_the_seed_decides_the_weights(tiny):
 def test_trap_34_building_leaves_every_random_state_as_it_was(quantize):
     torch.manual_seed(20_240)  # a state no build could leave behind
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
-    build_tiny(BaseSettings(quantize), seed=3)
+    build_tiny(BaseModelSettings(quantize), seed=3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     assert np.array_equal(np.random.get_state()[1], before[2])  # noqa: NPY002
 
 
 def test_fingerprint_is_blind_to_dtype_and_nf4(tiny):
-    assert build_tiny(BaseSettings(dtype="bfloat16")).fingerprint == tiny.fingerprint
-    assert build_tiny(BaseSettings("nf4", "bfloat16")).fingerprint == tiny.fingerprint
+    assert build_tiny(BaseModelSettings(dtype="bfloat16")).fingerprint == tiny.fingerprint
+    assert build_tiny(BaseModelSettings("nf4", "bfloat16")).fingerprint == tiny.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_fingerprint_sees_what_a_merged_adapter_or_more_training_changes(tiny, t
     parts.model.model.get_submodule(changed).weight.data *= 1.1
     save_base(parts, tmp_path / "other")
     same, packed, other, other_packed = (
-        open_checkpoint(str(tmp_path / folder), BaseSettings(quantize), name="x").fingerprint
+        open_checkpoint(str(tmp_path / folder), BaseModelSettings(quantize), name="x").fingerprint
         for folder in ("same", "other")
         for quantize in ("none", "nf4")
     )
@@ -96,14 +96,14 @@ def test_fingerprint_sees_another_base_of_the_rotation(tiny, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["text_config"]["rope_parameters"]["rope_theta"] = 1e6
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert open_checkpoint(str(tmp_path), BaseSettings(), name="x").fingerprint != tiny.fingerprint
+    assert open_checkpoint(str(tmp_path), BaseModelSettings(), name="x").fingerprint != tiny.fingerprint
 
 
 def test_fingerprint_reads_every_shard(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path, max_shard_size="500KB")
     tiny.tokenizer.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
-    assert open_checkpoint(str(tmp_path), BaseSettings(), name="x").fingerprint == tiny.fingerprint
+    assert open_checkpoint(str(tmp_path), BaseModelSettings(), name="x").fingerprint == tiny.fingerprint
 
 
 def test_a_checkpoint_without_safetensors_has_no_fingerprint(tiny, tmp_path):

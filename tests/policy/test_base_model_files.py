@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.policy import checkpoint_files, gpus
+from steer_lit.policy import base_model_files, gpus
 from steer_lit.policy.preflight import resource_problems
 
 SOURCE = "Qwen/Qwen2.5-VL-3B-Instruct"
@@ -21,9 +21,9 @@ def test_a_hub_that_hangs_is_given_up_in_time(monkeypatch):
             time.sleep(5)
 
     monkeypatch.setattr("huggingface_hub.get_session", Hanging)
-    monkeypatch.setattr(checkpoint_files, "_HUB_PATIENCE_S", 0.2)
+    monkeypatch.setattr(base_model_files, "_HUB_PATIENCE_S", 0.2)
     start = time.perf_counter()
-    assert not checkpoint_files.hub_answers()
+    assert not base_model_files.hub_answers()
     assert time.perf_counter() - start < 2
 
 
@@ -48,29 +48,29 @@ def cached(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", ["config.json", "model-2.safetensors", "tokenizer_config.json", "tokenizer.json"])
 def test_a_cached_model_has_every_shard_and_its_tokenizer(cached, monkeypatch, name):
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
-    assert checkpoint_files.is_cached(SOURCE)
+    assert base_model_files.is_cached(SOURCE)
     assert resource_problems(QWEN) == []
     (cached / name).unlink()
-    assert not checkpoint_files.is_cached(SOURCE)
+    assert not base_model_files.is_cached(SOURCE)
     (problem,) = resource_problems(QWEN)
     assert problem.remedy == f"its {name} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set"
-    assert not checkpoint_files.is_cached("./no/such/folder")
+    assert not base_model_files.is_cached("./no/such/folder")
 
 
 def test_a_tokenizer_may_come_in_two_files(cached):
     (cached / "tokenizer.json").unlink()
     (cached / "vocab.json").touch()
-    assert not checkpoint_files.is_cached(SOURCE)
+    assert not base_model_files.is_cached(SOURCE)
     (cached / "merges.txt").touch()
-    assert checkpoint_files.is_cached(SOURCE)
+    assert base_model_files.is_cached(SOURCE)
 
 
 def test_a_file_that_a_model_may_lack_is_asked_for_once(cached, monkeypatch):
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
     (cached / "generation_config.json").unlink()
-    assert not checkpoint_files.is_cached(SOURCE)
+    assert not base_model_files.is_cached(SOURCE)
     assert resource_problems(QWEN) == []  # without a network it loads as it is
     none = cached.parents[1] / ".no_exist" / "abc"
     none.mkdir(parents=True)
     (none / "generation_config.json").touch()  # as the hub's client remembers an answer
-    assert checkpoint_files.is_cached(SOURCE)
+    assert base_model_files.is_cached(SOURCE)

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class BaseSettings:
+class BaseModelSettings:
     """How a base model is opened. `dtype` is the weights', and in NF4 the one computed in; `device` None is this rank's
     GPU, else the CPU. Pictures are brought to between `min_pixels` and `max_pixels`; the defaults fit the small models.
     """
@@ -38,12 +38,12 @@ class BaseSettings:
     max_pixels: int = SIDE * SIDE
 
 
-PLAIN = BaseSettings()
+PLAIN = BaseModelSettings()
 
 
 def open_checkpoint(
     source: str,
-    settings: BaseSettings,
+    settings: BaseModelSettings,
     *,
     name: str,
     local_only: bool = True,
