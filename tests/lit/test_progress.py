@@ -62,7 +62,7 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
     shown = screen.getvalue()
     if terminal:
         assert all(f"played {ended}/320" in shown for ended in (5, 8, 12, 320))
-        assert "KL 0.5000  learned 4/320" in shown
+        assert "learned 4/320  KL 0.5000" in shown
     else:
         lines = shown.splitlines()
         assert lines[:2] == ["step 1: dialogues played 8/320", "step 1: dialogues played 320/320"]
@@ -82,7 +82,7 @@ def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest
     bar.on_validation_end(trainer, module)
     after = [task.fields["numbers"] for task in bar._bar.tasks]  # type: ignore[union-attr]
     bar.on_train_end(trainer, module)
-    assert (shown, after) == (["KL 0.5000  validated 7/40"], ["KL 0.5000"])
+    assert (shown, after) == (["validated 7/40  KL 0.5000"], ["KL 0.5000"])
 
 
 def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

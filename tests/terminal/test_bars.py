@@ -22,7 +22,19 @@ def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
     assert bar.tasks[0].time_remaining == 240
     console.print(bar)
     shown = console.file.getvalue().replace("━", "")  # type: ignore[attr-defined]
-    assert shown.split() == ["sft", "2/4", "dialogues", "left", "0:04:00", "gone", "0:04:00"]
+    assert shown.split() == ["sft", "2/4", "dialogues", "left", "0:04:00", "elapsed", "0:04:00"]
+
+
+@pytest.mark.parametrize(("width", "fields"), [(60, 1), (80, 3), (130, 5)])
+def test_a_narrow_terminal_leaves_out_whole_fields_and_no_step_or_time(width: int, fields: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    bar = count_bar(console, "step", "{task.fields[said]}")
+    said = ["score 0.378", "right 0%", "over-refusal 0%", "KL 0.0000", "tokens/s 2041"]
+    bar.update(bar.add_task("", total=100, said="  ".join(said)), completed=12)
+    console.print(bar)
+    (line,) = console.file.getvalue().replace("━", "").splitlines()  # type: ignore[attr-defined]
+    shown = " ".join(["step 12/100", *said[:fields], "left -:--:-- elapsed 0:00:00"])
+    assert line.split() == shown.split()
 
 
 def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
