@@ -15,20 +15,23 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from steer_lit.files.run_files import LAST
+from steer_lit.terminal.stdout import stop_unread_by
 
 
 class LastCheckpoint(Checkpoint):
     """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and when a
-    scheduler's SIGTERM or Ctrl-C stops it, after the current step; a second Ctrl-C stops at once. Several ranks all
-    stop after the step in which one of them received Ctrl-C. SIGTERM is not reliable there: Lightning answers it with a
-    message for which a rank in the middle of a step does not wait.
+    scheduler's SIGTERM, Ctrl-C or the end of whoever reads standard output (`| tee`, which Ctrl-C ends as well) stops
+    it, after the current step; a second Ctrl-C stops at once. Several ranks all stop after the step in which one of
+    them received Ctrl-C. SIGTERM is not reliable there: Lightning answers it with a message for which a rank in the
+    middle of a step does not wait.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self.interrupted = False  # by Ctrl-C
+        self.interrupted = False  # by Ctrl-C, or
+        self.unread = False  # because nobody reads its output
         self._saved_at = 0
         self._handler: Any = None  # of Ctrl-C, before this one
         self._lightnings: Any = None  # of SIGTERM, which notes that it came
@@ -42,6 +45,7 @@ class LastCheckpoint(Checkpoint):
         self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
         if listens:
             signal.signal(signal.SIGINT, self._interrupt)
+        stop_unread_by(self._stop_unread)
         if threading.current_thread() is threading.main_thread():  # which alone may set it
             self._lightnings = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, self._terminate)
@@ -65,6 +69,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step != self._saved_at:
             self._save(trainer)
         self._let_go()
+        stop_unread_by(None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation."""
@@ -72,6 +77,7 @@ class LastCheckpoint(Checkpoint):
         if alone and isinstance(exception, SIGTERMException):
             self._save(trainer)
         self._let_go()
+        stop_unread_by(None)
 
     def _interrupt(self, *_: object) -> None:
         """Turn Ctrl-C into SIGTERM, on which Lightning stops where its state is whole; several ranks agree instead."""
@@ -81,6 +87,14 @@ class LastCheckpoint(Checkpoint):
             print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
         if self._alone:
             signal.raise_signal(signal.SIGTERM)
+
+    def _stop_unread(self) -> None:
+        """Stop as after Ctrl-C, where that has not been pressed: the step is finished and saved."""
+        self.unread = True
+        if not self.interrupted:
+            self.interrupted = True
+            if self._alone:
+                signal.raise_signal(signal.SIGTERM)
 
     def _terminate(self, *received: Any) -> None:
         """Say what becomes of a SIGTERM, which may come from Ctrl-C: Lightning's handler waits without a word."""

@@ -9,7 +9,7 @@ import io
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from steer_lit.errors import SteerError
 from steer_lit.terminal.visible import visible
@@ -22,7 +22,8 @@ def printing(main: Callable[[], int]) -> int:
     """The exit code of `main`; LOST where it has done its work, and not all that it printed could be written.
 
     What the encoding lacks is printed as an escape. Where nobody reads on, as after `| head`, it ends with
-    SystemExit(CLOSED) as soon as that is known.
+    SystemExit(CLOSED) as soon as that is known, or as `stop_unread_by` says. Standard error may be lost too: a run goes
+    on without.
     """
     given = sys.__stdout__
     if given is None or sys.stdout is not given:  # closed, or someone else's
@@ -31,6 +32,9 @@ def printing(main: Callable[[], int]) -> int:
     # No buffer between: a signal heard as `write` returns would leave there what has been written, to be written again.
     # The wrapper gives its text away before.
     sys.stdout = io.TextIOWrapper(raw, given.encoding, "backslashreplace", line_buffering=given.line_buffering)
+    if (errors := sys.__stderr__) is not None and sys.stderr is errors:
+        unheard = _Errors(errors.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(unheard, errors.encoding, "backslashreplace", line_buffering=True)
     code = main()
     sys.stdout.flush()
     return max(code, LOST) if raw.failed else code
@@ -51,12 +55,18 @@ def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable
         return REFUSED
 
 
+def stop_unread_by(stop: Callable[[], None] | None) -> None:
+    """Have `stop` called once nobody reads standard output any more, in place of SystemExit(CLOSED); None: no more."""
+    _Output.stops[:] = [] if stop is None else [stop]
+
+
 class _Output(io.FileIO):
     """Says once what keeps it from being written, which is no reason to stop a run: it is not the run's disk that is
     full.
     """
 
     failed = False
+    stops: ClassVar[list[Callable[[], None]]] = []  # what is called instead, at most one
 
     def write(self, data: Any) -> int:
         """Write all of `data`: the system may take it in parts."""
@@ -66,7 +76,20 @@ class _Output(io.FileIO):
                 left = left[super().write(left) or 0 :]
             except OSError as error:
                 self.failed = True
-                if error.errno == errno.EPIPE:
-                    raise SystemExit(CLOSED) from None
-                print(f"standard output: {error.strerror}", file=sys.stderr)
+                self._lost(error)
         return len(data)
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno != errno.EPIPE:
+            print(f"standard output: {error.strerror}", file=sys.stderr)
+        elif not self.stops:
+            raise SystemExit(CLOSED) from None
+        for stop in self.stops:
+            stop()
+
+
+class _Errors(_Output):
+    """Standard error: once it is lost, there is nobody to tell."""
+
+    def _lost(self, error: OSError) -> None:
+        pass

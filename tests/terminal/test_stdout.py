@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -75,17 +76,19 @@ def test_a_run_goes_on_without_its_output(repository: Path, tmp_path: Path) -> N
 
 
 def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(repository: Path, tmp_path: Path) -> None:
-    words = ["train.py", "+debug=step", "callbacks.checkpoint.every_n_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
+    """Its step is finished and saved first, though nothing was due: Ctrl-C ends a `| tee` together with the run."""
+    often = ["trainer.max_steps=400", "callbacks.progress.line_every_s=0", "callbacks.checkpoint.every_n_steps=500"]
+    words = ["train.py", "+debug=step", *often, f"hydra.run.dir={tmp_path / 'run'}"]
     with subprocess.Popen(
         [sys.executable, *words], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
-        assert any("step 1/2" in line for line in running.stdout)
+        assert any("step 1/400" in line for line in running.stdout)
         running.stdout.close()
         said = running.stderr.read()
     assert running.returncode == CLOSED
-    assert said.startswith("stopped")
+    assert re.match(r"stopped, step \d+ is saved\nnext:    ", said)
     assert "Traceback" not in said
 
 
