@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.markup import escape
+from rich.measure import measure_renderables
 from rich.table import Table
 
 from steer_lit.bench import tables
@@ -34,6 +37,7 @@ LEGEND = (
     "Harmless, helpful: the dialogues' mean scores.",
     "Dialogues with a grade that failed are left out and counted.",
 )
+NARROWEST = 16  # columns that a name is folded into at least
 FEW = 30  # dialogues, below which a bootstrap's intervals are rough
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
@@ -53,13 +57,33 @@ def table(summary: Summary) -> Table:
     span = f"{fewest}-{most} dialogues" if fewest < most else counted(most, "dialogue")
     title = f"{span}, % (95% interval)"
     shown = Table(title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
-    shown.add_column("policy", no_wrap=True)
+    shown.add_column("policy", overflow="fold")
     for column in (*RATES.values(), tables.HELD):
         shown.add_column(column, justify="right", min_width=len(column))
     for name, figures in summary.items():
         rates = (*(figures[key] for key in RATES), tables.held(summary, name))
         shown.add_row(escape(visible_line(name)), *map(tables.percent, rates))
     return shown
+
+
+def print_table(console: Console, summary: Summary) -> None:
+    """Print the main table without cutting a number: where a terminal is too narrow for it, intervals go below their
+    rates, then names fold, and beyond that it is wider than the terminal. Elsewhere it is as wide as it needs to be.
+    """
+    shown = table(summary)
+    unbounded = console.options.update(max_width=sys.maxsize)
+    sizes = [measure_renderables(console, unbounded, [column.header, *column.cells]) for column in shown.columns]
+    least = [max(size.minimum, column.min_width or 0) for size, column in zip(sizes, shown.columns, strict=True)]
+    widths, between = [size.maximum for size in sizes], len(sizes) - 1
+    if console.is_terminal:
+        room = console.width - between
+        while sum(widths) > room and (wide := [at for at in range(1, len(widths)) if widths[at] > least[at]]):
+            widths[max(wide, key=lambda at: (widths[at], at))] -= 1
+        widths[0] = min(widths[0], max(NARROWEST, room - sum(widths[1:])))
+    for column, width in zip(shown.columns, widths, strict=True):
+        column.width = width
+    shown.width = sum(widths) + between
+    console.print(shown, crop=False)
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:

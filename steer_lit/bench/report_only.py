@@ -137,7 +137,7 @@ def report_on(
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
-    console.print(report.table(summary))
+    report.print_table(console, summary)
     print_lines(console, *report.notes(summary), f"report:  {out_dir / 'report.html'}")
 
 

@@ -127,7 +127,7 @@ def _print_results(console: Console, summary: Summary, played: Records, out_dir:
         for name, (failed, reason) in _failures(played).items()
     ]
     where = [f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}"]
-    console.print(report.table(summary))
+    report.print_table(console, summary)
     print_lines(console, *report.notes(summary), *lost, *where)
 
 

@@ -304,6 +304,58 @@ def test_a_policys_name_from_a_file_cannot_drive_the_terminal(dialogue: MakeDial
     assert not {"\x1b", "\x07"} & set(text)
 
 
+def long_named(length: int, dialogue: MakeDialogue) -> tuple[dict, str, list[str]]:
+    """A summary of two policies, the first one's name, and every figure of the table."""
+    name = "".join(itertools.islice(itertools.cycle("abcdefghijklmnopqrstuvwxyz"), length))
+    rows = [dialogue(str(at), [3 if at else -3], kind="benign" if at % 2 else "red_team") for at in range(40)]
+    summary = summarise({name: rows, "base": rows[1:]}, SETTINGS)
+    columns = report.table(summary).columns[1:]
+    return summary, name, [cell for row in zip(*(column.cells for column in columns), strict=True) for cell in row]
+
+
+def printed(summary: dict, width: int, terminal: bool) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    report.print_table(console, summary)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("length", [21, 39, 120])
+def test_a_terminal_shows_every_figure_whole_however_long_a_name_is(
+    dialogue: MakeDialogue, length: int, width: int
+) -> None:
+    summary, name, figures = long_named(length, dialogue)
+    _, header, rule, *body = printed(summary, width, terminal=True)
+    ends = header.index("joint pass")
+    assert header.endswith(tables.HELD)
+    assert sorted(" ".join(line[ends:] for line in body).split()) == sorted(" ".join(figures).split())
+    assert "".join(line[:ends].strip() for line in body) == f"{name}base"
+    assert len(rule) <= 80
+    assert ends >= report.NARROWEST
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("length", [21, 39, 120])
+def test_a_table_that_no_terminal_shows_is_as_wide_as_it_needs_to_be(
+    dialogue: MakeDialogue, length: int, width: int
+) -> None:
+    summary, name, figures = long_named(length, dialogue)
+    _, _, _, *body = printed(summary, width, terminal=False)
+    assert [line.split() for line in body] == [
+        [name, *" ".join(figures[:5]).split()],
+        ["base", *" ".join(figures[5:]).split()],
+    ]
+
+
+def test_short_names_are_whole_on_a_terminal_as_elsewhere(dialogue: MakeDialogue) -> None:
+    summary, *_ = long_named(12, dialogue)
+    lines = printed(summary, 80, terminal=True)
+    assert lines == printed(summary, 80, terminal=False)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(report.table(summary))
+    assert lines == console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
 def test_names_from_rows_are_neither_markup_nor_formulas(dialogue: MakeDialogue) -> None:
     names = [
         "=cmd|' /C calc'!A0",
