@@ -91,6 +91,22 @@ def test_of_policies_of_which_one_is_gone_the_others_are_shown(
     assert "always-refuse" in shown.out
 
 
+def test_a_benchmark_that_lost_dialogues_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*BENCH, *SERVED, "bench.protocol=single_turn", "server.concurrency=1"]
+    with misbehaving("dies", 2) as server:
+        words += [f"server.base_url={server.base_url}", "hydra.run.dir=run"]
+        assert cli.run("bench", words) == 0
+    shown = capsys.readouterr().out
+    assert "mine: 1 of 3 dialogues could not be graded" in shown
+    _, _, *following = shlex.split(shown.splitlines()[-1])
+    assert following == ["bench.py", *words]
+    with ChaosServer(answer=ANSWERS["bench"], port=server.port):
+        assert cli.run("bench", following[1:]) == 0
+    shown = capsys.readouterr().out
+    assert "could not be graded" not in shown
+    assert "next:" not in shown
+
+
 def test_a_table_without_a_figure_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with misbehaving("500") as server:
         words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "bench.constants=false"]

@@ -25,7 +25,7 @@ from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
-from steer_lit.terminal.commands import carried, program, shown_path, typed_words
+from steer_lit.terminal.commands import carried, going_on, program, shown_path, typed_words
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
         made_by = RunConfig(plain, partial(freeze, config, run_dir))
-        run_bench(made, suite, judge, settings, run_dir, played_on=played_on, config=made_by)
+        summary = run_bench(made, suite, judge, settings, run_dir, played_on=played_on, config=made_by)
+    if any(figures["failed"] for figures in summary.values()):  # which the same command plays again
+        print(f"next:    {going_on('bench', typed_words(), run_dir)}")
 
 
 def _check_judge(
