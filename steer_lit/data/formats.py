@@ -18,6 +18,8 @@ BENCH_FACTS = ("category", "source_category")
 RL_FACTS = ("category", "source_category", "label")
 STAGE1_FACTS = ("category", "source_category", "intent", "strategy", "max_score")
 _PREFERENCES = ("chosen", "rejected", "kto_tag")
+_SAFE = ("is_safe", "is_response_safe")  # what a row or its `metadata` says of its answers
+_YES = ("true", "yes", "1", "1.0")  # a column with gaps is read as numbers
 
 
 def read_sft_row(value: object, source: str, number: int) -> Dialogue:
@@ -128,7 +130,11 @@ def with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[M
 
 
 def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequence[str]) -> Dialogue:
-    """The dialogue of a row's `messages`, if user and assistant take turns. `names` are the facts that the row has."""
+    """The dialogue to learn from of a row's `messages`. `names` are the facts that the row has.
+
+    Raises RowError unless user and assistant take turns, and where the row calls its answers unsafe.
+    """
+    _check_safe(row)
     try:
         turns_of(messages)
     except ValueError as error:
@@ -141,6 +147,13 @@ def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequen
         subset=labels.subset,
         metadata=labels.metadata,
     )
+
+
+def _check_safe(row: Row) -> None:
+    for path in [(*above, name) for above in ((), ("metadata",)) for name in _SAFE]:
+        said = row.frozen(row.get(*path), field := ".".join(path))
+        if said is not None and str(said).lower() not in _YES:
+            raise row.error(field, f"is {said!r}: an answer that is not safe is not learned from")
 
 
 def _strategy(row: Row, draft: Draft) -> str:

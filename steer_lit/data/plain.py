@@ -28,8 +28,6 @@ CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
 _FACTS = ("category", "source_category", "label")
 _CHOICES = ("options", "choices")  # without which their question cannot be answered
-_SAFE = ("is_safe", "is_response_safe")  # what a row says of its own answer
-_YES = ("true", "yes", "1", "1.0")  # a column with gaps is read as numbers
 
 
 def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -41,12 +39,9 @@ def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:
-    """One question and its answer: a dialogue of one turn to learn from, unless the row calls its answer unsafe."""
+    """One question and its answer: a dialogue of one turn to learn from."""
     row = _row(value, source, number)
     _check_choices(row)
-    for name in _SAFE:
-        if (said := row.get(name)) is not None and str(said).lower() not in _YES:
-            raise row.error(name, f"is {said!r}: an answer that is not safe is not learned from")
     spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
     drafts = [
         Draft(role, read_content(row, row.text(_said(row, field), field), field), field) for role, field in spoken

@@ -128,12 +128,6 @@ def test_a_question_with_its_answer_may_have_a_system_prompt() -> None:
         ({"question": "Hi", "answer": " "}, "answer", "is empty"),
         ({"question": "Hi", "answer": "<image>", "image": "a.png"}, "answer", "only user messages hold pictures"),
         ({"question": "Hi", "answers": ["a"]}, "", "is no dialogue: it has question, answers, and none of messages"),
-        (
-            {"question": "Hi", "response": "x", "is_response_safe": "no"},
-            "is_response_safe",
-            "is 'no': an answer that is",
-        ),
-        ({"query": "Hi", "response": "x", "is_safe": False}, "is_safe", "is False: an answer that is not safe"),
     ],
 )
 def test_answers_that_are_not_learned_from_are_named_with_the_reason(row: object, field: str, reason: str) -> None:
@@ -147,8 +141,33 @@ def test_a_question_without_its_choices_is_neither_learned_from_nor_played() -> 
         refused(read, row, "options", "are not read: write them into the question")
 
 
-def test_an_answer_is_safe_by_a_column_of_numbers_too() -> None:
-    assert read_dialogue({"question": "Hi", "response": "Hello", "is_safe": 1.0}, "f", 1)
+# One of each shape that is learned from.
+LEARNED: list[dict[str, object]] = [
+    {"messages": [HI, HELLO]},
+    {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+    {"history": [{"user": "Hi", "bot": "Hello"}]},
+    {"question": "Hi", "answer": "Hello"},
+]
+
+
+@pytest.mark.parametrize("said", [False, "false", "No", 0, 0.0, "0"])
+@pytest.mark.parametrize("name", ["is_safe", "is_response_safe"])
+@pytest.mark.parametrize("row", LEARNED)
+def test_an_answer_that_its_row_calls_unsafe_is_played_and_not_learned_from(
+    row: dict[str, object], name: str, said: object
+) -> None:
+    reason = f"is {said!r}: an answer that is not safe is not learned from"
+    for unsafe, field in (({name: said}, name), ({"metadata": {name: said}}, f"metadata.{name}")):
+        refused(read_dialogue, {**row, **unsafe}, field, reason)
+        assert contents(read_scenario({**row, **unsafe}, "f", 1)) == [("Hi",)]
+
+
+@pytest.mark.parametrize("said", [True, "Yes", "true", 1, 1.0, None, float("nan")])
+@pytest.mark.parametrize("row", LEARNED)
+def test_an_answer_that_its_row_calls_safe_or_says_nothing_of_is_learned_from(
+    row: dict[str, object], said: object
+) -> None:
+    assert read_dialogue({**row, "is_safe": said, "metadata": {"is_response_safe": said}}, "f", 1).messages
 
 
 def test_pairs_keep_their_system_message() -> None:
