@@ -97,9 +97,9 @@ class Row:
             raise self.error(field, "holds half of a surrogate pair: the text was cut or decoded wrongly") from None
         return value
 
-    def listed(self, value: object, field: str) -> Sequence[object]:
+    def listed(self, value: object, field: str, wanted: str = "a list") -> Sequence[object]:
         if not isinstance(value, list | tuple):
-            raise self.error(field, f"must be a list, got {_kind(value)}")
+            raise self.error(field, f"must be {wanted}, got {_kind(value)}")
         return value
 
     def number_or_none(self, value: object, field: str) -> float | None:
@@ -213,7 +213,7 @@ def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
     if isinstance(content, str):
         return split_marks(row.text(content, field))
     parts: list[Part | Mark] = []
-    for index, item in enumerate(row.listed(content, field)):
+    for index, item in enumerate(row.listed(content, field, "text or a list of parts")):
         path = f"{field}[{index}]"
         if isinstance(item, str):
             item = {"type": "text", "text": item}

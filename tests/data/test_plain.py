@@ -183,7 +183,7 @@ def test_pairs_keep_their_system_message() -> None:
         ({"q": 1, "turns": ["Hi"]}, "", "is no dialogue: it has q, turns, and none of"),
         ({"history": []}, "history", "got no message"),
         ({"history": ["Hi"]}, "history[0]", "an object with user and bot"),
-        ({"history": [{"user": "Hi"}]}, "history[0].bot", "must be a list, got null"),
+        ({"history": [{"user": "Hi"}]}, "history[0].bot", "must be text or a list of parts, got null"),
         ({"history": [{"user": " ", "bot": "x"}]}, "history[0].user", "is empty"),
         ({"messages": [HI, HELLO], "video": "v.mp4"}, "video", "only text and pictures"),
         ([HI], "", "must be an object, got a list"),
@@ -198,7 +198,7 @@ def test_rows_that_are_no_dialogue_are_named_with_the_reason(row: object, field:
     [
         (dict.fromkeys("abcdefgh", 1), "", "it has a, b, c, d, e, f, ..., and none of messages_fixed"),
         ({"turns": []}, "turns", "holds no user message"),
-        ({"turns": ["Hi", 2]}, "turns[1]", "must be a list, got a number"),
+        ({"turns": ["Hi", 2]}, "turns[1]", "must be text or a list of parts, got a number"),
         ({"prompt": ""}, "prompt", "is empty"),
         ({"text": "Look: <image>"}, "images", "0 pictures for 1 <image> mark:"),
     ],
