@@ -221,6 +221,7 @@ def test_a_bench_row_names_its_picture_in_image_or_where_it_is_seen() -> None:
         {"type": "image", "image": "b.png"},
         {"type": "text", "text": "And this?"},
     ]
+    assert "image" not in bench_row(scenario(Message.of("user", A, "\u2028")))  # nothing but it is asked
 
 
 def test_a_stage_1_row_has_the_authors_keys_in_their_order() -> None:
