@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -38,6 +40,7 @@ _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 _NAMED = 3  # runs with a problem
+_MOST = 1_000  # runs of a sweep: nobody means more
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ def _points(config: DictConfig) -> Iterator[Point]:
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
+    if said := _uncountable(words):
+        print(visible(said), file=sys.stderr)
+        raise SystemExit(REFUSED)
     str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
@@ -116,6 +122,33 @@ def _points(config: DictConfig) -> Iterator[Point]:
                 yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
     finally:
         HydraConfig.instance().cfg = outer
+
+
+def _uncountable(words: Sequence[Override]) -> str:
+    """Why these are no runs to be made: none, the same one twice, or too many. Empty where they can be."""
+    last = {word.get_key_element(): word for word in words}  # which alone counts, as for the sweeper
+    swept = {key: word for key, word in last.items() if word.is_discrete_sweep()}
+    runs = 1
+    for key, word in swept.items():
+        if not (count := _count(word)):
+            return f"{word.input_line}: there is nothing that {key} could be, so no run: type its values, {key}=a,b"
+        runs *= count
+    if runs > _MOST:
+        return f"{runs:,} runs in this sweep, at most {_MOST:,} are allowed: make several sweeps of fewer values"
+    for key, word in swept.items():
+        values = list(word.sweep_string_iterator())
+        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+            return f"{key}={twice[0]} is given twice in this sweep, and would be the same run twice: type it once"
+    return ""
+
+
+def _count(word: Override) -> int:
+    """How many values a word sweeps over, without making those of a range."""
+    values = word.value()
+    if isinstance(values, RangeSweep) and values.step:
+        start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
+        return max(0, ceil((stop - start) / step))
+    return len(list(word.sweep_string_iterator()))
 
 
 def _combined(words: Sequence[Override]) -> Iterator[tuple[str, ...]]:

@@ -187,3 +187,19 @@ def test_a_sweep_of_sft_has_no_longest_answers() -> None:
     OmegaConf.set_struct(config, True)  # as Hydra makes it
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
     assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=300"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("seed=glob(*)", "seed=glob(*): there is nothing that seed could be"),
+        ("seed=1,2,1", "seed=1 is given twice in this sweep"),
+        ("seed=range(0,1001)", "1,001 runs in this sweep, at most 1,000 are allowed: make several sweeps"),
+    ],
+)
+def test_no_runs_or_the_same_one_twice_or_too_many_are_refused(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert cli.run("train", ["-m", "+experiment=grpo_tiny", word, f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
+    assert begun == []
+    assert capsys.readouterr().err.startswith(said)
