@@ -147,7 +147,8 @@ def _count(word: Override) -> int:
     values = word.value()
     if isinstance(values, RangeSweep) and values.step:
         start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
-        return max(0, ceil((stop - start) / step))
+        count = (stop - start) / step
+        return max(0, ceil(count)) if count.is_finite() else _MOST + 1
     return len(list(word.sweep_string_iterator()))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -26,7 +27,10 @@ def printing(main: Callable[[], int]) -> int:
     on without.
     """
     given = sys.__stdout__
-    if given is None or sys.stdout is not given:  # closed, or someone else's
+    if given is None:  # closed; not every library asks before it writes
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the program lasts
+        return main()
+    if sys.stdout is not given:  # someone else's
         return main()
     raw = _Output(given.fileno(), "w", closefd=False)
     # No buffer between: a signal heard as `write` returns would leave there what has been written, to be written again.
