@@ -389,7 +389,7 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     checked: list[int] = []
     made = "steer_lit.bench.policies.Policies.make"
     monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": None})
-    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda policies, *_, **__: checked.append(len(policies)))
+    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda policies, *_, **__: checked.append(len(policies)) or {})
     assert cli.run("bench", ["data.source.scale=0.05", *limit, run_dir]) == 0
     assert checked[0] > 100  # whether all fit is known
     assert checked[1:] == [4]  # before any plays
