@@ -51,7 +51,7 @@ _MISSING = {
 def train_problems(config: DictConfig) -> list[Problem]:
     """Every problem of a training config on this machine."""
     sections = (*_TRAIN, *_OF_A_STAGE.get(str(config.get("stage")), ()))
-    return _checked(config, sections, lambda plain: [*value_problems(plain), *_machine_problems(plain)])
+    return _checked(config, sections, lambda plain: [*_training_problems(plain), *_machine_problems(plain)])
 
 
 def bench_problems(config: DictConfig) -> list[Problem]:
@@ -76,8 +76,12 @@ def synthesis_problems(config: DictConfig) -> list[Problem]:
 
 def value_problems(config: Config) -> list[Problem]:
     """What is wrong with a resolved training config on any machine."""
+    return [*leaf_problems(config), *_training_problems(config)]
+
+
+def _training_problems(config: Config) -> list[Problem]:
+    """What is wrong with values that are right by themselves."""
     return [
-        *leaf_problems(config),
         *_reward_problems(config),
         *trainer_problems(config),
         *part_problems(config),

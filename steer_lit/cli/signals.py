@@ -62,9 +62,8 @@ def heard_in_destructors() -> Iterator[None]:
             before(ignored)
             return
         number = signal.SIGTERM if terminated else signal.SIGINT
-        again = threading.Timer(
-            _AGAIN_S, signal.pthread_kill, (main, number)
-        )  # raised in here, it would be ignored too
+        # Raised in here, it would be ignored too.
+        again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, number))
         again.daemon = True
         again.start()
 

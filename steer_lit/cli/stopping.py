@@ -83,11 +83,11 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")
-        if any(getattr(callback, "unread", False) for callback in trainer.checkpoint_callbacks):
-            raise SystemExit(CLOSED) from None
-        unread = isinstance(stop, SystemExit) and stop.code == CLOSED
-        if unread or isinstance(stop, OSError) or (failed and trainer.is_global_zero):
+        if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
+        unread = any(getattr(callback, "unread", False) for callback in trainer.checkpoint_callbacks)
+        if unread or (isinstance(stop, SystemExit) and stop.code == CLOSED):
+            raise SystemExit(CLOSED) from None
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
         if (failed or interrupted) and not trainer.is_global_zero:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import product
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +128,13 @@ def _uncountable(words: Sequence[Override]) -> str:
     """Why these are no runs to be made: none, the same one twice, or too many. Empty where they can be."""
     last = {word.get_key_element(): word for word in words}  # which alone counts, as for the sweeper
     swept = {key: word for key, word in last.items() if word.is_discrete_sweep()}
-    runs = 1
+    runs = 1.0
     for key, word in swept.items():
         if not (count := _count(word)):
             return f"{word.input_line}: there is nothing that {key} could be, so no run: type its values, {key}=a,b"
         runs *= count
     if runs > _MOST:
-        return f"{runs:,} runs in this sweep, at most {_MOST:,} are allowed: make several sweeps of fewer values"
+        return f"{runs:,.0f} runs in this sweep, at most {_MOST:,} are allowed: make several sweeps of fewer values"
     for key, word in swept.items():
         values = list(word.sweep_string_iterator())
         if twice := [value for number, value in enumerate(values) if value in values[:number]]:
@@ -142,13 +142,13 @@ def _uncountable(words: Sequence[Override]) -> str:
     return ""
 
 
-def _count(word: Override) -> int:
+def _count(word: Override) -> float:
     """How many values a word sweeps over, without making those of a range."""
     values = word.value()
     if isinstance(values, RangeSweep) and values.step:
         start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
         count = (stop - start) / step
-        return max(0, ceil(count)) if count.is_finite() else _MOST + 1
+        return max(0, ceil(count)) if count.is_finite() else inf
     return len(list(word.sweep_string_iterator()))
 
 

@@ -86,10 +86,10 @@ class _Output(io.FileIO):
     def _lost(self, error: OSError) -> None:
         if error.errno != errno.EPIPE:
             print(f"standard output: {error.strerror}", file=sys.stderr)
-        elif not self.stops:
+        elif self.stops:
+            self.stops[0]()
+        else:
             raise SystemExit(CLOSED) from None
-        for stop in self.stops:
-            stop()
 
 
 class _Errors(_Output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.errors import SteerError
+from steer_lit.terminal import stdout
 from steer_lit.terminal.stdout import CLOSED, LOST, REFUSED, carried_out
 
 FULL = Path("/dev/full")
@@ -135,3 +137,17 @@ def test_a_small_program_ends_with_the_code_of_its_work_or_with_the_reason_alone
     assert carried_out(parser, [], work) == REFUSED
     assert "required: word" in capsys.readouterr().err
     assert carried_out(parser, ["--help"], work) == 0
+
+
+@pytest.mark.parametrize(("number", "stopped"), [(errno.EPIPE, 1), (errno.ENOSPC, 0)])
+def test_a_reader_that_is_gone_stops_a_training_and_a_full_disk_does_not(
+    number: int, stopped: int, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+    output = stdout._Output(tmp_path / "out", "w")
+    stdout.stop_unread_by(lambda: calls.append("stop"))
+    try:
+        output._lost(OSError(number, "no"))
+    finally:
+        stdout.stop_unread_by(None)
+    assert len(calls) == stopped
