@@ -21,6 +21,7 @@ from steer_lit.policy.model_facts import (
     ADAPTER_WEIGHTS,
     BUILT_HERE,
     no_adapter,
+    no_plain_lora,
     start_is_gone,
 )
 from steer_lit.terminal.commands import sweeping
@@ -76,12 +77,13 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
         inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
         return Problem(key, folder, f"{reason}{inner}")
     facts = _config_reason(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else None
+    config: Config = {}
     if not (reason := _config_reason(path / ADAPTER_CONFIG) or facts):
-        rank = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("r")
-        reason = _weights_reason(path / ADAPTER_WEIGHTS, rank)
+        config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        reason = _weights_reason(path / ADAPTER_WEIGHTS, config.get("r"))
     if reason:
         return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
-    if reason := _base_reason(path / ADAPTER_FACTS, model):
+    if reason := no_plain_lora(config) or _base_reason(path / ADAPTER_FACTS, model):
         return Problem(key, folder, reason)
     return None
 

@@ -24,6 +24,7 @@ from steer_lit.policy.model_facts import (
     LORA_RANK,
     NumberType,
     no_adapter,
+    no_plain_lora,
 )
 from steer_lit.policy.parts import own_random_state
 from steer_lit.policy.tensors import tensor_mismatch
@@ -41,7 +42,6 @@ library_name: peft
 A LoRA adapter for {{base}}, trained with steer_lit by the method of SaFeR-Steer (arXiv 2604.16358). {ADAPTER_FACTS}
 says which base weights it belongs to, and the system prompt and picture sizes it was trained with.
 """
-_RESCALED = ("use_rslora", "rank_pattern", "alpha_pattern")  # other scales for the same tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
 def load_adapter(model: PeftModel, folder: Path, fingerprint: str, key: str = "init_from") -> None:
     """Copy a saved adapter into the trainable one. The config names the folder under `key`.
 
-    Raises MissingResource when the folder is not an adapter's, SteerError when it belongs to another base, has another
-    shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
+    Raises MissingResource when the folder is not an adapter's, SteerError when it is of another kind or base, has
+    another shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
     """
     saved_config = _saved_config(folder, key)
     _check_base(folder, fingerprint, key)
@@ -139,17 +139,14 @@ def load_adapter(model: PeftModel, folder: Path, fingerprint: str, key: str = "i
                 f"{key}={str(folder)!r}: that adapter has {name}={saved_config.get(name)}, this run asks for "
                 f"{getattr(own, name)}; set {option}={saved_config.get(name)}"
             )
-    if special := [name for name in _RESCALED if saved_config.get(name)]:
-        raise SteerError(
-            f"{key}={str(folder)!r}: that adapter uses {', '.join(special)}, which is not read here: train one without"
-        )
     _copy_weights(model, folder, key)
 
 
 def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") -> LoraSettings:
     """`settings` with the rank, the alpha and the layers that the adapter in `folder` was trained with.
 
-    Raises MissingResource when the folder is not an adapter's, SteerError when it names no such numbers.
+    Raises MissingResource when the folder is not an adapter's, SteerError when it is of another kind or names no such
+    numbers.
     """
     saved = _saved_config(folder, key)
     for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
@@ -164,7 +161,10 @@ def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") ->
 def _saved_config(folder: Path, key: str) -> dict[str, Any]:
     if reason := no_adapter(folder):
         raise MissingResource(f"{key}={str(folder)!r}: {reason}")
-    return dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+    config = dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+    if reason := no_plain_lora(config):
+        raise SteerError(f"{key}={str(folder)!r}: {reason}")
+    return config
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:

@@ -1,7 +1,9 @@
 """What is known of models and adapters before any is loaded: names, files, layers, sizes and their bounds."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from steer_lit.numbers import Bound, whole
 
@@ -19,6 +21,18 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter
 # No linear layer of these models has a rank above 4096. Scales are alpha / r: 2 is usual, 1e30 is no adapter's.
 LORA_RANK = whole(1, 4096)
 LORA_ALPHA = Bound(0, 10_000, above=True)
+# What PEFT's other kinds of adapter set, and the values that leave one plain LoRA of one rank, one scale and this base.
+_OTHER_KINDS = (
+    "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "rank_pattern",
+    "alpha_pattern", "layers_to_transform", "layer_replication", "trainable_token_indices",
+    "alora_invocation_tokens", "target_parameters", "arrow_config", "monteclora_config",
+)  # fmt: skip
+_PLAIN: Mapping[str, tuple[object, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),  # others change the base: pissa, olora, ...
+    **dict.fromkeys(_OTHER_KINDS, (None, False, [], {})),
+}
 
 
 def tower_file(name: str, tower: str | None) -> Path | None:
@@ -44,3 +58,12 @@ def no_adapter(folder: Path) -> str | None:
     """What keeps a folder from being a PEFT adapter's: a file that is not there."""
     missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]
     return f"is no adapter folder, {missing[0]} is not there" if missing else None
+
+
+def no_plain_lora(config: Mapping[str, Any]) -> str | None:
+    """Why an adapter with this config is another kind than is read, which its tensors need not tell: use_rslora scales
+    the same ones otherwise.
+    """
+    other = [name for name, plain in _PLAIN.items() if name in config and config[name] not in plain]
+    found = ", ".join(f"{name}={json.dumps(config[name]):.80}" for name in other)
+    return f"{ADAPTER_CONFIG} has {found}, and plain LoRA alone is read: train one without" if other else None

@@ -117,6 +117,8 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: obj
             save({"x.lora_A.weight": np.zeros((2, 3))}),
             "has r=999999999, adapter_model.s",
         ),
+        (b'{"use_dora": false, "init_lora_weights": "gaussian", "rank_pattern": {}}', EMPTY_WEIGHTS, None),
+        (b'{"use_dora": true}', EMPTY_WEIGHTS, "adapter_config.json has use_dora=true, and plain LoRA alone is read"),
     ],
 )
 def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weights: bytes, said: str | None) -> None:

@@ -304,11 +304,22 @@ def test_an_adapter_with_other_tensors_than_it_says_is_refused(tmp_path, change,
         policy(init_from=str(tmp_path))
 
 
-def test_an_adapter_with_another_scale_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"use_rslora": True}, "use_rslora=true"),
+        ({"use_dora": True, "bias": "all"}, 'bias="all", use_dora=true'),
+        ({"peft_type": "ADALORA"}, 'peft_type="ADALORA"'),
+        ({"init_lora_weights": "pissa"}, 'init_lora_weights="pissa"'),
+        ({"layers_to_transform": [0]}, r"layers_to_transform=\[0\]"),
+        ({"modules_to_save": ["lm_head"]}, r'modules_to_save=\["lm_head"\]'),
+    ],
+)
+def test_an_adapter_of_another_kind_is_refused_though_its_tensors_fit(tmp_path, other, said):
     policy().save_adapter(tmp_path)
     config = tmp_path / "adapter_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
-    with pytest.raises(SteerError, match="that adapter uses use_rslora, which is not read here: train one without"):
+    config.write_text(json.dumps({**json.loads(config.read_text()), **other}))
+    with pytest.raises(SteerError, match=f"has {said}, and plain LoRA alone is read: train one without"):
         policy(init_from=str(tmp_path))
 
 
