@@ -43,10 +43,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
-        if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+        reason = "is damaged, or no checkpoint at all"  # torch's own words advise to load it by running what is in it
+        if isinstance(error, OSError):
+            reason = f"cannot be read ({first_lines(error):.200})"
+        elif isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
             reason = f"names {named[1]}, code that is not run"
-        else:
-            reason = f"cannot be read ({type(error).__name__}: {first_lines(error):.200})"
         raise SteerError(f"ckpt_path={str(path)!r}: {reason}: name a .ckpt under <run>/checkpoints") from None
     if missing := _missing(saved):
         remedy = f"was not written by steer_lit, it holds no {missing[-1]}: name a .ckpt under <run>/checkpoints"

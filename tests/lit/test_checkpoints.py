@@ -396,14 +396,20 @@ def test_a_place_that_is_in_no_data_is_refused(damage: dict[str, Any], tmp_path:
         read_checkpoint(path)
 
 
-def test_a_checkpoint_with_a_broken_pickle_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pickled", [b"\x80\x02garbage", b"", b"\x80\x02}X\x01\x00\x00\x00\xff."])
+def test_a_damaged_checkpoint_is_said_to_be_one_without_advice_to_run_what_is_in_it(
+    pickled: bytes, tmp_path: Path
+) -> None:
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "last.ckpt", "w") as archive:
-        archive.writestr("last/data.pkl", b"\x80\x02garbage")
+        archive.writestr("last/data.pkl", pickled)
         archive.writestr("last/version", "3")
-    with pytest.raises(SteerError, match=r"^ckpt_path=.*last.ckpt': cannot be read \(.*\): name a \.ckpt under"):
+    remedy = r"is damaged, or no checkpoint at all: name a \.ckpt under <run>/checkpoints$"
+    with pytest.raises(SteerError, match=rf"^ckpt_path=.*last.ckpt': {remedy}"):
         read_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(SteerError, match=r"^ckpt_path=.*': cannot be read \(.*Is a directory.*\): name a \.ckpt under"):
+        read_checkpoint(tmp_path)
 
 
 def test_grpo_is_not_resumed_from_an_sft_checkpoint(tiny_policy: Any) -> None:
