@@ -11,9 +11,8 @@ from steer_lit.numbers import counted
 
 
 def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
-    """Why `saved` does not hold tensors of these names and shapes, whose numbers are finite in the dtypes `wanted`.
-
-    None where it does.
+    """Why `saved` does not hold tensors of these names and shapes, whose numbers are finite in the dtypes `wanted`, as
+    are their squares: with larger ones nothing can be computed. None where it does.
     """
     if not isinstance(saved, dict):
         return "they are no tensors by name"
@@ -27,8 +26,8 @@ def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
             return f"{name} is no tensor of numbers"
         if found.shape != tensor.shape:
             return f"{name} has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
-        if not found.to(tensor.dtype).isfinite().all():
-            return f"{name} holds numbers that are not finite"
+        if not found.to(tensor.dtype).square().isfinite().all():
+            return f"{name} holds numbers that are not finite or too large, {found.abs().max():g}"
     return None
 
 

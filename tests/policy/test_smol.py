@@ -269,6 +269,7 @@ def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
         ({k: v for k, v in good.items() if k != key}, f"{key} is missing"),
         ({**good, "blocks.9.norm1.weight": good[key].clone()}, "blocks.9.norm1.weight is not among them"),
         ({**good, key: good[key][:5].clone()}, rf"{key} has shape \(5,\), not \(128,\)"),
+        ({**good, key: good[key] + 1e20}, rf"{key} holds numbers that are not finite or too large, [\d.]+e\+"),
     ):
         save_file({k: v + 1 for k, v in bad.items()}, path)
         with pytest.raises(SteerError, match=rf"{said}.*; name another model\.tower"):
