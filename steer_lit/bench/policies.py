@@ -54,12 +54,14 @@ class ServedModel:
             yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
+READ = frozenset(field.name for field in fields(ServedModel))  # keys of such a model in a config
+
+
 def served(value: object) -> ServedModel | None:
     """The served model that a `policies` entry names; None where it names none."""
     if isinstance(value, str) and value.startswith(SERVER):
         return ServedModel(value.removeprefix(SERVER))
-    known = {field.name for field in fields(ServedModel)}
-    if isinstance(value, Mapping) and set(value) <= known and isinstance(value.get("model"), str):
+    if isinstance(value, Mapping) and set(value) <= READ and isinstance(value.get("model"), str):
         return ServedModel(**value)
     return None
 

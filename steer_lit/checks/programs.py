@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.policies import ALLOWED, named, played_here, served
+from steer_lit.bench.policies import ALLOWED, READ, named, played_here, served
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -135,6 +135,9 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
         if not isinstance(value, Mapping) and (not outer or isinstance(at(config, outer), Mapping)):
             remedy = f"must hold keys of its own, such as {key}.<name>=<value>"
             yield Problem(key, None if value is ABSENT else value, remedy)
+    for key, value in leaves(config):
+        if key.endswith("._target_") and not (isinstance(value, str) and value):
+            yield Problem(key, value, "must name a class, <module>.<class>")
 
 
 def _as_far_as_resolved(config: DictConfig) -> Config:
@@ -220,7 +223,8 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
             yield from model.problems(f"policies.{name}", config["server"])
         elif not isinstance(folder, str) or not folder:
             shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # perhaps with a key among its keys
-            yield Problem(f"policies.{name}", shown, ALLOWED)
+            unread = ", ".join(sorted(map(str, folder.keys() - READ))) if isinstance(folder, Mapping) else ""
+            yield Problem(f"policies.{name}", shown, f"{unread and f'nothing reads its {unread}; '}{ALLOWED}")
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
             yield problem
     limit = config["bench"]["limit"]
