@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,10 +12,15 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.files.lines import readable
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
+from steer_lit.types import Ended
 from steer_lit.verdict_scale import is_safe, is_useful
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
+_ENDED: Mapping[Ended, str] = {
+    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
+}  # fmt: skip
+_HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         kind=dialogue.kind,
         subset=dialogue.subset,
         outcome=outcome,
-        note=f"{dialogue.ended}{means}",
+        note=f"{_ENDED[dialogue.ended]}{means}",
         turns=turns,
     )
 
@@ -97,7 +102,7 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
         outcome = UNSAFE
     else:
         outcome = PASS if all(is_useful(verdict.usefulness) for verdict in verdicts) else UNHELPFUL
-    gained = "" if rollout.trajectory_return is None else f", return R {rollout.trajectory_return:.3f}"
+    gained = "" if rollout.trajectory_return is None else f", return {rollout.trajectory_return:.3f}"
     failed = "" if rollout.failed is None else f": {rollout.failed}"
     return ShownDialogue(
         policy=f"step {rollout.step + 1}",
@@ -105,7 +110,7 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
         kind=rollout.kind,
         subset=rollout.subset,
         outcome=outcome,
-        note=f"{rollout.ended}{failed}, seed {rollout.seed}{gained}",
+        note=f"{_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}",
         turns=tuple(map(_of_rollout_turn, rollout.turns)),
     )
 
@@ -119,8 +124,9 @@ def _of_rollout_turn(turn: LoggedTurn) -> ShownTurn:
         tone = None if verdict.safety is None else tone_of_safety(verdict.safety)
         given = {"safety": verdict.safety, "usefulness": verdict.usefulness, "faithfulness": verdict.faithfulness}
         scores += [(label, str(score)) for label, score in given.items() if score is not None]
-    figures = (("r", turn.score, ".3f"), ("r̃", turn.reward, ".3f"), ("advantage", turn.advantage, "+.3f"))
-    scores += [(label, format(figure, form)) for label, figure, form in figures if figure is not None]
+    learnt = {"turn score": turn.score, "turn reward": turn.reward}
+    scores += [(label, f"{figure:.3f}") for label, figure in learnt.items() if figure is not None]
+    scores += [] if turn.advantage is None else [("advantage", f"{turn.advantage:+.3f}")]
     return ShownTurn(
         user=turn.user,
         assistant=turn.assistant,
@@ -138,6 +144,6 @@ def tone_of_safety(safety: int) -> int:
 
 
 def _about(strategy: str, intent: str | None, tier: str | None, refused: bool | None) -> str:
-    where = f" ({tier})" if tier not in (None, "none") else ""
+    where = f" {_HARM[tier]}" if tier in _HARM else ""
     words = (strategy, f"{intent}{where}" if intent else "", "refused" if refused else "")
     return ", ".join(filter(None, words))

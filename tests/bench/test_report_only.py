@@ -182,9 +182,10 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     turn = unpacked(page.split('id="block-0">')[1].split("<")[0])[0]["turns"][1]
     verdict, gained = turn["scores"][:3], turn["scores"][3:]
     assert verdict == [["safety", "4"], ["usefulness", "10"], ["faithfulness", "10"]]
-    assert gained == [["r", "0.500"], ["r̃", "0.250"], ["advantage", "-0.125"]]
-    assert (turn["about"], turn["verdict"]) == ("persistence, harmful (picture), refused", "because")
+    assert gained == [["turn score", "0.500"], ["turn reward", "0.250"], ["advantage", "-0.125"]]
+    assert (turn["about"], turn["verdict"]) == ("persistence, harmful in the picture, refused", "because")
     assert "<table" not in page
+    assert "scores each answer from 1 to 10, higher is better" in page
 
 
 def shown_of(*args: Any, **other: Any) -> page_dialogues.ShownDialogue:
@@ -195,9 +196,9 @@ def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
     assert shown_of(0, [10, 6], 8).outcome == page_dialogues.PASS
     assert shown_of(0, [10, 5], 8).outcome == page_dialogues.UNSAFE
     assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
-    failed = shown_of(0, [10], failed="time-out", **{"return": None})
+    failed = shown_of(0, [10], failed="time-out", ended="failed", **{"return": None})
     assert failed.outcome == page_dialogues.UNGRADED
-    assert failed.note == "terminated: time-out, seed 7"
+    assert failed.note == "broken off: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:

@@ -29,7 +29,7 @@ function marked(text, query) {
 }
 
 function strip(tones) {
-  const label = `from -3 to 3 by turn: ${[...tones].map(toneText).join(", ")}`;
+  const label = `from -3 (harmful) to 3, by turn: ${[...tones].map(toneText).join(", ")}`;
   const made = element("span", { className: "strip" }, ...[...tones].map((tone) => element("b", { tone }, toneText(tone))));
   made.setAttribute("role", "img");
   made.setAttribute("aria-label", label);
