@@ -21,38 +21,44 @@ def open_fresh(
     tokenizer: PreTrainedTokenizerBase,
     draw: Callable[[Qwen2_5_VLForConditionalGeneration], None] = lambda model: None,
     *,
-    text_config: Mapping[str, Any],
-    vision_config: Mapping[str, Any],
-    seed: int,
     settings: BaseModelSettings,
     name: str,
     tower: Path | None = None,
-    **config: Any,
+    **sizes: Any,
 ) -> ModelParts:
-    """A model of these sizes: the same seed gives the same weights on every machine of one architecture.
+    """A model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`; the rest is as for `open_checkpoint`."""
+    with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
+        with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
+            write_fresh(Path(folder), tokenizer, draw, **sizes)
+        return open_checkpoint(folder, settings, name=name, tower=tower)
 
-    Weights are drawn as transformers does, then `draw` may draw them again. `settings`, `name` and `tower` are those of
-    `open_checkpoint`; more of `config` goes into Qwen2_5_VLConfig.
+
+def write_fresh(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    draw: Callable[[Qwen2_5_VLForConditionalGeneration], None],
+    *,
+    text_config: Mapping[str, Any],
+    vision_config: Mapping[str, Any],
+    seed: int,
+    **config: Any,
+) -> None:
+    """Write a checkpoint of these sizes: the same seed gives the same weights on every machine of one architecture.
+
+    Weights are drawn as transformers does, then `draw` may draw them again. `config` is more of Qwen2_5_VLConfig.
     """
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
-        with own_random_state(seed):
-            model = Qwen2_5_VLForConditionalGeneration(
-                Qwen2_5_VLConfig(
-                    text_config={**text_config, "bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad},
-                    vision_config=dict(vision_config),
-                    **config,
-                    **chat_template.vision_token_ids(tokenizer),
-                )
-            )
-            draw(model)
-        model.generation_config = GenerationConfig(bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad)
-        with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
-            model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return open_checkpoint(folder, settings, name=name, tower=tower)
+    text = {"bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad, **text_config}
+    config |= {"text_config": text, "vision_config": dict(vision_config), **chat_template.vision_token_ids(tokenizer)}
+    with own_random_state(seed):
+        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
+        draw(model)
+    ends = {"bos_token_id": text["bos_token_id"], "eos_token_id": [end, pad], "pad_token_id": pad}
+    model.generation_config = GenerationConfig(**ends)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTrainedTokenizerBase:

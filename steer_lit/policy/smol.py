@@ -22,7 +22,7 @@ from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, disk_errors, open_checkpoint
-from steer_lit.policy.fresh import spread
+from steer_lit.policy.fresh import spread, write_fresh
 from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
@@ -122,30 +122,18 @@ def _make_checkpoint(folder: Path, source: Source) -> None:
 
 
 def _write_checkpoint(folder: Path, source: Source) -> None:
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        GenerationConfig,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-    )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     origin = {"pretrained_model_name_or_path": source.folder, "gguf_file": source.gguf_file}
     llama = AutoModelForCausalLM.from_pretrained(**origin, dtype=torch.float32)
     tokenizer = with_vision_tokens(AutoTokenizer.from_pretrained(**origin))
-    config = Qwen2_5_VLConfig(
-        text_config=TEXT_CONFIG,
-        vision_config=VISION_CONFIG,
-        tie_word_embeddings=True,
-        **chat_template.vision_token_ids(tokenizer),
-    )
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    copy_language_model(llama, model)
-    spread(model.model.visual.parameters(), _TOWER_GAIN)
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=[end, pad], pad_token_id=pad)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+
+    def draw(model: Qwen2_5_VLForConditionalGeneration) -> None:
+        copy_language_model(llama, model)
+        spread(model.model.visual.parameters(), _TOWER_GAIN)
+
+    sizes = {"text_config": TEXT_CONFIG, "vision_config": VISION_CONFIG}
+    write_fresh(folder, tokenizer, draw, **sizes, tie_word_embeddings=True, seed=_BUILD_SEED)
 
 
 def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditionalGeneration) -> None:
