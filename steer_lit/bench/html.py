@@ -23,15 +23,7 @@ from steer_lit.types import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
-_OPEN = 12  # rows of the longest table that is unfolded to begin with
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """A table that can be folded away."""
-
-    grid: Grid
-    open: bool
+UNFOLDED = 12  # rows of the longest table that is unfolded to begin with
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +33,7 @@ class PageResults:
     legend: tuple[str, ...]
     main: Grid
     differences: Grid
-    tables: tuple[Folded, ...]
+    tables: tuple[Grid, ...]
     charts: tuple[InlineChart, ...]
 
 
@@ -51,7 +43,7 @@ def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
         legend=tuple(report.legend(summary, settings.protocol)),
         main=main,
         differences=differences(summary),
-        tables=tuple(Folded(grid, len(grid.rows) <= _OPEN) for grid in others),
+        tables=tuple(others),
         charts=tuple(charts.inline_charts(as_one(summary))),
     )
 
@@ -80,6 +72,7 @@ def write_page(
         title=title,
         facts=facts,
         results=results,
+        unfolded=UNFOLDED,
         style=charts.STYLE_SHEET.read_text(encoding="utf-8"),
         script=script,
         script_hash=f"sha256-{digest}",

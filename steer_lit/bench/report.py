@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -207,8 +207,5 @@ def _columns(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _markdown(grid: Grid) -> str:
-    return _rows([grid.header, ["---"] * len(grid.header), *grid.rows])
-
-
-def _rows(rows: Iterable[Sequence[str]]) -> str:
+    rows = [grid.header, ["---"] * len(grid.header), *grid.rows]
     return "\n".join("| " + " | ".join(map(markdown_line, row)) + " |" for row in rows)

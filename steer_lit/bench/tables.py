@@ -169,7 +169,7 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     faint = frozenset(row[0] for row in papers)
     grid = Grid(table.title, ("policy", *table.columns), (*papers, *ours), note, faint)
     more = [published()[name] for name in _MORE_PUBLISHED]
-    other = tuple(row for table in more for row in _mean_rows(table))
+    other = tuple((table.title, policy, *map(_pair, cells)) for table in more for policy, cells in table.rows.items())
     return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
 
 
@@ -224,7 +224,3 @@ def _ours(figures: Mapping[str, Any], table: PublishedTable) -> Iterator[str]:
     for column in table.columns:
         block = known.get(column)
         yield "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])
-
-
-def _mean_rows(table: PublishedTable) -> list[Row]:
-    return [(table.title, policy, *map(_pair, cells)) for policy, cells in table.rows.items()]

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
@@ -76,21 +77,18 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
     if reason := no_adapter(path):
         inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
         return Problem(key, folder, f"{reason}{inner}")
-    facts = _config_reason(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else None
-    config: Config = {}
-    if not (reason := _config_reason(path / ADAPTER_CONFIG) or facts):
-        config = json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        reason = _weights_reason(path / ADAPTER_WEIGHTS, config.get("r"))
-    if reason:
-        return Problem(key, folder, f"is no whole adapter, {reason}: copy it again, or name another")
-    if reason := no_plain_lora(config) or _base_reason(path / ADAPTER_FACTS, model):
-        return Problem(key, folder, reason)
-    return None
+    try:
+        config = _json_object(path / ADAPTER_CONFIG)
+        facts = _json_object(path / ADAPTER_FACTS) if (path / ADAPTER_FACTS).exists() else {}
+        _check_weights(path / ADAPTER_WEIGHTS, config.get("r"))
+    except ValueError as error:
+        return Problem(key, folder, f"is no whole adapter, {error}: copy it again, or name another")
+    reason = no_plain_lora(config) or _base_reason(facts.get("base"), model)
+    return None if reason is None else Problem(key, folder, reason)
 
 
-def _base_reason(path: Path, model: Config) -> str | None:
+def _base_reason(base: object, model: Config) -> str | None:
     """Why the adapter is another base's. Of two addresses loading tells: they may hold the same weights."""
-    base = json.loads(path.read_text(encoding="utf-8")).get("base") if path.exists() else None
     name = str(model.get("name"))
     here = name if name in BUILT_HERE else model.get("source")
     if not isinstance(base, str) or not isinstance(here, str) or base == here or not {base, here} & set(BUILT_HERE):
@@ -112,21 +110,23 @@ def _checkpoint_remedy(path: Path) -> str | None:
     return "is no checkpoint, or one that was cut off: name a whole .ckpt under <run>/checkpoints"
 
 
-def _config_reason(path: Path) -> str | None:
+def _json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds. Raises ValueError for no object."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        return f"{path.name} is not JSON ({error})"
-    return None if isinstance(config, dict) else f"{path.name} holds no JSON object"
+        raise ValueError(f"{path.name} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return found
 
 
-def _weights_reason(path: Path, rank: object) -> str | None:
-    """What is wrong with an adapter's weights, whose config says which rank they have."""
+def _check_weights(path: Path, rank: object) -> None:
+    """Raises ValueError where an adapter's weights are damaged, or of another rank than its config says."""
     try:
         with safe_open(path, framework="numpy") as file:  # reads the header, which must account for every byte
             ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        return f"{path.name} cannot be read ({error})"
+        raise ValueError(f"{path.name} cannot be read ({error})") from None
     if ranks - {rank}:  # of which so much memory would be asked for
-        return f"{ADAPTER_CONFIG} has r={rank!r}, {path.name} has {', '.join(map(str, sorted(ranks)))}"
-    return None
+        raise ValueError(f"{ADAPTER_CONFIG} has r={rank!r}, {path.name} has {', '.join(map(str, sorted(ranks)))}")
