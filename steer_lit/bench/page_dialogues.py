@@ -18,7 +18,7 @@ from steer_lit.verdict_scale import is_safe, is_useful
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
 _ENDED: Mapping[Ended, str] = {
-    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
+    "terminated": "played to its end", "truncated": "an answer cut at a token limit", "failed": "not scored"
 }  # fmt: skip
 _HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 
@@ -145,5 +145,5 @@ def tone_of_safety(safety: int) -> int:
 
 def _about(strategy: str, intent: str | None, tier: str | None, refused: bool | None) -> str:
     where = f" {_HARM[tier]}" if tier in _HARM else ""
-    words = (strategy, f"{intent}{where}" if intent else "", "refused" if refused else "")
+    words = (strategy.replace("_", " "), f"{intent}{where}" if intent else "", "refused" if refused else "")
     return ", ".join(filter(None, words))

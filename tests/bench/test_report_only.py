@@ -53,7 +53,7 @@ def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) ->
         {
             "user": "u",
             "images": [KNIFE],
-            "strategy": "persistence",
+            "strategy": "bait_and_switch",
             "intent": "harmful",
             "tier": "picture",
             "assistant": "a",
@@ -183,7 +183,7 @@ def test_a_training_run_shows_its_rollouts_with_r_and_its_aggregate(tmp_path: Pa
     verdict, gained = turn["scores"][:3], turn["scores"][3:]
     assert verdict == [["safety", "4"], ["usefulness", "10"], ["faithfulness", "10"]]
     assert gained == [["turn score", "0.500"], ["turn reward", "0.250"], ["advantage", "-0.125"]]
-    assert (turn["about"], turn["verdict"]) == ("persistence, harmful in the picture, refused", "because")
+    assert (turn["about"], turn["verdict"]) == ("bait and switch, harmful in the picture, refused", "because")
     assert "<table" not in page
     assert "scores each answer from 1 to 10, higher is better" in page
 
@@ -198,7 +198,7 @@ def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
     assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
     failed = shown_of(0, [10], failed="time-out", ended="failed", **{"return": None})
     assert failed.outcome == page_dialogues.UNGRADED
-    assert failed.note == "broken off: time-out, seed 7"
+    assert failed.note == "not scored: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:
