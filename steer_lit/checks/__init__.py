@@ -6,7 +6,8 @@ rules check their own. Nothing here imports torch.
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems, value_problems
 from steer_lit.checks.rows import read_row_problems
-from steer_lit.checks.servers import client_problems, server_problems, word_problems
+from steer_lit.checks.servers import client_problems, server_problems
+from steer_lit.checks.words import word_problems
 
 __all__ = [
     "bench_problems",

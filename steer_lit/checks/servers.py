@@ -33,7 +33,7 @@ _HELD = "holds the key in ${}, and is saved with the run: leave it to the variab
 _READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
-def word_problems(words: Sequence[str]) -> Iterator[Problem]:
+def key_problems(words: Sequence[str]) -> Iterator[Problem]:
     """Words of the command line that hold a key: Hydra would save them before any config can be checked."""
     keys = _environments_keys()
     for word in words:

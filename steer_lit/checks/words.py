@@ -1,0 +1,52 @@
+"""Checks of the command line's words before Hydra reads them, which saves them and refuses some in words of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from steer_lit.checks.servers import HIDDEN, key_problems
+from steer_lit.errors import Problem
+
+# Sections that are no group of options: what a group takes, Hydra tells.
+_SECTIONS = (
+    "bench", "data.source", "keep", "model.lora", "module", "objective", "optim", "policies", "replay", "rollout",
+    "trainer", "turns",
+)  # fmt: skip
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def word_problems(words: Sequence[str]) -> Iterator[Problem]:
+    """What is wrong with words by themselves: a key in one, a section given as a list, letters that need quotes."""
+    yield from key_problems(words)
+    for word in words:
+        typed, _, value = word.partition("=")
+        key = typed.lstrip("+")
+        unread = [letter for letter in _QUOTED.sub("", value) if letter.isprintable() and not letter.isascii()]
+        if unread:
+            text = "..." if re.search(r"[\[{(,'\"]", value) else value
+            remedy = f"text with a letter such as {unread[0]} goes in quotes inside the shell's: '{typed}=\"{text}\"'"
+            yield Problem(key, HIDDEN if text != value else value, remedy)
+        elif key in _SECTIONS:
+            yield from _section_problems(key, _read(word), signed=typed != key)
+
+
+def _read(word: str) -> Any:
+    with suppress(HydraException):  # of which Hydra tells
+        return OverridesParser.create().parse_override(word).value()
+
+
+def _section_problems(key: str, value: object, *, signed: bool) -> Iterator[Problem]:
+    """What keeps `value` from being merged into the section; `signed`: behind a plus, it may bring names of its own."""
+    if isinstance(value, list):
+        shown = HIDDEN if key == "policies" and value else value  # perhaps with a key among its keys
+        yield Problem(key, shown, f"must hold keys of its own, such as {key}.<name>=<value>")
+    new = [name for name in value if name != "base"] if isinstance(value, dict) and key == "policies" else []
+    if new and not signed:
+        remedy = f"is given policy by policy, policies.{new[0]}=<value>, or with a plus, +policies={{...}}"
+        yield Problem(key, HIDDEN, remedy)
