@@ -66,8 +66,7 @@ class LastCheckpoint(Checkpoint):
             raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != self._saved_at:
-            self._save(trainer)
+        self._save(trainer)  # also where the last step was saved: what its validation found, such as the best adapter
         self._let_go()
         stop_unread_by(None)
 

@@ -170,6 +170,14 @@ def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
     assert json.loads((tmp_path / folder / "best_adapter/best.json").read_text())["step"] == 2
 
 
+def test_a_run_that_is_made_longer_knows_the_best_of_its_first_end(fit: Any, tmp_path: Path) -> None:
+    """Also where a checkpoint was due at its last step: that one is of before the validation."""
+    rare = {"val_check_interval": 9, "enable_checkpointing": True}
+    fit([0.5, 0.1], callbacks=[LastCheckpoint(2)], **rare)
+    longer, _ = fit([0.5, 0.1, 0.3], "longer", tmp_path / "run/checkpoints/last.ckpt", callbacks=[], **rare)
+    assert (longer.best.step, longer.best.value) == (2, pytest.approx(0.1))
+
+
 def test_a_run_resumed_from_before_any_validation_has_no_best_yet(fit: Any, tmp_path: Path) -> None:
     from lightning import Callback
 
