@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from steer_lit.errors import SteerError
@@ -62,6 +63,7 @@ class PolicyModule(LightningModule):
         self.micro_tokens = micro_tokens
         self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # hears how far a step is
         self._random_states: list[dict[str, Any]] = []
+        self._validated_at: int | None = None  # the step after which the last whole validation came
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Why this policy cannot use a row, or None; asked of each row of a file as it is read."""
@@ -199,6 +201,14 @@ class PolicyModule(LightningModule):
             self.log(name, self.largest(peak))
             self.forget_peak()
 
+    def on_validation_start(self) -> None:
+        """A run resumed at its end is validated for what is then said; its loggers have that validation already."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
+            self.trainer.loggers = []
+
+    def on_validation_end(self) -> None:
+        self._validated_at = self.global_step
+
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -207,7 +217,8 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        checkpoint[OWN] = {**facts, "random_states": self.gather(random_state())}
+        states = self.gather(random_state())
+        checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self._validated_at}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises SteerError where the policy it was saved with is another, or what it holds does not fit this one."""
@@ -227,6 +238,7 @@ class PolicyModule(LightningModule):
         if reason := checkpoint_mismatch(checkpoint, self.policy.trainable()):
             raise SteerError(f"the checkpoint {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
+        self._validated_at = saved.get("validated_at")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The run also validates after its last step, wherever trainer.val_check_interval falls."""

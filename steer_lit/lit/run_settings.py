@@ -26,10 +26,14 @@ class RunSettings(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
-            elif isinstance(logger, WandbLogger):  # whose table of runs shows each metric's last value by itself
+            if isinstance(logger, TensorBoardLogger | WandbLogger):  # for hparams.yaml, or the run's config
                 logger.log_hyperparams(self.settings)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Only now is it known at which step a resumed run begins, and whether it takes any."""
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):  # W&B's table of runs shows each metric's last value by itself
+                logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, PolicyModule) or pl_module.monitored.name not in trainer.callback_metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from steer_lit.cli import main as cli
@@ -19,3 +20,23 @@ def test_steps_that_are_taken_again_are_shown_once(tmp_path: Path) -> None:
     assert cli.run("train", [*words, "trainer.max_steps=5", f"ckpt_path={kept}"]) == 0  # as after a kill
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("every_n_steps", [2, 9])
+def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_path: Path) -> None:
+    """It is validated again for what is said at the end. A checkpoint may be due at its last step, or come after."""
+    words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", f"hydra.run.dir={tmp_path}"]
+    words += ["trainer.max_steps=2", "trainer.val_check_interval=2", "replay.dialogues=1", "replay.max_new_tokens=4"]
+    words.append(f"callbacks.checkpoint.every_n_steps={every_n_steps}")
+
+    def shown() -> dict[str, list[int]]:
+        events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        tags = [(events.Scalars, "scalars"), (events.Tensors, "tensors"), (events.Images, "images")]
+        return {tag: [event.step for event in read(tag)] for read, kind in tags for tag in events.Tags()[kind]}
+
+    assert cli.run("train", words) == 0
+    before = shown()
+    assert before["hp_metric"] == [0, 2]
+    assert before["val/loss"] == [2]
+    assert cli.run("train", [*words, f"ckpt_path={tmp_path}/checkpoints/last.ckpt"]) == 0
+    assert shown() == before
