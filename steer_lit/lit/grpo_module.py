@@ -160,6 +160,7 @@ class GRPOModule(PolicyModule):
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
         what = "validated" if self.trainer.validating else "played"
+        self.tell(what, 0, len(scenarios))
         return play(
             scenarios,
             seeds,

@@ -86,9 +86,10 @@ class StepProgress(ProgressBar):
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """How far a step is: beside the last one's numbers, or in a line of its own where it takes long."""
         far = f"{what} {done}/{total}"
+        begins = not done and trainer.global_step == self._first_step  # for minutes none of them may end
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{far}  {_numbers(trainer)}".strip())
-        elif not self._console.is_terminal and self._lines_within.due(end=False):
+        elif not self._console.is_terminal and self._lines_within.due(end=begins):
             step = trainer.global_step + (not trainer.validating)  # the one under way, or the one that is validated
             self._console.print(f"step {step}: dialogues {far}", highlight=False, soft_wrap=True)
 

@@ -48,7 +48,7 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(PolicyModule, "total_steps", 10)
     trainer = trainer_at(0)
     bar.on_train_start(trainer, module)
-    for seconds, ended in ((30, 5), (61, 8), (90, 12), (200, 320)):
+    for seconds, ended in ((4, 0), (30, 5), (65, 8), (90, 12), (200, 320)):
         clock[0] = float(seconds)
         module.tell("played", ended, 320)
         if bar._bar is not None:
@@ -56,18 +56,20 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
     clock[0], trainer.global_step = 230.0, 1
     trainer.callback_metrics["train/kl"] = torch.tensor(0.5)
     bar.on_train_batch_end(trainer, module, None, None, 0)
+    clock[0] = 231.0
+    module.tell("played", 0, 320)
     clock[0] = 280.0
     module.tell("learned", 4, 320)
     bar.on_train_end(trainer, module)
     shown = screen.getvalue()
     if terminal:
-        assert all(f"played {ended}/320" in shown for ended in (5, 8, 12, 320))
+        assert all(f"played {ended}/320" in shown for ended in (0, 5, 8, 12, 320))
         assert "learned 4/320  KL 0.5000" in shown
     else:
         lines = shown.splitlines()
-        assert lines[:2] == ["step 1: dialogues played 8/320", "step 1: dialogues played 320/320"]
-        assert lines[2].startswith("step 1/10")
-        assert len(lines) == 3
+        assert lines[:3] == [f"step 1: dialogues played {ended}/320" for ended in (0, 8, 320)]
+        assert lines[3].startswith("step 1/10")
+        assert len(lines) == 4  # a later step is given its minute
 
 
 def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
