@@ -290,8 +290,8 @@ class GRPOModule(PolicyModule):
             "skipped_groups": (credit.skipped, groups),
             "flat_groups": (credit.flat, groups),
         }
-        for turn_idx, pair in enumerate(turn_variances(rewards, self.rollout.group_size, self.rollout.max_turns)):
-            ratios[f"turn_variance/{turn_idx}"] = pair
+        variances = turn_variances(rewards, self.rollout.group_size, self.rollout.max_turns)
+        ratios |= {f"turn_variance/{turn}": pair for turn, pair in enumerate(variances, start=1)}
         self.log_ratios({f"train/{name}": pair for name, pair in ratios.items()})
         numbers = [number for advantages in credit.advantages for number in advantages]
         square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))

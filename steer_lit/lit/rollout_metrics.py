@@ -44,10 +44,10 @@ def rollout_ratios(
 def turn_variances(
     rewards: Sequence[TrajectoryReward | None], group_size: int, max_turns: int
 ) -> list[tuple[float, float]]:
-    """Compute for each turn, from 0, (sum over groups of the variance of r~ in the dialogues that reach it, groups).
+    """Compute for each turn (sum over groups of the variance of r~ in the dialogues that reach it, groups).
 
-    After turn 0 the members of a group meet different attacks; a variance that grows with the turn says how much of
-    the advantage is the attacker's luck (TRAPS 27). Groups with fewer than two dialogues alive do not count.
+    After the first turn the members of a group meet different attacks; a variance that grows with the turn says how
+    much of the advantage is the attacker's luck (TRAPS 27). Groups with fewer than two dialogues alive do not count.
     """
     sums = [(0.0, 0.0)] * max_turns
     for start in range(0, len(rewards), group_size):

@@ -44,11 +44,11 @@ class TranscriptLog(Callback):
                 _show_table(logger, policy, dialogues, trainer.global_step)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
-            for index, played in enumerate(dialogues):
-                logger.experiment.add_text(f"transcripts/{index}", page(played), trainer.global_step)
-                for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN]):
+            for number, played in enumerate(dialogues, start=1):
+                logger.experiment.add_text(f"transcripts/{number}", page(played), trainer.global_step)
+                for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN], start=1):
                     pixels = np.asarray(policy.pictures.open_image(ref))
-                    tag = f"transcripts/{index}/picture{place}"
+                    tag = f"transcripts/{number}/picture{place}"
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
@@ -56,10 +56,14 @@ def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played]
     """A table of the dialogues, a row each, and their pictures."""
     if not dialogues:
         return
-    shown = [pictures(played)[:PICTURES_SHOWN] for played in dialogues]
-    rows = [[str(index), page(played)] for index, played in enumerate(dialogues)]
+    numbered = list(enumerate(dialogues, start=1))
+    rows = [[str(number), page(played)] for number, played in numbered]
     logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
-    opened = {f"{index}, picture {place}": ref for index, refs in enumerate(shown) for place, ref in enumerate(refs)}
+    opened = {
+        f"{number}, picture {place}": ref
+        for number, played in numbered
+        for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN], start=1)
+    }
     if opened:
         images = [policy.pictures.open_image(ref) for ref in opened.values()]
         logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))

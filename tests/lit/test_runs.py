@@ -253,6 +253,15 @@ def test_steps_count_from_1_wherever_they_are_read(sft: Run, grpo: Run) -> None:
         assert events.Tensors(texts)[-1].step == 2
 
 
+def test_so_do_turns_and_transcripts(grpo: Run) -> None:
+    tags = grpo.events().Tags()
+    turns = {tag.rpartition("/")[2] for tag in tags["scalars"] if "turn_variance" in tag}
+    assert "1" in turns
+    assert turns <= {"1", "2"}
+    assert {tag.split("/")[1] for tag in tags["tensors"]} == {"1", "2", "3", "4"}
+    assert all(tag.endswith("/picture1") for tag in tags["images"])
+
+
 def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Run) -> None:
     events = sft.events()
     first, last = events.Scalars("hp_metric")[0].value, events.Scalars("hp_metric")[-1].value

@@ -96,9 +96,9 @@ def test_transcripts_are_a_table_and_pictures(
     dialogues[1] = replace(dialogues[1], step=5)
     monkeypatch.setattr(transcript_log, "pictures", lambda played: shown[played.step])
     show(Mock(loggers=[logger], global_step=4), policy, dialogues)
-    rows = [["0", page(dialogues[0])], ["1", page(dialogues[1])]]
+    rows = [["1", page(dialogues[0])], ["2", page(dialogues[1])]]
     logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
-    captions = ["0, picture 0", "0, picture 1", "1, picture 0"]
+    captions = ["1, picture 1", "1, picture 2", "2, picture 1"]
     logger.log_image.assert_called_once_with("transcripts/pictures", ["red", "blue", "green"], step=4, caption=captions)
 
 
