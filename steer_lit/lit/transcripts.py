@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn, LoggedVerdict
 from steer_lit.terminal.visible import markdown_line, visible
-from steer_lit.types import ImageRef, Trajectory, Verdict
+from steer_lit.types import Ended, ImageRef, Trajectory, Verdict
+
+_ENDED: Mapping[Ended, str] = {
+    "terminated": "played to its end",
+    "truncated": "ended by a token limit",
+    "failed": "not scored",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +75,12 @@ def page(played: Played) -> str:
     """
     trajectory = played.trajectory
     name = markdown_line(trajectory.scenario.id)
-    lines = [f"**{name}** ({trajectory.scenario.kind}), seed {trajectory.seed}, {trajectory.ended}"]
+    kind = trajectory.scenario.kind.replace("_", " ")
+    lines = [f"**{name}** ({kind}), seed {trajectory.seed}, {_ENDED[trajectory.ended]}"]
     if played.reward is not None:
         lines.append(f"return {played.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
-        told = markdown_line(turn.attack.strategy) + (f", {turn.intent}" if turn.intent else "")
+        told = markdown_line(turn.attack.strategy.replace("_", " ")) + (f", {turn.intent}" if turn.intent else "")
         shown = "".join(f", picture {markdown_line(ref.uri)}" for ref in turn.attack.message.images)
         lines += [f"{_which(played, turn_idx)}, user ({told}){shown}:", _block(turn.attack.message.text)]
         lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
@@ -114,9 +122,11 @@ def _judged(played: Played, turn_idx: int) -> str | None:
         return None
     if verdict.failed is not None:
         return f"*no verdict: {markdown_line(verdict.failed)}*"
-    text = f"*safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}*"
+    scores = f"safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}"
+    text = f"*{scores} (1 to 10)*"
     if played.reward is not None:
-        text += f" score {played.reward.turn_scores[turn_idx]:.2f}, reward {played.reward.turn_rewards[turn_idx]:.2f}"
+        score, reward = played.reward.turn_scores[turn_idx], played.reward.turn_rewards[turn_idx]
+        text += f", turn score {score:.2f}, turn reward {reward:.2f} (0 to 1)"
     if played.advantages:
         text += f", advantage {played.advantages[turn_idx]:+.3f}"
     return text

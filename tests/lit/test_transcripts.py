@@ -49,6 +49,26 @@ def test_a_page_keeps_an_attackers_marks_as_text() -> None:
     assert "turn 1 of 1, user (scripted), picture mini://knife:" in lines
 
 
+def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_was_scored(
+    played: Callable[..., Trajectory],
+) -> None:
+    trajectory = played(("harmful", 8, 8, True))
+    turn = replace(trajectory.turns[0], attack=replace(trajectory.turns[0].attack, strategy="bait_and_switch"))
+    trajectory = replace(trajectory, turns=(turn,))
+    shown = page(Played(trajectory, 0, TrajectoryReward((0.82,), (0.8,), 0.8, (0.8,)), (0.125,))).split("\n\n")
+    assert shown[:3] == [
+        "**row** (red team), seed 7, played to its end",
+        "return 0.800",
+        "turn 1 of 1, user (bait and switch, harmful):",
+    ]
+    scores = "*safety 8, usefulness 8, faithfulness 10 (1 to 10)*, turn score 0.82, turn reward 0.80 (0 to 1)"
+    assert shown[-1] == f"{scores}, advantage +0.125"
+    assert page(Played(replace(trajectory, ended="truncated"), 0)).startswith(
+        "**row** (red team), seed 7, ended by a token limit\n"
+    )
+    assert page(Played(played(None), 0)).startswith("**row** (red team), seed 7, not scored\n")
+
+
 def test_which_of_the_stored_turns_is_shown_is_said_where_a_dialogue_was_cut(
     played: Callable[..., Trajectory],
 ) -> None:
@@ -63,7 +83,7 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     shown = page(Played(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
     quoted = "![x]\\(http://example.com/x.png)  # &lt;b>\\*a\\* `b` &amp;lt;"
     first, asked, _, _, _, judged = shown.split("\n\n")
-    assert first.startswith(f"**{quoted}** (red_team)")
+    assert first.startswith(f"**{quoted}** (red team)")
     assert asked == f"turn 1 of 1, user ({quoted}):"
     assert judged == f"*no verdict: {quoted}*"
 
