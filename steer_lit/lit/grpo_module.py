@@ -23,7 +23,7 @@ from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
 from steer_lit.lit.step_batch import StepBatch, stacked
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN
-from steer_lit.lit.transcripts import Played
+from steer_lit.lit.transcripts import Transcript
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
@@ -94,7 +94,7 @@ class GRPOModule(PolicyModule):
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
-        self.rollouts: list[Played] = []  # of the last step, for whoever shows or stores them
+        self.rollouts: list[Transcript] = []  # of the last step, for whoever shows or stores them
         self._resumed_reference: dict[str, Tensor] | None = None
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
@@ -140,7 +140,7 @@ class GRPOModule(PolicyModule):
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         self.rollouts = [
-            Played(trajectory, step, reward, advantages)
+            Transcript(trajectory, step, reward, advantages)
             for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
         ]
         played = time.perf_counter()

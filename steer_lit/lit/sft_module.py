@@ -12,7 +12,7 @@ from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay
-from steer_lit.lit.transcripts import Played
+from steer_lit.lit.transcripts import Transcript
 from steer_lit.objective.sft import sft_loss
 from steer_lit.policy.model_facts import Trains
 from steer_lit.policy.qwen_vl import QwenVL
@@ -44,7 +44,7 @@ class SFTModule(PolicyModule):
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens
-        self.replayed: list[Played] = []  # by the last validation, for whoever shows them
+        self.replayed: list[Transcript] = []  # by the last validation, for whoever shows them
         self._held_out: list[Dialogue] = []
         self._val_loss = [0.0, 0.0]  # sum over supervised tokens, their number
 
@@ -91,14 +91,14 @@ class SFTModule(PolicyModule):
     def on_validation_epoch_end(self) -> None:
         trajectories = replay(self.policy, self._held_out, self.max_new_tokens)
         self.replayed = [
-            Played(trajectory, self.global_step, expected=dialogue.answers)
+            Transcript(trajectory, self.global_step, expected=dialogue.answers)
             for trajectory, dialogue in zip(trajectories, self._held_out, strict=True)
         ]
         exact = sum(
             turn.completion.finish == "stop" and turn.completion.text.strip() == answer.strip()
-            for played in self.replayed
-            for turn, answer in zip(played.trajectory.turns, played.expected, strict=False)
+            for transcript in self.replayed
+            for turn, answer in zip(transcript.trajectory.turns, transcript.expected, strict=False)
         )
-        expected = sum(len(played.expected) for played in self.replayed)
+        expected = sum(len(transcript.expected) for transcript in self.replayed)
         self.log_ratios({"val/loss": (self._val_loss[0], self._val_loss[1]), "val/exact_share": (exact, expected)})
         self.log_at_step()

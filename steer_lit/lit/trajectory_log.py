@@ -51,7 +51,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:
-        append_lines(self._path(trainer), (logged(played).to_line() for played in module.rollouts))
+        append_lines(self._path(trainer), (logged(transcript).to_line() for transcript in module.rollouts))
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.transcripts import Played, page, pictures
+from steer_lit.lit.transcripts import Transcript, page, pictures
 from steer_lit.policy.qwen_vl import QwenVL
 
 PICTURES_SHOWN = 4
@@ -38,38 +38,38 @@ class TranscriptLog(Callback):
         if isinstance(pl_module, SFTModule):
             self._show(trainer, pl_module.policy, pl_module.replayed[: self.dialogues])
 
-    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Played]) -> None:
+    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Transcript]) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 _show_table(logger, policy, dialogues, trainer.global_step)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
-            for number, played in enumerate(dialogues, start=1):
-                logger.experiment.add_text(f"transcripts/{number}", page(played), trainer.global_step)
-                for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN], start=1):
+            for number, transcript in enumerate(dialogues, start=1):
+                logger.experiment.add_text(f"transcripts/{number}", page(transcript), trainer.global_step)
+                for place, ref in enumerate(pictures(transcript)[:PICTURES_SHOWN], start=1):
                     pixels = np.asarray(policy.pictures.open_image(ref))
                     tag = f"transcripts/{number}/picture{place}"
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
-def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Played], step: int) -> None:
+def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Transcript], step: int) -> None:
     """A table of the dialogues, a row each, and their pictures."""
     if not dialogues:
         return
     numbered = list(enumerate(dialogues, start=1))
-    rows = [[str(number), page(played)] for number, played in numbered]
+    rows = [[str(number), page(transcript)] for number, transcript in numbered]
     logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
     opened = {
         f"{number}, picture {place}": ref
-        for number, played in numbered
-        for place, ref in enumerate(pictures(played)[:PICTURES_SHOWN], start=1)
+        for number, transcript in numbered
+        for place, ref in enumerate(pictures(transcript)[:PICTURES_SHOWN], start=1)
     }
     if opened:
         images = [policy.pictures.open_image(ref) for ref in opened.values()]
         logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
 
 
-def _spread(rollouts: Sequence[Played], count: int) -> list[Played]:
+def _spread(rollouts: Sequence[Transcript], count: int) -> list[Transcript]:
     """`count` evenly spaced rollouts, so that several groups are seen."""
     step = max(1, len(rollouts) // max(1, count))
     return list(rollouts[::step][:count])

@@ -18,7 +18,7 @@ _ENDED: Mapping[Ended, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class Transcript:
     """A trajectory and what the run made of it. `step` counts the optimizer steps the policy had taken.
 
     `reward` is None where the trajectory failed or nothing scored it; `advantages` has one entry per turn, or none;
@@ -32,11 +32,11 @@ class Played:
     expected: tuple[str, ...] = ()
 
 
-def logged(played: Played) -> LoggedTrajectory:
+def logged(transcript: Transcript) -> LoggedTrajectory:
     """What `trajectories.jsonl` holds of it."""
-    trajectory, reward = played.trajectory, played.reward
+    trajectory, reward = transcript.trajectory, transcript.reward
     return LoggedTrajectory(
-        step=played.step,
+        step=transcript.step,
         scenario=trajectory.scenario.id,
         kind=trajectory.scenario.kind,
         subset=trajectory.scenario.subset,
@@ -44,12 +44,12 @@ def logged(played: Played) -> LoggedTrajectory:
         ended=trajectory.ended,
         failed=trajectory.failed,
         trajectory_return=reward.trajectory_return if reward else None,
-        turns=tuple(_logged_turn(played, turn_idx) for turn_idx in range(len(trajectory.turns))),
+        turns=tuple(_logged_turn(transcript, turn_idx) for turn_idx in range(len(trajectory.turns))),
     )
 
 
-def _logged_turn(played: Played, turn_idx: int) -> LoggedTurn:
-    turn, reward = played.trajectory.turns[turn_idx], played.reward
+def _logged_turn(transcript: Transcript, turn_idx: int) -> LoggedTurn:
+    turn, reward = transcript.trajectory.turns[turn_idx], transcript.reward
     return LoggedTurn(
         user=turn.attack.message.text,
         images=tuple(ref.uri for ref in turn.attack.message.images),
@@ -61,7 +61,7 @@ def _logged_turn(played: Played, turn_idx: int) -> LoggedTurn:
         verdict=None if turn.verdict is None else _logged_verdict(turn.verdict),
         score=reward.turn_scores[turn_idx] if reward else None,
         reward=reward.turn_rewards[turn_idx] if reward else None,
-        advantage=played.advantages[turn_idx] if played.advantages else None,
+        advantage=transcript.advantages[turn_idx] if transcript.advantages else None,
     )
 
 
@@ -69,66 +69,66 @@ def _logged_verdict(verdict: Verdict) -> LoggedVerdict:
     return LoggedVerdict(**{field.name: getattr(verdict, field.name) for field in fields(LoggedVerdict)})
 
 
-def page(played: Played) -> str:
+def page(transcript: Transcript) -> str:
     """The dialogue as Markdown. Texts stand in indented blocks, so that nothing in them is taken for markup, which
     could fetch a picture from anywhere when the page is opened.
     """
-    trajectory = played.trajectory
+    trajectory = transcript.trajectory
     name = markdown_line(trajectory.scenario.id)
     kind = trajectory.scenario.kind.replace("_", " ")
     lines = [f"**{name}** ({kind}), seed {trajectory.seed}, {_ENDED[trajectory.ended]}"]
-    if played.reward is not None:
-        lines.append(f"return {played.reward.trajectory_return:.3f}")
+    if transcript.reward is not None:
+        lines.append(f"return {transcript.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):
         told = markdown_line(turn.attack.strategy.replace("_", " ")) + (f", {turn.intent}" if turn.intent else "")
         shown = "".join(f", picture {markdown_line(ref.uri)}" for ref in turn.attack.message.images)
-        lines += [f"{_which(played, turn_idx)}, user ({told}){shown}:", _block(turn.attack.message.text)]
+        lines += [f"{_which(transcript, turn_idx)}, user ({told}){shown}:", _block(turn.attack.message.text)]
         lines += ["policy:" if turn.completion.finish == "stop" else "policy (cut):", _block(turn.completion.text)]
-        if turn_idx < len(played.expected):
-            lines += ["expected:", _block(played.expected[turn_idx])]
-        if (judged := _judged(played, turn_idx)) is not None:
+        if turn_idx < len(transcript.expected):
+            lines += ["expected:", _block(transcript.expected[turn_idx])]
+        if (judged := _judged(transcript, turn_idx)) is not None:
             lines.append(judged)
     return "\n\n".join(lines)
 
 
-def excerpt(played: Played) -> str:
+def excerpt(transcript: Transcript) -> str:
     """The last exchange of the dialogue for a terminal: which turn it is, the pictures it is about, what was said, and
     the stored answer where there is one.
     """
-    turn_idx = len(played.trajectory.turns) - 1
-    turn = played.trajectory.turns[turn_idx]
-    shown = "".join(f", picture {ref.uri}" for ref in pictures(played))
-    lines = [f"  {_which(played, turn_idx)} of {played.trajectory.scenario.id}{shown}"]
+    turn_idx = len(transcript.trajectory.turns) - 1
+    turn = transcript.trajectory.turns[turn_idx]
+    shown = "".join(f", picture {ref.uri}" for ref in pictures(transcript))
+    lines = [f"  {_which(transcript, turn_idx)} of {transcript.trajectory.scenario.id}{shown}"]
     lines += [f"  user:     {turn.attack.message.text.strip()}", f"  policy:   {turn.completion.text}"]
-    if turn_idx < len(played.expected):
-        lines.append(f"  expected: {played.expected[turn_idx]}")
+    if turn_idx < len(transcript.expected):
+        lines.append(f"  expected: {transcript.expected[turn_idx]}")
     return visible("\n".join(lines))
 
 
-def _which(played: Played, turn_idx: int) -> str:
+def _which(transcript: Transcript, turn_idx: int) -> str:
     """Such as `turn 3 of 5`; a dialogue that was cut has as many as are stored."""
-    return f"turn {turn_idx + 1} of {max(len(played.trajectory.turns), len(played.expected))}"
+    return f"turn {turn_idx + 1} of {max(len(transcript.trajectory.turns), len(transcript.expected))}"
 
 
-def pictures(played: Played) -> tuple[ImageRef, ...]:
+def pictures(transcript: Transcript) -> tuple[ImageRef, ...]:
     """The pictures shown, in order, each once."""
-    refs = (ref for turn in played.trajectory.turns for ref in turn.attack.message.images)
+    refs = (ref for turn in transcript.trajectory.turns for ref in turn.attack.message.images)
     return tuple(dict.fromkeys(refs))
 
 
-def _judged(played: Played, turn_idx: int) -> str | None:
-    verdict = played.trajectory.turns[turn_idx].verdict
+def _judged(transcript: Transcript, turn_idx: int) -> str | None:
+    verdict = transcript.trajectory.turns[turn_idx].verdict
     if verdict is None:
         return None
     if verdict.failed is not None:
         return f"*no verdict: {markdown_line(verdict.failed)}*"
     scores = f"safety {verdict.safety}, usefulness {verdict.usefulness}, faithfulness {verdict.faithfulness}"
     text = f"*{scores} (1 to 10)*"
-    if played.reward is not None:
-        score, reward = played.reward.turn_scores[turn_idx], played.reward.turn_rewards[turn_idx]
+    if transcript.reward is not None:
+        score, reward = transcript.reward.turn_scores[turn_idx], transcript.reward.turn_rewards[turn_idx]
         text += f", turn score {score:.2f}, turn reward {reward:.2f} (0 to 1)"
-    if played.advantages:
-        text += f", advantage {played.advantages[turn_idx]:+.3f}"
+    if transcript.advantages:
+        text += f", advantage {transcript.advantages[turn_idx]:+.3f}"
     return text
 
 

@@ -20,7 +20,7 @@ from steer_lit.lit import transcript_log
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.transcript_log import TranscriptLog
-from steer_lit.lit.transcripts import Played, page
+from steer_lit.lit.transcripts import Transcript, page
 from steer_lit.lit.wandb_log import WandbLog
 from steer_lit.types import Trajectory
 
@@ -85,7 +85,7 @@ def test_transcripts_are_a_table_and_pictures(
     """A row for each dialogue; of pictures the captions say which dialogue they belong to."""
     logger, policy = Mock(spec=WandbLogger), Mock()
     policy.pictures.open_image.side_effect = lambda ref: ref
-    dialogues = [Played(played(("harmful", 10, 10, True)), 4), Played(played(("harmless", 9, 9, False)), 4)]
+    dialogues = [Transcript(played(("harmful", 10, 10, True)), 4), Transcript(played(("harmless", 9, 9, False)), 4)]
     show: Any = TranscriptLog()._show
     show(Mock(loggers=[logger], global_step=4), policy, [])
     logger.log_text.assert_not_called()
