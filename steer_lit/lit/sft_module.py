@@ -85,8 +85,8 @@ class SFTModule(PolicyModule):
         with torch.no_grad():
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
         self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)
-        room = -(-self.replays // self.trainer.world_size) - len(self._held_out)
-        self._held_out += batch[: max(0, room)]
+        mine = len(range(self.global_rank, self.replays, self.trainer.world_size))  # ranks take turns at the rows
+        self._held_out += batch[: mine - len(self._held_out)]
 
     def on_validation_epoch_end(self) -> None:
         trajectories = replay(self.policy, self._held_out, self.max_new_tokens)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,3 +104,16 @@ def test_replays_count_turns_answered_word_for_word(
     metrics = make_trainer(max_steps=1).validate(module, world, verbose=False)[0]
     assert len(module.replayed) == 4
     assert metrics["val/exact_share"] == pytest.approx(0.5)  # dialogues of this world have two turns
+
+
+@pytest.mark.parametrize("replays", [1, 3, 4])
+def test_two_ranks_together_replay_as_many_dialogues_as_one(replays: int, small_world: Any, tiny_policy: Any) -> None:
+    rows = [row for step in small_world("sft", val_size=10).val_dataloader() for row in step]
+    held_out: list[Any] = []
+    for rank in (0, 1):
+        module = SFTModule(tiny_policy(), OPTIM, micro_tokens=4096, replays=replays)
+        module._trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
+        for start in (0, 4):
+            module.validation_step(rows[start : start + 4][rank::2], 0)
+        held_out += module._held_out
+    assert sorted(row.id for row in held_out) == sorted(row.id for row in rows[:replays])
