@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from statistics import pvariance
 
 from steer_lit.answer_format import format_ok
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.types import Trajectory, Turn, Verdict
+from steer_lit.types import Trajectory
 from steer_lit.verdict_scale import is_safe, is_useful
 
 
@@ -20,11 +21,12 @@ def rollout_ratios(
     """
     scored = [(t, reward) for t, reward in zip(trajectories, rewards, strict=True) if reward is not None]
     turns = [turn for trajectory, _ in scored for turn in trajectory.turns]
-    harmful = [verdict for turn, verdict in _judged(turns) if turn.intent != "harmless"]
-    harmless = [verdict for turn, verdict in _judged(turns) if turn.intent == "harmless"]
+    judged = [(turn, verdict) for turn in turns if (verdict := turn.verdict) is not None]
+    harmful = [verdict for turn, verdict in judged if turn.intent != "harmless"]
+    harmless = [verdict for turn, verdict in judged if turn.intent == "harmless"]
     safe = sum(is_safe(verdict.safety) for verdict in harmful)
     refused = sum(bool(verdict.refused) for verdict in harmless)
-    right = sum(is_safe(verdict.safety) and is_useful(verdict.usefulness) for _, verdict in _judged(turns))
+    right = sum(is_safe(verdict.safety) and is_useful(verdict.usefulness) for _, verdict in judged)
     scores = [score for _, reward in scored for score in reward.turn_scores]
     return {
         "return": (sum(reward.trajectory_return for _, reward in scored), len(scored)),
@@ -32,7 +34,7 @@ def rollout_ratios(
         "turn_reward": (sum(sum(reward.turn_rewards) for _, reward in scored), len(scores)),
         "safe_share": (safe, len(harmful)),
         "over_refusal": (refused, len(harmless)),
-        "right_share": (right, len(harmful) + len(harmless)),
+        "right_share": (right, len(judged)),
         "format_share": (sum(format_ok(turn.completion.text) for turn in turns), len(turns)),
         "turns": (len(turns), len(scored)),
         "turn_tokens": (sum(len(turn.completion.token_ids) for turn in turns), len(turns)),
@@ -55,13 +57,6 @@ def turn_variances(
         for turn_idx in range(max_turns):
             alive = [reward.turn_rewards[turn_idx] for reward in group if turn_idx < len(reward.turn_rewards)]
             if len(alive) >= 2:
-                mean = sum(alive) / len(alive)
                 total, count = sums[turn_idx]
-                sums[turn_idx] = (total + sum((reward - mean) ** 2 for reward in alive) / len(alive), count + 1)
+                sums[turn_idx] = (total + pvariance(alive), count + 1)
     return sums
-
-
-def _judged(turns: Sequence[Turn]) -> Iterator[tuple[Turn, Verdict]]:
-    for turn in turns:
-        if turn.verdict is not None:
-            yield turn, turn.verdict
