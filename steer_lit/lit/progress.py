@@ -46,9 +46,6 @@ class StepProgress(ProgressBar):
         """Lightning calls this on every rank but the first."""
         self.enabled = False
 
-    def enable(self) -> None:
-        self.enabled = True
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began, self._first_step = time.perf_counter(), trainer.global_step
         if self.enabled and isinstance(pl_module, PolicyModule):
