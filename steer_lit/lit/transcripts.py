@@ -11,10 +11,8 @@ from steer_lit.terminal.visible import markdown_line, visible
 from steer_lit.types import Ended, ImageRef, Trajectory, Verdict
 
 _ENDED: Mapping[Ended, str] = {
-    "terminated": "played to its end",
-    "truncated": "ended by a token limit",
-    "failed": "not scored",
-}
+    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,9 @@ def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_
     scores = "*safety 8, usefulness 8, faithfulness 10 (1 to 10)*, turn score 0.82, turn reward 0.80 (0 to 1)"
     assert shown[-1] == f"{scores}, advantage +0.125"
     assert page(Transcript(replace(trajectory, ended="truncated"), 0)).startswith(
-        "**row** (red team), seed 7, ended by a token limit\n"
+        "**row** (red team), seed 7, an answer cut at a limit\n"
     )
-    assert page(Transcript(played(None), 0)).startswith("**row** (red team), seed 7, not scored\n")
+    assert page(Transcript(played(None), 0)).startswith("**row** (red team), seed 7, broken off\n")
 
 
 def test_which_of_the_stored_turns_is_shown_is_said_where_a_dialogue_was_cut(
