@@ -159,8 +159,9 @@ def read_content(row: Row, content: object, field: str) -> tuple[Part | Mark, ..
     return parts
 
 
-def read_pictures(row: Row, value: object, field: str) -> list[ImageRef]:
+def _pictures(row: Row, field: str) -> list[ImageRef]:
     """One path or a list of paths; none where the field is absent or empty."""
+    value = row.get(*field.split("."))
     if value is None or value == "":
         return []
     if isinstance(value, Mapping):
@@ -169,15 +170,16 @@ def read_pictures(row: Row, value: object, field: str) -> list[ImageRef]:
     return [_picture(row, path, f"{field}[{index}]") for index, path in enumerate(paths)]
 
 
-def place_pictures(
-    row: Row, drafts: Sequence[Draft], pictures: Sequence[ImageRef], field: str, *, in_front: bool
-) -> list[Message]:
-    """The messages with each mark replaced by the next picture, in order.
+def place_pictures(row: Row, drafts: Sequence[Draft], fields: Sequence[str], *, in_front: bool) -> list[Message]:
+    """The messages with each mark replaced by the next picture, in order: of the first of the row's `fields`, such as
+    `images` or `metadata.image`, that has any.
 
     Raises RowError unless there are as many pictures as marks. With `in_front`, a row without marks is whole too: its
     pictures open the first user message, but those that parts name already, with more or less of their path: the row
     repeats them.
     """
+    field = next((name for name in fields if row.get(*name.split("."))), fields[0])
+    pictures = _pictures(row, field)
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
     if in_front and marks == 0:

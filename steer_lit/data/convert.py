@@ -35,14 +35,6 @@ from steer_lit.types import Dialogue, Scenario
 _FEW = 8  # losses that are shown
 
 
-def _stage1_row(scenario: Scenario) -> Row:
-    """The scenario as a row of Stage I, with the scores that reading left in the metadata."""
-    facts = scenario.metadata
-    if not isinstance(scores := facts.get("scores", ()), tuple):
-        raise WriteError(f"record {scenario.id!r}: its scores are {scores!r:.200}, must be a list, one for each turn")
-    return stage1_row(scenario, scores, facts.get("max_score"), facts.get("strategy"))  # type: ignore[arg-type]
-
-
 _DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
     "messages": sft_row,
     "conversations": partial(sft_row, style="conversations"),
@@ -51,7 +43,7 @@ _DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
 _SCENARIOS: dict[str, Callable[[Scenario], Row]] = {
     "question": rl_row,
     "messages_fixed": bench_row,
-    "multiturn_qa": _stage1_row,
+    "multiturn_qa": stage1_row,
 }
 SHAPES = (*_DIALOGUES, *_SCENARIOS)
 

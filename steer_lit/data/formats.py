@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steer_lit.data.content import Draft, Row, place_pictures, read_messages, read_pictures
+from steer_lit.data.content import Draft, Row, place_pictures, read_messages
 from steer_lit.data.labels import identity, read_labels, read_picture_gold, read_turn_gold
 from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of, turns_of
 
 # What each shape keeps in the row itself; every other fact is in its `metadata`.
-SFT_FACTS = ("category", "source_category")
-BENCH_FACTS = ("category", "source_category")
-RL_FACTS = ("category", "source_category", "label")
-STAGE1_FACTS = ("category", "source_category", "intent", "strategy", "max_score")
+FACTS = ("category", "source_category")
+LABELLED_FACTS = (*FACTS, "label")
+STAGE1_FACTS = (*FACTS, "intent", "strategy", "max_score")
 _PREFERENCES = ("chosen", "rejected", "kto_tag")
 _SAFE = ("is_safe", "is_response_safe")  # what a row or its `metadata` says of its answers
 _YES = ("true", "yes", "1", "1.0")  # a column with gaps is read as numbers
@@ -34,10 +33,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
             raise row.error(name, "a row of preferences is not a dialogue to learn from")
     field = "conversations" if row.get("messages") is None else "messages"
     drafts = read_messages(row, row.get(field), field)
-    pictures_field = "images" if row.get("images") or not row.get("image") else "image"
-    pictures = read_pictures(row, row.get(pictures_field), pictures_field)
-    messages = place_pictures(row, drafts, pictures, pictures_field, in_front=False)
-    return dialogue_of(row, with_system(row, messages, field), field, SFT_FACTS)
+    return dialogue_of(row, drafts, field, ("images", "image"), FACTS, in_front=False)
 
 
 def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -50,9 +46,8 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
     if row.get("question_id") is None:
         raise row.error("question_id", "is missing")
     drafts = read_messages(row, row.get("messages_fixed"), "messages_fixed", skip=("assistant",))
-    messages = place_pictures(row, drafts, read_pictures(row, row.get("image"), "image"), "image", in_front=True)
     risks = {"risk_trajectory": found} if (found := _risks(row)) else {}
-    return scenario_of(row, drafts, messages, "messages_fixed", BENCH_FACTS, kind, risks)
+    return scenario_of(row, drafts, "messages_fixed", ("image",), FACTS, kind, risks)
 
 
 def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -67,10 +62,7 @@ def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team"
     if rest is not None:
         field = "metadata.rest_messages"
         drafts += read_messages(row, rest, field, skip=("assistant", "system"), drop_incomplete=True)
-    field = "images" if row.get("images") else "metadata.image"
-    pictures = read_pictures(row, row.get(*field.split(".")), field)
-    messages = place_pictures(row, drafts, pictures, field, in_front=True)
-    return scenario_of(row, drafts, messages, "question", RL_FACTS, kind, {})
+    return scenario_of(row, drafts, "question", ("images", "metadata.image"), LABELLED_FACTS, kind)
 
 
 def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -81,24 +73,26 @@ def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_t
     """
     row = Row.of(value, source, number)
     drafts = read_messages(row, row.get("multiturn_qa"), "multiturn_qa", skip=("assistant",))
-    messages = place_pictures(row, drafts, read_pictures(row, row.get("image"), "image"), "image", in_front=True)
     row.number_or_none(row.get("max_score"), "max_score")
     asked = [draft for draft in drafts if draft.role == "user"]
     scores = tuple(row.number_or_none(draft.item.get("score"), f"{draft.path}.score") for draft in asked)
     judged = {} if all(score is None for score in scores) else {"scores": scores}
-    return scenario_of(row, drafts, messages, "multiturn_qa", STAGE1_FACTS, kind, judged)
+    return scenario_of(row, drafts, "multiturn_qa", ("image",), STAGE1_FACTS, kind, judged)
 
 
 def scenario_of(
     row: Row,
     drafts: Sequence[Draft],
-    messages: Sequence[Message],
     field: str,
-    names: Sequence[str],
+    pictures: Sequence[str],
+    facts: Sequence[str],
     kind: Kind,
-    more: Mapping[str, object],
+    more: Mapping[str, object] | None = None,
 ) -> Scenario:
-    """The scenario that a row's `messages`, read from `drafts`, play. `names` are its facts, `more` ones made of it."""
+    """The scenario that the `drafts` of a row's `field` play, with the pictures of the first of the fields `pictures`
+    that has any. The row itself holds the named `facts`; `more` were made of it.
+    """
+    messages = place_pictures(row, drafts, pictures, in_front=True)
     attacks = [
         Attack(message, read_turn_gold(row, draft.item, draft.path), _strategy(row, draft))
         for draft, message in zip(drafts, messages, strict=True)
@@ -106,7 +100,7 @@ def scenario_of(
     ]
     if not attacks:
         raise row.error(field, "holds no user message")
-    labels = read_labels(row, names)
+    labels = read_labels(row, facts)
     return Scenario(
         id=identity(row, "question_id", "metadata.question_id", "id"),
         kind=labels.kind or kind,
@@ -115,31 +109,24 @@ def scenario_of(
         system=system_of(messages),
         subset=labels.subset,
         picture=read_picture_gold(row),
-        metadata={**labels.metadata, **more},
+        metadata={**labels.metadata, **(more or {})},
     )
 
 
-def with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[Message]:
-    """The messages of `field` behind what the row's `system` says, where it says anything."""
-    system = row.get("system")
-    if system is None or not row.text(system, "system").strip():
-        return messages
-    if system_of(messages) is not None:
-        raise row.error("system", f"{field} opens with a system message already")
-    return [Message.of("system", row.text(system, "system")), *messages]
-
-
-def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequence[str]) -> Dialogue:
-    """The dialogue to learn from of a row's `messages`. `names` are the facts that the row has.
-
-    Raises RowError unless user and assistant take turns, and where the row calls its answers unsafe.
+def dialogue_of(
+    row: Row, drafts: Sequence[Draft], field: str, pictures: Sequence[str], facts: Sequence[str], *, in_front: bool
+) -> Dialogue:
+    """The dialogue to learn from of the `drafts` of a row's `field`; the other parameters are those of `scenario_of`
+    and `place_pictures`. Raises RowError unless user and assistant take turns, and where the row calls its answers
+    unsafe.
     """
+    messages = _with_system(row, place_pictures(row, drafts, pictures, in_front=in_front), field)
     _check_safe(row)
     try:
         turns_of(messages)
     except ValueError as error:
         raise row.error(field, str(error)) from None
-    labels = read_labels(row, names)
+    labels = read_labels(row, facts)
     return Dialogue(
         id=identity(row, "question_id", "id"),
         messages=tuple(messages),
@@ -147,6 +134,16 @@ def dialogue_of(row: Row, messages: Sequence[Message], field: str, names: Sequen
         subset=labels.subset,
         metadata=labels.metadata,
     )
+
+
+def _with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[Message]:
+    """The messages of `field` behind what the row's `system` says, where it says anything."""
+    system = row.get("system")
+    if system is None or not row.text(system, "system").strip():
+        return messages
+    if system_of(messages) is not None:
+        raise row.error("system", f"{field} opens with a system message already")
+    return [Message.of("system", row.text(system, "system")), *messages]
 
 
 def _check_safe(row: Row) -> None:

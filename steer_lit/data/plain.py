@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages, read_pictures
-from steer_lit.data.formats import dialogue_of, scenario_of, with_system
-from steer_lit.types import Dialogue, Kind, Message, Role, Scenario
+from steer_lit.data.content import Draft, Row, read_content, read_messages
+from steer_lit.data.formats import LABELLED_FACTS, dialogue_of, scenario_of
+from steer_lit.types import Dialogue, Kind, Role, Scenario
 
 QUESTIONS = ("question", "problem", "query", "prompt", "instruction")
 ANSWERS = ("answer", "solution", "response", "completion", "output")
@@ -26,7 +26,6 @@ PROMPTS = ("prompt", "prompt_text", "text", *(name for name in QUESTIONS if name
 MORE = "input"  # Alpaca's, what its instruction is about
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
-_FACTS = ("category", "source_category", "label")
 _CHOICES = ("options", "choices")  # without which their question cannot be answered
 
 
@@ -46,7 +45,7 @@ def read_answered(value: object, source: str, number: int) -> Dialogue:
     drafts = [
         Draft(role, read_content(row, row.text(_said(row, field), field), field), field) for role, field in spoken
     ]
-    return dialogue_of(row, with_system(row, _pictured(row, drafts), drafts[0].path), drafts[0].path, _FACTS)
+    return _learned(row, drafts, drafts[0].path)
 
 
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -62,7 +61,7 @@ def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
 def read_pairs(value: object, source: str, number: int) -> Dialogue:
     """Pairs of user and bot, in order: a dialogue to learn from."""
     row = _row(value, source, number)
-    return dialogue_of(row, with_system(row, _pictured(row, _pairs(row)), "history"), "history", _FACTS)
+    return _learned(row, _pairs(row), "history")
 
 
 def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
@@ -91,7 +90,11 @@ def _check_choices(row: Row) -> None:
 
 
 def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
-    return scenario_of(row, drafts, _pictured(row, drafts), field, _FACTS, kind, {})
+    return scenario_of(row, drafts, field, _PICTURES, LABELLED_FACTS, kind)
+
+
+def _learned(row: Row, drafts: Sequence[Draft], field: str) -> Dialogue:
+    return dialogue_of(row, drafts, field, _PICTURES, LABELLED_FACTS, in_front=True)
 
 
 def _said(row: Row, field: str) -> object:
@@ -106,12 +109,6 @@ def _only(row: Row, names: Sequence[str]) -> str:
     if others:
         raise row.error(others[0], f"stands beside {first}: keep the one that is meant")
     return first
-
-
-def _pictured(row: Row, drafts: Sequence[Draft]) -> list[Message]:
-    """The messages with the row's pictures in their places."""
-    field = next((name for name in _PICTURES if row.get(name)), _PICTURES[0])
-    return place_pictures(row, drafts, read_pictures(row, row.get(field), field), field, in_front=True)
 
 
 def _pairs(row: Row, bot: bool = True) -> list[Draft]:

@@ -12,14 +12,15 @@ Stage I's rows always.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from steer_lit.data import formats
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
+from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
 from steer_lit.data.labels import settled, thawed, write_attack, write_gold, write_labels
+from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replacing
 from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
@@ -62,15 +63,15 @@ def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "m
         "id": dialogue.id,
         style: turns,
         "images": [ref.uri for message in dialogue.messages for ref in message.images],
-        **write_labels(dialogue, dialogue.metadata, formats.SFT_FACTS),
+        **write_labels(dialogue, dialogue.metadata, FACTS),
     }
-    return _checked(row, dialogue, formats.read_sft_row)
+    return _checked(row, dialogue)
 
 
 def rl_row(scenario: Scenario) -> Row:
     """The scenario as a STEER-RL row. Undone by `read_rl_row`. Raises WriteError."""
     scenario = _settled(scenario)
-    labels = write_labels(scenario, scenario.metadata, formats.RL_FACTS)
+    labels = write_labels(scenario, scenario.metadata, LABELLED_FACTS)
     facts = labels.pop("metadata", {})
     assert isinstance(facts, dict)
     asked = [_message(attack) for attack in scenario.attacks]
@@ -81,7 +82,7 @@ def rl_row(scenario: Scenario) -> Row:
         **_picture(scenario),
         "metadata": {**facts, "question_id": scenario.id, "rest_messages": asked[1:]},
     }
-    return _checked(row, scenario, formats.read_rl_row)
+    return _checked(row, scenario)
 
 
 def bench_row(scenario: Scenario) -> Row:
@@ -94,38 +95,35 @@ def bench_row(scenario: Scenario) -> Row:
         "question_id": scenario.id,
         **image,
         "messages_fixed": [*_system(scenario), *asked],
-        **write_labels(scenario, facts, formats.BENCH_FACTS),
+        **write_labels(scenario, facts, FACTS),
         **_picture(scenario),
         **({} if risks is None else {"risk_trajectory": thawed(risks)}),
     }
-    return _checked(row, scenario, formats.read_bench_row)
+    return _checked(row, scenario)
 
 
-def stage1_row(
-    scenario: Scenario, scores: Sequence[float | None], max_score: float | None, strategy: str | None
-) -> Row:
-    """The script as a row of Stage I. `scores` has one entry per attack, 1..5 or None, or is empty where none was
-    judged; `intent` is taken from the metadata. Undone by `read_stage1_row`, which keeps scores, `max_score` and
-    `strategy` in the metadata, where they replace what is there. Raises WriteError.
+def stage1_row(scenario: Scenario) -> Row:
+    """The script as a row of Stage I. Its metadata may hold `intent`, `strategy`, `max_score` and `scores`, one for
+    each attack, 1..5 or None. Undone by `read_stage1_row`. Raises WriteError.
     """
-    if len(scores) not in (0, len(scenario.attacks)):
-        raise WriteError(f"record {scenario.id!r}: {len(scores)} scores for {len(scenario.attacks)} turns")
-    judged = tuple(scores) if any(score is not None for score in scores) else None
-    said = {"scores": judged, "max_score": max_score, "strategy": strategy}
-    scenario = _settled(replace(scenario, metadata={**scenario.metadata, **said}))
-    facts = {name: fact for name, fact in scenario.metadata.items() if name != "scores"}
+    scenario = _settled(scenario)
+    facts = dict(scenario.metadata)
+    scores = facts.pop("scores", None) or (None,) * len(scenario.attacks)
+    if not isinstance(scores, tuple) or len(scores) != len(scenario.attacks):
+        wanted = f"must be a list of {len(scenario.attacks)}, one for each turn"
+        raise WriteError(f"record {scenario.id!r}: its scores are {scores!r:.200}, {wanted}")
     image, asked = _replayed(scenario)
-    scored = zip(map(_message_in_parts, asked), scores or [None] * len(asked), strict=True)
+    scored = zip(map(_message_in_parts, asked), scores, strict=True)
     turns = [{**message, **({} if score is None else {"score": score})} for message, score in scored]
     row = {
         "question_id": scenario.id,
         "intent": None,  # here for the authors' order of keys
         **image,
         "multiturn_qa": [*_system(scenario), *turns],
-        **write_labels(scenario, facts, formats.STAGE1_FACTS),
+        **write_labels(scenario, facts, STAGE1_FACTS),
         **_picture(scenario),
     }
-    return _checked({key: value for key, value in row.items() if value is not None}, scenario, formats.read_stage1_row)
+    return _checked({key: value for key, value in row.items() if value is not None}, scenario)
 
 
 def _content(parts: Sequence[Part], named: bool = False) -> str | list[Row]:
@@ -173,10 +171,10 @@ def _settled(record: Record) -> Record:
         raise WriteError(f"record {record.id!r}: {error.field} {error.reason}") from error
 
 
-def _checked(row: Mapping[str, object], record: Record, read: Callable[[object, str, int], Record]) -> Row:
+def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> Row:
     """The row, once it has been read back."""
     try:
-        back = read(row, "", 1)
+        back = read_dialogue(row, "", 1) if isinstance(record, Dialogue) else read_scenario(row, "", 1)
     except RowError as error:
         raise WriteError(f"record {record.id!r}: {error.field} {error.reason}") from error
     for name in (field.name for field in fields(record)):

@@ -7,7 +7,7 @@ kind red_team are then played against a fixed target and kept if the target gave
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.data.writers import rl_row, stage1_row
@@ -30,15 +30,13 @@ def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Sett
     tactic = draw_tactic(sampling_seed, *settings.turns)
     scenario = generator.writer.write(asked, settings.kind, tactic, sampling_seed)
     scores = _attack_scores(scenario, sampling_seed, generator, settings) if settings.kind == "red_team" else []
-    strategy = str(scenario.metadata["strategy"])
-    script = as_row(
-        partial(stage1_row, scores=scores, max_score=max(scores, default=None), strategy=strategy), scenario
-    )
+    judged = {"scores": scores, "max_score": max(scores)} if scores else {}
+    script = replace(scenario, metadata={**scenario.metadata, **judged})
     return Outcome(
         id=asked.id,
         status="kept",
         detail=f"scores {scores}" if scores else "",
-        rows={SCRIPTS: script, SCENARIOS: as_row(rl_row, scenario)},
+        rows={SCRIPTS: as_row(stage1_row, script), SCENARIOS: as_row(rl_row, scenario)},
         text=user_text(scenario),
         picture=asked.image.uri if asked.image else "",
     )

@@ -111,7 +111,7 @@ def test_read_written_and_read_again_every_record_is_equal(
     writers: list[tuple[Callable[..., dict[str, object]], Callable[..., object]]] = [
         (rl_row, read_rl_row),
         (bench_row, read_bench_row),
-        (lambda scenario: stage1_row(scenario, (), None, None), read_stage1_row),
+        (stage1_row, read_stage1_row),
     ]
     for write, reader in writers:
         write_rows(path, map(write, scenarios))

@@ -25,7 +25,7 @@ SUFFIXES = ("jsonl", "json", "parquet")
 SCENARIO_SHAPES: list[tuple[Callable[[Scenario], dict[str, object]], Callable[..., Scenario]]] = [
     (rl_row, read_rl_row),
     (bench_row, read_bench_row),
-    (lambda scenario: stage1_row(scenario, (), None, None), read_stage1_row),
+    (stage1_row, read_stage1_row),
 ]
 
 
@@ -225,7 +225,8 @@ def test_a_bench_row_names_its_picture_in_image_or_where_it_is_seen() -> None:
 
 
 def test_a_stage_1_row_has_the_authors_keys_in_their_order() -> None:
-    row = stage1_row(replace(LOOK, metadata={"intent": "Why?", "framing": "fiction"}), (1, 5), 5, "yes-ladder")
+    facts = {"intent": "Why?", "framing": "fiction", "scores": (1, 5), "max_score": 5, "strategy": "yes-ladder"}
+    row = stage1_row(replace(LOOK, metadata=facts))
     assert row == {
         "question_id": "q",
         "intent": "Why?",
@@ -242,15 +243,12 @@ def test_a_stage_1_row_has_the_authors_keys_in_their_order() -> None:
     assert list(row)[:3] == ["question_id", "intent", "image"]
 
 
-@pytest.mark.parametrize("scores", [(), (None, None), (None, 3), (2, 3)])
-def test_stage_1_scores_come_back_and_replace_older_ones(scores: tuple[int | None, ...]) -> None:
-    old = replace(LOOK, metadata={"scores": (5, 5), "max_score": 5, "strategy": "old", "intent": "Why?"})
-    most = max((score for score in scores if score is not None), default=None)
-    judged = read_stage1_row(stage1_row(old, scores, most, "new"), "f", 1)
-    expected = {"intent": "Why?", "strategy": "new"}
-    assert judged.metadata == (expected if most is None else {**expected, "scores": scores, "max_score": most})
-    assert judged.attacks == LOOK.attacks
-    assert rl_row(judged)["metadata"]["strategy"] == "new"  # type: ignore[index]
+@pytest.mark.parametrize("judged", [{}, {"scores": (None, 3), "max_score": 3}, {"scores": (2, 3), "max_score": 3}])
+def test_stage_1_scores_come_back(judged: dict[str, object]) -> None:
+    facts = {"strategy": "yes-ladder", "intent": "Why?", **judged}
+    script = replace(LOOK, metadata=facts)
+    assert read_stage1_row(stage1_row(script), "f", 1) == script
+    assert rl_row(script)["metadata"]["strategy"] == "yes-ladder"  # type: ignore[index]
 
 
 def test_trap_32_facts_come_back_as_tuples_whatever_they_were_written_from() -> None:
@@ -293,8 +291,9 @@ def test_dialogues_that_a_row_cannot_hold() -> None:
     ):
         with pytest.raises(WriteError, match=reason):
             sft_row(Dialogue("d", messages))
-    with pytest.raises(WriteError, match="3 scores for 2 turns"):
-        stage1_row(LOOK, (1, 2, 3), 3, None)
+    for scores in ((1, 2, 3), "high"):
+        with pytest.raises(WriteError, match="must be a list of 2, one for each turn"):
+            stage1_row(replace(LOOK, metadata={"scores": scores}))
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
