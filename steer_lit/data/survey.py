@@ -15,10 +15,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from rich import box
@@ -60,19 +61,15 @@ class Found:
     def refused(self) -> bool:
         return bool(self.no_dialogue and self.no_scenario)
 
-    @property
-    def reason(self) -> str:
-        """Why it is refused: by the reader that its keys ask for."""
-        return self.no_scenario if NO_DIALOGUE in self.no_dialogue else self.no_dialogue
-
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A file's rows; why it ended early; why each picture that rows name does not open, "" where it does."""
+    """A file's rows; why it ended early; why each picture they name does not open in `folder`, "" where it does."""
 
     rows: Sequence[Found]
     ended: str
-    pictures: dict[str, str]
+    pictures: Mapping[str, str]
+    folder: Path
 
     @property
     def blind(self) -> list[Found]:
@@ -89,6 +86,39 @@ class Surveyed:
         seen = [row for row in self.rows if row.number not in blind]
         learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
         return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
+
+    def faults(self) -> Iterator[tuple[str, int, str, str]]:
+        """(sort, row, reason, picture) of all that a row is not and could be, refusals first. That a row to play is no
+        dialogue is no fault, unless its file has dialogues.
+        """
+        for row in self.rows:
+            if row.refused:  # the reader that its keys ask for says why
+                yield "refused", row.number, row.no_scenario if _no_dialogue(row) else row.no_dialogue, ""
+        for row in self.rows:
+            broken = [uri for uri in row.pictures if self.pictures[uri]]
+            yield from (("picture missing", row.number, self.pictures[uri], uri) for uri in broken)
+        learned = any(not row.no_dialogue for row in self.rows)
+        for row in self.rows:
+            if row.no_dialogue and not row.no_scenario and (learned or not _no_dialogue(row)):
+                yield "not for SFT", row.number, row.no_dialogue, ""
+            elif row.no_scenario and not row.no_dialogue:
+                yield "not playable", row.number, row.no_scenario, ""
+
+    def lines(self) -> Iterator[str]:
+        """Each reason with the rows that it holds for."""
+        reasons: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+        for sort, number, reason, picture in self.faults():
+            alike = re.sub(r"\d+", "0", reason)  # where in the row does not make another reason
+            reasons.setdefault((sort, alike), []).append((number, reason, picture))
+        for (sort, _), faults in islice(reasons.items(), _REASONS):
+            numbers = list(dict.fromkeys(str(number) for number, _, _ in faults))
+            uris = list(dict.fromkeys(uri for _, _, uri in faults if uri))
+            pictures = f"{_few([repr(uri[:_LONGEST]) for uri in uris])}: " if uris else ""
+            yield f"  * {sort}, {counted(len(numbers), 'row')} ({_few(numbers)}): {pictures}{faults[0][1]}"
+        if (more := len(reasons) - _REASONS) > 0:
+            yield f"  * and {counted(more, 'more reason')}"
+        if self.ended:
+            yield f"  * cannot be read to its end: {self.ended}"
 
 
 def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
@@ -109,7 +139,7 @@ def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
             found.append(Found(number, no_dialogue, no_scenario, named, *answers))
     except (SteerError, OSError) as error:
         ended = str(error).replace(str(path), path.name)
-    return Surveyed(found, ended, opened)
+    return Surveyed(found, ended, opened, folder)
 
 
 def survey_picture(ref: ImageRef, folder: Path) -> str:
@@ -128,15 +158,15 @@ class Survey:
 
     root: Path
     folder: Path | None = None
-    whole: bool = True  # no row would be put aside, of the files seen so far
-    _rows: list[tuple[str, ...]] = field(default_factory=list)  # of the table
-    _reasons: list[str] = field(default_factory=list)  # lines
-    _named: dict[Path, str] = field(default_factory=dict)  # why it does not open
-    _lying: dict[Path, str] = field(default_factory=dict)  # picture files: likewise
-    _plain: list[str] = field(default_factory=list)  # files with answers that lack the form
-    _answers: tuple[int, int] = (0, 0)  # without the form, of how many
-    _notes: list[str] = field(default_factory=list)
-    _unread: list[str] = field(default_factory=list)
+    files: list[tuple[str, Surveyed]] = field(default_factory=list)  # of rows, with their names
+    lying: dict[Path, str] = field(default_factory=dict)  # picture files: why each does not open, "" where it does
+    notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a run would put no row aside, and there is something to read, and all of it was read."""
+        return bool(self.files or self.lying) and not self.unread and all(file.whole for _, file in self.files)
 
     def read(self, files: Iterable[Path]) -> None:
         """Look into the files. Other kinds than rows and pictures are left out. So are a run's own notes, links that
@@ -144,16 +174,15 @@ class Survey:
         """
         for path in files:
             if not path.is_file():
-                self._unread.append(f"{self._name(path)} (a linked folder, or no file)")
+                self.unread.append(f"{self._name(path)} (a linked folder, or no file)")
             elif any(fnmatchcase(path.name, name) for name in NOTES):
-                self._notes.append(self._name(path))
+                self.notes.append(self._name(path))
             elif path.suffix.lower() in PICTURES:
-                self._lying[path] = survey_picture(picture_named(path.name), path.parent)
+                self.lying[path] = survey_picture(picture_named(path.name), path.parent)
             elif path.suffix in SUFFIXES:
-                self._read_rows(path)
+                self.files.append((self._name(path), survey_rows(path, self.folder)))
             elif path.suffix.lower() in SUFFIXES:
-                self._unread.append(f"{self._name(path)} (its ending in small letters, please)")
-        self.whole &= bool(self._rows or self._lying) and not self._unread
+                self.unread.append(f"{self._name(path)} (its ending in small letters, please)")
 
     def table(self) -> Table:
         """The row files, named as they lie under `root`."""
@@ -161,51 +190,44 @@ class Survey:
         for heading in ("file", "rows", "SFT", "playable", "refused", "picture missing"):
             figure = heading != "file"
             shown.add_column(heading, justify="right" if figure else "left", no_wrap=figure, overflow="fold")
-        for row in self._rows:
-            shown.add_row(*map(Text, row))
+        for name, file in self.files:
+            shown.add_row(Text(name), *(f"{count:,}" for count in file.counts()))
         return shown
 
     def lines(self) -> Iterator[str]:
         """What else there is to say: reasons, pictures, and a sentence where answers lack the form that is learned."""
-        yield from self._reasons
-        if not self._rows:
+        for name, file in self.files:
+            if reasons := list(file.lines()):
+                yield from ("", f"{name}:", *reasons)
+        if not self.files:
             yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")
-        if self._unread:
-            yield from ("", f"Not read: {_few(self._unread)}.")
+        if self.unread:
+            yield from ("", f"Not read: {_few(self.unread)}.")
         yield from self._pictures()
-        if self._plain:
-            yield from ("", told_of_bare(*self._answers, f" ({', '.join(self._plain)})") + ".")
-        if self._notes:
-            yield from ("", f"Left out, since runs write them: {_few(self._notes)}.")
-
-    def _read_rows(self, path: Path) -> None:
-        found, name = survey_rows(path, self.folder), self._name(path)
-        self.whole &= found.whole
-        if lines := list(_said(found)):
-            self._reasons += ["", f"{name}:", *lines]
-        folder = self.folder or path.parent
-        self._named |= {_file(folder, uri): why for uri, why in found.pictures.items() if "://" not in uri}
-        self._rows.append((name, *(f"{count:,}" for count in found.counts())))
-        if bare := sum(row.bare for row in found.rows):
-            self._plain.append(name)
-        self._answers = (self._answers[0] + bare, self._answers[1] + sum(row.answers for row in found.rows))
+        rows = [row for _, file in self.files for row in file.rows]
+        if bare := sum(row.bare for row in rows):
+            names = [name for name, file in self.files if any(row.bare for row in file.rows)]
+            yield from ("", told_of_bare(bare, sum(row.answers for row in rows), f" ({', '.join(names)})") + ".")
+        if self.notes:
+            yield from ("", f"Left out, since runs write them: {_few(self.notes)}.")
 
     def _pictures(self) -> Iterator[str]:
         """Say how many picture files open, of those that rows name and of those in the folder."""
-        if self._named:
-            lost = [path for path, why in self._named.items() if why]
-            names, fail = _few([self._name(path) for path in lost]), "does" if len(lost) == 1 else "do"
-            told = f"; {len(lost):,} {fail} not: {names}" if lost else ""
-            count = len(self._named) - len(lost)
-            of = f"{count:,} of the {len(self._named):,} pictures that rows name"
+        looked = [(file.folder, uri, why) for _, file in self.files for uri, why in file.pictures.items()]
+        named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
+        if named:
+            lost = [self._name(path) for path, why in named.items() if why]
+            told = f"; {len(lost):,} {'does' if len(lost) == 1 else 'do'} not: {_few(lost)}" if lost else ""
+            count = len(named) - len(lost)
+            of = f"{count:,} of the {len(named):,} pictures that rows name"
             yield from ("", f"{of} {'opens' if count == 1 else 'open'}{told}.")
-        if self._lying:
-            broken = {path: why for path, why in self._lying.items() if why}
-            unnamed = sum(path.resolve() not in self._named for path in self._lying)
-            opening = f"Every picture file in the folder opens ({len(self._lying):,})"
+        if self.lying:
+            broken = {path: why for path, why in self.lying.items() if why}
+            unnamed = sum(path.resolve() not in named for path in self.lying)
+            opening = f"Every picture file in the folder opens ({len(self.lying):,})"
             if broken:
-                opening = f"{len(self._lying) - len(broken):,} of {len(self._lying):,} picture files in the folder open"
-            told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self._rows else ""
+                opening = f"{len(self.lying) - len(broken):,} of {len(self.lying):,} picture files in the folder open"
+            told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self.files else ""
             yield from ("", f"{opening}{told}{':' if broken else '.'}")
             yield from (f"  * {self._name(path)}: {why}" for path, why in broken.items())
 
@@ -265,55 +287,9 @@ def _file(folder: Path, uri: str) -> Path:
         return folder / uri[:_LONGEST]
 
 
-def _said(found: Surveyed) -> Iterator[str]:
-    """One line for each reason why a row is not what it could be, with the rows that it holds for, those of refused
-    rows first. That a row to play is no dialogue is no fault, unless its file has dialogues.
-    """
-    learned = any(not row.no_dialogue for row in found.rows)
-    reasons: dict[tuple[str, str], _Reason] = {}
-
-    def note(sort: str, row: Found, reason: str, picture: str = "") -> None:
-        alike = re.sub(r"\d+", "0", reason)  # where in the row does not make another reason
-        reasons.setdefault((sort, alike), _Reason(sort, reason)).add(row.number, picture)
-
-    for row in found.rows:
-        if row.refused:
-            note("refused", row, row.reason)
-    for row in found.rows:
-        for uri in row.pictures:
-            if why := found.pictures[uri]:
-                note("picture missing", row, why, uri)
-    for row in found.rows:
-        if row.no_dialogue and not row.refused and (learned or NO_DIALOGUE not in row.no_dialogue):
-            note("not for SFT", row, row.no_dialogue)
-        elif row.no_scenario and not row.refused:
-            note("not playable", row, row.no_scenario)
-    lines = [f"  * {reason}" for reason in reasons.values()]
-    yield from lines[:_REASONS]
-    if more := len(lines) - _REASONS:
-        yield from [f"  * and {counted(more, 'more reason')}"] if more > 0 else []
-    if found.ended:
-        yield f"  * cannot be read to its end: {found.ended}"
-
-
-@dataclass(slots=True)
-class _Reason:
-    """`text` as the first of its rows has it."""
-
-    sort: str
-    text: str
-    rows: dict[int, None] = field(default_factory=dict)  # a set in order
-    pictures: dict[str, None] = field(default_factory=dict)
-
-    def add(self, row: int, picture: str) -> None:
-        self.rows[row] = None
-        if picture:
-            self.pictures[picture] = None
-
-    def __str__(self) -> str:
-        rows = f"{counted(len(self.rows), 'row')} ({_few([str(row) for row in self.rows])})"
-        pictures = f"{_few([repr(uri[:_LONGEST]) for uri in self.pictures])}: " if self.pictures else ""
-        return f"{self.sort}, {rows}: {pictures}{self.text}"
+def _no_dialogue(row: Found) -> bool:
+    """Whether the row was never to be a dialogue, by its keys."""
+    return NO_DIALOGUE in row.no_dialogue
 
 
 def _few(names: Sequence[str]) -> str:
