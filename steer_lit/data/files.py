@@ -54,35 +54,38 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
-class _Twice(ValueError):
-    """A key that one object has twice: JSON leaves open which counts, and a reader keeps the last."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"key {key!r:.60} stands twice in one object: remove one of them")
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _object(pairs: list[tuple[str, object]]) -> object:
+    """The object, or a BadRow in its place where it has a key twice, or where anything in it does: JSON leaves open
+    which of the two counts, and a reader keeps the last.
+    """
     if len(made := dict(pairs)) < len(pairs):
-        raise _Twice(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
-    return made
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return BadRow(f"key {twice!r:.60} stands twice in one object: remove one of them")
+    return next(filter(None, map(_bad, made.values())), made)
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_once).decode
+def _bad(value: object) -> BadRow | None:
+    """The BadRow that a value is, or that is in a list."""
+    if isinstance(value, list):
+        return next(filter(None, map(_bad, value)), None)
+    return value if isinstance(value, BadRow) else None
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object).decode
 
 
 def _decoded(line: bytes) -> object:
     try:
-        return _decode(line.decode())
-    except _Twice as error:
-        return BadRow(str(error))
+        value = _decode(line.decode())
     except (ValueError, RecursionError) as error:
         return BadRow(f"is not JSON ({error})")
+    return _bad(value) or value
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     """The items of an array; lines go by the name of .json too, and so does a file that is one object."""
     try:
-        value = _items(path.read_text(encoding="utf-8-sig"))
+        value = _decode(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if not _opens_with_bracket(path):
             yield from _lines(path)
@@ -90,31 +93,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
         raise SteerError(
             f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
         ) from error
-    yield from enumerate(value if isinstance(value, list) else [value], start=1)
-
-
-def _items(text: str) -> object:
-    """What the text holds, with a BadRow for every item of a list that has a key twice. Raises ValueError."""
-    try:
-        return _decode(text)
-    except _Twice:
-        value = json.loads(text, object_pairs_hook=_marked)
-        return [_first_bad(item) or item for item in value] if isinstance(value, list) else _first_bad(value) or value
-
-
-def _marked(pairs: list[tuple[str, object]]) -> object:
-    """The object, or a BadRow in its place."""
-    try:
-        return _once(pairs)
-    except _Twice as error:
-        return BadRow(str(error))
-
-
-def _first_bad(value: object) -> BadRow | None:
-    """The first BadRow in a value, however deep."""
-    if isinstance(value, dict | list):
-        return next(filter(None, map(_first_bad, value.values() if isinstance(value, dict) else value)), None)
-    return value if isinstance(value, BadRow) else None
+    items = value if isinstance(value, list) else [value]
+    yield from enumerate((_bad(item) or item for item in items), start=1)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
