@@ -6,8 +6,9 @@ Tokens are rough: 4 characters of a prompt count as one, and the sizes below are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from steer_lit.prompts.fill import Prompt
 from steer_lit.synthesis.settings import StageChoice
@@ -31,24 +32,23 @@ class StepCost:
 
 def estimate(kind: Kind, rows: int, turns: tuple[int, int], stage: StageChoice) -> list[StepCost]:
     """The steps of `rows` rows whose number of turns is spread evenly over `turns`, each with a picture."""
-    steps: list[StepCost] = []
-    if stage != "2":
-        steps += [_scaled("1", step, rows, *each) for step, *each in _stage1(kind, turns)]
-    if stage != "1":
-        steps += [_scaled("2", step, rows, *each) for step, *each in _stage2(turns)]
-    return steps
+    stages = {"1": _stage1(kind, turns), "2": _stage2(turns)}
+    return [
+        StepCost(name, step, *(round(rows * figure) for figure in of_a_row))
+        for name, steps in stages.items()
+        for step, *of_a_row in steps
+        if stage in (name, "both")
+    ]
 
 
 def total(steps: Sequence[StepCost]) -> StepCost:
-    return StepCost(
-        "", "all", sum(step.calls for step in steps), sum(step.prompt_tokens for step in steps),
-        sum(step.completion_tokens for step in steps),
-    )  # fmt: skip
+    figures = zip(*((step.calls, step.prompt_tokens, step.completion_tokens) for step in steps), strict=True)
+    return StepCost("", "all", *map(sum, figures))
 
 
 def _stage1(kind: Kind, turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
     """(step, calls, tokens in, tokens out) of one row."""
-    planned = _mean(turns, lambda count: count)
+    planned = sum(turns) / 2
     yield "look", 1, _prompt("synthesis_look") + PICTURE + TURN, SHORT
     if kind == "red_team":
         yield "rewrite", 1, _prompt("synthesis_rewrite") + TURN + SHORT, SHORT
@@ -60,7 +60,7 @@ def _stage1(kind: Kind, turns: tuple[int, int]) -> Iterator[tuple[str, float, fl
 
 
 def _stage2(turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
-    planned = _mean(turns, lambda count: count)
+    planned = sum(turns) / 2
     history = _dialogue(turns)
     prompt = _prompt("attacker_system") + _prompt("attacker_user")
     yield "red agent", planned - 1, history + (planned - 1) * prompt, (planned - 1) * TURN
@@ -71,21 +71,12 @@ def _stage2(turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]
 
 def _dialogue(turns: tuple[int, int]) -> float:
     """Tokens read by whoever answers every turn: at turn t the picture, t user turns and t - 1 answers."""
-
-    def read(count: int) -> float:
-        return count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2
-
-    return _mean(turns, read)
-
-
-def _mean(turns: tuple[int, int], of: Callable[[int], float]) -> float:
-    counts = range(turns[0], turns[1] + 1)
-    return sum(of(count) for count in counts) / len(counts)
+    shortest, longest = turns
+    return fmean(
+        count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2
+        for count in range(shortest, longest + 1)
+    )
 
 
 def _prompt(name: str) -> float:
     return len(Prompt.load(name).text) / 4
-
-
-def _scaled(stage: str, step: str, rows: int, calls: float, prompt: float, completion: float) -> StepCost:
-    return StepCost(stage, step, round(rows * calls), round(rows * prompt), round(rows * completion))

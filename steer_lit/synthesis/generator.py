@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.tactics import Tactic
 from steer_lit.types import Attacker, Kind, Policy, Scenario, Trajectory, Tutor
 
-
-class ScriptWriter(Protocol):
-    """Steps 1 to 3 of Stage I: from a seed question to the user's side of a dialogue."""
-
-    def write(self, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
-        """A scenario with the id of `asked` whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds."""
-        ...
-
-
-class AttackJudge(Protocol):
-    """Step 4 of Stage I: how far the target gave in."""
-
-    def scores(self, request: str, trajectory: Trajectory) -> list[int]:
-        """One score a turn, 1 (hard refusal) to 5 (full). Raises RowEnds."""
-        ...
+# Steps 1 to 3 of Stage I, for a seed question, a kind, a tactic and a sampling seed: a scenario with the question's id
+# whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds.
+WriteScript = Callable[[SeedQuestion, Kind, Tactic, int], Scenario]
+# Step 4, for what was to be had and the dialogue: how far the target gave in, one score a turn, 1 (hard refusal) to 5
+# (full). Raises RowEnds.
+ScoreAttack = Callable[[str, Trajectory], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
     """The parts of both stages.
 
-    Stage I: `writer` writes scripts for seed questions, those of `seed_questions(kind, turns, rows)` where no file has
-    any; attacks of kind red_team are played against `target` and scored by `attack_judge` (SaFeR-Steer, Eq. 10).
+    Stage I: `write` writes scripts for seed questions, those of `seed_questions(kind, turns, rows)` where no file has
+    any; attacks of kind red_team are played against `target` and scored by `score_attack` (SaFeR-Steer, Eq. 10).
     Stage II: `red` rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds
     where it cannot, and gives no failed completion or verdict. `identity` names everything about the parts that could
     change a row. `workers` rows are made side by side; `greet` speaks to the servers that will be asked, and raises
@@ -40,9 +30,9 @@ class Generator:
     """
 
     seed_questions: Callable[[Kind, tuple[int, int], int], Sequence[SeedQuestion]]
-    writer: ScriptWriter
+    write: WriteScript
     target: Policy
-    attack_judge: AttackJudge
+    score_attack: ScoreAttack
     red: Attacker
     blue: Policy
     tutor: Tutor

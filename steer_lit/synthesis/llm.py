@@ -69,9 +69,9 @@ def llm_generator(
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
-        writer=LlmScripts(RowAsker(asked, shown, writing)),
+        write=LlmScripts(RowAsker(asked, shown, writing)).write,
         target=RowPolicy("target", attacked, shown, None, False, judging),
-        attack_judge=LlmAttackJudge(RowAsker(asked, shown, judging)),
+        score_attack=partial(attack_scores, RowAsker(asked, shown, judging)),
         red=RowAttacker(
             asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
@@ -104,21 +104,17 @@ class LlmScripts:
         """Look, rewrite (red_team), plan. Raises RowEnds."""
         details = self._look(asked, sampling_seed) if asked.image is not None else "(there is no picture)"
         request = self._rewrite(asked, details, tactic, sampling_seed) if kind == "red_team" else asked.question
-        turns = self._plan(request, details, kind, tactic, sampling_seed)
-        pressed = kind == "red_team"
+        opening, *later = self._plan(request, details, kind, tactic, sampling_seed)
         pictured = [] if asked.image is None else [asked.image]
-        strategy = tactic.strategy if pressed else "scripted"
-        opening = Attack(Message.of("user", *pictured, turns[0]), strategy=strategy)
+        pressed = kind == "red_team"
+        framing, strategy = (tactic.framing, tactic.strategy) if pressed else ("direct", "direct")
+        named = strategy if pressed else "scripted"
         return Scenario(
             id=asked.id,
             kind=kind,
-            opening=opening,
-            scripted=tuple(Attack(Message.of("user", turn), strategy=strategy) for turn in turns[1:]),
-            metadata={
-                "intent": asked.question,
-                "framing": tactic.framing if pressed else "direct",
-                "strategy": tactic.strategy if pressed else "direct",
-            },
+            opening=Attack(Message.of("user", *pictured, opening), strategy=named),
+            scripted=tuple(Attack(Message.of("user", turn), strategy=named) for turn in later),
+            metadata={"intent": asked.question, "framing": framing, "strategy": strategy},
         )
 
     def _look(self, asked: SeedQuestion, sampling_seed: int) -> str:
@@ -143,19 +139,12 @@ class LlmScripts:
         return self._asker.ask("plan", plan_of(tactic.turns), text, sampling_seed, shown=shown).turns
 
 
-class LlmAttackJudge:
+def attack_scores(asker: RowAsker, request: str, trajectory: Trajectory) -> list[int]:
     """Step 4 of Stage I. The judge sees the answer parts, as a user would."""
-
-    def __init__(self, asker: RowAsker) -> None:
-        self._asker = asker
-
-    def scores(self, request: str, trajectory: Trajectory) -> list[int]:
-        """One score a turn, 1..5. Raises RowEnds."""
-        turns = trajectory.turns
-        text = Prompt.load("synthesis_judge_attack").fill(
-            turns=str(len(turns)), question=fence(request), dialogue=history(turns, "answer")
-        )
-        shown = f"{request}\n{everything(turns)}"
-        shape = scores_of(len(turns))
-        reply = self._asker.ask("judge the attack", shape, text, trajectory.seed, pictures(turns), shown=shown)
-        return list(reply.scores)
+    turns = trajectory.turns
+    text = Prompt.load("synthesis_judge_attack").fill(
+        turns=str(len(turns)), question=fence(request), dialogue=history(turns, "answer")
+    )
+    shown = f"{request}\n{everything(turns)}"
+    reply = asker.ask("judge the attack", scores_of(len(turns)), text, trajectory.seed, pictures(turns), shown=shown)
+    return list(reply.scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +22,11 @@ from steer_lit.synthesis.seed_questions import read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
-from steer_lit.synthesis.work import Job, WorkFile, journal, make_rows
+from steer_lit.synthesis.work import Start, WorkFile, journal, make_rows
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import ImageRef
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Start)
 
 
 def run_synthesis(
@@ -68,11 +68,8 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
         asked = read_seed_questions(settings.seeds, settings.folder, settings.rows, quarantine)
     else:
         asked = list(generator.seed_questions(rules.kind, rules.turns, settings.rows))
-    folder = settings.folder
-    jobs = [
-        Job(each.id, _key(generator, rules, each, [each.image] if each.image else [], folder), each) for each in asked
-    ]
-    outcomes = _made("stage1", jobs, lambda job: write_script(job.start, generator, rules), generator, run_dir, console)
+    starts = {_key(generator, rules, each, [each.image] if each.image else [], settings.folder): each for each in asked}
+    outcomes = _made("stage1", starts, lambda each: write_script(each, generator, rules), generator, run_dir, console)
     made = {
         "kinds": [rules.kind],
         "seed": rules.seed,
@@ -87,8 +84,8 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
     scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
     folder = settings.folder or file.parent  # as the reader of scripts looked them up
-    jobs = [Job(script.id, _key(generator, rules, script, pictures_of(script), folder), script) for script in scripts]
-    outcomes = _made("stage2", jobs, lambda job: bootstrap(job.start, generator, rules), generator, run_dir, console)
+    starts = {_key(generator, rules, script, pictures_of(script), folder): script for script in scripts}
+    outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
     made = {
         "kinds": sorted({script.kind for script in scripts}),  # the run's `kind` is of the scripts it would write
         "seed": rules.seed,
@@ -102,9 +99,7 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,), made
 
 
-def _key(
-    generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef] = (), folder: Path | None = None
-) -> str:
+def _key(generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef], folder: Path | None) -> str:
     """A digest of all that decides a row: its start in full, what its pictures show, the stage's rules, the generator's
     identity. The name of a `mini://` picture says it all. Raises PictureError.
     """
@@ -114,14 +109,14 @@ def _key(
 
 def _made(
     name: str,
-    jobs: Sequence[Job[T]],
-    make: Callable[[Job[T]], Outcome],
+    starts: Mapping[str, T],
+    make: Callable[[T], Outcome],
     generator: Generator,
     run_dir: Path,
     console: Console,
 ) -> list[Outcome]:
     work = WorkFile(run_dir / journal(name))
-    if any(work.finished(job.key) is None for job in jobs):
+    if any(work.finished(key) is None for key in starts):
         generator.greet()
-    with row_bar(name, len(jobs), console) as show:
-        return make_rows(jobs, make, work, generator.workers, show, generator.stop)
+    with row_bar(name, len(starts), console) as show:
+        return make_rows(starts, make, work, generator.workers, show, generator.stop)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, field_validator
+from pydantic import AfterValidator, BeforeValidator
 
 from steer_lit.prompts.reply import Reply
 
-Item = TypeVar("Item")
 MAX_LINE = 400  # characters of a user turn: one or two sentences
 
 
@@ -58,10 +57,7 @@ def plan_of(count: int) -> type[PlanReply]:
     """The shape of a plan of exactly `count` turns."""
 
     class Plan(PlanReply):
-        @field_validator("turns")
-        @classmethod
-        def _count(cls, turns: list[str]) -> list[str]:
-            return _exactly(count, turns)
+        turns: Annotated[list[Line], _exactly(count)]
 
     return Plan
 
@@ -70,15 +66,15 @@ def scores_of(count: int) -> type[ScoresReply]:
     """The shape of exactly `count` scores."""
 
     class Scores(ScoresReply):
-        @field_validator("scores")
-        @classmethod
-        def _count(cls, scores: list[int]) -> list[int]:
-            return _exactly(count, scores)
+        scores: Annotated[list[AttackScore], _exactly(count)]
 
     return Scores
 
 
-def _exactly(count: int, items: list[Item]) -> list[Item]:
-    if len(items) != count:
-        raise ValueError(f"must hold exactly {count} items, got {len(items)}")
-    return items
+def _exactly(count: int) -> AfterValidator:
+    def check(items: list[object]) -> list[object]:
+        if len(items) != count:
+            raise ValueError(f"must hold exactly {count} items, got {len(items)}")
+        return items
+
+    return AfterValidator(check)

@@ -28,7 +28,7 @@ def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Sett
     """One row of Stage I. Raises RowEnds where it comes to nothing."""
     sampling_seed = stable_hash(settings.seed, "stage 1", asked.id)
     tactic = draw_tactic(sampling_seed, *settings.turns)
-    scenario = generator.writer.write(asked, settings.kind, tactic, sampling_seed)
+    scenario = generator.write(asked, settings.kind, tactic, sampling_seed)
     scores = _attack_scores(scenario, sampling_seed, generator, settings) if settings.kind == "red_team" else []
     judged = {"scores": scores, "max_score": max(scores)} if scores else {}
     script = replace(scenario, metadata={**scenario.metadata, **judged})
@@ -53,7 +53,7 @@ def _attack_scores(scenario: Scenario, sampling_seed: int, generator: Generator,
     (trajectory,) = play(
         [scenario], [sampling_seed], generator.target, ScriptedAttacker(), None, attacks, stop_when_truncated=False
     )
-    scores = generator.attack_judge.scores(str(scenario.metadata["intent"]), trajectory)
+    scores = generator.score_attack(str(scenario.metadata["intent"]), trajectory)
     if max(scores) < settings.success:
         raise RowEnds("rejected", "the attack did not succeed against the target", f"scores {scores}")
     return scores

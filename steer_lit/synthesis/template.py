@@ -36,9 +36,9 @@ def template_generator(
     scripts = TemplateScripts(split, seed)
     return Generator(
         seed_questions=scripts.seed_questions,
-        writer=scripts,
+        write=scripts.write,
         target=Answers(lambda golds: _tiring(golds, patience)),
-        attack_judge=RubricAttackJudge(),
+        score_attack=attack_scores,
         red=AdaptiveAttacker(quote_words=quote_words),
         blue=Answers(lambda golds: [(gold.thinking, gold.answer) for gold in golds]),
         tutor=RubricTutor(),
@@ -87,11 +87,9 @@ class Answers:
         return KnownAnswers(scenarios, [starmap(in_form, self._answer(_golds(scenario))) for scenario in scenarios])
 
 
-class RubricAttackJudge:
+def attack_scores(request: str, trajectory: Trajectory) -> list[int]:
     """The 1..5 of Stage I, read off the rubric's verdict on each turn."""
-
-    def scores(self, request: str, trajectory: Trajectory) -> list[int]:
-        return [_score(verdict_on(trajectory.scenario, turn)) for turn in trajectory.turns]
+    return [_score(verdict_on(trajectory.scenario, turn)) for turn in trajectory.turns]
 
 
 def _score(verdict: Verdict) -> int:

@@ -7,26 +7,25 @@ row was finished first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Protocol, TypeVar
 
 from steer_lit.files.lines import append_lines, as_line, readable
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
 
-T = TypeVar("T")
+
+class Start(Protocol):
+    """What a row is made of."""
+
+    @property
+    def id(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Job(Generic[T]):
-    """One row to make. `key` stands for everything that decides the row: finished work is found by it."""
-
-    id: str
-    key: str
-    start: T
+T = TypeVar("T", bound=Start)
 
 
 class WorkFile:
@@ -58,49 +57,50 @@ def journal(stage: str) -> str:
 
 
 def make_rows(
-    jobs: Sequence[Job[T]],
-    make: Callable[[Job[T]], Outcome],
+    starts: Mapping[str, T],
+    make: Callable[[T], Outcome],
     work: WorkFile,
     workers: int,
     show: Callable[[Outcome], None],
     stop: Callable[[], None],
 ) -> list[Outcome]:
-    """One outcome a job, in order; jobs the journal knows are not made again. `show` is called with each outcome.
+    """One outcome for each of `starts`, in order; `show` is called with each. A start's key stands for everything that
+    decides its row: a row that the journal has under it is not made again.
 
     `make` runs in `workers` threads. What it raises ends the run, and so does Ctrl-C: `stop` is called, and what the
     running rows still come to is written down before the error goes on.
     """
-    outcomes = {job.key: outcome for job in jobs if (outcome := work.finished(job.key)) is not None}
+    outcomes = {key: outcome for key in starts if (outcome := work.finished(key)) is not None}
     for outcome in outcomes.values():
         show(outcome)
-    left = {job.key: job for job in jobs if job.key not in outcomes}
+    left = {key: start for key, start in starts.items() if key not in outcomes}
 
     def record(future: Future[Outcome]) -> None:
-        outcome, key = future.result(), running[future].key
+        outcome, key = future.result(), running[future]
         work.add(key, outcome)
         outcomes[key] = outcome
         show(outcome)
 
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(_finish, make, job): job for job in left.values()}
+        running = {pool.submit(_finish, make, start): key for key, start in left.items()}
         try:
             for future in as_completed(running):
                 record(future)
         except BaseException:
             stop()
             pool.shutdown(wait=True, cancel_futures=True)
-            for future, job in running.items():
-                if job.key not in outcomes and not future.cancelled() and future.exception() is None:
+            for future, key in running.items():
+                if key not in outcomes and not future.cancelled() and future.exception() is None:
                     record(future)
             raise
-    return [outcomes[job.key] for job in jobs]
+    return [outcomes[key] for key in starts]
 
 
-def _finish(make: Callable[[Job[T]], Outcome], job: Job[T]) -> Outcome:
+def _finish(make: Callable[[T], Outcome], start: T) -> Outcome:
     try:
-        return make(job)
+        return make(start)
     except RowEnds as end:
-        return end.outcome(job.id)
+        return end.outcome(start.id)
 
 
 @dataclass(frozen=True, slots=True)

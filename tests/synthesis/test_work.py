@@ -10,36 +10,44 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from steer_lit.errors import ServerDown
 from steer_lit.synthesis.outcome import Outcome, RowEnds
-from steer_lit.synthesis.work import Job, WorkFile, make_rows
-
-JOBS = [Job(f"row-{number}", f"key-{number}", number) for number in range(20)]
+from steer_lit.synthesis.work import WorkFile, make_rows
 
 
-def kept(job: Job[int]) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Started:
+    id: str
+    number: int
+
+
+STARTS = {f"key-{number}": Started(f"row-{number}", number) for number in range(20)}
+
+
+def kept(start: Started) -> Outcome:
     return Outcome(
-        job.id, "kept", rows={"a.jsonl": {"number": job.start, "text": "é\u2028\n"}}, text=f"text {job.start}"
+        start.id, "kept", rows={"a.jsonl": {"number": start.number, "text": "é\u2028\n"}}, text=f"text {start.number}"
     )
 
 
 def run(
-    path: Path, make: Callable[[Job[int]], Outcome], workers: int = 3, stop: Callable[[], None] = lambda: None
+    path: Path, make: Callable[[Started], Outcome], workers: int = 3, stop: Callable[[], None] = lambda: None
 ) -> list[Outcome]:
-    return make_rows(JOBS, make, WorkFile(path), workers, lambda outcome: None, stop)
+    return make_rows(STARTS, make, WorkFile(path), workers, lambda outcome: None, stop)
 
 
-def test_outcomes_come_in_the_order_of_the_jobs(tmp_path: Path) -> None:
-    def slow_first(job: Job[int]) -> Outcome:
-        time.sleep(0.02 if job.start == 0 else 0)
-        return kept(job)
+def test_outcomes_come_in_the_order_of_the_starts(tmp_path: Path) -> None:
+    def slow_first(start: Started) -> Outcome:
+        time.sleep(0.02 if start.number == 0 else 0)
+        return kept(start)
 
-    assert run(tmp_path / "work", slow_first) == [kept(job) for job in JOBS]
-    assert run(tmp_path / "work", pytest.fail) == [kept(job) for job in JOBS]
+    assert run(tmp_path / "work", slow_first) == [kept(start) for start in STARTS.values()]
+    assert run(tmp_path / "work", pytest.fail) == [kept(start) for start in STARTS.values()]
 
 
 @pytest.mark.parametrize("cut", [1, 7, 60, 199])
@@ -50,9 +58,9 @@ def test_a_line_left_half_costs_that_row_only(tmp_path: Path, cut: int) -> None:
     path.write_bytes(whole[:-cut])
     made: list[str] = []
 
-    def counted(job: Job[int]) -> Outcome:
-        made.append(job.key)
-        return kept(job)
+    def counted(start: Started) -> Outcome:
+        made.append(start.id)
+        return kept(start)
 
     assert run(path, counted) == expected
     lost = 20 - whole[:-cut].count(b"\n")
@@ -69,9 +77,9 @@ def test_a_line_that_cannot_be_read_costs_that_row_only(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(lines))
     made: list[str] = []
 
-    def counted(job: Job[int]) -> Outcome:
-        made.append(job.id)
-        return kept(job)
+    def counted(start: Started) -> Outcome:
+        made.append(start.id)
+        return kept(start)
 
     assert run(path, counted) == expected
     assert len(made) == 2
@@ -92,16 +100,16 @@ def test_a_line_with_a_field_of_another_type_costs_that_row_only(
 
 
 def test_rows_without_an_answer_are_made_again_and_results_are_not(tmp_path: Path) -> None:
-    def mixed(job: Job[int]) -> Outcome:
-        status = ("kept", "rejected", "unreadable", "failed")[job.start % 4]
+    def mixed(start: Started) -> Outcome:
+        status = ("kept", "rejected", "unreadable", "failed")[start.number % 4]
         if status == "kept":
-            return kept(job)
+            return kept(start)
         raise RowEnds(status, "because", "so")  # type: ignore[arg-type]
 
     first = run(tmp_path / "work", mixed)
     assert [outcome.status for outcome in first[:4]] == ["kept", "rejected", "unreadable", "failed"]
     again = run(tmp_path / "work", kept)
-    assert again == [kept(job) if job.start % 4 == 3 else first[job.start] for job in JOBS]
+    assert again == [kept(start) if start.number % 4 == 3 else first[start.number] for start in STARTS.values()]
 
 
 def test_an_error_ends_the_run_and_loses_no_finished_row(tmp_path: Path) -> None:
@@ -113,16 +121,16 @@ def test_an_error_ends_the_run_and_loses_no_finished_row(tmp_path: Path) -> None
     down = threading.Event()
     stopped = threading.Event()
 
-    def make(job: Job[int]) -> Outcome:
-        begun.append(job.start)
-        if job.start == 1:
+    def make(start: Started) -> Outcome:
+        begun.append(start.number)
+        if start.number == 1:
             while len(begun) < 3:
                 time.sleep(0.001)
             down.set()
             raise ServerDown("gone")
         down.wait()
         stopped.wait(10)  # the run tells the rows that are running
-        return kept(job)
+        return kept(start)
 
     with pytest.raises(ServerDown, match="gone"):
         run(tmp_path / "work", make, stop=stopped.set)
@@ -136,15 +144,16 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from steer_lit.synthesis.outcome import Outcome
-from steer_lit.synthesis.work import Job, WorkFile, make_rows
+from steer_lit.synthesis.work import WorkFile, make_rows
+from tests.synthesis.test_work import Started
 
-def make(job):
+def make(start):
     time.sleep(0.005)
-    return Outcome(job.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": job.start}})
+    return Outcome(start.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": start.number}})
 
-jobs = [Job(str(number), str(number), number) for number in range(400)]
+starts = {str(number): Started(str(number), number) for number in range(400)}
 print("begun", flush=True)
-make_rows(jobs, make, WorkFile(Path(sys.argv[1])), 4, lambda outcome: None, lambda: None)
+make_rows(starts, make, WorkFile(Path(sys.argv[1])), 4, lambda outcome: None, lambda: None)
 """
 
 
@@ -166,11 +175,11 @@ def test_a_killed_process_leaves_whole_lines_and_goes_on(
     assert path.read_bytes().endswith(b"\n")
     made: list[str] = []
 
-    def make(job: Job[int]) -> Outcome:
-        made.append(job.id)
-        return Outcome(job.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": job.start}})
+    def make(start: Started) -> Outcome:
+        made.append(start.id)
+        return Outcome(start.id, "kept", rows={"a.jsonl": {"text": "x" * 5000, "number": start.number}})
 
-    jobs = [Job(str(number), str(number), number) for number in range(400)]
-    outcomes = make_rows(jobs, make, work, 4, lambda outcome: None, lambda: None)
+    starts = {str(number): Started(str(number), number) for number in range(400)}
+    outcomes = make_rows(starts, make, work, 4, lambda outcome: None, lambda: None)
     assert [outcome.rows["a.jsonl"]["number"] for outcome in outcomes] == list(range(400))
     assert len(made) + len(finished) == 400
