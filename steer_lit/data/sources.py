@@ -154,7 +154,7 @@ class FileSource:
         """
         file, root = self._file(part), self.image_root
         read, cut = [], 0
-        for number, record in self._whole(part, quarantine):
+        for number, record in self._whole(part, quarantine, look=True):
             read.append((number, short := _cut(record, max_turns)))
             cut += short is not record
         if cut and local_rank() == 0:
@@ -162,8 +162,8 @@ class FileSource:
         broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []
         for number, record in read:
-            if bad := next((broken[ref] for ref in pictures_of(record) if ref in broken), None):
-                quarantine.add(RowError(file, number, "images", bad))
+            if bad := dict.fromkeys(broken[ref] for ref in pictures_of(record) if ref in broken):
+                quarantine.add(RowError(file, number, "images", "; ".join(bad)))
             else:
                 whole.append((number, record))
         quarantine.settle(file)
@@ -191,11 +191,18 @@ class FileSource:
         """(number, record) of each readable row, one by one, without opening pictures or heeding `max_bad_rows`."""
         return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
 
-    def _whole(self, part: SourcePart, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
+    def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[int, Record]]:
+        """With `look`, a refused row is told with those of its pictures that do not open."""
+        readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
+        own, other = readers if part == "sft" else reversed(readers)
+
         def parse(value: object, source: str, number: int) -> tuple[int, Record]:
-            if part == "sft":
-                return number, read_dialogue(value, source, number)
-            return number, read_scenario(value, source, number, self.kind)
+            try:
+                return number, own(value, source, number)
+            except RowError as error:
+                if look:
+                    raise _with_pictures(error, value, other, self.image_root) from None
+                raise
 
         return read_records(self._file(part), parse, quarantine, check=False)
 
@@ -257,6 +264,18 @@ def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef,
         except PictureError as error:
             found[ref] = str(error)
     return found
+
+
+def _with_pictures(
+    error: RowError, value: object, read: Callable[[object, str, int], Record], root: Path | None
+) -> RowError:
+    """The error and what is wrong with the row's pictures, where a reader that wants less of the row finds them."""
+    try:
+        record = read(value, error.source, error.row)
+    except RowError:
+        return error
+    broken = _broken(dict.fromkeys(pictures_of(record)), root)
+    return RowError(error.source, error.row, error.field, "; ".join([error.reason, *broken.values()]))
 
 
 def _check_any(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:

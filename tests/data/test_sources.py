@@ -11,7 +11,7 @@ from PIL import Image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, pictures_of
 from steer_lit.data.writers import write_rows
-from steer_lit.errors import TooManyBadRows
+from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
 
 
@@ -93,6 +93,22 @@ def test_bad_rows_and_rows_without_their_picture_are_told_together(folder: Path)
         play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=0))
     for said in ("row 1, field 'images': picture 'none.png': is no file", "row 2: ", "row 4: "):
         assert f"bench.jsonl, {said}" in str(caught.value)
+
+
+def test_all_that_is_wrong_with_a_row_is_told_at_once(folder: Path) -> None:
+    asked = {"role": "user", "content": "<image><image><image>Alike?"}
+    named = {"images": ["none.png", "cut.jpg", "none.png"]}
+    rows = [{"messages": [asked, {"role": "assistant", "content": "No."}], **named}, {"messages": [asked], **named}]
+    write_rows(folder / "sft.jsonl", rows)
+    quarantine = Quarantine(limit=2)
+    with pytest.raises(SteerError, match="no usable row"):
+        FileSource(sft=str(folder / "sft.jsonl")).rows("sft", 10, quarantine)
+    whole, unanswered = sorted(quarantine.errors, key=lambda error: error.row)
+    assert (whole.field, unanswered.field) == ("images", "messages")
+    assert unanswered.reason.startswith("user and assistant must alternate")
+    for error in (whole, unanswered):
+        assert error.reason.count("picture 'none.png': is no file") == 1
+        assert error.reason.count("picture 'cut.jpg': cannot be decoded") == 1
 
 
 @pytest.mark.parametrize(
