@@ -44,7 +44,9 @@ class Quarantine:
     def add(self, error: RowError) -> None:
         """Put one row aside."""
         self.errors.append(error.with_traceback(None))  # which would hold on to the row, however large
-        self._write(error)
+        if self.path is not None and (line := _line(error)) not in self._written:
+            self._written.add(line)
+            append_lines(self.path, [line])
 
     def settle(self, source: str) -> None:
         """All that is wrong with the rows of `source` has been added: lines of it that say something else go."""
@@ -72,13 +74,6 @@ class Quarantine:
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
             f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
         )
-
-    def _write(self, error: RowError) -> None:
-        if self.path is None:
-            return
-        if (line := _line(error)) not in self._written:
-            self._written.add(line)
-            append_lines(self.path, [line])
 
 
 def _line(error: RowError) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 from rich.console import Console
 from rich.progress import track
@@ -41,14 +41,6 @@ Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its s
 _MANY = 200  # pictures: a second or two
 
 
-class Rows(Protocol):
-    """What of a list the loaders need: rows are fetched by number, and may be made only then."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int, /) -> Record: ...
-
-
 @dataclass(frozen=True, slots=True)
 class MadeRows:
     """`size` rows, each made when it is asked for."""
@@ -63,6 +55,9 @@ class MadeRows:
         if not 0 <= number < self.size:
             raise IndexError(f"row {number} of {self.size}")
         return self.make(number)
+
+
+Rows = list[Record] | MadeRows  # a file's are held, others made one by one
 
 
 @dataclass(frozen=True, slots=True)

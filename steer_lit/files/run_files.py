@@ -6,11 +6,8 @@ ROLLOUTS = "trajectories*.jsonl"  # one file a rank: `*` is nothing for the firs
 RECORDS = "records.jsonl"
 RAW_EVALS = "raw_eval"  # a folder of the authors' files, which are written anew by each report
 QUARANTINE = "quarantine.jsonl"
-ADAPTER, TOWER, BASE = (
-    "adapter",
-    "tower.safetensors",
-    "base",
-)  # what trained: a PEFT folder, a file, a checkpoint folder
+# What trained: a PEFT folder, a file, a checkpoint folder.
+ADAPTER, TOWER, BASE = "adapter", "tower.safetensors", "base"
 BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and in it the step and the value it is best by
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
 # What runs and conversions note down beside rows, none of it rows.

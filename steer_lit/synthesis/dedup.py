@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SHINGLE = 3
@@ -34,20 +34,20 @@ class Duplicate:
     similarity: float
 
 
-def duplicates(texts: Sequence[str], pictures: Sequence[str], threshold: float) -> dict[int, Duplicate]:
+def duplicates(rows: Mapping[int, tuple[str, str]], threshold: float) -> dict[int, Duplicate]:
     """The rows to leave out, by their place, each with the first kept row that it repeats.
 
-    `pictures[i]` names what row i shows, "" for a row without a picture; `threshold` lies in (0, 1].
+    A row is its text and what names the picture it shows, "" without one; `threshold` lies in (0, 1].
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold}: must lie above 0 and at most at 1")
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, picture in enumerate(pictures):
+    for place, (_, picture) in rows.items():
         groups[picture].append(place)
     found: dict[int, Duplicate] = {}
     for places in groups.values():
         if len(places) > 1:
-            found |= _within(places, [_words(texts[place]) for place in places], threshold)
+            found |= _within(places, [_words(rows[place][0]) for place in places], threshold)
     return dict(sorted(found.items()))
 
 

@@ -47,13 +47,8 @@ class StageResult:
 
     @classmethod
     def of(cls, name: str, outcomes: Sequence[Outcome], near_duplicate: float) -> StageResult:
-        places = [place for place, outcome in enumerate(outcomes) if outcome.status == "kept"]
-        kept = [outcomes[place] for place in places]
-        found = duplicates([row.text for row in kept], [row.picture for row in kept], near_duplicate)
-        repeated = {
-            places[place]: Duplicate(places[first.of], first.exact, first.similarity) for place, first in found.items()
-        }
-        return cls(name, outcomes, repeated)
+        kept = {place: (row.text, row.picture) for place, row in enumerate(outcomes) if row.status == "kept"}
+        return cls(name, outcomes, duplicates(kept, near_duplicate))
 
     @property
     def rows(self) -> list[Outcome]:

@@ -12,7 +12,7 @@ PICTURE = "a.png"
 
 
 def found(*texts: str, threshold: float = 0.8) -> dict[int, Duplicate]:
-    return duplicates(texts, [PICTURE] * len(texts), threshold)
+    return duplicates({place: (text, PICTURE) for place, text in enumerate(texts)}, threshold)
 
 
 def test_case_spaces_and_punctuation_do_not_make_a_new_row() -> None:
@@ -33,8 +33,8 @@ def test_the_threshold_by_hand() -> None:
 
 def test_the_same_words_over_another_picture_are_another_row() -> None:
     text = "May a toddler play with this?"
-    assert duplicates([text, text], ["a.png", "b.png"], 0.8) == {}
-    assert duplicates([text, text], ["", ""], 0.8) == {1: Duplicate(0, True, 1.0)}
+    assert duplicates({0: (text, "a.png"), 1: (text, "b.png")}, 0.8) == {}
+    assert duplicates({2: (text, ""), 5: (text, "")}, 0.8) == {5: Duplicate(2, True, 1.0)}
 
 
 def test_rows_are_compared_with_kept_rows_only() -> None:
