@@ -91,7 +91,8 @@ def picture_format(data: bytes) -> str:
     from PIL import Image
 
     inside = "inside the row"
-    with _decoding(inside), Image.open(BytesIO(data), formats=FORMATS) as image:
+    file = BytesIO(data)
+    with _decoding(inside, repr(file)), Image.open(file, formats=FORMATS) as image:
         _check_size(inside, *image.size)
         return str(image.format)
 
@@ -109,14 +110,14 @@ def _opened(uri: str, root: Path | None) -> Iterator[Image]:
     from PIL import Image
 
     path = _locate(uri, root)
-    with _decoding(uri, path), Image.open(path, formats=FORMATS) as image:
+    with _decoding(uri, repr(str(path))), Image.open(path, formats=FORMATS) as image:
         _check_size(uri, *image.size)
         yield image
 
 
 @contextmanager
-def _decoding(uri: str, path: Path | None = None) -> Iterator[None]:
-    """Whatever goes wrong inside comes out as a PictureError about `uri`, which lies at `path`."""
+def _decoding(uri: str, file: str) -> Iterator[None]:
+    """Whatever goes wrong inside comes out as a PictureError about `uri`, whose file Pillow calls `file`."""
     try:
         # Pillow warns about sizes we bound ourselves, and about broken tags in pictures that are otherwise fine.
         with warnings.catch_warnings(action="ignore"):
@@ -124,8 +125,8 @@ def _decoding(uri: str, path: Path | None = None) -> Iterator[None]:
     except PictureError:
         raise
     except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...
-        # Only the first line, and without the path that the message already names.
-        detail = first_lines(error).replace(f" {str(path)!r}", "")
+        # Only the first line, and without the path that the message already names, or the address of bytes.
+        detail = first_lines(error).replace(f" {file}", "")
         raise PictureError(uri, f"cannot be decoded ({type(error).__name__}: {detail})") from error
 
 

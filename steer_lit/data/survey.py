@@ -217,10 +217,12 @@ class Survey:
         named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
         if named:
             lost = [self._name(path) for path, why in named.items() if why]
-            told = f"; {len(lost):,} {'does' if len(lost) == 1 else 'do'} not: {_few(lost)}" if lost else ""
-            count = len(named) - len(lost)
-            of = f"{count:,} of the {len(named):,} pictures that rows name"
-            yield from ("", f"{of} {'opens' if count == 1 else 'open'}{told}.")
+            told = f"Every picture that rows name opens ({len(named):,})."
+            if lost:
+                count, fail = len(named) - len(lost), "does" if len(lost) == 1 else "do"
+                told = f"{count:,} of the {len(named):,} pictures that rows name {'opens' if count == 1 else 'open'}; "
+                told += f"{len(lost):,} {fail} not: {_few(lost)}."
+            yield from ("", told)
         if self.lying:
             broken = {path: why for path, why in self.lying.items() if why}
             unnamed = sum(path.resolve() not in named for path in self.lying)

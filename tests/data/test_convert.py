@@ -248,7 +248,8 @@ def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, caps
     assert said[-1].endswith(f"refused: 2; to use them: data=steer data.source.rl={out}")
     bad = lines(tmp_path / "new" / "rl.quarantine.jsonl")
     assert [(row["row"], row["field"]) for row in bad] == [(3, "images[0]"), (5, "images[1]")]
-    assert "picture 'inside the row': cannot be decoded" in str(bad[0]["reason"])
+    unknown = "picture 'inside the row': cannot be decoded (UnidentifiedImageError: cannot identify image file)"
+    assert bad[0]["reason"] == unknown
     assert "sides may differ" in str(bad[1]["reason"])
     source = FileSource(rl=str(out))
     played = source.rows("rl", 10, Quarantine(0))

@@ -150,7 +150,7 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
     assert set(lines[1]) <= set("─┼╴╶")
     assert lines[3:] == [
         "",
-        "1 of the 1 pictures that rows name opens.",
+        "Every picture that rows name opens (1).",
         "",
         "Every picture file in the folder opens (2); 1 is named by no row.",
     ]
