@@ -182,6 +182,28 @@ def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | Non
     return path
 
 
+def mark_finished(run_dir: Path) -> None:
+    """Write down that the training in the folder went to its end. `freeze` takes it back: the next has to get there."""
+    replace_text(run_dir / VERSIONS, json.dumps({**_versions(run_dir), "finished": True}, indent=2) + "\n")
+
+
+def finished(run_dir: Path, config: DictConfig) -> bool:
+    """Whether the folder holds a training by just this config, resumed or not, that went to its end."""
+    if _versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
+        return False
+    saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
+    saved.ckpt_path = asked.ckpt_path = None
+    return bool(OmegaConf.to_container(saved) == OmegaConf.to_container(asked, resolve=True))
+
+
+def _versions(run_dir: Path) -> dict[str, Any]:
+    """What `freeze` has written into the folder; empty where that is missing or damaged."""
+    try:
+        return dict(json.loads((run_dir / VERSIONS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 @contextmanager
 def children_read(frozen: Path) -> Iterator[None]:
     """Processes that Lightning starts for further devices read this run's frozen config.

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.closing import compared
 from steer_lit.cli.overrides import unresolved
+from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
@@ -66,18 +67,24 @@ class WholeSweep(Callback):
         found: dict[str, list[str]] = {}
         self.common = [word for word in _typed(config) if not sweeps(word)]
         for point in _points(config):
-            for problem in _problems(str(config_name), point.config, [*point.words, *self.common]):
+            problems = _problems(str(config_name), point.config, [*point.words, *self.common])
+            for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
+            if not problems:
+                OmegaConf.resolve(point.config)  # while Hydra knows the run's folder
             self.points.append(point)
         if found:
             print(visible(_describe_problems(found, len(self.points))), file=sys.stderr)
             raise SystemExit(REFUSED)  # what is raised as an error here, Hydra takes for a warning
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
-        """Says which benchmark compares the adapters that the runs have left."""
-        left = {point.words: at for point in self.points if (at := point.folder / ADAPTER).is_dir()}
-        if config_name == "train" and len(left) > 1:
-            following = compared([point.config for point in self.points], left, self.common)
+        """Says which benchmark compares the adapters of the runs that are finished."""
+        if config_name != "train":
+            return
+        left = [each for each in self.points if finished(each.folder, each.config)]
+        adapters = {each.words: at for each in left if (at := each.folder / ADAPTER).is_dir()}
+        if len(adapters) > 1:
+            following = compared([each.config for each in left], adapters, self.common)
             print(following, end="\n" if following else "")
 
 

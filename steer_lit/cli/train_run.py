@@ -18,11 +18,20 @@ from steer_lit.checks import read_row_problems, train_problems
 from steer_lit.cli.closing import closing, opening, without_start
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
-from steer_lit.cli.run_folder import alone_in, check_own, check_unused, children_read, freeze, requeued
+from steer_lit.cli.run_folder import (
+    alone_in,
+    check_own,
+    check_unused,
+    children_read,
+    finished,
+    freeze,
+    mark_finished,
+    requeued,
+)
 from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
-from steer_lit.terminal.commands import typed_words
+from steer_lit.terminal.commands import shown_path, sweeping, typed_words
 from steer_lit.terminal.visible import first_lines
 
 if TYPE_CHECKING:
@@ -41,6 +50,9 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         raise ConfigError(problems)
     with alone_in(run_dir):
         check_own(run_dir, "training")
+        if sweeping() and finished(run_dir, config):  # the same sweep again, for the rest of its runs
+            say(f"finished already, left as it is: {shown_path(run_dir)}")
+            return None
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
             check_unused(run_dir, typed_words())
         say(opening(config, run_dir))
@@ -114,6 +126,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
                 trainer.validate(module, datamodule, verbose=False)
     value = trainer.callback_metrics.get(module.monitored.name)
     if trainer.is_global_zero:
+        mark_finished(run_dir)
         if trainer.global_step == begins_at:
             longer = "max_steps" if config.trainer.max_steps > 0 else "max_epochs"
             print(f"step {begins_at} was this run's last, nothing was left to train: raise trainer.{longer} for more")

@@ -13,8 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from steer_lit.cli import main as cli
-from steer_lit.cli import sweeps
+from steer_lit.cli import sweeps, train_run
 from steer_lit.cli.closing import compared
+from steer_lit.cli.run_folder import freeze, mark_finished
+from steer_lit.errors import ServerDown
 from steer_lit.terminal.commands import composed, conf_dir
 from steer_lit.terminal.stdout import REFUSED
 from tests.test_conf import empty_adapter
@@ -22,12 +24,14 @@ from tests.test_conf import empty_adapter
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders of the runs that begin, each of which leaves an adapter."""
+    """The folders of the runs that begin, each of which leaves an adapter and is finished."""
     folders: list[Path] = []
 
     def run(config: DictConfig, run_dir: Path) -> None:
         folders.append(run_dir)
         empty_adapter(run_dir / "adapter")
+        freeze(config, run_dir)
+        mark_finished(run_dir)
 
     monkeypatch.setitem(cli.RUNS, "train", run)
     return folders
@@ -95,6 +99,40 @@ def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
     closing = capsys.readouterr().out.splitlines()[-2]
     assert [folder for folder in begun if f"{folder}/adapter" in closing] == begun
     assert len({folder.parent for folder in begun}) == 1
+
+
+def test_a_sweep_again_leaves_finished_runs_as_they_are_and_compares_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    def train(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.seed)
+        freeze(config, run_dir)
+        empty_adapter(run_dir / "adapter")
+        (run_dir / "trajectories.jsonl").touch()
+        if config.seed == 2:
+            raise ServerDown("nobody answers")
+        mark_finished(run_dir)
+
+    monkeypatch.setattr(train_run, "_train", train)
+    words = ["-m", "+experiment=grpo_tiny", "seed=1,2,3", f"hydra.sweep.dir={tmp_path}"]
+    compared = f"next:    python bench.py model=tiny 'policies.grpo=[{tmp_path}/0_seed-1/adapter,{tmp_path}/2_seed-3/"
+    assert cli.run("train", words) == REFUSED
+    assert compared in capsys.readouterr().out
+    assert cli.run("train", words) == REFUSED
+    assert begun == [1, 2, 3]
+    again = capsys.readouterr()
+    assert again.out.count("finished already, left as it is: ") == 2
+    assert f"finished already, left as it is: {tmp_path}/0_seed-1\n" in again.out
+    assert compared in again.out
+    assert again.err.count("holds a training, which a new one would overwrite") == 1
+    assert again.err.endswith("not finished, for the reasons above: #1 of this sweep\n")
+    mark_finished(tmp_path / "1_seed-2")
+    assert cli.run("train", words) == 0
+    assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # of which none is finished
+    assert capsys.readouterr().err.endswith(": #0, #1, #2 of this sweep\n")
+    assert begun == [1, 2, 3]
 
 
 def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:

@@ -218,6 +218,7 @@ def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:
     assert "${" not in (grpo.folder / "config.yaml").read_text()
     versions = json.loads((grpo.folder / "versions.json").read_text())
     assert versions.keys() >= {"torch", "lightning", "python"}
+    assert versions["finished"] is True
     assert versions["prompts"]["tutor_system"] == Prompt.load("tutor_system").digest
 
 
