@@ -42,7 +42,7 @@ from steer_lit.cli.sweeps import runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping
+from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping, sweeping_on
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
@@ -93,11 +93,14 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     failed: list[str] = []  # the runs of a sweep
     begun: list[Path] = []
 
+    rest: list[str] = []  # the command that goes on with a sweep
+
     def stopped() -> str:
-        return _stopped(begun[-1] if begun else None)
+        return "\n".join([_stopped(begun[-1] if begun else None, alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
+        rest[:] = [f"sweep:   {sweeping_on(program, words)}"] if sweeping() else []
         try:
             with sigterm_ends(stopped), _full_error(full):  # as any process that the run starts is to find it
                 return RUNS[program](config, folder)
@@ -132,6 +135,10 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     except KeyboardInterrupt:  # at work, a run says itself what it has saved, and exits
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit:
+        for line in rest:
+            print(line, file=sys.stderr)
+        raise
     except AlreadyReported:
         runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
@@ -140,13 +147,15 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         sys.argv = arguments
 
 
-def _stopped(folder: Path | None) -> str:
-    """What it means that a run was stopped which was not at work: it had not begun, or it was over."""
+def _stopped(folder: Path | None, *, alone: bool) -> str:
+    """What it means that a run, of a sweep or `alone`, was stopped which was not at work: it had not begun, or it was
+    over.
+    """
     if folder is not None:
         leave_nothing(folder, ended=False)
         if holds_a_run(folder):
             return f"stopped: {shown_path(folder)} keeps what is in it"
-    again = "" if folder is not None and sweeping() else ", give the same command again"
+    again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
 
 

@@ -158,6 +158,13 @@ def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:
     return " ".join([program(name), *map(shlex.quote, words), typed("hydra.run.dir", run_dir)])
 
 
+def sweeping_on(name: str, words: Sequence[str]) -> str:
+    """The command that runs what a stopped sweep has left, which was begun with `words`."""
+    folder, named = Path.cwd() / str(HydraConfig.get().sweep.dir), carried(words, ["hydra.sweep.dir"])
+    kept = [shlex.quote(_as_taught(word)) for word in words if word not in named]
+    return " ".join([program(name), *kept, typed("hydra.sweep.dir", folder)])
+
+
 def typed(key: str, path: Path) -> str:
     """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
     shown = str(shown_path(path))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -574,16 +575,30 @@ def test_where_a_sweeps_words_are_not_known_its_folders_have_numbers() -> None:
     assert OmegaConf.create({"a": ["seed=1"], "b": "3${swept:${a}}"}).b == "3"
 
 
-def test_ctrl_c_ends_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[int] = []
+@pytest.mark.parametrize("stop", [SystemExit(130), KeyboardInterrupt()])  # the run has told, or it had not begun
+@pytest.mark.parametrize("named", [True, False])
+def test_ctrl_c_ends_a_sweep_with_the_command_that_runs_the_rest(
+    stop: BaseException,
+    named: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[Path] = []
 
     def run(config: DictConfig, run_dir: Path) -> None:
-        begun.append(config.seed)
-        raise SystemExit(130)
+        begun.append(run_dir)
+        raise stop
 
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cli.RUNS, "train", run)
-    assert cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 130
-    assert begun == [1]
+    words = ["-m", "+experiment=grpo_tiny", "seed=1,2"]
+    assert cli.run("train", [*words, "hydra.sweep.dir=a b"] if named else words) == 130
+    (folder,) = begun
+    *_, last = capsys.readouterr().err.splitlines()
+    sweep = '"a b"' if named else str(folder.parent.relative_to(tmp_path))
+    expected = ["sweep:", "python", "train.py", *words, f"hydra.sweep.dir={sweep}"]
+    assert shlex.split(last) == expected
 
 
 @pytest.mark.parametrize("wanted", [None, "0"])
