@@ -38,7 +38,7 @@ from steer_lit.cli.overrides import (
 )
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
-from steer_lit.cli.sweeps import runs_in_process
+from steer_lit.cli.sweeps import NotBegun, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
@@ -125,7 +125,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     try:
         # Hydra raises what it would print, so that `explain` can say it better.
         with sigterm_ends(stopped), _full_error("1"):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
+            _hydra_calls(task, program)
         if failed:
             raise AlreadyReported
     except (AttributeError, AssertionError, RuntimeError) as error:
@@ -145,6 +145,13 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv = arguments
+
+
+def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> None:
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
+    except NotBegun as refused:
+        raise refused.why from refused.why.__cause__
 
 
 def _stopped(folder: Path | None, *, alone: bool) -> str:

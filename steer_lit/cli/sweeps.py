@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,12 +23,10 @@ from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.closing import compared
 from steer_lit.cli.overrides import unresolved
 from steer_lit.cli.run_folder import finished
-from steer_lit.errors import Problem
+from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
 from steer_lit.terminal.commands import sweeps
-from steer_lit.terminal.stdout import REFUSED
-from steer_lit.terminal.visible import visible
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,
@@ -53,6 +50,13 @@ class Point:
     folder: Path
 
 
+class NotBegun(BaseException):
+    """Says `why` a sweep cannot begin. Of an Exception that is raised in a callback Hydra warns, and goes on."""
+
+    def __init__(self, why: Exception) -> None:
+        self.why = why
+
+
 class WholeSweep(Callback):
     """Hydra calls it around a sweep. Left alone are sweepers that choose runs as they go, and launchers that run
     elsewhere, where a GPU may be that is not here.
@@ -63,19 +67,24 @@ class WholeSweep(Callback):
         self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
-        """Ends the program with all that is wrong with any run, before the first begins."""
+        """Raises NotBegun for all that is wrong with any run, before the first begins."""
+        try:
+            self._check(config, str(config_name))
+        except Exception as error:
+            raise NotBegun(error) from error
+
+    def _check(self, config: DictConfig, name: str) -> None:
         found: dict[str, list[str]] = {}
         self.common = [word for word in _typed(config) if not sweeps(word)]
         for point in _points(config):
-            problems = _problems(str(config_name), point.config, [*point.words, *self.common])
+            problems = _problems(name, point.config, [*point.words, *self.common])
             for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
             if not problems:
                 OmegaConf.resolve(point.config)  # while Hydra knows the run's folder
             self.points.append(point)
         if found:
-            print(visible(_describe_problems(found, len(self.points))), file=sys.stderr)
-            raise SystemExit(REFUSED)  # what is raised as an error here, Hydra takes for a warning
+            raise SteerError(_describe_problems(found, len(self.points)))
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
         """Says which benchmark compares the adapters of the runs that are finished."""
@@ -111,8 +120,7 @@ def _points(config: DictConfig) -> Iterator[Point]:
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
     if said := _uncountable(words):
-        print(visible(said), file=sys.stderr)
-        raise SystemExit(REFUSED)
+        raise SteerError(said)
     str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
@@ -136,6 +144,9 @@ def _uncountable(words: Sequence[Override]) -> str:
     last = {word.get_key_element(): word for word in words}  # which alone counts, as for the sweeper
     swept = {key: word for key, word in last.items() if word.is_discrete_sweep()}
     runs = 1.0
+    for key, word in last.items():
+        if word.is_sweep_override() and key not in swept:
+            return f"{word.input_line}: is no list of values, which a sweep needs here: type them, {key}=a,b"
     for key, word in swept.items():
         if not (count := _count(word)):
             return f"{word.input_line}: there is nothing that {key} could be, so no run: type its values, {key}=a,b"
@@ -160,10 +171,7 @@ def _count(word: Override) -> float:
 
 
 def _combined(words: Sequence[Override]) -> Iterator[tuple[str, ...]]:
-    """Yield each run's overrides, in the order in which Hydra's sweeper numbers the runs.
-
-    Raises HydraException for a range that is not made of single values, as the sweeper does.
-    """
+    """Yield each run's overrides, in the order in which Hydra's sweeper numbers the runs."""
     choices: dict[str, list[str]] = {}
     for word in words:
         key = word.get_key_element()
@@ -180,7 +188,7 @@ def _typed(config: DictConfig) -> list[str]:
 
 def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
     """List each problem once, with the runs that have it where not all do."""
-    lines = [f"{counted(len(found), 'problem')} in the {runs} runs of this sweep, none was started:"]
+    lines = [f"{counted(len(found), 'problem')} in this sweep of {counted(runs, 'run')}, none was started:"]
     for problem, having in found.items():
         which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"
         lines.append(f"  * {problem}{which}")
