@@ -154,8 +154,9 @@ def _uncountable(words: Sequence[Override]) -> str:
     if runs > _MOST:
         return f"{runs:,.0f} runs in this sweep, at most {_MOST:,} are allowed: make several sweeps of fewer values"
     for key, word in swept.items():
-        values = list(word.sweep_string_iterator())
-        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
+        typed, parser = list(word.sweep_string_iterator()), OverridesParser.create()
+        values = [parser.parse_override(f"{key}={each}").value() for each in typed]  # 'a' is a, and 0.0 is 0
+        if twice := [each for number, each in enumerate(typed) if values[number] in values[:number]]:
             return f"{key}={twice[0]} is given twice in this sweep, and would be the same run twice: type it once"
     return ""
 

@@ -229,6 +229,9 @@ def test_a_sweep_of_sft_has_no_longest_answers() -> None:
     [
         ("seed=glob(*)", "seed=glob(*): there is nothing that seed could be"),
         ("seed=1,2,1", "seed=1 is given twice in this sweep"),
+        ("reward.alpha=0,0.0", "reward.alpha=0.0 is given twice in this sweep"),
+        ("model=tiny,'tiny'", "model='tiny' is given twice in this sweep"),
+        ("system_prompt=[a,{b:1}],['a',{b:1.0}]", "system_prompt=['a',{b:1.0}] is given twice in this sweep"),
         ("reward.alpha=interval(0,1)", "reward.alpha=interval(0,1): is no list of values, which a sweep needs here"),
         ("optim=[1],[2]", "Error merging override optim=[1]"),
         ("reward=tcsr,nope", "reward=nope: there is no such option. Choose from: balanced"),
