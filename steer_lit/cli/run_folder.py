@@ -175,11 +175,18 @@ def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | Non
         found: dict[str, Any] = {"python": platform.python_version(), "steer-lit": __version__}
         found |= {name: version(name) for name in RECORDED}
         found |= {"date": datetime.now().isoformat(" ", timespec="minutes"), "command": typed_command()}
+        found["commands"] = _commands(run_dir)
         found["prompts"] = digests()
         found |= {} if played is None else {"played": played}
         replace_text(run_dir / VERSIONS, json.dumps(found, indent=2) + "\n")
         replace_text(path, OmegaConf.to_yaml(resolved))
     return path
+
+
+def _commands(run_dir: Path) -> list[str]:
+    """The commands that have made the run, oldest first: one that was resumed has several, each with its folder."""
+    earlier, command = list(_versions(run_dir).get("commands", [])), typed_command(run_dir)
+    return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
 
 
 def mark_finished(run_dir: Path) -> None:

@@ -106,14 +106,15 @@ def names_policy(word: str) -> bool:
     return (read := Word.read(word)) is not None and read.sign != "~" and bool(_POLICY.fullmatch(read.key))
 
 
-def typed_command() -> str:
-    """This run's command without what is Hydra's own: its folder, and variables, which may be secret. "" for a further
-    rank.
+def typed_command(run_dir: Path | None = None) -> str:
+    """This run's command without what is Hydra's own, such as variables, which may be secret, but for its folder where
+    `run_dir` names it. "" for a further rank.
     """
     if not HydraConfig.initialized():
         return ""
-    told = HydraConfig.get()
-    return " ".join([program(str(told.job.config_name)), *map(shlex.quote, map(_as_taught, told.overrides.task))])
+    told, folder = HydraConfig.get(), [] if run_dir is None else [typed("hydra.run.dir", run_dir)]
+    words = map(shlex.quote, map(_as_taught, told.overrides.task))
+    return " ".join([program(str(told.job.config_name)), *words, *folder])
 
 
 def sweeping() -> bool:

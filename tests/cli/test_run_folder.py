@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import resource
 import shlex
@@ -240,6 +241,22 @@ def test_a_training_does_not_begin_anew_over_another(
         ".lock",
         path.name,
     ]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_resumed_run_tells_every_command_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
+    monkeypatch.chdir(tmp_path)
+    words = ["+experiment=sft_tiny", "seed=2", "hydra.run.dir=my run"]
+    assert cli.run("train", words) == 0
+    (tmp_path / "my run" / "checkpoints").mkdir()
+    torch.save({}, tmp_path / "my run" / "checkpoints" / "last.ckpt")
+    resumed = [*words[:2], "ckpt_path='my run/checkpoints/last.ckpt'", words[2]]
+    for _ in range(2):
+        assert cli.run("train", resumed) == 0
+    commands = json.loads((tmp_path / "my run" / "versions.json").read_text())["commands"]
+    quoted = ["python", "train.py", *words[:2], 'hydra.run.dir="my run"']
+    assert [shlex.split(command) for command in commands] == [quoted, [*quoted[:-1], resumed[2], quoted[-1]]]
 
 
 @pytest.mark.usefixtures("alone")
