@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,7 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
     command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    own_rows = _own_rows(config, "rl", "" if asks else " tutor=llm")
-    return [command, *own_rows, *(_server("tutor", given) if asks or own_rows else ())]
+    return [command, *_wanted(config, "rl", "tutor", given, asks=asks)]
 
 
 def _start_is_gone(config: DictConfig) -> bool:
@@ -151,10 +150,9 @@ def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[
 
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the command that plays the policies in the words `named`, and in further lines what it still wants."""
-    own_rows = _own_rows(config, "bench", " judge=llm")
-    given = carried(words, [*_MODEL, *(_SERVER if own_rows else ())])
+    given = carried(words, [*_MODEL, *(() if makes_rows(config) else _SERVER)])
     command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))
-    return [command, *own_rows, *(_server("judge", given) if own_rows else ())]
+    return [command, *_wanted(config, "bench", "judge", given, asks=False)]
 
 
 def _size(config: DictConfig) -> list[str]:
@@ -163,17 +161,18 @@ def _size(config: DictConfig) -> list[str]:
     return [f"bench.limit={_DIALOGUES}", *longest]
 
 
-def _own_rows(config: DictConfig, part: str, judged: str) -> list[str]:
-    """Say to whoever trained on a file of rows that the next command is on STEER-mini's; nothing to others."""
-    if makes_rows(config):
-        return []
-    return [f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{judged}"]
-
-
-def _server(asked: str, given: Sequence[str]) -> list[str]:
-    if any("base_url" in word for word in carried(given, _SERVER)):
-        return []
-    return [f"its {asked} is a server's: add server.base_url=<address>/v1 server.model=<name>"]
+def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *, asks: bool) -> Iterator[str]:
+    """Yield what the next command lacks: where it was trained on a file, its rows, and who scores such as have no gold
+    facts; where the player `asks` a server, that.
+    """
+    known = any("base_url" in word for word in carried(given, _SERVER))
+    server = "" if known else " server.base_url=<address>/v1 server.model=<name>"
+    if not makes_rows(config):
+        yield f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
+        if not asks:
+            yield f"and where they have no gold facts {player}=llm{server}"
+    if asks and server:
+        yield f"its {player} is a server's: add{server}"
 
 
 def _command(name: str, *words: str) -> str:

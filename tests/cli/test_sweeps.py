@@ -214,7 +214,7 @@ def test_what_a_sweeps_policies_are_called(
 def test_a_sweep_on_rows_of_ones_own_says_what_its_benchmark_lacks() -> None:
     config = OmegaConf.create({**GRPO, "data": {"source": {"_target_": "steer_lit.data.sources.FileSource"}}})
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file> judge=llm)" in said
+    assert "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file>)" in said
 
 
 def test_a_sweep_of_sft_has_no_longest_answers() -> None:

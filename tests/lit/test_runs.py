@@ -147,10 +147,10 @@ def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, p
         return said
 
     (command,) = step("MiniSource")
-    who = "judge" if stage == "grpo" else "tutor"  # for rows of one's own bring no gold facts
-    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file> {who}=llm)"
-    served = f"         (its {who} is a server's: add server.base_url=<address>/v1 server.model=<name>)"
-    assert step("FileSource") == [command, said, served]
+    who = "judge" if stage == "grpo" else "tutor"
+    said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
+    served = f"{who}=llm server.base_url=<address>/v1 server.model=<name>"  # those of a synthesis have gold facts
+    assert step("FileSource") == [command, said, f"         (and where they have no gold facts {served})"]
 
 
 def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_missing(tmp_path: Path) -> None:
