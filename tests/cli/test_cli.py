@@ -687,7 +687,7 @@ def test_each_program_explains_itself(repository: Path) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
         done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
         assert word in done.stdout
-        assert done.stdout.rstrip().endswith(overrides.choices(name))
+        assert done.stdout.rstrip().endswith(f"by <group>=<option>:\n{overrides.choices(name)}")
 
 
 def test_help_lists_what_can_be_chosen_and_no_more() -> None:
