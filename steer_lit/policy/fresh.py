@@ -11,10 +11,17 @@ import torch
 
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import BaseModelSettings, disk_errors, open_checkpoint
+from steer_lit.policy.model_facts import SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+# Of the vision towers of `nano` and `smol`. One window is a whole picture, so every block attends to all of it.
+SMALL_TOWER: Mapping[str, Any] = {
+    "hidden_size": 128, "intermediate_size": 384, "num_heads": 4, "patch_size": 14, "spatial_merge_size": 2,
+    "temporal_patch_size": 2, "window_size": SIDE,
+}  # fmt: skip
 
 
 def open_fresh(

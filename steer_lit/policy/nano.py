@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
-from steer_lit.policy.fresh import open_fresh, spread
-from steer_lit.policy.model_facts import CONTEXT_LENGTH, SHIPPED, SIDE
+from steer_lit.policy.fresh import SMALL_TOWER, open_fresh, spread
+from steer_lit.policy.model_facts import CONTEXT_LENGTH, SHIPPED
 from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:
@@ -34,15 +34,9 @@ TEXT_CONFIG: dict[str, Any] = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
 }
 VISION_CONFIG: dict[str, Any] = {
+    **SMALL_TOWER,
     "depth": 3,
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_heads": 4,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
     "out_hidden_size": TEXT_CONFIG["hidden_size"],
-    "window_size": SIDE,  # one window is a whole picture, so every block attends to all of it
     "fullatt_block_indexes": [1, 2],
 }
 

@@ -22,8 +22,8 @@ from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, disk_errors, open_checkpoint
-from steer_lit.policy.fresh import spread, write_fresh
-from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
+from steer_lit.policy.fresh import SMALL_TOWER, spread, write_fresh
+from steer_lit.policy.model_facts import CONTEXT_LENGTH
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
 
@@ -52,15 +52,9 @@ TEXT_CONFIG: dict[str, Any] = {
     "pad_token_id": 0,
 }
 VISION_CONFIG: dict[str, Any] = {
+    **SMALL_TOWER,
     "depth": 4,
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_heads": 4,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 576,
-    "window_size": SIDE,  # one window is a whole picture, so every block attends to all of it
+    "out_hidden_size": TEXT_CONFIG["hidden_size"],
     "fullatt_block_indexes": [1, 3],
 }
 
