@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,14 +37,6 @@ _LINE = 4.4  # percentage points that a label is high
 _SHADE = 0.55  # opacity of the largest share, on which numbers can still be read
 _TOLD = "told:"  # opens the SVG id of what can be pointed at
 _GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
-
-
-@dataclass(frozen=True, slots=True)
-class InlineChart:
-    """A chart as an `<svg>` element."""
-
-    title: str
-    svg: str
 
 
 def survival(summary: Summary) -> Figure:
@@ -176,12 +167,12 @@ def write_pictures(summary: Summary, folder: Path) -> None:
             figure.savefig(folder / f"{name}.png", dpi=150)
 
 
-def inline_charts(summary: Summary) -> list[InlineChart]:
-    """Every chart for the page, which has their titles."""
+def inline_charts(summary: Summary) -> dict[str, str]:
+    """Every chart as an `<svg>` element, by its title, which the page has."""
     import matplotlib
 
     with matplotlib.rc_context(_style()):
-        return [InlineChart(title, _svg(draw(summary))) for title, draw in CHARTS.values()]
+        return {title: _svg(draw(summary)) for title, draw in CHARTS.values()}
 
 
 def _svg(figure: Figure) -> str:

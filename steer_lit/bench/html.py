@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.bench import archive, charts, report
-from steer_lit.bench.charts import InlineChart
 from steer_lit.bench.page_dialogues import ShownDialogue
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary
@@ -34,7 +33,7 @@ class PageResults:
     main: Grid
     differences: Grid
     tables: tuple[Grid, ...]
-    charts: tuple[InlineChart, ...]
+    charts: Mapping[str, str]  # an <svg> each, by its title
 
 
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
@@ -44,7 +43,7 @@ def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
         main=main,
         differences=differences(summary),
         tables=tuple(others),
-        charts=tuple(charts.inline_charts(as_one(summary))),
+        charts=charts.inline_charts(as_one(summary)),
     )
 
 

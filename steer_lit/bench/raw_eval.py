@@ -120,7 +120,7 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
     read = [(path, _content(path)) for path in files]
-    for path, content in sorted(read, key=lambda file: _written(file[1])):
+    for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
         judges.setdefault(_name(content.get("judge_model", "unknown")), path)
         dialogues = list(_dialogues(path, content))
         found.setdefault(_name(content.get("model_name", "unknown")), []).extend(dialogues)
@@ -131,11 +131,6 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
         if len({row.scenario for row in rows}) < len(rows):
             raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
     return constants_last(found), next(iter(judges))
-
-
-def _written(content: Mapping[str, Any]) -> str:
-    """When the file says that it was written, in ISO 8601; "" where it does not."""
-    return _text(content.get("timestamp"))
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -49,19 +49,13 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
 
 def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
     """One policy's figures. `n` dialogues are counted, `failed` more had a grade that failed and are not."""
-    valid = _valid(dialogues)
-    return _figures([valid], len(dialogues) - len(valid), settings)
+    return group_summary([dialogues], settings)
 
 
-def group_summary(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
+def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
     """The figures of a training under several seeds, over the `n` dialogues that all have; `failed` are the others."""
-    valid = metrics.shared(list(map(_valid, seeds)))
-    played = {dialogue.scenario for dialogues in seeds for dialogue in dialogues}
-    return _figures(valid, len(played) - len(valid[0]), settings)
-
-
-def _figures(seeds: GradedRuns, failed: int, settings: BenchSettings) -> dict[str, Any]:
-    """A policy's figures, or those of a group. All `seeds` are of the same dialogues, in the same order."""
+    seeds = metrics.shared(list(map(_valid, played)))
+    failed = len({dialogue.scenario for dialogues in played for dialogue in dialogues}) - len(seeds[0])
     pooled = [dialogue for seed in seeds for dialogue in seed]
     subsets = _split(seeds, lambda dialogue: dialogue.subset)
     by_turn = metrics.safe_turns(pooled, lambda number, _: str(number), settings)

@@ -14,7 +14,7 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without pictures: drawing them takes most of a second a run, for tests that do not look at them."""
     monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
-    monkeypatch.setattr(charts, "inline_charts", lambda summary: [])
+    monkeypatch.setattr(charts, "inline_charts", lambda summary: {})
 
 
 @pytest.fixture(scope="session", name="dialogue")

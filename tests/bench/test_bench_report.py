@@ -259,13 +259,13 @@ def test_whiskers_show_the_interval(dialogue: MakeDialogue) -> None:
 
 def test_charts_in_the_page_name_its_colours_and_tell_their_values(dialogue: MakeDialogue) -> None:
     summary = summarise({'<b>&"$x$': [dialogue("a", [-3])], "grpo": [dialogue("a", [-3])]}, SETTINGS)
-    for chart in charts.inline_charts(summary):
-        svg = ElementTree.fromstring(chart.svg)  # one element, whole
-        told = [title.text for title in svg.iter("{http://www.w3.org/2000/svg}title")]
-        assert any(text.startswith('<b>&"$x$') for text in told), chart.title
-        assert "var(--ink)" in chart.svg
-        assert not set(re.findall(r"#[0-9a-f]{6}\b", chart.svg)), "a colour that a dark page would not change"
-    survival = charts.inline_charts(summary)[0].svg
+    for title, drawn in charts.inline_charts(summary).items():
+        svg = ElementTree.fromstring(drawn)  # one element, whole
+        told = [one.text for one in svg.iter("{http://www.w3.org/2000/svg}title")]
+        assert any(text.startswith('<b>&"$x$') for text in told), title
+        assert "var(--ink)" in drawn
+        assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)), "a colour that a dark page would not change"
+    survival = charts.inline_charts(summary)["Survival"]
     assert ">dialogues without an unsafe answer, %</text>" in survival
 
 

@@ -170,7 +170,7 @@ def test_charts_fit_half_a_page_and_never_shrink_below_their_letters(dialogue: M
     style = charts.STYLE_SHEET.read_text()
     least = 16 * int(re.search(r"\.chart svg {[^}]*min-width: (\d+)rem", style)[1])
     drawn = charts.inline_charts(summarise({"sft": [dialogue("a", [3]), dialogue("b", [-3])]}, SETTINGS))
-    widths = {float(re.search(r'viewBox="0 0 (\S+) ', chart.svg)[1]) for chart in drawn}
+    widths = {float(re.search(r'viewBox="0 0 (\S+) ', svg)[1]) for svg in drawn.values()}
     assert max(widths) <= least <= 1312 / 2  # of the page's width, letters of 10 points are then 10 pixels or more
 
 
