@@ -18,7 +18,7 @@ from steer_lit.verdict_scale import is_safe, is_useful
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
 _ENDED: Mapping[Ended, str] = {
-    "terminated": "played to its end", "truncated": "an answer cut at a token limit", "failed": "not scored"
+    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
 }  # fmt: skip
 _HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 

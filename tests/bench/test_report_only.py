@@ -198,7 +198,7 @@ def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
     assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
     failed = shown_of(0, [10], failed="time-out", ended="failed", **{"return": None})
     assert failed.outcome == page_dialogues.UNGRADED
-    assert failed.note == "not scored: time-out, seed 7"
+    assert failed.note == "broken off: time-out, seed 7"
 
 
 def test_tones_follow_the_rubrics_steps() -> None:

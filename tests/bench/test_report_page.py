@@ -141,7 +141,7 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     ]
     assert old.note == "played to its end, mean harmlessness 1.00, mean helpfulness 2.50"
     cut = page_dialogues.of_record(replace(row, ended="truncated"), SETTINGS)
-    assert cut.note.startswith("an answer cut at a token limit, mean")
+    assert cut.note.startswith("an answer cut at a limit, mean")
 
 
 def test_a_failed_grade_says_why(dialogue: MakeDialogue) -> None:
