@@ -109,7 +109,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
                 raise
             leave_nothing(folder)
             # Not raised further: Hydra would print all overrides around it.
-            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else _worded(refusal, program, words)
+            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
             print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
@@ -222,7 +222,3 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return "\n".join(no_option(name, words)) or text
     cause = error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
-
-
-def _worded(error: BaseException, name: str, words: Sequence[str]) -> str:
-    return unresolved(error, name, words) if isinstance(error, InterpolationResolutionError) else str(error)

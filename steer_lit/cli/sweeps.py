@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import product
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -116,6 +115,8 @@ def _points(config: DictConfig) -> Iterator[Point]:
     """The runs that Hydra itself makes up here, each the current one while it is looked at."""
     if not runs_in_process(config.hydra):
         return
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # which is there, as it is going to be used
+
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
@@ -124,8 +125,8 @@ def _points(config: DictConfig) -> Iterator[Point]:
     str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
-        for number, given in enumerate(_combined(words)):
-            run = loader.load_sweep_config(config, list(given))
+        for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
+            run = loader.load_sweep_config(config, given)
             with read_write(run), read_write(run.hydra.runtime), open_dict(run):  # as Hydra's launcher and `run_job` do
                 run.hydra.job.id = run.hydra.job.num = number
                 HydraConfig.instance().set_config(run)
@@ -169,16 +170,6 @@ def _count(word: Override) -> float:
         count = (stop - start) / step
         return max(0, ceil(count)) if count.is_finite() else inf
     return len(list(word.sweep_string_iterator()))
-
-
-def _combined(words: Sequence[Override]) -> Iterator[tuple[str, ...]]:
-    """Yield each run's overrides, in the order in which Hydra's sweeper numbers the runs."""
-    choices: dict[str, list[str]] = {}
-    for word in words:
-        key = word.get_key_element()
-        values = word.sweep_string_iterator() if word.is_sweep_override() else [word.get_value_element_as_str()]
-        choices[key] = [f"{key}={value}" for value in values]
-    return product(*choices.values())
 
 
 def _typed(config: DictConfig) -> list[str]:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from steer_lit.cli import main as cli
@@ -144,12 +142,6 @@ def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:
         "  * more (in seed=1 | seed=2 | seed=3 ...)",
         "  * all",
     ]
-
-
-def test_runs_are_combined_as_hydras_sweeper_does() -> None:
-    typed = ["a=1,2", "b=x", "+c=range(0,3)", "a=3,4", "~d", "e=choice([1,2],{k: 'v, w'})", "f='1,2'"]
-    words = OverridesParser.create().parse_overrides(typed)
-    assert [list(run) for run in sweeps._combined(words)] == BasicSweeper.split_arguments(words, None)[0]
 
 
 OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
