@@ -142,6 +142,7 @@ def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:
         "  * more (in seed=1 | seed=2 | seed=3 ...)",
         "  * all",
     ]
+    assert sweeps._describe_problems({"one": [""]}, runs=1).startswith("1 problem in this sweep of 1 run, none was")
 
 
 OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
