@@ -49,16 +49,18 @@ class Quarantine:
             append_lines(self.path, [line])
 
     def settle(self, source: str) -> None:
-        """All that is wrong with the rows of `source` has been added: lines of it that say something else go."""
-        if self.path is None:
-            return
-        lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
-        if len(kept := [line for line in lines if line in found or _source(line) != source]) < len(lines):
-            if kept:
-                replace_text(self.path, "".join(kept))
-            else:
-                self.path.unlink()
-            self._written = set(kept)
+        """All that is wrong with the rows of `source` has been added: lines of it that say something else go. Raises
+        what `check` raises.
+        """
+        if self.path is not None:
+            lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
+            if len(kept := [line for line in lines if line in found or _source(line) != source]) < len(lines):
+                if kept:
+                    replace_text(self.path, "".join(kept))
+                else:
+                    self.path.unlink()
+                self._written = set(kept)
+        self.check()
 
     def check(self) -> None:
         """Raises TooManyBadRows past the limit."""
@@ -114,7 +116,6 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
             quarantine.check()
     if check:
         quarantine.settle(name)
-        quarantine.check()
 
 
 def is_hub(source: str) -> bool:

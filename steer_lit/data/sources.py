@@ -161,9 +161,7 @@ class FileSource:
                 quarantine.add(RowError(file, number, "images", "; ".join(bad)))
             else:
                 whole.append((number, record))
-        quarantine.settle(file)
-        quarantine.check()
-        _check_any(whole, file, quarantine)
+        _settle(whole, file, quarantine)
         return whole
 
     def fitting(
@@ -177,9 +175,7 @@ class FileSource:
                 quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
-        quarantine.settle(file)
-        quarantine.check()
-        _check_any(records, file, quarantine)
+        _settle(records, file, quarantine)
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
@@ -273,7 +269,9 @@ def _with_pictures(
     return RowError(error.source, error.row, error.field, "; ".join([error.reason, *broken.values()]))
 
 
-def _check_any(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
+def _settle(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
+    """Raises TooManyBadRows, and SteerError where no row is left."""
+    quarantine.settle(file)
     if not rows:
         first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
         raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
