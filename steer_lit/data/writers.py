@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
 from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
-from steer_lit.data.labels import settled, thawed, write_attack, write_gold, write_labels
+from steer_lit.data.labels import settled, write_attack, write_gold, write_labels
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replacing
@@ -88,16 +88,13 @@ def rl_row(scenario: Scenario) -> Row:
 def bench_row(scenario: Scenario) -> Row:
     """The scenario as a STEER-Bench row. Undone by `read_bench_row`. Raises WriteError."""
     scenario = _settled(scenario)
-    facts = {name: fact for name, fact in scenario.metadata.items() if name != "risk_trajectory"}
-    risks = scenario.metadata.get("risk_trajectory")
     image, asked = _replayed(scenario)
     row = {
         "question_id": scenario.id,
         **image,
         "messages_fixed": [*_system(scenario), *asked],
-        **write_labels(scenario, facts, FACTS),
+        **write_labels(scenario, scenario.metadata, (*FACTS, "risk_trajectory")),
         **_picture(scenario),
-        **({} if risks is None else {"risk_trajectory": thawed(risks)}),
     }
     return _checked(row, scenario)
 
