@@ -68,6 +68,8 @@ class MiniSource:
     """
 
     makes_rows: ClassVar[bool] = True
+    block: ClassVar[int] = 10  # MiniSplit balances the kinds over 10 rows, and twins lie within them
+    image_root: ClassVar[Path | None] = None
 
     sft: int
     rl: int
@@ -77,14 +79,6 @@ class MiniSource:
     scale: float = 1.0
     mean_turns: float | None = None
     seed: int = 0
-
-    @property
-    def block(self) -> int:
-        return 10  # MiniSplit balances the kinds over 10 rows, and twins lie within them
-
-    @property
-    def image_root(self) -> None:
-        return None
 
     def size(self, part: SourcePart) -> int:
         return max(1, round(getattr(self, part) * self.scale))
@@ -112,15 +106,13 @@ class FileSource:
     names no kind is of `kind`; the default is the strictest.
     """
 
+    block: ClassVar[int] = 1
+
     sft: str | None = None
     rl: str | None = None
     bench: str | None = None
     folder: str | None = None
     kind: Kind = "red_team"
-
-    @property
-    def block(self) -> int:
-        return 1
 
     @property
     def image_root(self) -> Path | None:
