@@ -109,9 +109,10 @@ def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> di
     A stage that an earlier start wrote into this folder keeps its entry, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
-    manifest = {"stages": {**_earlier_stages(path), **stages}}
-    replace_text(path, json.dumps(manifest, indent=2) + "\n")
-    return manifest
+    text = json.dumps({"stages": {**_earlier_stages(path), **stages}}, indent=2)
+    replace_text(path, text + "\n")
+    written: dict[str, Any] = json.loads(text)
+    return written
 
 
 def _earlier_stages(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
 from steer_lit.synthesis.work import Start, WorkFile, journal, make_rows
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import ImageRef
+from steer_lit.types import ImageRef, Kind
 
 T = TypeVar("T", bound=Start)
 
@@ -43,10 +44,13 @@ def run_synthesis(
     manifest: dict[str, Any] = {}
     for name in settings.stage_names:
         began = time.perf_counter()
-        result, files, made = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
+        outcomes, files, kinds = {"stage1": _stage1, "stage2": _stage2}[name](generator, settings, run_dir, console)
+        result = StageResult.of(name, outcomes, settings.near_duplicate)
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
-        made = {**made, "generator": dict(generator.identity)}
+        rules = {**asdict(getattr(settings, name)), "near_duplicate": settings.near_duplicate}
+        rules.pop("kind", None)  # of the scripts that Stage I writes; `kinds` are those of the rows
+        made = {"kinds": kinds, "seed": rules.pop("seed"), "settings": rules, "generator": dict(generator.identity)}
         came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
         stages[name] = {**made, **came}
         manifest = write_manifest(run_dir, stages)
@@ -58,7 +62,7 @@ def run_synthesis(
     return manifest
 
 
-_Stage = tuple[StageResult, Sequence[str], dict[str, Any]]  # what came of its rows, its files, how they were made
+_Stage = tuple[Sequence[Outcome], Sequence[str], list[Kind]]  # what came of its rows, its files, the rows' kinds
 
 
 def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
@@ -70,12 +74,7 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
         asked = list(generator.seed_questions(rules.kind, rules.turns, settings.rows))
     starts = {_key(generator, rules, each, [each.image] if each.image else [], settings.folder): each for each in asked}
     outcomes = _made("stage1", starts, lambda each: write_script(each, generator, rules), generator, run_dir, console)
-    made = {
-        "kinds": [rules.kind],
-        "seed": rules.seed,
-        "settings": {"turns": list(rules.turns), "success": rules.success, "near_duplicate": settings.near_duplicate},
-    }
-    return StageResult.of("stage1", outcomes, settings.near_duplicate), (SCRIPTS, SCENARIOS), made
+    return outcomes, (SCRIPTS, SCENARIOS), [rules.kind]
 
 
 def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
@@ -86,17 +85,7 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     folder = settings.folder or file.parent  # as the reader of scripts looked them up
     starts = {_key(generator, rules, script, pictures_of(script), folder): script for script in scripts}
     outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
-    made = {
-        "kinds": sorted({script.kind for script in scripts}),  # the run's `kind` is of the scripts it would write
-        "seed": rules.seed,
-        "settings": {
-            "min_safety": rules.min_safety,
-            "min_usefulness": rules.min_usefulness,
-            "max_turns": rules.max_turns,
-            "near_duplicate": settings.near_duplicate,
-        },
-    }
-    return StageResult.of("stage2", outcomes, settings.near_duplicate), (DIALOGUES,), made
+    return outcomes, (DIALOGUES,), sorted({script.kind for script in scripts})
 
 
 def _key(generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef], folder: Path | None) -> str:
