@@ -23,9 +23,9 @@ def test_a_failure_lowers_every_later_turn_and_no_earlier_one() -> None:
 
 
 def test_trap_23_the_order_of_the_scores_does_not_touch_the_last_bit_of_the_final_reward() -> None:
-    # Summed from the left, 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in floating point.
+    # Added from the left, 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in floating point.
     scores = [0.1, 0.2, 0.3]
-    assert sum(scores) != sum(reversed(scores))
+    assert (0.1 + 0.2) + 0.3 != (0.3 + 0.2) + 0.1
     assert len({tcsr(order, 0.0)[-1] for order in itertools.permutations(scores)}) == 1
 
 
