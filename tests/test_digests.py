@@ -25,7 +25,7 @@ def test_digest_begins_as_sha_256_does(text: str, length: int, value: str) -> No
 def test_what_old_runs_wrote_is_found_again() -> None:
     assert settings_digest(1, "a", None, 0.5) == "495bed6d936adc58"
     assert dialogue_key(ROW, (), "base", "c") == "2d304935a24cfa61"
-    assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]
+    assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW, [], None) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]
     assert Prompt("n", "Some text, ä.").digest == "6845ca947112"
     assert _folder_name("x" * 300).endswith("x-0d4e2ca9e9cb")
     assert _folder_name("é\udcff" * 200).endswith("-3fbac5a39507")
