@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -11,15 +11,11 @@ from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.files.lines import readable
-from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn
-from steer_lit.types import Ended
+from steer_lit.rollout.logged import HOW_ENDED, LoggedTrajectory, LoggedTurn
 from steer_lit.verdict_scale import is_safe, is_useful
 
 PASS, UNSAFE, UNHELPFUL, UNGRADED = "pass", "unsafe", "safe, not helpful", "not graded"
 OUTCOMES = (PASS, UNSAFE, UNHELPFUL, UNGRADED)
-_ENDED: Mapping[Ended, str] = {
-    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
-}  # fmt: skip
 _HARM = {"words": "in its words", "history": "in what was said before", "picture": "in the picture"}
 
 
@@ -67,7 +63,7 @@ def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogu
         kind=dialogue.kind,
         subset=dialogue.subset,
         outcome=outcome,
-        note=f"{_ENDED[dialogue.ended]}{means}",
+        note=f"{HOW_ENDED[dialogue.ended]}{means}",
         turns=turns,
     )
 
@@ -110,7 +106,7 @@ def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
         kind=rollout.kind,
         subset=rollout.subset,
         outcome=outcome,
-        note=f"{_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}",
+        note=f"{HOW_ENDED[rollout.ended]}{failed}, seed {rollout.seed}{gained}",
         turns=tuple(map(_of_rollout_turn, rollout.turns)),
     )
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from steer_lit.reward.reward import TrajectoryReward
-from steer_lit.rollout.logged import LoggedTrajectory, LoggedTurn, LoggedVerdict
+from steer_lit.rollout.logged import HOW_ENDED, LoggedTrajectory, LoggedTurn, LoggedVerdict
 from steer_lit.terminal.visible import markdown_line, visible
-from steer_lit.types import Ended, ImageRef, Trajectory, Verdict
-
-_ENDED: Mapping[Ended, str] = {
-    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
-}  # fmt: skip
+from steer_lit.types import ImageRef, Trajectory, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ def page(transcript: Transcript) -> str:
     trajectory = transcript.trajectory
     name = markdown_line(trajectory.scenario.id)
     kind = trajectory.scenario.kind.replace("_", " ")
-    lines = [f"**{name}** ({kind}), seed {trajectory.seed}, {_ENDED[trajectory.ended]}"]
+    lines = [f"**{name}** ({kind}), seed {trajectory.seed}, {HOW_ENDED[trajectory.ended]}"]
     if transcript.reward is not None:
         lines.append(f"return {transcript.reward.trajectory_return:.3f}")
     for turn_idx, turn in enumerate(trajectory.turns):

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -20,6 +21,9 @@ from steer_lit.files.lines import as_line
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.types import Ended, Finish, Intent, Kind, Tier
 
+HOW_ENDED: Mapping[Ended, str] = {
+    "terminated": "played to its end", "truncated": "an answer cut at a limit", "failed": "broken off"
+}  # fmt: skip
 Score = Annotated[StrictInt, Field(ge=1, le=10)]
 
 
