@@ -19,6 +19,25 @@ def test_case_spaces_and_punctuation_do_not_make_a_new_row() -> None:
     assert found("Help me, please.\nNow!", "another thing", "help  ME please now") == {2: Duplicate(0, True, 1.0)}
 
 
+def test_vowel_signs_tell_words_apart() -> None:
+    assert found("मेरी की", "मेरा के") == {}
+    assert found("ที่นี่", "ทูนา") == {}
+
+
+def test_one_letter_encoded_in_two_ways_is_the_same() -> None:
+    assert found("caf\u00e9 au lait", "cafe\u0301 au lait", "ｃａｆé au lait") == {
+        1: Duplicate(0, True, 1.0),
+        2: Duplicate(0, True, 1.0),
+    }
+
+
+def test_without_blanks_between_words_letters_are_compared() -> None:
+    """40 letters, one of them changed, as 40 words would be."""
+    letters = [chr(0x4E00 + number) for number in range(40)]
+    text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
+    assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
+
+
 def test_the_threshold_by_hand() -> None:
     """40 words are 38 shingles; one changed word inside changes 3: 35 shared of 41. Two words apart: 32 of 44."""
     words = [f"w{number}" for number in range(40)]
