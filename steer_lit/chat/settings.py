@@ -117,12 +117,14 @@ def names_variable(name: str) -> bool:
 def _url_remedy(url: object) -> str | None:
     if url is None or url == "":
         return "names no server: give its address, such as server.base_url=http://localhost:8000/v1"
+    import httpx2
+
     try:
-        parts = urlsplit(str(url))
+        parts, read = urlsplit(str(url)), httpx2.URL(str(url))  # who connects overlooks no blank before it
         host, _ = parts.hostname, parts.port
-    except ValueError:
+    except (ValueError, httpx2.InvalidURL):
         return "is no address: such as http://localhost:8000/v1"
-    if parts.scheme not in ("http", "https") or not host:
+    if read.scheme not in ("http", "https") or not host:
         return "must be a whole address with http:// or https://, such as http://localhost:8000/v1"
     if "@" in str(url) or parts.query or parts.fragment:
         return "is saved with the config, so it must hold no key: put that in the variable server.api_key_env names"
