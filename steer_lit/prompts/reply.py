@@ -8,6 +8,7 @@ shown, word for word (TRAPS 36).
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeVar
@@ -108,5 +109,8 @@ def _told(problem: Any) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """The text without whitespace and bars: fencing adds them, and a copy is a copy with or without them."""
-    return "".join(text.replace(BAR.strip(), "").split())
+    """The text without whitespace, bars and what nobody sees, wide letters made plain: fencing adds the first two, a
+    policy the others, and a copy is a copy with or without them.
+    """
+    plain = unicodedata.normalize("NFKC", text.replace(BAR.strip(), ""))
+    return "".join(c for c in "".join(plain.split()) if unicodedata.category(c) != "Cf")

@@ -107,6 +107,15 @@ def test_trap_36_a_copy_is_one_with_the_bars_of_its_fence_and_without() -> None:
             read_reply(copy, Marks, shown)
 
 
+def test_trap_36_a_copy_is_one_without_what_nobody_sees() -> None:
+    """A model that repeats a text leaves out its zero-width characters, and writes wide letters as plain ones."""
+    hidden = "\u200b".join(FORGED)
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in FORGED)
+    for shown in (hidden, wide):
+        with pytest.raises(Unreadable, match="copied"):
+            read_reply(FORGED, Marks, shown)
+
+
 @given(st.text(max_size=200))
 def test_trap_36_no_text_makes_it_raise_anything_else(text: str) -> None:
     with pytest.raises(Unreadable):
