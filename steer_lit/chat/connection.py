@@ -6,12 +6,15 @@ What a server sends is bounded before it is held: bodies are read as they come, 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from steer_lit.chat.settings import SECRET, ChatSettings
 from steer_lit.chat.wire import brief, error_object, retry_after
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
 _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # what httpx raises where there is no server at all
+_OPENAI = "OPENAI_API_KEY"  # whose account and headers the client takes from variables beside it
+_HEADERS = re.compile("accept|accept-encoding|authorization|connection|content-.*|host|user-agent|x-stainless-.*")
+_SURROUNDINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 
@@ -70,15 +76,21 @@ class Connection:
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
+        hooks = {"request": [self._own_headers], "response": [_bounded]}
+        self._ambient = settings.api_key_env == _OPENAI
+        try:
+            http = openai.DefaultAsyncHttpx2Client(
+                limits=limits, timeout=timeout, follow_redirects=False, event_hooks=hooks
+            )
+        except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+            raise ConfigError([_surroundings(settings.base_url, error)]) from error
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or "none",
             max_retries=0,
             timeout=timeout,
             default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultAsyncHttpx2Client(
-                limits=limits, timeout=timeout, follow_redirects=False, event_hooks={"response": [_bounded]}
-            ),
+            http_client=http,
         )
         self._base_url = settings.base_url
         self._connect_timeout = settings.connect_timeout
@@ -115,7 +127,7 @@ class Connection:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             connected = type(cause).__name__ not in _UNHEARD
-            to = "" if connected else f" to {self._base_url}"
+            to = "" if connected else f" to {self._base_url}{_through(self._base_url)}"
             return Fault(f"no connection{to}: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
         return self._hidden(content) if len(self._key) >= SECRET else content
@@ -147,6 +159,13 @@ class Connection:
             return re.sub(self._spelt.encode(), b"***", text)
         return re.sub(self._spelt, "***", text)
 
+    async def _own_headers(self, request: httpx2.Request) -> None:
+        """Leave out what the environment has beside OpenAI's key where that is not sent: the account, other keys."""
+        if not self._ambient:
+            for name in [name for name in request.headers if not _HEADERS.fullmatch(name)]:
+                del request.headers[name]
+            request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self.loop).result()
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -159,6 +178,22 @@ class Connection:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._client.close()
+
+
+def _surroundings(base_url: str, error: Exception) -> Problem:
+    """What keeps a client from being made in this environment. A proxy's address is not shown: it may hold a login."""
+    names = [name for name in os.environ if name.upper() in _SURROUNDINGS]
+    why = brief(error) if isinstance(error, ImportError | OSError) else "no address of a proxy"
+    return Problem("server.base_url", base_url, f"cannot be asked with {', '.join(names)} in the environment: {why}")
+
+
+def _through(url: str) -> str:
+    """What is asked through a proxy, which may be who does not answer. Its address may hold a login: it is not shown."""
+    parts, proxies = urlsplit(url), getproxies()
+    named = next((name for name in (parts.scheme, "all") if name in proxies), None)
+    if named is None or proxy_bypass(parts.hostname or ""):
+        return ""
+    return f" through the proxy in {named.upper()}_PROXY, which no host in NO_PROXY is asked through"
 
 
 async def _bounded(response: httpx2.Response) -> None:

@@ -16,7 +16,8 @@ MakeClient = Callable[..., ChatClient]
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key and no proxy: loopback must not be asked for through one."""
-    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in ("OPENAI_API_KEY", *proxies, *map(str.lower, proxies)):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -404,6 +405,52 @@ def test_without_a_key_local_servers_are_sent_a_word(client_of: MakeClient, ques
     with ChaosServer() as server:
         client_of(server.base_url).ask([question()])
     assert server.headers[0]["authorization"] == "Bearer none"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:1", "socksio"),
+        ("https_proxy", "http://me:hunter2@host:port", "no address"),
+        ("HTTP_PROXY", "gopher://me:hunter2@host", "no address"),
+        ("SSL_CERT_FILE", "/nowhere", "No such file"),
+    ],
+)
+def test_an_environment_that_no_client_is_made_in_is_told(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    if said == "socksio":
+        monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(ConfigError, match=f"{name} in the environment.*{said}") as refused:
+        client_of("http://127.0.0.1:1/v1").ask([question()])
+    assert "ter2" not in str(refused.value)
+
+
+def test_a_proxy_that_does_not_answer_is_told_from_the_server(
+    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://me:hunter2@127.0.0.1:1")
+    with ChaosServer() as server:
+        with pytest.raises(ServerDown, match="through the proxy in ALL_PROXY") as down:
+            client_of(server.base_url).greet()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        client_of(server.base_url).greet()
+    assert "hunter2" not in str(down.value)
+
+
+@pytest.mark.parametrize(("variable", "goes"), [("OPENAI_API_KEY", True), ("JUDGE_KEY", False), (None, False)])
+def test_what_is_set_beside_openais_key_goes_where_that_goes(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, variable: str | None, goes: bool
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-judge-1234")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1234")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: sk-other\nAuthorization: Bearer sk-other")
+    with ChaosServer() as server:
+        client_of(server.base_url, api_key_env=variable).ask([question()])
+    sent = server.headers[0]
+    assert ("org-1234" in sent.values(), "sk-other" in sent.values()) == (goes, goes)
+    assert (sent["authorization"] == f"Bearer {'sk-judge-1234' if variable else 'none'}") == (not goes)
 
 
 # ---- what it leaves alone
