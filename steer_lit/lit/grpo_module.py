@@ -34,7 +34,7 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
-from steer_lit.rollout.play import play
+from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
 
@@ -161,16 +161,12 @@ class GRPOModule(PolicyModule):
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
         what = "validated" if self.trainer.validating else "played"
         self.tell(what, 0, len(scenarios))
-        return play(
-            scenarios,
-            seeds,
-            policy,
-            self.attacker,
-            self.tutor,
-            rollout.max_turns,
-            side_by_side=rollout.side_by_side,
-            on_end=lambda ended: self.tell(what, ended, len(scenarios)),
-        )
+        players, played = (policy, self.attacker, self.tutor), dict[int, Trajectory]()
+        most = rollout.side_by_side
+        for row, trajectory in playing(scenarios, seeds, *players, rollout.max_turns, side_by_side=most):
+            played[row] = trajectory
+            self.tell(what, len(played), len(scenarios))
+        return [played[row] for row in range(len(scenarios))]
 
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float

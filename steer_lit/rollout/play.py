@@ -14,6 +14,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from typing import ParamSpec
 
 from steer_lit.rollout.threads import delayed_by_one
 from steer_lit.types import (
@@ -33,38 +35,7 @@ from steer_lit.types import (
 )
 
 log = logging.getLogger(__name__)
-
-
-def play(
-    scenarios: Sequence[Scenario],
-    seeds: Sequence[int],
-    policy: Policy,
-    attacker: Attacker,
-    tutor: Tutor | None,
-    max_turns: int,
-    *,
-    side_by_side: int | None = None,
-    stop_when_truncated: bool = True,
-    on_end: Callable[[int], object] = lambda ended: None,
-) -> list[Trajectory]:
-    """Play every scenario, with the settings of `playing`. Returns their trajectories, in order.
-
-    Each time a dialogue ends, `on_end` is called with the number that have.
-    """
-    played: dict[int, Trajectory] = {}
-    for row, trajectory in playing(
-        scenarios,
-        seeds,
-        policy,
-        attacker,
-        tutor,
-        max_turns,
-        side_by_side=side_by_side,
-        stop_when_truncated=stop_when_truncated,
-    ):
-        played[row] = trajectory
-        on_end(len(played))
-    return [played[row] for row in range(len(scenarios))]
+P = ParamSpec("P")
 
 
 def playing(
@@ -107,6 +78,16 @@ def playing(
         asked = {row: attack for row, attack in found.items() if attack is not None}
         for row in (row for row in found if row not in asked):
             yield row, dialogues.pop(row).trajectory(session.end(row))
+
+
+def _in_order(played: Callable[P, Iterator[tuple[int, Trajectory]]]) -> Callable[P, list[Trajectory]]:
+    def ordered(*args: P.args, **settings: P.kwargs) -> list[Trajectory]:
+        return [trajectory for _, trajectory in sorted(played(*args, **settings), key=itemgetter(0))]
+
+    return ordered
+
+
+play = _in_order(playing)  # the trajectories once all have ended, in the scenarios' order
 
 
 @dataclass(slots=True)

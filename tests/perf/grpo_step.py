@@ -23,7 +23,7 @@ from steer_lit.lit import grpo_module
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.reward.reward import Reward
-from steer_lit.rollout.play import play
+from steer_lit.rollout.play import playing
 from steer_lit.types import Attack, ImageRef, Message, Scenario, SoFar, Verdict
 from tests.perf import workload
 
@@ -86,7 +86,7 @@ def main() -> None:
         return played
 
     module.play = timed  # type: ignore[method-assign]
-    grpo_module.play = partial(play, stop_when_truncated=False)  # type: ignore[assignment]
+    grpo_module.playing = partial(playing, stop_when_truncated=False)  # type: ignore[assignment]
     marks = workload.step_marks(module)
     batches = scenarios(options.prompts, options.turns, options.user_tokens, options.steps)
     with tempfile.TemporaryDirectory() as folder:
