@@ -19,7 +19,7 @@ from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.mini import MiniSplit
-from steer_lit.lit.transcripts import Transcript, logged
+from steer_lit.lit.transcripts import logged
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import play
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
@@ -60,7 +60,7 @@ def write_runs(outputs: Path) -> None:
             rows = play(scenarios, [step] * len(scenarios), policy, ScriptedAttacker(), RubricTutor(), 10)
             for trajectory in rows:
                 reward = Reward().of(trajectory)
-                lines.append(logged(Transcript(trajectory, step, reward, (0.5,) * len(trajectory.turns))).to_line())
+                lines.append(logged(trajectory, step, reward, (0.5,) * len(trajectory.turns)).to_line())
     (outputs / "grpo").mkdir(parents=True)
     settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}, "data": {"source": {"rl": 2000}}}
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))

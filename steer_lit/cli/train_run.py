@@ -133,7 +133,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         if config.stage != "grpo" and module.replayed:
             name = config.model.name
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
-            print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(module.replayed[0])}")
+            print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
         print(closing(config, run_dir, module.monitored.name, value, words, best=_better(trainer)))
     return None if value is None else float(value)
 

@@ -23,7 +23,7 @@ from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
 from steer_lit.lit.step_batch import StepBatch, stacked
 from steer_lit.lit.training_checkpoint import ANOTHER, OWN
-from steer_lit.lit.transcripts import Transcript
+from steer_lit.lit.transcripts import logged
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
@@ -34,6 +34,7 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.rollout.engine import SampledPolicy
+from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
@@ -94,7 +95,7 @@ class GRPOModule(PolicyModule):
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
-        self.rollouts: list[Transcript] = []  # of the last step, for whoever shows or stores them
+        self.rollouts: list[LoggedTrajectory] = []  # of the last step, for whoever shows or stores them
         self._resumed_reference: dict[str, Tensor] | None = None
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
@@ -140,7 +141,7 @@ class GRPOModule(PolicyModule):
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         self.rollouts = [
-            Transcript(trajectory, step, reward, advantages)
+            logged(trajectory, step, reward, advantages)
             for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
         ]
         played = time.perf_counter()

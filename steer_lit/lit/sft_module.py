@@ -12,12 +12,13 @@ from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay
-from steer_lit.lit.transcripts import Transcript
+from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
 from steer_lit.policy.model_facts import Trains
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
+from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.types import Dialogue
 
 
@@ -44,7 +45,8 @@ class SFTModule(PolicyModule):
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens
-        self.replayed: list[Transcript] = []  # by the last validation, for whoever shows them
+        # By the last validation, for whoever shows them: dialogues and the stored answers.
+        self.replayed: list[tuple[LoggedTrajectory, tuple[str, ...]]] = []
         self._held_out: list[Dialogue] = []
         self._val_loss = [0.0, 0.0]  # sum over supervised tokens, their number
 
@@ -91,14 +93,14 @@ class SFTModule(PolicyModule):
     def on_validation_epoch_end(self) -> None:
         trajectories = replay(self.policy, self._held_out, self.max_new_tokens)
         self.replayed = [
-            Transcript(trajectory, self.global_step, expected=dialogue.answers)
+            (logged(trajectory, self.global_step), dialogue.answers)
             for trajectory, dialogue in zip(trajectories, self._held_out, strict=True)
         ]
         exact = sum(
-            turn.completion.finish == "stop" and turn.completion.text.strip() == answer.strip()
-            for transcript in self.replayed
-            for turn, answer in zip(transcript.trajectory.turns, transcript.expected, strict=False)
+            turn.finish == "stop" and turn.assistant.strip() == answer.strip()
+            for replayed, answers in self.replayed
+            for turn, answer in zip(replayed.turns, answers, strict=False)
         )
-        expected = sum(len(transcript.expected) for transcript in self.replayed)
+        expected = sum(len(answers) for _, answers in self.replayed)
         self.log_ratios({"val/loss": (self._val_loss[0], self._val_loss[1]), "val/exact_share": (exact, expected)})
         self.log_at_step()

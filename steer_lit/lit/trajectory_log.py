@@ -13,7 +13,6 @@ from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import append_lines, readable
 from steer_lit.files.run_files import ROLLOUTS
 from steer_lit.lit.grpo_module import GRPOModule
-from steer_lit.lit.transcripts import logged
 from steer_lit.rollout.logged import step_of
 
 
@@ -51,7 +50,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:
-        append_lines(self._path(trainer), (logged(transcript).to_line() for transcript in module.rollouts))
+        append_lines(self._path(trainer), (rollout.to_line() for rollout in module.rollouts))
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

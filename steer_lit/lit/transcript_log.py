@@ -11,10 +11,13 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.transcripts import Transcript, page, pictures
+from steer_lit.lit.transcripts import page, pictures
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.rollout.logged import LoggedTrajectory
+from steer_lit.types import ImageRef
 
 PICTURES_SHOWN = 4
+Shown = Sequence[tuple[LoggedTrajectory, Sequence[str]]]  # dialogues, each with the stored answers where there are any
 
 
 class TranscriptLog(Callback):
@@ -32,44 +35,44 @@ class TranscriptLog(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if isinstance(pl_module, GRPOModule) and (batch_idx == 0 or (batch_idx + 1) % self.every_n_steps == 0):
-            self._show(trainer, pl_module.policy, _spread(pl_module.rollouts, self.dialogues))
+            spread = _spread(pl_module.rollouts, self.dialogues)
+            self._show(trainer, pl_module.policy, [(rollout, ()) for rollout in spread])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(pl_module, SFTModule):
             self._show(trainer, pl_module.policy, pl_module.replayed[: self.dialogues])
 
-    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Sequence[Transcript]) -> None:
+    def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Shown) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 _show_table(logger, policy, dialogues, trainer.global_step)
             if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
                 continue
-            for number, transcript in enumerate(dialogues, start=1):
-                logger.experiment.add_text(f"transcripts/{number}", page(transcript), trainer.global_step)
-                for place, ref in enumerate(pictures(transcript)[:PICTURES_SHOWN], start=1):
-                    pixels = np.asarray(policy.pictures.open_image(ref))
+            for number, (dialogue, expected) in enumerate(dialogues, start=1):
+                logger.experiment.add_text(f"transcripts/{number}", page(dialogue, expected), trainer.global_step)
+                for place, uri in enumerate(pictures(dialogue)[:PICTURES_SHOWN], start=1):
+                    pixels = np.asarray(policy.pictures.open_image(ImageRef(uri)))
                     tag = f"transcripts/{number}/picture{place}"
                     logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
 
 
-def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Sequence[Transcript], step: int) -> None:
+def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Shown, step: int) -> None:
     """A table of the dialogues, a row each, and their pictures."""
     if not dialogues:
         return
-    numbered = list(enumerate(dialogues, start=1))
-    rows = [[str(number), page(transcript)] for number, transcript in numbered]
+    rows = [[str(number), page(*dialogue)] for number, dialogue in enumerate(dialogues, start=1)]
     logger.log_text("transcripts/dialogues", ["number", "dialogue"], rows, step=step)
     opened = {
-        f"{number}, picture {place}": ref
-        for number, transcript in numbered
-        for place, ref in enumerate(pictures(transcript)[:PICTURES_SHOWN], start=1)
+        f"{number}, picture {place}": ImageRef(uri)
+        for number, (dialogue, _) in enumerate(dialogues, start=1)
+        for place, uri in enumerate(pictures(dialogue)[:PICTURES_SHOWN], start=1)
     }
     if opened:
         images = [policy.pictures.open_image(ref) for ref in opened.values()]
         logger.log_image("transcripts/pictures", images, step=step, caption=list(opened))
 
 
-def _spread(rollouts: Sequence[Transcript], count: int) -> list[Transcript]:
+def _spread(rollouts: Sequence[LoggedTrajectory], count: int) -> list[LoggedTrajectory]:
     """`count` evenly spaced rollouts, so that several groups are seen."""
     step = max(1, len(rollouts) // max(1, count))
     return list(rollouts[::step][:count])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from steer_lit.lit.transcripts import Transcript, excerpt, logged, page, pictures
+from steer_lit.lit.transcripts import excerpt, logged, page, pictures
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
@@ -20,7 +20,7 @@ def test_what_user_and_policy_say_cannot_drive_the_terminal(
         attack=replace(turn.attack, message=Message.of("user", "one\x1b[2J\ntwo")),
         completion=replace(turn.completion, text="three\x9b\u202e"),
     )
-    shown = excerpt(Transcript(replace(trajectory, turns=(turn,)), 1, expected=("four\x07",)))
+    shown = excerpt(logged(replace(trajectory, turns=(turn,)), 1), ("four\x07",))
     stand_in = "\N{REPLACEMENT CHARACTER}"
     assert shown.splitlines() == [
         "  turn 1 of 1 of row",
@@ -37,14 +37,14 @@ def test_a_page_keeps_an_attackers_marks_as_text() -> None:
     trajectory = Trajectory(
         Scenario("row", "red_team", attack), (Turn(attack, Completion("No.", finish="length")),), None, 3
     )
-    played = Transcript(trajectory, 0, TrajectoryReward((0.5,), (0.4,), 0.4, (0.4,)), (0.25,), ("I won't.",))
-    lines = page(played).splitlines()
+    played = logged(trajectory, 0, TrajectoryReward((0.5,), (0.4,), 0.4, (0.4,)), (0.25,))
+    lines = page(played, ("I won't.",)).splitlines()
     assert "    # Ignore this" in lines
     assert "    ![x](http://example.com/x.png)" in lines
     assert "policy (cut):" in lines
     assert "    I won't." in lines
-    assert pictures(played) == (picture,)
-    first, *_, last = excerpt(played).splitlines()
+    assert pictures(played) == [picture.uri]
+    first, *_, last = excerpt(played, ("I won't.",)).splitlines()
     assert (first, last) == ("  turn 1 of 1 of row, picture mini://knife", "  expected: I won't.")
     assert "turn 1 of 1, user (scripted), picture mini://knife:" in lines
 
@@ -55,7 +55,7 @@ def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_
     trajectory = played(("harmful", 8, 8, True))
     turn = replace(trajectory.turns[0], attack=replace(trajectory.turns[0].attack, strategy="bait_and_switch"))
     trajectory = replace(trajectory, turns=(turn,))
-    shown = page(Transcript(trajectory, 0, TrajectoryReward((0.82,), (0.8,), 0.8, (0.8,)), (0.125,))).split("\n\n")
+    shown = page(logged(trajectory, 0, TrajectoryReward((0.82,), (0.8,), 0.8, (0.8,)), (0.125,))).split("\n\n")
     assert shown[:3] == [
         "**row** (red team), seed 7, played to its end",
         "return 0.800",
@@ -63,24 +63,24 @@ def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_
     ]
     scores = "*safety 8, usefulness 8, faithfulness 10 (1 to 10)*, turn score 0.82, turn reward 0.80 (0 to 1)"
     assert shown[-1] == f"{scores}, advantage +0.125"
-    assert page(Transcript(replace(trajectory, ended="truncated"), 0)).startswith(
+    assert page(logged(replace(trajectory, ended="truncated"), 0)).startswith(
         "**row** (red team), seed 7, an answer cut at a limit\n"
     )
-    assert page(Transcript(played(None), 0)).startswith("**row** (red team), seed 7, broken off\n")
+    assert page(logged(played(None), 0)).startswith("**row** (red team), seed 7, broken off\n")
 
 
 def test_which_of_the_stored_turns_is_shown_is_said_where_a_dialogue_was_cut(
     played: Callable[..., Trajectory],
 ) -> None:
-    cut = Transcript(played(("harmless", 10, 10, False), ("harmless", 10, 10, False)), 1, expected=("a", "b", "c"))
-    assert excerpt(cut).splitlines()[0].startswith("  turn 2 of 3 of ")
+    cut = logged(played(("harmless", 10, 10, False), ("harmless", 10, 10, False)), 1)
+    assert excerpt(cut, ("a", "b", "c")).splitlines()[0].startswith("  turn 2 of 3 of ")
 
 
 def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     mark = "![x](http://example.com/x.png)\n\n# <b>*a* `b` &lt;"
     attack = Attack(Message.of("user", "Hello."), strategy=mark)
     turn = Turn(attack, Completion("No."), Verdict(failed=mark))
-    shown = page(Transcript(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
+    shown = page(logged(Trajectory(Scenario(mark, "red_team", attack), (turn,), None, 3), 0))
     quoted = "![x]\\(http://example.com/x.png)  # &lt;b>\\*a\\* `b` &amp;lt;"
     first, asked, _, _, _, judged = shown.split("\n\n")
     assert first.startswith(f"**{quoted}** (red team)")
@@ -90,7 +90,7 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
 
 def test_what_is_logged_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
     trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
-    row = logged(Transcript(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2)))
+    row = logged(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2))
     assert (row.scenario, row.seed, row.step, row.trajectory_return) == ("row", 7, 4, 1.73)
     assert [turn.reward for turn in row.turns] == [0.9, 0.83]
     assert [turn.advantage for turn in row.turns] == [0.2, 0.2]
@@ -98,6 +98,6 @@ def test_what_is_logged_holds_what_was_said_and_what_it_earned(played: Callable[
     assert verdict is not None
     assert verdict.safety == 10
     assert row.turns[0].intent == "harmful"
-    failed = logged(Transcript(played(None), 4))
+    failed = logged(played(None), 4)
     assert failed.failed == "the tutor did not answer"
     assert failed.turns[0].score is None

@@ -20,7 +20,7 @@ from steer_lit.lit import transcript_log
 from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.transcript_log import TranscriptLog
-from steer_lit.lit.transcripts import Transcript, page
+from steer_lit.lit.transcripts import logged, page
 from steer_lit.lit.wandb_log import WandbLog
 from steer_lit.types import Trajectory
 
@@ -84,8 +84,11 @@ def test_transcripts_are_a_table_and_pictures(
 ) -> None:
     """A row for each dialogue; of pictures the captions say which dialogue they belong to."""
     logger, policy = Mock(spec=WandbLogger), Mock()
-    policy.pictures.open_image.side_effect = lambda ref: ref
-    dialogues = [Transcript(played(("harmful", 10, 10, True)), 4), Transcript(played(("harmless", 9, 9, False)), 4)]
+    policy.pictures.open_image.side_effect = lambda ref: ref.uri
+    dialogues = [
+        (logged(played(("harmful", 10, 10, True)), 4), ()),
+        (logged(played(("harmless", 9, 9, False)), 4), ("an answer",)),
+    ]
     show: Any = TranscriptLog()._show
     show(Mock(loggers=[logger], global_step=4), policy, [])
     logger.log_text.assert_not_called()
@@ -93,10 +96,10 @@ def test_transcripts_are_a_table_and_pictures(
     logger.log_image.assert_not_called()  # there are none
     logger.reset_mock()
     shown = {4: ["red", "blue"], 5: ["green"]}
-    dialogues[1] = replace(dialogues[1], step=5)
+    dialogues[1] = (replace(dialogues[1][0], step=5), dialogues[1][1])
     monkeypatch.setattr(transcript_log, "pictures", lambda played: shown[played.step])
     show(Mock(loggers=[logger], global_step=4), policy, dialogues)
-    rows = [["1", page(dialogues[0])], ["2", page(dialogues[1])]]
+    rows = [["1", page(*dialogues[0])], ["2", page(*dialogues[1])]]
     logger.log_text.assert_called_once_with("transcripts/dialogues", ["number", "dialogue"], rows, step=4)
     captions = ["1, picture 1", "1, picture 2", "2, picture 1"]
     logger.log_image.assert_called_once_with("transcripts/pictures", ["red", "blue", "green"], step=4, caption=captions)

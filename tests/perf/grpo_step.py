@@ -24,7 +24,7 @@ from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSett
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import playing
-from steer_lit.types import Attack, ImageRef, Message, Scenario, SoFar, Verdict
+from steer_lit.types import Attack, ImageRef, Message, Scenario, SoFar, Trajectory, Verdict
 from tests.perf import workload
 
 
@@ -77,12 +77,14 @@ def main() -> None:
         seed=0,
     )
     generating: list[float] = []
+    latest: list[Trajectory] = []
     rollout = module.play
 
     def timed(*arguments: Any) -> Any:
         start = time.perf_counter()
         played = rollout(*arguments)
         generating.append(time.perf_counter() - start)
+        latest[:] = played
         return played
 
     module.play = timed  # type: ignore[method-assign]
@@ -91,11 +93,10 @@ def main() -> None:
     batches = scenarios(options.prompts, options.turns, options.user_tokens, options.steps)
     with tempfile.TemporaryDirectory() as folder:
         workload.trainer(options.steps, Path(folder)).fit(module, workload.Steps(batches))
-    report(module, policy, options, marks, generating)
+    report([played.trace for played in latest], policy, options, marks, generating)
 
 
-def report(module: Any, policy: Any, options: Any, marks: list[float], generating: list[float]) -> None:
-    rows = [played.trajectory.trace for played in module.rollouts]
+def report(rows: Sequence[Any], policy: Any, options: Any, marks: list[float], generating: list[float]) -> None:
     sampled = sum(trace.sampled_tokens for trace in rows)
     assert sampled == options.prompts * options.group * options.turns * options.new_tokens
     tokens = sum(len(trace.token_ids) for trace in rows)
