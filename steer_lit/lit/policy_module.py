@@ -22,9 +22,10 @@ from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.tensorboard_log import hide_after
-from steer_lit.lit.training_checkpoint import ANOTHER, OWN, checkpoint_mismatch
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN
 from steer_lit.lit.validation_schedule import at_end, owes_validation, validate
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.row_length import too_long
 from steer_lit.types import Dialogue, Scenario, TokenTrace
@@ -235,8 +236,8 @@ class PolicyModule(LightningModule):
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )
-        if reason := checkpoint_mismatch(checkpoint, self.policy.trainable()):
-            raise SteerError(f"the checkpoint {reason}: {ANOTHER}")
+        if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning takes them as they come
+            raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
         self._validated_at = saved.get("validated_at")
 
