@@ -1,7 +1,8 @@
 """Saves pictures that are embedded in rows as files that rows can name.
 
-`datasets` and verl keep a picture as `{"bytes": ..., "path": ...}`, chat clients as `data:image/png;base64,...`. Rows
-of a run name files alone (`images.py`), so whoever brings such rows converts them once (`convert.py`).
+`datasets` and verl keep a picture as `{"bytes": ..., "path": ...}`, in JSON with the bytes in base64, chat clients as
+`data:image/png;base64,...`. Rows of a run name files alone (`images.py`), so whoever brings such rows converts them
+once (`convert.py`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class PictureFolder:
             if isinstance(value, Mapping):
                 if isinstance(data := value.get("bytes"), bytes):
                     return self._save(data)
+                if isinstance(data, str) and key in _NAMED:  # as JSON has them
+                    return self._save(_decoded(f"{DATA_URL};base64,{data}"))
                 if "bytes" in value and data is None:  # `datasets` knows where it lies and has not read it
                     return value.get("path")
                 within = f"{place}." if place else ""

@@ -277,6 +277,17 @@ def test_pictures_written_out_as_text_become_files_and_other_text_stays(tmp_path
             PictureFolder(out).unpacked(row, file, 1)
 
 
+def test_bytes_in_json_are_base64(tmp_path: Path) -> None:
+    text = base64.b64encode(drawn("red", "PNG")).decode()
+    row = {"prompt": "<image>What?", "image": {"bytes": text, "path": None}, "metadata": {"size": {"bytes": "12"}}}
+    out = tmp_path / "rl.jsonl"
+    assert main([write(tmp_path / "rows.jsonl", [row]), str(out), "--as", "question"]) == 0
+    source = FileSource(rl=str(out))
+    (played,) = source.rows("rl", 10, Quarantine(0))
+    assert [open_image(ref, source.image_root).getpixel((0, 0)) for ref in pictures_of(played)] == [(255, 0, 0)]
+    assert played.metadata == {"size": {"bytes": "12"}}
+
+
 def test_rows_that_hold_pictures_and_name_others_stay_beside_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
