@@ -188,7 +188,7 @@ def _surroundings(base_url: str, error: Exception) -> Problem:
 
 
 def _through(url: str) -> str:
-    """What is asked through a proxy, which may be who does not answer. Its address may hold a login: it is not shown."""
+    """The proxy that is asked first, which may be who does not answer. A login in its address is not shown."""
     parts, proxies = urlsplit(url), getproxies()
     named = next((name for name in (parts.scheme, "all") if name in proxies), None)
     if named is None or proxy_bypass(parts.hostname or ""):
