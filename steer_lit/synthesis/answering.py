@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from steer_lit.answer_format import format_ok
+from steer_lit.answer_format import format_ok, has_answer
 from steer_lit.chat import ChatMessage, ChatReply, ChatRequest
 from steer_lit.prompts.ask import Client, Sampling
 from steer_lit.prompts.fill import Prompt, as_data
@@ -21,8 +21,8 @@ from steer_lit.types import Completion, Message, Scenario
 class RowPolicy:
     """Answers through `client`, with `system` as the system message (None: the scenario's own, or none).
 
-    With `in_form`, an answer that is not one <thinking> and one <answer> block is asked for once more. A row whose
-    answers cannot be had or used ends: see RowEnds.
+    With `in_form`, an answer that is not one <thinking> and one <answer> block, with words in that, is asked for once
+    more. A row whose answers cannot be had or used ends: see RowEnds.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class _StrictClient:
         replies = self._answered(requests)
         return [
             reply
-            if not self._in_form or was_cut(request, reply) or format_ok(reply.text or "")
+            if not self._in_form or was_cut(request, reply) or _formed(reply.text or "")
             else self._once_more(request, reply.text or "")
             for request, reply in zip(requests, replies, strict=True)
         ]
@@ -78,6 +78,11 @@ class _StrictClient:
         repair = Prompt.load("synthesis_form").fill()
         again = (*request.messages, ChatMessage("assistant", as_data(text)), ChatMessage("user", repair))
         (repaired,) = self._answered([replace(request, messages=again)])
-        if not format_ok(said := repaired.text or ""):
+        if not _formed(said := repaired.text or ""):
             raise RowEnds("unreadable", f"{self._name}: not in the form asked for", said[:KEPT_CHARACTERS])
         return repaired
+
+
+def _formed(text: str) -> bool:
+    """Whether it can be learned from: an empty answer is safe, and a dialogue's mean usefulness may hide it."""
+    return format_ok(text) and has_answer(text)

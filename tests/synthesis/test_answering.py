@@ -57,11 +57,12 @@ def test_an_answer_as_long_as_allowed_was_cut_and_is_not_asked_for_again(text: s
     assert len(client.asked) == 1
 
 
-def test_what_was_repaired_is_what_was_said() -> None:
+@pytest.mark.parametrize("mumbled", ["Well.", "<thinking>A hat.</thinking><answer> </answer>"])
+def test_what_was_repaired_is_what_was_said(mumbled: str) -> None:
     class Mumbles(Counts):
         def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
             first = not self.asked
-            return [ChatReply("Well.")] if super().ask(requests) and first else [self.reply]
+            return [ChatReply(mumbled)] if super().ask(requests) and first else [self.reply]
 
     client = Mumbles()
     session = policy(client).open([ROW], [7])
