@@ -18,10 +18,13 @@ FOLDER = Path(__file__).parent
 BAR = "| "
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-# Servers turn special tokens typed as text into real ones: <|im_start|>, <｜User｜>, </s>, <start_of_turn>, [INST].
-_SPECIAL = re.compile(r"<(?=[|｜/!\w])|\[(?=/?g?[A-Z_]+\])")
+# Servers turn special tokens typed as text into real ones: <|im_start|>, <｜User｜>, </s>, <turn|>, [INST], ]~b].
+_MINIMAX = r"\](?=~!?b[\[\]]|<\])|\[(?=e~\[|>\[)"
+_SPECIAL = re.compile(rf"<(?=[|｜/!\w])|\[(?=/?g?[A-Z_]+\])|{_MINIMAX}")
 # The same marks where they are closed or begin with a bar. The policy's own format goes back as it was said.
-_TEMPLATE = re.compile(r"<(?=[|｜]|/?(?!(?:thinking|answer)>)(?:s|[\w:-]{2,})>)|\[(?=/?g?[A-Z_]{3,}\])")
+_TEMPLATE = re.compile(
+    rf"<(?=[|｜]|/?(?!(?:thinking|answer)>)(?:s|[\w:-]{{2,}}\|?)>)|\[(?=/?g?[A-Z_]{{3,}}\])|{_MINIMAX}"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x1f\x7f]")
 
 
@@ -78,9 +81,10 @@ def fence(text: str) -> str:
 def as_data(text: str) -> str:
     """The text as a message of its own: no template mark left whole (TRAPS 14), nothing that JSON cannot carry.
 
-    A blank goes after the bracket of `<|`, of `<name>` and `</name>`, and of `[NAME]` and `[/NAME]` in three capitals
-    or more: `<br>`, `list<int>` and `[NOTE]` get one too. What stays as it is: `<thinking>` and `<answer>` with their
-    ends, tags of one letter but `<s>`, tags with attributes, and code or maths such as `a[i] < b`, `x<y` and `[1]`.
+    A blank goes after the bracket of `<|`, of `<name>`, `</name>` and `<name|>`, of `[NAME]` and `[/NAME]` in three
+    capitals or more, and of MiniMax's marks: `<br>`, `list<int>` and `[NOTE]` get one too. What stays as it is:
+    `<thinking>` and `<answer>` with their ends, tags of one letter but `<s>`, tags with attributes, and code or maths
+    such as `a[i] < b`, `x<y` and `[1]`.
     """
     return _TEMPLATE.sub(lambda mark: f"{mark[0]} ", encodable(text))
 

@@ -85,6 +85,7 @@ TOKENS = [
     "<|im_start|>", "<|image_pad|>", "<|begin_of_text|>", "<｜User｜>", "<s>", "</s>", "<bos>", "<eos>", "<pad>",
     "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<image_soft_token>", "<image>", "</image>", "<img>",
     "</img>", "<IMG_CONTEXT>", "<fake_token_around_image>", "<global-img>", "<seed:bos>", "<unused7>", "<think>",
+    "<turn|>", "<channel|>", "]~!b[", "]~b]", "[e~[", "]<]image[>[",
     "</think>", "<tool_call>", "<Answer>", "<用户>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
     "[IMG]", "[IMG_BREAK]", "[TOOL_CALLS]", "[gMASK]",
 ]  # fmt: skip
@@ -98,7 +99,7 @@ def test_trap_14_special_tokens_of_servers_do_not_survive(token: str) -> None:
         assert data.replace(" ", "") == text.replace(" ", "")
 
 
-@given(st.text(st.sampled_from("<>[]/|｜sabAB_ "), max_size=40))
+@given(st.text(st.sampled_from("<>[]/|｜sabeAB_~! "), max_size=40))
 def test_trap_14_breaking_a_mark_makes_no_other(text: str) -> None:
     assert as_data(as_data(text)) == as_data(text)
 
