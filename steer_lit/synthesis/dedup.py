@@ -22,6 +22,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 SHINGLE = 3
 # Thai and Lao, Myanmar, Khmer, kana, Chinese characters: a run of these is no word.
@@ -100,6 +101,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in words if re.search(r"\w", word)) or tuple(text.split())
 
 
+@cache  # of a million characters that there are
 def _in_word(character: str) -> str:
     """The character as it stands in words, a blank where it is in none. Vowel signs are in words, though no `\\w`: left
     out, Hindi's "ki" and "ke" are one word.
