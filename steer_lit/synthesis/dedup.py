@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cache
 
 SHINGLE = 3
+_LETTER = re.compile(r"\w")
 # Thai and Lao, Myanmar, Khmer, kana, Chinese characters: a run of these is no word.
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -97,8 +98,7 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
 def _words(text: str) -> tuple[str, ...]:
     """A text's words; without any, as in emoji alone, what stands between blanks: else all such were the same."""
     text = unicodedata.normalize("NFKC", text.casefold())
-    words = "".join(map(_in_word, text)).split()
-    return tuple(word for word in words if re.search(r"\w", word)) or tuple(text.split())
+    return tuple(filter(_LETTER.search, "".join(map(_in_word, text)).split())) or tuple(text.split())
 
 
 @cache  # of a million characters that there are
