@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
+LONG_WAIT = 5.0  # seconds, from which a wait is told
+WAITS_TOLD = 300.0  # seconds until waits are told again
 _TOLD_AGAIN = 8  # time-outs, after which those since the first are told; then each time there are twice as many
 _HOPELESS = {  # statuses that no retry can help, and the key to change
     401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
@@ -84,6 +86,7 @@ class ChatClient:
         self._timed_out = 0  # attempts in a row, of whatever requests
         self._slow = 0  # attempts that timed out, of all
         self._tell_at = 1  # so many of them
+        self._tell_wait_at = 0.0  # on the clock that waits are told by
         self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
@@ -196,6 +199,7 @@ class ChatClient:
                 after = f", after {attempt} attempts" if attempt > 1 else ""
                 return ChatReply(failed=f"{outcome.reason}{after}")
             self._usage = replace(self._usage, retries=self._usage.retries + 1)
+            self._tell_wait(outcome)
             await asyncio.sleep(self._wait(outcome.wait, attempt))
             attempt += 1
         return outcome
@@ -251,6 +255,13 @@ class ChatClient:
             *(settings.base_url, which, seconds, settings.retries + 1, settings.retries),
             *(name, getattr(settings, name), settings.concurrency),
         )
+
+    def _tell_wait(self, fault: Fault) -> None:
+        """Warn of waits that a server asks for, now and then: nothing else is heard meanwhile."""
+        if (fault.wait or 0.0) >= LONG_WAIT and time.monotonic() >= self._tell_wait_at:
+            told = "%s: %s, and wants a wait of %.0f s, which it gets: lower server.concurrency=%d where waits are many"
+            log.warning(told, self.settings.base_url, fault.reason, fault.wait, self.settings.concurrency)
+            self._tell_wait_at = time.monotonic() + WAITS_TOLD
 
     def _wait(self, asked: float | None, attempt: int) -> float:
         """Seconds before the next attempt, spread so that requests which failed together do not return together."""

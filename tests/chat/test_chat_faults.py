@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
+from steer_lit.chat import client as client_module
 from steer_lit.errors import ServerDown
 from tests.chat.chaos_server import REFUSALS, Body, ChaosServer, http_date
 
@@ -135,6 +136,22 @@ def test_trap_37_retry_after_is_honoured(
         [reply] = client_of(server.base_url, retries=1).ask([question()])
     assert reply.text == "Fine."
     assert least <= server.times[1] - server.times[0] < 10
+
+
+def test_long_waits_that_a_server_asks_for_are_told_now_and_then(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Minutes may go by in which nothing else is heard."""
+    monkeypatch.setattr(client_module, "LONG_WAIT", 0.04)
+    with ChaosServer(lambda body, earlier: "429" if earlier < 2 else None, retry_after="0.03") as server:
+        client_of(server.base_url, retries=2).ask([question("short waits")])
+        assert caplog.messages == []
+        server.retry_after = "0.05"
+        client_of(server.base_url, retries=2, concurrency=3).ask([question("one"), question("two")])
+    told = (
+        "HTTP 429: slow down, and wants a wait of 0 s, which it gets: lower server.concurrency=3 where waits are many"
+    )
+    assert caplog.messages == [f"{server.base_url}: {told}"]
 
 
 def test_a_server_that_asks_for_hours_is_not_waited_for(client_of: MakeClient, question: Question) -> None:
