@@ -87,7 +87,7 @@ def run_bench(
     elif stale := describe_stale(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
-    with count_bar(console, "{task.description:>16}", "graded, {task.fields[played]} played,") as progress:
+    with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
         for name, policy in policies.items():
             tell = _teller(progress, name, len(suite.scenarios))
             played[name] = play_policy(run, name, policy, keys[name], tell, begin)
@@ -106,15 +106,15 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
     """What is told how many of a policy's dialogues are recorded and how many played, and shows it: as a bar, where
     that is none as a line, whenever more are recorded and every now and then.
     """
-    task, console = progress.add_task(name, total=total, played=0), progress.console
+    task, console = progress.add_task(name, total=total, told="graded"), progress.console
     lines, shown = LinesApart(), -1
 
     def tell(done: int, played: int) -> None:
         nonlocal shown
-        progress.update(task, completed=done, played=played)
+        told = f"graded, {played} played" if played > done else "graded"
+        progress.update(task, completed=done, told=told)
         if not console.is_terminal and lines.due(done != shown):
-            further = f", {played} played" if played > done else ""
-            print_lines(console, f"{name}: {done} of {total} dialogues{further}")
+            print_lines(console, f"{name}: {done} of {total} dialogues {told}")
             shown = done
 
     return tell

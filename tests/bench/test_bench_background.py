@@ -20,6 +20,7 @@ from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.terminal.bars import count_bar
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -92,7 +93,15 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
     assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 3
     assert recorded(tmp_path) == ids(3)
     told = [line.split(",")[0] for line in console.file.getvalue().splitlines()[:4]]  # type: ignore[attr-defined]
-    assert told == [f"one: {done} of 3 dialogues" for done in (0, 1, 2, 3)]
+    assert told == [f"one: {done} of 3 dialogues graded" for done in (0, 1, 2, 3)]
+
+
+def test_what_is_played_is_told_only_where_it_is_ahead_of_what_is_graded() -> None:
+    with count_bar(Console(file=io.StringIO(), force_terminal=True), "", "{task.fields[told]},") as progress:
+        tell = run._teller(progress, "one", 3)
+        for done, played, told in ((0, 0, "graded"), (0, 2, "graded, 2 played"), (3, 3, "graded")):
+            tell(done, played)
+            assert progress.tasks[0].fields["told"] == told
 
 
 def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
