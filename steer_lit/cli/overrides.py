@@ -27,6 +27,7 @@ _HYDRAS_OPTIONS = (
     *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 )
+_PROGRAMS = ("train", "bench", "synthesize")
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it for no option, and misses its keys
 _OF_RETURN = ("reward.alpha", "reward.return")
@@ -41,7 +42,7 @@ def normalise_override(word: str, name: str) -> str:
         read, word = replace(read, sign=""), word.removeprefix("+")
     if read == Word("", "experiment", "null"):
         return "~experiment"
-    return f"++{word}" if not read.sign and names_policy(word) else word
+    return f"++{word}" if name == "bench" and not read.sign and names_policy(word) else word
 
 
 def key_by_key(word: str, name: str) -> list[str]:
@@ -83,7 +84,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
         return ""
     key, section = added.key, added.key.partition(".")[0]
-    if section in ("hydra", "policies"):
+    if section == "hydra" or (section == "policies" and name == "bench"):
         return ""
     typed, known = " ".join(words), section in top
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
@@ -172,7 +173,7 @@ def no_sweep(word: str, name: str) -> str:
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that the config which `words` compose does not have."""
-    known, other = keys_of(name, words), _of_another_stage(wrong, name, words)
+    known, other = keys_of(name, words), _of_another_stage(wrong, name, words) or _of_another_program(wrong, name)
     plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
     return (
         f"{wrong}: there is no such key in this run.{other or _nearest(wrong, known)}{plus} `--cfg job` lists them all."
@@ -190,6 +191,13 @@ def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
     return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
+
+
+def _of_another_program(key: str, name: str) -> str:
+    """` bench belongs to python bench.py.` for a key in a section that only other programs have."""
+    section = key.partition(".")[0]
+    having = [each for each in _PROGRAMS if section in _groups(each) or section in (composed(each, []) or {})]
+    return "" if not having or name in having else f" {section} belongs to {' and '.join(map(program, having))}."
 
 
 def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:

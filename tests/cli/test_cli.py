@@ -319,6 +319,25 @@ def test_a_policy_under_a_misspelt_section_is_told_the_right_one(
     assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
 
 
+@pytest.mark.parametrize(
+    ("program", "word", "said"),
+    [
+        ("train", "policies.sft=base", "policies belongs to python bench.py."),  # once taken to no effect
+        ("train", "++policies.sft=base", "policies belongs to python bench.py."),
+        ("synthesize", "policies.sft=base", "policies belongs to python bench.py."),
+        ("train", "bench.limit=3", "bench belongs to python bench.py."),
+        ("bench", "optim.lr=3", "optim belongs to python train.py."),
+        ("bench", "experiment=grpo_nano", "experiment belongs to python train.py."),
+        ("synthesize", "init_from=a", "init_from belongs to python train.py and python bench.py."),
+    ],
+)
+def test_a_key_of_another_program_names_it(
+    capsys: pytest.CaptureFixture[str], run_dir: str, program: str, word: str, said: str
+) -> None:
+    key = word.partition("=")[0].lstrip("+")
+    assert f"{key}: there is no such key in this run. {said}" in refused(capsys, word, run_dir, program=program)
+
+
 def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
     capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
 ) -> None:
