@@ -79,6 +79,7 @@ class ChatClient:
         self.settings = ChatSettings(**with_own(shared, own))
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
         self._kept = False  # whether the cache has a reply of this client's
+        self._unkept = False  # whether it could not take one
         self._starting = threading.Lock()
         self._connection: Connection | None = None
         self._usage = ChatUsage()
@@ -187,7 +188,10 @@ class ChatClient:
                 self._cache.put(key, reply, settings.model)
                 self._kept = True
             except OSError as error:  # a full disk costs the next run money, not this one its answer
-                log.warning("%s: this reply could not be kept: %s", settings.cache_dir, error)
+                if not self._unkept:
+                    told = "%s: this reply could not be kept, and of others that cannot nothing more is said: %s"
+                    log.warning(told, settings.cache_dir, error)
+                self._unkept = True
         self._count(reply)
         return reply
 

@@ -337,9 +337,9 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with ChaosServer() as server:
-        [reply] = client_of(server.base_url, cache_dir=str(tmp_path / "file")).ask([question()])
-    assert reply.text == "Fine."
-    assert "could not be kept" in caplog.text
+        replies = client_of(server.base_url, cache_dir=str(tmp_path / "file")).ask([question("one"), question("two")])
+    assert [reply.text for reply in replies] == ["Fine.", "Fine."]
+    assert caplog.text.count("could not be kept") == 1  # a run has many thousands
 
 
 # ---- the key
