@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from steer_lit.bench.names import configured_model
@@ -26,11 +24,6 @@ from steer_lit.files.run_files import CONFIG, VERSIONS
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
 
-# What is read of a config: these must be groups where they are there.
-_GROUPS = (
-    "bench", "data", "data.source", "model", "policies", "rollout",
-    *(f"{player}{part}" for player in ("attacker", "judge", "tutor") for part in ("", ".client", ".client.settings")),
-)  # fmt: skip
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 ASKED, SETTINGS = "asked by", "settings"  # facts' labels
 _WAY_OUT = "mend it, or move it away to report without it"
@@ -161,27 +154,16 @@ def _versions(run: Path) -> dict[str, Any]:
 def saved_config(run: Path) -> dict[str, Any]:
     """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated.
 
-    Raises SteerError where it is no config, or has a value where a group that is read here should be.
+    Raises SteerError where it is no config.
     """
     path = run / CONFIG
     if not path.is_file():
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few lines of which hold billions
-            raise ValueError("it has YAML aliases, which no run writes")
-        saved = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        saved = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")), resolve=False)
     except Exception as error:  # YAML's, OmegaConf's or the disk's
         reason = " ".join(str(error).split())
         raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
     if not isinstance(saved, dict):
         raise SteerError(f"from_run={run}: {path} holds no config: {_WAY_OUT}")
-    for group in _GROUPS:
-        *above, name = group.split(".")
-        node: Any = saved
-        for key in above:
-            node = node.get(key, {})
-        if not isinstance(value := node.get(name, {}), dict):
-            shown = reprlib.repr(value)
-            raise SteerError(f"from_run={run}: {path} has {group}={shown}, which must be a group: {_WAY_OUT}")
     return {str(key): value for key, value in saved.items()}

@@ -64,10 +64,8 @@ class BestAdapter(Callback):
         if self.best is None:
             shutil.rmtree(folder, ignore_errors=True)
             return
-        now = policy.adapter_state()
-        policy.load_adapter_state(dict(self.best.weights))
-        _write(policy, self.best, folder)
-        policy.load_adapter_state(now)
+        with policy.wearing(self.best.weights):
+            _write(policy, self.best, folder)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         policy = _adapted(pl_module)

@@ -88,12 +88,12 @@ def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTr
     return chat_template.chat_tokenizer(tokenizer.to_str(), max_length)
 
 
-def spread(parameters: Iterable[torch.nn.Parameter], gain: float = 1.0) -> None:
-    """Draw matrices with standard deviation gain / sqrt(inputs).
+def spread(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Draw matrices with standard deviation 1 / sqrt(inputs).
 
     transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
     """
     with torch.no_grad():
         for parameter in parameters:
             if parameter.ndim >= 2:
-                parameter.normal_(std=gain / parameter[0].numel() ** 0.5)
+                parameter.normal_(std=1 / parameter[0].numel() ** 0.5)

@@ -6,7 +6,7 @@ vision tower and reused by every row, turn and pass; positions are explicit (TRA
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -228,13 +228,18 @@ class QwenVL(nn.Module):
         """A copy of the adapter's tensors."""
         return {name: p.detach().clone() for name, p in self.adapter_parameters().items()}
 
-    def load_adapter_state(self, state: dict[str, torch.Tensor]) -> None:
+    @contextmanager
+    def wearing(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """The adapter `state` in place of the live one, which comes back whatever happens inside."""
         parameters = self.adapter_parameters()
-        if parameters.keys() != state.keys():
-            raise ValueError(f"adapter tensors differ: {sorted(parameters.keys() ^ state.keys())[:4]}")
-        with torch.no_grad():
+        live = {name: parameter.data for name, parameter in parameters.items()}
+        try:
             for name, parameter in parameters.items():
-                parameter.copy_(state[name])
+                parameter.data = state[name].to(parameter)
+            yield
+        finally:
+            for name, parameter in parameters.items():
+                parameter.data = live[name]
 
     def save_adapter(self, folder: Path) -> None:
         """Write a standard PEFT folder, with the base model's fingerprint beside it."""
@@ -260,15 +265,6 @@ class QwenVL(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The reference's adapter in place of the policy's, which comes back whatever happens inside."""
-        frozen = self.reference_state
-        parameters = self.adapter_parameters()
-        live = {name: parameter.data for name, parameter in parameters.items()}
-        try:
-            for name, parameter in parameters.items():
-                parameter.data = frozen[name]
-            with self.inference():
-                yield
-        finally:
-            for name, parameter in parameters.items():
-                parameter.data = live[name]
+        """The policy's adapter as the reference's, for inference."""
+        with self.wearing(self.reference_state), self.inference():
+            yield

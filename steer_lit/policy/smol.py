@@ -35,7 +35,7 @@ FIRST_VISION_ID = 11
 _GIVEN_UP = ("<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>")
 _NEW_ROW_STD = 0.02
 _BUILD_SEED = 0
-_TOWER_GAIN = 1.0
+_RECIPE = 1.0  # counts up where checkpoints come to be made otherwise: those of before are found no more
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": 49152,
@@ -72,7 +72,7 @@ def smol_checkpoint() -> Path:
     """The checkpoint folder, made if need be. A run killed half-way leaves nothing that looks finished."""
     source = find_source()
     recipe = json.dumps(
-        [TEXT_CONFIG, VISION_CONFIG, _TOWER_GAIN, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
+        [TEXT_CONFIG, VISION_CONFIG, _RECIPE, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
     cache = _cache()
     folder = cache / f"smol-{digest(recipe, 10)}"
@@ -124,7 +124,7 @@ def _write_checkpoint(folder: Path, source: Source) -> None:
 
     def draw(model: Qwen2_5_VLForConditionalGeneration) -> None:
         copy_language_model(llama, model)
-        spread(model.model.visual.parameters(), _TOWER_GAIN)
+        spread(model.model.visual.parameters())
 
     sizes = {"text_config": TEXT_CONFIG, "vision_config": VISION_CONFIG}
     write_fresh(folder, tokenizer, draw, **sizes, tie_word_embeddings=True, seed=_BUILD_SEED)

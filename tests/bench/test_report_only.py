@@ -243,9 +243,8 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDial
 
 @pytest.mark.parametrize(
     "text",
-    ["data: 5", "data: {source: 5}", "judge: null", "judge: {client: 3}", "judge: {client: {settings: [x]}}", "- a",
-     "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "a: &a [1, 1]\nb: [*a, *a]", "[" * 10**4],
-)  # fmt: skip
+    ["- a", "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**4],
+)
 def test_a_config_that_is_none_is_named(dialogue: MakeDialogue, tmp_path: Path, text: str) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3])])
     (tmp_path / "run" / "config.yaml").write_text(text)
