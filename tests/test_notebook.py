@@ -15,6 +15,7 @@ from rich.console import Console
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
@@ -70,7 +71,9 @@ def write_runs(outputs: Path) -> None:
         "complies@1": Untrained(ALWAYS_COMPLY, "b"),
         "complies@2": Untrained(ALWAYS_COMPLY, "c"),
     }
-    run_bench(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench", Console(quiet=True))
+    run_bench(
+        BenchRun(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench"), Console(quiet=True)
+    )
     records = outputs / "bench" / "records.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     for row in rows:

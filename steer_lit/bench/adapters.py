@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from steer_lit import __version__
@@ -19,33 +18,6 @@ from steer_lit.types import Scenario
 BASE = "base"
 
 
-class AdaptedPolicy(SampledPolicy):
-    """A sampled policy that says which weights it plays with, how it decodes and what it is shown (`BenchPolicy`).
-
-    Others play with the same model: `put_on` gives it this policy's `weights`, whatever it has.
-    """
-
-    def __init__(
-        self,
-        qwen: QwenVL,
-        weights: str,
-        put_on: Callable[[], None],
-        *,
-        precision: str,
-        max_new_tokens: int,
-        temperature: float,
-    ) -> None:
-        super().__init__(qwen, max_new_tokens=max_new_tokens, temperature=temperature)
-        self._put_on = put_on
-        shown_as = sorted(qwen.shown_as.items())
-        named = (__version__, qwen.fingerprint, precision, weights, shown_as, max_new_tokens, temperature)
-        self.fingerprint = digest(repr(named), 16)
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
-        self._put_on()
-        return super().open(scenarios, seeds)
-
-
 class AdapterPolicies:
     """Makes policies that share `qwen`, the base model under a fresh adapter of `lora`'s shape, which changes nothing.
 
@@ -55,49 +27,33 @@ class AdapterPolicies:
     """
 
     def __init__(
-        self,
-        qwen: QwenVL,
-        *,
-        lora: LoraSettings,
-        quantize: str,
-        max_new_tokens: int,
-        temperature: float,
+        self, qwen: QwenVL, *, lora: LoraSettings, quantize: str, max_new_tokens: int, temperature: float
     ) -> None:
-        self.qwen, self._quantize = qwen, quantize
+        self.qwen = qwen
+        self.precision = f"{quantize} {qwen.number_type}"
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self._lora = self._shape = lora  # of the base; of what is on
         self._on: tuple[str, str] | None = (BASE, BASE)  # the adapter and its weights
-        self._max_new_tokens, self._temperature = max_new_tokens, temperature
 
     def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
         """The policy of `base` or of an adapter folder, which the config's `key` names. The adapter is put on once, to
-        see whether it fits, and what is odd about it is warned of.
-
-        Raises what `load_adapter` and `settings_of` raise. The policy raises SteerError where it opens dialogues and
-        its folder holds another adapter by then.
+        see whether it fits, and what is odd about it is warned of. Raises what `put_on` raises.
         """
-        weights = self._put_on(adapter, key)
+        policy = AdaptedPolicy(self, adapter, key)
         if adapter != BASE:
             warn_of_other_showing(Path(adapter), self.qwen.shown_as, key)
-        return AdaptedPolicy(
-            self.qwen,
-            weights,
-            partial(self._put_on_again, adapter, key, weights),
-            precision=f"{self._quantize} {self.qwen.number_type}",
-            max_new_tokens=self._max_new_tokens,
-            temperature=self._temperature,
-        )
+        return policy
 
-    def _put_on_again(self, adapter: str, key: str, weights: str) -> None:
-        if self._on != (adapter, weights) and self._put_on(adapter, key) != weights:
-            raise SteerError(f"{key}={adapter!r}: that adapter changed while others were played: run the command again")
+    def is_on(self, adapter: str, weights: str) -> bool:
+        return self._on == (adapter, weights)
 
-    def _put_on(self, adapter: str, key: str) -> str:
-        """Returns what tells its weights from others."""
+    def put_on(self, adapter: str, key: str) -> str:
+        """Returns what tells its weights from others. Raises what `load_adapter` and `settings_of` raise."""
         folder, lora, weights = Path(adapter), self._lora, BASE
         if adapter != BASE:
             lora = settings_of(folder, lora, key)
             weights = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
-        if self._on != (adapter, weights):
+        if not self.is_on(adapter, weights):
             self._on = None  # until all went well
             if lora != self._shape:
                 self.qwen.adapt(lora)
@@ -108,3 +64,25 @@ class AdapterPolicies:
                 load_adapter(self.qwen.model, folder, self.qwen.fingerprint, key)
             self._on = adapter, weights
         return weights
+
+
+class AdaptedPolicy(SampledPolicy):
+    """A sampled policy that says which weights it plays with, how it decodes and what it is shown (`BenchPolicy`).
+
+    Raises SteerError where it opens dialogues and its folder holds another adapter by then.
+    """
+
+    def __init__(self, shared: AdapterPolicies, adapter: str, key: str) -> None:
+        qwen, decoding = shared.qwen, (shared.max_new_tokens, shared.temperature)
+        super().__init__(qwen, max_new_tokens=shared.max_new_tokens, temperature=shared.temperature)
+        self._shared, self._adapter, self._key = shared, adapter, key
+        self._weights = shared.put_on(adapter, key)
+        shown_as = sorted(qwen.shown_as.items())
+        named = (__version__, qwen.fingerprint, shared.precision, self._weights, shown_as, *decoding)
+        self.fingerprint = digest(repr(named), 16)
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> SampledSession:
+        adapter, key = self._adapter, self._key
+        if not self._shared.is_on(adapter, self._weights) and self._shared.put_on(adapter, key) != self._weights:
+            raise SteerError(f"{key}={adapter!r}: that adapter changed while others were played: run the command again")
+        return super().open(scenarios, seeds)

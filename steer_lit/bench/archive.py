@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -105,15 +105,7 @@ def _tones(dialogue: ShownDialogue) -> str:
 
 
 def _texts(dialogue: ShownDialogue, numbers: Mapping[str, int]) -> dict[str, Any]:
-    turns = [
-        {
-            "user": turn.user,
-            "assistant": turn.assistant,
-            "scores": turn.scores,
-            "about": turn.about,
-            "verdict": turn.verdict,
-            "pictures": [numbers[uri] for uri in turn.pictures],
-        }
-        for turn in dialogue.turns
-    ]
+    turns = [{**asdict(turn), "pictures": [numbers[uri] for uri in turn.pictures]} for turn in dialogue.turns]
+    for turn in turns:
+        del turn["tone"]  # which the index has
     return {"note": dialogue.note, "turns": turns}

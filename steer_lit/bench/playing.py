@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
@@ -25,48 +26,63 @@ TELLING = 8  # dialogues, of which a judge that can grade grades some
 
 
 @dataclass(frozen=True, slots=True)
-class BenchRun:
-    """What a run has, whichever policy plays.
+class RunConfig:
+    """The config that a run is made by, resolved, and what writes it into the run's folder.
 
-    `procedure` stands for what of the settings, the judge and whoever asks decides how any one dialogue is played and
-    graded, `conditions` for that and what all dialogues were `played_on`, data and decoding.
+    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
+    to write it down beside the config.
     """
 
+    values: Mapping[str, Any]
+    freeze: Callable[[Mapping[str, object]], object]
+
+
+@dataclass(slots=True)
+class BenchRun:
+    """What a run plays, who judges it by which settings, and the folder that its records are in.
+
+    All dialogues are `played_on` the same data and decoding. `config` is None for a run which none tells of.
+    `keys` has the key under which a policy's dialogue is recorded, by the policy's name and the scenario's id.
+    `conditions` stands for what decides how all dialogues are played and graded, whoever plays.
+
+    Raises RowError where a record in the folder cannot be read.
+    """
+
+    policies: Mapping[str, BenchPolicy]
     suite: Suite
     judge: Judge
     settings: BenchSettings
-    records: RecordFile
-    procedure: str
-    conditions: str
+    out_dir: Path
+    played_on: Sequence[object] = ()
+    config: RunConfig | None = None
+    records: RecordFile = field(init=False)
+    keys: Mapping[str, Mapping[str, str]] = field(init=False)
+    conditions: str = field(init=False)
+    begun: bool = field(default=False, init=False)
 
-    @classmethod
-    def into(
-        cls,
-        out_dir: Path,
-        suite: Suite,
-        judge: Judge,
-        settings: BenchSettings,
-        played_on: Sequence[object] = (),
-    ) -> BenchRun:
-        """The run whose records are in `out_dir`. Raises RowError where one there cannot be read."""
-        asking = (judge, suite.attacker, suite.tutor)
+    def __post_init__(self) -> None:
+        asking = (self.judge, self.suite.attacker, self.suite.tutor)
         who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
-        procedure = settings_digest(settings.turns_played, settings.seed, *who)
-        records = RecordFile(out_dir / RECORDS)
-        return cls(suite, judge, settings, records, procedure, settings_digest(procedure, *played_on))
+        procedure = settings_digest(self.settings.turns_played, self.settings.seed, *who)
+        self.conditions = settings_digest(procedure, *self.played_on)
+        self.out_dir.mkdir(parents=True, exist_ok=True)
+        self.records = RecordFile(self.out_dir / RECORDS)
+        pictures = [(scenario, self.suite.digests(scenario)) for scenario in self.suite.scenarios]
+        self.keys = {
+            name: {row.id: dialogue_key(row, digests, policy.fingerprint, procedure) for row, digests in pictures}
+            for name, policy in self.policies.items()
+        }
 
-    def keys(self, policy: BenchPolicy) -> dict[str, str]:
-        """Return the key under which the policy's dialogue is recorded, for each scenario by its id."""
-        digests, mark = self.suite.digests, policy.fingerprint
-        return {row.id: dialogue_key(row, digests(row), mark, self.procedure) for row in self.suite.scenarios}
+    def begin(self) -> None:
+        """Freeze the config, once however often this is called: from here on the folder's is this run's.
 
-    def unplayed(self, name: str, keys: Mapping[str, str]) -> list[Scenario]:
-        """The scenarios that the policy has yet to play: those without a record that still holds.
-
-        Records of its name that no longer hold, and those with a failed grade, stay until new ones take their place.
+        Called before any record in the folder becomes this run's: what an interrupted run leaves is never told by the
+        config of one that recorded nothing.
         """
-        recorded = {row.key for row in self.records.of(name) if not row.failed}
-        return [scenario for scenario in self.suite.scenarios if keys[scenario.id] not in recorded]
+        if self.config is not None and not self.begun:
+            marks = {name: policy.fingerprint for name, policy in self.policies.items()}
+            self.config.freeze({"conditions": self.conditions, "policies": marks})
+            self.begun = True
 
     def play(
         self, scenarios: Sequence[Scenario], policy: BenchPolicy, one_ended: Callable[[], object]
@@ -96,38 +112,28 @@ class BenchRun:
         if ended:
             yield ended
 
-    def played(self, name: str, keys: Mapping[str, str]) -> list[GradedDialogue]:
-        """The policy's records of this run's scenarios, in their order."""
-        by_key = {row.key: row for row in self.records.of(name)}
-        return [by_key[keys[scenario.id]] for scenario in self.suite.scenarios]
 
-
-def play_policy(
-    run: BenchRun,
-    name: str,
-    policy: BenchPolicy,
-    keys: Mapping[str, str],
-    tell: Callable[[int, int], None],
-    begin: Callable[[], object],
-) -> list[GradedDialogue]:
+def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> list[GradedDialogue]:
     """Play what is not recorded yet; dialogues that have ended are graded and recorded while others are played.
-    Returns the records of all. `keys` are the run's for this policy.
+    Returns the records of all the run's scenarios, in their order.
 
-    `begin` is called before records in the folder become this run's, where its config has to stand by then: what an
-    interrupted run leaves is never told by the config of one that recorded nothing.
+    Records of the policy's name that no longer hold, and those with a failed grade, stay until new ones take their
+    place.
 
     `tell` hears how many scenarios are recorded and how many are played: at once, whenever one is played and, from the
     thread that grades, which calls the judge, whenever some are recorded. They are recorded as they end, and stand in
     the scenarios' order once all have. What is stopped loses at most a chunk that has ended, and what it was playing.
     """
-    unplayed = run.unplayed(name, keys)
+    policy, keys, records = run.policies[name], run.keys[name], run.records
+    recorded = {row.key for row in records.of(name) if not row.failed}
+    unplayed = [scenario for scenario in run.suite.scenarios if keys[scenario.id] not in recorded]
     done = played = len(keys) - len(unplayed)
     if done:
-        begin()
-        run.records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
+        run.begin()
+        records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
-        log.info(said, name, done, run.records.path)
+        log.info(said, name, done, records.path)
     tell(done, played)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
 
@@ -141,12 +147,12 @@ def play_policy(
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         nonlocal done
-        begin()
-        run.records.append(rows)
+        run.begin()
+        records.append(rows)
         with telling:
             done += len(rows)
             tell(done, played)
-        _check_judge(run.records.rows)
+        _check_judge(records.rows)
 
     def one_ended() -> None:
         nonlocal played
@@ -157,8 +163,9 @@ def play_policy(
     with in_background(grade, record) as hand_over:
         for ended in run.play(unplayed, policy, one_ended):
             hand_over(ended)
-    run.records.sort(name, list(keys.values()))
-    return run.played(name, keys)
+    records.sort(name, list(keys.values()))
+    by_key = {row.key: row for row in records.of(name)}
+    return [by_key[key] for key in keys.values()]
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:

@@ -9,10 +9,8 @@ played again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -23,76 +21,39 @@ from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue, Records
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.stale_records import describe_stale
-from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.terminal.bars import LinesApart, count_bar
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import Judge
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """The config that a run is made by, resolved, and what writes it into the run's folder.
-
-    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
-    to write it down beside the config.
-    """
-
-    values: Mapping[str, Any]
-    freeze: Callable[[Mapping[str, object]], object]
-
-
-def run_bench(
-    policies: Mapping[str, BenchPolicy],
-    suite: Suite,
-    judge: Judge,
-    settings: BenchSettings,
-    out_dir: Path,
-    console: Console | None = None,
-    played_on: Sequence[object] = (),
-    config: RunConfig | None = None,
-) -> Summary:
+def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
     Policies play one after the other, in order. A policy's `fingerprint` decides whether its recorded dialogues still
     hold; those of an older fingerprint, and those with a failed grade, are played again, and stay until the new ones
     are graded. Rows of policies that are not in this run stay in the file: a report read from it holds them beside this
-    run's where settings, judge and `played_on` (data and decoding) are the same. What will be replaced, under which
-    changes of `config`, and what is not shown is said first.
+    run's where their `conditions` are the same. What will be replaced, under which changes of the config, and what is
+    not shown is said first.
     The judge is called from a thread of its own, one call at a time.
-    The config is frozen before the first of the run's records is in the folder, in one without records at once; None is
-    that of a run which none tells of.
+    The config is frozen before the first of the run's records is in the folder, in one without records at once.
     Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
     """
-    console = console or Console()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    run = BenchRun.into(out_dir, suite, judge, settings, played_on)
-    marks = {name: policy.fingerprint for name, policy in policies.items()}
-    keys = {name: run.keys(policy) for name, policy in policies.items()}
-    begun = False
-
-    def begin() -> None:
-        """Freeze the config, once however often this is called: from here on the folder's is this run's."""
-        nonlocal begun
-        if config is not None and not begun:
-            config.freeze({"conditions": run.conditions, "policies": marks})
-            begun = True
-
+    console, out_dir = console or Console(), run.out_dir
+    now = {} if run.config is None else run.config.values
     if not run.records.rows:
-        begin()
-    elif stale := describe_stale(run.records.rows, keys, run.conditions, out_dir, config.values if config else {}):
+        run.begin()
+    elif stale := describe_stale(run.records.rows, run.keys, run.conditions, out_dir, now):
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
-        for name, policy in policies.items():
-            tell = _teller(progress, name, len(suite.scenarios))
-            played[name] = play_policy(run, name, policy, keys[name], tell, begin)
+        for name in run.policies:
+            played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
     with console.status("intervals and report"):
-        summary = write_outputs(played, settings, judge_name(judge), out_dir, suite.open_image, provenance(out_dir))
+        judge, facts = judge_name(run.judge), provenance(out_dir)
+        summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
     failures = _failures(played)
     ungraded = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     if len(ungraded) < len(played):

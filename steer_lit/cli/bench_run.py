@@ -52,10 +52,11 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from hydra.utils import instantiate
 
     from steer_lit.bench.constant import WHY_LEFT_OUT
+    from steer_lit.bench.playing import BenchRun, RunConfig
     from steer_lit.bench.policies import Policies, named
     from steer_lit.bench.records import holds_grades, read_records
     from steer_lit.bench.report_only import report_config, report_on
-    from steer_lit.bench.run import RunConfig, run_bench
+    from steer_lit.bench.run import run_bench
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import Suite, check_gold, check_worth, planned
 
@@ -95,7 +96,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
         made_by = RunConfig(plain, partial(freeze, config, run_dir))
-        summary = run_bench(made, suite, judge, settings, run_dir, played_on=played_on, config=made_by)
+        summary = run_bench(BenchRun(made, suite, judge, settings, run_dir, played_on, made_by))
     if any(figures["failed"] for figures in summary.values()):  # which the same command plays again
         print(f"next:    {going_on('bench', typed_words(), run_dir)}")
 

@@ -13,6 +13,7 @@ from steer_lit.answer_format import in_form
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_records
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
@@ -53,7 +54,7 @@ class NoVerdicts:
 
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
-    run_bench({"one": Yielding()}, suite, RubricJudge(), SETTINGS, out_dir, Console(file=io.StringIO()))
+    run_bench(BenchRun({"one": Yielding()}, suite, RubricJudge(), SETTINGS, out_dir), Console(file=io.StringIO()))
     return read_records(out_dir / "records.jsonl")[0]
 
 

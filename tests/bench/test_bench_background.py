@@ -13,6 +13,7 @@ from rich.console import Console
 
 from steer_lit.bench import run
 from steer_lit.bench.constant import ALWAYS_REFUSE
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
@@ -63,7 +64,7 @@ class Watched:
 
     def bench(self, folder: Path, console: Console | None = None) -> dict:
         settings, console = BenchSettings(resamples=100, chunk=1), console or Console(file=io.StringIO())
-        return run_bench({"one": self}, Suite(SCENARIOS), self, settings, folder, console)
+        return run_bench(BenchRun({"one": self}, Suite(SCENARIOS), self, settings, folder), console)
 
 
 def row_of(scenario: Scenario) -> int:
@@ -155,7 +156,7 @@ TEN = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))
 
 def bench_ten(policy: FirstIsSlow, folder: Path) -> None:
     settings = BenchSettings(resamples=100, chunk=4)
-    run_bench({"one": policy}, Suite(TEN), GradesAll(), settings, folder, Console(file=io.StringIO()))
+    run_bench(BenchRun({"one": policy}, Suite(TEN), GradesAll(), settings, folder), Console(file=io.StringIO()))
 
 
 class GradesAll:
@@ -197,7 +198,7 @@ def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_
     rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(60)]
     judge, settings, console = Rambles(), BenchSettings(resamples=100, chunk=16), Console(file=io.StringIO())
     with pytest.raises(TooManyFailures, match=r"no turn of 8 dialogues.*no JSON; judge_check=true"):
-        run_bench({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path, console)
+        run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)
     assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
     assert recorded(tmp_path) == [row.id for row in rows[:8]]  # and graded again by the same command
 
@@ -214,7 +215,7 @@ def test_a_few_dialogues_that_no_judge_reads_do_not_end_a_run_that_has_graded_ot
     settings = BenchSettings(resamples=100, chunk=20)
     for _ in range(2):
         console = Console(file=io.StringIO())
-        summary = run_bench({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path, console)
+        summary = run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path), console)
         assert (summary["one"]["n"], summary["one"]["failed"]) == (20, 20)
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from rich.console import Console
 
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.policies import Policies, ServedModel, named, played_here, served
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -131,7 +132,9 @@ def benched(
     policies, console = Policies(config, pytest.fail, open_image), Console(file=io.StringIO())
     made = policies.make(scenarios, max_turns=10)  # which loads nothing: no policy is of this process
     with hanging_up(*made.values()):
-        return run_bench(made, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir, console)
+        return run_bench(
+            BenchRun(made, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir), console
+        )
 
 
 def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import read_records
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -87,7 +88,7 @@ def bench(
 ) -> tuple[dict, str]:
     console = Console(file=io.StringIO(), width=200)
     rows = scenarios() if rows is None else rows
-    summary = run_bench(policies, Suite(rows), WordJudge(), replace(SETTINGS, **settings), out_dir, console)
+    summary = run_bench(BenchRun(policies, Suite(rows), WordJudge(), replace(SETTINGS, **settings), out_dir), console)
     return summary, console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -192,7 +193,7 @@ def test_another_picture_or_truth_about_it_is_played_again(tmp_path: Path) -> No
         policy, console = CountingGold(), Console(file=io.StringIO())
         known = {str(at): content for at, content in enumerate(contents)}
         suite = Suite(rows, open_image=lambda ref: open_image(PICTURE), picture_digest=lambda ref: known[ref.uri])
-        run_bench({"sft": policy}, suite, WordJudge(), SETTINGS, tmp_path, console)
+        run_bench(BenchRun({"sft": policy}, suite, WordJudge(), SETTINGS, tmp_path), console)
         return policy.played
 
     rows = [
@@ -254,7 +255,9 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
     def strictly(count: int, **settings: int) -> dict:
         changed = replace(SETTINGS, **settings)
         console = Console(file=io.StringIO())
-        return run_bench({"sft": CountingGold()}, Suite(scenarios(count)), Strict(), changed, tmp_path / "run", console)
+        return run_bench(
+            BenchRun({"sft": CountingGold()}, Suite(scenarios(count)), Strict(), changed, tmp_path / "run"), console
+        )
 
     both = bench(tmp_path / "run", {"sft": CountingGold(), "grpo": CountingGold()})[0]
     assert read_again()[0] == both
@@ -277,7 +280,9 @@ def test_a_report_read_again_holds_what_one_judge_graded_under_one_setting(tmp_p
 def test_a_report_read_again_holds_no_dialogues_on_other_data(tmp_path: Path) -> None:
     def played(count: int, *data: object, first: int = 0, **policies: BenchPolicy) -> dict:
         rows, console = scenarios(first + count)[first:], Console(file=io.StringIO())
-        return run_bench(policies, Suite(rows), WordJudge(), SETTINGS, tmp_path / "run", console, played_on=data)
+        return run_bench(
+            BenchRun(policies, Suite(rows), WordJudge(), SETTINGS, tmp_path / "run", played_on=data), console
+        )
 
     def read_again() -> dict:
         given = {"from_run": str(tmp_path / "run"), "from_raw_eval": None}
@@ -364,7 +369,7 @@ def test_a_dialogue_without_an_answer_is_not_judged_and_is_played_again(tmp_path
             return super().grade(dialogues)
 
     console = Console(file=io.StringIO(), width=200)
-    summary = run_bench({"other": SilentPolicy()}, Suite(scenarios()), Judge(), SETTINGS, tmp_path, console)
+    summary = run_bench(BenchRun({"other": SilentPolicy()}, Suite(scenarios()), Judge(), SETTINGS, tmp_path), console)
     assert (summary["other"]["n"], summary["other"]["failed"]) == (4, 1)
     assert "row-1" not in Judge.shown
     assert "1 of 5 dialogues could not be graded and count nowhere: policy: time-out" in console.file.getvalue()
@@ -381,7 +386,7 @@ def test_the_single_turn_protocol_plays_openings_only(tmp_path: Path) -> None:
     bench(tmp_path, {"sft": multi})
     console = Console(file=io.StringIO())
     settings = replace(SETTINGS, protocol="single_turn")
-    summary = run_bench({"sft": single}, Suite(scenarios()), WordJudge(), settings, tmp_path, console)
+    summary = run_bench(BenchRun({"sft": single}, Suite(scenarios()), WordJudge(), settings, tmp_path), console)
     assert len(single.played) == 5  # what was played by the other protocol does not count
     assert {len(row["turns"]) for row in lines(tmp_path)} == {1}
     assert summary["sft"]["joint_pass"]["value"] == 100.0

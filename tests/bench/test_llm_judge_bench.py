@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite
@@ -36,7 +37,7 @@ def answer(request) -> str:
 
 def bench(judge: LlmJudge, out_dir: Path) -> dict:
     policies = {"refuse": ALWAYS_REFUSE, "comply": ALWAYS_COMPLY}
-    return run_bench(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir, Console(file=io.StringIO()))
+    return run_bench(BenchRun(policies, Suite(SCENARIOS), judge, SETTINGS, out_dir), Console(file=io.StringIO()))
 
 
 def test_half_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answering, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from steer_lit.answer_format import in_form
 from steer_lit.bench.constant import CONSTANTS
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite, choose
@@ -21,7 +22,9 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[st
     """The constant policies over 300 rows of STEER-mini's bench split."""
     out_dir: Path = tmp_path_factory.mktemp("bench")
     rows = choose(MiniSplit("bench", seed=0, size=300))
-    return run_bench(CONSTANTS, Suite(rows), RubricJudge(), BenchSettings(chunk=100), out_dir, Console(file=StringIO()))
+    return run_bench(
+        BenchRun(CONSTANTS, Suite(rows), RubricJudge(), BenchSettings(chunk=100), out_dir), Console(file=StringIO())
+    )
 
 
 def test_no_shortcut_passes_and_gold_does(summary: Mapping[str, Mapping[str, Any]]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from steer_lit.bench.playing import BenchRun, RunConfig
 from steer_lit.bench.report_only import report_on
-from steer_lit.bench.run import RunConfig, run_bench
+from steer_lit.bench.run import run_bench
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from tests.bench.test_bench_run import SETTINGS, CountingGold, WordJudge, bench, lines, scenarios
@@ -33,14 +34,16 @@ def described(
 
     with pytest.raises(KeyboardInterrupt):
         run_bench(
-            stopping,
-            Suite(scenarios()),
-            WordJudge(),
-            SETTINGS,
-            out_dir,
+            BenchRun(
+                stopping,
+                Suite(scenarios()),
+                WordJudge(),
+                SETTINGS,
+                out_dir,
+                data,
+                config=RunConfig(config or {}, freeze),
+            ),
             console,
-            data,
-            config=RunConfig(config or {}, freeze),
         )
     return console.file.getvalue().split(f"{out_dir} holds ")[-1].split("\n")[0]  # type: ignore[attr-defined]
 
