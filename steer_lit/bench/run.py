@@ -42,10 +42,9 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
-    now = {} if run.config is None else run.config.values
     if not run.records.rows:
         run.begin()
-    elif stale := describe_stale(run.records.rows, run.keys, run.conditions, out_dir, now):
+    elif stale := describe_stale(run):
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.provenance import played_under_config, saved_config
 from steer_lit.bench.records import GradedDialogue
@@ -14,6 +13,9 @@ from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
+
+if TYPE_CHECKING:
+    from steer_lit.bench.playing import BenchRun
 
 # Sections and keys of a config that decide how a dialogue is played and graded.
 _DECIDING = (
@@ -25,31 +27,24 @@ _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._t
 _NAMED = 4  # changed keys
 
 
-def describe_stale(
-    rows: Sequence[GradedDialogue],
-    keys: Mapping[str, Mapping[str, str]],
-    conditions: str,
-    folder: Path,
-    config: Mapping[str, Any],
-) -> str:
-    """What a command replaces and what it keeps and does not show of the folder's `rows`, in one line; "" for nothing.
+def describe_stale(run: BenchRun) -> str:
+    """What a run replaces and what it keeps and does not show of its folder's records, in one line; "" for nothing.
 
-    `keys` holds of each policy that plays, by scenario, the key of a record that holds (`BenchRun.keys`), `conditions`
-    is the run's. What changed in the settings is named where the folder's config tells of the rows.
+    What changed in the settings is named where the folder's config tells of the records.
     """
-    good = [row for row in rows if not row.failed]
-    stale = [row for row in good if row.key != keys.get(row.policy, {}).get(row.scenario, row.key)]
-    aside = [row for row in good if row.scenario not in keys.get(row.policy, {})]
+    good = [row for row in run.records.rows if not row.failed]
+    stale = [row for row in good if row.key != run.keys.get(row.policy, {}).get(row.scenario, row.key)]
+    aside = [row for row in good if row.scenario not in run.keys.get(row.policy, {})]
     parts = []
     if stale:
-        why = "settings" if all(row.conditions != conditions for row in stale) else "settings or weights"
-        changed = list(_changed(stale, folder, config))
+        why = "settings" if all(row.conditions != run.conditions for row in stale) else "settings or weights"
+        changed = list(_changed(stale, run))
         named = [*changed[:_NAMED], *([f"{len(changed) - _NAMED} more"] if len(changed) > _NAMED else [])]
         under = f"under other {why}" + (f" ({'; '.join(named)})" if named else "")
         parts.append(f"{_counted(stale)} {under}: each is replaced once it has been played anew")
     if aside:
         parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
-    return f"{folder} holds {'; and '.join(parts)}" if parts else ""
+    return f"{run.out_dir} holds {'; and '.join(parts)}" if parts else ""
 
 
 def _counted(rows: Sequence[GradedDialogue]) -> str:
@@ -58,17 +53,18 @@ def _counted(rows: Sequence[GradedDialogue]) -> str:
     return f"{counted(count, 'graded dialogue')} of {first}{more}"
 
 
-def _changed(rows: Sequence[GradedDialogue], folder: Path, config: Mapping[str, Any]) -> Iterator[str]:
+def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> Iterator[str]:
     """Yield each deciding key that has another value now than in the config which the rows were played under, with
     both.
     """
     try:
-        saved = saved_config(folder)
+        saved = saved_config(run.out_dir)
     except SteerError:  # is about to be replaced
         return
-    if not saved or not played_under_config(folder, rows):
+    if not saved or not played_under_config(run.out_dir, rows):
         return
     policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
+    config = {} if run.config is None else run.config.values
     for key, before, now in changed_settings(saved, config, policies):
         yield f"{key}={before}, now {now}"
 
