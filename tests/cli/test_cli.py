@@ -20,6 +20,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.cli import main as cli
 from steer_lit.cli import overrides, players, run_folder
 from steer_lit.data.bench_rows import BenchRows
@@ -408,8 +409,8 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
 ) -> None:
     checked: list[int] = []
     made = "steer_lit.bench.policies.Policies.make"
-    monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": None})
-    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda policies, *_, **__: checked.append(len(policies)) or {})
+    monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": ALWAYS_REFUSE})
+    monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda played: checked.append(len(played.policies)) or {})
     assert cli.run("bench", ["data.source.scale=0.05", *limit, run_dir]) == 0
     assert checked[0] > 100  # whether all fit is known
     assert checked[1:] == [4]  # before any plays
