@@ -141,7 +141,8 @@ class SteerDataModule(LightningDataModule):
         self._check_resumable(state_dict, rows=self.train_rows if made else state_dict["rows"])
 
     def _check_resumable(self, state_dict: Mapping[str, Any], rows: int) -> None:
-        remedy = "the epoch it stopped in cannot be continued. Use its data settings, or start anew from its adapter"
+        goes_on = "Use its experiment and data settings, or start anew from its adapter"
+        remedy = f"the epoch it stopped in cannot be continued. {goes_on}"
         for key, here in (("rows", rows), ("seed", self._cursor.seed)):
             if state_dict[key] != here:
                 raise SteerError(

@@ -37,7 +37,7 @@ from steer_lit.rollout.engine import SampledPolicy
 from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
-from steer_lit.types import AsksServer, Attacker, Scenario, Trajectory, Tutor
+from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +191,11 @@ class GRPOModule(PolicyModule):
         if failed <= self.rollout.max_failed_share * played:
             return
         first = next(chain.from_iterable(self.gather(failures[:1])))
-        asks = any(isinstance(player, AsksServer) for player in (self.attacker, self.tutor))
         self._save()
         raise TooManyFailures(
             f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step + 1}, more than "
             f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: {first}. "
-            f"The run is saved, to go on {'once the server answers' if asks else 'from there'}"
+            "The run is saved, to go on once that is mended"
         )
 
     def _save(self) -> None:

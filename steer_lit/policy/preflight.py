@@ -83,7 +83,7 @@ def _source_problems(source: str) -> list[Problem]:
         return [Problem("model.source", source, "is not a checkpoint folder (config.json and *.safetensors)")]
     if not (missing := base_model_files.uncached(source)):
         return []
-    lacking = f"its {missing[0]} is not in the Hugging Face cache"
+    lacking = f"is no folder, and its {missing[0]} is not in the Hugging Face cache"
     if base_model_files.is_offline():
         return [Problem("model.source", source, f"{lacking}, and HF_HUB_OFFLINE is set")]
     if not base_model_files.hub_answers():

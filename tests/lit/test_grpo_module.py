@@ -175,11 +175,8 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
-    said = r"9 of 9 trajectories.*rollout.max_failed_share=0.5; the first: silent. The run is saved, to go on from"
+    said = r"9 of 9 trajectories.*rollout.max_failed_share=0.5; the first: silent. The run is saved, .* once that is"
     with pytest.raises(TooManyFailures, match=said):
-        run(make_trainer, module, small_world("grpo"), steps=1)
-    module.tutor.client = "whoever asks a server"  # type: ignore[attr-defined]
-    with pytest.raises(TooManyFailures, match=r"The run is saved, to go on once the server answers$"):
         run(make_trainer, module, small_world("grpo"), steps=1)
     saved = torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)
     assert saved["global_step"] == 0

@@ -53,7 +53,7 @@ def test_a_cached_model_has_every_shard_and_its_tokenizer(cached, monkeypatch, n
     (cached / name).unlink()
     assert not base_model_files.is_cached(SOURCE)
     (problem,) = resource_problems(QWEN)
-    assert problem.remedy == f"its {name} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set"
+    assert problem.remedy == f"is no folder, and its {name} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set"
     assert not base_model_files.is_cached("./no/such/folder")
 
 
