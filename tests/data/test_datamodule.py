@@ -134,7 +134,7 @@ def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
     assert state == {"seed": 0, "epoch": 0, "position": 0, "rows": 47, "facts": facts}
     assert {type(value) for value in state.values()} == {int, str}
     for other in (mini(val_size=10), mini(seed=4)):
-        with pytest.raises(SteerError, match="continued[.] Use its experiment and data settings"):
+        with pytest.raises(SteerError, match=r"continued\. Use its experiment and data settings"):
             other.load_state_dict(state)
     data.load_state_dict({**state, "epoch": 2, "position": 16})
     rest = ids(data.train_dataloader())
