@@ -9,7 +9,7 @@ from pathlib import Path
 from steer_lit import __version__
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
-from steer_lit.policy.lora import LoraSettings, load_adapter, settings_of, warn_of_other_showing
+from steer_lit.policy.lora import AdapterFolder, LoraSettings
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
@@ -41,18 +41,18 @@ class AdapterPolicies:
         """
         policy = AdaptedPolicy(self, adapter, key)
         if adapter != BASE:
-            warn_of_other_showing(Path(adapter), self.qwen.shown_as, key)
+            AdapterFolder(Path(adapter), key).warn_of_other_showing(self.qwen.shown_as)
         return policy
 
     def is_on(self, adapter: str, weights: str) -> bool:
         return self._on == (adapter, weights)
 
     def put_on(self, adapter: str, key: str) -> str:
-        """Returns what tells its weights from others. Raises what `load_adapter` and `settings_of` raise."""
-        folder, lora, weights = Path(adapter), self._lora, BASE
+        """Returns what tells its weights from others. Raises what `AdapterFolder` does."""
+        folder, lora, weights = AdapterFolder(Path(adapter), key), self._lora, BASE
         if adapter != BASE:
-            lora = settings_of(folder, lora, key)
-            weights = f"{hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
+            lora = folder.settings(lora)
+            weights = f"{hashlib.sha256((folder.path / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         if not self.is_on(adapter, weights):
             self._on = None  # until all went well
             if lora != self._shape:
@@ -61,7 +61,7 @@ class AdapterPolicies:
             if adapter == BASE:
                 self.qwen.clear_adapter()
             else:
-                load_adapter(self.qwen.model, folder, self.qwen.fingerprint, key)
+                folder.load_into(self.qwen.model, self.qwen.fingerprint)
             self._on = adapter, weights
         return weights
 

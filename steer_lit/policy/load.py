@@ -10,7 +10,7 @@ from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import base_model_files, preflight
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
-from steer_lit.policy.lora import LoraSettings, attach_adapter, load_adapter, warn_of_other_showing
+from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization, nano_folder, start_is_gone, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
@@ -70,8 +70,9 @@ def load_policy(
     model = attach_adapter(parts.model, lora, seed)
     policy = QwenVL(parts, model, system_prompt, open_image)
     if adapter is not None:
-        load_adapter(model, Path(adapter), policy.fingerprint)
-        warn_of_other_showing(Path(adapter), policy.shown_as)
+        folder = AdapterFolder(Path(adapter))
+        folder.load_into(model, policy.fingerprint)
+        folder.warn_of_other_showing(policy.shown_as)
     policy.started_from, policy.start_is_gone = init_from, adapter != init_from
     if gradient_checkpointing:
         # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).

@@ -124,90 +124,89 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
     (folder / ADAPTER_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def load_adapter(model: PeftModel, folder: Path, fingerprint: str, key: str = "init_from") -> None:
-    """Copy a saved adapter into the trainable one. The config names the folder under `key`.
+@dataclass(frozen=True, slots=True)
+class AdapterFolder:
+    """The folder of a saved adapter, which the config names under `key`.
 
-    Raises MissingResource when the folder is not an adapter's, SteerError when it is of another kind or base, has
-    another shape or scale, covers other layers than `model` does, or holds numbers that are not finite.
+    What is read of it raises MissingResource when it is not an adapter's, SteerError when it is another kind's than
+    plain LoRA.
     """
-    saved_config = _saved_config(folder, key)
-    _check_base(folder, fingerprint, key)
-    own = model.peft_config["default"]
-    for name, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
-        if saved_config.get(name) != getattr(own, name):
+
+    path: Path
+    key: str = "init_from"
+
+    def __str__(self) -> str:
+        return f"{self.key}={str(self.path)!r}"
+
+    def settings(self, settings: LoraSettings) -> LoraSettings:
+        """`settings` with the rank, the alpha and the layers that the adapter was trained with.
+
+        Raises SteerError when it names no such numbers.
+        """
+        saved = self._config()
+        for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
+            if not bound.fits(number := saved.get(name)):
+                raise SteerError(
+                    f"{self.path / ADAPTER_CONFIG} has {name}={number!r}, {bound.allowed}: copy the adapter again"
+                )
+        named = str(saved.get("target_modules"))  # a list or a pattern
+        targets = tuple(name for name in LINEAR_LAYERS if name in named)
+        return replace(settings, r=saved["r"], alpha=saved["lora_alpha"], targets=targets or settings.targets)
+
+    def load_into(self, model: PeftModel, fingerprint: str) -> None:
+        """Copy the adapter into the trainable one of `model`, whose base has this fingerprint.
+
+        Raises SteerError when it is of another base, has another shape or scale, covers other layers than `model` does,
+        or holds numbers that are not finite.
+        """
+        from peft import get_peft_model_state_dict
+
+        saved, facts, own = self._config(), self._facts(), model.peft_config["default"]
+        if facts is not None and (there := facts.get("fingerprint")) != fingerprint:
             raise SteerError(
-                f"{key}={str(folder)!r}: that adapter has {name}={saved_config.get(name)}, this run asks for "
-                f"{getattr(own, name)}; set {option}={saved_config.get(name)}"
+                f"{self}: that adapter was trained on base {facts.get('base')!r} with fingerprint {there}, this "
+                f"model's is {fingerprint}; choose the model, model.tower and model.weights it belongs to"
             )
-    _copy_weights(model, folder, key)
+        for name, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
+            if saved.get(name) != getattr(own, name):
+                raise SteerError(
+                    f"{self}: that adapter has {name}={saved.get(name)}, this run asks for {getattr(own, name)}; "
+                    f"set {option}={saved.get(name)}"
+                )
+        try:
+            weights = load_file(self.path / ADAPTER_WEIGHTS)
+        except SafetensorError as error:
+            raise SteerError(f"{self}: {ADAPTER_WEIGHTS} cannot be read: {error}") from error
+        live = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
+        if reason := tensor_mismatch(weights, live):
+            remedy = "name another adapter, or see model.lora.targets"
+            raise SteerError(f"{self}: the adapter does not fit this model: {reason}; {remedy}")
+        with torch.no_grad():
+            for name, tensor in live.items():
+                tensor.copy_(weights[name])
 
+    def warn_of_other_showing(self, shown_as: Mapping[str, Any]) -> None:
+        """Warn of an adapter that was trained under another prompt or resolution than dialogues are now `shown_as`, and
+        of one that does not say what it belongs to.
+        """
+        named = f"{self.key}={self.path}"
+        if (facts := self._facts()) is None:
+            said = "%s: no %s, so whether it fits this base model cannot be checked"
+            log.warning(said, named, ADAPTER_FACTS)
+            return
+        for name, here in shown_as.items():
+            if (trained := facts.get(name)) != here:
+                log.warning("%s: that adapter was trained with %s=%r, not this run's %r", named, name, trained, here)
 
-def settings_of(folder: Path, settings: LoraSettings, key: str = "init_from") -> LoraSettings:
-    """`settings` with the rank, the alpha and the layers that the adapter in `folder` was trained with.
+    def _config(self) -> dict[str, Any]:
+        if reason := no_adapter(self.path):
+            raise MissingResource(f"{self}: {reason}")
+        config = dict(json.loads((self.path / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        if reason := no_plain_lora(config):
+            raise SteerError(f"{self}: {reason}")
+        return config
 
-    Raises MissingResource when the folder is not an adapter's, SteerError when it is of another kind or names no such
-    numbers.
-    """
-    saved = _saved_config(folder, key)
-    for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
-        if not bound.fits(number := saved.get(name)):
-            raise SteerError(
-                f"{folder / ADAPTER_CONFIG} has {name}={number!r}, {bound.allowed}: copy the adapter again"
-            )
-    targets = tuple(name for name in LINEAR_LAYERS if name in str(saved.get("target_modules")))  # a list or a pattern
-    return replace(settings, r=saved["r"], alpha=saved["lora_alpha"], targets=targets or settings.targets)
-
-
-def _saved_config(folder: Path, key: str) -> dict[str, Any]:
-    if reason := no_adapter(folder):
-        raise MissingResource(f"{key}={str(folder)!r}: {reason}")
-    config = dict(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")))
-    if reason := no_plain_lora(config):
-        raise SteerError(f"{key}={str(folder)!r}: {reason}")
-    return config
-
-
-def _facts(folder: Path) -> dict[str, Any] | None:
-    """What the adapter says it belongs to; None where it says nothing."""
-    path = folder / ADAPTER_FACTS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
-
-def _check_base(folder: Path, fingerprint: str, key: str) -> None:
-    facts = _facts(folder)
-    if facts is not None and (there := facts.get("fingerprint")) != fingerprint:
-        raise SteerError(
-            f"{key}={str(folder)!r}: that adapter was trained on base {facts.get('base')!r} with fingerprint "
-            f"{there}, this model's is {fingerprint}; choose the model, model.tower and model.weights it belongs to"
-        )
-
-
-def warn_of_other_showing(folder: Path, shown_as: Mapping[str, Any], key: str = "init_from") -> None:
-    """Warn of an adapter that was trained under another prompt or resolution than dialogues are now `shown_as`, and of
-    one that does not say what it belongs to.
-    """
-    if (facts := _facts(folder)) is None:
-        log.warning("%s=%s: no %s, so whether it fits this base model cannot be checked", key, folder, ADAPTER_FACTS)
-        return
-    for name, here in shown_as.items():
-        if (trained := facts.get(name)) != here:
-            said = "%s=%s: that adapter was trained with %s=%r, not this run's %r"
-            log.warning(said, key, folder, name, trained, here)
-
-
-def _copy_weights(model: PeftModel, folder: Path, key: str) -> None:
-    from peft import get_peft_model_state_dict
-
-    try:
-        saved = load_file(folder / ADAPTER_WEIGHTS)
-    except SafetensorError as error:
-        raise SteerError(f"{key}={str(folder)!r}: {ADAPTER_WEIGHTS} cannot be read: {error}") from error
-    own = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
-    if reason := tensor_mismatch(saved, own):
-        raise SteerError(
-            f"{key}={str(folder)!r}: the adapter does not fit this model: {reason}; name another adapter, or see "
-            "model.lora.targets"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(saved[name])
+    def _facts(self) -> dict[str, Any] | None:
+        """What the adapter says it belongs to; None where it says nothing."""
+        path = self.path / ADAPTER_FACTS
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -14,7 +14,6 @@ import torch
 
 from steer_lit import __version__
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.bench import adapters
 from steer_lit.bench.adapters import AdaptedPolicy, AdapterPolicies
 from steer_lit.bench.policies import Policies
 from steer_lit.bench.suite import BenchPolicy
@@ -22,7 +21,7 @@ from steer_lit.data.images import open_image
 from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.policy.load import load_policy
-from steer_lit.policy.lora import LoraSettings
+from steer_lit.policy.lora import AdapterFolder, LoraSettings
 from steer_lit.policy.model_facts import LINEAR_LAYERS, NumberType, Quantization
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import SampledPolicy
@@ -136,12 +135,12 @@ def test_the_base_is_loaded_once_and_no_adapter_read_that_is_on(folder, monkeypa
         loaded.append(load())
         return loaded[-1]
 
-    def reading(model: object, at: Path, *rest: str) -> None:
-        read.append(at.name)
-        load_adapter(model, at, *rest)
+    def reading(folder: AdapterFolder, *given: object) -> None:
+        read.append(folder.path.name)
+        load_into(folder, *given)  # type: ignore[arg-type]
 
-    load_adapter = adapters.load_adapter
-    monkeypatch.setattr(adapters, "load_adapter", reading)
+    load_into = AdapterFolder.load_into
+    monkeypatch.setattr(AdapterFolder, "load_into", reading)
     policies = named(load=count, a=folder(8, 8), b=folder(4, 8))
     assert not loaded
     made = policies.make([], max_turns=2)

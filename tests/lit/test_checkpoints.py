@@ -107,11 +107,11 @@ def test_trap_33_checkpoints_hold_plain_types_and_only_what_trains(
 def test_the_exported_folder_starts_another_run_where_this_one_ended(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    from steer_lit.policy.lora import load_adapter
+    from steer_lit.policy.lora import AdapterFolder
 
     policy, fresh = tiny_policy(), tiny_policy()
     make_trainer(2, callbacks=[PolicyExport()]).fit(sft_module(policy), small_world("sft"))
-    load_adapter(fresh.model, tmp_path / "adapter", fresh.fingerprint)
+    AdapterFolder(tmp_path / "adapter").load_into(fresh.model, fresh.fingerprint)
     assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
 
 
