@@ -64,7 +64,7 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], None]:
     """What is told how many of a policy's dialogues are recorded and how many played, and shows it: as a bar, where
-    that is none as a line, whenever more are recorded and every now and then.
+    that is none as a line, every now and then and when all are recorded.
     """
     task, console = progress.add_task(name, total=total, told="graded"), progress.console
     lines, shown = LinesApart(), -1
@@ -73,7 +73,7 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
         nonlocal shown
         told = f"graded, {played} played" if played > done else "graded"
         progress.update(task, completed=done, told=told)
-        if not console.is_terminal and lines.due(done != shown):
+        if not console.is_terminal and lines.due(done == total != shown):
             print_lines(console, f"{name}: {done} of {total} dialogues {told}")
             shown = done
 

@@ -133,7 +133,7 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
     chosen = [other for other in words if "=" in other.strip("=") and Word.read(other) is not None]
     if word in (keys := keys_of(name, [other for other in chosen if not sweeps(other)])):
         options = {f"{word}=<value>"}
-    found = _did_you_mean(sorted(options)) or _nearest(word, keys)
+    found = _did_you_mean(sorted(options)) or _nearest(word, keys) or " --help lists the keys most often typed."
     return f"{word}: is no key=value.{found}\nType {quoted}"
 
 

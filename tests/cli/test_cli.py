@@ -135,6 +135,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("optim.lr=[3", "no viable alternative"),
         ("grpo_tiny", "grpo_tiny: is no key=value. Did you mean experiment=grpo_tiny?"),
         ("seed", "seed: is no key=value. Did you mean seed=<value>?"),
+        ("help", "help: is no key=value. --help lists the keys most often typed."),
         ("reward.alpha=0,", "no blanks beside = and after commas"),
         ("--experiment", "--experiment: keys are typed without dashes, experiment=<value>"),
         ("--seed=3", "--seed: keys are typed without dashes, seed=<value>"),
