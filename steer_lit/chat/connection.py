@@ -182,8 +182,12 @@ class Connection:
 
 def _surroundings(base_url: str, error: Exception) -> Problem:
     """What keeps a client from being made in this environment. A proxy's address is not shown: it may hold a login."""
-    names = [name for name in os.environ if name.upper() in _SURROUNDINGS]
-    why = brief(error) if isinstance(error, ImportError | OSError) else "no address of a proxy"
+    if isinstance(error, OSError):
+        sort, why = "SSL_CERT", brief(error)
+    else:
+        missing = isinstance(error, ImportError)
+        sort, why = "PROXY", "a SOCKS proxy needs `pip install socksio`" if missing else "no address of a proxy"
+    names = [name for name in os.environ if name.upper() in _SURROUNDINGS and sort in name.upper()]
     return Problem("server.base_url", base_url, f"cannot be asked with {', '.join(names)} in the environment: {why}")
 
 

@@ -419,10 +419,11 @@ def test_without_a_key_local_servers_are_sent_a_word(client_of: MakeClient, ques
 def test_an_environment_that_no_client_is_made_in_is_told(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv(name, value)
     if said == "socksio":
         monkeypatch.setitem(sys.modules, "socksio", None)
-    with pytest.raises(ConfigError, match=f"{name} in the environment.*{said}") as refused:
+    with pytest.raises(ConfigError, match=f"asked with {name} in the environment.*{said}") as refused:
         client_of("http://127.0.0.1:1/v1").ask([question()])
     assert "ter2" not in str(refused.value)
 
