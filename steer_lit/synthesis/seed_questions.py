@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource
+from steer_lit.data.sources import FileSource, Record, Unfit
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
 
@@ -23,16 +23,24 @@ class SeedQuestion:
     image: ImageRef | None = None
 
 
-def read_scripts(file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine) -> list[Scenario]:
+def read_scripts(
+    file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+) -> list[Scenario]:
     """The first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked for under `root`."""
     source = FileSource(rl=str(file), folder=None if root is None else str(root))
-    found = source.rows("rl", max_turns, quarantine)
+    found = source.fitting("rl", source.read("rl", max_turns, quarantine), quarantine, unfit)
     return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
 
 
 def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
     """The opening questions of the first `rows` rows of a file, in any shape that scenarios are read from."""
-    return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine)]
+    return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine, _asks_nothing)]
+
+
+def _asks_nothing(row: Record) -> str | None:
+    """A script is written for words: of a picture alone, a model would make up what is asked."""
+    asked = isinstance(row, Scenario) and row.opening.message.text.strip()
+    return None if asked else "opens with a picture and no words: give it a question"
 
 
 def _opening(scenario: Scenario) -> SeedQuestion:

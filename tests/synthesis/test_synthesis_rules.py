@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from steer_lit.data.rows import Quarantine
 from steer_lit.errors import TooManyBadRows
@@ -124,6 +125,18 @@ def test_seeds_are_read_from_any_shape_and_bad_rows_put_aside(tmp_path: Path) ->
     assert len(read_seed_questions(file, tmp_path, 2, Quarantine(1))) == 2
     with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
         read_seed_questions(file, tmp_path, 10, Quarantine(0))
+
+
+def test_a_picture_alone_is_no_seed_question(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    contents: list[object] = ["What is this?", [{"type": "image", "image": "a.png"}]]
+    file = tmp_path / "seeds.jsonl"
+    file.write_text("".join(json.dumps({"prompt": content}) + "\n" for content in contents))
+    quarantine = Quarantine(1)
+    assert [seed.question for seed in read_seed_questions(file, tmp_path, 10, quarantine)] == ["What is this?"]
+    assert [error.reason for error in quarantine.errors] == [
+        "'row-2' opens with a picture and no words: give it a question"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["benign", "obfuscated", "red_team"])
