@@ -35,7 +35,7 @@ REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["
 MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL"}  # where the two names differ
 
 
-PAGES = ("benchmark", "experiments", "gpus", "method", "results", "rows", "servers")
+PAGES = ("benchmark", "experiments", "gpus", "method", "results", "rows", "runs", "servers")
 GUIDE = ("README.md", *(f"docs/{page}.md" for page in PAGES))  # what a user reads
 
 
