@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from steer_lit.cli.run_folder import EXPORTED
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
@@ -78,8 +79,10 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not trainer.is_global_zero:  # one tells for all
             pass
         elif not saved.is_file():
+            whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # there was room for these
+            kept = f"; {shown_path((run_dir / whole[0]).parent)} is whole" if whole else ""
             again = f"begin again in another folder, or remove {shown_path(run_dir)}"
-            _tell(stop, f"stopped before anything was saved: there is nothing to go on from, {again}")
+            _tell(stop, f"stopped before anything was saved that a run goes on from: {again}{kept}")
         else:
             command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
             _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")

@@ -385,13 +385,24 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     said = getattr(full.value, "__notes__", [])
     if not saved:
         again = f"begin again in another folder, or remove {tmp_path}"
-        nothing = f"stopped before anything was saved: there is nothing to go on from, {again}"
+        nothing = f"stopped before anything was saved that a run goes on from: {again}"
         assert said == ([nothing] if first_rank else [])
         return
     first, following = said[0].splitlines()
     assert first == "stopped, step 7 is saved"
     command = ["python", "train.py", *words, f"hydra.run.dir={tmp_path}", f"ckpt_path={last}"]
     assert shlex.split(following.removeprefix("next:")) == command
+
+
+def test_a_disk_that_is_full_at_the_last_save_leaves_the_adapter_and_says_so(tmp_path: Path) -> None:
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.parent.mkdir()
+    weights.touch()
+    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[])
+    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
+        raise OSError(errno.ENOSPC, "No space left on device")
+    (said,) = full.value.__notes__
+    assert said.endswith(f"or remove {tmp_path}; {weights.parent} is whole")
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
