@@ -173,31 +173,41 @@ def no_sweep(word: str, name: str) -> str:
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that the config which `words` compose does not have."""
-    known, other = keys_of(name, words), _of_another_stage(wrong, name, words) or _of_another_program(wrong, name)
+    config = _composed_or_plain(name, words)
+    known = _known_keys(name, config)
+    other = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
     plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
     return (
         f"{wrong}: there is no such key in this run.{other or _nearest(wrong, known)}{plus} `--cfg job` lists them all."
     )
 
 
-def _of_another_stage(key: str, name: str, words: Sequence[str]) -> str:
+def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
     """` This is sft, ...` for a key in a section that other stages have: `rollout.group_size` of SFT."""
-    config, section = composed(name, words) or composed(name, []) or {}, key.partition(".")[0]
+    section = key.partition(".")[0]
     if name != "train" or section in config:
         return ""
-    of_stages = {stage: composed(name, ["~experiment", f"stage={stage}"]) or {} for stage in options_of("stage")}
-    having = [stage for stage, other in of_stages.items() if section in other]
+    stages = options_of("stage")
+    having = [stage for stage in stages if section in _sections("train", "~experiment", f"stage={stage}")]
     experiments = [f"{stage}_{config['model']['name']}" for stage in having]
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
     return f" This is {config['stage']}; {section} is a section of {', '.join(having)}{shown}." if having else ""
 
 
-def _of_another_program(key: str, name: str) -> str:
+def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     """` bench belongs to python bench.py.` for a key in a section that only other programs have."""
     section = key.partition(".")[0]
-    having = [each for each in _PROGRAMS if section in _groups(each) or section in (composed(each, []) or {})]
+    if section in config or section in _groups(name):
+        return ""
+    having = [each for each in _PROGRAMS if section in _groups(each) or section in _sections(each)]
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(program, having))}."
+
+
+@cache
+def _sections(name: str, *words: str) -> frozenset[str]:
+    """What the config has at its top."""
+    return frozenset(composed(name, words) or {})
 
 
 def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
@@ -228,8 +238,15 @@ def keys_of(name: str, words: Sequence[str]) -> list[str]:
     """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either, but
     for those that the program does not read.
     """
-    keys = (key for key, _ in nodes(composed(name, words) or composed(name, []) or {}))
-    return [key for key in keys if key not in _unread(name)]
+    return _known_keys(name, _composed_or_plain(name, words))
+
+
+def _composed_or_plain(name: str, words: Sequence[str]) -> dict[str, Any]:
+    return composed(name, words) or composed(name, []) or {}
+
+
+def _known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
+    return [key for key, _ in nodes(config) if key not in _unread(name)]
 
 
 def options_of(group: str) -> list[str]:

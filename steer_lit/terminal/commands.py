@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Word:
     given: str
 
     @classmethod
+    @cache
     def read(cls, text: str) -> Word | None:
         """None for a word that Hydra does not read."""
         try:
