@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import pkgutil
 import signal
@@ -11,9 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# One server loads the libraries once; each part of a run is forked from it before any work was done there.
-FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["lightning", "peft", "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"])
+from tests.forked import FORK
 
 
 class Kill(NamedTuple):

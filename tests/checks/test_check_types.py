@@ -216,7 +216,7 @@ def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("system_prompt=null", "system_prompt=null: must be text"),
         ("generator.split=foo", "generator.split='foo': must be one of sft, rl, bench"),
         ("dry_run=sure", "dry_run='sure': must be true or false"),
-        ("stage=2", "stage: there is no such key in this run. Did you mean stages"),
+        ("stage=2", "stage: there is no such key in this run. stage belongs to python train.py."),
         ("keep.min_safety=nan", "keep.min_safety=nan"),
         ("max_turns=10000000000", "max_turns=10000000000: must be a whole number from 2 to 100"),
         ("rows=99999999999999999999", "rows=99999999999999999999: must be a whole number from 1 to 1000000000"),

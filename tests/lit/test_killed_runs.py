@@ -26,6 +26,7 @@ import torch
 from steer_lit.cli import main as cli
 from steer_lit.lit.training_checkpoint import read_checkpoint
 from steer_lit.types import SoFar, Verdict
+from tests.forked import started
 from tests.kills import Kill, arm, in_a_process
 
 BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
@@ -50,12 +51,12 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
     from steer_lit.lit.trajectory_log import TrajectoryLog
 
     class Diary(Callback):
-        """One line for each finished batch: every figure but the times, and the tokens that were sampled."""
+        """One line for each finished batch: every figure but the times, and what was played."""
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
-            tokens = [played.trajectory.trace.token_ids for played in getattr(module, "rollouts", ())]
+            played = [str(rollout) for rollout in getattr(module, "rollouts", ())]
             with (folder / "diary.jsonl").open("a") as file:
-                file.write(json.dumps([trainer.global_step, figures, tokens]) + "\n")
+                file.write(json.dumps([trainer.global_step, figures, played]) + "\n")
             figures.clear()
 
     seed_everything(3, verbose=False)
@@ -129,7 +130,7 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 ENGINE, ATTACKER = "steer_lit.rollout.engine:SampledSession", "steer_lit.attacker.adaptive:AdaptiveAttacker"
-OPTIMIZER, LOG = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.lit.trajectory_log"
+OPTIMIZER, LOG = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.rollout.logged:LoggedTrajectory"
 # A batch of GRPO plays 10 dialogues of up to 3 turns and learns from them twice. Checkpoints follow batches 2, 4 and 6.
 KILLS = {
     "grpo: while sampling, before any checkpoint; then between the two updates of a batch": (
@@ -144,7 +145,7 @@ KILLS = {
     ),
     "grpo: while rollouts are written down; then with a checkpoint written that is not yet the last": (
         "grpo",
-        Kill(LOG, "logged", 25, "checkpoints/last.ckpt"),
+        Kill(LOG, "to_line", 25, "checkpoints/last.ckpt"),
         Kill("os", "replace", 6, "checkpoints/last.ckpt.part"),  # after the rollouts and the adapter's four files
     ),
     "sft: mid-accumulation; then with half of the adapter's files replaced": (
@@ -189,6 +190,7 @@ def diary(folder: Path) -> list[str]:
 
 STOPPED = ["+experiment=grpo_tiny", "data.source.scale=0.02", "trainer.max_steps=8", "trainer.limit_val_batches=0"]
 STOPPED += ["callbacks.checkpoint.every_n_steps=1", "data.batch_size=2", "rollout.max_turns=2", "logger=none"]
+STOPPED += ["rollout.max_new_tokens=24"]
 
 
 @pytest.fixture(scope="module")
@@ -202,18 +204,19 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
 )
 def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
-    repository: Path, never_stopped: Path, tmp_path: Path, with_signal: signal.Signals, code: int
+    never_stopped: Path, tmp_path: Path, with_signal: signal.Signals, code: int
 ) -> None:
     """From outside and at any moment; the processes hash texts differently, as any two do."""
     killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    call = [sys.executable, "train.py", *STOPPED, f"hydra.run.dir={killed}"]
-    command = subprocess.Popen(call, cwd=repository, stderr=subprocess.PIPE, text=True)
+    command = started("train", [*STOPPED, f"hydra.run.dir={killed}"], tmp_path / "said")
     while not last.is_file():
         time.sleep(0.02)
-        assert command.poll() is None
-    command.send_signal(with_signal)
-    _, said = command.communicate()
-    assert command.returncode == code
+        assert command.is_alive()
+    assert command.pid is not None
+    os.kill(command.pid, with_signal)
+    command.join()
+    assert command.exitcode == code
+    said = (tmp_path / "said").read_text()
     if with_signal != signal.SIGKILL:
         *_, stopped, following = said.splitlines()
         assert re.fullmatch(r"stopped, step \d is saved", stopped)
