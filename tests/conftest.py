@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -72,6 +73,23 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra composes each command's config twice, at first only to see whether it sets `hydra.mode`. Ours do not, so
+    that here it does so only where a word might; half of the time that a refused command takes.
+    """
+    from hydra._internal.hydra import Hydra
+
+    get_mode, sets_mode = Hydra.get_mode, re.compile("hydra.*mode")
+
+    def found(self: Hydra, config_name: str | None, overrides: list[str]) -> object:
+        return get_mode(self, config_name, overrides) if any(map(sets_mode.search, overrides)) else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", found)
+        yield
+
+
 class AnsweringClient:
     """A chat client without a server: `answer` makes a reply's text of each request, or None, and the request failed.
 
@@ -98,6 +116,15 @@ class AnsweringClient:
 def answering() -> type[AnsweringClient]:
     """`answering(answer)` is a chat client that needs no server."""
     return AnsweringClient
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without pictures: drawing them takes most of a second a run, for tests that do not look at them."""
+    from steer_lit.bench import charts
+
+    monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
+    monkeypatch.setattr(charts, "inline_charts", lambda summary: {})
 
 
 @pytest.fixture(params=[True, False], ids=["packed", "padded"])

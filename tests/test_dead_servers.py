@@ -13,6 +13,7 @@ from steer_lit.terminal.stdout import REFUSED
 from tests.chat.chaos_server import ChaosServer, Plan
 from tests.synthesis.test_synthesis_over_http import answer
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 NOTHING, SOME = "stopped before anything was finished", "stopped, what was finished is saved"
 SAID = {  # what the server does, and what is said of it
     "none": "nobody answers there (no connection",

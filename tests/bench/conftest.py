@@ -6,15 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from steer_lit.bench import charts
 from steer_lit.bench.records import GradedDialogue, GradedTurn
-
-
-@pytest.fixture
-def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without pictures: drawing them takes most of a second a run, for tests that do not look at them."""
-    monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
-    monkeypatch.setattr(charts, "inline_charts", lambda summary: {})
 
 
 @pytest.fixture(scope="session", name="dialogue")

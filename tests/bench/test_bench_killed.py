@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_trap_35_a_benchmark_killed_twice_is_the_one_never_killed(
         assert found[name] == content, name
 
 
+@pytest.fixture(scope="module")
+def ended(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a benchmark of the base alone."""
+    folder = tmp_path_factory.mktemp("ended")
+    in_a_process(run_part, repository, BASE_ALONE, kill=None, folder=folder)
+    return folder
+
+
+BASE_ALONE = ["bench.constants=false"]
 PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "append", 1)
 
 
@@ -103,11 +113,10 @@ PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "appe
     ids=["playing", "before_config", "within_config", "before_records", "within_records", "after_records"],
 )
 def test_what_a_killed_run_leaves_is_never_told_by_settings_it_was_not_played_under(
-    kill: Kill, shown: str, repository: Path, tmp_path: Path
+    kill: Kill, shown: str, ended: Path, repository: Path, tmp_path: Path
 ) -> None:
-    run, words = tmp_path / "run", ["bench.constants=false"]
-    in_a_process(run_part, repository, words, kill=None, folder=run)
-    in_a_process(run_part, repository, [*words, "rollout.max_new_tokens=3"], kill=kill, folder=run)
+    run = shutil.copytree(ended, tmp_path / "run")
+    in_a_process(run_part, repository, [*BASE_ALONE, "rollout.max_new_tokens=3"], kill=kill, folder=run)
     rows, _ = read_records(run / "records.jsonl")
     facts = dict(provenance(run, [row for row in rows if row.conditions == rows[-1].conditions]))
     assert shown in facts.get("answers", "; ".join(facts))

@@ -28,6 +28,7 @@ from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
 from steer_lit.terminal.stdout import REFUSED
+from tests.forked import started
 
 CONSTANTS = ["bench.limit=30", "~policies.base", "bench.resamples=100"]
 ROWS = ["kind=benign", "rows=12"]
@@ -593,19 +594,17 @@ def test_memory_for_growing_caches_is_asked_for_unless_one_has_said_how(
     assert told == [f"{expected if own else ['expandable_segments:True'] * 3}\n"]
 
 
-def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(repository: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(tmp_path: Path) -> None:
     words = ["bench.limit=60", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
-    words += [f"hydra.run.dir={tmp_path}"]
-    command = subprocess.Popen(
-        [sys.executable, "bench.py", *words], cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    while not (tmp_path / "records.jsonl").is_file():
+    words += [f"hydra.run.dir={tmp_path / 'run'}"]
+    command = started("bench", words, tmp_path / "said")
+    while not (tmp_path / "run" / "records.jsonl").is_file():
         time.sleep(0.02)
-        assert command.poll() is None
-    command.send_signal(signal.SIGTERM)
-    _, said = command.communicate()
-    assert command.returncode == 143
+        assert command.is_alive()
+    command.terminate()
+    command.join()
+    assert command.exitcode == 143
+    said = (tmp_path / "said").read_text()
     *_, stopped, following = said.strip().splitlines()
     assert stopped == "stopped, what was finished is saved"
     assert shlex.split(following.removeprefix("next:")) == ["python", "bench.py", *words]

@@ -239,13 +239,14 @@ def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: py
     assert facts["step"] == 1
     assert f"best:    {best}   val/loss {facts['value']:.3f} at step 1\n" in said
     short = ["trainer.max_steps=1", "trainer.limit_val_batches=0", "rollout.max_turns=2", "rollout.max_new_tokens=6"]
-    short += [*small, f"init_from={best}", f"hydra.run.dir={tmp_path / 'grpo'}"]
+    short += ["rollout.group_size=2", *small, f"init_from={best}", f"hydra.run.dir={tmp_path / 'grpo'}"]
     assert cli.run("train", ["+experiment=grpo_tiny", *short]) == 0
     assert not (tmp_path / "grpo" / "best_adapter").exists()  # nothing was validated
     words = [
         "model=tiny",
         f"policies.best={best}",
-        "bench.limit=10",
+        "bench.limit=2",
+        "bench.max_turns=2",
         "rollout.max_new_tokens=4",
         "bench.constants=false",
     ]

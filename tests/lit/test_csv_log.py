@@ -37,6 +37,7 @@ def test_a_run_that_goes_on_keeps_what_came_before_and_nothing_twice(tmp_path: P
 def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
     words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
     words += ["logger=csv", "trainer.val_check_interval=3", f"hydra.run.dir={tmp_path}", "optim.schedule=constant"]
+    words += ["replay.dialogues=0"]
     path = tmp_path / "csv" / "metrics.csv"
     assert cli.run("train", [*words, "trainer.max_steps=4"]) == 0
     first = table(path)

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import SoFar, Verdict
+from tests.forked import on_two_ranks
 
 TOLERANCE = 1e-6  # of the gradient's size; float32 carries 6e-8
 WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch, a few, one a row
@@ -199,7 +200,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for one in free:
             one.bind(("127.0.0.1", 0))
         ports = [one.getsockname()[1] for one in free]
-    multiprocessing.spawn(run_rank, args=(str(folder), ports), nprocs=2)
+    on_two_ranks(run_rank, str(folder), ports)
     return folder
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from lightning import LightningModule
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from steer_lit.lit.policy_module import PolicyModule
+from tests.forked import on_two_ranks
 
 SMALL, LARGE = 0.1, 0.1 + 1e-12  # which float32 does not tell apart
 
@@ -49,7 +50,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_trap_31_both_ranks_know_the_sums_the_largest_and_each_ones_own(tmp_path: Path) -> None:
-    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    on_two_ranks(run_rank, str(tmp_path))
     for rank in (0, 1):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == {
             "sums": [3.0, 0.5],

@@ -13,6 +13,7 @@ from steer_lit.cli import main as cli
 def test_steps_that_are_taken_again_are_shown_once(tmp_path: Path) -> None:
     words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
     words += [f"hydra.run.dir={tmp_path}", "optim.schedule=constant", "trainer.val_check_interval=9"]
+    words += ["replay.dialogues=0"]
     last, kept = tmp_path / "checkpoints/last.ckpt", tmp_path / "kept.ckpt"
     assert cli.run("train", [*words, "trainer.max_steps=2"]) == 0
     last.rename(kept)

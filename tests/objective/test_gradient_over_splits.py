@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
+from tests.forked import on_two_ranks
 
 ROWS, LENGTH, WIDTH, VOCABULARY = 6, 7, 4, 5
 LENGTHS = (7, 1, 4, 0, 2, 6)  # row 3 failed
@@ -115,7 +116,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_trap_22_two_gloo_ranks_have_the_gradient_and_the_means_of_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    on_two_ranks(run_rank, str(tmp_path))
     for rank in range(2):
         results = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for normaliser in NORMALISERS:

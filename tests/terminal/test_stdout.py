@@ -16,6 +16,7 @@ import pytest
 from steer_lit.errors import SteerError
 from steer_lit.terminal import stdout
 from steer_lit.terminal.stdout import CLOSED, LOST, REFUSED, carried_out
+from tests.forked import started
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason=f"{FULL} is Linux's")
@@ -70,26 +71,25 @@ def test_where_nobody_reads_on_a_program_ends_silently(repository: Path, rows: P
 
 
 @needs_full
-def test_a_run_goes_on_without_its_output(repository: Path, tmp_path: Path) -> None:
-    with FULL.open("w") as full:
-        done = run(["train.py", "+debug=step", f"hydra.run.dir={tmp_path / 'run'}"], repository, stdout=full)
-    assert (done.returncode, done.stderr) == (LOST, "standard output: No space left on device\n")
+def test_a_run_goes_on_without_its_output(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    running = started("train", ["+debug=step", f"hydra.run.dir={tmp_path / 'run'}"], said, output=FULL)
+    running.join()
+    assert (running.exitcode, said.read_text()) == (LOST, "standard output: No space left on device\n")
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(repository: Path, tmp_path: Path) -> None:
+def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
     """Its step is finished and saved first, though nothing was due: Ctrl-C ends a `| tee` together with the run."""
     often = ["trainer.max_steps=400", "callbacks.progress.line_every_s=0", "callbacks.checkpoint.every_n_steps=500"]
-    words = ["train.py", "+debug=step", *often, f"hydra.run.dir={tmp_path / 'run'}"]
-    with subprocess.Popen(
-        [sys.executable, *words], cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-    ) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        assert any("step 1/400" in line for line in running.stdout)
-        running.stdout.close()
-        said = running.stderr.read()
-    assert running.returncode == CLOSED
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    running = started("train", ["+debug=step", *often, f"hydra.run.dir={tmp_path / 'run'}"], tmp_path / "said", pipe)
+    with pipe.open(encoding="utf-8") as printed:
+        assert any("step 1/400" in line for line in printed)
+    running.join()
+    said = (tmp_path / "said").read_text()
+    assert running.exitcode == CLOSED
     assert re.match(r"stopped, step \d+ is saved\nnext:    ", said)
     assert "Traceback" not in said
 
