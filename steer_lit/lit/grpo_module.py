@@ -108,10 +108,10 @@ class GRPOModule(PolicyModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises SteerError as `PolicyModule` does, and where the run did not start from this policy's adapter."""
-        if "reference" not in checkpoint.get(OWN, {"reference"}):
+        saved = checkpoint[OWN]
+        if "reference" not in saved:
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         super().on_load_checkpoint(checkpoint)
-        saved = checkpoint[OWN]
         if reason := tensor_mismatch(saved["reference"], self.policy.adapter_state()):
             raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
         if not self._started_as(saved):

@@ -223,9 +223,7 @@ class PolicyModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises SteerError where the policy it was saved with is another, or what it holds does not fit this one."""
-        saved = checkpoint.get(OWN)
-        if saved is None:
-            raise SteerError("the checkpoint was not written by steer_lit: ckpt_path must name a .ckpt of a run")
+        saved = checkpoint[OWN]
         if saved["fingerprint"] != self.policy.fingerprint:
             raise SteerError(
                 f"the checkpoint belongs to base model {saved['fingerprint']}, this run loaded "

@@ -269,8 +269,6 @@ def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None
     module = sft_module(tiny_policy())
     with pytest.raises(SteerError, match=r"belongs to base model 0123, .*: resume with the model the run was started"):
         module.on_load_checkpoint({OWN: {"fingerprint": "0123", "random_states": []}})
-    with pytest.raises(SteerError, match="not written by steer_lit"):
-        module.on_load_checkpoint({"state_dict": {}})
 
 
 def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refused(
@@ -329,18 +327,6 @@ def test_a_resumed_run_goes_by_its_own_settings(
     assert "optim.lr=0.001 from here on, before it was 0.01" in caplog.text
 
 
-NO_STATES = "was not written by steer_lit, it holds no steer_lit.random_states"
-WHOLE: dict[str, Any] = {
-    "state_dict": {},
-    "optimizer_states": [],
-    "lr_schedulers": [],
-    "loops": {"fit_loop": {}},
-    "epoch": 0,
-    "global_step": 3,
-    "steer_lit": {"fingerprint": "", "trained_as": {}, "random_states": []},
-}
-
-
 class Runs:
     def __reduce__(self) -> Any:
         return os.mkdir, ("was-run",)
@@ -350,11 +336,9 @@ class Runs:
     ("saved", "said"),
     [
         ({"steer_lit": Runs()}, "names posix.mkdir, code that is not run"),
-        ({"steer_lit": {}, "state_dict": {}}, "was not written by steer_lit, it holds no global_step"),
+        ({"optimizer_states": [], "state_dict": {}}, "was not written by steer_lit, it holds no steer_lit"),
+        ({"steer_lit": {}, "state_dict": {}}, "was not written by steer_lit, it holds no optimizer_states"),
         (torch.ones(2), "was not written by steer_lit, it holds no steer_lit"),
-        ({**WHOLE, "global_step": "3"}, "was not written by steer_lit, it holds no global_step"),
-        ({**WHOLE, "loops": {}}, "was not written by steer_lit, it holds no loops.fit_loop"),
-        ({**WHOLE, "steer_lit": {"fingerprint": "", "trained_as": {}}}, NO_STATES),
     ],
 )
 def test_a_checkpoint_of_something_else_is_one_line(
