@@ -39,11 +39,11 @@ class RunConfig:
 
 @dataclass(slots=True)
 class BenchRun:
-    """What a run plays, who judges it by which settings, and the folder that its records are in.
+    """Everything about a benchmark run: what it plays, who judges, by which settings, and the folder of its records.
 
-    All dialogues are `played_on` the same data and decoding. `config` is None for a run which none tells of.
-    `keys` has the key under which a policy's dialogue is recorded, by the policy's name and the scenario's id.
-    `conditions` stands for what decides how all dialogues are played and graded, whoever plays.
+    `played_on` names the data and decoding that all dialogues share; `config` is None where no config made the run.
+    `keys[policy][scenario]` is the key under which that dialogue is recorded. `conditions` is a digest of everything,
+    but for the policy, that decides how dialogues are played and graded.
 
     Raises RowError where a record in the folder cannot be read.
     """
@@ -74,10 +74,10 @@ class BenchRun:
         }
 
     def begin(self) -> None:
-        """Freeze the config, once however often this is called: from here on the folder's is this run's.
+        """Freeze the config into the folder, at the first call alone.
 
-        Called before any record in the folder becomes this run's: what an interrupted run leaves is never told by the
-        config of one that recorded nothing.
+        It is called just before the first record becomes this run's: a run that is stopped earlier leaves the config
+        that made the records there.
         """
         if self.config is not None and not self.begun:
             marks = {name: policy.fingerprint for name, policy in self.policies.items()}
@@ -87,10 +87,10 @@ class BenchRun:
     def play(
         self, scenarios: Sequence[Scenario], policy: BenchPolicy, one_ended: Callable[[], object]
     ) -> Iterator[list[Trajectory]]:
-        """Trajectories, half a chunk at a time, in the order in which they end: a slow one holds up no other.
+        """Yield trajectories, half a chunk at a time, in the order in which they end: a slow one holds up no other.
 
-        `one_ended` is called for each when it does. Where an error ends the rest, what had ended comes before it. The
-        judge is to see every turn, those after a cut completion too: nothing is gained by running on.
+        `one_ended` is called as each one ends. Those that had ended before an error are yielded before it is raised. A
+        dialogue goes on after a completion that was cut: a policy must gain nothing by running on.
         """
         chunk, turns = self.settings.chunk, self.settings.turns_played
         seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
@@ -114,27 +114,26 @@ class BenchRun:
 
 
 def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> list[GradedDialogue]:
-    """Play what is not recorded yet; dialogues that have ended are graded and recorded while others are played.
+    """Play the dialogues of a policy that are not recorded yet, grading and recording some while others are played.
     Returns the records of all the run's scenarios, in their order.
 
-    Records of the policy's name that no longer hold, and those with a failed grade, stay until new ones take their
-    place.
+    Records that no longer hold, and those with a failed grade, stay until new ones take their place. A run that is
+    stopped loses at most a chunk of dialogues that have ended, and those that were being played.
 
-    `tell` hears how many scenarios are recorded and how many are played: at once, whenever one is played and, from the
-    thread that grades, which calls the judge, whenever some are recorded. They are recorded as they end, and stand in
-    the scenarios' order once all have. What is stopped loses at most a chunk that has ended, and what it was playing.
+    `tell` is called with the number of dialogues recorded and the number played whenever either grows, from this
+    thread or from the one that grades, never from both at once.
     """
     policy, keys, records = run.policies[name], run.keys[name], run.records
     recorded = {row.key for row in records.of(name) if not row.failed}
     unplayed = [scenario for scenario in run.suite.scenarios if keys[scenario.id] not in recorded]
-    done = played = len(keys) - len(unplayed)
+    done = len(keys) - len(unplayed)
     if done:
         run.begin()
         records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
         log.info(said, name, done, records.path)
-    tell(done, played)
+    tally = _Tally(tell, done)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
 
     def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
@@ -143,29 +142,33 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> l
             for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge), strict=True)
         ]
 
-    telling = Lock()  # two threads count, and no count is told after a later one
-
     def record(rows: Sequence[GradedDialogue]) -> None:
-        nonlocal done
         run.begin()
         records.append(rows)
-        with telling:
-            done += len(rows)
-            tell(done, played)
+        tally.add(recorded=len(rows))
         _check_judge(records.rows)
 
-    def one_ended() -> None:
-        nonlocal played
-        with telling:
-            played += 1
-            tell(done, played)
-
     with in_background(grade, record) as hand_over:
-        for ended in run.play(unplayed, policy, one_ended):
+        for ended in run.play(unplayed, policy, lambda: tally.add(played=1)):
             hand_over(ended)
     records.sort(name, list(keys.values()))
     by_key = {row.key: row for row in records.of(name)}
     return [by_key[key] for key in keys.values()]
+
+
+class _Tally:
+    """How many dialogues are recorded and how many played. Two threads count, and counts are told in order."""
+
+    def __init__(self, tell: Callable[[int, int], None], done: int) -> None:
+        self._tell, self._telling = tell, Lock()
+        self._recorded = self._played = done
+        self.add()
+
+    def add(self, *, recorded: int = 0, played: int = 0) -> None:
+        with self._telling:
+            self._recorded += recorded
+            self._played += played
+            self._tell(self._recorded, self._played)
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:

@@ -33,13 +33,12 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
 
     Policies play one after the other, in order. A policy's `fingerprint` decides whether its recorded dialogues still
-    hold; those of an older fingerprint, and those with a failed grade, are played again, and stay until the new ones
-    are graded. Rows of policies that are not in this run stay in the file: a report read from it holds them beside this
-    run's where their `conditions` are the same. What will be replaced, under which changes of the config, and what is
-    not shown is said first.
-    The judge is called from a thread of its own, one call at a time.
-    The config is frozen before the first of the run's records is in the folder, in one without records at once.
-    Raises TooManyFailures, after all of that, where no dialogue of some policy could be graded.
+    hold; those of an older fingerprint, and those with a failed grade, are played again. Records of policies that are
+    not in this run stay in the file, and a report made from it shows them where their `conditions` are this run's. What
+    will be replaced, which settings have changed, and what is not shown is printed first. The judge is called from a
+    thread of its own, one call at a time.
+
+    Raises TooManyFailures, once everything is written, where no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
     if not run.records.rows:
@@ -63,8 +62,8 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], None]:
-    """What is told how many of a policy's dialogues are recorded and how many played, and shows it: as a bar, where
-    that is none as a line, every now and then and when all are recorded.
+    """Return what shows how many of a policy's dialogues are recorded and played: a bar or, where there is no terminal,
+    a line now and then and when all are recorded.
     """
     task, console = progress.add_task(name, total=total, told="graded"), progress.console
     lines, shown = LinesApart(), -1
