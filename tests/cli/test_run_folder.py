@@ -44,10 +44,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checkpoint(step: int) -> dict[str, Any]:
     """One with all that is looked for in it, and nothing to train."""
-    from steer_lit.lit.training_checkpoint import _RESUMED, _WITHIN
+    from steer_lit.lit.training_checkpoint import _RESUMED
 
-    empty = {key: kind() for key, kind in _RESUMED.items()}
-    return {**empty, **{key: dict.fromkeys(parts) for key, parts in _WITHIN.items()}, "global_step": step}
+    return {**dict.fromkeys(_RESUMED), "global_step": step}
 
 
 def test_a_lock_is_one_holders_until_it_is_let_go(tmp_path: Path) -> None:
