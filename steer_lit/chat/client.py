@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,6 +83,7 @@ class ChatClient:
         self._unkept = False  # whether it could not take one
         self._starting = threading.Lock()
         self._connection: Connection | None = None
+        self._stopped = False
         self._usage = ChatUsage()
         self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None for a success
         self._timed_out = 0  # attempts in a row, of whatever requests
@@ -100,10 +102,11 @@ class ChatClient:
         """One reply per request, in order.
 
         Raises ServerDown when too many of the latest requests failed (the circuit breaker), or the server refuses
-        the key, path or model before it ever answered. What was answered is in the cache by then.
+        the key, path or model before it ever answered. What was answered is in the cache by then. Raises CancelledError
+        when another thread closes or stops the client.
         """
         connection = self._connected()
-        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, connection), connection.loop)
+        future = connection.start(self._ask_all(requests, connection))
         try:
             return future.result()
         except BaseException:  # Ctrl-C above all: do not go on paying for answers that nobody reads
@@ -117,7 +120,7 @@ class ChatClient:
         or not this one, may still serve it: the log warns of the second.
         """
         connection = self._connected()
-        outcome = asyncio.run_coroutine_threadsafe(self._models(connection), connection.loop).result()
+        outcome = connection.start(self._models(connection)).result()
         if isinstance(outcome, Fault):
             if not outcome.connected:
                 self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")
@@ -138,8 +141,16 @@ class ChatClient:
 
     def _connected(self) -> Connection:
         with self._starting:
+            if self._stopped:
+                raise CancelledError
             self._connection = self._connection or Connection(self.settings)
             return self._connection
+
+    def stop(self) -> None:
+        """Close the client for good: whoever asks from now on gets a CancelledError."""
+        with self._starting:
+            self._stopped = True
+        self.close()
 
     def close(self) -> None:
         """Give the connections back. The client may be used again: it connects anew, and the breaker is closed."""

@@ -10,9 +10,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -29,6 +30,7 @@ _UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # what httpx raises
 _OPENAI = "OPENAI_API_KEY"  # whose account and headers the client takes from variables beside it
 _HEADERS = re.compile("accept|accept-encoding|authorization|connection|content-.*|host|user-agent|x-stainless-.*")
 _SURROUNDINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+T = TypeVar("T")
 _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 
@@ -96,9 +98,19 @@ class Connection:
         self._connect_timeout = settings.connect_timeout
         self._deadline = settings.connect_timeout + settings.read_timeout
         self.slots = asyncio.Semaphore(settings.concurrency)
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="steer-lit-chat", daemon=True)
+        self._taking = threading.Lock()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="steer-lit-chat", daemon=True)
         self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the connection's loop. `close` cancels it; once closed, this raises CancelledError."""
+        with self._taking:
+            if self._closed:
+                work.close()
+                raise CancelledError
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def send(self, body: Mapping[str, Any]) -> bytes | Fault:
         """What the server answers to a chat completion: the body of a 200, whatever is in it, or what went wrong."""
@@ -167,10 +179,13 @@ class Connection:
             request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result()
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        with self._taking:  # what began after `_end` would be neither cancelled nor finished
+            self._closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        ended.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self.loop.close()
+        self._loop.close()
 
     async def _end(self) -> None:
         under_way = asyncio.all_tasks() - {asyncio.current_task()}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from steer_lit.attacker.llm import AttackReply, LlmAttacker
-from steer_lit.chat import ChatClient, ChatReply, ChatRequest, ChatSettings
 from steer_lit.prompts.ask import MAX_QUESTION, Asker, Client, Failed, Question, Sampling
 from steer_lit.prompts.fill import Prompt
 from steer_lit.prompts.pictures import PngPictures
@@ -18,30 +17,6 @@ from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Attack, ImageRef
 
 KEPT_CHARACTERS = 2000  # of a reply that could not be read
-
-
-class StoppableClient:
-    """Asks `client` until `stop` is called: that cancels requests under way, and a row that asks afterwards has failed.
-
-    Rows of both kinds are made again later.
-    """
-
-    def __init__(self, client: ChatClient) -> None:
-        self._client = client
-        self._stopped = False
-
-    @property
-    def settings(self) -> ChatSettings:
-        return self._client.settings
-
-    def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        if self._stopped:
-            raise RowEnds("failed", "the run was stopped")
-        return self._client.ask(requests)
-
-    def stop(self) -> None:
-        self._stopped = True
-        self._client.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from steer_lit.prompts.fill import Prompt, fence
 from steer_lit.prompts.pictures import PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import RowPolicy
-from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor, StoppableClient
+from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions
 from steer_lit.synthesis.settings import picture_folder
@@ -55,7 +55,6 @@ def llm_generator(
     look_up = partial(open_image, root=picture_folder(data))
     shown = PngPictures(look_up, max_pixels)
     writing, judging = Sampling(temperature, max_tokens), Sampling(0.0, max_tokens)
-    asked, attacked = StoppableClient(client), StoppableClient(target)
 
     @cache  # once, whether one stage asks or both
     def greet() -> None:
@@ -63,20 +62,20 @@ def llm_generator(
             each.greet()
 
     def stop() -> None:
-        asked.stop()
-        attacked.stop()
+        client.stop()
+        target.stop()
 
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
-        write=LlmScripts(RowAsker(asked, shown, writing)).write,
-        target=RowPolicy("target", attacked, shown, None, False, judging),
-        score_attack=partial(attack_scores, RowAsker(asked, shown, judging)),
+        write=LlmScripts(RowAsker(client, shown, writing)).write,
+        target=RowPolicy("target", target, shown, None, False, judging),
+        score_attack=partial(attack_scores, RowAsker(client, shown, judging)),
         red=RowAttacker(
-            asked, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
+            client, look_up, extra_turns=0, max_tokens=max_tokens, temperature=temperature, max_pixels=max_pixels
         ),
-        blue=RowPolicy("blue agent", asked, shown, guidelines, True, writing),
-        tutor=RowTutor(asked, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
+        blue=RowPolicy("blue agent", client, shown, guidelines, True, writing),
+        tutor=RowTutor(client, look_up, max_tokens=max_tokens, max_pixels=max_pixels),
         identity={
             "generator": name,
             "model": client.settings.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -13,14 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
-from steer_lit.chat.connection import spellings
+from steer_lit.chat.connection import Connection, spellings
 from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
 
@@ -153,6 +154,36 @@ def test_closing_ends_what_is_under_way(client_of: MakeClient, question: Questio
             client.close()
             assert waiting.exception(timeout=10) is not None
     assert "steer-lit-chat" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_is_asked_while_the_connection_closes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop stops once what was under way has been cancelled: what came after that would never have ended."""
+    ending, go_on, end = threading.Event(), threading.Event(), Connection._end
+
+    async def slow(connection: Connection) -> None:
+        await end(connection)
+        ending.set()
+        await asyncio.to_thread(go_on.wait, 10)
+
+    monkeypatch.setattr(Connection, "_end", slow)
+    connection = Connection(ChatSettings(base_url="http://127.0.0.1:9/v1", model="m", cache_dir=None))
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(connection.close)
+        assert ending.wait(10)
+        with pytest.raises(CancelledError):
+            connection.start(asyncio.sleep(60)).result(timeout=10)
+        go_on.set()
+        closing.result(timeout=10)
+
+
+def test_a_stopped_client_asks_nothing_more(client_of: MakeClient, question: Question) -> None:
+    with ChaosServer() as server:
+        client = client_of(server.base_url)
+        client.ask([question("before")])
+        client.stop()
+        with pytest.raises(CancelledError):
+            client.ask([question("after")])
+        assert len(server.bodies) == 1
 
 
 def test_a_server_that_hangs_is_given_up_before_requests_have_used_up_their_attempts(

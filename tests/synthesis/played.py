@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 
 from steer_lit.chat import ChatReply, ChatRequest, ChatSettings, ChatUsage
 
@@ -68,7 +69,7 @@ class PlayedClient:
         self.settings = ChatSettings("http://127.0.0.1:1/v1", "played", concurrency=3)
         self.answer = answer
         self.asked: list[tuple[str, ChatRequest]] = []
-        self.closed = False
+        self.stopped = False
         self.greeted = 0
         self._lock = threading.Lock()
 
@@ -79,6 +80,8 @@ class PlayedClient:
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         replies = []
         for request in requests:
+            if self.stopped:
+                raise CancelledError
             with self._lock:
                 self.asked.append((part_of(request), request))
                 text = self.answer(part_of(request), request)
@@ -88,8 +91,8 @@ class PlayedClient:
     def greet(self) -> None:
         self.greeted += 1
 
-    def close(self) -> None:
-        self.closed = True
+    def stop(self) -> None:
+        self.stopped = True
 
     def count(self, part: str) -> int:
         return sum(asked == part for asked, _ in self.asked)

@@ -239,7 +239,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_files(
     client.answer = dies
     with pytest.raises(type(error)):
         run(generator, settings(), tmp_path / "run")
-    assert client.closed
+    assert client.stopped
     journals = [tmp_path / "run" / f"work.{stage}.jsonl" for stage in ("stage1", "stage2")]
     before = {
         entry["key"]
