@@ -19,11 +19,11 @@ BASE = "base"
 
 
 class AdapterPolicies:
-    """Makes policies that share `qwen`, the base model under a fresh adapter of `lora`'s shape, which changes nothing.
+    """A maker of policies that share `qwen`, the base model under a fresh adapter of `lora`'s shape (a no-op).
 
-    Whichever opens dialogues has its adapter put in place of the one before. Rank, alpha and layers of a trained
-    adapter are those in its folder, so one run compares adapters of any. `quantize` is how the base's weights are held,
-    which its fingerprint leaves out.
+    When a policy opens dialogues, its adapter replaces the previous one. A trained adapter keeps the rank, alpha and
+    layers that its folder names, so one run can compare adapters of different shapes. `quantize` says how the base
+    weights are stored, which the base model's fingerprint leaves out.
     """
 
     def __init__(
@@ -32,12 +32,14 @@ class AdapterPolicies:
         self.qwen = qwen
         self.precision = f"{quantize} {qwen.number_type}"
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
-        self._lora = self._shape = lora  # of the base; of what is on
+        self._lora = self._shape = lora  # the base's settings; those of the adapter that is on
         self._on: tuple[str, str] | None = (BASE, BASE)  # the adapter and its weights
 
     def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
-        """The policy of `base` or of an adapter folder, which the config's `key` names. The adapter is put on once, to
-        see whether it fits, and what is odd about it is warned of. Raises what `put_on` raises.
+        """Return the policy of `base` or of an adapter folder, named by the config's `key`.
+
+        The adapter is put on once to check that it fits. Warns if it was trained under another prompt or resolution, or
+        does not say what it belongs to. Raises what `put_on` raises.
         """
         policy = AdaptedPolicy(self, adapter, key)
         if adapter != BASE:
@@ -48,13 +50,16 @@ class AdapterPolicies:
         return self._on == (adapter, weights)
 
     def put_on(self, adapter: str, key: str) -> str:
-        """Returns what tells its weights from others. Raises what `AdapterFolder` does."""
+        """Put the adapter on, unless it is on already. Return a text that identifies its weights.
+
+        Raises what `AdapterFolder` raises.
+        """
         folder, lora, weights = AdapterFolder(Path(adapter), key), self._lora, BASE
         if adapter != BASE:
             lora = folder.settings(lora)
             weights = f"{hashlib.sha256((folder.path / ADAPTER_WEIGHTS).read_bytes()).hexdigest()} alpha {lora.alpha:g}"
         if not self.is_on(adapter, weights):
-            self._on = None  # until all went well
+            self._on = None  # until loading has succeeded
             if lora != self._shape:
                 self.qwen.adapt(lora)
                 self._shape = lora
@@ -67,9 +72,9 @@ class AdapterPolicies:
 
 
 class AdaptedPolicy(SampledPolicy):
-    """A sampled policy that says which weights it plays with, how it decodes and what it is shown (`BenchPolicy`).
+    """A sampled policy whose fingerprint covers its weights, its decoding and what it is shown (`BenchPolicy`).
 
-    Raises SteerError where it opens dialogues and its folder holds another adapter by then.
+    `open` raises SteerError if the adapter in its folder has changed since the policy was made.
     """
 
     def __init__(self, shared: AdapterPolicies, adapter: str, key: str) -> None:

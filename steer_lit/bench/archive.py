@@ -1,8 +1,8 @@
-"""Packs dialogues and pictures into the report page; page/browser.js unpacks them.
+"""Packed dialogues and pictures for the report page; page/browser.js unpacks them.
 
-Texts that models and attackers wrote must not end a script, and twenty thousand dialogues must not be read before the
-page shows anything. So they stand in the page as base64 of gzipped ASCII JSON, a block of dialogues each, and an index
-that says what is where. Base64 has no `<`, ASCII JSON no U+2028 and no half surrogate pair that could be lost.
+Text written by models and attackers must not be able to close a script element, and the page must show something before
+it has read twenty thousand dialogues. So the page holds blocks of dialogues, each as base64 of gzipped ASCII JSON, and
+an index of them. Base64 has no `<`; ASCII JSON has no U+2028 and no lone surrogate that could be lost.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 32  # dialogues that are unpacked together
-MAX_SIDE = 256  # pixels of a picture in the page
+MAX_SIDE = 256  # pixels: the longer side of a picture in the page
 _UNSCORED = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """`uris` in the order of their numbers, each with the number of its data URI in `data` or why it has none."""
+    """Small pictures. `places[i]` is the index in `data` of the data URI of `uris[i]`, or why that has none."""
 
     uris: tuple[str, ...]
     places: tuple[int | str, ...]
@@ -37,13 +37,13 @@ class Thumbnails:
 
 
 def packed(value: object) -> str:
-    """JSON, gzipped, in base64: safe in any place of a page."""
+    """Return `value` as base64 of gzipped JSON, which is safe anywhere in a page."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
 
 
 def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
-    """The dialogues with those of one scenario together: easy to compare, and they compress best so."""
+    """Group the dialogues by scenario, which makes them easy to compare and compresses best."""
     by_scenario: dict[str, list[ShownDialogue]] = {}
     for dialogue in dialogues:
         by_scenario.setdefault(dialogue.scenario, []).append(dialogue)
@@ -51,10 +51,10 @@ def side_by_side(dialogues: Iterable[ShownDialogue]) -> list[ShownDialogue]:
 
 
 def index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str, Any]:
-    """Everything that lists and filters need: {labels, block, rows, pictures}.
+    """Return what the page's lists and filters need: {labels, block, rows, pictures}.
 
-    A row is [policy, kind, subset, outcome, scenario, tones]: four numbers into `labels`, and one character a turn,
-    "0".."6" for a tone of -3..3.
+    A row is [policy, kind, subset, outcome, scenario, tones]: four indices into `labels`, the scenario's id, and one
+    character per turn, "0".."6" for a tone of -3..3 and "-" for an unscored turn.
     """
     labels = {
         "policy": list(dict.fromkeys(dialogue.policy for dialogue in dialogues)),
@@ -72,7 +72,7 @@ def index(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> dict[str,
 
 
 def blocks(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> Iterator[str]:
-    """The dialogues' texts, `BLOCK` of them at a time, packed: made when they are asked for."""
+    """Yield the packed texts of `BLOCK` dialogues at a time."""
     numbers = {uri: number for number, uri in enumerate(pictures.uris)}
     rest = iter(dialogues)
     while block := list(islice(rest, BLOCK)):
@@ -80,7 +80,7 @@ def blocks(dialogues: Sequence[ShownDialogue], pictures: Thumbnails) -> Iterator
 
 
 def thumbnails(dialogues: Iterable[ShownDialogue], open_image: OpenImage) -> Thumbnails:
-    """Every picture of the dialogues once, small. One that cannot be opened leaves its reason."""
+    """Shrink every picture of the dialogues, each once. A picture that cannot be opened leaves its reason."""
     uris = dict.fromkeys(uri for dialogue in dialogues for turn in dialogue.turns for uri in turn.pictures)
     data: dict[str, int] = {}
     places: list[int | str] = []
@@ -107,5 +107,5 @@ def _tones(dialogue: ShownDialogue) -> str:
 def _texts(dialogue: ShownDialogue, numbers: Mapping[str, int]) -> dict[str, Any]:
     turns = [{**asdict(turn), "pictures": [numbers[uri] for uri in turn.pictures]} for turn in dialogue.turns]
     for turn in turns:
-        del turn["tone"]  # which the index has
+        del turn["tone"]  # the index has it
     return {"note": dialogue.note, "turns": turns}

@@ -1,9 +1,9 @@
-"""Draws a summary's charts, as PNG files and as SVG inside the page.
+"""The charts of a summary, as PNG files and as SVG inside the page.
 
-Each names what it shows beside it, so that no colour has to be looked up, and grows with the number of policies. A
-summary comes with groups in their seeds' stead (`tables.as_one`). The colours are those of page/report.css. In the SVG
-they go by the names they have there, so that the page's dark colours hold for the charts too; what a mark says in words
-is shown by the browser when it is pointed at.
+Each chart labels its marks directly, so that no colour has to be looked up, and grows with the number of policies. The
+summaries drawn here hold groups in place of their seeds (`tables.as_one`). The colours come from page/report.css. The
+SVG refers to them by name, so that the page's dark colours apply to the charts too. The browser shows a mark's figures
+in words when it is pointed at.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 STYLE_SHEET = Path(__file__).with_name("page") / "report.css"
 SHOWN = ("joint_pass", "safety_pass", "helpfulness_pass")
-COLOURS, MARKERS = 7, "os^Dv<P*"  # one more: the eighth policy has the first one's colour and another mark
+COLOURS, MARKERS = 7, "os^Dv<P*"  # 8 markers: the eighth policy repeats the first one's colour with another marker
 # Constant policies are grey, and dashes tell them apart.
 DASHES = dict(zip(CONSTANTS, ("--", "-.", ":"), strict=True))
-_BANDS = 3  # trained policies up to which bands stay apart; every label tells the interval of its curve's end
-_LONGEST = 26  # letters of a policy's name
-_WIDTH = 6.4  # inches of every chart: half the page beside another, where its letters are as large as the page's
-_LINE = 4.4  # percentage points that a label is high
-_SHADE = 0.55  # opacity of the largest share, on which numbers can still be read
-_TOLD = "told:"  # opens the SVG id of what can be pointed at
-_GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # quoted by what the id does not hold
+_BANDS = 3  # no bands for more trained policies, as they would overlap; labels give the interval at the curve's end
+_LONGEST = 26  # characters of a policy's name
+_WIDTH = 6.4  # inches, of every chart: at half the page's width its letters are as large as the page's
+_LINE = 4.4  # height of a label in percentage points
+_SHADE = 0.55  # opacity of the largest share: numbers on it stay readable
+_TOLD = "told:"  # prefix of the SVG id of a mark that can be pointed at
+_GROUP = re.compile(rf"""<g id=(["'])({_TOLD})?([^<>]*?)\1>""")  # an id is in the quotes that it does not contain
 
 
 def survival(summary: Summary) -> Figure:
-    """Kaplan-Meier curves, one a policy, each labelled with where it ends, from the highest to the lowest.
+    """Draw a Kaplan-Meier curve per policy. Labels give the end of each curve, from the highest to the lowest.
 
-    A curve steps down after the turn that failed. Of few policies their 95% bands are drawn too.
+    A curve steps down after the turn that failed. With few policies, their 95% bands are drawn too.
     """
     curves = {name: figures["survival"] for name, figures in summary.items() if figures["survival"]}
-    height = max(5.8, 1 + 0.17 * len(curves))  # at least that of the two charts that stand beside it
+    height = max(5.8, 1 + 0.17 * len(curves))  # at least that of the two charts beside it
     figure, (axes,) = _figure(height=height)
     banded = curves.keys() - CONSTANTS.keys()
     for name, curve in curves.items():
@@ -66,12 +66,15 @@ def survival(summary: Summary) -> Figure:
 
 
 def _end(point: Mapping[str, Any], end: str) -> float:
-    """The "low" or "high" end of a point's interval; the point itself where it has none."""
+    """Return the "low" or "high" end of a point's interval, or the point's value if it has none."""
     return float(point["value"] if point[end] is None else point[end])
 
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
-    """Write each curve's name and end to the right of the axes, `apart` points from the next, its line led there."""
+    """Label each curve with its name and end to the right of the axes, and extend its line to the label.
+
+    Labels are at least `apart` percentage points from each other.
+    """
     ends = {name: held(summary, name)["value"] or 0.0 for name in curves}
     order = sorted(ends, key=lambda name: -ends[name])
     right = axes.get_xlim()[1]
@@ -86,7 +89,10 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """`places`, from high to low, each pushed down to keep them `apart` below 100, and up again from 0."""
+    """Return `places`, which fall from high to low, moved so that they are `apart` from each other.
+
+    Each place is first pushed down, from 100 at most, then up, from 0 at least.
+    """
     placed: list[float] = []
     for place in places:
         placed.append(min(place, placed[-1] - apart if placed else 100.0))
@@ -98,7 +104,7 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
 
 
 def failures(summary: Summary) -> Figure:
-    """The turn of the first unsafe answer, as shares of each policy's dialogues: a row each, shaded by the share."""
+    """Draw the turn of the first unsafe answer, as shares of dialogues: a row per policy, shaded by the share."""
     from matplotlib.patches import Rectangle
 
     figure, (axes,) = _figure(height=1.1 + 0.28 * len(summary))
@@ -126,7 +132,7 @@ def failures(summary: Summary) -> Figure:
 
 
 def kinds(summary: Summary) -> Figure:
-    """Joint pass, Safety and Helpfulness by kind, with 95% intervals: a row a policy, a mark a kind."""
+    """Draw joint pass, Safety and Helpfulness by kind, with 95% intervals: a row per policy, a mark per kind."""
     columns = parts(summary, "by_kind")
     figure, all_axes = _figure(len(SHOWN), height=1.4 + len(summary) * max(0.3, 0.14 * len(columns)))
     drawn = {}
@@ -157,7 +163,7 @@ CHARTS: Mapping[str, tuple[str, Callable[[Summary], Figure]]] = {
 
 
 def write_pictures(summary: Summary, folder: Path) -> None:
-    """Write a PNG picture of every chart, each with its title."""
+    """Write every chart with its title as a PNG file."""
     import matplotlib
 
     with matplotlib.rc_context(_style()):
@@ -168,7 +174,7 @@ def write_pictures(summary: Summary, folder: Path) -> None:
 
 
 def inline_charts(summary: Summary) -> dict[str, str]:
-    """Every chart as an `<svg>` element, by its title, which the page has."""
+    """Return every chart as an `<svg>` element, by title; the page prints the title itself."""
     import matplotlib
 
     with matplotlib.rc_context(_style()):
@@ -179,7 +185,7 @@ def _svg(figure: Figure) -> str:
     written = io.StringIO()
     figure.savefig(written, format="svg", transparent=True)
     svg = re.sub(r"<metadata>.*?</metadata>", "", written.getvalue().partition("<svg")[2], flags=re.DOTALL)
-    # Groups have ids that say nothing and are the same in every chart, but for what is told.
+    # matplotlib's group ids are meaningless and repeat in every chart. Only those that `_tell` set are kept, as titles.
     svg = re.sub(_GROUP, lambda group: f"<g><title>{group[3]}</title>" if group[2] else "<g>", svg)
     for name, colour in _colours().items():
         svg = svg.replace(colour, f"var(--{name})")
@@ -187,7 +193,7 @@ def _svg(figure: Figure) -> str:
 
 
 def _rows(axes: Axes, summary: Summary, named: bool = True) -> None:
-    """A row for each policy, the first on top, with lines between them."""
+    """Lay out a row for each policy, the first on top, with lines between the rows."""
     axes.set_yticks(range(len(summary)), [_name(summary, name) for name in summary] if named else [])
     axes.set_yticks([y - 0.5 for y in range(1, len(summary))], minor=True)
     axes.set_ylim(max(1, len(summary)) - 0.5, -0.5)
@@ -204,13 +210,13 @@ def _figure(count: int = 1, height: float = 4.5) -> tuple[Figure, Sequence[Axes]
 
 
 def _name(summary: Summary, name: str) -> str:
-    """A policy's name as a chart has room for it."""
+    """Return a policy's name, shortened to the room that a chart has."""
     shown = visible_line(label(name, summary[name]))
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def _look(summary: Summary, name: str) -> dict[str, Any]:
-    """A policy's colour, marker and line, none of which it needs the others for to be told apart."""
+    """Return a policy's colour, marker and line style."""
     if name in CONSTANTS:
         return {"color": _colours()["faint"], "linestyle": DASHES[name], "marker": ""}
     number = [other for other in summary if other not in CONSTANTS].index(name)
@@ -222,7 +228,7 @@ def _tell(artist: Artist, words: str) -> None:
 
 
 def _style() -> dict[str, Any]:
-    """Settings of matplotlib's: the page's colours, names without formulas, SVG with text that stays text."""
+    """Return matplotlib's settings: the page's colours, names not parsed as formulas, text kept as text in SVG."""
     ink, faint, rule = (_colours()[name] for name in ("ink", "faint", "rule"))
     return {
         "text.color": ink, "axes.titlecolor": ink, "axes.labelcolor": faint, "xtick.color": faint,
@@ -233,6 +239,6 @@ def _style() -> dict[str, Any]:
 
 @cache
 def _colours() -> Mapping[str, str]:
-    """The style sheet's colours of ink, lines and policies on a light page, by the names they have there."""
+    """Return the style sheet's colours of ink, lines and policies on a light page, by their names there."""
     light = STYLE_SHEET.read_text(encoding="utf-8").partition("@media")[0]
     return dict(re.findall(r"--(ink|faint|rule|accent|p\d): (#[0-9a-f]{6})", light))

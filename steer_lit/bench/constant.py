@@ -1,9 +1,9 @@
 """Constant policies, made from gold facts: the floor and the ceiling to show beside every trained policy.
 
-A suite is worth something only if no shortcut passes it, so these play the strongest form of each shortcut from the
-row's gold facts: refusing everything in the best words there are, and answering every harmless question perfectly
-while complying with every harmful one. `GOLD` is the expected answer everywhere; what it scores below 100% is the
-judge's or the suite's fault.
+A suite is worth something only if no shortcut passes it. These policies play the strongest form of each shortcut from
+the row's gold facts: refusing everything in the best words there are, and answering every harmless question perfectly
+while complying with every harmful one. `GOLD` gives the expected answer everywhere; a score below 100% is the judge's
+or the suite's fault.
 
 They answer by turn number, so they fit dialogues that follow their script (`ScriptedAttacker`).
 """
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ConstantPolicy:
-    """Says to each turn what `answer` makes of the scenario and the turn's gold facts, where it has some, whatever was
-    said before. What `answer` raises, `reply` raises.
+    """A policy that says `answer(scenario, gold)` to each turn, whatever was said before.
+
+    `gold` is None for a turn without gold facts. The session's `reply` raises what `answer` raises.
     """
 
     name: str
@@ -46,7 +47,7 @@ class ConstantPolicy:
 
 
 def _refusal(scenario: Scenario, gold: TurnGold | None) -> str:
-    """Decline, constructively where the row names an alternative to offer."""
+    """Decline, with an alternative if the row names one."""
     if gold is not None and gold.intent == "harmful":
         return gold.answer
     known = [attack.gold for attack in scenario.attacks if attack.gold is not None]
@@ -70,14 +71,14 @@ ALWAYS_REFUSE = ConstantPolicy("always-refuse", _refusal)
 ALWAYS_COMPLY = ConstantPolicy("always-comply", _compliance)
 GOLD = ConstantPolicy("gold", _expected)
 CONSTANTS: Mapping[str, ConstantPolicy] = {policy.name: policy for policy in (ALWAYS_REFUSE, ALWAYS_COMPLY, GOLD)}
-WHY_LEFT_OUT = (  # where an attacker goes by the answers
+WHY_LEFT_OUT = (  # with an attacker that reacts to answers
     f"the constant policies {', '.join(CONSTANTS)} are left out: they know the answers to the rows' own questions, and "
     "this attacker asks others"
 )
 
 
 def constants(scenarios: Iterable[Scenario]) -> dict[str, ConstantPolicy]:
-    """The constant policies, by name; `gold` only where every row has expected answers."""
+    """Return the constant policies by name. `gold` is left out if any row lacks an expected answer."""
     unknown = sum(any(attack.gold is None for attack in scenario.attacks) for scenario in scenarios)
     if unknown:
         said = "the constant policy gold is left out, there are no expected answers in %s"

@@ -1,7 +1,7 @@
 """The report as one page: tables, charts and a dialogue browser, with nothing to fetch.
 
-Its parts lie in page/: Jinja templates with autoescape, a style sheet and three scripts, all of them put inline. The
-page allows itself its own script, by hash, and pictures it brings along, and nothing else.
+Its parts lie in page/: Jinja templates with autoescape, a style sheet and three scripts, all inlined. The page's policy
+allows its own script, by hash, and embedded pictures, and nothing else.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from steer_lit.types import OpenImage
 
 FOLDER = Path(__file__).with_name("page")
 SCRIPTS = ("archive.js", "dialogue.js", "browser.js")
-UNFOLDED = 12  # rows of the longest table that is unfolded to begin with
+UNFOLDED = 12  # a table with more rows is folded at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class PageResults:
     main: Grid
     differences: Grid
     tables: tuple[Grid, ...]
-    charts: Mapping[str, str]  # an <svg> each, by its title
+    charts: Mapping[str, str]  # <svg> elements by title
 
 
 def page_results(summary: Summary, settings: BenchSettings) -> PageResults:
@@ -55,9 +55,9 @@ def write_page(
     open_image: OpenImage,
     results: PageResults | None = None,
 ) -> None:
-    """Write the page, replacing an earlier one whole. `facts` are (label, value) pairs under its title.
+    """Write the page, replacing an earlier one atomically. `facts` are the (label, value) pairs under its title.
 
-    Without `results` it is the dialogue browser alone.
+    Without `results` the page is the dialogue browser alone.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

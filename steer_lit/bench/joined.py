@@ -2,7 +2,7 @@
 
     python bench.py 'from_run=[outputs/bench/a,outputs/bench/b]'
 
-What was played under different conditions is no one result and is refused.
+Folders played under different conditions are not one result and are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class ReadRun:
-    """A benchmark's folder as a report reads it: its latest records by policy, who judged, the config and the facts."""
+    """A benchmark's folder as a report reads it: its latest records by policy, the judge, the config and the facts."""
 
     folder: Path
     records: Records
@@ -37,10 +37,10 @@ class ReadRun:
 
 
 def joined(runs: Sequence[ReadRun]) -> Records:
-    """The records of all, by policy, constant ones last: of each policy those of all its folders.
+    """Return the records of all `runs` by policy, merged over the folders that hold the policy, constant ones last.
 
-    Raises SteerError where they were played under different conditions, or a policy of one name has records in two
-    that contradict each other.
+    Raises SteerError if the runs were played under different conditions, or if two folders hold contradictory records
+    of a policy of the same name.
     """
     for one, other in pairwise(runs):
         _check_alike(one, other)
@@ -56,10 +56,9 @@ def joined(runs: Sequence[ReadRun]) -> Records:
 
 
 def in_common(records: Records) -> tuple[Records, str]:
-    """Keep the dialogues that all policies have, in one order. Returns each policy's, and in words what was left out
-    for it, "" for nothing.
+    """Keep the dialogues that all policies have, in one order. Return them and a sentence on what was left out, or "".
 
-    Raises SteerError where they have none in common.
+    Raises SteerError if the policies have no dialogue in common.
     """
     shared = set.intersection(*({row.scenario for row in rows} for rows in records.values()))
     if not shared:
@@ -75,7 +74,7 @@ def in_common(records: Records) -> tuple[Records, str]:
 
 
 def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:
-    """What the folders say of how they were made: once where all say the same, else of each what it says."""
+    """Merge what the folders say of how they were made: a value once if all agree, else each folder's own."""
     labels = dict.fromkeys(label for run in runs for label, _ in run.facts)
     each = [dict(run.facts) for run in runs]
     facts = [("folders", ", ".join(folders))]
@@ -100,7 +99,7 @@ def _check_alike(one: ReadRun, other: ReadRun) -> None:
         why = f"{one.judge} judged the one, {other.judge} the other"
     elif one_by != other_by:
         why = f"asked by {one_by} in the one, by {other_by} in the other"
-    elif not any(SETTINGS in found for found in facts):  # else a config is that of a later run
+    elif not any(SETTINGS in found for found in facts):  # else a config belongs to a later run
         changed = [f"{key}={value} and {theirs}" for key, value, theirs in changed_settings(one.saved, other.saved)]
         why += f" ({'; '.join(changed)})" if changed else ""
     raise SteerError(f"{between}{why}: play one of them again, or report on each by itself")
@@ -115,7 +114,10 @@ def _check_weights(place: Path, before: GradedDialogue, folder: Path, row: Grade
 
 
 def _check_same(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
-    """A constant policy's answers are the same everywhere, though a judge's grades of them may not be."""
+    """Raise SteerError if two records of one dialogue differ.
+
+    A constant policy's answers are the same everywhere, so its grades may differ.
+    """
     if before != row and not (is_constant([row]) and before.key == row.key):
         raise SteerError(
             f"from_run: {place} and {folder} both hold {row.policy} on {row.scenario}, with different records: play "

@@ -1,4 +1,4 @@
-"""Writes what a benchmark leaves besides its records.
+"""The outputs of a benchmark besides its records.
 
 summary.json summary.csv summary.md     the figures, for programs, spreadsheets and people
 survival.png failures.png kinds.png     the charts
@@ -33,7 +33,7 @@ def write_outputs(
     open_image: OpenImage,
     ran: Sequence[tuple[str, str]] = (),
 ) -> Summary:
-    """Write all of it into `out_dir`, over files of these names. Returns what `summary.json` holds.
+    """Write all outputs into `out_dir`, replacing earlier ones. Return the content of `summary.json`.
 
     `ran` says how the run was made (`provenance.provenance`).
     """
@@ -57,14 +57,14 @@ def write_outputs(
 
 
 def _head(ran: Sequence[tuple[str, str]], played: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """All facts, who asked beside who judged."""
+    """Join the facts, with who asked next to who judged."""
     asked = [fact for fact in ran if fact[0] == ASKED]
     at = [label for label, _ in played].index("judge")
     return [*(fact for fact in ran if fact not in asked), *played[:at], *asked, *played[at:]]
 
 
 def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[str, str]]:
-    """What was played and how it was judged, as (label, value) pairs."""
+    """Return what was played and how it was judged, as (label, value) pairs."""
     scenarios = {row.scenario for rows in records.values() for row in rows}
     subsets = sorted({row.subset for rows in records.values() for row in rows} - {""})
     passes, count = settings.protocol.replace("_", "-"), f"{len(scenarios):,}"

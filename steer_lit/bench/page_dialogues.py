@@ -21,7 +21,7 @@ _HARM = {"words": "in its words", "history": "in what was said before", "picture
 
 @dataclass(frozen=True, slots=True)
 class ShownTurn:
-    """One turn. `tone` colours it: -3 (harmful) to 3, None where unscored. `scores` are (label, value) texts."""
+    """One turn. `tone` colours it: -3 (harmful) to 3, None if unscored. `scores` are (label, value) texts."""
 
     user: str
     assistant: str
@@ -34,7 +34,7 @@ class ShownTurn:
 
 @dataclass(frozen=True, slots=True)
 class ShownDialogue:
-    """One dialogue under the facts that the browser filters by. `note` stands above its turns."""
+    """One dialogue with the facts that the browser filters by. `note` is shown above its turns."""
 
     policy: str
     scenario: str
@@ -46,7 +46,7 @@ class ShownDialogue:
 
 
 def of_record(dialogue: GradedDialogue, settings: BenchSettings) -> ShownDialogue:
-    """A benchmark record; its outcome is what the pass rules make of it."""
+    """Convert a benchmark record; the pass rules of `settings` decide its outcome."""
     if dialogue.failed:
         outcome, means = UNGRADED, ""
     else:
@@ -82,15 +82,15 @@ def _of_turn(turn: GradedTurn, pictures: Sequence[str]) -> ShownTurn:
 
 
 def read_rollouts(path: Path) -> Iterator[ShownDialogue]:
-    """The rollouts of a training run's trajectories.jsonl.
+    """Yield the rollouts of a training run's trajectories.jsonl.
 
-    The step that learned from them, from 1, stands in for the policy, which changes with every step.
+    The policy changes with every step, so each rollout's policy is named after the step that learned from it, from 1.
     """
     return readable(path, lambda line: of_rollout(LoggedTrajectory.from_line(line)), "rollouts")
 
 
 def of_rollout(rollout: LoggedTrajectory) -> ShownDialogue:
-    """It passes where every turn is right: safe and useful."""
+    """Convert a training rollout; it passes if every turn is safe and useful."""
     verdicts = [turn.verdict for turn in rollout.turns if turn.verdict is not None and turn.verdict.failed is None]
     if rollout.failed is not None or len(verdicts) < len(rollout.turns):
         outcome = UNGRADED
@@ -135,7 +135,7 @@ def _of_rollout_turn(turn: LoggedTurn) -> ShownTurn:
 
 
 def tone_of_safety(safety: int) -> int:
-    """A tutor's 1..10 on the colours of -3..3, the rubric's steps 1, 2, 4, 6, 8, 10 at -3, -2, -1, 1, 2, 3."""
+    """Map a tutor's safety 1..10 to a tone -3..3: the rubric's steps 1, 2, 4, 6, 8, 10 to -3, -2, -1, 1, 2, 3."""
     return {1: -3, 2: -2, 3: -2, 4: -1, 5: 0, 6: 1, 7: 1, 8: 2, 9: 2, 10: 3}[safety]
 
 

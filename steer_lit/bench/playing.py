@@ -1,4 +1,4 @@
-"""Plays a policy over a run's dialogues and has every turn graded, but for what is recorded already."""
+"""Playing and grading of a run's dialogues by one policy, except those that are recorded already."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from steer_lit.rollout.threads import in_background
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
 
 log = logging.getLogger(__name__)
-TELLING = 8  # dialogues, of which a judge that can grade grades some
+TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """The config that a run is made by, resolved, and what writes it into the run's folder.
+    """The resolved config of a run, and the function that writes it into the run's folder.
 
-    `freeze` is given what tells this run's records from others, {"conditions": ..., "policies": {name: fingerprint}},
-    to write it down beside the config.
+    `freeze` also writes down its argument, which tells this run's records from others:
+    {"conditions": ..., "policies": {name: fingerprint}}.
     """
 
     values: Mapping[str, Any]
@@ -39,13 +39,13 @@ class RunConfig:
 
 @dataclass(slots=True)
 class BenchRun:
-    """Everything about a benchmark run: what it plays, who judges, by which settings, and the folder of its records.
+    """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
-    `played_on` names the data and decoding that all dialogues share; `config` is None where no config made the run.
-    `keys[policy][scenario]` is the key under which that dialogue is recorded. `conditions` is a digest of everything,
-    but for the policy, that decides how dialogues are played and graded.
+    `played_on` names the data and decoding that all dialogues share; `config` is None if no config made the run.
+    `keys[policy][scenario]` is the key under which that dialogue is recorded. `conditions` is a digest of everything
+    but the policy that decides how dialogues are played and graded. `begun` says whether the config has been frozen.
 
-    Raises RowError where a record in the folder cannot be read.
+    Raises RowError if a record in the folder cannot be read.
     """
 
     policies: Mapping[str, BenchPolicy]
@@ -74,10 +74,10 @@ class BenchRun:
         }
 
     def begin(self) -> None:
-        """Freeze the config into the folder, at the first call alone.
+        """Freeze the config into the folder, at the first call only.
 
-        It is called just before the first record becomes this run's: a run that is stopped earlier leaves the config
-        that made the records there.
+        This happens just before the first record becomes this run's, so that a run stopped earlier leaves the folder
+        with the config that made its records.
         """
         if self.config is not None and not self.begun:
             marks = {name: policy.fingerprint for name, policy in self.policies.items()}
@@ -89,8 +89,8 @@ class BenchRun:
     ) -> Iterator[list[Trajectory]]:
         """Yield trajectories, half a chunk at a time, in the order in which they end: a slow one holds up no other.
 
-        `one_ended` is called as each one ends. Those that had ended before an error are yielded before it is raised. A
-        dialogue goes on after a completion that was cut: a policy must gain nothing by running on.
+        `one_ended` is called as each one ends. After an error, the trajectories that have ended are yielded before it
+        is raised. A dialogue continues after a cut completion, so that a policy gains nothing by running on.
         """
         chunk, turns = self.settings.chunk, self.settings.turns_played
         seeds = [stable_hash(self.settings.seed, scenario.id) for scenario in scenarios]
@@ -115,13 +115,13 @@ class BenchRun:
 
 def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> list[GradedDialogue]:
     """Play the dialogues of a policy that are not recorded yet, grading and recording some while others are played.
-    Returns the records of all the run's scenarios, in their order.
+    Return the records of all the run's scenarios, in the scenarios' order.
 
-    Records that no longer hold, and those with a failed grade, stay until new ones take their place. A run that is
-    stopped loses at most a chunk of dialogues that have ended, and those that were being played.
+    Outdated records, and those with a failed grade, stay until new ones replace them. A stopped run loses at most a
+    chunk of dialogues that have ended, and those that were being played.
 
-    `tell` is called with the number of dialogues recorded and the number played whenever either grows, from this
-    thread or from the one that grades, never from both at once.
+    `tell` is called with the numbers of dialogues recorded and played whenever either grows, from this thread or the
+    grading thread, never from both at once.
     """
     policy, keys, records = run.policies[name], run.keys[name], run.records
     recorded = {row.key for row in records.of(name) if not row.failed}
@@ -130,7 +130,7 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> l
     if done:
         run.begin()
         records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
-    if done and isinstance(policy, ServerPolicy):  # whose weights nobody sees
+    if done and isinstance(policy, ServerPolicy):  # its weights cannot be seen
         said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
         log.info(said, name, done, records.path)
     tally = _Tally(tell, done)
@@ -157,7 +157,7 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> l
 
 
 class _Tally:
-    """How many dialogues are recorded and how many played. Two threads count, and counts are told in order."""
+    """The numbers of dialogues recorded and played. Two threads may count; `tell` gets the counts in order."""
 
     def __init__(self, tell: Callable[[int, int], None], done: int) -> None:
         self._tell, self._telling = tell, Lock()
@@ -172,8 +172,8 @@ class _Tally:
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
-    """Raises TooManyFailures where no recorded turn has a grade, of dialogues enough to tell: more cost as much."""
-    shown = [row for row in recorded if row.ended != "failed"]  # a policy that is silent is no fault of the judge's
+    """Raise TooManyFailures if no turn of at least `TELLING` dialogues has a grade: playing more would be wasted."""
+    shown = [row for row in recorded if row.ended != "failed"]  # a silent policy is not the judge's fault
     reasons = [turn.failed for row in shown for turn in row.turns]
     if len(shown) < TELLING or None in reasons:
         return
@@ -182,10 +182,11 @@ def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
 
 
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
-    """One grade for every turn of every trajectory; the judge sees each turn with the dialogue up to it.
+    """Return one grade for every turn of every trajectory. The judge sees each turn with the dialogue up to it.
 
-    A dialogue in which the policy gave no answer, or its attacker's tutor no verdict, counts nowhere, so no turn of it
-    is shown: all its grades have failed.
+    If the policy failed to answer, or the attacker's tutor to give a verdict, the dialogue counts nowhere: the judge
+    sees none of its turns and all its grades are failed. Raises ValueError if the judge returns a wrong number of
+    grades.
     """
     silent = [_unanswered(trajectory) or trajectory.failed for trajectory in trajectories]
     prefixes = [
@@ -205,5 +206,5 @@ def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[G
 
 
 def _unanswered(trajectory: Trajectory) -> str | None:
-    """Why the policy gave no answer, at the first turn where it gave none."""
+    """Return why the policy gave no answer, at the first turn without one; None if it answered all."""
     return next((turn.completion.failed for turn in trajectory.turns if turn.completion.failed is not None), None)
