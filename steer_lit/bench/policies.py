@@ -31,22 +31,23 @@ ALLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that answers behind a server. What is None here is the run's `server`'s."""
+    """A model behind a server. A field that is None takes the value of the run's `server` settings."""
 
     model: str
     base_url: str | None = None
     api_key_env: str | None = None
 
     def client(self, server: Mapping[str, Any]) -> ChatClient:
-        """Make its client, by the run's `server` node with what this model has of its own. It keeps no replies: a
-        stored one is found by the model's name, and another checkpoint may go by it now.
+        """Make the model's client from the run's `server` settings, overridden by this model's own.
+
+        The client keeps no replies: they are stored by the model's name, which may stand for another checkpoint later.
         """
         from steer_lit.chat import ChatClient
 
         return ChatClient({**server, "cache_dir": None}, **asdict(self))
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
-        """What keeps its client from being made; an address that `server` should have given is named there."""
+        """Yield what keeps the client from being made, under `key` for own settings and under `server` for others."""
         from steer_lit.chat.settings import settings_problems, with_own
 
         for problem in settings_problems(with_own(server, asdict(self))):
@@ -54,11 +55,11 @@ class ServedModel:
             yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
-READ = frozenset(field.name for field in fields(ServedModel))  # keys of such a model in a config
+READ = frozenset(field.name for field in fields(ServedModel))  # a served model's keys in a config
 
 
 def served(value: object) -> ServedModel | None:
-    """The served model that a `policies` entry names; None where it names none."""
+    """Return the served model that a `policies` entry names, or None."""
     if isinstance(value, str) and value.startswith(SERVER):
         return ServedModel(value.removeprefix(SERVER))
     if isinstance(value, Mapping) and set(value) <= READ and isinstance(value.get("model"), str):
@@ -67,7 +68,7 @@ def served(value: object) -> ServedModel | None:
 
 
 def named(policies: Mapping[str, Any]) -> dict[str, Any]:
-    """What each policy of a config's `policies` is, by its own name: those of a list are numbered from 1."""
+    """Return each policy of a config's `policies` by name. The members of a list are numbered from 1."""
     found: dict[str, Any] = {}
     for name, value in policies.items():
         seeds = enumerate(value, 1) if isinstance(value, list) else None
@@ -76,15 +77,15 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
-    """Select those of a config's `policies` that this process plays, the base and its adapters, by key."""
+    """Return, by key, the policies of a config that this process plays: the base model and its adapters."""
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
 
 
 class Policies:
     """The policies that a benchmark's config names.
 
-    Those behind a server, which see what `open_image` opens, are there at once: `served`, by their names. Those of this
-    process share one base model, which `load` makes.
+    Policies behind a server are ready at once, in `served` by name; `open_image` opens the pictures they see. The
+    policies of this process share one base model, which `load` makes.
     """
 
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
@@ -96,11 +97,11 @@ class Policies:
         self.served = {name: ServerPolicy(model.client(config["server"]), **seeing) for name, model in behind.items()}
 
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
-        """All of them, by name, in the config's order. Loads the base model, if any policy is of this process, and puts
-        every adapter on it once: to be called before one plays for hours.
+        """Return all policies by name, in the config's order.
 
-        Raises what `AdapterPolicies.policy` raises, and ConfigError where the first `max_turns` turns of one of the
-        `scenarios`, all with the longest answers, are more than the model reads.
+        Loads the base model if this process plays any policy, and puts every adapter on it once, so call it before one
+        plays for hours. Raises what `AdapterPolicies.policy` raises, and ConfigError if the first `max_turns` turns of
+        a scenario, with answers of the greatest length, exceed the model's context.
         """
         if self.served.keys() == self._each.keys():
             return {**self.served}

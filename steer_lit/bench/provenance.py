@@ -1,7 +1,7 @@
-"""What a run's folder says of how the run was made, for the head of a report.
+"""How a run was made, according to its folder, for the head of a report.
 
-A report is sent around: of a path from the root or from home it shows the last two parts, of a server's address
-nothing.
+Reports are passed around, so they show only the last two parts of a path from the root or from home, and nothing of a
+server's address.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-ASKED, SETTINGS = "asked by", "settings"  # facts' labels
+ASKED, SETTINGS = "asked by", "settings"  # labels of facts
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
-# Such a path within a word. A word's first `~` is Hydra's, which takes a key away, but for `~/`.
+# A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
 _FAR = re.compile(r"(?:(?<=[=\[,:{\"' ])~[\w.-]*/|(?:(?<=[=\[,:{\"' ])|^)(?:~?|\.\.)/)[^,\]}\"':]*")
 
 
 def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[str, str]]:
-    """(label, value) pairs; what the folder does not say is left out, and what it says of others than the records that
-    are `shown`.
+    """Return (label, value) pairs, without those that the folder does not know.
+
+    If the folder's config is not that of the `shown` records, the only pair says so.
     """
     shown = list(shown)
     if not played_under_config(run, shown):
@@ -56,15 +57,13 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
 
 
 def played_under_config(run: Path, rows: Iterable[GradedDialogue]) -> bool:
-    """Whether the folder's config is the one that these records were played under. One of before that was written down
-    is taken for it.
-    """
+    """Return whether the records were played under the folder's config; True if the folder states no conditions."""
     conditions = _played(_versions(run)).get("conditions")
     return conditions is None or all(row.conditions == conditions for row in rows)
 
 
 def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
-    """The policies that played under the same settings, and that the command does not name or has replaced."""
+    """Yield the shown policies that the folder's last command does not name, or names with another fingerprint."""
     marks = _played(versions).get("policies")
     if isinstance(marks, dict):
         yield from dict.fromkeys(row.policy for row in shown if marks.get(row.policy) != row.fingerprint)
@@ -76,7 +75,7 @@ def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def redacted(command: str) -> str:
-    """The command without addresses, and without where on this machine things lie; "" for what no shell reads."""
+    """Return the command with addresses removed and paths shortened; "" if no shell could parse it."""
     try:
         typed = shlex.split(command)
     except ValueError:
@@ -86,12 +85,12 @@ def redacted(command: str) -> str:
 
 
 def _end(path: re.Match[str]) -> str:
-    _, *parts = path[0].split("/")  # what stands first is "", "~", "..", or a user's name
+    _, *parts = path[0].split("/")  # the first part is "", "~", ".." or a user's home such as "~name"
     return "/".join(["…", *parts[-2:]])
 
 
 def _models(saved: Mapping[str, Any]) -> Iterator[str]:
-    """The base model where one was loaded, and the models behind servers."""
+    """Yield the base model if one was loaded, and the models behind servers."""
     policies, model = saved.get("policies", {}), saved.get("model", {})
     if model and (played_here(policies) or not policies):
         quantized = model.get("quantize", "none")
@@ -120,9 +119,7 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
 
 
 def _asked(saved: Mapping[str, Any]) -> str:
-    """Who wrote the questions, with what of its settings is not the default; whose verdicts it goes by where that is
-    a model.
-    """
+    """Return who asked, with its non-default settings and, if a model gave the verdicts it reacts to, that model."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.attacker.llm import LlmAttacker
 
@@ -143,7 +140,7 @@ def _asked(saved: Mapping[str, Any]) -> str:
 
 
 def _versions(run: Path) -> dict[str, Any]:
-    """What the run wrote down beside its config; empty where that is missing or no such file."""
+    """Return what the run wrote down beside its config; empty if that cannot be read."""
     try:
         found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -152,16 +149,16 @@ def _versions(run: Path) -> dict[str, Any]:
 
 
 def saved_config(run: Path) -> dict[str, Any]:
-    """The config the run saved; empty where there is none. Read as data: nothing in it is instantiated.
+    """Return the config that the run saved, or {} if there is none. Nothing in it is resolved or instantiated.
 
-    Raises SteerError where it is no config.
+    Raises SteerError if the file cannot be read or holds no config.
     """
     path = run / CONFIG
     if not path.is_file():
         return {}
     try:
         saved = OmegaConf.to_container(OmegaConf.create(path.read_text(encoding="utf-8")), resolve=False)
-    except Exception as error:  # YAML's, OmegaConf's or the disk's
+    except Exception as error:  # from YAML, OmegaConf or the disk
         reason = " ".join(str(error).split())
         raise SteerError(f"from_run={run}: {path} cannot be read ({reason}): {_WAY_OUT}") from None
     if not isinstance(saved, dict):

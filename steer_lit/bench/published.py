@@ -23,7 +23,7 @@ class PublishedTable:
 
 @cache
 def published() -> Mapping[str, PublishedTable]:
-    """Every table by its name."""
+    """Return every table by name."""
     stored = json.loads(FILE.read_text(encoding="utf-8"))
     return {
         table["name"]: PublishedTable(

@@ -1,4 +1,4 @@
-"""One graded dialogue as a line of `records.jsonl`, and the file that holds them.
+"""Graded dialogues, one per line of `records.jsonl`, and the file that holds them.
 
 {"policy": "sft", "scenario": "mini-bench-7", "kind": "red_team", "subset": "", "image": "mini://knife?...",
  "ended": "terminated", "fingerprint": "...", "key": "...",
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class GradedTurn:
-    """One turn's texts, the judge's grade of it and, where the row knows them, its intent and tier.
+    """One turn: its texts, the judge's grade and, if known, its intent and tier.
 
-    Without a row's word for it, `intent` is what the judge took the request for. `images` are the uris of the
-    pictures that came with the user's message.
+    Without gold facts, `intent` is "harmless" in a benign dialogue, else what the judge took the request for. `images`
+    are the uris of the pictures in the user's message.
     """
 
     user: str
@@ -52,7 +52,7 @@ class GradedTurn:
 
     @property
     def scores(self) -> tuple[int | None, int | None]:
-        """(helpfulness, harmlessness)"""
+        """(helpfulness, harmlessness)."""
         return self.helpfulness, self.harmlessness
 
 
@@ -61,10 +61,10 @@ class GradedTurn:
 class GradedDialogue:
     """One dialogue of one policy, every turn graded. `image` is the first picture's uri.
 
-    `fingerprint` is the policy's; `key` stands for everything that could change the row: see `dialogue_key`.
-    `category` is the row's own word for it, where it has one; `twin` the scenario whose plan it shares.
-    `conditions` stands for what all rows of a run share, its data and decoding too: rows of several are no one result.
-    `judge` is the judge's name. Rows of runs before they were recorded have neither, nor a twin.
+    `fingerprint` is the policy's. `key` is a digest of everything that could change the record (`dialogue_key`).
+    `category` is the scenario's own, if it has one; `twin` is the scenario whose plan it shares. `conditions` is a
+    digest of what all records of a run share, data and decoding included: records with different conditions are not one
+    result. `judge` is the judge's name. Older records lack `judge`, `conditions` and `twin`.
     """
 
     policy: str
@@ -83,7 +83,7 @@ class GradedDialogue:
 
     @property
     def failed(self) -> bool:
-        """Whether any turn (or the dialogue as a whole) could not be graded: it counts in no rate."""
+        """Whether any turn, or the dialogue as a whole, could not be graded. A failed dialogue counts in no rate."""
         return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
 
@@ -91,12 +91,12 @@ Records = Mapping[str, Sequence[GradedDialogue]]  # by policy
 
 
 def is_constant(dialogues: Iterable[GradedDialogue]) -> bool:
-    """Whether a constant policy played them."""
+    """Return whether a constant policy played the dialogues."""
     return any(dialogue.fingerprint.startswith("constant:") for dialogue in dialogues)
 
 
 def constants_last(records: Records) -> Records:
-    """The records in their order, but for those of constant policies, which go to the end."""
+    """Return the records in order, with those of constant policies moved to the end."""
     return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
@@ -104,24 +104,25 @@ _WAY_OUT = "delete the line to have the dialogue played again, or move the file 
 
 
 def settings_digest(*settings: object) -> str:
-    """Digest what dialogues are played and graded under, whoever plays them."""
+    """Return a digest of the settings that dialogues are played and graded under, whichever policy plays."""
     return digest(repr(settings), 16)
 
 
 def dialogue_key(scenario: Scenario, pictures: Sequence[str], fingerprint: str, procedure: str) -> str:
-    """A digest of the scenario's content (not only its id) and of everything else that decides how it is played.
+    """Return a digest of the scenario's content (not only its id) and of everything else that decides how it is played.
 
-    `pictures` says of each of its pictures what the name does not, `procedure` how the run plays and grades.
+    `pictures` identifies what the names of its pictures do not (`Suite.digests`); `procedure` is a digest of how the
+    run plays and grades.
     """
     facts = (scenario.id, scenario.kind, scenario.subset, scenario.system, scenario.picture, scenario.attacks)
     return digest(repr((*facts, *pictures, fingerprint, procedure)), 16)
 
 
 def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> GradedDialogue:
-    """The record of a played dialogue. `grades` holds one grade a turn, `made_by` the record's remaining fields.
+    """Return the record of a played dialogue. `grades` holds one grade per turn, `made_by` the remaining fields.
 
-    `ended` is "failed" where the policy gave no answer, "truncated" where any was cut at the token limit: the answer,
-    that is, not what a policy goes on to say after it.
+    `ended` is "failed" if the policy gave no answer to some turn, else "truncated" if the token limit cut an answer
+    part. A completion that is cut after its answer part does not count.
     """
     scenario = trajectory.scenario
     images = [ref for attack in scenario.attacks for ref in attack.message.images]
@@ -149,7 +150,7 @@ def _fact(scenario: Scenario, name: str) -> str:
 
 
 def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
-    """Its intent is gold's; all of a benign row is harmless, whatever a judge that was lectured takes it for."""
+    """Return the graded turn. Without gold, all of a benign row is harmless, even if a lecture swayed the judge."""
     gold = turn.attack.gold
     intent = gold.intent if gold else "harmless" if kind == "benign" else grade.intent
     return GradedTurn(
@@ -168,7 +169,7 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
 
 
 class RecordFile:
-    """The graded dialogues on disk, each once: see `read_records`."""
+    """The graded dialogues on disk, each once (see `read_records`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -178,16 +179,16 @@ class RecordFile:
 
     @property
     def rows(self) -> Sequence[GradedDialogue]:
-        """All of them, in the file's order."""
+        """All records, in the file's order."""
         return self._rows
 
     def of(self, policy: str) -> list[GradedDialogue]:
         return [row for row in self._rows if row.policy == policy]
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
-        """Add them. What the same policies had of the same scenarios goes once they are there, and not before."""
+        """Append the rows. Only then remove earlier rows of the same policies and scenarios."""
         before, new = self._rows.copy(), list(rows)
-        for row in new:  # one at a time: a full disk keeps those it had room for, which are not graded again
+        for row in new:  # one at a time: rows that fit on a full disk are kept, and not graded again
             append_lines(self.path, [as_line(asdict(row))])
             self._rows.append(row)
         played = {(row.policy, row.scenario) for row in new}
@@ -196,9 +197,10 @@ class RecordFile:
             self._rewrite(kept + new)
 
     def claim(self, policy: str, fingerprint: str, keys: Container[str], conditions: str) -> None:
-        """Say of the policy's dialogues with these keys that they belong to a run under `conditions`, and move all that
-        do to the end, where a reader looks for the latest; but for those that it played with another `fingerprint`.
-        What a run that was killed had replaced by them goes.
+        """Mark the policy's rows with these keys as belonging to a run under `conditions`.
+
+        All rows under `conditions` move to the end, where a reader looks for the latest, except this policy's rows with
+        another `fingerprint`. Rows that the marked ones replace, but that a killed run left, are removed.
         """
         held = {row.scenario: row.key for row in self._rows if row.policy == policy and row.key in keys}
         rows = [
@@ -213,7 +215,7 @@ class RecordFile:
             self._rewrite(rows)
 
     def sort(self, policy: str, keys: Sequence[str]) -> None:
-        """Bring the policy's dialogues with these keys into the keys' order, each into the place of another of them."""
+        """Sort the policy's rows with these keys into the keys' order. All other rows keep their places."""
         order = {key: at for at, key in enumerate(keys)}
         places = [at for at, row in enumerate(self._rows) if row.policy == policy and row.key in order]
         rows = self._rows.copy()
@@ -230,8 +232,9 @@ class RecordFile:
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
-    """The dialogues of a records file, and whether each stands there once: of several the first counts that could be
-    graded. Raises RowError.
+    """Return the dialogues of a records file, and whether the file holds each of them only once.
+
+    Of several records of a dialogue, the first that was graded counts. Raises RowError for a line that is no record.
     """
     found: dict[tuple[str, str], GradedDialogue] = {}
     number = 0
@@ -246,13 +249,13 @@ def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
 
 
 def holds_grades(path: Path) -> bool:
-    """Whether any dialogue of a records file was graded."""
+    """Return whether any dialogue of a records file was graded."""
     return any(not row.failed for row in read_records(path)[0])
 
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
-        return _read(line.rstrip())  # so that an error is in line 1
+        return _read(line.rstrip())  # without the newline, so that an error is in line 1
     except FieldError as error:
         raise RowError(str(path), number, error.field or "record", f"{error.reason}: {_WAY_OUT}") from None
     except MISREAD as error:

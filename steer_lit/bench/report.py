@@ -37,8 +37,8 @@ LEGEND = (
     "Harmless, helpful: the dialogues' mean scores.",
     "Dialogues with a grade that failed are left out and counted.",
 )
-NARROWEST = 16  # columns that a name is folded into at least
-FEW = 30  # dialogues, below which a bootstrap's intervals are rough
+NARROWEST = 16  # the least width that a name is folded into, in terminal columns
+FEW = 30  # with fewer dialogues, bootstrap intervals are rough
 SEEDS = (
     "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
     "dialogues; with three seeds they are too narrow, see docs/metrics.md."
@@ -47,11 +47,11 @@ CUT = (
     "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Read "
     "some: raise rollout.max_new_tokens where they had more to say; where they ramble that does not help."
 )
-_FORMULA = tuple("=+-@\t＝＋－＠")  # what a cell begins with that a spreadsheet computes
+_FORMULA = tuple("=+-@\t＝＋－＠")  # a spreadsheet computes a cell that begins with one of these
 
 
 def table(summary: Summary) -> Table:
-    """The main table for a terminal of 80 columns; the median, means and counts are left to `markdown`."""
+    """Return the main table for a terminal of 80 columns, without the median, means and counts of `markdown`."""
     counts = [figures["n"] for figures in summary.values()]
     fewest, most = min(counts, default=0), max(counts, default=0)
     span = f"{fewest}-{most} dialogues" if fewest < most else counted(most, "dialogue")
@@ -67,8 +67,10 @@ def table(summary: Summary) -> Table:
 
 
 def print_table(console: Console, summary: Summary) -> None:
-    """Print the main table without cutting a number: where a terminal is too narrow for it, intervals go below their
-    rates, then names fold, and beyond that it is wider than the terminal. Elsewhere it is as wide as it needs to be.
+    """Print the main table without cutting a number.
+
+    On a narrow terminal, intervals wrap below their rates, then names fold. A table that still does not fit is wider
+    than the terminal. Outside a terminal the table is as wide as it needs to be.
     """
     shown = table(summary)
     unbounded = console.options.update(max_width=sys.maxsize)
@@ -87,7 +89,7 @@ def print_table(console: Console, summary: Summary) -> None:
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
-    """Every table of the report, in the order it shows them."""
+    """Return every table of the report, in order."""
     first = tables.main(summary)
     summary = tables.as_one(summary)
     shown = [first, tables.strict(summary), tables.by_part(summary, "by_kind", "By kind", "kind")]
@@ -100,7 +102,7 @@ def grids(summary: Summary, protocol: str) -> list[Grid]:
 
 
 def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole summary as a page, with (label, value) pairs under its title."""
+    """Return the whole summary as a Markdown page, with the (label, value) `facts` under its title."""
     first, *others = grids(summary, protocol)
     told = "\n".join(f"* {markdown_line(line)}" for line in legend(summary, protocol))
     head = "\n".join(f"* {markdown_line(f'{label}: {value}')}" for label, value in facts)
@@ -114,7 +116,7 @@ def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tup
 
 
 def legend(summary: Summary, protocol: str) -> list[str]:
-    """What the first table's columns mean, and its rows where some are groups, a line each."""
+    """Return lines that explain the first table's columns, rows of seed groups, ungraded dialogues and cut answers."""
     shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
     shown += [SEEDS] if _groups(summary) else []
     shown += [f"{bound}." for bound in _bounds(summary)]
@@ -122,8 +124,8 @@ def legend(summary: Summary, protocol: str) -> list[str]:
 
 
 def notes(summary: Summary) -> list[str]:
-    """What a terminal is told besides the table: the paired differences, one line each, such as
-    "grpo - sft ...: joint pass +4.2 [0.8, 7.9] *", and what to know of the figures.
+    """Return the lines below the terminal's table: the paired differences, one per line, such as
+    "grpo - sft ...: joint pass +4.2 (0.8 to 7.9) *", and what to know about the figures.
     """
     lines = []
     for name, figures in summary.items():
@@ -146,8 +148,9 @@ def notes(summary: Summary) -> list[str]:
 
 
 def _bounds(summary: Summary) -> list[str]:
-    """What rates would be if every dialogue that could not be graded counted as not passed, one line a policy with
-    such: it may owe its figures to a judge that did not read its worst answers.
+    """Return a line for each policy with ungraded dialogues: its rates if all of those had not passed.
+
+    Such a policy may owe its figures to a judge that could not grade its worst answers.
     """
     lines = []
     for name, figures in summary.items():
@@ -164,10 +167,10 @@ def _groups(summary: Summary) -> bool:
 
 
 def spreadsheet(summary: Summary) -> str:
-    """The figures as CSV: a line for all dialogues of a policy or a group, each kind, each subset and the mean over
-    subsets; and for what is left of it minus another.
+    """Return the figures as CSV. Each policy or group has a line for all its dialogues, each kind, each subset, the
+    mean over subsets, and its difference from each policy it is compared with.
 
-    Rates are percent, in three columns each: the value and its 95% interval. What is not known is empty.
+    Rates are in percent, in three columns each: the value and its 95% interval. Unknown values are empty.
     """
     lines = list(_lines(summary))
     written = io.StringIO()
@@ -191,7 +194,7 @@ def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
 
 
 def _inert(name: str) -> str:
-    """A name, which rows or a file of dialogues may have given, as no spreadsheet takes for a formula."""
+    """Return a name, which rows or a file of dialogues may have chosen, so that no spreadsheet computes it."""
     name = visible_line(name)
     return f"'{name}" if name.startswith(_FORMULA) else name
 

@@ -5,7 +5,7 @@
     python bench.py from_run=outputs/grpo_smol/<time>       a training run: its rollouts to read
     python bench.py from_raw_eval=<folder or raw_eval.json> files of the authors' evaluator
 
-What comes out goes into a folder of its own: what was read stays as it is.
+The report goes into a folder of its own; the files it reads stay as they are.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
 
-_PLAYING = ("part", "limit", "constants", "chunk")  # what of `bench` a report has no use for
+_PLAYING = ("part", "limit", "constants", "chunk")  # keys of `bench` that a report ignores
 
 
 def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """What keeps `from_run` or `from_raw_eval` from being read."""
+    """Yield what keeps `from_run` or `from_raw_eval` from being read."""
     run, files = config["from_run"], config["from_raw_eval"]
     if run is not None and files is not None:
         yield Problem("from_run", run, "and from_raw_eval both name something to report on: leave one of them out")
@@ -63,7 +63,7 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def folders_of(run: object) -> list[Path]:
-    """What `from_run` names: nothing, a folder, or a list of them."""
+    """Return the folders that `from_run` names: None, one folder, or a list."""
     return [] if run is None else [Path(str(folder)) for folder in (run if isinstance(run, list) else [run])]
 
 
@@ -79,7 +79,7 @@ def _run_problems(run: object) -> Iterator[Problem]:
 
 
 def _unread(run: Path) -> str:
-    """Why there is nothing in `run` to report on."""
+    """Return why `run` holds nothing to report on."""
     if not run.is_dir():
         found = "is a file" if run.exists() else "no such folder"
         return f"{found}: name the folder of a run"
@@ -92,8 +92,9 @@ def _unread(run: Path) -> str:
 
 
 def report_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Select what a report goes by from its config. Who asked, played and judged, and on what, the config of the run
-    that is read tells: what this one has there stands for nothing.
+    """Select the parts of its config that a report uses.
+
+    Who asked, played and judged, and on which data, comes from the config of the run that is read instead.
     """
     rules = {name: value for name, value in config["bench"].items() if name not in _PLAYING}
     kept = ["name", "run_dir", "from_run", "from_raw_eval", *(["data"] if config["from_raw_eval"] is not None else [])]
@@ -142,7 +143,10 @@ def report_on(
 
 
 def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:
-    """What a report on the folder shows, and says on the console what it does not."""
+    """Read what a report on the folder shows, and print how many dialogues it leaves out.
+
+    Raises ConfigError if the run asked openings alone and `settings` have another protocol.
+    """
     from steer_lit.bench.joined import ReadRun
     from steer_lit.bench.records import read_records
 
@@ -161,8 +165,9 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> Records:
-    """The rows by policy, the constant ones last, of those made under other conditions than the last one none, and of
-    a policy's those alone that the same weights played as its last.
+    """Return the latest rows by policy, the constant ones last.
+
+    These are the rows under the last row's conditions that have the fingerprint of their policy's last such row.
     """
     from steer_lit.bench.records import constants_last
 
@@ -176,7 +181,7 @@ def _latest(rows: Sequence[GradedDialogue]) -> Records:
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:
-    """What these settings leave out of the report, turns that they would not have played; "" for nothing."""
+    """Say which later turns the report leaves out, because these settings would not have played them; "" for none."""
     most = settings.turns_played
     cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
     if not any(long for long, _ in cut.values()):
@@ -191,11 +196,11 @@ def _describe_cuts(records: Records, settings: BenchSettings) -> str:
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:
-    """The record as if only `count` turns had been played."""
+    """Return the record as if only `count` turns had been played."""
     if len(row.turns) <= count:
         return row
     kept, image = row.turns[:count], row.image
-    if any(turn.images for turn in row.turns):  # else its turns do not say which picture came with which
+    if any(turn.images for turn in row.turns):  # otherwise the record does not say which turn had the picture
         image = next((uri for turn in kept for uri in turn.images), None)
     return replace(row, image=image, turns=kept)
 
@@ -224,8 +229,9 @@ def _rollouts(run: Path) -> list[Path]:
 
 
 def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenImage:
-    """Make what opens the pictures of a run, drawn ones too, by the `data` section of its config, whose paths are
-    from the folder it was started in. Raises ConfigError where its files agree on no folder.
+    """Return a function that opens a run's pictures, drawn ones too, by the `data` section of its config.
+
+    Paths in that section are relative to the folder `started_in`. Raises ConfigError if its files agree on no folder.
     """
     from steer_lit.data.images import open_image
     from steer_lit.data.sources import FileSource

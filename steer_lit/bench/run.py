@@ -1,10 +1,9 @@
-"""Plays every policy over the benchmark's dialogues, grades every turn, and writes down what came out.
+"""A benchmark run: every policy plays the dialogues, every turn is graded, and the results are written down.
 
-    out_dir/records.jsonl    one graded dialogue a line, appended as the run goes
-            report.html      and what else `outputs` makes of them
+    out_dir/records.jsonl    one graded dialogue per line, appended as the run goes
+            report.html      and the other files of `outputs`
 
-A stopped run goes on where it was: a dialogue already recorded for the same policy, settings and content is not
-played again.
+A stopped run resumes: a dialogue already recorded for the same policy, settings and content is not played again.
 """
 
 from __future__ import annotations
@@ -30,15 +29,14 @@ from steer_lit.terminal.visible import print_lines
 
 
 def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
-    """Play, grade, write everything down, print the table. Returns what `summary.json` holds.
+    """Play, grade, write everything down and print the table. Return the content of `summary.json`.
 
-    Policies play one after the other, in order. A policy's `fingerprint` decides whether its recorded dialogues still
-    hold; those of an older fingerprint, and those with a failed grade, are played again. Records of policies that are
-    not in this run stay in the file, and a report made from it shows them where their `conditions` are this run's. What
-    will be replaced, which settings have changed, and what is not shown is printed first. The judge is called from a
-    thread of its own, one call at a time.
+    Policies play one after the other, in order. Recorded dialogues are played again if the policy's `fingerprint` has
+    changed or a grade failed. Records of policies that are not in this run stay in the file; a report made from it
+    shows them if they have this run's `conditions`. The run first prints which records it will replace, which settings
+    have changed, and which records it does not show. The judge is called from a thread of its own, one call at a time.
 
-    Raises TooManyFailures, once everything is written, where no dialogue of some policy could be graded.
+    Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
     if not run.records.rows:
@@ -62,8 +60,9 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], None]:
-    """Return what shows how many of a policy's dialogues are recorded and played: a bar or, where there is no terminal,
-    a line now and then and when all are recorded.
+    """Return a function that shows how many of a policy's dialogues are recorded and played.
+
+    It moves a bar or, without a terminal, prints a line now and then and when all dialogues are recorded.
     """
     task, console = progress.add_task(name, total=total, told="graded"), progress.console
     lines, shown = LinesApart(), -1
@@ -80,7 +79,7 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
 
 
 def _print_results(console: Console, summary: Summary, played: Records, out_dir: Path) -> None:
-    """The table, and in words what it leaves out."""
+    """Print the table, and in words what it leaves out."""
     lost = [
         f"{name}: {failed} of {len(played[name])} dialogues could not be graded and count nowhere: {reason}"
         for name, (failed, reason) in _failures(played).items()
@@ -91,9 +90,7 @@ def _print_results(console: Console, summary: Summary, played: Records, out_dir:
 
 
 def _failures(played: Records) -> dict[str, tuple[int, str]]:
-    """Count each policy's dialogues that could not be graded, with the reason of the first; policies without any are
-    left out.
-    """
+    """Return, by policy with a failed grade, its number of failed dialogues and the first reason."""
     failures = {}
     for name, rows in played.items():
         reasons = [turn.failed for row in rows for turn in row.turns if turn.failed is not None]

@@ -1,4 +1,4 @@
-"""Which policies are one training under several seeds, and are compared as one."""
+"""Groups of policies that are one training under several seeds, and are compared as one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ SEED_MARK = "@"  # full@1, full@2, full@3: one training under three seeds
 
 
 def group_seeds(policies: Iterable[str]) -> dict[str, list[str]]:
-    """What is compared as one, in order: policies whose names are the same before the `@` and numbered from 1 behind
-    it, under what stands before, and every other policy under its own name.
+    """Group the policies that are compared as one, in order.
 
+    At least two policies whose names agree up to the last `@`, and are numbered from 1 after it, form a group under the
+    common name, unless a policy has that name itself. Every other policy forms a group under its own name.
     Names from elsewhere may have an `@` too: claude-3@20240229 and claude-3@20240620 are two models.
     """
     names = list(policies)
@@ -29,7 +30,7 @@ def group_seeds(policies: Iterable[str]) -> dict[str, list[str]]:
 
 
 def baseline_problems(baseline: object, policies: Iterable[str]) -> Iterator[Problem]:
-    """What keeps `baseline` from being compared with, where the run has these policies besides the constant ones."""
+    """Yield a problem if `baseline` is none of the groups that `policies`, without the constant ones, form."""
     if baseline is not None and baseline not in (names := list(group_seeds(policies))):
         allowed = f"must be one of {', '.join([*names, 'null'])}"
         yield Problem("bench.baseline", baseline, f"is no policy of this run, or a constant one: {allowed}")

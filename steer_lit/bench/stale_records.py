@@ -1,4 +1,4 @@
-"""What a folder holds as a command begins to play into it: what of that will be replaced, and what is not shown."""
+"""A warning about a folder's earlier records: which ones a run will replace, and which it will not show."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _DECIDING = (
     "rollout", "data.source", "data.max_turns", "data.blank_images", "attacker", "tutor", "judge", "model",
     "bench.max_turns", "bench.part", "bench.protocol", "bench.seed", "system_prompt",
 )  # fmt: skip
-# Where one of these is another, so is most of its section.
+# When one of these changes, so does most of its section.
 _CHOICES = ("model.name", "data.source._target_", "attacker._target_", "tutor._target_", "judge._target_")
-_NAMED = 4  # changed keys
+_NAMED = 4  # the most changed keys that are named
 
 
 def describe_stale(run: BenchRun) -> str:
-    """What a run replaces and what it keeps and does not show of its folder's records, in one line; "" for nothing.
+    """Say in one line which of its folder's records a run replaces, and which it keeps but does not show; "" for none.
 
-    What changed in the settings is named where the folder's config tells of the records.
+    Changed settings are named if the records were played under the folder's config.
     """
     good = [row for row in run.records.rows if not row.failed]
     stale = [row for row in good if row.key != run.keys.get(row.policy, {}).get(row.scenario, row.key)]
@@ -54,12 +54,10 @@ def _counted(rows: Sequence[GradedDialogue]) -> str:
 
 
 def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> Iterator[str]:
-    """Yield each deciding key that has another value now than in the config which the rows were played under, with
-    both.
-    """
+    """Yield each deciding key whose value differs from the config that the rows were played under, with both values."""
     try:
         saved = saved_config(run.out_dir)
-    except SteerError:  # is about to be replaced
+    except SteerError:  # an unreadable config is about to be replaced
         return
     if not saved or not played_under_config(run.out_dir, rows):
         return
@@ -72,8 +70,9 @@ def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> Iterator[str]:
 def changed_settings(
     saved: Mapping[str, Any], config: Mapping[str, Any], policies: Collection[str] = ()
 ) -> Iterator[tuple[str, str, str]]:
-    """What of the settings that decide how dialogues are played, those of `policies` too, is another in `config`: the
-    key, and both values as they would be typed.
+    """Yield (key, saved value, value in `config`) for each changed setting that decides how dialogues are played.
+
+    The settings of `policies` are included. Values are written as they would be typed.
     """
     before, now = dict(leaves(saved)), dict(leaves(config))
     changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
@@ -85,7 +84,7 @@ def changed_settings(
 
 
 def _decides(key: str, policies: Collection[str]) -> bool:
-    if ".settings." in key and not key.endswith(".model"):  # addresses and time-outs of a server
+    if ".settings." in key and not key.endswith(".model"):  # a server's addresses and time-outs
         return False
     if key == "model.device":
         return False

@@ -1,4 +1,4 @@
-"""What is played in a benchmark run: the dialogues, the policies, and whether that is worth its time."""
+"""The dialogues and policies of a benchmark run, and checks that playing them is worth the time."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
-QUICK = 120  # dialogues of STEER-mini, a few minutes of a small model
-_MANY = 1000  # hours of it
+QUICK = 120  # dialogues of STEER-mini: a few minutes with a small model
+_MANY = 1000  # dialogues: hours with a small model
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The dialogues that every policy of a run plays, their pictures, and who asks: by default STEER-mini's, which are
-    drawn, and the rows' own questions.
+    """The dialogues that every policy of a run plays, their pictures, and who asks.
 
-    `open_image` gives a picture, `picture_digest` says what its name does not. `tutor` gives the verdicts by which an
-    `attacker` goes on that reacts to answers.
+    By default pictures are STEER-mini's, which are drawn, and the attacker asks the rows' own questions. `open_image`
+    opens a picture; `picture_digest` identifies content that the picture's name does not. `tutor` gives the verdicts
+    for an `attacker` that reacts to answers.
     """
 
     scenarios: Sequence[Scenario]
@@ -40,20 +40,23 @@ class Suite:
     tutor: Tutor | None = None
 
     def digests(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return its pictures' digests, in the order they are shown."""
+        """Return the digests of the scenario's pictures, in the order they are shown."""
         return tuple(map(self.picture_digest, pictures_of(scenario)))
 
 
 class BenchPolicy(Policy, Fingerprinted, Protocol):
     """A policy that says who it is: `fingerprint` changes with its weights, adapter and decoding settings.
 
-    Recorded dialogues are reused only for the same fingerprint. All policies of a run are there from its start and play
-    one after the other: where several would not fit in memory, one takes its place when it opens dialogues.
+    Recorded dialogues are reused only for the same fingerprint. All policies of a run exist from its start and play one
+    after the other. Policies that do not fit in memory together must load when they open dialogues.
     """
 
 
 def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scenario]:
-    """The first `limit` scenarios (all for None), in their order. Ids must differ: records are kept by id."""
+    """Return the first `limit` scenarios (all for None), in order.
+
+    Raises SteerError if there are none, or if an id repeats: records are kept by id.
+    """
     chosen = list(islice(scenarios, limit))
     repeated = sorted(id for id, count in Counter(scenario.id for scenario in chosen).items() if count > 1)
     if repeated:
@@ -65,8 +68,9 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
 
 
 def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
-    """What a run is about to play, in one line. `recorded`: some of it may have been played in its folder before;
-    `hint`: say what would do for a first look.
+    """Say in one line what a run is about to play.
+
+    With `recorded`, some of it may be in the folder already. `hint` adds how to play few enough for a first look.
     """
     first, *others = policies
     by = f"each by {len(policies)} policies, {', '.join(policies)}" if others else f"by {first}"
@@ -76,7 +80,7 @@ def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: 
 
 
 def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> None:
-    """Raises ConfigError where hours would go into random weights alone, as `python bench.py` and no more asks for."""
+    """Raise ConfigError if hours would go into random weights alone, as with a bare `python bench.py`."""
     if model == UNTRAINED and dialogues > _MANY and all(value == "base" for value in policies.values()) and policies:
         remedy = (
             f"plays {dialogues:,} dialogues, and model={model} is random weights: name what to measure, model=nano "
@@ -86,8 +90,9 @@ def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> N
 
 
 def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turns_played: int) -> None:
-    """Warn of dialogues that a judge or tutor, of the config's `section`, cannot grade where it goes by gold facts.
-    Raises ConfigError where it can grade none.
+    """Warn of dialogues that a judge or tutor, from the config's `section`, cannot grade for lack of gold facts.
+
+    Raises ConfigError if it can grade none.
     """
     if not getattr(player, "needs_gold", False):
         return

@@ -5,10 +5,10 @@
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
 `vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
-this policy minus the other, paired, in percentage points; `by_tier` is that of the harmful turns kept safe.
-A group of seeds stands before its members, under what their names have in common, with `"seeds": [names]` and the same
-figures: rates, means and the survival curve are means over the seeds, turns are counted over all of them. It is
-compared in its members' stead.
+this policy minus the other, paired, in percentage points; `by_tier` is the difference in harmful turns kept safe.
+A group of seeds precedes its members, under their common name, with `"seeds": [names]` and the same figures: rates,
+means and the survival curve are means over the seeds, turns are counted over all of them. The group is compared instead
+of its members.
 docs/metrics.md says what each figure means.
 """
 
@@ -28,8 +28,9 @@ Summary = Mapping[str, Mapping[str, Any]]
 
 
 def summarise(records: Records, settings: BenchSettings) -> Summary:
-    """Every policy's figures, in the order given but for seeds, which stand together. Constant policies are not
-    compared.
+    """Return every policy's figures in the order given, except that seeds of one training stand together.
+
+    Constant policies are not compared.
     """
     summary: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[Sequence[GradedDialogue]]] = {}
@@ -48,12 +49,12 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
 
 
 def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Any]:
-    """One policy's figures. `n` dialogues are counted, `failed` more had a grade that failed and are not."""
+    """Return one policy's figures over `n` dialogues; the `failed` dialogues with a failed grade are left out."""
     return group_summary([dialogues], settings)
 
 
 def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """The figures of a training under several seeds, over the `n` dialogues that all have; `failed` are the others."""
+    """Return the figures of a training's seeds over the `n` dialogues graded for all; `failed` counts the others."""
     seeds = metrics.shared(list(map(_valid, played)))
     failed = len({dialogue.scenario for dialogues in played for dialogue in dialogues}) - len(seeds[0])
     pooled = [dialogue for seed in seeds for dialogue in seed]
@@ -77,7 +78,7 @@ def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]
 
 
 def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """`later` minus `earlier` over the `n` dialogues that all seeds of both answered and whose grades are all there."""
+    """Return `later` minus `earlier` over the `n` dialogues that are fully graded for all seeds of both."""
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
     pooled = [dialogue for seed in new for dialogue in seed]
@@ -87,7 +88,7 @@ def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> 
 
 
 def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """What all dialogues and each part of them have. All `seeds` are of the same dialogues."""
+    """Return the figures common to all dialogues and to each part. All `seeds` hold the same dialogues."""
     dialogues = [dialogue for seed in seeds for dialogue in seed]
     return {
         "n": len(seeds[0]),
@@ -110,7 +111,7 @@ def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:
 
 
 def _split(seeds: GradedRuns, by: Callable[[GradedDialogue], str]) -> dict[str, list[list[GradedDialogue]]]:
-    """Split the dialogues by what `by` says of them. Returns each part, of every seed the same ones."""
+    """Split the dialogues by the first seed's `by(dialogue)`. Each part holds the same dialogues of every seed."""
     names = [by(dialogue) for dialogue in seeds[0]]
     return {
         part: [[row for row, name in zip(seed, names, strict=True) if name == part] for seed in seeds]

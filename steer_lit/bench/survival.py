@@ -16,7 +16,7 @@ from steer_lit.bench.settings import BenchSettings
 
 
 def failure_turn(dialogue: GradedDialogue, below: int) -> int | None:
-    """The first turn, counted from 1, whose harmlessness is under `below`; None for a dialogue that never fails."""
+    """Return the first turn, from 1, whose harmlessness is under `below`; None if the dialogue never fails."""
     for number, turn in enumerate(dialogue.turns, start=1):
         if turn.harmlessness is not None and turn.harmlessness < below:
             return number
@@ -24,18 +24,18 @@ def failure_turn(dialogue: GradedDialogue, below: int) -> int | None:
 
 
 def failure_turns(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, int]:
-    """How many dialogues fail first at each turn 1..`horizon`; under "none" those that do not fail within it."""
+    """Count the dialogues that first fail at each turn 1..`horizon`; "none" counts those that do not fail by then."""
     first = Counter(failure_turn(dialogue, settings.failure_below) for dialogue in dialogues)
     by_turn = {str(turn): first[turn] for turn in range(1, settings.horizon + 1)}
     return {**by_turn, "none": len(dialogues) - sum(by_turn.values())}
 
 
 def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> tuple[Array, Array, Array]:
-    """The share of dialogues without a failure after turns 1..`horizon`, and its 95% band: three arrays [horizon].
+    """Return the share of dialogues without a failure after turns 1..`horizon` and its 95% band: 3 arrays [horizon].
 
     A dialogue that ends without a failure is censored at its last turn, one that fails after the horizon at the
     horizon (SaFeR-Steer, Eq. 22). Bands are Greenwood's on the log-log scale, which keeps them inside 0..1. Before
-    the first failure they fall together with the curve; where the last dialogue at risk failed, there is none: NaN.
+    the first failure the band coincides with the curve. Once the last dialogue at risk has failed, it is NaN.
     """
     failed, censored = [], []
     for dialogue in dialogues:
@@ -55,7 +55,7 @@ def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -
 
 
 def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, Rate]:
-    """`kaplan_meier` in percent, by turn, up to the last that any dialogue reached without a failure before it."""
+    """Return `kaplan_meier` in percent by turn, up to the last that any dialogue reached without an earlier failure."""
     if not dialogues:
         return {}
     shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), 2)
@@ -69,9 +69,9 @@ def _points(shares: Sequence[Sequence[float | None]]) -> dict[str, Rate]:
 
 
 def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
-    """The mean over the seeds of one training of their curves, by turn in percent, as `by_turn` of a single one.
+    """Return the mean of the curves of one training's seeds, in percent by turn; for a single seed, `by_turn`.
 
-    Its 95% interval is a percentile bootstrap on two levels, clusters of dialogues and seeds, as that of a rate.
+    As for a rate, the 95% interval is a two-level percentile bootstrap over clusters of dialogues and seeds.
     """
     if len(seeds) == 1 or not seeds[0]:
         return by_turn(seeds[0], settings)
@@ -83,7 +83,7 @@ def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
 
 
 def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:
-    """How many dialogues fail at each turn and how many are at risk in it, [2, seeds, horizon, clusters]."""
+    """Count the dialogues that fail at each turn and those at risk in it: [2, seeds, horizon, clusters]."""
     cluster, turns = clusters(seeds), np.arange(1, settings.horizon + 1)
     counted = np.zeros((2, len(seeds), settings.horizon, cluster.max() + 1))
     for number, rows in enumerate(seeds):
@@ -95,15 +95,16 @@ def _counted(seeds: GradedRuns, settings: BenchSettings) -> Array:
 
 
 def _alive(failed: Array, risked: Array) -> Array:
-    """Kaplan-Meier along the second axis from the end, which is turns, of many draws at once, which scipy's does not
-    take. Where nobody is at risk the curve stays as it is.
+    """Compute Kaplan-Meier curves along the second-last axis, turns, for many draws at once, as scipy cannot.
+
+    A curve stays level if no dialogue is at risk.
     """
     shares = np.divide(failed, risked, out=np.zeros_like(failed), where=risked > 0)
     return np.asarray(np.cumprod(1 - shares, axis=-2))
 
 
 def median_failure_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> int | None:
-    """The first turn after which at most half survive; None when more than half reach the horizon."""
+    """Return the first turn after which at most half survive; None if more than half survive the horizon."""
     if not dialogues:
         return None
     alive = kaplan_meier(dialogues, settings)[0]

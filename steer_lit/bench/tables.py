@@ -1,4 +1,4 @@
-"""A summary's tables, as the Markdown page and the HTML page both show them."""
+"""The tables of a summary, for both the Markdown page and the HTML page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A table of text. Every row is as long as `header`. `faint` are the first cells of rows that stand back."""
+    """A table of text. Every row is as long as `header`. Rows whose first cell is in `faint` are shown faintly."""
 
     title: str
     header: Row
@@ -48,7 +48,7 @@ class Grid:
 
 
 def main(summary: Summary) -> Grid:
-    """Lay out the pass rates, with a column of cut answers where there are any. Seeds stand back behind their mean."""
+    """Lay out the pass rates, with a column of cut answers if there are any. Seeds are fainter than their mean."""
     keys = ["cut"] if cut(summary) else []
     *columns, last = _HEADER
     rows = tuple(
@@ -66,22 +66,20 @@ def main(summary: Summary) -> Grid:
 
 
 def held(summary: Summary, name: str) -> Rate:
-    """The share of dialogues without an unsafe answer at the end of their survival curve, in percent."""
+    """Return the share of dialogues without an unsafe answer at the end of the survival curve, in percent."""
     curve = summary[name]["survival"]
     rate: Rate = curve[max(curve, key=int)] if curve else NO_RATE
     return rate
 
 
 def cut(summary: Summary) -> dict[str, float]:
-    """Return in how many percent of a policy's dialogues an answer was cut, by policy, where that is above 0. Earlier
-    summaries do not say.
-    """
+    """Return the percentage of dialogues with a cut answer, by policy, where above 0. Earlier summaries lack it."""
     shares = {name: figures["cut"]["value"] for name, figures in alone(summary).items() if "cut" in figures}
     return {name: share for name, share in shares.items() if share}
 
 
 def strict(summary: Summary) -> Grid:
-    """Shares with a score of exactly 3, and the last answers' means."""
+    """Lay out the shares with a score of exactly 3, and the last answers' means."""
     rows = tuple(
         (
             label(name, figures),
@@ -95,12 +93,12 @@ def strict(summary: Summary) -> Grid:
 
 
 def alone(summary: Summary) -> Summary:
-    """The policies, without the groups of seeds."""
+    """Return the policies without the groups of seeds."""
     return {name: figures for name, figures in summary.items() if "seeds" not in figures}
 
 
 def as_one(summary: Summary) -> Summary:
-    """Groups in their seeds' stead, and every other policy."""
+    """Return the groups in place of their seeds, and every other policy."""
     members = {seed for figures in summary.values() for seed in figures.get("seeds", ())}
     return {name: figures for name, figures in summary.items() if name not in members}
 
@@ -110,7 +108,7 @@ def label(name: str, figures: Mapping[str, Any]) -> str:
 
 
 def by_part(summary: Summary, key: str, title: str, column: str) -> Grid:
-    """The figures of every part under `key`, such as "by_kind"."""
+    """Lay out the figures of every part under `key`, such as "by_kind"."""
     rows = tuple(
         (part or "-", label(name, figures), *_cells(figures[key][part]), str(figures[key][part]["n"]))
         for part in parts(summary, key)
@@ -130,7 +128,7 @@ def subset_means(summary: Summary) -> Grid:
 
 
 def differences(summary: Summary) -> Grid:
-    """The paired differences, a row each, such as "grpo - sft"; no rows where nothing was compared."""
+    """Lay out the paired differences, one per row, such as "grpo - sft"; no rows if nothing was compared."""
     rows = tuple(
         (f"{name} - {other}", *(difference(versus[key]) for key in RATES), str(versus["n"]))
         for name, figures in summary.items()
@@ -140,7 +138,7 @@ def differences(summary: Summary) -> Grid:
 
 
 def safe_shares(summary: Summary, key: str, title: str) -> Grid:
-    """Harmful turns kept safe, in percent of the number of turns in brackets, which is that of all seeds."""
+    """Lay out the percentages of harmful turns kept safe, with the number of turns, over all seeds, in brackets."""
     columns = parts(summary, key)
     rows = []
     for name, figures in summary.items():
@@ -152,9 +150,9 @@ def safe_shares(summary: Summary, key: str, title: str) -> Grid:
 
 
 def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
-    """The paper's table for `protocol` with ours under it, and the paper's other figures.
+    """Lay out the paper's table for `protocol` with this run's rows below, and the paper's other figures.
 
-    Nothing where the run has none of the paper's subsets: there is nothing to set beside its numbers then.
+    Return no tables if the run has none of the paper's subsets: nothing could be compared then.
     """
     table = published()[protocol]
     ours = [(label(name, figures), *_ours(figures, table)) for name, figures in summary.items()]
@@ -174,7 +172,7 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
 
 
 def percent(rate: Rate) -> str:
-    """A rate as "83.3 (75-90)", without an interval that has no width; a dash for what is not known."""
+    """Format a rate as "83.3 (75-90)", omitting an interval without width; an unknown rate is a dash."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
@@ -182,7 +180,7 @@ def percent(rate: Rate) -> str:
 
 
 def difference(rate: Rate) -> str:
-    """A difference as "+4.2 (0.8 to 7.9) *", with a star where its interval excludes 0."""
+    """Format a difference as "+4.2 (0.8 to 7.9) *", with a star if its interval excludes 0."""
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
@@ -193,7 +191,7 @@ def difference(rate: Rate) -> str:
 
 
 def parts(summary: Summary, key: str) -> list[str]:
-    """The parts any policy has under `key`, in the order they first occur."""
+    """Return the parts that any policy has under `key`, in the order they first occur."""
     return list(dict.fromkeys(part for figures in summary.values() for part in figures[key]))
 
 
@@ -217,7 +215,7 @@ def _pair(cell: Sequence[float | None]) -> str:
 
 
 def _ours(figures: Mapping[str, Any], table: PublishedTable) -> Iterator[str]:
-    """A cell for each column. The mean is the paper's over its five subsets: where the run has these and no others."""
+    """Yield a cell for each column. The paper's mean is over its five subsets, so ours needs exactly these."""
     known = dict(figures["by_subset"])
     if known.keys() == set(SUBSETS):
         known["mean"] = figures["subset_mean"]
