@@ -71,10 +71,7 @@ def _end(point: Mapping[str, Any], end: str) -> float:
 
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
-    """Label each curve with its name and end to the right of the axes, and extend its line to the label.
-
-    Labels are at least `apart` percentage points from each other.
-    """
+    """Label each curve, to the right of the axes and joined by a line, `apart` percentage points from the next."""
     ends = {name: held(summary, name)["value"] or 0.0 for name in curves}
     order = sorted(ends, key=lambda name: -ends[name])
     right = axes.get_xlim()[1]
@@ -89,10 +86,7 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
 
 
 def spread(places: Sequence[float], apart: float) -> list[float]:
-    """Return `places`, which fall from high to low, moved so that they are `apart` from each other.
-
-    Each place is first pushed down, from 100 at most, then up, from 0 at least.
-    """
+    """Return `places`, high to low, pushed down from 100 until they are `apart`, then up again from 0."""
     placed: list[float] = []
     for place in places:
         placed.append(min(place, placed[-1] - apart if placed else 100.0))

@@ -3,8 +3,7 @@
     python bench.py judge=llm judge_check=true server.base_url=http://localhost:8000/v1 server.model=<judge>
 
 The judge grades the calibration set. Its grades are compared with the labels: equal, at most one apart, and on the
-same side of the thresholds that decide a benchmark. The requests that a whole benchmark would take are counted, not
-guessed.
+same side of the thresholds that decide a benchmark. A whole benchmark's requests are counted, not guessed.
 """
 
 from __future__ import annotations
@@ -166,7 +165,7 @@ def check_judge(
 
 
 def cost(judge: Judge, played: str, asked: int) -> list[str]:
-    """Say how many turns the benchmark has to grade and, if the calibration set cost tokens, how many those take."""
+    """Say how many turns the benchmark asks of the judge, and how many tokens by the calibration set's usage."""
     turns = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"
     if not isinstance(judge, LlmJudge):
         return [f"{turns}: this judge asks no server, none of them costs anything."]

@@ -119,7 +119,7 @@ def _decoding(rollout: Mapping[str, Any]) -> str:
 
 
 def _asked(saved: Mapping[str, Any]) -> str:
-    """Return who asked, with its non-default settings and, if a model gave the verdicts it reacts to, that model."""
+    """Return who asked, its non-default settings and, if a model gave the verdicts it reacts to, that model."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.attacker.llm import LlmAttacker
 

@@ -28,9 +28,9 @@ _MANY = 1000  # dialogues: hours with a small model
 class Suite:
     """The dialogues that every policy of a run plays, their pictures, and who asks.
 
-    By default pictures are STEER-mini's, which are drawn, and the attacker asks the rows' own questions. `open_image`
-    opens a picture; `picture_digest` identifies content that the picture's name does not. `tutor` gives the verdicts
-    for an `attacker` that reacts to answers.
+    By default pictures are STEER-mini's, which are drawn, and the attacker asks the rows' own questions.
+    `picture_digest` identifies what a picture's name does not. `tutor` gives the verdicts for an `attacker` that reacts
+    to answers.
     """
 
     scenarios: Sequence[Scenario]
@@ -68,10 +68,7 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
 
 
 def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
-    """Say in one line what a run is about to play.
-
-    With `recorded`, some of it may be in the folder already. `hint` adds how to play few enough for a first look.
-    """
+    """Say in one line what a run will play. `recorded`: its folder may hold some already; `hint`: name a quick look."""
     first, *others = policies
     by = f"each by {len(policies)} policies, {', '.join(policies)}" if others else f"by {first}"
     line = f"to play: {counted(dialogues, 'dialogue')}, {by}"
