@@ -184,8 +184,8 @@ def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
 def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
     """Return one grade for every turn of every trajectory. The judge sees each turn with the dialogue up to it.
 
-    If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: the judge sees no turn
-    of it and all its grades are failed. Raises ValueError if the judge gives another number of grades.
+    If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: the judge does not
+    see it, and all its grades are failed. Raises ValueError if the judge gives another number of grades.
     """
     silent = [_unanswered(trajectory) or trajectory.failed for trajectory in trajectories]
     prefixes = [
