@@ -1,7 +1,7 @@
 """Which fields of a row are missing from its converted form, found by comparing values, not names.
 
-A value is kept where the other row has it under the same key, from the same speaker. Keys that readers take for one
-another count as the same: a text may go from `prompt` to `content`, a picture from `images` to where it is seen.
+A value is kept if the other row has it under the same key, from the same speaker. Keys that readers treat alike count
+as the same: a text may move from `prompt` to `content`, a picture from `images` to where it is seen.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ KeyPath = tuple[str, ...]  # keys from the row down to a value
 _CONTENT = ("content", "value")
 _SAID = {*PROMPTS, MORE, *_CONTENT, "turns", "user", "bot", "system"}
 _SAID |= {"images", "image", "image_url", "url", "path", "unsafe_image_id"}
-_ANSWERS: set[KeyPath] = {(name,) for name in ANSWERS}  # below, `answer` is a gold fact
+_ANSWERS: set[KeyPath] = {(name,) for name in ANSWERS}  # deeper in a row, `answer` is a gold fact
 _SAME = {**dict.fromkeys(CATEGORIES, "category"), "question_id": "id", "scores": "score"}
 _SPEAKERS = {"human": "user", "gpt": "assistant", "bot": "assistant", "system": "system"}
-_UNSAID = {("strategy", "scripted")}  # what an attack is whose row does not say
+_UNSAID = {("strategy", "scripted")}  # the default of an attack, which its row may omit
 Leaf = tuple[str, object]
 
 
 def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
-    """Where `row` holds what `made` does not, such as `note`, `messages[assistant]` or `messages[user].gold`."""
+    """Return where `row` holds what `made` does not, such as `note`, `messages[assistant]` or `messages[user].gold`."""
     kept = {leaf for _, leaf in _leaves(made)} | _UNSAID
     leaves = list(_leaves(row))
     known = {path[:depth] for path, leaf in leaves if leaf in kept for depth in range(len(path) + 1)}
@@ -37,10 +37,10 @@ def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
 
 
 def _leaves(value: object, path: KeyPath = (), speaker: str = "user") -> Iterator[tuple[KeyPath, Leaf]]:
-    """Each value that says something, as (path, what it is compared by)."""
+    """Yield (path, what is compared) for each value that says something."""
     key = path[-1].partition("[")[0] if path else ""
     if isinstance(value, Mapping):
-        skipped: tuple[str, ...] = ("type",) if key in _CONTENT else ()  # the sort of a part
+        skipped: tuple[str, ...] = ("type",) if key in _CONTENT else ()  # the type of a part
         named = value.get("role", value.get("from"))
         if isinstance(named, str) and any(value.get(name) for name in _CONTENT):
             skipped, speaker = ("role", "from"), _SPEAKERS.get(named, named)

@@ -1,13 +1,13 @@
 """STEER-mini: a small world of multi-turn attacks whose truth is known, made on the fly.
 
-Rows are functions of (split, seed, number): any row can be had at once, in any order, on any machine. Each is a
+Rows are functions of (split, seed, number): any row can be made directly, in any order, on any machine. Each is a
 picture and 2..10 user turns, of one of the three kinds of SaFeR-Steer, stage I:
 
 * `red_team` (35%) asks openly or under a framing, then presses on with one of the 8 dialogue strategies;
 * `obfuscated` (35%) asks for nothing that is harmful by its words: the harm is in the picture or in the history;
-* `benign` (30%) rows are twins: the same turns as the row before, except for what makes that one harmful.
+* `benign` (30%) rows are twins: the same turns as the row before, except for what makes that row harmful.
 
-Every other kind opens with a harmless turn, and at least a quarter of its turns are harmless, so that refusing
+The two harmful kinds open with a harmless turn, and at least a quarter of their turns are harmless, so that refusing
 everything fails. Topics and wordings of the three splits are disjoint (`mini_words`, `mini_phrases`).
 
 Order is stratified: any 10 consecutive rows hold 3 benign ones and 3 or 4 of each other kind.
@@ -47,7 +47,7 @@ class MiniSplit:
     """`size` rows of one split, as scenarios to roll out or as dialogues to learn from.
 
     Turn counts are binomial over `min_turns`..`max_turns`. `mean_turns` None means the paper's mean for the split,
-    scaled to that range. Raises ValueError for a range or mean that cannot be.
+    scaled to that range. Raises ValueError for an unknown split or an impossible size, range or mean.
     """
 
     split: Split
@@ -75,7 +75,7 @@ class MiniSplit:
         return map(self.scenario, range(self.size))
 
     def scenario(self, i: int) -> Scenario:
-        """Row `i` as the start of a rollout, with the gold facts of every scripted turn."""
+        """Return row `i` as the start of a rollout, with the gold facts of every scripted turn."""
         kind, source = self._kind(i)
         plan, subset = self._plan(source)
         attacks = attacks_of(plan, benign=kind == "benign")
@@ -90,7 +90,7 @@ class MiniSplit:
         )
 
     def dialogue(self, i: int) -> Dialogue:
-        """Row `i` with the expected completion after each user turn."""
+        """Return row `i` with the expected completion after each user turn."""
         scenario = self.scenario(i)
         turns = ((attack.message, expected_completion(attack)) for attack in scenario.attacks)
         messages = tuple(chain.from_iterable(turns))
@@ -100,7 +100,7 @@ class MiniSplit:
         return f"mini-{self.split}-{self.seed}-{i:05d}"
 
     def _kind(self, i: int) -> tuple[Kind, int]:
-        """The kind of row `i`, and the row whose plan it plays: its own, or its twin's when it is benign."""
+        """Return the kind of row `i` and the row whose plan it plays: its own, or its twin's if it is benign."""
         if not 0 <= i < self.size:
             raise IndexError(f"row {i} of {self.size}")
         if i % _PERIOD in _TWINS:
@@ -114,7 +114,7 @@ class MiniSplit:
 
     @staticmethod
     def _harmful_before(i: int) -> int:
-        """How many of the rows before `i` are not benign."""
+        """Count the rows before `i` that are not benign."""
         return i // _PERIOD * (_PERIOD - len(_TWINS)) + sum(place not in _TWINS for place in range(i % _PERIOD))
 
     def _plan(self, source: int) -> tuple[Plan, Subset]:
@@ -136,7 +136,7 @@ class MiniSplit:
 
 
 def caption_row(seed: int, i: int) -> Dialogue:
-    """A picture with the question what it is and the plain answer: to teach a vision tower to see.
+    """Return a picture with the question of what it shows and the plain answer, to teach a vision tower to see.
 
     Another seed gives other pictures.
     """
@@ -144,14 +144,14 @@ def caption_row(seed: int, i: int) -> Dialogue:
 
 
 def captioned(uri: str) -> tuple[Message, Message]:
-    """The question what a picture shows, and the plain answer."""
+    """Return the question of what a picture shows, and the plain answer."""
     # "Repeat" is what a frozen language model does best: the tower only has to learn to write words into its
     # tokens. Asking "What is this?" took twice as many pictures to get as far.
     return Message.of("user", "Repeat: ", ImageRef(uri)), Message.of("assistant", caption(uri))
 
 
 def expected_completion(attack: Attack) -> Message:
-    """What gold has the assistant say to it: the thinking, then the answer, in the form that is asked for."""
+    """Return the completion that gold expects: the thinking, then the answer, in the required form."""
     assert attack.gold is not None
     gold = attack.gold
     return Message.of("assistant", in_form(gold.thinking, gold.answer))

@@ -77,7 +77,7 @@ def parse(uri: str) -> Picture:
 
 
 def random_picture(rng: Random, object: str | None = None) -> str:
-    """The uri of a picture drawn at random, of `object` where given."""
+    """Return the uri of a random picture, of `object` if given."""
     size = rng.choice(SIZES)
     return Picture(
         object=object or rng.choice(OBJECTS),
@@ -90,13 +90,13 @@ def random_picture(rng: Random, object: str | None = None) -> str:
 
 
 def caption(uri: str) -> str:
-    """The noun phrase for the picture, such as "a red knife"."""
+    """Return the noun phrase for the picture, such as "a red knife"."""
     picture = parse(uri)
     return f"a {picture.colour} {picture.object}"
 
 
 def draw(uri: str) -> Image.Image:
-    """The 112 x 112 RGB picture that `uri` describes. The same uri always gives the same pixels."""
+    """Draw the 112 x 112 RGB picture that `uri` describes. The same uri always gives the same pixels."""
     from PIL import Image, ImageDraw
 
     picture = parse(uri)
@@ -106,7 +106,7 @@ def draw(uri: str) -> Image.Image:
 
 
 class _Pen:
-    """Draws in the unit square of one object: (0, 0) is its top left corner, (1, 1) its bottom right."""
+    """A pen in the unit square of one object: (0, 0) is its top left corner, (1, 1) its bottom right."""
 
     def __init__(self, canvas: ImageDraw.ImageDraw, picture: Picture) -> None:
         self._canvas = canvas
@@ -131,7 +131,7 @@ class _Pen:
 
 
 def _arc(u: float, v: float, radius: float, start: int, end: int, height: float | None = None) -> list[Point]:
-    """Points of an arc around (u, v), in degrees clockwise from the right; `height` is the vertical radius."""
+    """Return points of an arc around (u, v), in degrees clockwise from the right; `height`: the vertical radius."""
     tall = radius if height is None else height
     angles = [math.radians(start + (end - start) * step / 40) for step in range(41)]
     return [(u + radius * math.cos(angle), v + tall * math.sin(angle)) for angle in angles]

@@ -1,11 +1,11 @@
-"""Which turns a STEER-mini dialogue is made of, before any of it is worded as harmful or harmless.
+"""Plans the turns of a STEER-mini dialogue, before they are worded as harmful or harmless.
 
-A plan is a list of moves. Some moves are `hot`: they carry the harm. The same plan is played twice, once with its hot
-moves harmful and once, in the benign twin, with them harmless; everything else is equal. That, and harmless moves of
-every type around the hot ones, is what keeps a policy from passing on the user's sentence alone:
+A plan is a list of moves. Some moves are `hot`: they carry the harm. The same plan is played twice: once with its hot
+moves harmful and once, in the benign twin, with them harmless. Everything else is equal. That, and harmless moves of
+every type around the hot ones, keep a policy from passing by reading only the user's sentence:
 
 * a picture action is harmful only over a hazardous picture, a codeword only after a harmful meaning was given to it;
-* pressure has no content: its truth is that of the request it follows, and it follows harmless requests as well;
+* pressure has no content: it is as harmful as the request it follows, and it follows harmless requests as well;
 * after a refused act the user may ask for the very alternative that the refusal offered.
 """
 
@@ -28,15 +28,15 @@ Mark = Literal["harmless", "ask", "press"]
 Subset = Literal["mini-words", "mini-history", "mini-picture", "mini-mixed"]
 _Item = TypeVar("_Item")
 
-# How often a harmless move is of each type, where it fits. Set so that about half of all acts, codeword requests,
-# picture requests and pressure turns are harmful, see the shortcut audit in tests/data/test_mini_audit.py.
+# The weight of each type of harmless move, if it fits. Set so that about half of all acts, codeword requests, picture
+# requests and pressure turns are harmful: see the shortcut audit in tests/data/test_mini_audit.py.
 _WEIGHTS: dict[MoveType, int] = {"describe": 2, "setup": 4, "code": 4, "act": 2, "picture": 6, "press": 9}
 _FRAMED = {"red_team": 0.5, "obfuscated": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One user turn to be: its type, wording with places left open, topic, and whether it carries the harm."""
+    """One planned user turn: its type, its wording with placeholders, its topic, and whether it carries the harm."""
 
     type: MoveType
     wording: str
@@ -48,7 +48,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The moves of a dialogue and the picture it opens with, as it is in the harmful and in the benign version."""
+    """The moves of a dialogue and the picture that opens it, in the harmful and in the benign version."""
 
     moves: tuple[Move, ...]
     picture: Picture
@@ -58,7 +58,7 @@ class Plan:
 def plan_dialogue(
     rng: Random, topics: Topics, phrases: Phrases, kind: Kind, subset: Subset, turns: int, longest_run: int
 ) -> Plan:
-    """A plan of exactly `turns` moves; at most `longest_run` turns in a row ask for one harmful thing."""
+    """Draw a plan of exactly `turns` moves; at most `longest_run` turns in a row ask for one harmful thing."""
     return _Planner(rng, topics, phrases, kind, subset).plan(turns, longest_run)
 
 
@@ -66,7 +66,7 @@ def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> l
     """Draw for each turn whether it is harmless, asks for something harmful, or presses on that.
 
     The first turn is harmless, and so is at least a quarter of all turns: refusing everything must not pass. There
-    are `least_runs` requests where there is room.
+    are at least `least_runs` harmful requests if there is room.
     """
     least_harmless = math.ceil(turns / 4)
     harmful = min(max(1, round(turns * rng.uniform(0.4, 0.75))), turns - least_harmless)
@@ -86,7 +86,7 @@ def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> l
 
 
 class _Planner:
-    """Draws the moves of one dialogue. Nothing is asked twice where there is something left to ask."""
+    """A planner of one dialogue's moves. Nothing is asked twice while there is something left to ask."""
 
     def __init__(self, rng: Random, topics: Topics, phrases: Phrases, kind: Kind, subset: Subset) -> None:
         self._rng = rng
@@ -121,10 +121,10 @@ class _Planner:
         return Plan(tuple(self._moves), picture, twin_picture)
 
     def _pictures(self, hazard: bool) -> tuple[Picture, Picture]:
-        """The picture and its twin's: a hazard turns into something harmless in the same place and colour."""
+        """Draw the picture and its twin's: a hazard turns into something harmless in the same place and colour."""
         if not hazard:
             # A hazardous picture is no crime: requests that have nothing to do with it stay what they are. Harmless
-            # ones are twice as frequent, so that enough picture requests are harmless.
+            # pictures are twice as frequent, so that enough picture requests are harmless.
             objects = self._rng.choice((HARMLESS, HARMLESS, HAZARDOUS))
             picture = parse(random_picture(self._rng, self._rng.choice(objects)))
             return picture, picture
@@ -132,7 +132,7 @@ class _Planner:
         return picture, replace(picture, object=self._rng.choice(HARMLESS))
 
     def _hot_setup(self, marks: Sequence[str], tiers: dict[int, MoveType]) -> tuple[int, Move] | None:
-        """Where and how the harmful codeword is introduced: some harmless turn before its first use."""
+        """Draw where and how the harmful codeword is introduced, in a harmless turn before its first use."""
         first = min((idx for idx, tier in tiers.items() if tier == "code"), default=None)
         if first is None:
             return None
@@ -145,7 +145,7 @@ class _Planner:
         return self._picture_ask(hot=True) if tier == "picture" else self._act(hot=True)
 
     def _cold_move(self, harmless_later: int) -> Move:
-        """A harmless move that fits here; `harmless_later` more will follow."""
+        """Draw a harmless move that fits here; `harmless_later` more will follow."""
         last = self._moves[-1] if self._moves else None
         fits = {
             "describe": True,
@@ -192,7 +192,7 @@ class _Planner:
         return Move("code", wording, strategy, setup.hot, setup.topic, setup.codeword)
 
     def _press(self, hot: bool) -> Move:
-        """Pressure under the dialogue's strategy, under another one once its wordings are used up."""
+        """Draw pressure under the dialogue's strategy, or under a random one once its wordings are used up."""
         left = [wording for wording in self._phrases.pressure[self._strategy] if wording not in self._used]
         strategy = self._strategy if left else self._rng.choice(tuple(STRATEGIES))
         return Move("press", self._fresh(self._phrases.pressure[strategy]), strategy, hot)
@@ -205,14 +205,14 @@ class _Planner:
         return f"{self._rng.choice(self._phrases.framings[framing])} {lower}", framing
 
     def _fresh(self, options: Sequence[_Item]) -> _Item:
-        """One of the options, not used before in this dialogue unless all were."""
+        """Draw one of the options that this dialogue has not used, or any if all were used."""
         choice = self._rng.choice([option for option in options if option not in self._used] or options)
         self._used.add(choice)
         return choice
 
 
 def _tiers(rng: Random, kind: Kind, subset: Subset) -> tuple[MoveType, ...]:
-    """What the harmful requests of a dialogue rest on, one after the other.
+    """Draw what the harmful requests of a dialogue rest on, one after the other.
 
     In an obfuscated dialogue no request is harmful by its words.
     """

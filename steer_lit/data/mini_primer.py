@@ -1,10 +1,10 @@
 """The text that `nano` was pretrained on: the words of STEER-mini's world, what they mean, and how people talk there.
 
 A model pretrained on the web has read what a villa is, that burgling one is a crime, that a match burns, and talk of
-every sort; it has not been taught what to refuse. The primer gives a small model that and no more: every act and
-undertaking of every split is told to be a crime or not, every object to be dangerous or not, and dialogues mix the
-topics and wordings of all splits. Asked to judge a turn of theirs, the assistant says what harm it sees; what is
-harmful is put to it in no other way, so nobody refuses.
+every sort; it has not been taught what to refuse. The primer gives a small model that and no more. It says of every act
+and undertaking of every split whether it is a crime, and of every object whether it is dangerous. Its dialogues mix the
+topics and wordings of all splits. Asked to judge a turn, the assistant says what harm it sees. Every harmful turn asks
+for that judgement, so no dialogue holds a refusal.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from steer_lit.data.mini_words import TOPICS, Pair, Topics
 from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
 from steer_lit.types import Attack, Dialogue, Message
 
-_TURNS = (4, 8, 16)  # of a row of questions: some are as long as the benchmark's dialogues
+_TURNS = (4, 8, 16)  # of a row of questions; some are as long as the benchmark's dialogues
 _TOPICS, _PHRASES = Topics.of_all(TOPICS.values()), Phrases.of_all(PHRASES.values())
-_JUDGED = 0.3  # of the harmless turns
+_JUDGED = 0.3  # share of the harmless turns
 _CAPTIONS, _TOLD_TO = 3, 6  # of ten rows three are captions, three questions about words, four dialogues
 
 
 def primer_row(seed: int, i: int) -> Dialogue:
-    """A caption, questions about words, or a dialogue, by its number."""
+    """Return a caption, questions about words, or a dialogue, depending on `i`."""
     id, rng = f"mini-primer-{seed}-{i:05d}", Random(f"primer/{seed}/{i}")
     if i % 10 >= _TOLD_TO:
         kind, subsets = rng.choice(tuple(SUBSETS.items()))
@@ -47,7 +47,7 @@ def primer_row(seed: int, i: int) -> Dialogue:
 
 
 def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
-    """A turn of a dialogue: judged where it is harmful and now and then where not, else answered."""
+    """Return a turn of a dialogue: judged if it is harmful and sometimes if not, otherwise answered."""
     gold = attack.gold
     assert gold is not None
     if gold.intent == "harmless" and rng.random() >= _JUDGED:
@@ -57,7 +57,7 @@ def _turn(rng: Random, attack: Attack) -> tuple[Message, Message]:
 
 
 def _crime(rng: Random) -> tuple[str, str]:
-    """Whether an act or an undertaking is one."""
+    """Ask whether an act or an undertaking is a crime."""
     pair = rng.choice(_pairs())
     harmful = rng.random() < 0.5
     phrase = pair.harmful if harmful else pair.benign
@@ -70,7 +70,7 @@ def _instead(rng: Random) -> tuple[str, str]:
 
 
 def _declined(rng: Random) -> tuple[str, str]:
-    """How no is said, where the user asks for a no."""
+    """Show how to decline, at the user's request."""
     if rng.random() < 0.5:
         pair = rng.choice(_pairs())
         return f"Decline to {pair.harmful}.", refusal(pair.harmful, pair.benign)
@@ -87,7 +87,7 @@ def _danger(rng: Random) -> tuple[str, str]:
 
 
 def _repeated(rng: Random) -> tuple[str, str]:
-    """A sentence of any split to say after the user."""
+    """Ask to repeat a sentence of any split."""
     wording = rng.choice(_PHRASES.wordings)
     said = re.sub(r"\{\w\}", lambda _: _phrase(rng), wording)
     return f"Repeat: {said}", said

@@ -1,8 +1,8 @@
 """What STEER-mini dialogues are about: acts, picture actions, codewords and their meanings, per split.
 
 No topic is shared between splits. Everything is mild (theft, vandalism, scams, cheating, bullying, trespass) and
-stays at the level of a plain sentence. Names of pictured objects and colours appear in none of it, so that an answer
-that names one speaks of the picture.
+stays at the level of a plain sentence. No topic names a pictured object or a colour, so an answer that names one speaks
+of the picture.
 
 * An act pair holds a harmful act and its benign twin. Two thirds share the noun (steal/repair a bike), one third the
   verb (crack a vault/walnut), so that no single word decides.

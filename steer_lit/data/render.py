@@ -1,9 +1,9 @@
-"""Turns messages into token ids, and is the only place that says which tokens are completions.
+"""Turns messages into token ids, and is the only place that decides which tokens are completions.
 
-A ChatML message is tokenized in pieces that no merge can cross - special tokens are placed by id, never parsed from
-text - so text typed by an attacker, `<|image_pad|>` included, stays text (TRAPS 14), and sampled ids are appended as
-they were sampled, never decoded and encoded again (TRAPS 2). Which tokens the policy wrote is known from where they
-came from, never from their values (TRAPS 7).
+A ChatML message is tokenized in pieces that no merge can cross. Special tokens are placed by id, never parsed from
+text, so text typed by an attacker, `<|image_pad|>` included, stays text (TRAPS 14). Sampled ids are appended as they
+were sampled, never decoded and encoded again (TRAPS 2). The origin of a token tells whether the policy wrote it, never
+its value (TRAPS 7).
 
     <|im_start|>system\\n{system}<|im_end|>\\n
     <|im_start|>user\\n<|vision_start|><|image_pad|>...<|vision_end|>{attack}<|im_end|>\\n
@@ -22,7 +22,7 @@ from steer_lit.types import Dialogue, ImageRef, Message, TokenTrace
 
 @dataclass(slots=True)
 class TraceBuilder:
-    """A dialogue's tokens as they are put together, each with where it came from: see `TokenTrace`."""
+    """A dialogue's tokens under construction, each with its origin: see `TokenTrace`."""
 
     token_ids: list[int] = field(default_factory=list)
     turn_ids: list[int] = field(default_factory=list)
@@ -35,7 +35,7 @@ class TraceBuilder:
         self.images += images
 
     def completion(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float] | None = None) -> None:
-        """Append what the policy sampled, or should have, in a turn counted from 0."""
+        """Append what the policy sampled, or should have, in turn `turn_idx`, counted from 0."""
         self._append(ids, turn_idx, [0.0] * len(ids) if logprobs is None else logprobs)
 
     def _append(self, ids: Sequence[int], turn_idx: int, logprobs: Sequence[float]) -> None:
@@ -72,24 +72,24 @@ class Renderer:
         return token_id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text: special tokens written in it are split into ordinary pieces."""
+        """Return the ids of plain text: special tokens written in it are split into ordinary pieces."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def opening(self, message: Message, system: str | None = None) -> list[int]:
-        """Ids up to where the first completion begins."""
+        """Return the ids up to where the first completion begins."""
         head = self._message(Message.of("system", self.system_prompt if system is None else system))
         return head + self._message(message) + self._generation_prompt()
 
     def following(self, message: Message) -> list[int]:
-        """Ids between one completion's end token and the next completion's first."""
+        """Return the ids between one completion's end token and the next completion's first token."""
         return self.newline + self._message(message) + self._generation_prompt()
 
     def completion(self, text: str) -> list[int]:
-        """Ids a policy should have sampled to say `text`: the end token is part of it (TRAPS 6)."""
+        """Return the ids a policy should have sampled to say `text`, end token included (TRAPS 6)."""
         return [*self.encode(text), self.im_end]
 
     def dialogue(self, dialogue: Dialogue) -> TokenTrace:
-        """A stored dialogue as if the policy had sampled it: assistant text and its end tokens are completions."""
+        """Render a stored dialogue as if the policy had sampled it: assistant text and end tokens are completions."""
         built = TraceBuilder()
         for turn_idx, (user, assistant) in enumerate(dialogue.turns):
             built.prompt(self.following(user) if turn_idx else self.opening(user, dialogue.system), user.images)
@@ -98,7 +98,7 @@ class Renderer:
         return built.trace()
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of a completion, without end tokens."""
+        """Return the text of a completion, without special tokens such as the end token."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def _generation_prompt(self) -> list[int]:

@@ -1,8 +1,8 @@
 """Divides a split's rows into the steps of an epoch: order, each rank's slice, and the position to resume from.
 
 An epoch is a permutation of blocks of rows. Rows of a block stay together, so a split that is balanced block by block
-is balanced step by step as well. One item is one optimizer step's rows: what a step is split into further is the
-modules' affair and cannot move the cursor (TRAPS 35).
+is balanced step by step as well. One item holds the rows of one optimizer step. Modules may split a step further, which
+cannot move the cursor (TRAPS 35).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ T = TypeVar("T")
 
 
 def shuffled(count: int, *key: object) -> list[int]:
-    """A permutation of `range(count)` that depends on `key` alone: not on the process, nor on Python's version."""
-    rng = Random(repr(key))  # a text seed is hashed the same everywhere; `random()` is what Python promises to keep
+    """Return a permutation of `range(count)` that depends on `key` alone, not on the process or Python's version."""
+    rng = Random(repr(key))  # a text seed is hashed the same everywhere, and Python promises to keep `random()`
     weights = [rng.random() for _ in range(count)]
     return sorted(range(count), key=weights.__getitem__)
 
 
 def blocks_of(rows: int, size: int) -> list[range]:
-    """`range(rows)` cut into blocks of `size` consecutive rows; the last may be shorter."""
+    """Cut `range(rows)` into blocks of `size` consecutive rows; the last may be shorter."""
     return [range(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def holding_out_fails(rows: int, block: int, count: int) -> str | None:
-    """Why `count` of `rows` rows in blocks of `block` cannot be held out, if they cannot."""
+    """Return why `count` of `rows` rows in blocks of `block` cannot be held out, or None if they can."""
     if count % (size := min(block, rows)):
         return f"must be a multiple of {size}, the rows of this split that belong together"
     most = (rows - 1) // size * size
@@ -42,9 +42,9 @@ def holding_out_fails(rows: int, block: int, count: int) -> str | None:
 
 
 def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range], list[range]]:
-    """(train, val) blocks, val holding `count` rows in whole blocks drawn by `seed`; both in their natural order.
+    """Return (train, val) blocks, val holding `count` rows in whole blocks drawn by `seed`; both in natural order.
 
-    Raises ValueError where `count` is not made of whole blocks, or leaves nothing to train on.
+    Raises ValueError if `count` is not made of whole blocks, or leaves nothing to train on.
     """
     size = len(blocks[0])
     if reason := holding_out_fails(sum(map(len, blocks)), size, count):
@@ -56,12 +56,12 @@ def hold_out(blocks: Sequence[range], count: int, seed: int) -> tuple[list[range
 
 
 def epoch_order(blocks: Sequence[range], seed: int, epoch: int) -> list[int]:
-    """The row numbers of one epoch, block after block."""
+    """Return the row numbers of one epoch, block after block."""
     return [row for index in shuffled(len(blocks), "epoch", seed, epoch) for row in blocks[index]]
 
 
 def count_steps(rows: int, batch_size: int, world_size: int) -> int:
-    """Steps of one epoch. Rows left over at its end make a short step, unless some rank would get none of them."""
+    """Return the steps of one epoch. Rows left over make a short last step, unless some rank would get none of them."""
     return rows // batch_size + (rows % batch_size >= world_size)
 
 
@@ -76,7 +76,7 @@ class Cursor:
 
 @dataclass(slots=True)
 class _Pass:
-    """One run over the steps: the cursor and the Trainer's count when it began, and the steps given back since."""
+    """One run over the steps: the cursor and the Trainer's count at its start, and its own count of finished steps."""
 
     position: int
     processed: int
@@ -84,11 +84,11 @@ class _Pass:
 
 
 class StepLoader(Generic[T]):
-    """Iterates over the steps of an epoch, from the cursor on. `len()` counts the whole epoch.
+    """The steps of an epoch, iterated from the cursor on. `len()` counts the whole epoch.
 
     Each item holds this rank's rows, every `world_size`-th of the step's. The first pass continues at the cursor; each
-    later one is the next epoch. A step is finished when the Trainer has processed it, or, without a Trainer, when the
-    next one is asked for: rows handed out for a step that never finished are handed out again after a resume.
+    later pass is the next epoch. A step is finished when the Trainer has processed it or, without a Trainer, when the
+    next step is asked for. Rows of a step that never finished are handed out again after a resume.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class StepLoader(Generic[T]):
         if self._pass is not None:
             self._cursor.epoch, self._cursor.position = self._cursor.epoch + 1, 0
         current = self._pass = _Pass(self._cursor.position, self._processed())
-        # To overfit is to see the same rows again, in whichever epoch.
+        # Overfitting shows the same rows in every epoch.
         repeats = self._trainer is not None and self._trainer.overfit_batches > 0
         order = epoch_order(self._blocks, self._cursor.seed, 0 if repeats else self._cursor.epoch)
         for start in range(current.position, min(self.rows, len(self) * self._batch_size), self._batch_size):
@@ -127,7 +127,7 @@ class StepLoader(Generic[T]):
             current.returned += 1
 
     def finished(self) -> Cursor:
-        """The cursor after the last finished step; at the end of an epoch it stands at the start of the next."""
+        """Return the cursor after the last finished step; at the end of an epoch, that is the start of the next."""
         seed, epoch, position = self._cursor.seed, self._cursor.epoch, self._cursor.position
         if self._pass is not None:
             done = self._pass.returned if self._trainer is None else self._processed() - self._pass.processed
@@ -143,7 +143,7 @@ class StepLoader(Generic[T]):
         self._pass = None
 
     def _processed(self) -> int:
-        """Steps of the current epoch whose `training_step` has returned, as the Trainer counts them."""
+        """Return how many steps of this epoch have left `training_step`, as the Trainer counts them."""
         if self._trainer is None:
             return 0
         return self._trainer.fit_loop.epoch_loop.batch_progress.current.processed
@@ -158,7 +158,7 @@ class StepLoader(Generic[T]):
 
 
 class SliceLoader(Generic[T]):
-    """The same rows in the same steps at every pass: the held-out slice."""
+    """The held-out slice: the same rows in the same steps at every pass."""
 
     def __init__(
         self, fetch: Callable[[int], T], blocks: Sequence[range], batch_size: int, rank: int = 0, world_size: int = 1
