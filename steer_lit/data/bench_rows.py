@@ -1,4 +1,4 @@
-"""What a benchmark plays: the scenarios of any source as its policies get to see them, and their pictures."""
+"""The scenarios that a benchmark plays, from any source and as its policies see them, with their pictures."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What of a config's `data` makes them; the rest is a training's.
+# The keys of a config's `data` that BenchRows takes; the others are for training.
 READ = ("source", "max_turns", "blank_images", "max_bad_rows", "quarantine_dir")
 
 
 class BenchRows:
-    """The source's rows of one `part`, in their order: its benchmark, or what GRPO plays. Nothing is read before it is
-    asked for.
+    """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Rows are read on demand.
 
-    A row's own system message counts only where the run has no `system_prompt`, as in the authors' evaluator. With
+    A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator. With
     `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
-    are put aside in `quarantine_dir`/quarantine.jsonl, or are only counted where that is None.
+    are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
     """
 
     def __init__(
@@ -66,12 +65,12 @@ class BenchRows:
 
     @property
     def quarantined(self) -> int:
-        """How many rows were put aside, once they have been read."""
+        """The number of rows put aside; 0 before the rows are read."""
         return len(self._quarantine)
 
     def facts(self) -> tuple[object, ...]:
-        """What the scenarios follow from, however many of them are played: made rows from a few numbers, those of a
-        file from its rows and pictures.
+        """Return what determines the scenarios, however many are played: a few numbers for made rows, the rows and
+        pictures for a file.
         """
         if isinstance(self.source, MiniSource):
             others = () if self.part == "bench" else (self.part,)
@@ -80,11 +79,11 @@ class BenchRows:
         return (*scenarios, *(self.picture_digest(ref) for scenario in scenarios for ref in pictures_of(scenario)))
 
     def open_image(self, ref: ImageRef) -> Image:
-        """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
+        """Return the picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)
 
     def picture_digest(self, ref: ImageRef) -> str:
-        """What the picture's name does not say of its content; its file is read once. Raises PictureError."""
+        """Return `images.picture_digest` of the picture, whose file is read only once. Raises PictureError."""
         if ref not in self._digests:
             self._digests[ref] = picture_digest(ref, self.source.image_root)
         return self._digests[ref]

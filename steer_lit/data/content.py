@@ -1,8 +1,8 @@
-"""What the row shapes have in common: messages, their contents, their pictures, checked field by field.
+"""What all row shapes share: messages, their contents and their pictures, checked field by field.
 
-Rows come in two styles, `{role, content}` and `{from, value}`. A content is a string, in which each `<image>` stands
-for the row's next picture, or a list of parts, in which pictures are named where they are seen and text is only text.
-A null counts as absent, as Parquet writes one for every key a neighbour has.
+Messages come in two styles, `{role, content}` and `{from, value}`. A content is a string, in which each `<image>`
+stands for the row's next picture, or a list of parts, which names pictures in their places and takes text literally.
+A null counts as absent, because Parquet writes one for every key that another row has.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MARK = Mark()
 class Draft:
     """A message before its `<image>` marks are filled.
 
-    `path` names it in errors, such as `messages[2]`; `item` is the message as the row has it, for what else it holds.
+    `path` names the message in errors, such as `messages[2]`; `item` is the row's own message, for its other keys.
     """
 
     role: Role
@@ -57,7 +57,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row and where it stands, so that whatever is wrong with it is reported by file, row and field."""
+    """One row and its place, so that every error names file, row and field."""
 
     values: Mapping[str, object]
     source: str
@@ -77,7 +77,7 @@ class Row:
         return RowError(self.source, self.number, field, reason)
 
     def get(self, *path: str) -> object:
-        """The value at `path`, None where any step of it is absent. Raises RowError where a step is no object."""
+        """Return the value at `path`, None if a step is absent. Raises RowError if a step is not an object."""
         value: object = self.values
         for depth, name in enumerate(path):
             if value is None:
@@ -88,7 +88,7 @@ class Row:
         return value
 
     def text(self, value: object, field: str) -> str:
-        """`value` as it is, if it is a string that can be tokenized and written down again."""
+        """Return `value` unchanged. Raises RowError unless it is a string that can be tokenized and written again."""
         if not isinstance(value, str):
             raise self.error(field, f"must be text, got {_kind(value)}")
         try:
@@ -103,18 +103,18 @@ class Row:
         return value
 
     def number_or_none(self, value: object, field: str) -> float | None:
-        """A finite number as it is, None where there is none."""
+        """Return a finite number or None unchanged. Raises RowError for anything else."""
         if value is None:
             return None
         try:
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 return value
-        except OverflowError:  # a whole number that no float holds
+        except OverflowError:  # an integer too large for a float
             raise self.error(field, "must be a finite number, got one that is far too large") from None
         raise self.error(field, f"must be a finite number, got {value!r}")
 
     def frozen(self, value: object, field: str) -> object:
-        """Free-form facts as records keep them: tuples for lists, no key without a value, null for NaN."""
+        """Return free-form facts as records keep them: tuples for lists, None for NaN, and no key without a value."""
         if _absent(value):
             return None
         if isinstance(value, bool | int | float):
@@ -132,9 +132,9 @@ class Row:
 def read_messages(
     row: Row, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
 ) -> list[Draft]:
-    """A list of messages in either style, without the roles to `skip` (whose contents are not looked at).
+    """Read a list of messages in either style, without the roles to `skip`, whose contents are not looked at.
 
-    A blank system message is no message. `drop_incomplete` skips messages without a role or a content, too.
+    A blank system message is left out. `drop_incomplete` also leaves out messages without a role or a content.
     """
     drafts = []
     for index, item in enumerate(row.listed(value, field)):
@@ -153,14 +153,14 @@ def read_messages(
 
 
 def read_content(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
-    """What one message says, from text with marks or a list of parts. Raises RowError where that is nothing."""
+    """Read one message's content, text with marks or a list of parts. Raises RowError if it is blank."""
     if _blank(parts := _parts(row, content, field)):
         raise row.error(field, "is empty")
     return parts
 
 
 def _pictures(row: Row, field: str) -> list[ImageRef]:
-    """One path or a list of paths; none where the field is absent or empty."""
+    """Read one path or a list of paths; return no picture if the field is absent or empty."""
     value = row.get(*field.split("."))
     if value is None or value == "":
         return []
@@ -171,12 +171,11 @@ def _pictures(row: Row, field: str) -> list[ImageRef]:
 
 
 def place_pictures(row: Row, drafts: Sequence[Draft], fields: Sequence[str], *, in_front: bool) -> list[Message]:
-    """The messages with each mark replaced by the next picture, in order: of the first of the row's `fields`, such as
-    `images` or `metadata.image`, that has any.
+    """Return the messages with each mark replaced by the next picture.
 
-    Raises RowError unless there are as many pictures as marks. With `in_front`, a row without marks is whole too: its
-    pictures open the first user message, but those that parts name already, with more or less of their path: the row
-    repeats them.
+    The pictures come from the first of the row's `fields`, such as `images` or `metadata.image`, that has any. Raises
+    RowError unless there are as many pictures as marks. With `in_front`, a row may also have no marks: its pictures
+    then open the first user message, except those that a part already names, by a longer or shorter path.
     """
     field = next((name for name in fields if row.get(*name.split("."))), fields[0])
     pictures = _pictures(row, field)
@@ -207,7 +206,7 @@ def _path(ref: ImageRef) -> tuple[str, ...]:
 
 
 def _is_named(path: tuple[str, ...], named: Container[tuple[str, ...]], ends: Container[tuple[str, ...]]) -> bool:
-    """Whether one path ends as the other is: `a.png` may be `/there/a.png`, which `/here/a.png` is not."""
+    """Return whether one path ends with the other: `a.png` may be `/there/a.png`, but `/here/a.png` is not."""
     return path in ends or any(path[at:] in named for at in range(len(path)))
 
 
@@ -235,7 +234,7 @@ def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
 
 
 def split_marks(text: str) -> tuple[Part | Mark, ...]:
-    """Text around `<image>` marks, kept to the letter: a newline beside a mark is part of the text."""
+    """Split text at its `<image>` marks and change nothing else: a newline beside a mark stays in the text."""
     parts: list[Part | Mark] = []
     for index, piece in enumerate(text.split(IMAGE_MARK)):
         if index:
@@ -261,16 +260,16 @@ def _picture(row: Row, value: object, field: str) -> ImageRef:
 
 
 def _first(item: Mapping[str, object], *names: str) -> object:
-    """The first value that is not null."""
+    """Return the first value that is not null."""
     return next((item[name] for name in names if item.get(name) is not None), None)
 
 
 def _absent(value: object) -> bool:
-    """Null, or what stands for it: pandas writes NaN where a number is missing, and JSON has no infinity."""
+    """Return whether a value counts as null: pandas writes NaN for a missing number, and JSON has no infinity."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _kind(value: object) -> str:
-    """A value's type in the words of JSON."""
+    """Return a value's type in the words of JSON."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)

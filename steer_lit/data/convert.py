@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from os.path import isfile  # which takes any text for a name
+from os.path import isfile  # accepts any text as a name
 from pathlib import Path
 
 from steer_lit.data.losses import lost
@@ -32,7 +32,7 @@ from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
 
-_FEW = 8  # losses that are shown
+_FEW = 8  # losses shown
 
 
 _DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
@@ -50,12 +50,12 @@ SHAPES = (*_DIALOGUES, *_SCENARIOS)
 
 @dataclass(slots=True)
 class Converted:
-    """What became of the rows. `lost` counts those that held what their shape has no place for, by what it was."""
+    """The outcome of a conversion. `lost` counts the rows that held each fact which their shape has no place for."""
 
     written: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     refused: Sequence[RowError] = ()
-    pictures: bool = False  # whether one lies in a file beside the source
+    pictures: bool = False  # whether a row names a picture file, beside the source
     saved: int = 0  # pictures that lay inside rows
     missing: int = 0  # rows with a picture that is no file beside the source
 
@@ -63,13 +63,13 @@ class Converted:
 def convert(source: str, out: Path, shape: str) -> Converted:
     """Write the rows of `source`, a file or a hub address, to `out` as rows of `shape`, one of SHAPES.
 
-    Raises SteerError where `out` exists, where a file cannot be read or written, where no row can be, and where rows
-    hold pictures beside names of files in another folder than `out`'s.
+    Raises SteerError if `out` exists, if a file cannot be read or written, if no row can be written, or if some rows
+    embed pictures while others name files in a folder other than `out`'s.
     """
     aside = quarantine_of(out)
     if out.exists() or aside.resolve() == Path(source).resolve():
         raise SteerError(f"{out} or its quarantine is there already: remove it, or name another file to write")
-    aside.unlink(missing_ok=True)  # of an earlier try
+    aside.unlink(missing_ok=True)  # left by an earlier try
     quarantine = Quarantine(sys.maxsize, aside)
     done = Converted(refused=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent
@@ -101,7 +101,7 @@ def quarantine_of(out: Path) -> Path:
 
 
 def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]:
-    """What was left out, what was refused, and how the new file is named to a run."""
+    """Yield lines that say what was left out, what was refused, and how a run names the new file."""
     if done.lost:
         shown = ", ".join(f"{name} ({count:,})" for name, count in done.lost.most_common(_FEW))
         more = f" and {len(done.lost) - _FEW} more" if len(done.lost) > _FEW else ""
@@ -119,7 +119,7 @@ def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit code: 1 where some rows were refused, 2 where nothing was written."""
+    """Return the exit code: 1 if some rows were refused, 2 if nothing was written."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("source", metavar="IN", help="a .jsonl, .json, .csv or .parquet file, or hf://owner/name")
     parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl, .json or .parquet file to write")
@@ -138,20 +138,20 @@ def _convert(given: argparse.Namespace) -> int:
 def _converted(
     shape: str, folder: PictureFolder, value: object, source: str, number: int
 ) -> tuple[Row, list[str], list[str]]:
-    """(the row in its new shape, what that leaves out, the picture files it names). Raises RowError."""
+    """Return (the row in its new shape, the facts lost, the pictures named). Raises RowError."""
     record: Dialogue | Scenario
     value = folder.unpacked(value, source, number)
     try:
         if shape in _DIALOGUES:
             record = read_dialogue(value, source, number)
             row = _DIALOGUES[shape](record)
-            if read_dialogue(value, source, 0).id != record.id:  # it brings none: its place was taken for one
+            if read_dialogue(value, source, 0).id != record.id:  # the row has no id: this one is its place in the file
                 del row["id"]
         else:
             record = read_scenario(value, source, number)
             row = _SCENARIOS[shape](record)
             if read_scenario(value, source, number, "benign").kind != record.kind:
-                del row["kind"]  # it names none: data.source.kind decides, as before
+                del row["kind"]  # the row names no kind: data.source.kind decides, as before
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
     assert isinstance(value, Mapping)

@@ -46,11 +46,11 @@ class SteerDataModule(LightningDataModule):
 
     `stage` picks what the steps hold: scenarios ("grpo") or dialogues (the others). `seed` orders the epochs and draws
     the `val_size` held-out rows. With `blank_images` every picture becomes a white one of its size. Up to
-    `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl, or are only
-    counted where that is None. What numbers may be is checked with the config.
+    `max_bad_rows` rows of a file may be bad; they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted
+    if that is None. The ranges of these numbers are checked with the config.
 
-    `unfit`, which is set before the fit, says of a file's row why the policy cannot use it, if it cannot; None asks
-    nothing.
+    `unfit` is set before the fit. It returns why the policy cannot use a row of a file, or None. If `unfit` itself is
+    None, every row is used.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SteerDataModule(LightningDataModule):
         self._steps: StepLoader[Record] | None = None
 
     def read_files(self) -> None:
-        """Read the rows of a file now, as far as no policy is needed: what is wrong with them needs no weights to say.
+        """Read a file's rows now, as far as that needs no policy, so that faults show before weights are loaded.
 
         Raises what `FileSource.read` raises.
         """
@@ -99,7 +99,7 @@ class SteerDataModule(LightningDataModule):
                     log.warning(told_of_bare(bare, answers))
 
     def train_dataloader(self) -> StepLoader[Record]:
-        """Steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""
+        """Return the steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""
         if self._steps is not None:
             self._steps.settle()
         blocks, _ = self._blocks
@@ -113,15 +113,15 @@ class SteerDataModule(LightningDataModule):
         return self._steps
 
     def val_dataloader(self) -> SliceLoader[Record]:
-        """The held-out rows in steps, in a fixed order."""
+        """Return the held-out rows in steps, in a fixed order."""
         return SliceLoader(self._fetch, self._blocks[1], self.batch_size, *self._place)
 
     def open_image(self, ref: ImageRef) -> Image:
-        """The picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
+        """Return the picture as 8-bit RGB, from the source's folder only. Raises PictureError."""
         return open_image(ref, self.source.image_root)
 
     def state_dict(self) -> dict[str, int | str]:
-        """The cursor after the last finished step, the number of rows it counts in, and what these follow from."""
+        """Return the cursor after the last finished step, the number of training rows, and the rows' digest."""
         cursor = self._cursor if self._steps is None else self._steps.finished()
         place = {"seed": cursor.seed, "epoch": cursor.epoch, "position": cursor.position, "rows": self.train_rows}
         return {**place, "facts": self._facts}
@@ -134,8 +134,9 @@ class SteerDataModule(LightningDataModule):
         self._cursor.epoch, self._cursor.position = state_dict["epoch"], state_dict["position"]
 
     def check_resumable(self, state_dict: Mapping[str, Any]) -> None:
-        """Raises SteerError where `state_dict` counts in other rows, or in another order: as far as no policy is needed
-        to know it, which may put rows of a file aside.
+        """Raise SteerError if `state_dict` belongs to other rows or to another order.
+
+        The number of a file's rows is not compared: that needs a policy, which may put rows aside.
         """
         made = isinstance(self.source, MiniSource)
         self._check_resumable(state_dict, rows=self.train_rows if made else state_dict["rows"])
@@ -155,12 +156,12 @@ class SteerDataModule(LightningDataModule):
             )
 
     def teardown(self, stage: str) -> None:
-        """Settle where training stands while the Trainer still knows."""
+        """Move the cursor past the finished steps while the Trainer still knows their count."""
         if stage == "fit" and self._steps is not None:
             self._steps.settle()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Rows hold no tensors, and Lightning's own transfer refuses frozen records."""
+        """Return the batch unchanged: rows hold no tensors, and Lightning's own transfer refuses frozen records."""
         return batch
 
     @property
@@ -176,7 +177,7 @@ class SteerDataModule(LightningDataModule):
         return len(self._quarantine)
 
     def describe(self) -> str:
-        """One line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 quarantined`."""
+        """Return one line for the log, such as `data: 1,960 scenarios to train on, 40 held out, 3 quarantined`."""
         learnt_from = counted(self.train_rows, "scenario" if self.stage == "grpo" else "dialogue")
         return f"data: {learnt_from} to train on, {self.val_rows:,} held out, {self.quarantined:,} quarantined"
 
@@ -189,20 +190,20 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _read(self) -> list[tuple[int, Record]]:
-        """(number, record) of a file's rows, before any policy has looked at them."""
+        """(number, record) of each row of a file, before `unfit` has looked at it."""
         assert isinstance(self.source, FileSource)
         return self.source.read(LEARNT_FROM[self.stage], self.max_turns, self._quarantine)
 
     @cached_property
     def _facts(self) -> str:
-        """A digest of what the rows follow from: of made ones a few numbers, of a file's the rows and their pictures.
+        """A digest of what determines the rows: a few numbers for made rows, the rows and their pictures for a file.
 
-        Raises PictureError where one of these is there no more.
+        Raises PictureError if a picture is gone.
         """
         part, source = LEARNT_FROM[self.stage], self.source
         if isinstance(source, FileSource):
             pictures = {ref for _, record in self._read for ref in pictures_of(record)}
-            rows = [digest(repr(replace(record, id="")), 16) for _, record in self._read]  # it may tell the line
+            rows = [digest(repr(replace(record, id="")), 16) for _, record in self._read]  # ids may be line numbers
             seen = sorted((ref.uri, picture_digest(ref, source.image_root)) for ref in pictures)
             return digest(repr((part, rows, seen, self.blank_images)), 16)
         made = (source.seed, source.mean_turns, source.size(part), self.max_turns)
@@ -219,7 +220,7 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _quarantine(self) -> Quarantine:
-        """Every rank reads the rows and counts the bad ones; the first one writes them down."""
+        """The bad rows: every rank reads and counts them, the first one writes them down."""
         folder = self.quarantine_dir if first_rank() else None
         return Quarantine(self.max_bad_rows, None if folder is None else Path(folder, QUARANTINE))
 

@@ -1,8 +1,8 @@
 """Local row files, decoded one row at a time: .jsonl, .json, .csv and .parquet.
 
-Rows come numbered from 1 as they stand in the file (JSON Lines: line numbers, blank lines counted; CSV: the header is
-not). What is wrong with one row comes out as a `BadRow` in its place; what is wrong with a whole file as a SteerError.
-A bad row of CSV that runs over several lines may have taken other rows in, and counts as that many bad rows.
+Rows are numbered from 1 in file order (JSON Lines: by line, blank lines counted; CSV: without the header). A fault in
+one row yields a `BadRow` in its place; a fault of a whole file raises SteerError. A bad CSV row that spans several
+lines may have swallowed other rows, and counts as that many bad rows.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SHOWN = 6
 _BATCH = 64  # rows of Parquet held at a time
-_UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError)  # cells: the third is an unknown time zone
-_LONGEST_CELL = 2**31 - 1  # characters: as many as `csv` takes on every system
+_UNREADABLE = (ValueError, OverflowError, LookupError, NotImplementedError)  # LookupError: an unknown time zone
+_LONGEST_CELL = 2**31 - 1  # characters: the most that `csv` accepts on every system
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,16 @@ class BadRow:
 
 
 def file_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """(number, row) for each row of the file. Raises SteerError where it cannot be read at all."""
+    """Yield (number, row) for each row of the file. Raises SteerError if the file cannot be read at all."""
     readers = {".jsonl": _lines, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
     return readers[path.suffix](path)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
-    """The lines of a JSON Lines file, decoded one by one.
+    """Yield the lines of a JSON Lines file, decoded one by one.
 
-    Not through Arrow's JSON reader: that one settles on one type per column, so a `content` that is a string in one
-    row and a list in the next ends the file, and its errors do not say which row it was.
+    Arrow's JSON reader is not used: it settles on one type per column, so a `content` that is a string in one row and
+    a list in the next ends the file, and its errors do not name the row.
     """
     with path.open("rb") as file:  # as bytes: only a newline ends a line, and a broken character is one bad row
         for number, line in enumerate(file, start=1):
@@ -55,8 +55,8 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _object(pairs: list[tuple[str, object]]) -> object:
-    """The object, or a BadRow in its place where it has a key twice, or where anything in it does: JSON leaves open
-    which of the two counts, and a reader keeps the last.
+    """Return the object, or a BadRow if it, or anything in it, has a key twice: JSON leaves open which of the two
+    counts, and the decoder keeps the last.
     """
     if len(made := dict(pairs)) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -65,7 +65,7 @@ def _object(pairs: list[tuple[str, object]]) -> object:
 
 
 def _bad(value: object) -> BadRow | None:
-    """The BadRow that a value is, or that is in a list."""
+    """Return the BadRow that `value` is or, as a list, holds; None if there is none."""
     if isinstance(value, list):
         return next(filter(None, map(_bad, value)), None)
     return value if isinstance(value, BadRow) else None
@@ -83,7 +83,7 @@ def _decoded(line: bytes) -> object:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """The items of an array; lines go by the name of .json too, and so does a file that is one object."""
+    """Yield the items of an array. JSON Lines named .json are read as well, and so is a file of one object."""
     try:
         value = _decode(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -98,13 +98,13 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """Each record under the names of the header, an empty cell as null. Cells are text: `NA` is text as well."""
-    csv.field_size_limit(_LONGEST_CELL)  # past its own limit it goes on at the cell's next line, as if that were a row
+    """Yield each record under the names of the header, empty cells as None. All other cells are text, even `NA`."""
+    csv.field_size_limit(_LONGEST_CELL)  # past its default limit `csv` goes on at the cell's next line as if at a row
     # A byte that is not UTF-8 becomes half of a surrogate pair, which no reader of rows lets through.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        records = csv.reader(file, strict=True)  # else an open quote takes the rest of the file, as if that were right
+        records = csv.reader(file, strict=True)  # else an open quote silently swallows the rest of the file
         try:
-            header = next(filter(None, records), [])  # blank lines before it are none
+            header = next(filter(None, records), [])  # blank lines may come before it
         except csv.Error as error:
             raise SteerError(f"data file {path} has a header that is not CSV ({error})") from error
         _check_names(path, header)
@@ -125,7 +125,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
                     number += 1
                     continue
                 reason = f"has {len(cells)} cells under a header of {len(header)}"
-            # A quote left open takes whole rows. How many is not known, but no more than lines.
+            # An open quote swallows whole rows. Their number is unknown, but no more than that of the lines.
             yield number, BadRow(reason)
             last = number + records.line_num - before
             yield from ((lost, BadRow(f"belongs to what begins at row {number}")) for lost in range(number + 1, last))
@@ -133,7 +133,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """Pictures inside the rows come as the bytes they are: nothing has bounded their size yet."""
+    """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet."""
     import pyarrow
     from pyarrow import parquet
 
@@ -150,8 +150,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _batch_rows(batch: RecordBatch) -> Sequence[object]:
-    """The rows of a batch; where one cannot be made Python's, such as for a time past the year 9999, that one alone is
-    bad. A time that no reader looks at is left out.
+    """Return the rows of a batch as Python values.
+
+    If a value has no Python form, such as a time past the year 9999, the columns of times, which no reader looks at,
+    are left out. A row that still has such a value becomes a BadRow.
     """
     from pyarrow.types import is_temporal
 
@@ -171,7 +173,7 @@ def _batch_rows(batch: RecordBatch) -> Sequence[object]:
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    """Raises SteerError where two columns have one name: a row would keep the last one's cell alone."""
+    """Raise SteerError if two columns share a name: a row would keep only the last one's cell."""
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         shown = ", ".join(f"{name!r:.60}" for name in twice[:_SHOWN])

@@ -1,7 +1,7 @@
-"""The authors' row shapes, read into records. Every problem is a `RowError` that names file, row and field.
+"""Readers of the authors' row shapes. Every fault raises a `RowError` that names file, row and field.
 
 The shapes are those of SaFeR-Steer's public code (bench rows, RL rows and Stage I's output) and of LLaMA-Factory's
-sharegpt (SFT rows). `writers.py` undoes each reader; `labels.py` has what they share besides messages.
+sharegpt (SFT rows). `writers.py` undoes each reader; `labels.py` holds what they share besides messages.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from steer_lit.data.content import Draft, Row, place_pictures, read_messages
 from steer_lit.data.labels import identity, read_labels, read_picture_gold, read_turn_gold
 from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of, turns_of
 
-# What each shape keeps in the row itself; every other fact is in its `metadata`.
+# The facts that each shape keeps in the row itself; all others are in its `metadata`.
 FACTS = ("category", "source_category")
 LABELLED_FACTS = (*FACTS, "label")
 STAGE1_FACTS = (*FACTS, "intent", "strategy", "max_score")
 _PREFERENCES = ("chosen", "rejected", "kto_tag")
-_SAFE = ("is_safe", "is_response_safe")  # what a row or its `metadata` says of its answers
-_YES = ("true", "yes", "1", "1.0")  # a column with gaps is read as numbers
+_SAFE = ("is_safe", "is_response_safe")  # keys by which a row or its `metadata` rates its answers
+_YES = ("true", "yes", "1", "1.0")  # "1.0": a column with gaps is read as floats
 
 
 def read_sft_row(value: object, source: str, number: int) -> Dialogue:
-    """A sharegpt row: `messages` or `conversations`, `<image>` marks, `images` (or one `image`), maybe `system`.
+    """Read a sharegpt row: `messages` or `conversations`, `<image>` marks, `images` (or one `image`), maybe `system`.
 
-    There must be as many pictures as marks. After an optional system message, user and assistant alternate and the
-    assistant has the last word.
+    There must be as many pictures as marks. After an optional system message, user and assistant alternate, and the
+    assistant speaks last.
     """
     row = Row.of(value, source, number)
     for name in _PREFERENCES:
@@ -37,10 +37,10 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
 
 
 def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
-    """A STEER-Bench row: `question_id`, `messages_fixed`; optional `image`, categories, `risk_trajectory`.
+    """Read a STEER-Bench row: `question_id`, `messages_fixed`; optional `image`, categories, `risk_trajectory`.
 
-    Only its user messages are replayed; a leading system message becomes the scenario's own. A row that names no kind
-    is of `kind`; the default is the strictest.
+    Only user messages are replayed; a leading system message becomes the scenario's own. A row that names no kind gets
+    `kind`; the default is the strictest.
     """
     row = Row.of(value, source, number)
     if row.get("question_id") is None:
@@ -51,10 +51,10 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
 
 
 def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
-    """A STEER-RL row: `question`, `images` or `metadata.image`, `label`, `metadata.{question_id, rest_messages}`.
+    """Read a STEER-RL row: `question`, `images` or `metadata.image`, `label`, `metadata.{question_id, rest_messages}`.
 
-    The user messages of `question` and then of `rest_messages` are the attacks, in order. Messages without a role or a
-    content are dropped, as the authors' code does. A row that names no kind is of `kind`.
+    The attacks are the user messages of `question`, then those of `rest_messages`. Messages without a role or a
+    content are dropped, as in the authors' code. A row that names no kind gets `kind`.
     """
     row = Row.of(value, source, number)
     drafts = read_messages(row, row.get("question"), "question", skip=("assistant",), drop_incomplete=True)
@@ -66,10 +66,10 @@ def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team"
 
 
 def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
-    """A row of Stage I: `question_id, intent, image, multiturn_qa: [{role, content, score}], max_score, strategy`.
+    """Read a Stage I row: `question_id, intent, image, multiturn_qa: [{role, content, score}], max_score, strategy`.
 
-    The scenario's metadata holds `intent`, `strategy` and `max_score` where the row has them, and under `scores` how
-    far each attack succeeded (1..5, None where it was not judged) where any was judged.
+    The scenario's metadata holds `intent`, `strategy` and `max_score` if the row has them. If any attack was judged,
+    `scores` says how far each one succeeded (1..5, None if it was not judged).
     """
     row = Row.of(value, source, number)
     drafts = read_messages(row, row.get("multiturn_qa"), "multiturn_qa", skip=("assistant",))
@@ -89,8 +89,10 @@ def scenario_of(
     kind: Kind,
     more: Mapping[str, object] | None = None,
 ) -> Scenario:
-    """The scenario that the `drafts` of a row's `field` play, with the pictures of the first of the fields `pictures`
-    that has any. The row itself holds the named `facts`; `more` were made of it.
+    """Return the scenario that the `drafts` of a row's `field` describe.
+
+    `pictures` are the fields passed to `place_pictures`. `facts` are the names of facts that the row itself holds;
+    `more` are facts computed from it.
     """
     messages = place_pictures(row, drafts, pictures, in_front=True)
     attacks = [
@@ -116,9 +118,10 @@ def scenario_of(
 def dialogue_of(
     row: Row, drafts: Sequence[Draft], field: str, pictures: Sequence[str], facts: Sequence[str], *, in_front: bool
 ) -> Dialogue:
-    """The dialogue to learn from of the `drafts` of a row's `field`; the other parameters are those of `scenario_of`
-    and `place_pictures`. Raises RowError unless user and assistant take turns, and where the row calls its answers
-    unsafe.
+    """Return the dialogue to learn from that the `drafts` of a row's `field` form.
+
+    The other parameters are those of `scenario_of` and `place_pictures`. Raises RowError unless user and assistant
+    take turns, or if the row calls its answers unsafe.
     """
     messages = _with_system(row, place_pictures(row, drafts, pictures, in_front=in_front), field)
     _check_safe(row)
@@ -137,7 +140,7 @@ def dialogue_of(
 
 
 def _with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[Message]:
-    """The messages of `field` behind what the row's `system` says, where it says anything."""
+    """Return the messages of `field`, after the row's `system` message if it has one."""
     system = row.get("system")
     if system is None or not row.text(system, "system").strip():
         return messages
@@ -154,7 +157,7 @@ def _check_safe(row: Row) -> None:
 
 
 def _strategy(row: Row, draft: Draft) -> str:
-    """How the attack was written: "scripted", unless the message says otherwise."""
+    """Return how the attack was written: "scripted" unless the message says otherwise."""
     named = draft.item.get("strategy")
     return row.text(named, f"{draft.path}.strategy") if isinstance(named, str) and named else "scripted"
 

@@ -1,6 +1,6 @@
 """Rows of a dataset on the Hugging Face hub, streamed: `hf://owner/name[/config][:split][@revision]`.
 
-Without a revision the newest one is looked up first and then kept to. Pictures that rows name by a path are not
+Without a revision, the newest one is looked up first and used throughout. Pictures that rows name by a path are not
 fetched; they are looked up in `data.source.folder` like those of any other row.
 """
 
@@ -17,12 +17,12 @@ from steer_lit.terminal.visible import first_lines
 SCHEME = "hf://"
 FORM = "hf://owner/name[/config][:split][@revision]"
 _ADDRESS = re.compile(r"hf://(?!datasets/)([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?::([\w.-]+))?(?:@([\w./-]+))?")
-_SECONDS = 30.0  # for the hub to say that it is there
+_SECONDS = 30.0  # for the hub to answer
 
 
 @dataclass(frozen=True, slots=True)
 class HubAddress:
-    """One split of a dataset on the hub. `config` None is the dataset's only or default one, `revision` the newest."""
+    """One split of a hub dataset. `config` None means its only or default config, `revision` None the newest."""
 
     id: str
     config: str | None = None
@@ -31,7 +31,7 @@ class HubAddress:
 
     @classmethod
     def parse(cls, address: str) -> HubAddress:
-        """Raises ValueError with the form that an address has."""
+        """Parse an address. Raises ValueError, which states the form, if it has another one."""
         found = _ADDRESS.fullmatch(address)
         if found is None:
             raise ValueError(f"is no address of a hub dataset: {FORM}")
@@ -40,9 +40,9 @@ class HubAddress:
 
 
 def hub_rows(address: str) -> Iterator[tuple[int, object]]:
-    """(number, row) for each row of the dataset, numbered from 1, fetched as they are asked for.
+    """Yield (number, row) for each row of the dataset, numbered from 1 and fetched on demand.
 
-    Raises MissingResource where the hub or the dataset cannot be had, SteerError where its rows cannot be streamed.
+    Raises MissingResource if the hub or the dataset is out of reach, SteerError if its rows cannot be streamed.
     """
     at = HubAddress.parse(address)
     if Path(at.id).is_dir():  # `datasets` looks there first, whatever the revision
@@ -65,8 +65,8 @@ def hub_rows(address: str) -> Iterator[tuple[int, object]]:
         ) from error
     try:
         rows = load_dataset(at.id, at.config, split=at.split, revision=revision, streaming=True)
-        # Pictures inside rows would be decoded here, before anything bounds their size. Where the features are not
-        # known before the rows are, as for JSON, nothing is known to be a picture, and `decode` raises.
+        # By default pictures inside rows are decoded here, before anything bounds their size. If the features are not
+        # known before the rows, as for JSON, nothing is known to be a picture and `decode` raises.
         yield from enumerate(rows if rows.features is None else rows.decode(False), start=1)
     except Exception as error:
         raise SteerError(

@@ -1,8 +1,8 @@
 """Opens the pictures that rows name, guarding against hostile names and files.
 
-Rows name pictures; the rows, and the files they name, are untrusted. A name is looked up under one data folder and
-nowhere else, a file is a still picture in one of six plain formats, and its size is known to be reasonable before a
-pixel of it is decoded. Whatever is wrong with a picture comes out as one `PictureError` that names it.
+Rows, and the picture files that they name, are untrusted. A name is looked up under one data folder and nowhere else, a
+file is read as a still picture in one of six plain formats, and its size is checked before a pixel is decoded. Every
+fault of a picture raises a `PictureError` that names it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from steer_lit.types import ImageRef
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Pillow knows some forty formats more; among them are ones that start other programs (EPS) or that nobody fuzzes.
+# Pillow knows some forty more formats; some of them start other programs (EPS), some are never fuzzed.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
-_BLANK = "blank:"  # begins the name of a white picture, which no row gives: `picture_named`
+_BLANK = "blank:"  # starts the name of a white picture, which no row can use: see `picture_named`
 _ORIENTATION = 0x0112  # the EXIF tag
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -41,22 +41,22 @@ class PictureError(SteerError, ValueError):
 
 
 def picture_named(name: str) -> ImageRef:
-    """The picture that a row calls `name`. A file whose name reads like a white picture's goes by `./` and its name."""
+    """Return the picture that a row calls `name`. A name that looks like a white picture's gets `./` in front."""
     return ImageRef(f"./{name}" if name.startswith(_BLANK) else name)
 
 
 def blank(ref: ImageRef) -> ImageRef:
-    """The white picture that has the size of `ref`: what is left when the policy may not see."""
+    """Return the white picture of the size of `ref`, for a policy that may not see."""
     return ImageRef(_BLANK + original(ref).uri)
 
 
 def original(ref: ImageRef) -> ImageRef:
-    """The picture that a white one stands for: what is left out is left out for the policy, not for who judges it."""
+    """Return the picture that a white one stands for, since only the policy is kept from seeing it, not its judges."""
     return ImageRef(ref.uri.removeprefix(_BLANK))
 
 
 def open_image(ref: ImageRef, root: Path | None = None) -> Image:
-    """The picture as 8-bit RGB: first frame, turned upright by its EXIF tag, transparency laid over white.
+    """Return the picture as 8-bit RGB: first frame, turned upright by its EXIF tag, transparency laid over white.
 
     `mini://` pictures are drawn; any other name is a file path under `root` (`data.source.folder`), absolute or not.
     Raises PictureError.
@@ -74,7 +74,7 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
 
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
-    """What the picture's name does not say: a digest of its file, "" for `mini://` pictures. Raises PictureError."""
+    """Return a digest of the picture's file, "" for `mini://`, whose name says everything. Raises PictureError."""
     uri = original(ref).uri
     if uri.startswith("mini://"):
         return ""
@@ -87,7 +87,7 @@ def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
 
 
 def picture_format(data: bytes) -> str:
-    """Which of FORMATS the bytes of a picture have, by their header. Raises PictureError."""
+    """Return which of FORMATS a picture's bytes have, by their header. Raises PictureError."""
     from PIL import Image
 
     inside = "inside the row"
@@ -106,7 +106,7 @@ def _drawn(uri: str) -> Image:
 
 @contextmanager
 def _opened(uri: str, root: Path | None) -> Iterator[Image]:
-    """The file with its header read and its size checked. Anything raised inside is a PictureError outside."""
+    """Open the file and check the size in its header. Anything raised inside leaves as a PictureError."""
     from PIL import Image
 
     path = _locate(uri, root)
@@ -117,7 +117,7 @@ def _opened(uri: str, root: Path | None) -> Iterator[Image]:
 
 @contextmanager
 def _decoding(uri: str, file: str) -> Iterator[None]:
-    """Whatever goes wrong inside comes out as a PictureError about `uri`, whose file Pillow calls `file`."""
+    """Turn anything raised inside into a PictureError about `uri`, whose file Pillow calls `file`."""
     try:
         # Pillow warns about sizes we bound ourselves, and about broken tags in pictures that are otherwise fine.
         with warnings.catch_warnings(action="ignore"):
@@ -125,7 +125,7 @@ def _decoding(uri: str, file: str) -> Iterator[None]:
     except PictureError:
         raise
     except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...
-        # Only the first line, and without the path that the message already names, or the address of bytes.
+        # Only the first line, without the path, which the message already names, or the address of the BytesIO.
         detail = first_lines(error).replace(f" {file}", "")
         raise PictureError(uri, f"cannot be decoded ({type(error).__name__}: {detail})") from error
 
@@ -140,7 +140,7 @@ def _check_size(uri: str, width: int, height: int) -> None:
 
 
 def _locate(uri: str, root: Path | None) -> Path:
-    """The file `uri` names, symbolic links followed, if it is a regular file inside `root`."""
+    """Return the file that `uri` names, links followed. Raises PictureError unless it is a regular file in `root`."""
     if "://" in uri or uri.startswith("data:"):
         raise PictureError(uri[:100], "only files and mini:// pictures are read; download it and name the file")
     if root is None:
@@ -160,7 +160,7 @@ def _locate(uri: str, root: Path | None) -> Path:
 
 
 def _orientation(image: Image) -> int:
-    """The EXIF orientation, 1..8; 1 where there is none or the tags cannot be read."""
+    """Return the EXIF orientation, 1..8; 1 if there is none or the tags cannot be read."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken tag is not a broken picture
@@ -184,7 +184,7 @@ def _upright(image: Image, orientation: int) -> Image:
 
 
 def _rgb(image: Image) -> Image:
-    """Eight bits of RGB from any mode. Raises ValueError where white is not defined (floats, 32-bit integers)."""
+    """Convert any mode to 8-bit RGB. Raises ValueError if white is not defined (floats, 32-bit integers)."""
     from PIL import Image
 
     if image.mode in _GREY_16:

@@ -1,17 +1,17 @@
-"""What a row says about a record besides its messages: id, kind, subset, metadata, and the truth about its turns.
+"""What a row says about a record besides its messages: id, kind, subset, metadata and gold facts.
 
-Each fact is read and written here, so that one function undoes the other. In the authors' shapes kind and subset are
-not fields of their own, and the files were not public when this was written, so two readings are ours:
+Each fact is read and written here, so that one function undoes the other. The authors' shapes have no fields for kind
+and subset, and the files were not public when this was written, so two readings are ours:
 
 * **Kind.** `category`, `source_category` or `label` may name it, in any spelling that has "benign", "obfuscated" or
-  "red team" among its words and no "not" before it, or as "safe" or "unsafe". A row that names none is of the kind its
-  reader is told to take for granted.
+  "red team" among its words and no "not" before it, or as "safe" or "unsafe". A row that names none gets its reader's
+  default.
 * **Subset.** `source_category` or `category` may name one of the five benchmark subsets, with or without "steer-".
-  Otherwise a `category` that names no kind is the subset as it stands, so that a report can still group by it.
+  Otherwise a `category` that names no kind is itself the subset, so that a report can still group by it.
 
-Four keys are ours and say outright what the authors' shapes leave open: a row's `kind`, `subset` and `picture` (what
-the picture shows), a message's `gold` (what is true of that turn) and `strategy`. They are written where a record
-would not come back without them. A `kind` that is none is an error of its row: who writes one means one of the three.
+Five keys are ours and state what the authors' shapes leave open: a row's `kind`, `subset` and `picture` (what the
+picture shows), and a message's `gold` (what is true of that turn) and `strategy`. They are written only if the record
+would not be read back equal without them. A `kind` that is not empty must be one of the three.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_FACTS = ("question_id", "rest_messages", "image")  # what an RL row keeps i
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """`kind` is None where the row names none. `metadata` holds the named facts and the row's `metadata` object."""
+    """A row's labels. `kind` is None if the row names none; `metadata` holds the named facts and its own `metadata`."""
 
     kind: Kind | None
     subset: str
@@ -44,7 +44,7 @@ class Labels:
 
 
 def read_labels(row: Row, names: Sequence[str]) -> Labels:
-    """Kind, subset and facts of a row: those of `names` from the row or its `metadata`, the others from the latter."""
+    """Read a row's kind, subset and facts: those in `names` from the row or its `metadata`, others from `metadata`."""
     facts: dict[str, object] = {}
     for name in names:
         for path in ((name,), ("metadata", name)):
@@ -66,7 +66,7 @@ def read_labels(row: Row, names: Sequence[str]) -> Labels:
 def write_labels(
     record: Dialogue | Scenario, metadata: Mapping[str, object], names: Sequence[str]
 ) -> dict[str, object]:
-    """The keys of a row that `read_labels` reads kind, subset and `metadata` back from."""
+    """Return the keys of a row from which `read_labels` reads kind, subset and `metadata` back."""
     row: dict[str, object] = {name: thawed(metadata[name]) for name in names if name in metadata}
     rest = {key: thawed(fact) for key, fact in metadata.items() if key not in names}
     if record.kind != _kind_of(metadata):
@@ -77,28 +77,30 @@ def write_labels(
 
 
 def settled(metadata: Mapping[str, object]) -> Mapping[str, object]:
-    """Facts as they come back from a row. Raises RowError where a fact is nothing that a row can hold."""
+    """Return the facts as they are read back from a row. Raises RowError if a row cannot hold one of them."""
     facts = Row(metadata, "", 0).frozen(metadata, "metadata")
     assert isinstance(facts, Mapping)
     return facts
 
 
 def thawed(value: object) -> Any:
-    """Free-form facts as JSON has them: lists for tuples."""
+    """Return free-form facts as JSON has them: lists for tuples."""
     if isinstance(value, Mapping):
         return {key: thawed(item) for key, item in value.items()}
     return [thawed(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def as_whole(number: object) -> object:
-    """A whole number that came as a float, `1.0`, as the `1` that it was: pandas makes floats of a column of ids where
-    one row has none. From 2^53 up a float may not be the number that was meant, and stays one.
+    """Return a whole float, such as `1.0`, as an int, and anything else unchanged.
+
+    pandas turns a column of ids into floats if one row has none. From 2^53 up a float may not be the number that was
+    meant, and stays a float.
     """
     return int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 2**53 else number
 
 
 def identity(row: Row, *fields: str) -> str:
-    """The first id that the row brings in one of the fields, as text; its place in the file when it brings none."""
+    """Return the first id that the row has in one of the fields, as text, or "row-" and its number if it has none."""
     for field, candidate in [(field, as_whole(row.get(*field.split(".")))) for field in fields]:
         if is_whole(candidate):
             return str(candidate)
@@ -110,7 +112,7 @@ def identity(row: Row, *fields: str) -> str:
 
 
 def read_turn_gold(row: Row, item: Mapping[str, object], path: str) -> TurnGold | None:
-    """What the message's `gold` says is true of its turn; None where it has no such object."""
+    """Read what is true of a turn from its message's `gold`; return None if there is no such object."""
     gold, path = item.get("gold"), f"{path}.gold"
     if not isinstance(gold, Mapping):
         return None
@@ -126,7 +128,7 @@ def read_turn_gold(row: Row, item: Mapping[str, object], path: str) -> TurnGold 
 
 
 def read_picture_gold(row: Row) -> PictureGold | None:
-    """What the row's `picture` says its picture shows; None where it has no such object."""
+    """Read what the picture shows from the row's `picture`; return None if there is no such object."""
     gold, path = row.get("picture"), "picture"
     if not isinstance(gold, Mapping):
         return None
@@ -136,13 +138,13 @@ def read_picture_gold(row: Row) -> PictureGold | None:
 
 
 def write_attack(attack: Attack) -> dict[str, object]:
-    """The keys of a message, beside role and content, that its strategy and gold facts are read back from."""
+    """Return the keys of a message, besides role and content, that hold its strategy and gold facts."""
     keys: dict[str, object] = {} if attack.strategy == "scripted" else {"strategy": attack.strategy}
     return keys if attack.gold is None else {**keys, "gold": write_gold(attack.gold)}
 
 
 def write_gold(gold: TurnGold | PictureGold) -> dict[str, object]:
-    """Its facts, without those that say nothing."""
+    """Return the facts that are not empty."""
     return {name: thawed(value) for name, value in asdict(gold).items() if value not in ("", ())}
 
 
@@ -157,7 +159,7 @@ def _choice(row: Row, gold: Mapping[str, object], path: str, name: str, allowed:
 
 
 def _read_kind(row: Row, facts: Mapping[str, object]) -> Kind | None:
-    """What the row says outright, "" being none; else what its facts name."""
+    """Return the kind that the row's `kind` states ("" means none), else the kind that its facts name."""
     if (named := row.frozen(row.get("kind"), "kind")) is None:
         return _kind_of(facts)
     if named == "":
@@ -173,7 +175,7 @@ def _kind_of(facts: Mapping[str, object]) -> Kind | None:
 
 
 def _kind_in(value: object) -> Kind | None:
-    """The kind that a text names: by whole words, as `Red-Team attack`, `redTeam` and `obfuscated_risk` do."""
+    """Return the kind that a text names, by whole words, as `Red-Team attack`, `redTeam` and `obfuscated_risk` do."""
     if not isinstance(value, str):
         return None
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", value)]

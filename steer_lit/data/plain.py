@@ -6,9 +6,9 @@
 | answered | one string each under a name of `QUESTIONS` and of `ANSWERS`; maybe a picture | BeaverTails-V, Alpaca |
 | turns | `turns`: the user's, one string each | MT-Bench |
 | pairs | `history`: `{user, bot}` each | MT-Bench-101 |
-| asked | `messages` or `conversations`, of which only the user's are played | any SFT file |
+| asked | `messages` or `conversations`; only the user's are played | any SFT file |
 
-`question_id` or `id` names the row, the first of `CATEGORIES` that it has is its category.
+`question_id` or `id` names the row; the first of `CATEGORIES` that it has is its category.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from steer_lit.types import Dialogue, Kind, Role, Scenario
 QUESTIONS = ("question", "problem", "query", "prompt", "instruction")
 ANSWERS = ("answer", "solution", "response", "completion", "output")
 PROMPTS = ("prompt", "prompt_text", "text", *(name for name in QUESTIONS if name != "prompt"))
-MORE = "input"  # Alpaca's, what its instruction is about
+MORE = "input"  # in Alpaca, what the instruction is about
 CATEGORIES = ("category", "category_name", "hazard_category", "task", "type")
 _PICTURES = ("images", "image", "unsafe_image_id")  # MSTS names its pictures by an id
-_CHOICES = ("options", "choices")  # without which their question cannot be answered
+_CHOICES = ("options", "choices")  # a question that has them cannot be answered without them
 
 
 def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """One question and no script: a scenario of one turn."""
+    """Read one question without a script: a scenario of one turn."""
     row = _row(value, source, number)
     _check_choices(row)
     field = next((name for name in PROMPTS if row.get(name) is not None), PROMPTS[0])
@@ -38,7 +38,7 @@ def read_prompt(value: object, source: str, number: int, kind: Kind) -> Scenario
 
 
 def read_answered(value: object, source: str, number: int) -> Dialogue:
-    """One question and its answer: a dialogue of one turn to learn from."""
+    """Read one question and its answer: a dialogue of one turn to learn from."""
     row = _row(value, source, number)
     _check_choices(row)
     spoken: tuple[tuple[Role, str], ...] = (("user", _only(row, QUESTIONS)), ("assistant", _only(row, ANSWERS)))
@@ -49,7 +49,7 @@ def read_answered(value: object, source: str, number: int) -> Dialogue:
 
 
 def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """The user's turns, in order."""
+    """Read the user's turns, in order."""
     row = _row(value, source, number)
     drafts = []
     for index, text in enumerate(row.listed(row.get("turns"), "turns")):
@@ -59,19 +59,19 @@ def read_turns(value: object, source: str, number: int, kind: Kind) -> Scenario:
 
 
 def read_pairs(value: object, source: str, number: int) -> Dialogue:
-    """Pairs of user and bot, in order: a dialogue to learn from."""
+    """Read pairs of user and bot, in order: a dialogue to learn from."""
     row = _row(value, source, number)
     return _learned(row, _pairs(row), "history")
 
 
 def read_pairs_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """The user's side of `read_pairs`; what the bot said is not looked at."""
+    """Read the user's side of such pairs; the bot's side is not looked at."""
     row = _row(value, source, number)
     return _played(row, _pairs(row, bot=False), "history", kind)
 
 
 def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
-    """The user's side of an SFT row; the assistant's messages are not looked at."""
+    """Read the user's side of an SFT row; the assistant's messages are not looked at."""
     row = _row(value, source, number)
     field = "conversations" if row.get("messages") is None else "messages"
     return _played(row, read_messages(row, row.get(field), field, skip=("assistant",)), field, kind)
@@ -98,13 +98,13 @@ def _learned(row: Row, drafts: Sequence[Draft], field: str) -> Dialogue:
 
 
 def _said(row: Row, field: str) -> object:
-    """What stands in a field, below an instruction also what it is about."""
+    """Return the value of a field. An `instruction` is followed by the row's `input`, on a new line."""
     value, more = row.get(field), row.get(MORE)
     return f"{row.text(value, field)}\n{row.text(more, MORE)}" if field == "instruction" and more else value
 
 
 def _only(row: Row, names: Sequence[str]) -> str:
-    """The one of `names` that the row has."""
+    """Return the one of `names` that the row has. Raises RowError if it has more than one."""
     first, *others = [name for name in names if row.get(name) is not None]
     if others:
         raise row.error(others[0], f"stands beside {first}: keep the one that is meant")

@@ -1,8 +1,8 @@
 """Rows of a file or of a hub dataset, read one at a time, with the rows that cannot be used put aside.
 
-One bad row must not end a run, and one bad file must not pass for data: a bad row is counted and written to the
-quarantine, the rest is used, and past the limit the run stops. A file is read to its end first, so that whoever mends
-it learns of all its bad rows at once; of a dataset on the hub no more is fetched.
+One bad row must not end a run, and one bad file must not pass for data. A bad row is counted and written to the
+quarantine, the rest is used, and past the limit the run stops. A file is first read to its end, so that whoever mends
+it learns of all its bad rows at once; a hub dataset is not fetched any further.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _FEW = 5
 
 
 class Quarantine:
-    """The rows put aside: kept in `errors`, and appended to `path`, one JSON object each, where there is one.
+    """The rows put aside: kept in `errors` and, if there is a `path`, appended to it as one JSON object each.
 
-    A row that `path` already names, from an earlier start of the same run, is not written again; one that is not found
-    again has been mended, and goes with `settle`. More rows than `limit` are too many: `check` says so.
+    A row that `path` already names, from an earlier start of the same run, is not written again. One that is not found
+    again has been mended, and `settle` removes it. `check` raises if there are more rows than `limit`.
     """
 
     def __init__(self, limit: int, path: Path | None = None) -> None:
@@ -43,14 +43,15 @@ class Quarantine:
 
     def add(self, error: RowError) -> None:
         """Put one row aside."""
-        self.errors.append(error.with_traceback(None))  # which would hold on to the row, however large
+        self.errors.append(error.with_traceback(None))  # a traceback would hold on to the row, however large
         if self.path is not None and (line := _line(error)) not in self._written:
             self._written.add(line)
             append_lines(self.path, [line])
 
     def settle(self, source: str) -> None:
-        """All that is wrong with the rows of `source` has been added: lines of it that say something else go. Raises
-        what `check` raises.
+        """Remove lines about `source` that name none of the errors; call this once all its errors are added.
+
+        Raises what `check` raises.
         """
         if self.path is not None:
             lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
@@ -63,7 +64,7 @@ class Quarantine:
         self.check()
 
     def check(self) -> None:
-        """Raises TooManyBadRows past the limit."""
+        """Raise TooManyBadRows past the limit."""
         if (count := len(self.errors)) <= self.limit:
             return
         shown = "\n".join(f"  * {bad}" for bad in self.errors[:_FEW])
@@ -83,7 +84,7 @@ def _line(error: RowError) -> str:
 
 
 def _source(line: str) -> object:
-    """What the line names as its source; None of a line that was damaged."""
+    """Return the source that the line names, None if the line is damaged."""
     try:
         return json.loads(line)["source"]
     except MISREAD:
@@ -91,11 +92,11 @@ def _source(line: str) -> object:
 
 
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:
-    """`parse(row, source, number)` of every row of a file or hub dataset, without those put aside.
+    """Yield `parse(row, source, number)` for every row of a file or hub dataset, without those put aside.
 
-    Raises MissingResource where there is no such file or dataset, SteerError where it cannot be read at all,
-    TooManyBadRows past the quarantine's limit: at the end of a file, unless `check` leaves that to a caller who may
-    have more against its rows, and at once on the hub.
+    Raises MissingResource if there is no such file or dataset, SteerError if it cannot be read at all, and
+    TooManyBadRows past the quarantine's limit: on the hub at once, for a file at its end. With `check` False, a caller
+    that may refuse more rows settles the quarantine itself at the end.
     """
     name = str(source)
     if problem := source_problem(name):
@@ -119,12 +120,12 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
 
 
 def is_hub(source: str) -> bool:
-    """Whether a source of rows is an address on the hub and not a file."""
+    """Return whether a source of rows is an address on the hub and not a file."""
     return source.startswith(SCHEME)
 
 
 def source_problem(source: str) -> str | None:
-    """Why nothing can be read from a file or a hub address, as far as can be told without reading it."""
+    """Return why a file or a hub address cannot be read, as far as can be told without reading it, or None."""
     if is_hub(source):
         try:
             HubAddress.parse(source)

@@ -19,9 +19,9 @@ from steer_lit.data.plain import (
 )
 from steer_lit.types import Dialogue, Kind, Scenario
 
-NO_DIALOGUE = "is no dialogue"  # begins what is said of a row that was never to be one
+NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
 _SHOWN = 6
-# In this order: what is an authors' row is read as one, whatever else it holds.
+# The order counts: a row in one of the authors' shapes is read as such, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
     "messages": read_sft_row,
     "conversations": read_sft_row,
@@ -40,7 +40,7 @@ _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
 
 
 def read_dialogue(value: object, source: str, number: int) -> Dialogue:
-    """A row to learn from, in any known shape. Raises RowError."""
+    """Read a row to learn from, in any known shape. Raises RowError."""
     row = Row.of(value, source, number)
     for key, reader in _DIALOGUES.items():
         if row.get(key) is not None:
@@ -54,7 +54,7 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
 
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
-    """A row to play, in any known shape; of `kind` where it names none. Raises RowError."""
+    """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
     row = Row.of(value, source, number)
     for key, reader in _SCENARIOS.items():
         if row.get(key) is not None:

@@ -1,9 +1,9 @@
 """Where rows come from: STEER-mini, made on the fly, or row files.
 
-A source answers `rows(part, ...)` for five parts: "sft" gives the dialogues SFT learns from, "rl" and "bench" the
-scenarios that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer"
-those that a small model is made of from nothing. `block` is
-how many consecutive rows belong together, `image_root` the only folder that pictures are read from.
+`rows(part, ...)` gives the rows of five parts: "sft" the dialogues that SFT learns from, "rl" and "bench" the scenarios
+that GRPO and the benchmark play, "captions" the dialogues that teach a fresh vision tower to see, "primer" the
+dialogues that pretrain a small model from nothing. `block` is the number of consecutive rows that belong together,
+`image_root` the only folder that pictures are read from.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SourcePart = Literal["sft", "rl", "bench", "captions", "primer"]
 BenchPart = Literal["bench", "rl"]
 Stage = Literal["pretrain", "ground", "sft", "grpo"]
 LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
-Unfit = Callable[[Record], str | None]  # why a row cannot be used, beyond its shape and its pictures
-_MANY = 200  # pictures: a second or two
+Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
+_MANY = 200  # pictures, which take a second or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class MadeRows:
         return self.make(number)
 
 
-Rows = list[Record] | MadeRows  # a file's are held, others made one by one
+Rows = list[Record] | MadeRows  # rows of a file are held, made rows are made one by one
 
 
 @dataclass(frozen=True, slots=True)
 class MiniSource:
     """STEER-mini: `scale` times the named numbers of rows, of `mean_turns` turns (None: the paper's mean of the split).
 
-    `seed` makes the rows. It is not the run's seed, so that runs with different seeds meet the same benchmark.
+    `seed` determines the rows. It is not the run's seed, so that runs with different seeds meet the same benchmark.
     """
 
     makes_rows: ClassVar[bool] = True
@@ -103,7 +103,7 @@ class FileSource:
     """Row files in any shape that `shapes.py` knows, or datasets on the hub (hf://owner/name), or None.
 
     `folder` is where pictures are looked up; None means the folder that holds the row files. A scenario whose row
-    names no kind is of `kind`; the default is the strictest.
+    names no kind gets `kind`; the default is the strictest.
     """
 
     block: ClassVar[int] = 1
@@ -116,9 +116,9 @@ class FileSource:
 
     @property
     def image_root(self) -> Path | None:
-        """The only folder pictures are read from, None where there is none: the rows come from the hub.
+        """The only folder that pictures are read from; None if all rows come from the hub.
 
-        Raises ConfigError where the files do not agree on one.
+        Raises ConfigError if no folder is named and the row files lie in different ones.
         """
         if self.folder is not None:
             return Path(self.folder)
@@ -130,14 +130,14 @@ class FileSource:
         return folders.pop() if folders else None
 
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
-        """Every usable row of the part's file, under an id of its own."""
+        """Return every usable row of the part's file, under an id of its own."""
         return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
 
     def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[int, Record]]:
-        """(number, record) of each row, cut after `max_turns` turns, that has a known shape and pictures to decode.
+        """Return (number, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
-        Each picture is decoded once before anything is trained on: a broken one costs its rows, not the run. Raises
-        TooManyBadRows once all is known that is wrong with the rows, as far as no policy is needed to know it.
+        Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
+        TooManyBadRows, or SteerError if no row is left, once all faults that need no policy are known.
         """
         file, root = self._file(part), self.image_root
         read, cut = [], 0
@@ -159,7 +159,7 @@ class FileSource:
     def fitting(
         self, part: SourcePart, read: Sequence[tuple[int, Record]], quarantine: Quarantine, unfit: Unfit | None = None
     ) -> Rows:
-        """The records of rows that were `read`, without those that `unfit` has something against."""
+        """Return the records of rows that were `read`, except those that `unfit` refuses."""
         file = self._file(part)
         records: list[Record] = []
         for number, record in read:
@@ -171,11 +171,11 @@ class FileSource:
         return _under_own_ids(records)
 
     def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
-        """(number, record) of each readable row, one by one, without opening pictures or heeding `max_bad_rows`."""
+        """Yield (number, record) of each readable row, without opening pictures or checking a file's bad rows."""
         return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
 
     def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[int, Record]]:
-        """With `look`, a refused row is told with those of its pictures that do not open."""
+        """Yield (number, record) of each row. With `look`, a refused row's error also names its broken pictures."""
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         own, other = readers if part == "sft" else reversed(readers)
 
@@ -199,13 +199,13 @@ class FileSource:
 
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:
-    """In the order they are shown."""
+    """Return the record's pictures in the order they are shown."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     return (ref for message in messages for ref in message.images)
 
 
 def blanked(record: Record) -> Record:
-    """The record with a white picture in place of each of its pictures."""
+    """Return the record with a white picture in place of each of its pictures."""
     if isinstance(record, Dialogue):
         return replace(record, messages=tuple(map(_blanked, record.messages)))
     opening, *scripted = (replace(attack, message=_blanked(attack.message)) for attack in record.attacks)
@@ -217,7 +217,7 @@ def _blanked(message: Message) -> Message:
 
 
 def bare_answers(dialogue: Dialogue) -> tuple[int, int]:
-    """How many of its answers have no <answer> part, which is what helpfulness is given for; and how many it has."""
+    """Return how many answers lack the <answer> part, for which helpfulness is given, and how many there are."""
     return sum(not has_answer(text) for text in dialogue.answers), len(dialogue.answers)
 
 
@@ -227,7 +227,7 @@ def told_of_bare(bare: int, answers: int, where: str = "") -> str:
 
 
 def _cut(record: Record, max_turns: int) -> Record:
-    """The record itself where it is no longer than that."""
+    """Return the record cut after `max_turns` turns, or the same object if it is no longer."""
     if isinstance(record, Scenario):
         short = len(record.attacks) <= max_turns
         return record if short else replace(record, scripted=record.scripted[: max_turns - 1])
@@ -236,7 +236,7 @@ def _cut(record: Record, max_turns: int) -> Record:
 
 
 def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, str]:
-    """What is wrong with each picture that cannot be opened; a bar on the terminal while many are looked at."""
+    """Return what is wrong with each picture that cannot be opened. Shows a progress bar if there are many."""
     first_rank = local_rank() == 0
     console = Console(stderr=True)
     shown = len(pictures) >= _MANY and first_rank and console.is_terminal
@@ -252,7 +252,7 @@ def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef,
 def _with_pictures(
     error: RowError, value: object, read: Callable[[object, str, int], Record], root: Path | None
 ) -> RowError:
-    """The error and what is wrong with the row's pictures, where a reader that wants less of the row finds them."""
+    """Return the error with the faults of the row's pictures added, if the other reader, `read`, accepts the row."""
     try:
         record = read(value, error.source, error.row)
     except RowError:
@@ -262,7 +262,7 @@ def _with_pictures(
 
 
 def _settle(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
-    """Raises TooManyBadRows, and SteerError where no row is left."""
+    """Settle the quarantine. Raises TooManyBadRows, and SteerError if no row is left."""
     quarantine.settle(file)
     if not rows:
         first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
@@ -270,7 +270,7 @@ def _settle(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
 
 
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:
-    """Results are filed by id, so a second "q" becomes "q#2"."""
+    """Make ids unique, since results are filed by id: a second "q" becomes "q#2"."""
     taken: set[str] = set()
     copies: Counter[str] = Counter()
     own: list[Record] = []

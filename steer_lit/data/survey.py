@@ -40,15 +40,15 @@ from steer_lit.terminal.visible import print_lines, visible_line
 from steer_lit.types import Dialogue, ImageRef, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_REASONS = 6  # of a file
-_FEW = 5  # rows or pictures of a reason
+_REASONS = 6  # shown for a file
+_FEW = 5  # rows or pictures shown for a reason
 _WIDE = 1000  # columns of a file or a pipe, where nothing is folded
-_LONGEST = 100  # letters of a picture's name: a row may hold anything
+_LONGEST = 100  # characters shown of a picture's name, which may be anything
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row: why it gives no dialogue and no scenario, "" where it does; the pictures it names."""
+    """One row: why it gives no dialogue and why no scenario ("" if it does), and the pictures it names."""
 
     number: int
     no_dialogue: str
@@ -64,7 +64,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A file's rows; why it ended early; why each picture they name does not open in `folder`, "" where it does."""
+    """A file's rows, why it ended early, and why each picture they name does not open in `folder` ("" if it does)."""
 
     rows: Sequence[Found]
     ended: str
@@ -81,18 +81,22 @@ class Surveyed:
         return not (self.ended or self.blind or any(row.refused for row in self.rows))
 
     def counts(self) -> tuple[int, ...]:
-        """Rows; of them for SFT, playable, refused, with a picture that does not open. The last are for neither."""
+        """Return the numbers of all rows, rows for SFT, playable, refused, and with a broken picture.
+
+        Rows with a broken picture are neither for SFT nor playable.
+        """
         blind = {row.number for row in self.blind}
         seen = [row for row in self.rows if row.number not in blind]
         learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
         return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
 
     def faults(self) -> Iterator[tuple[str, int, str, str]]:
-        """(sort, row, reason, picture) of all that a row is not and could be, refusals first. That a row to play is no
-        dialogue is no fault, unless its file has dialogues.
+        """Yield (sort, row, reason, picture) for each fault, refusals first.
+
+        A row to play without the keys of a dialogue is at fault only if its file has dialogues.
         """
         for row in self.rows:
-            if row.refused:  # the reader that its keys ask for says why
+            if row.refused:  # by the reader that its keys call for
                 yield "refused", row.number, row.no_scenario if _no_dialogue(row) else row.no_dialogue, ""
         for row in self.rows:
             broken = [uri for uri in row.pictures if self.pictures[uri]]
@@ -105,10 +109,10 @@ class Surveyed:
                 yield "not playable", row.number, row.no_scenario, ""
 
     def lines(self) -> Iterator[str]:
-        """Each reason with the rows that it holds for."""
+        """Yield each reason with the rows that it holds for."""
         reasons: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
         for sort, number, reason, picture in self.faults():
-            alike = re.sub(r"\d+", "0", reason)  # where in the row does not make another reason
+            alike = re.sub(r"\d+", "0", reason)  # another place in the row is not another reason
             reasons.setdefault((sort, alike), []).append((number, reason, picture))
         for (sort, _), faults in islice(reasons.items(), _REASONS):
             numbers = list(dict.fromkeys(str(number) for number, _, _ in faults))
@@ -122,7 +126,7 @@ class Surveyed:
 
 
 def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
-    """Every row of a file given to both readers, its pictures looked up in `pictures`, without one beside the file."""
+    """Give every row of a file to both readers; look its pictures up in `pictures`, by default beside the file."""
     found: list[Found] = []
     opened: dict[str, str] = {}
     folder, ended = pictures or path.parent, ""
@@ -143,7 +147,7 @@ def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
 
 
 def survey_picture(ref: ImageRef, folder: Path) -> str:
-    """Why the picture does not open, "" where it does."""
+    """Return why the picture does not open, "" if it does."""
     try:
         open_image(ref, folder)
     except PictureError as error:
@@ -154,23 +158,24 @@ def survey_picture(ref: ImageRef, folder: Path) -> str:
 
 @dataclass(slots=True)
 class Survey:
-    """What the files in `root` hold; rows' pictures are looked up in `folder`, without one beside their file."""
+    """What the files in `root` hold; rows' pictures are looked up in `folder`, by default beside their file."""
 
     root: Path
     folder: Path | None = None
-    files: list[tuple[str, Surveyed]] = field(default_factory=list)  # of rows, with their names
-    lying: dict[Path, str] = field(default_factory=dict)  # picture files: why each does not open, "" where it does
+    files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
+    lying: dict[Path, str] = field(default_factory=dict)  # picture files: why each does not open, "" if it does
     notes: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
-        """Whether a run would put no row aside, and there is something to read, and all of it was read."""
+        """Whether there is something to read, all of it was read, and a run would put no row aside."""
         return bool(self.files or self.lying) and not self.unread and all(file.whole for _, file in self.files)
 
     def read(self, files: Iterable[Path]) -> None:
-        """Look into the files. Other kinds than rows and pictures are left out. So are a run's own notes, links that
-        lead to no file, and endings in capitals, which no run reads; these are named.
+        """Read the row files and pictures, and skip other kinds of files.
+
+        A run's own notes, links to no file, and endings in capitals, which no run reads, are skipped but reported.
         """
         for path in files:
             if not path.is_file():
@@ -185,7 +190,7 @@ class Survey:
                 self.unread.append(f"{self._name(path)} (its ending in small letters, please)")
 
     def table(self) -> Table:
-        """The row files, named as they lie under `root`."""
+        """Return a table of the row files, named by their paths under `root`."""
         shown = Table(box=box.MINIMAL, show_edge=False, pad_edge=False)
         for heading in ("file", "rows", "SFT", "playable", "refused", "picture missing"):
             figure = heading != "file"
@@ -195,7 +200,7 @@ class Survey:
         return shown
 
     def lines(self) -> Iterator[str]:
-        """What else there is to say: reasons, pictures, and a sentence where answers lack the form that is learned."""
+        """Yield what the table does not say: reasons, skipped files, pictures, and answers without <answer> parts."""
         for name, file in self.files:
             if reasons := list(file.lines()):
                 yield from ("", f"{name}:", *reasons)
@@ -212,7 +217,7 @@ class Survey:
             yield from ("", f"Left out, since runs write them: {_few(self.notes)}.")
 
     def _pictures(self) -> Iterator[str]:
-        """Say how many picture files open, of those that rows name and of those in the folder."""
+        """Yield how many picture files open, of those that rows name and of those in the folder."""
         looked = [(file.folder, uri, why) for _, file in self.files for uri, why in file.pictures.items()]
         named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
         if named:
@@ -243,7 +248,7 @@ class Survey:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Return the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="every row file and picture in it is read")
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
@@ -270,7 +275,7 @@ def _survey(given: argparse.Namespace) -> int:
 def _read(
     reader: Callable[[object, str, int], Dialogue | Scenario], value: object, path: Path, number: int
 ) -> tuple[Dialogue | Scenario | None, str]:
-    """(record, ""), or (None, the reason)."""
+    """Return (record, ""), or (None, the reason)."""
     if isinstance(value, BadRow):
         return None, value.reason
     try:
@@ -282,15 +287,15 @@ def _read(
 
 
 def _file(folder: Path, uri: str) -> Path:
-    """Where a picture would lie, links followed."""
+    """Return where a picture would lie, links followed."""
     try:
         return (folder / uri).resolve()
-    except (OSError, ValueError, RuntimeError):  # no name of a file
+    except (OSError, ValueError, RuntimeError):  # not a file name
         return folder / uri[:_LONGEST]
 
 
 def _no_dialogue(row: Found) -> bool:
-    """Whether the row was never to be a dialogue, by its keys."""
+    """Return whether, by its keys, the row was never meant as a dialogue."""
     return NO_DIALOGUE in row.no_dialogue
 
 

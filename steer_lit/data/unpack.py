@@ -1,8 +1,8 @@
 """Saves pictures that are embedded in rows as files that rows can name.
 
-`datasets` and verl keep a picture as `{"bytes": ..., "path": ...}`, in JSON with the bytes in base64, chat clients as
-`data:image/png;base64,...`. Rows of a run name files alone (`images.py`), so whoever brings such rows converts them
-once (`convert.py`).
+`datasets` and verl keep a picture as `{"bytes": ..., "path": ...}`, with the bytes in base64 in JSON; chat clients keep
+it as `data:image/png;base64,...`. The rows of a run may only name files (`images.py`), so such rows are converted once
+(`convert.py`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NAMED = ("image", "images", "image_url", "url", "path", "value")  # keys whose 
 
 @dataclass(frozen=True, slots=True)
 class PictureFolder:
-    """Where the pictures of the rows in `out` go: a folder beside it, where each lies once under a digest of itself.
+    """The folder beside `out` for the pictures of its rows; each picture is saved once, named by its digest.
 
-    `names` are those saved so far, as the rows of `out` name them.
+    `names` are the pictures saved so far, as the rows of `out` name them.
     """
 
     out: Path
@@ -36,18 +36,18 @@ class PictureFolder:
         return self.out.with_name(f"{self.out.stem}_pictures")
 
     def unpacked(self, value: object, source: str, number: int) -> object:
-        """The row with a file's name in place of each picture inside it. Raises RowError where one is no picture."""
+        """Return the row with a file name in place of each embedded picture. Raises RowError if one is no picture."""
         return self._unpacked(value, "", "", partial(RowError, source, number))
 
     def _unpacked(self, value: object, key: str, place: str, error: Callable[[str, str], RowError]) -> object:
-        """`value`, which stands under the last `key` of `place`."""
+        """Unpack `value`, which stands at `place`, under `key` as the last key on the way."""
         try:
             if isinstance(value, Mapping):
                 if isinstance(data := value.get("bytes"), bytes):
                     return self._save(data)
                 if isinstance(data, str) and key in _NAMED:  # as JSON has them
                     return self._save(_decoded(f"{DATA_URL};base64,{data}"))
-                if "bytes" in value and data is None:  # `datasets` knows where it lies and has not read it
+                if "bytes" in value and data is None:  # `datasets` has the path but has not read the file
                     return value.get("path")
                 within = f"{place}." if place else ""
                 return {name: self._unpacked(item, name, f"{within}{name}", error) for name, item in value.items()}
@@ -63,7 +63,7 @@ class PictureFolder:
         name = f"{self.path.name}/{hashlib.sha256(data).hexdigest()[:32]}.{picture_format(data).lower()}"
         if name not in self.names:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.out.parent / name).write_bytes(data)  # half of it is no harm: without `out` nothing names it
+            (self.out.parent / name).write_bytes(data)  # half a file does no harm: nothing names it before `out` exists
             self.names.add(name)
         return name
 

@@ -1,12 +1,11 @@
-"""Writes records as rows, and rows as files, such that `formats.py` and `rows.py` read equal records back.
+"""Writes records as rows, and rows as files, so that `formats.py` and `rows.py` read equal records back.
 
-Every row is read back before it is handed out. A record that its shape cannot hold - a picture in an answer, a turn
-without words - is refused there and then, not found changed a stage later.
+Every row is read back before it is returned. A record that its shape cannot hold - a picture in an answer, a turn
+without words - is refused at once, not found changed a stage later.
 
-In rows of dialogues and of STEER-RL the text holds `<image>` marks and `images` the pictures; rows of STEER-Bench and
-of Stage I name pictures where they are seen, or in `image` where the only one opens the dialogue. A content is a
-string where that says everything, and a list of parts where it does not (the text itself spells `<image>`), and in
-Stage I's rows always.
+In rows of dialogues and of STEER-RL the text holds `<image>` marks and `images` the pictures. Rows of STEER-Bench and
+Stage I name pictures where they are seen, or in `image` if the only one opens the dialogue. A content is a string if
+that says everything, otherwise (the text itself spells `<image>`) a list of parts; Stage I rows always hold parts.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ _MESSAGES = ("messages", "conversations", "question", "messages_fixed", "multitu
 
 
 class WriteError(SteerError, ValueError):
-    """A record that its row shape cannot hold, or a row that its file cannot: says which, and what would be lost."""
+    """A record that its row shape cannot hold, or a row that its file cannot hold; says what would be lost."""
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write rows as .jsonl, .json (one array) or .parquet, whichever `path` ends with. Returns their number.
+    """Write rows as .jsonl, .json (one array) or .parquet, as `path` ends, and return their number.
 
-    The file appears whole or not at all: where it stood before, it stays until the last row is written. Raises
-    WriteError for a row that JSON or Parquet cannot hold.
+    The file appears whole or not at all: an older one stays until the last row is written. Raises WriteError for
+    another ending, or a row that JSON or Parquet cannot hold.
     """
     if path.suffix not in (".jsonl", ".json", ".parquet"):
         raise WriteError(f"{path}: rows are written to .jsonl, .json and .parquet files")
@@ -50,7 +49,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
 
 
 def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> Row:
-    """The dialogue as LLaMA-Factory's sharegpt has it: `messages` of role and content, or `conversations` of from
+    """Return the dialogue in LLaMA-Factory's sharegpt: `messages` of role and content, or `conversations` of from
     and value. Undone by `read_sft_row`. Raises WriteError.
     """
     dialogue = _settled(dialogue)
@@ -69,7 +68,7 @@ def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "m
 
 
 def rl_row(scenario: Scenario) -> Row:
-    """The scenario as a STEER-RL row. Undone by `read_rl_row`. Raises WriteError."""
+    """Return the scenario as a STEER-RL row. Undone by `read_rl_row`. Raises WriteError."""
     scenario = _settled(scenario)
     labels = write_labels(scenario, scenario.metadata, LABELLED_FACTS)
     facts = labels.pop("metadata", {})
@@ -86,7 +85,7 @@ def rl_row(scenario: Scenario) -> Row:
 
 
 def bench_row(scenario: Scenario) -> Row:
-    """The scenario as a STEER-Bench row. Undone by `read_bench_row`. Raises WriteError."""
+    """Return the scenario as a STEER-Bench row. Undone by `read_bench_row`. Raises WriteError."""
     scenario = _settled(scenario)
     image, asked = _replayed(scenario)
     row = {
@@ -100,8 +99,8 @@ def bench_row(scenario: Scenario) -> Row:
 
 
 def stage1_row(scenario: Scenario) -> Row:
-    """The script as a row of Stage I. Its metadata may hold `intent`, `strategy`, `max_score` and `scores`, one for
-    each attack, 1..5 or None. Undone by `read_stage1_row`. Raises WriteError.
+    """Return the scenario as a Stage I row. Its metadata may hold `intent`, `strategy`, `max_score` and `scores`, one
+    for each attack, 1..5 or None. Undone by `read_stage1_row`. Raises WriteError.
     """
     scenario = _settled(scenario)
     facts = dict(scenario.metadata)
@@ -114,7 +113,7 @@ def stage1_row(scenario: Scenario) -> Row:
     turns = [{**message, **({} if score is None else {"score": score})} for message, score in scored]
     row = {
         "question_id": scenario.id,
-        "intent": None,  # here for the authors' order of keys
+        "intent": None,  # keeps the authors' order of keys
         **image,
         "multiturn_qa": [*_system(scenario), *turns],
         **write_labels(scenario, facts, STAGE1_FACTS),
@@ -124,7 +123,7 @@ def stage1_row(scenario: Scenario) -> Row:
 
 
 def _content(parts: Sequence[Part], named: bool = False) -> str | list[Row]:
-    """What `read_content` reads `parts` from. Pictures become marks, or, with `named`, parts that name them."""
+    """Return the content that `read_content` reads as `parts`. Pictures become marks or, with `named`, named parts."""
     text = "".join(part if isinstance(part, str) else IMAGE_MARK for part in parts)
     marked = tuple(part if isinstance(part, str) else MARK for part in parts)
     if split_marks(text) == marked and not (named and MARK in marked):
@@ -143,7 +142,7 @@ def _message(attack: Attack, named: bool = False) -> Row:
 
 
 def _replayed(scenario: Scenario) -> tuple[Row, list[Row]]:
-    """The `image` of a bench row, where the only picture opens the dialogue and words follow it; and the messages."""
+    """Return the row's `image`, if the only picture opens the dialogue and words follow it, and the messages."""
     pictures = [ref for attack in scenario.attacks for ref in attack.message.images]
     first, *rest = scenario.opening.message.parts or ("",)
     said = any(isinstance(part, str) and part.strip() for part in rest)
@@ -169,7 +168,7 @@ def _settled(record: Record) -> Record:
 
 
 def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> Row:
-    """The row, once it has been read back."""
+    """Return the row if an equal record is read back from it. Raises WriteError otherwise."""
     try:
         back = read_dialogue(row, "", 1) if isinstance(record, Dialogue) else read_scenario(row, "", 1)
     except RowError as error:
@@ -182,7 +181,7 @@ def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> Row:
 
 
 def _write_json(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]], array: bool) -> int:
-    """One row a line, between the brackets and commas of an array where it is to be one."""
+    """Write one row per line, with the brackets and commas of an array if `array`."""
     count = 0
     with unfinished.open("w", encoding="utf-8", newline="\n") as file:
         file.write("[\n" if array else "")
@@ -197,7 +196,7 @@ def _write_json(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object
 
 
 def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """All rows as one table, whose columns are all the keys that any row has."""
+    """Write all rows as one table, with a column for every key that any row has."""
     import pyarrow
     from pyarrow import parquet
 
@@ -206,7 +205,7 @@ def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, obj
     try:
         try:
             table = _table(whole)
-        except mixed:  # one content is text and another is parts, and a column holds one of the two
+        except mixed:  # some contents are text and others parts, but a column holds one type
             table = _table([_in_parts(row) for row in whole])
         parquet.write_table(table, unfinished)
     except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -222,7 +221,7 @@ def _table(rows: Sequence[Row]) -> Any:
 
 
 def _in_parts(row: Row) -> Row:
-    """The row with the text of each message as parts, its marks as pictures without a name."""
+    """Return the row with each message's text as parts, and its marks as pictures without a name."""
 
     def split(value: object) -> object:
         return [_message_in_parts(message) for message in value] if isinstance(value, list) else value
