@@ -61,7 +61,7 @@ def epoch_order(blocks: Sequence[range], seed: int, epoch: int) -> list[int]:
 
 
 def count_steps(rows: int, batch_size: int, world_size: int) -> int:
-    """Return the steps of one epoch. Rows left over make a short last step, unless some rank would get none of them."""
+    """Count the steps of one epoch. Rows left over make a short last step, unless some rank would get none of them."""
     return rows // batch_size + (rows % batch_size >= world_size)
 
 
