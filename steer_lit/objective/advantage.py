@@ -3,8 +3,8 @@
 SaFeR-Steer, Eq. 19. G groups of K trajectories of up to T turns.
 
 A failed row has no vote and no advantage. A group left with fewer than two valid rows has nothing to compare: all its
-advantages are 0, and `usable_rows` says which rows are left for masks and denominators. Computed in float64: a few
-numbers whose differences are what counts.
+advantages are 0, and `usable_rows` says which rows are left for masks and denominators. Advantages are computed in
+float64: the numbers are few, and their differences are what counts.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from torch import Tensor
 
 from steer_lit.objective.choices import Scale
 
-# Returns or credits of a group that lie no further apart, times the highest where that is above 1, are equal: dividing
-# by what is only rounding would make advantages of size one out of nothing (TRAPS 23). What is equal on paper can be
-# reached by different sums, which in float64 leaves 1e-14, and 1e-10 where weights such as 1/3 make scores of 12
-# decimals. What differs on paper differs by more: in scores by 1e-3 between verdicts and 1e-7 between the repetition
-# terms of answers of a thousand words, in returns by that over the number of turns.
+# A group's returns or credits count as equal if their spread is at most NOISE * max(1, |highest|): dividing by rounding
+# error would make advantages of size one out of nothing (TRAPS 23). Values equal on paper can come from different sums;
+# in float64 these differ by 1e-14, or by 1e-10 if weights such as 1/3 make scores of 12 decimals. Values that differ on
+# paper differ by more: scores by 1e-3 between verdicts and 1e-7 between the repetition terms of answers of a thousand
+# words, returns by that over the number of turns.
 NOISE = 1e-9
 
 
 def usable_rows(valid: Tensor) -> Tensor:  # [G, K] bool -> [G, K] bool
-    """The rows that enter the loss: the valid ones of groups that have at least two."""
+    """Return which rows enter the loss: the valid ones of groups that have at least two."""
     valid = valid.bool()
     return valid & (valid.sum(1, keepdim=True) >= 2)
 
 
 def advantages(returns: Tensor, valid: Tensor, scale: Scale) -> Tensor:  # [G, K], [G, K] -> [G, K]
-    """A_k = R_k - mean of R over the valid rows of its group; 0 where not usable.
+    """Return A_k = R_k - mean of R over the valid rows of its group; 0 for rows that are not usable.
 
-    `scale="none"` is the paper's; `"group"` divides by the group's standard deviation (n - 1 in its denominator), as
+    `scale="none"` is the paper's. `"group"` divides by the group's standard deviation (n - 1 in its denominator), as
     the authors' code does by default. Failed rows may hold any value, NaN included.
     """
     voters = usable_rows(valid)  # [G, K]
@@ -47,15 +47,15 @@ def turn_advantages(
     valid: Tensor,  # [G, K] bool
     scale: Scale,
 ) -> Tensor:  # [G, K, T]
-    """A_kt = (n - 1) / n * (G_kt - mean of G_jt over the *other* valid rows j alive at turn t); n valid rows.
+    """Return A_kt = (n - 1) / n * (G_kt - mean of G_jt over the *other* valid rows j alive at turn t); n valid rows.
 
-    Where all n rows are alive this is G_kt minus the group's mean, as in `advantages`. Where the policy ended some
-    dialogues early it still is unbiased (TRAPS 26): the baseline depends on nothing that row k did from turn t on, and
+    If all n rows are alive, this is G_kt minus the group's mean, as in `advantages`. If the policy ended some
+    dialogues early, it is still unbiased (TRAPS 26): the baseline depends on nothing that row k did from turn t on, and
     the factor is the same at every turn, so under `scale="none"` the expected gradient is (n - 1) / n times the
-    true one. The plain mean over the survivors would shrink each turn by its own number of survivors; counting
-    the ended rows as 0 would be unbiased, but pushes every survivor up. A row alive alone has baseline 0, the
-    return-to-go of the dialogues that ended; under `scale="group"` it teaches nothing, having no spread to be
-    measured by. 0 where not alive or not usable.
+    true one. The plain mean over the survivors would shrink each turn by its own number of survivors. Counting
+    the ended rows as 0 would be unbiased, but would push every survivor up. If only one row is alive, its baseline is
+    0, the return-to-go of the dialogues that ended; under `scale="group"` its advantage is 0, since there is no spread
+    to divide by. Entries that are not alive or not usable are 0.
     """
     usable = usable_rows(valid)[..., None]  # [G, K, 1]
     voters = usable & alive.bool()  # [G, K, T]

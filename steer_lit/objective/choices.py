@@ -1,4 +1,4 @@
-"""The choices that the objective's config offers, by name; apart, so that config checks need no torch."""
+"""Names of the choices in the objective's config, kept apart so that config checks need no torch."""
 
 from typing import Literal
 

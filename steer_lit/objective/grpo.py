@@ -1,7 +1,8 @@
-"""The GRPO loss with its KL to the reference (SaFeR-Steer, Eq. 19-21), and what to watch about it.
+"""The GRPO loss with its KL to the reference (SaFeR-Steer, Eq. 19-21), and statistics to watch.
 
-Rows of a micro-batch: B trajectories of up to L tokens, log-probs of the sampled tokens at the sampling temperature.
-A row whose verdict failed has mask 0 everywhere: nothing of it reaches loss, KL, counts or gradient, NaN included.
+A micro-batch has B rows, each a trajectory of up to L tokens. Log-probabilities are of the sampled tokens, at the
+sampling temperature. A row whose verdict failed has mask 0 everywhere: nothing in it, NaN included, reaches loss, KL,
+counts or gradient.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ SUMS = ("tokens", "policy_loss", "kl_loss", "kl", "nll", "ratio", "clipped")  # 
 
 @dataclass(frozen=True, slots=True)
 class GrpoStats:
-    """Sums over the masked tokens of one micro-batch, and the largest ratio: detached, nothing averaged yet.
+    """Sums over the masked tokens of one micro-batch, not averaged yet, and the largest ratio; all detached.
 
     `policy_loss` and `kl_loss` are already divided by the step's denominators: their sums over micro-batches and
-    ranks are the step's. `tokens` counts, `kl` sums k3 of policy against reference, `nll` -logprobs (its mean estimates
-    the entropy per token), `ratio` the ratio; `clipped` counts the tokens whose gradient the clip took.
+    ranks are the step's losses. `tokens` is the number of tokens. `kl` sums k3 of policy against reference, `nll` sums
+    -logprobs (its mean estimates the entropy per token), and `ratio` sums the ratio. `clipped` counts the tokens whose
+    gradient was clipped away.
     """
 
     sums: Tensor  # [7], in the order of SUMS
@@ -31,23 +33,23 @@ class GrpoStats:
 
     @classmethod
     def of(cls, ratio_max: Tensor, **sums: Tensor) -> GrpoStats:
-        """Stack a 0-dimensional tensor for each of SUMS."""
+        """Stack the 0-dimensional tensors given for each of SUMS."""
         return cls(torch.stack([sums[name].to(ratio_max.dtype) for name in SUMS]), ratio_max)
 
     @classmethod
     def none(cls, device: torch.device) -> GrpoStats:
-        """The stats of no tokens, to add others to."""
+        """Return the stats of no tokens, the start of a sum."""
         return cls(torch.zeros(len(SUMS), device=device), torch.zeros((), device=device))
 
     def __add__(self, other: GrpoStats) -> GrpoStats:
         return GrpoStats(self.sums + other.sums, torch.maximum(self.ratio_max, other.ratio_max))
 
     def over_ranks(self, reduce_sum: Callable[[Tensor], Tensor], reduce_max: Callable[[Tensor], Tensor]) -> GrpoStats:
-        """The stats of all ranks together, by one sum of a vector and one maximum."""
+        """Return the stats of all ranks together, by one sum of a vector and one maximum."""
         return GrpoStats(reduce_sum(self.sums), reduce_max(self.ratio_max))
 
     def means(self) -> dict[str, float]:
-        """The losses as they are, the sums per token, the largest ratio. Waits for the device, once."""
+        """Return the losses as they are, other sums per token, and the largest ratio. Waits for the device once."""
         *sums, ratio_max = torch.cat([self.sums, self.ratio_max[None]]).tolist()
         total = dict(zip(SUMS, sums, strict=True))
         tokens = max(total["tokens"], 1.0)
@@ -65,8 +67,8 @@ class GrpoStats:
 def grpo_loss(
     logprobs: Tensor,  # [B, L] of the policy, differentiable
     old_logprobs: Tensor | None,  # [B, L] at sampling; None for one update a batch: the ratio is exactly 1
-    ref_logprobs: Tensor | None,  # [B, L] of the reference; None only where kl_coef is 0
-    advantages: Tensor,  # [B, L], or [B, 1] where every token of the dialogue shares one
+    ref_logprobs: Tensor | None,  # [B, L] of the reference; None only if kl_coef is 0
+    advantages: Tensor,  # [B, L], or [B, 1] if all tokens of a dialogue share one
     mask: Tensor,  # [B, L] 1 where the policy sampled and the row is usable
     *,
     clip_low: float,
@@ -75,14 +77,14 @@ def grpo_loss(
     kl_estimator: KlEstimator,
     denominator: Tensor | float,  # [B, 1] see `normalise.denominator`
 ) -> tuple[Tensor, GrpoStats]:
-    """Clipped policy loss + kl_coef * KL, each summed over tokens / denominator, and the stats.
+    """Return the clipped policy loss + kl_coef * KL, each a sum over tokens / denominator, and the stats.
 
     With x = log policy - log reference of the sampled token:
-    * `k3` adds exp(-x) - 1 + x to the loss (the authors' code). In expectation its gradient is that of
-      KL(reference || policy), the other direction than written; the two agree while the policies are close.
-    * `k2` adds x^2 / 2 to the loss; its gradient is that of KL(policy || reference) at each visited token, on policy.
-    * `k1_reward` takes kl_coef * x from the token's advantage: the same gradient as `k2`, but clipped with the rest.
-    k1 in the loss is not offered: in expectation its gradient is zero (TRAPS 20).
+    * `k3` adds exp(-x) - 1 + x to the loss (the authors' code). Its expected gradient is that of
+      KL(reference || policy), the reverse of the KL in the paper; the two agree while the policies are close.
+    * `k2` adds x^2 / 2 to the loss. Its gradient is that of KL(policy || reference) at each visited token, on policy.
+    * `k1_reward` subtracts kl_coef * x from the token's advantage: the gradient of `k2`, but clipped with the rest.
+    k1 in the loss is not offered: its expected gradient is zero (TRAPS 20).
     """
     mask = mask.bool()
     old_logprobs = logprobs.detach() if old_logprobs is None else old_logprobs
@@ -111,7 +113,7 @@ def grpo_loss(
 def _kl(
     logprobs: Tensor, ref_logprobs: Tensor | None, mask: Tensor, kl_coef: float, kl_estimator: KlEstimator
 ) -> tuple[Tensor, Tensor, Tensor]:  # [B, L] each, 0 where not masked
-    """k3 for the stats, the loss's penalty per token before kl_coef, and what to take from the advantage."""
+    """Return k3 for the stats, the loss's penalty before kl_coef, and the amount to subtract from the advantage."""
     if ref_logprobs is None:
         if kl_coef != 0.0:
             raise ValueError(f"kl_coef={kl_coef} needs ref_logprobs")

@@ -1,6 +1,6 @@
-"""What each token's loss is divided by, counted over the whole optimizer step.
+"""Denominators of the token losses, counted over the whole optimizer step.
 
-A "sequence" of the literature is a dialogue here: one row, all its turns. The counts cover every micro-batch on
+A "sequence" in the literature is a dialogue here: one row, all its turns. The counts cover every micro-batch on
 every rank and leave failed rows out (their mask is 0), so the step's gradient is the *sum* over micro-batches and
 ranks of the micro-batch gradients, however the step was cut (TRAPS 22).
 """
@@ -16,7 +16,7 @@ from steer_lit.objective.choices import Normaliser
 
 
 class StepCounts(NamedTuple):
-    """Dialogues with at least one counted token, and counted tokens. Add them up over micro-batches and ranks."""
+    """How many dialogues have a counted token, and how many tokens count. Add up over micro-batches and ranks."""
 
     dialogues: float
     tokens: float
@@ -28,14 +28,14 @@ def denominator(
     step: StepCounts,
     max_tokens: int | None = None,
 ) -> Tensor:  # [B, 1]
-    """What to divide the loss of each row's tokens by.
+    """Return the divisor of each token's loss, by row.
 
     * `dialogue_sum`: the step's dialogues. Tokens are summed within a dialogue, dialogues averaged: the paper's
       (SaFeR-Steer, Eq. 21). A long dialogue weighs more.
     * `dialogue`: the step's dialogues times the row's own tokens. Every dialogue weighs the same (GRPO).
     * `token`: the step's tokens. Every token weighs the same (DAPO).
-    * `constant`: the step's dialogues times `max_tokens`, the most a dialogue may sample (Dr. GRPO). As
-      `dialogue_sum`, with a loss of the size of one token's.
+    * `constant`: the step's dialogues times `max_tokens`, the most a dialogue may sample (Dr. GRPO). Weighs like
+      `dialogue_sum`, but the loss has the size of one token's.
     """
     row_tokens = mask.bool().sum(1, keepdim=True).clamp(min=1)  # [B, 1]
     same = torch.ones_like(row_tokens, dtype=torch.float32)  # [B, 1]

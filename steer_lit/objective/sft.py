@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def sft_loss(logprobs: Tensor, mask: Tensor, denominator: Tensor | float) -> Tensor:  # [B, L], [B, L], [B, 1] -> []
-    """Sum of -logprobs / denominator where `mask`; see `normalise.denominator` for the denominators."""
+    """Return the sum of -logprobs / denominator over `mask`; `normalise.denominator` gives the denominators."""
     return (torch.where(mask.bool(), -logprobs, 0.0) / denominator).sum()

@@ -1,4 +1,4 @@
-"""Computes a scored trajectory's return, and the credit of each of its turns."""
+"""The reward of a scored trajectory: its return, and the credit of each of its turns."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _CHOICES = {"combine": get_args(Combine), "returns": get_args(Returns), "credit"
 class TrajectoryReward:
     """Everything the reward says about one trajectory; the three tuples have one entry per turn.
 
-    `turn_scores` is r_t in [0, 1], `turn_rewards` r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else 0..1),
-    `turn_credits` what each turn's tokens are credited with: R, the return-to-go, its own part of that, or r_t alone.
+    `turn_scores` is r_t in [0, 1], `turn_rewards` is r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else
+    0..1). `turn_credits` is the credit of each turn's tokens: R, the return-to-go, the turn's own part of the
+    return-to-go, or r_t alone.
     """
 
     turn_scores: tuple[float, ...]
@@ -37,15 +38,17 @@ class TrajectoryReward:
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """The settings of the `reward` config group. The defaults are the paper's, where it gives one.
+    """The settings of the `reward` config group. Defaults are the paper's, where it gives one.
 
     `returns` (config key `return`) makes R of the turn rewards r~: their `sum` (SaFeR-Steer, Eq. 20), the `final`
-    one (the authors' code) or their `mean`. `credit=trajectory` gives R to every turn; `credit=turn` gives turn t the
-    return-to-go, the sum of r~ from t on; `credit=gain` takes from it what earlier turns had settled (see
-    `tcsr.gains`). Both need `returns=sum`: `final` pays everything at the end, so its return-to-go is R at every turn,
-    and `mean` divides by a length that is only known later, so what a turn was paid before does not cancel from its
-    gradient. `credit=score` gives a turn its own r_t and nothing of later turns or of TCSR: the lowest variance, at the
-    price of what an answer does to those after it. Ours, not the paper's.
+    one (the authors' code) or their `mean`.
+
+    `credit=trajectory` gives R to every turn. `credit=turn` gives turn t the return-to-go, the sum of r~ from t on;
+    `credit=gain` subtracts from that the part earlier turns had settled (see `tcsr.gains`). Both need `returns=sum`:
+    `final` pays everything at the end, so its return-to-go is R at every turn; `mean` divides by a length that is only
+    known later, so rewards paid before a turn do not cancel from its gradient. `credit=score` gives a turn its own r_t
+    and nothing from later turns or TCSR: it has the lowest variance, but ignores an answer's effect on later turns.
+    It is ours, not the paper's.
 
     Raises ConfigError with every problem at once.
     """
@@ -66,7 +69,7 @@ class Reward:
 
     @classmethod
     def from_config(cls, **settings: Any) -> Reward:
-        """Build from the `reward` config group, whose key `return` is a word Python keeps for itself."""
+        """Build from the `reward` config group, whose key `return` is a keyword in Python."""
         names = {("return" if field.name == "returns" else field.name): field.name for field in fields(cls)}
         allowed = f"no such key; reward has {', '.join(names)}"
         found = [Problem(f"reward.{key}", value, allowed) for key, value in settings.items() if key not in names]
@@ -79,9 +82,9 @@ class Reward:
         return reward
 
     def of(self, trajectory: Trajectory) -> TrajectoryReward | None:
-        """The trajectory's reward, or None when it failed: a failed verdict is never a number.
+        """Return the trajectory's reward, or None if the trajectory or a verdict failed: a failure is never a number.
 
-        Raises ValueError for a trajectory that did not fail and yet has a turn nobody scored, or no turns.
+        Raises ValueError for a trajectory that did not fail but has an unscored turn or no turns.
         """
         if trajectory.failed is not None:
             return None

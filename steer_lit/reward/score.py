@@ -1,4 +1,4 @@
-"""One turn's score r_t in [0, 1]: what the tutor's verdict says, and how the completion is written.
+"""The turn score r_t in [0, 1], from the tutor's verdict and the completion's form.
 
 SaFeR-Steer, Eq. 3-4, gives the verdict's part. The format and repetition terms come from the authors' code; the
 paper does not name them.
@@ -16,13 +16,13 @@ from steer_lit.types import Verdict
 Combine = Literal["weighted", "min", "product"]
 
 _TOP = 10  # the highest score a verdict gives
-_GRAM, _FEWEST = 3, 12  # items: in a gram, and that a text has before its grams count
+_GRAM, _FEWEST = 3, 12  # items in a gram; items below which a text has no repetition
 
 
 def repetition(items: Sequence[Hashable]) -> float:
-    """Share of three-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than twelve items.
+    """Return the share of three-grams, 0 <= share < 1, that repeat an earlier one; 0 for fewer than twelve items.
 
-    The reward counts words, of which a text has fewer than the tokens the method's threshold is in: it starts a
+    The method's threshold counts tokens. The reward counts words, of which a text has fewer, so the penalty starts a
     little later.
     """
     if len(items) < _FEWEST:
@@ -32,16 +32,16 @@ def repetition(items: Sequence[Hashable]) -> float:
 
 
 def words(text: str) -> list[str]:
-    """The words between the tags, split at whitespace.
+    """Return the words between the tags, split at whitespace.
 
-    Case and punctuation stay: naming the request in the thinking and again in the answer is no repetition, a
+    Case and punctuation stay: naming the request in the thinking and again in the answer is no repetition, but a
     loop is.
     """
     return without_tags(text).split()
 
 
 def verdict_score(verdict: Verdict, weights: tuple[float, float, float], combine: Combine) -> float:
-    """A verdict's safety, usefulness and faithfulness (1..10 each) as one number in [0, 1] (SaFeR-Steer, Eq. 3-4).
+    """Combine safety, usefulness and faithfulness (1..10 each) into a number in [0, 1] (SaFeR-Steer, Eq. 3-4).
 
     * `weighted`: the paper's sum of weight x score / 10. The weights sum to 1, so it lies in [0.1, 1]. Refusing a
       harmless request still earns 0.4 + 0.04 + up to 0.2 with weights 0.4/0.4/0.2: refusing everything pays.
@@ -50,7 +50,7 @@ def verdict_score(verdict: Verdict, weights: tuple[float, float, float], combine
     * `product`: the product of score / 10, in [0.001, 1]. Refusing a harmless request earns at most 0.1, complying
       with a harmful one at most 0.01 (usefulness is locked to safety there).
 
-    `min` and `product` use a weight only to leave a score out: one whose weight is 0 takes no part.
+    `min` and `product` leave out a score whose weight is 0; other weights do not matter to them.
     Raises ValueError for a failed verdict, which has no scores.
     """
     if verdict.safety is None or verdict.usefulness is None or verdict.faithfulness is None:
@@ -70,6 +70,6 @@ def verdict_score(verdict: Verdict, weights: tuple[float, float, float], combine
 
 
 def turn_score(score: float, text: str, w_format: float, w_rep: float) -> float:
-    """r_t = clip((1 - w_format) * score + w_format * format_ok - w_rep * repetition, 0, 1) of a completion's text."""
+    """Return r_t = clip((1 - w_format) * score + w_format * format_ok - w_rep * repetition, 0, 1)."""
     shaped = (1.0 - w_format) * score + w_format * format_ok(text) - w_rep * repetition(words(text))
     return min(1.0, max(0.0, shaped))

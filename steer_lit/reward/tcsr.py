@@ -1,5 +1,6 @@
-"""TCSR, the trajectory-consistent summative reward: a turn is worth what its dialogue has been worth so far,
-so one failure lowers every turn after it.
+"""TCSR, the trajectory-consistent summative reward: a turn is worth what its dialogue has been worth so far.
+
+One failure lowers the reward of every later turn.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 
 def tcsr(scores: Sequence[float], alpha: float) -> list[float]:
-    """Turn rewards from turn scores, one each: alpha * min(r_1..r_t) + (1 - alpha) * mean(r_1..r_t).
+    """Compute each turn's reward from the turn scores: alpha * min(r_1..r_t) + (1 - alpha) * mean(r_1..r_t).
 
     SaFeR-Steer, Eq. 18. With `alpha` in [0, 1] and scores in [0, 1] the rewards lie in [0, 1] too.
     """
@@ -27,14 +28,14 @@ def returns_to_go(rewards: Sequence[float]) -> list[float]:
 
 
 def gains(scores: Sequence[float], alpha: float) -> list[float]:
-    """Compute each turn's return-to-go of turn rewards, less what the turns before it had settled already.
+    """Compute each turn's return-to-go, less the part that earlier turns had already settled.
 
     A turn reward inherits the mean and the minimum of every earlier turn, so the plain return-to-go of a late turn
-    says more about the turns before than about the turn itself: a bad answer late in a good dialogue beats the same
-    answer in a bad one. What turns 1..t-1 hand on to turn j, `alpha * min + (1 - alpha) * sum / j`, does not depend on
-    what is answered at turn t. Taking it away leaves the expected gradient of Eq. 20 as it is, under
-    `objective.scale=none` and while the number of turns is not the policy's choice, and takes most of its variance; a
-    cut-off answer, which does shorten its dialogue, is charged with its own part alone. Ours, not the paper's.
+    says more about the turns before it than about the turn itself: a bad answer late in a good dialogue beats the same
+    answer in a bad one. What turns 1..t-1 contribute to turn j, `alpha * min + (1 - alpha) * sum / j`, does not depend
+    on the answer at turn t. Subtracting it keeps the expected gradient of Eq. 20, if `objective.scale=none` and the
+    policy does not choose the number of turns, and removes most of its variance. A cut-off answer, which does shorten
+    its dialogue, is charged with its own part alone. Ours, not the paper's.
     """
     rewards = tcsr(scores, alpha)
     credits = []

@@ -1,9 +1,9 @@
 """A key/value cache for dialogues whose rows differ in length: every row has its own columns, without gaps.
 
 Buffers are allocated ahead and written in place: growing by concatenation would copy the whole cache once per token.
-While rows are given one token each, buffers are handed out up to the last row that is, columns not yet in use masked: a
-slice of these would be copied before every matrix product. Layers are grown and thinned out one after the other, so
-that never more than one of them is held twice.
+While rows get one token each, attention reads the buffers up to the last such row, with unused columns masked: a slice
+of the columns would be copied before every matrix product. Layers are grown and shrunk one after the other, so at most
+one of them is held twice.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ AHEAD = 64  # columns by which buffers grow
 class NewTokens:
     """N new tokens of some of a cache's rows, laid end to end, at most q of any row.
 
-    S rows look into their columns: those that have new tokens, or the first S.
+    Attention covers S rows: those that have new tokens, or the first S.
     """
 
     row: torch.Tensor  # [N] int64, in the cache
     column: torch.Tensor  # [N] int64, where in the row its key and value go
-    looking: torch.Tensor | None  # [S] int64, rows of the cache; None for the first S
-    among: torch.Tensor  # [N] int64, the token's row among those that look
-    place: torch.Tensor  # [N] int64, the token's number among the new ones of its row
-    mask: torch.Tensor  # bool [S, 1, q, columns], True where a row's new token may look
+    looking: torch.Tensor | None  # [S] int64, the rows attended to; None for the first S
+    among: torch.Tensor  # [N] int64, the index of the token's row among those S
+    place: torch.Tensor  # [N] int64, the token's index among the new ones of its row
+    mask: torch.Tensor  # bool [S, 1, q, columns], True where a row's new token may attend
 
 
 class TurnCache:
@@ -49,7 +49,7 @@ class TurnCache:
         given = [row for row, count in enumerate(counts) if count]
         row, place = _end_to_end(sizes, sum(counts))
         columns, looking, among, seen = self.capacity, None, row, starts[: given[-1] + 1]
-        # One token a row is soon looked up: copying its row's keys and values, which is reading them twice, costs more.
+        # For one token a row, gathering the rows' keys and values, which reads them twice, costs more than it saves.
         if max(counts) > 1 and len(given) < len(counts):
             columns = _ahead(max(self.lengths[one] for one in given))
             looking = self._index(given)
@@ -61,7 +61,7 @@ class TurnCache:
     def update(
         self, key: torch.Tensor, value: torch.Tensor, new: NewTokens, layer: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one layer's new keys and values, [N, kv_heads, d], and return those that are looked into."""
+        """Write one layer's new keys and values, [N, kv_heads, d]. Returns those of the S rows to attend to."""
         if layer == len(self.keys):
             shape = (len(self.lengths), key.shape[1], self.capacity, key.shape[2])
             self.keys.append(key.new_zeros(shape))
@@ -75,7 +75,7 @@ class TurnCache:
         return keys[new.looking, :, :columns], values[new.looking, :, :columns]
 
     def add(self, rows: int) -> None:
-        """Append that many empty rows."""
+        """Append `rows` empty rows."""
         if not rows:
             return
         self.lengths += [0] * rows
@@ -97,7 +97,7 @@ class TurnCache:
                 buffers[layer] = whole[index, :, : self.capacity]
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
-        """Copy the first `lengths[i]` columns of row `sources[i]` to row `targets[i]`, which is empty."""
+        """Copy the first `lengths[i]` columns of row `sources[i]` to the empty row `targets[i]`."""
         columns, theirs, mine = max(lengths), self._index(sources), self._index(targets)
         for whole in self.keys + self.values:
             whole[mine, :, :columns] = whole[theirs, :, :columns]
@@ -122,6 +122,6 @@ def _ahead(columns: int) -> int:
 
 
 def _end_to_end(sizes: torch.Tensor, total: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each token's row and its place there, both [N], for rows of `sizes` [B] tokens end to end, `total` in all."""
+    """Return each token's row and index in it, both [N], for rows of `sizes` [B] tokens end to end, `total` in all."""
     row = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=total)
     return row, torch.arange(total, device=sizes.device) - (sizes.cumsum(0) - sizes)[row]

@@ -1,4 +1,4 @@
-"""Attention of a dialogue's new tokens to its key/value cache, one way for GPUs and one for CPUs."""
+"""Attention of a dialogue's new tokens to its key/value cache, with one kernel for GPUs and one for CPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]  # queries [B, heads, q, d], ke
 
 
 def through_cache(cache: TurnCache, new: NewTokens, dtype: torch.dtype) -> Attend:
-    """Attention of the `new` tokens to what `cache` holds of their rows. `dtype` is the queries'."""
+    """Return an `Attend` from the `new` tokens to their rows of `cache`. `dtype` is the queries'."""
     rows, _, queries, _ = new.mask.shape
     mix = _on_cpu(new.mask, dtype) if new.mask.device.type == "cpu" else _on_gpu(new.mask)
     full = len(new.row) == rows * queries
@@ -35,8 +35,8 @@ def through_cache(cache: TurnCache, new: NewTokens, dtype: torch.dtype) -> Atten
 
 
 def _on_gpu(mask: Tensor) -> Mix:
-    """Heads that share keys stand behind each other as if they were further queries."""
-    bar: Tensor | None = None  # for all layers alike: given a mask of bool, torch makes numbers of it in each
+    """Use torch's kernel, with heads that share keys laid end to end as if they were further queries."""
+    bar: Tensor | None = None  # made once for all layers: torch would convert a bool mask in each of them
 
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         nonlocal bar
@@ -45,14 +45,14 @@ def _on_gpu(mask: Tensor) -> Mix:
             bar = _barred(mask, query.dtype)
             bar = bar if queries == 1 else bar.repeat(1, 1, heads // keys.shape[1], 1)
         grouped = query.reshape(rows, keys.shape[1], -1, dim)
-        # Some kernels give heads behind tokens in memory, which no view of this shape fits.
+        # Not a view: some kernels put tokens before heads in memory, which no view of this shape fits.
         return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=bar).reshape(query.shape)
 
     return mix
 
 
 def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
-    """The same in plain products: torch's kernel for CPUs takes twice as long to read a cache."""
+    """Use plain products: torch's kernel for CPUs takes twice as long to read a cache."""
     barred = [_barred(look, dtype) for look in mask.split(BLOCK, 2)]
 
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -69,5 +69,5 @@ def _on_cpu(mask: Tensor, dtype: torch.dtype) -> Mix:
 
 
 def _barred(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores: 0 where `mask` is true, else minus infinity."""
+    """Return the mask to add to scores: 0 where `mask` is true, else minus infinity."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)

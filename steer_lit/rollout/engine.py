@@ -1,8 +1,8 @@
-"""Batched multi-turn sampling that keeps its cache from turn to turn, and in which no dialogue waits for the slowest.
+"""Batched multi-turn sampling that keeps its cache from turn to turn, without waiting for the slowest dialogue.
 
-The policy samples until a quarter of the dialogues being answered have ended their turn. Those are heard, and asked
-again or replaced by others, while the rest is in the middle of an answer. New tokens are laid end to end: only their
-attention is padded. What a row samples depends on its own seed, not on its neighbours.
+The policy samples until a quarter of the dialogues being answered have completed their answer. These are returned, and
+asked again or replaced by others, while the rest stay in the middle of an answer. New tokens are laid end to end: only
+their attention is padded. What a row samples depends on its own seed, not on its neighbours.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from steer_lit.rollout.sampling import drawn, likeliest
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
 
-ENDED_SHARE = 0.25  # of the dialogues being answered, how many end their turn before any is heard
-# Of the cache's places, how many are idle before it is rearranged: attention reads idle ones too, moving them copies.
+ENDED_SHARE = 0.25  # share of the dialogues being answered that complete their answer before any is returned
+# Share of the cache's places that are idle before it is rearranged: attention reads idle places, moving them copies.
 IDLE_SHARE = 0.25
 
 _NOTHING = torch.empty(0)
@@ -39,12 +39,12 @@ Opening = tuple[tuple[int, ...], tuple[ImageRef, ...]]  # a first prompt's token
 
 
 def renderer_of(qwen: QwenVL) -> Renderer:
-    """The renderer that goes with a policy: the same for SFT, rollouts and bench."""
+    """Return the policy's renderer: the same for SFT, rollouts and bench."""
     return Renderer(qwen.tokenizer, qwen.pictures.tokens, qwen.system_prompt)
 
 
 class SampledPolicy:
-    """A `Policy` that samples from the live weights. `temperature` 0 takes the likeliest token."""
+    """A `Policy` that samples from the live weights. A `temperature` of 0 takes the likeliest token."""
 
     def __init__(self, qwen: QwenVL, *, max_new_tokens: int, temperature: float = 1.0) -> None:
         self.qwen = qwen
@@ -58,7 +58,7 @@ class SampledPolicy:
 
 @dataclass(slots=True)
 class _Row:
-    """One dialogue: its tokens so far, how many of them are in the cache, and the answer it is in the middle of."""
+    """One dialogue: its tokens so far, how many of them are in the cache, and the answer being sampled."""
 
     system: str | None
     seed: int
@@ -68,13 +68,13 @@ class _Row:
     pictures: tuple[ImageRef, ...] = ()  # of the latest question
     cached: int = 0
     next_position: int = 0
-    hidden: Tensor = _NOTHING  # [H], what the next token is drawn from
-    opened: tuple[Tensor, int] = (_NOTHING, 0)  # that and the next position, as they were behind the opening
+    hidden: Tensor = _NOTHING  # [H], gives the next token's logits
+    opened: tuple[Tensor, int] = (_NOTHING, 0)  # `hidden` and `next_position` right after the opening
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     draws: random.Random = field(default_factory=random.Random)
     room: int = 0  # tokens the answer may take
-    full: Completion | None = None  # the answer to everything from where the model reads no further
+    full: Completion | None = None  # the failed answer to every question once the context is full
 
     @property
     def token_ids(self) -> list[int]:
@@ -87,24 +87,24 @@ _ENDED = _Row(None, 0)
 class SampledSession:
     """Dialogues in progress; those that have begun and not ended share one cache.
 
-    A dialogue takes as many tokens as the base model reads: what would be longer is cut there, and a row with no token
-    left for an answer gets `failed` completions from then on.
+    A dialogue takes at most as many tokens as the base model reads. A longer answer is cut there, and a row with no
+    token left for an answer gets `failed` completions from then on.
     """
 
     def __init__(self, policy: SampledPolicy, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> None:
         self.policy = policy
         self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
         self.cache = TurnCache(policy.qwen.device)
-        self.places: list[int | None] = []  # of each row of the cache, the dialogue; None where that has ended
+        self.places: list[int | None] = []  # the dialogue in each row of the cache; None if it has ended
         self.answering: list[int] = []  # in the order of their places
         with policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
         self.reading = [tuple(operands.plain for operands in layer) for layer in self.decoding]
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Hear what dialogues are asked, and sample on until some answers are complete. Returns these, by dialogue.
+        """Take the questions in `asked`, and sample until some answers are complete. Returns these, by dialogue.
 
-        Raises ValueError for a dialogue that has ended, or is being answered.
+        Raises ValueError for a dialogue that has ended or is being answered.
         """
         heard = {row: self._hear(row, message) for row, message in asked.items()}
         answers = {row: full for row, full in heard.items() if full is not None}
@@ -113,7 +113,7 @@ class SampledSession:
             return answers | self._sample_until_some_end()
 
     def end(self, row: int) -> TokenTrace:
-        """Let go of the dialogue: its place is free for another. Returns its tokens."""
+        """End the dialogue and free its place for another. Returns its tokens."""
         trace, self.rows[row] = self.rows[row].built.trace(), _ENDED
         if row in self.places:
             at = self.places.index(row)
@@ -124,7 +124,7 @@ class SampledSession:
     # ---- questions
 
     def _hear(self, row: int, message: Message) -> Completion | None:
-        """Take the question down. Returns a completion where there is no room for an answer to it, nor will be."""
+        """Record the question. Returns a failed completion if there is no room for an answer, now or later."""
         state, parts = self.rows[row], self.policy.qwen.parts
         if state is _ENDED or row in self.answering:
             raise ValueError(f"dialogue {row} {'has ended' if state is _ENDED else 'is being answered'}")
@@ -147,30 +147,30 @@ class SampledSession:
         return None
 
     def _prompt(self, state: _Row, message: Message) -> list[int]:
-        """Ids from the end of the last completion to the start of the next. A cut completion is closed first."""
+        """Return the ids from the end of the last completion to the start of the next. Closes a cut completion."""
         renderer = self.policy.renderer
         if not state.turns:
             return renderer.opening(message, state.system)
         closing = [] if state.token_ids[-1] in self.policy.qwen.eos_ids else [renderer.im_end]
         return closing + renderer.following(message)
 
-    # ---- places are given away, questions read
+    # ---- assigning places, reading questions
 
     def _join(self, asked: Sequence[int]) -> None:
-        """Read what dialogues were asked. Those that open alike, as a group does, have their opening read once."""
+        """Read the new questions. Dialogues that open alike, as a group does, have their opening read once."""
         placed = {row for row in self.places if row is not None}
         new = [row for row in asked if row not in placed]
         self._place(new)
         self._in_front({*self.answering, *asked})
         holders = {self.rows[row].opening: row for row in placed}
         like = {row: holder for row in new if (holder := holders.setdefault(self.rows[row].opening, row)) != row}
-        for rows in (placed.intersection(asked), [row for row in new if row not in like]):  # much shorter, much longer
+        for rows in (placed.intersection(asked), [row for row in new if row not in like]):  # openings are much longer
             self._read(rows)
         self._copy(like)
         self.answering = self._in_order({*self.answering, *asked})
 
     def _place(self, new: Sequence[int]) -> None:
-        """Give each new dialogue a row of the cache: one that has become free, as long as there are any."""
+        """Give each new dialogue a row of the cache: a free one while there are any, then an added one."""
         free = [at for at, row in enumerate(self.places) if row is None]
         for at, row in zip(free, new, strict=False):
             self.places[at] = row
@@ -179,7 +179,7 @@ class SampledSession:
         self.places += more
 
     def _in_front(self, active: Collection[int]) -> None:
-        """Once IDLE_SHARE of the places are idle, put the active ones in front and drop those that nobody holds."""
+        """Once IDLE_SHARE of the places are idle, put the active ones in front and drop those without a dialogue."""
         busy = [at for at, row in enumerate(self.places) if row in active]
         if len(self.places) - len(busy) >= IDLE_SHARE * len(self.places):
             held = [at for at, row in enumerate(self.places) if row is not None and row not in active]
@@ -190,7 +190,7 @@ class SampledSession:
         return [row for row in self.places if row is not None and row in rows]
 
     def _read(self, rows: Collection[int]) -> None:
-        """Put what is new in these dialogues through the model: the last token of an answer, and what was asked."""
+        """Run these dialogues' new tokens through the model: the last token of an answer, and the question."""
         if not rows:
             return
         qwen, reading = self.policy.qwen, {row: self.rows[row] for row in self._in_order(rows)}
@@ -209,7 +209,7 @@ class SampledSession:
                 state.opened = (state.hidden.clone(), state.next_position)
 
     def _copy(self, like: Mapping[int, int]) -> None:
-        """Copy to each dialogue the opening of one that opened alike, which has been read."""
+        """Copy to each dialogue the opening of the one it maps to, which opened alike and has been read."""
         if not like:
             return
         for state, holder in ((self.rows[row], self.rows[holder]) for row, holder in like.items()):
@@ -235,7 +235,7 @@ class SampledSession:
         return answers
 
     def _sample(self) -> None:
-        """Draw the next token of every dialogue that is being answered."""
+        """Draw the next token of every dialogue being answered."""
         policy, states = self.policy, [self.rows[row] for row in self.answering]
         logits = policy.qwen.logits(
             torch.stack([state.hidden for state in states]), policy.temperature or 1.0
@@ -260,7 +260,7 @@ class SampledSession:
         return Completion(self.policy.renderer.decode(state.ids), tuple(state.ids), tuple(state.logprobs), finish)
 
     def _advance(self) -> None:
-        """Put the tokens just drawn through the model."""
+        """Run the tokens just drawn through the model."""
         states = [self.rows[row] for row in self.answering]
         positions = torch.tensor([state.next_position for state in states]).expand(3, -1)
         embeds = self.policy.qwen.embed(torch.tensor([[state.ids[-1] for state in states]]), ())[0]
@@ -269,9 +269,9 @@ class SampledSession:
         self.step(embeds, positions, dict.fromkeys(self.answering, 1))
 
     def step(self, embeds: Tensor, positions: Tensor, counts: Mapping[int, int]) -> None:
-        """Append `counts[row]` tokens to each of these dialogues, which are in the order of their places.
+        """Append `counts[row]` tokens to each dialogue of `counts`, whose keys are in the order of their places.
 
-        `embeds` are [N, H] and `positions` [3, N], for the dialogues' tokens end to end.
+        `embeds` [N, H] and `positions` [3, N] hold the dialogues' tokens end to end.
         """
         qwen = self.policy.qwen
         new = self.cache.append([0 if row is None else counts.get(row, 0) for row in self.places])

@@ -1,4 +1,4 @@
-"""Dialogues of a policy that knows beforehand what it will say: constant policies, the offline agents of synthesis."""
+"""Dialogues with answers known in advance: for constant policies and the offline agents of synthesis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steer_lit.types import Completion, Message, Scenario
 class KnownAnswers:
     """Dialogues in progress; `answers[i]` are the completions of dialogue i, whatever it is asked.
 
-    They are drawn as turns come, so that what is not known of a turn matters only where it is played.
+    Each answer is drawn when its turn is played, so an answer that cannot be known matters only if its turn is played.
     """
 
     def __init__(self, scenarios: Sequence[Scenario], answers: Iterable[Iterable[str]]) -> None:
@@ -19,7 +19,7 @@ class KnownAnswers:
         self._left = [iter(each) for each in answers]
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Raises SteerError for a turn beyond the script."""
+        """Return the next answer of each dialogue asked. Raises SteerError for a turn beyond the script."""
         return {row: Completion(self._next(row)) for row in asked}
 
     def _next(self, row: int) -> str:
@@ -33,4 +33,4 @@ class KnownAnswers:
         return said
 
     def end(self, row: int) -> None:
-        """No tokens: nothing here can be trained on."""
+        """Return no tokens: nothing here can be trained on."""

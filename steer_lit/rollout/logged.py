@@ -1,4 +1,4 @@
-"""One finished dialogue of GRPO as a line of `trajectories.jsonl`: what is kept of it for people and reports.
+"""One finished dialogue of GRPO as a line of `trajectories.jsonl`, kept for people and reports.
 
 {"step": 0, "scenario": "mini-rl-7", "kind": "red_team", "subset": "", "seed": 7, "ended": "terminated", "failed": null,
  "return": 1.5,
@@ -46,7 +46,7 @@ class LoggedVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedTurn:
-    """`score` is r_t, `reward` r~_t; they are None where nothing scored the dialogue, `advantage` where none is due."""
+    """`score` is r_t, `reward` r~_t: None if the dialogue was not scored. `advantage` is None if the turn gets none."""
 
     user: str
     images: tuple[str, ...]
@@ -63,7 +63,7 @@ class LoggedTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedTrajectory:
-    """`step` counts the optimizer steps the policy had taken. `trajectory_return` is R, on the line `return`."""
+    """`step` counts the optimizer steps the policy had taken. `trajectory_return` is R, called `return` in the line."""
 
     step: StrictInt
     scenario: str
@@ -80,7 +80,7 @@ class LoggedTrajectory:
 
     @staticmethod
     def from_line(line: str) -> LoggedTrajectory:
-        """Raises as `line_reader` says."""
+        """Parse a line. Raises what `line_reader` says."""
         return _read(line)
 
 
@@ -90,7 +90,7 @@ class _Dated:
 
 
 def step_of(line: str) -> int:
-    """The step of a logged trajectory, whatever else has changed in such lines since it was written."""
+    """Return the step of a logged trajectory, even if the format has otherwise changed since it was written."""
     return _read_step(line).step
 
 

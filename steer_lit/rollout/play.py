@@ -3,9 +3,10 @@
     u_1 = opening;  a_t ~ policy(history);  s_t = tutor(history, a_t);  u_{t+1} = attacker(history, a_t, s_t)
 
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
-that cannot be scored teaches nothing. One that outgrew what the policy reads is truncated: it teaches up to there.
+that cannot be scored teaches nothing. A dialogue that outgrows the policy's context is truncated, and teaches up to
+that turn.
 
-Every dialogue goes at its own pace: it is heard when the policy has answered it, whatever turn others are at.
+Every dialogue goes at its own pace: it goes on once the policy has answered it, whatever turn others are at.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ def playing(
     side_by_side: int | None = None,
     stop_when_truncated: bool = True,
 ) -> Iterator[tuple[int, Trajectory]]:
-    """Play every scenario, at most `side_by_side` at a time (None: all). Yields places and trajectories as they end.
+    """Play every scenario, at most `side_by_side` at a time (None: all). Yields indices and trajectories as they end.
 
     `tutor=None` leaves turns without a verdict (the benchmark grades later). `stop_when_truncated=False` lets a
     dialogue go on after a completion that hit the token limit or failed: the benchmark plays every turn of a dialogue,
-    and tells such by their completions, not by `ended`. Where attacker or tutor asks a server, both are called beside
-    the policy, which answers other dialogues meanwhile: each time from a new thread, one call at a time.
+    and marks such turns in their completions, not in `ended`. If attacker or tutor asks a server, both are called from
+    another thread, a new one for each call and one call at a time, while the policy answers other dialogues.
     """
     if not scenarios:
         return
@@ -92,12 +93,12 @@ play = _in_order(playing)  # the trajectories once all have ended, in the scenar
 
 @dataclass(slots=True)
 class _Dialogue:
-    """A dialogue at play, and what it is asked at present."""
+    """A dialogue in progress and the attack it is asked now."""
 
     scenario: Scenario
     seed: int
     turns: list[Turn] = field(default_factory=list)
-    cut: bool = False  # its last answer was not whole
+    cut: bool = False  # whether its last answer was cut or failed
     attack: Attack = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,12 +115,12 @@ class _Dialogue:
 
     @property
     def open(self) -> bool:
-        """Whether neither a failed verdict nor an answer that was cut has ended it."""
+        """Whether neither a failed verdict nor a cut answer has ended the dialogue."""
         return self.failed is None and not self.cut
 
     @property
     def ended(self) -> Ended:
-        """How it ended, once it is asked no more."""
+        """How the dialogue ended, once it has."""
         if self.failed is not None:
             return "failed"
         return "truncated" if self.cut else "terminated"
@@ -130,7 +131,7 @@ class _Dialogue:
 
 @dataclass(frozen=True, slots=True)
 class _Reaction:
-    """What tutor and attacker make of the policy's answers."""
+    """The tutor's and the attacker's reaction to the policy's answers."""
 
     dialogues: Mapping[int, _Dialogue]
     attacker: Attacker
@@ -139,7 +140,7 @@ class _Reaction:
     stop_when_truncated: bool
 
     def to(self, answers: Mapping[int, Completion]) -> dict[int, Attack | None]:
-        """What each dialogue that was answered is asked next; None where it has ended."""
+        """Return the next attack of each dialogue that was answered; None if the dialogue has ended."""
         answered = [row for row, completion in answers.items() if self._take(self.dialogues[row], completion)]
         self._score([self.dialogues[row] for row in answered])
         going = [row for row in answered if self._goes_on(self.dialogues[row])]
@@ -151,7 +152,7 @@ class _Reaction:
         return found
 
     def _take(self, dialogue: _Dialogue, completion: Completion) -> bool:
-        """Whether the completion is one to be scored."""
+        """Record the completion. Returns whether the tutor has to score it."""
         if not self.stop_when_truncated:
             dialogue.turns.append(Turn(dialogue.attack, completion))
             return True

@@ -1,4 +1,4 @@
-"""Finds rows longer than the base model's context when they are read, not hours later."""
+"""Checks that find rows longer than the base model's context when they are read, not hours later."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
 
-_AROUND = 16  # more tokens than stand around the text of one message, and around a picture
+_AROUND = 16  # more than the template's tokens around one message's text, or around a picture
 
 
 def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
-    """Why the row cannot be learned from, if it is too long. Of a scenario only the user's side counts."""
+    """Return why the row is too long to learn from, else None. Only the user's side of a scenario counts."""
     messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
     system = record.system if isinstance(record, Scenario) else None
     context_length = policy.parts.context_length
@@ -30,7 +30,7 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
 
 
 def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: int) -> str | None:
-    """Why some scripted turn, up to `max_turns`, has no room for `max_new_tokens` of answer; None where all have."""
+    """Return why some scripted turn up to `max_turns` has no room for `max_new_tokens` of answer; None if all have."""
     messages = [attack.message for attack in scenario.attacks[:max_turns]]
     context_length, answers = policy.parts.context_length, len(messages) * max_new_tokens
     if _all_bounds(policy, messages, scenario.system) + answers <= context_length:
@@ -45,7 +45,7 @@ def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: 
 
 
 def _asked(policy: QwenVL, messages: Sequence[Message], system: str | None) -> int:
-    """How many tokens a dialogue takes without its answers."""
+    """Count the tokens of a dialogue without its answers."""
     renderer, (first, *others) = renderer_of(policy), messages
     return len(renderer.opening(first, system)) + sum(len(renderer.following(message)) for message in others)
 
@@ -55,12 +55,12 @@ def _all_bounds(policy: QwenVL, messages: Sequence[Message], system: str | None)
 
 
 def _bound(policy: QwenVL, message: Message) -> int:
-    """At least as many tokens as the message has, its pictures unopened: no token of text is shorter than a byte."""
+    """Return an upper bound on the message's tokens without opening pictures: a token of text has at least a byte."""
     parts = policy.parts
     picture = parts.max_pixels // (parts.patch_size * parts.merge_size) ** 2
     return _AROUND + sum(picture + _AROUND if isinstance(part, ImageRef) else _bytes(part) for part in message.parts)
 
 
 def _bytes(text: str) -> int:
-    """Size of the text as it is or in NFC, whichever is larger: Qwen's tokenizer normalises, SmolLM2's does not."""
+    """Return the larger size of the text as it is and in NFC: Qwen's tokenizer normalises, SmolLM2's does not."""
     return max(len(text.encode()), len(unicodedata.normalize("NFC", text).encode()))

@@ -1,4 +1,4 @@
-"""Draws the next token of every dialogue from its logits."""
+"""Drawing the next token of every dialogue from its logits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor
 
 
 def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest token of each row of `logits` [B, V], and its log-probability; both [B]."""
+    """Return the likeliest token of each row of `logits` [B, V] and its log-probability, both [B]."""
     return _with_logprobs(logits.softmax(-1), logits.argmax(-1, keepdim=True))
 
 
 def drawn(logits: Tensor, draws: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """One token of each row of `logits` [B, V], and its log-probability; both [B].
+    """Draw a token from each row of `logits` [B, V]. Returns the tokens and their log-probabilities, both [B].
 
-    `draws[b]`, in [0, 1), decides row b: the token whose share of the cumulative distribution it falls into.
+    Row b gets the token into whose share of the cumulative distribution `draws[b]`, in [0, 1), falls.
     """
     probs = logits.softmax(-1)
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
     points = torch.tensor(draws, device=probs.device)[:, None] * total
-    # A draw next to 1 rounds to 1 and would land behind the last token that has any probability.
+    # A draw close to 1 rounds to 1 and would land behind the last token that has any probability.
     points = torch.minimum(points, total.nextafter(torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(probs.shape[-1] - 1)
-    # Summed in parallel, as on a GPU, zeros may step up by a last bit, and a draw may land on the step.
+    # In a parallel sum, as on a GPU, a token of probability 0 may add a last bit, and a draw may land there.
     return _with_logprobs(probs, torch.where(probs.gather(-1, tokens) > 0, tokens, probs.argmax(-1, keepdim=True)))
 
 

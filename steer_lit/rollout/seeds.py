@@ -1,4 +1,4 @@
-"""Seeds derived from what they are for, so that no rollout touches or depends on global random state."""
+"""Seeds derived from their purpose, so that no rollout touches or depends on global random state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def stable_hash(*parts: object) -> int:
-    """A 63-bit integer from the parts' text: the same in every process and on every machine.
+    """Hash the parts' text to a 63-bit integer, the same in every process and on every machine.
 
     >>> stable_hash(1, "row-3", 0) == stable_hash(1, "row-3", 0)
     True

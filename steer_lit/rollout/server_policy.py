@@ -1,7 +1,7 @@
-"""A policy that lives behind an OpenAI-compatible server: for benchmarks of models that are not in this process.
+"""A policy behind an OpenAI-compatible server: for benchmarks of models that are not in this process.
 
-It gives texts and no tokens, so nothing here can be trained on. The server renders the dialogue; whatever the policy
-said in earlier turns, its thinking included, goes back as it was said (TRAPS 4).
+The server returns text and no tokens, so its answers cannot be trained on. It renders the dialogue; what the policy
+said in earlier turns, its thinking included, is sent back as it was said (TRAPS 4).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
 
 
 class ServerPolicy:
-    """Answers dialogues through `client`, which is asked about all of them at the same time.
+    """A policy that answers dialogues through `client`, all of them at the same time.
 
-    Its model and address say whose answers these are; they go into `fingerprint`, as every setting here does.
-    `system_prompt` opens dialogues that bring none. A server that gives no answer makes a completion `failed`.
+    `fingerprint` covers the client's model and address and every setting here. `system_prompt` opens dialogues that
+    bring none. If the server gives no answer, the completion is `failed`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ServerPolicy:
 
 @dataclass(slots=True)
 class _Row:
-    """One dialogue in progress. Once a completion failed, it is what all further turns get, and nothing is asked."""
+    """One dialogue in progress. Once a completion has failed, all further turns get it and nothing is asked."""
 
     seed: int
     messages: list[ChatMessage] = field(default_factory=list)
@@ -64,9 +64,9 @@ class _Row:
 
 
 class ServerSession:
-    """Dialogues in progress, each opened by its entry of `systems` where that says anything.
+    """Dialogues in progress, each opened by its entry of `systems` if that is not empty.
 
-    Every turn of a dialogue is sampled with a seed of its own, which `seeds` fix. No answer waits for a slower one.
+    Every turn of a dialogue is sampled with its own seed, derived from `seeds`. No answer waits for a slower one.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ServerSession:
         self._answering: dict[int, Future[tuple[ChatReply, Finish]]] = {}
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Ask, and wait until some of what was asked is answered. Returns that. Raises errors.ServerDown."""
+        """Ask, and wait until some answers are there. Returns these. Raises errors.ServerDown."""
         answers = {row: failed for row, message in asked.items() if (failed := self._ask(row, message)) is not None}
         if self._answering and not answers:
             wait(self._answering.values(), return_when=FIRST_COMPLETED)
@@ -94,11 +94,11 @@ class ServerSession:
         return answers
 
     def end(self, row: int) -> None:
-        """No tokens: a server's text cannot be turned back into what was sampled."""
-        self.rows[row].messages.clear()  # with pictures in them
+        """Return no tokens: a server's text cannot be turned back into the tokens that were sampled."""
+        self.rows[row].messages.clear()  # they hold pictures
 
     def _ask(self, row: int, message: Message) -> Completion | None:
-        """Have the server begin to answer; a failed completion where nothing is asked."""
+        """Start a request to the server. Returns a failed completion if nothing can be asked."""
         state = self.rows[row]
         if state.failed is None:
             try:
@@ -125,7 +125,7 @@ class ServerSession:
         return reply, "length" if was_cut(request, reply) else "stop"
 
     def _take(self, state: _Row, replied: tuple[ChatReply, Finish]) -> Completion:
-        """What the model or its filter gave, nothing included, is the policy's answer; a server's silence is not."""
+        """Take the reply of the model or its filter, even an empty one, as the answer; no reply is a failure."""
         reply, finish = replied
         if not reply.answered:
             state.failed = Completion("", failed=f"policy: {reply.failed}")
@@ -137,5 +137,5 @@ class ServerSession:
 
 
 def was_cut(request: ChatRequest, reply: ChatReply) -> bool:
-    """Whether the token limit ended the reply: by the server's word, or by its count where it says nothing."""
+    """Return whether the token limit ended the reply, as the server says or else as its token count shows."""
     return reply.cut or reply.completion_tokens >= request.max_tokens

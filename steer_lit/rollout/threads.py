@@ -1,4 +1,4 @@
-"""Work in a thread beside its caller's, for what waits for servers: the next call waits for the one before."""
+"""Background threads for calls that wait for servers: each call waits for the one before."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
-PATIENCE = 2.0  # seconds that a stopped run waits: what is done without a server is done by then
+PATIENCE = 2.0  # seconds that a stopped run waits: work that needs no server is done by then
 
 
 def run_in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-    """Start `work` in a thread of its own. Returns a future of what it returns or raises."""
+    """Start `work` in a new thread. Returns a future of its result or exception."""
     future: Future[R] = Future()
 
     def run() -> None:
         try:
             future.set_result(work(*args, **kwargs))
-        except BaseException as error:  # the other thread's to raise: a closed pipe is a SystemExit
+        except BaseException as error:  # for the caller's thread to raise: a closed pipe is a SystemExit
             future.set_exception(error)
 
-    # A daemon, unlike a pool's: nobody waits for a server at the end of a program that was stopped.
+    # A daemon, unlike a pool's thread: a program that was stopped does not wait for a server at its end.
     Thread(target=run, name="steer-lit-background", daemon=True).start()
     return future
 
 
 def delayed_by_one(work: Callable[[T], R], first: R) -> Callable[[T], R]:
-    """`work` in a thread: each call returns what came of the call before it, the first one `first`.
+    """Run `work` in a thread: each call returns the result of the call before it, the first call `first`.
 
-    Calls are worked on one after the other. What one of them raises, the next raises.
+    Calls are worked on one after the other. If one raises, the next call raises that error.
     """
     latest = _done(first)
 
@@ -48,12 +48,11 @@ def delayed_by_one(work: Callable[[T], R], first: R) -> Callable[[T], R]:
 
 @contextmanager
 def in_background(work: Callable[[T], R], keep: Callable[[R], None]) -> Iterator[Callable[[T], None]]:
-    """Gives a function that has one thing worked on, and what comes of it kept, while its caller goes on to the next.
+    """Yield a function that calls `keep(work(thing))` in a background thread while its caller goes on.
 
-    Both happen in one thread beside the caller's, in the order things are handed over: the function waits until the
-    thing before is kept, and raises what was raised over it. At the end, after an error too, the last one is waited
-    for. A stop, which is Ctrl-C or SIGTERM, waits PATIENCE seconds for it and no longer, since a server may take
-    minutes. Nothing is kept once the block is left.
+    Things are handled one at a time, in order: the function first waits until the thing before is kept, and raises any
+    error from it. Leaving the block, after an error too, waits for the last thing. A stop (Ctrl-C or SIGTERM) waits for
+    it at most PATIENCE seconds, since a server may take minutes. Nothing is kept once the block is left.
     """
     latest, keeping, left = _done(None), Lock(), False
 
