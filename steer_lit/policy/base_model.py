@@ -1,4 +1,4 @@
-"""Opens a Qwen2.5-VL checkpoint, local folder or hub id, whole or with its language model in NF4; and writes one."""
+"""Qwen2.5-VL checkpoints: opening a folder or hub id, whole or with its language model in NF4, and writing one."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BaseModelSettings:
-    """How a base model is opened. `dtype` is the weights', and in NF4 the one computed in; `device` None is this rank's
-    GPU, else the CPU. Pictures are brought to between `min_pixels` and `max_pixels`; the defaults fit the small models.
+    """How a base model is opened.
+
+    `dtype` is the weights', or with NF4 the one computed in. `device` None is this rank's GPU, else the CPU. Pictures
+    are resized to an area between `min_pixels` and `max_pixels`; the defaults fit the small models.
     """
 
     quantize: Quantization = "none"
@@ -49,16 +51,16 @@ def open_checkpoint(
     local_only: bool = True,
     tower: Path | None = None,
 ) -> ModelParts:
-    """Load model and tokenizer in evaluation mode, no parameter requiring gradients.
+    """Load model and tokenizer in evaluation mode, with no parameter requiring gradients.
 
-    Adapters will name `source` as their base, or the `name` of a model that is built here. `local_only` forbids the
-    network. `tower` is a file of vision tower weights that take the place of the checkpoint's. Raises MissingResource
-    when the checkpoint or the file is not there, SteerError when the tower does not fit, or other modules than the
-    language model's ended up in 4 bits.
+    Adapters will name `source` as their base, or `name` if the model is built here. `local_only` forbids the network.
+    `tower` is a file of vision tower weights that replace the checkpoint's. Raises MissingResource if the checkpoint or
+    the file is not there, and SteerError if the tower does not fit or the layers in 4 bits are not exactly the language
+    model's linear ones.
     """
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-    # On a CPU bitsandbytes looks for an optional package and warns; plain dequantization is what is wanted there.
+    # On a CPU bitsandbytes looks for an optional package and warns; plain dequantization is wanted there.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     torch_dtype = getattr(torch, settings.dtype)
     quantization = {"quantization_config": nf4_config(torch_dtype)} if settings.quantize == "nf4" else {}
@@ -72,7 +74,7 @@ def open_checkpoint(
                 local_files_only=local_only,
                 **quantization,
             )
-    except OSError as error:  # what transformers raises for a missing file, repository or network
+    except OSError as error:  # transformers raises it for a missing file, repository or network
         remedy = "model.source names a hub id, or a folder with config.json, tokenizer and *.safetensors"
         raise MissingResource(
             f"model.source={source!r}: could not be loaded ({first_lines(error)}): {remedy}"
@@ -90,7 +92,7 @@ def open_checkpoint(
 
 @contextmanager
 def disk_errors(folder: Path, remedy: str = "") -> Iterator[None]:
-    """Raises OSError where safetensors cannot write to `folder`: a full disk, which it says in an error of its own."""
+    """Raise OSError for safetensors' own error if it cannot write to `folder`, as on a full disk."""
     try:
         yield
     except SafetensorError as error:
@@ -109,4 +111,4 @@ def save_base(parts: ModelParts, folder: Path) -> None:
     parts.model.config.save_pretrained(folder)
     parts.model.generation_config.save_pretrained(folder)
     parts.tokenizer.save_pretrained(folder)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})  # last: without it, it is no checkpoint
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})  # last: it completes the checkpoint

@@ -1,6 +1,6 @@
-"""The files of a checkpoint, a folder or a hub model: which of them are on this machine, and whether the hub answers.
+"""The files of a checkpoint, folder or hub model: which of them are on this machine, and whether the hub answers.
 
-Nothing is loaded. The hub gets three seconds to show it is there.
+Nothing is loaded. The hub gets three seconds to answer.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from steer_lit.policy.model_facts import CONTEXT_LENGTH
 
 _HUB_PATIENCE_S = 3.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_GENERATION = "generation_config.json"  # the one file that a checkpoint may lack: config.json names an end token too
+_GENERATION = "generation_config.json"  # a checkpoint may lack this one file: config.json names an end token too
 
 
 def context_length(model: Mapping[str, Any]) -> int | None:
-    """How many tokens the model was made to read; None where its config is not on this machine yet."""
+    """Return how many tokens the model was made to read; None if no readable config of it is on this machine."""
     if (built_with := CONTEXT_LENGTH.get(str(model.get("name")))) is not None:
         return built_with
     path = _checkpoint_file(model["source"], "config.json") if isinstance(model.get("source"), str) else None
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path else {}
         length = {**config, **config.get("text_config", {})}.get("max_position_embeddings")
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # what loads it will say so
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):  # loading the model will report it
         return None
     return length if type(length) is int else None
 
 
 def weight_files(source: str) -> list[Path]:
-    """The safetensors files of a checkpoint, folder or hub id, that are on this machine."""
+    """List the safetensors files of a checkpoint, folder or hub id, that are on this machine."""
     index = _checkpoint_file(source, _INDEX)
     names = _shards(index) if index else {_WEIGHTS}
     return sorted(path for name in names if (path := _checkpoint_file(source, name)))
@@ -64,9 +64,9 @@ def is_offline() -> bool:
 
 
 def is_cached(hub_id: str) -> bool:
-    """Whether all that is read of a hub model is in the local cache, so that there is nothing to ask the hub.
+    """Return whether the local cache holds every file that is read of a hub model, so the hub need not be asked.
 
-    A file that no checkpoint must have counts as there once the hub has said that it has none.
+    The optional generation config also counts as cached once the hub has said that the model has none.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -74,7 +74,7 @@ def is_cached(hub_id: str) -> bool:
 
 
 def uncached(hub_id: str) -> list[str]:
-    """List the files without which no checkpoint loads and that are not in the local cache."""
+    """List the files that every checkpoint needs and that are not in the local cache."""
     index = _checkpoint_file(hub_id, _INDEX)
     weights = sorted(_shards(index)) if index else [_WEIGHTS]
     in_parts = _checkpoint_file(hub_id, "vocab.json") and _checkpoint_file(hub_id, "merges.txt")
@@ -83,7 +83,7 @@ def uncached(hub_id: str) -> list[str]:
 
 
 def hub_answers() -> bool:
-    """Whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
+    """Return whether the hub (or its mirror, through the proxy if one is set) sends any HTTP answer in time."""
     from huggingface_hub import constants, get_session
 
     answers = []
@@ -92,7 +92,7 @@ def hub_answers() -> bool:
         with contextlib.suppress(Exception):  # whatever went wrong, the hub did not answer
             answers.append(get_session().head(constants.ENDPOINT, timeout=_HUB_PATIENCE_S))
 
-    # In a thread of its own, since looking up a host name knows no time-out.
+    # In a separate thread, since looking up a host name has no time-out.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(_HUB_PATIENCE_S)

@@ -1,8 +1,8 @@
-"""The conversation format of Qwen2.5-VL, for the models whose tokenizer does not bring it along.
+"""The conversation format of Qwen2.5-VL, for models whose tokenizer does not include it.
 
 Written from the published format, not copied: messages are `<|im_start|>role\n...<|im_end|>\n`, a default system
-message is added when the first message is not one (TRAPS 3), and every picture is one `<|image_pad|>` between
-`<|vision_start|>` and `<|vision_end|>`, to be repeated once per visual token by whoever knows the picture's size.
+message is added if the first message is not one (TRAPS 3), and every picture is one `<|image_pad|>` between
+`<|vision_start|>` and `<|vision_end|>`. Code that knows the picture's size repeats it once per visual token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
 
 
 def chat_tokenizer(tokenizer_json: str, max_length: int) -> PreTrainedTokenizerBase:
-    """Wrap a tokenizer, given in the JSON of the `tokenizers` library, that knows the tokens above."""
+    """Wrap a tokenizer that has the tokens above, given as JSON of the `tokenizers` library."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -57,7 +57,7 @@ def chat_tokenizer(tokenizer_json: str, max_length: int) -> PreTrainedTokenizerB
 
 
 def vision_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The ids under the names `Qwen2_5_VLConfig` gives them."""
+    """Return the vision tokens' ids under their names in `Qwen2_5_VLConfig`."""
     names = {
         "vision_start_token_id": VISION_START,
         "vision_end_token_id": VISION_END,

@@ -1,4 +1,4 @@
-"""The default device and number type, where the config leaves them open; a GPU's kernels, and one that is not seen."""
+"""The device and number type if the config leaves them open, the choice of GPU kernels, and GPUs torch cannot see."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own
 
 
 def default_device() -> str:
-    """This rank's GPU if there is one. Models load before a strategy picks the device."""
+    """Return this rank's GPU, or the CPU without one. Models load before a strategy picks the device."""
     return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
 
 
 def unseen_gpu() -> str | None:
-    """What is wrong where the driver, which the config check asks, has a GPU to show and torch sees none; else None."""
+    """Return what is wrong if the driver, which the config check asks, shows a GPU but torch sees none; else None."""
     if torch.cuda.is_available() or not gpus.has_gpu():
         return None
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
@@ -27,18 +27,19 @@ def unseen_gpu() -> str | None:
 
 
 def choose_kernels(device: str) -> None:
-    """Keep torch's attention on a GPU from cuDNN, which H100, H200 and B200 prefer to FlashAttention: it plans each new
-    shape for tenths of a second and keeps the plan, and here nearly every row, and every 64 tokens of a cache, is a
-    new one. For all of the process: torch offers nothing narrower that costs nothing at each call.
+    """Keep torch on a GPU from cuDNN's attention, which it prefers to FlashAttention on H100, H200 and B200.
+
+    cuDNN plans each new shape for tenths of a second and keeps the plan; here nearly every row, and every 64 tokens of
+    a cache, is a new shape. The setting holds for the whole process: torch's narrower ones cost time at each call.
     """
     if device.startswith("cuda"):
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def number_type(dtype: Literal["auto"] | NumberType, device: str) -> NumberType:
-    """`auto` is bfloat16 where `device` has instructions for its products, else float32.
+    """Resolve `auto` to bfloat16 if `device` has instructions for its products, else to float32.
 
-    A CPU without them takes each bfloat16 product apart, which is several times slower than float32.
+    A CPU without them emulates each bfloat16 product, which is several times slower than float32.
     """
     if dtype != "auto":
         return dtype

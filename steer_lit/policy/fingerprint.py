@@ -1,6 +1,6 @@
-"""Identifies a base model by a short hash of its architecture and of a sample of its weights.
+"""Fingerprints of base models: short hashes of the architecture and of a sample of the weights.
 
-All samples are rounded to bfloat16, so that one checkpoint loaded as float32, as bfloat16 or in NF4 has one name.
+All samples are rounded to bfloat16, so a checkpoint has one fingerprint in float32, in bfloat16 and in NF4.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from safetensors import safe_open
 from steer_lit.errors import MissingResource
 from steer_lit.policy.base_model_files import weight_files
 
-# Sampled from the loaded model: NF4 leaves these alone, and a tower that took the place of the checkpoint's is seen.
+# Sampled from the loaded model: NF4 leaves these alone, and a tower that replaced the checkpoint's is noticed.
 _LANGUAGE = ("embed_tokens.weight", "norm.weight", "layernorm.weight")
 _TOWER = ("patch_embed.proj.weight", "qkv.weight", "merger.mlp.2.weight")
 _SAMPLE_SIZE = 256
-# Sampled from the checkpoint's files: NF4 packs these away, and an adapter that is merged changes nothing else. Files
-# name them with and without `language_model.`
+# Sampled from the checkpoint's files: NF4 packs these away, and a merged adapter changes nothing else. Files name them
+# with and without `language_model.`
 _LINEAR = re.compile(r"layers\.\d+\.(?:self_attn|mlp)\.\w+_proj\.weight$")
 _TEXT_CONFIG = (
     "vocab_size",
@@ -39,10 +39,10 @@ _DIGITS, _LANGUAGE_DIGITS = 16, 12
 
 
 def fingerprint(model: Any, source: str) -> str:
-    """Sixteen hex digits naming the base weights: for the base, not PEFT's wrapper around it.
+    """Return sixteen hex digits that identify the weights of `model`, the base without PEFT's wrapper.
 
-    `source` is the checkpoint, folder or hub id, that `model` was loaded from. Raises MissingResource where that holds
-    no safetensors files with the linear layers' weights.
+    `source` is the checkpoint, a folder or hub id, that `model` was loaded from. Raises MissingResource if it holds no
+    safetensors files with the linear layers' weights.
     """
     text, vision = model.config.text_config, model.config.vision_config
     rope = [(text.rope_parameters or {}).get(key) for key in _ROPE]
@@ -54,9 +54,9 @@ def fingerprint(model: Any, source: str) -> str:
 
 
 def language_fingerprint(model: Any) -> str:
-    """Twelve hex digits naming the language model in front of which a tower sees, whatever tower that is.
+    """Return twelve hex digits that identify the language model a tower is trained with, whatever tower that is.
 
-    Its linear layers are not looked at: what pictures look like to it does not depend on an adapter.
+    Linear layers are left out: how pictures look to the language model does not depend on an adapter.
     """
     facts = ["text_config", *_facts(model.config.text_config, _TEXT_CONFIG)]
     digest = hashlib.sha256(json.dumps(facts).encode())

@@ -1,4 +1,4 @@
-"""Checkpoints of random weights, for models that are built here: opened the way the real ones are, NF4 included."""
+"""Checkpoints of random weights, for models that are built here. They open as real ones do, NF4 included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from steer_lit.policy.parts import ModelParts, own_random_state
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-# Of the vision towers of `nano` and `smol`. One window is a whole picture, so every block attends to all of it.
+# For the vision towers of `nano` and `smol`. One window is a whole picture, so every block attends to all of it.
 SMALL_TOWER: Mapping[str, Any] = {
     "hidden_size": 128, "intermediate_size": 384, "num_heads": 4, "patch_size": 14, "spatial_merge_size": 2,
     "temporal_patch_size": 2, "window_size": SIDE,
@@ -33,7 +33,7 @@ def open_fresh(
     tower: Path | None = None,
     **sizes: Any,
 ) -> ModelParts:
-    """A model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`; the rest is as for `open_checkpoint`."""
+    """Open a model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`; the rest is as in `open_checkpoint`."""
     with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
         with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
             write_fresh(Path(folder), tokenizer, draw, **sizes)
@@ -52,7 +52,7 @@ def write_fresh(
 ) -> None:
     """Write a checkpoint of these sizes: the same seed gives the same weights on every machine of one architecture.
 
-    Weights are drawn as transformers does, then `draw` may draw them again. `config` is more of Qwen2_5_VLConfig.
+    transformers draws the weights, then `draw` may draw them again. `config` holds other keys of Qwen2_5_VLConfig.
     """
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -69,8 +69,9 @@ def write_fresh(
 
 
 def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer of at most `tokens` tokens, Qwen's special ones first: any text round-trips, nothing
-    is unknown, and what `lines` repeat is one token.
+    """Learn a byte-level BPE tokenizer of at most `tokens` tokens from `lines`.
+
+    Qwen's special tokens come first. Any text round-trips, nothing is unknown, and what `lines` repeat is one token.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -91,7 +92,7 @@ def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTr
 def spread(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Draw matrices with standard deviation 1 / sqrt(inputs).
 
-    transformers' 0.02 suits widths of a thousand; at width 128 it starts attention out flat.
+    transformers' 0.02 suits widths of a thousand; at width 128 attention would start out flat.
     """
     with torch.no_grad():
         for parameter in parameters:

@@ -1,4 +1,4 @@
-"""How many NVIDIA GPUs this process may see, asked without torch."""
+"""The number of NVIDIA GPUs visible to this process, without torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from itertools import takewhile
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA GPU is visible."""
+    """Return whether an NVIDIA GPU is visible."""
     return visible_gpus() > 0
 
 
 def visible_gpus() -> int:
-    """How many NVIDIA GPUs this process may see, asked of NVML: initialising CUDA here would break processes forked
-    later. Like CUDA, reads CUDA_VISIBLE_DEVICES up to the first number that is no GPU's.
+    """Count the NVIDIA GPUs visible to this process.
+
+    NVML is asked, since initialising CUDA here would break processes forked later. Like CUDA, it reads
+    CUDA_VISIBLE_DEVICES up to the first number that no GPU has.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None and named.strip() in ("", "-1", "NoDevFiles"):

@@ -1,8 +1,8 @@
-"""Log-probabilities of chosen tokens through the language-model head, without keeping logits where it is frozen.
+"""Log-probabilities of chosen tokens through the language-model head, without keeping logits if it is frozen.
 
-A vocabulary of 150k by a few thousand positions is gigabytes of logits. A frozen head needs none: the gradient with
-respect to its input has a closed form, `(W[token] - softmax(W h / T) W) / T`, and is computed chunk by chunk in the
-forward pass; what is kept for backward has the size of the hidden states (TRAPS 29).
+A vocabulary of 150k by a few thousand positions is gigabytes of logits. A frozen head need not keep them: the gradient
+of its input has a closed form, `(W[token] - softmax(W h / T) W) / T`, and is computed chunk by chunk in the forward
+pass. Backward needs only this gradient, which has the size of the hidden states (TRAPS 29).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _HeadLogprobs(torch.autograd.Function):
         forbidden: torch.Tensor,  # [F] token ids that cannot be sampled
         temperature: float,
         chunk: int,  # positions multiplied at a time
-        floats: int,  # of those, positions held in float32 at a time
+        floats: int,  # positions of a chunk held in float32 at a time
     ) -> torch.Tensor:
         logprobs = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -34,9 +34,9 @@ class _HeadLogprobs(torch.autograd.Function):
                 scored = restricted(few, forbidden, temperature).log_softmax(-1)  # logsumexp takes ten times as long
                 torch.gather(scored, -1, chosen, out=found)
                 if grad is not None:
-                    # One minus the token's own probability is taken in float32: rounded to bfloat16, 0.999 is 1.
+                    # One minus the token's probability is computed in float32: rounded to bfloat16, 0.999 is 1.
                     toward = scored.exp_().neg_().scatter_add_(1, chosen, torch.ones_like(found))
-                    few.copy_(toward)  # over the logits, which nothing needs any more
+                    few.copy_(toward)  # overwrites the logits, which are no longer needed
             if grad is not None:
                 grad[part] = logits @ weight / temperature
         if grad is not None:
@@ -50,9 +50,10 @@ class _HeadLogprobs(torch.autograd.Function):
 
 
 def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float) -> torch.Tensor:
-    """`logits` [N, V], whose memory may be reused, as float32 over the temperature, forbidden ones at minus infinity.
+    """Return `logits` [N, V] in float32 over the temperature, with forbidden tokens at minus infinity.
 
-    Sampling and scoring share this, so that a forbidden token is absent from both (TRAPS 14, 17).
+    The memory of `logits` may be reused. Sampling and scoring share this function, so that a forbidden token is absent
+    from both (TRAPS 14, 17).
     """
     logits = logits.float()
     if temperature != 1.0:
@@ -69,11 +70,11 @@ def head_logprobs(
     temperature: float = 1.0,
     chunk: int | None = None,
 ) -> torch.Tensor:
-    """log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden`; in `weight` [V, H] too where it trains.
+    """Return log p(tokens[n] | hidden[n]), float32 [N], differentiable in `hidden` and in `weight` [V, H] if it trains.
 
-    `chunk` positions are multiplied at a time; None takes what is fast on the device.
+    `chunk` positions are multiplied at a time; None takes a number that is fast on the device.
     """
-    if weight.requires_grad:  # pretraining: a small head, whose logits may be kept
+    if weight.requires_grad:  # pretraining: the head is small, and its logits may be kept
         logits = restricted(hidden @ weight.T, forbidden, temperature)
         return logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
     # A CPU's caches hold few logits, fewer still as float32; a GPU reads the weights less often.

@@ -1,7 +1,7 @@
-"""RMSNorm, SwiGLU and LoRA as autograd functions that keep little for backward and compute the rest again.
+"""RMSNorm, SwiGLU and LoRA as autograd functions that keep little for backward and recompute the rest.
 
-Left to autograd, the norm and the gate are ten kernels each way and keep most of what lies between them. Here each is
-one node of the graph that keeps what it was given, and an adapter behind one of them keeps nothing further.
+Left to autograd, the norm and the gate are ten kernels each way and keep most intermediate results. Here each is one
+node of the graph that keeps only its input, and an adapter behind one of them keeps nothing further.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Adapter = tuple[Tensor, Tensor]  # A [R, in] and scale * B^T [R, out]
-Make = Callable[[Tensor], Tensor]  # the norm or the gate, of what it reads
+Make = Callable[[Tensor], Tensor]  # the norm or the gate
 
 
 class _Norm(torch.autograd.Function):
@@ -52,7 +52,7 @@ class _SwiGLU(torch.autograd.Function):
 
 
 class _LowRank(torch.autograd.Function):
-    """x A^T. Backward needs x = make(source) for A's gradient and makes it again: `source` is kept in any case."""
+    """x A^T. Backward needs x = make(source) for A's gradient and recomputes it: `source` is kept in any case."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, down: Tensor, make: Make, source: Tensor) -> Tensor:
@@ -68,19 +68,19 @@ class _LowRank(torch.autograd.Function):
 
 
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMS normalisation of [M, H], computed in float32, times the frozen `weight` [H]."""
+    """Return x [M, H] normalised by its RMS, computed in float32, times the frozen `weight` [H]."""
     return _Norm.apply(x, weight, eps) if torch.is_grad_enabled() else F.rms_norm(x, weight.shape, weight, eps)
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up, [M, I], of the two side by side, [M, 2 I]."""
+    """Return silu(gate) * up, [M, I], for the two side by side in `gate_up` [M, 2 I]."""
     return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _swiglu(gate_up)
 
 
 def adapted(y: Tensor, x: Tensor, adapter: Adapter | None, made: tuple[Make, Tensor] | None = None) -> Tensor:
-    """Adds (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter may have another dtype than the rest.
+    """Add (x A^T) (scale * B^T) to `y` [M, out] in place. The adapter's dtype may differ from the rest.
 
-    `made` is (function, input) where x = function(input): then only the input is kept, and backward makes x again.
+    `made` is (function, input) with x = function(input): then only the input is kept, and backward recomputes x.
     """
     if adapter is None:
         return y

@@ -1,4 +1,4 @@
-"""Makes a policy from a `model` config: base model, adapter, and nothing trainable but the adapter."""
+"""Making a policy from a `model` config: base model, adapter, and nothing trainable but the adapter."""
 
 from __future__ import annotations
 
@@ -41,16 +41,19 @@ def load_policy(
     device: str | None = None,
     seed: int = 0,
 ) -> QwenVL:
-    """`tiny`, `nano` and `smol` are built here; any other `name` loads `source`, a hub id or a checkpoint folder.
+    """Build `tiny`, `nano` or `smol`, or load any other `name` from `source`, a hub id or a checkpoint folder.
 
-    `nano` opens the folder `weights`: `shipped` is the package's, None makes fresh ones, always the same. `tower` is a
-    file of vision tower weights that `nano` and `smol` take: `trained` is the package's.
+    `nano` opens the folder `weights`: `shipped` is the package's; None makes fresh weights, always the same. `tower` is
+    a file of vision tower weights for `nano` and `smol`: `trained` is the package's.
 
-    `dtype` is the base's, and in NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
-    `device` None is this rank's GPU, else the CPU. `init_from` is an adapter folder to start from, otherwise
-    the adapter is fresh: no effect yet, its A matrices drawn from `seed`. The caller's random state stays as it is.
-    Where the run is `resumed` that folder may be gone: the adapter is fresh then too, until the checkpoint is loaded.
-    Raises MissingResource within seconds when weights, GPU, package or folder are not there, SteerError when
+    `dtype` is the base's, or with NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
+    `device` None is this rank's GPU, else the CPU. The caller's random state stays as it is.
+
+    `init_from` is an adapter folder to start from. Without one the adapter is fresh: it has no effect yet, and its A
+    matrices are drawn from `seed`. If the run is `resumed`, the folder may be gone; the adapter is then fresh until the
+    checkpoint is loaded.
+
+    Raises MissingResource within seconds if weights, GPU, package or folder are not there, and SteerError if
     quantization, adapter or tower do not fit.
     """
     adapter = None if start_is_gone(init_from, resumed=resumed) else init_from
@@ -64,7 +67,7 @@ def load_policy(
     settings = BaseModelSettings(quantize, dtype, device, min_pixels, max_pixels)
     parts = _open_base(name, settings, source, tower_file(name, tower), nano_folder(weights))
     for module in parts.model.modules():
-        # On such CPUs bitsandbytes repacks weights at the first forward in eval mode, and then gives no gradient.
+        # On CPUs with AVX512-BF16 bitsandbytes repacks weights at the first eval forward, and then gives no gradient.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     model = attach_adapter(parts.model, lora, seed)
@@ -75,7 +78,7 @@ def load_policy(
         folder.warn_of_other_showing(policy.shown_as)
     policy.started_from, policy.start_is_gone = init_from, adapter != init_from
     if gradient_checkpointing:
-        # Not reentrant: inputs of the first checkpointed layer need no gradient for adapters to get theirs (TRAPS 28).
+        # Not reentrant: adapters get gradients even if the first checkpointed layer's inputs need none (TRAPS 28).
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     start = f", adapter {adapter}" if adapter else ""  # a fresh one does nothing yet, and may be loaded over
     log.debug("%s: base %s in %s on %s%s", name, parts.fingerprint, dtype, device, start)
@@ -83,7 +86,7 @@ def load_policy(
 
 
 def _check_gpu(name: str, quantize: Quantization, device: str | None) -> None:
-    """Raise MissingResource where the config check has been told of a GPU that torch will not compute on."""
+    """Raise MissingResource if the config needs a GPU that the driver shows the config check but torch does not see."""
     if (reason := unseen_gpu()) is None:
         return
     if quantize == "nf4" and name not in BUILT_HERE:

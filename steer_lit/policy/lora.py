@@ -1,4 +1,4 @@
-"""The adapter: LoRA on the language model's linear layers and nowhere else, and the folder it is kept in."""
+"""The adapter: LoRA on the language model's linear layers and nowhere else, and its folder."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ says which base weights it belongs to, and the system prompt and picture sizes i
 class LoraSettings:
     """Rank `r`, scale `alpha / r`, and the names of the linear layers in each decoder layer that get an adapter.
 
-    `dropout` above 0 makes log-probabilities random in training mode (TRAPS 18). Values are turned into plain types,
-    since anything of OmegaConf's left in them would end up in adapter_config.json and checkpoints (TRAPS 39).
+    `dropout` above 0 makes log-probabilities random in training mode (TRAPS 18). `targets` become plain strings, since
+    OmegaConf's types would end up in adapter_config.json and checkpoints (TRAPS 39).
     """
 
     r: int = 16
@@ -63,14 +63,14 @@ class LoraSettings:
 
     @property
     def pattern(self) -> str:
-        """A regular expression for whole module names. It starts at the language model, so no tower layer fits."""
+        """A regular expression for whole module names. It starts at the language model, so no tower layer matches."""
         return rf"model\.language_model\.layers\.\d+\.(?:self_attn|mlp)\.(?:{'|'.join(self.targets)})"
 
 
 def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) -> PeftModel:
-    """Wrap the base model; B starts at zero, A is drawn from `seed` without touching the caller's random state.
+    """Wrap the base model. B starts at zero; A is drawn from `seed` without touching the caller's random state.
 
-    Raises SteerError when no layer matches, or a layer of the vision tower does.
+    Raises SteerError if no layer matches, or one outside the language model does.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -101,21 +101,21 @@ def attach_adapter(model: torch.nn.Module, settings: LoraSettings, seed: int) ->
 
 
 def adapted_layers(model: torch.nn.Module) -> list[str]:
-    """Names of the layers that carry LoRA matrices."""
+    """List the names of the layers that carry LoRA matrices."""
     from peft.tuners.lora import LoraLayer
 
     return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
 def same_adapter(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
-    """Whether two adapters of the same names and shapes do the same: any two do whose B matrices are all zero."""
+    """Return whether two adapters of the same names and shapes do the same, as any two with zero B matrices do."""
     if not any(state[name].any() for state in (one, other) for name in state if ".lora_B." in name):
         return True
     return all(torch.equal(one[name].to(tensor), tensor) for name, tensor in other.items())
 
 
 def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any], folder: Path) -> None:
-    """Write a standard PEFT folder and, last, what the adapter belongs to: its base and how dialogues were shown."""
+    """Write a standard PEFT folder and, last, the facts about the adapter: its base and how dialogues were shown."""
     # Left to "auto", PEFT asks the hub whether the vocabulary was resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
     base = model.peft_config["default"].base_model_name_or_path
@@ -128,7 +128,7 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
 class AdapterFolder:
     """The folder of a saved adapter, which the config names under `key`.
 
-    What is read of it raises MissingResource when it is not an adapter's, SteerError when it is another kind's than
+    `settings` and `load_into` raise MissingResource if it is no adapter's folder, and SteerError if the adapter is not
     plain LoRA.
     """
 
@@ -139,9 +139,9 @@ class AdapterFolder:
         return f"{self.key}={str(self.path)!r}"
 
     def settings(self, settings: LoraSettings) -> LoraSettings:
-        """`settings` with the rank, the alpha and the layers that the adapter was trained with.
+        """Return `settings` with the rank, alpha and layers that the adapter was trained with.
 
-        Raises SteerError when it names no such numbers.
+        Raises SteerError if its config has no valid rank or alpha.
         """
         saved = self._config()
         for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
@@ -156,8 +156,8 @@ class AdapterFolder:
     def load_into(self, model: PeftModel, fingerprint: str) -> None:
         """Copy the adapter into the trainable one of `model`, whose base has this fingerprint.
 
-        Raises SteerError when it is of another base, has another shape or scale, covers other layers than `model` does,
-        or holds numbers that are not finite.
+        Raises SteerError if the adapter has another base, rank, scale or shape than `model`'s, covers other layers, or
+        holds numbers that are not finite or too large.
         """
         from peft import get_peft_model_state_dict
 
@@ -186,8 +186,9 @@ class AdapterFolder:
                 tensor.copy_(weights[name])
 
     def warn_of_other_showing(self, shown_as: Mapping[str, Any]) -> None:
-        """Warn of an adapter that was trained under another prompt or resolution than dialogues are now `shown_as`, and
-        of one that does not say what it belongs to.
+        """Warn if the adapter was trained with another prompt or picture size than those in `shown_as`.
+
+        Also warn if the folder does not say which base the adapter belongs to.
         """
         named = f"{self.key}={self.path}"
         if (facts := self._facts()) is None:
@@ -207,6 +208,6 @@ class AdapterFolder:
         return config
 
     def _facts(self) -> dict[str, Any] | None:
-        """What the adapter says it belongs to; None where it says nothing."""
+        """Return the facts that `save_adapter` wrote; None if there are none."""
         path = self.path / ADAPTER_FACTS
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

@@ -1,4 +1,4 @@
-"""What is known of models and adapters before any is loaded: names, files, layers, sizes and their bounds."""
+"""Facts about models and adapters known before any is loaded: names, files, layers, sizes and their bounds."""
 
 import json
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from steer_lit.numbers import Bound, whole
 Quantization = Literal["nf4", "none"]
 NumberType = Literal["bfloat16", "float32"]
 Trains = Literal["adapter", "tower", "base"]
-_WEIGHTS = Path(__file__).with_name("weights")  # that come with the package
-SHIPPED = _WEIGHTS / "nano"  # its checkpoint folder
+_WEIGHTS = Path(__file__).with_name("weights")  # the folder that comes with the package
+SHIPPED = _WEIGHTS / "nano"  # nano's checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
-UNTRAINED = "tiny"  # the one of random weights, whose words mean nothing
-SIDE = 112  # what they see is at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
+UNTRAINED = "tiny"  # has random weights: its words mean nothing
+SIDE = 112  # models built here see at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
 CONTEXT_LENGTH = {"tiny": 4096, "nano": 4096, "smol": 8192}  # tokens; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"
-# No linear layer of these models has a rank above 4096. Scales are alpha / r: 2 is usual, 1e30 is no adapter's.
+# No linear layer of these models has a rank above 4096. The scale is alpha / r: 2 is usual, no adapter has 1e30.
 LORA_RANK = whole(1, 4096)
 LORA_ALPHA = Bound(0, 10_000, above=True)
-# What PEFT's other kinds of adapter set, and the values that leave one plain LoRA of one rank, one scale and this base.
+# Keys that PEFT's other kinds of adapter set, and the values that mean plain LoRA: one rank, one scale, this base.
 _OTHER_KINDS = (
     "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "rank_pattern",
     "alpha_pattern", "layers_to_transform", "layer_replication", "trainable_token_indices",
@@ -36,33 +36,34 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
 
 
 def tower_file(name: str, tower: str | None) -> Path | None:
-    """The file that `model.tower` names: `trained` is the one in the package, None no file at all."""
+    """Return the file that `model.tower` names: the package's for `trained`, no file for None."""
     if tower == "trained":
         return _WEIGHTS / f"{name}_tower.safetensors"
     return Path(tower) if tower else None
 
 
 def nano_folder(weights: str | None) -> Path | None:
-    """The checkpoint that `model.weights` names: `shipped` is the one in the package, None no checkpoint at all."""
+    """Return the checkpoint that `model.weights` names: the package's for `shipped`, no checkpoint for None."""
     if weights == "shipped":
         return SHIPPED
     return Path(weights) if weights else None
 
 
 def start_is_gone(init_from: object, *, resumed: bool) -> bool:
-    """Whether a resumed run's adapter is no longer in its folder: its checkpoint holds all that was read from it."""
+    """Return whether a resumed run's adapter folder is gone; the run's checkpoint holds all that was read from it."""
     return resumed and isinstance(init_from, str) and no_adapter(Path(init_from)) is not None
 
 
 def no_adapter(folder: Path) -> str | None:
-    """What keeps a folder from being a PEFT adapter's: a file that is not there."""
+    """Return why a folder is not a PEFT adapter's, else None: a file is missing."""
     missing = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if not (folder / name).is_file()]
     return f"is no adapter folder, {missing[0]} is not there" if missing else None
 
 
 def no_plain_lora(config: Mapping[str, Any]) -> str | None:
-    """Why an adapter with this config is another kind than is read, which its tensors need not tell: use_rslora scales
-    the same ones otherwise.
+    """Return why this config is not a plain LoRA's, else None.
+
+    The tensors need not tell: use_rslora scales the same ones differently.
     """
     other = [name for name, plain in _PLAIN.items() if name in config and config[name] not in plain]
     found = ", ".join(f"{name}={json.dumps(config[name]):.80}" for name in other)

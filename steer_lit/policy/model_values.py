@@ -1,4 +1,4 @@
-"""What is wrong with single values of a model's config on any machine."""
+"""Checks for values in a model's config that are wrong on any machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 
 
 def value_problems(model: Mapping[str, Any]) -> list[Problem]:
-    """Values that cannot work on any machine."""
+    """Return a problem for each value that cannot work on any machine."""
     lora: Mapping[str, Any] = model.get("lora") or {}
     flat = {**model, **{f"lora.{key}": value for key, value in lora.items()}}
     problems = [

@@ -1,7 +1,7 @@
 """`nano`: Qwen2.5-VL in five million weights, which plays the paper's number of rollouts on a CPU in minutes.
 
-It was trained from nothing (`+experiment=pretrain_nano`) and comes with the package as an ordinary checkpoint folder.
-It knows the words of STEER-mini and no others.
+It was trained from scratch (`+experiment=pretrain_nano`) and comes with the package as an ordinary checkpoint folder.
+It knows only the words of STEER-mini.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ VISION_CONFIG: dict[str, Any] = {
 
 
 def build_nano(weights: Path | None, tower: Path | None = None, settings: BaseModelSettings = PLAIN) -> ModelParts:
-    """Open the checkpoint folder `weights`, or make fresh ones where it is None: always the same.
+    """Open the checkpoint folder `weights`, or make fresh weights, always the same, if it is None.
 
-    `tower` is a file of vision tower weights that takes the place of the checkpoint's.
+    `tower` is a file of vision tower weights that replace the checkpoint's.
     """
     if weights is not None:
         return open_checkpoint(str(weights), settings, name="nano", tower=tower)

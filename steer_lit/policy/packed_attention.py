@@ -1,9 +1,9 @@
-"""Causal attention over packed rows, forward and back.
+"""Causal attention over packed rows, forward and backward.
 
-A GPU takes torch's own kernels, one call a segment. They are slow on a CPU, where each segment's queries go in blocks
-instead, each against the keys it may see and no others; heads that share keys are one matrix. Products have the
-inputs' dtype, as in generation; what is added up over blocks is float32. Backward needs every block's probabilities:
-those of short segments are kept, L^2 / 2 a head, those of long ones are computed again.
+A GPU uses torch's own kernels, one call a segment. They are slow on a CPU, where each segment's queries go in blocks
+instead, each against only the keys it may see; heads that share keys are one matrix. Products have the inputs' dtype,
+as in generation; sums over blocks are float32. Backward needs every block's probabilities: those of short segments are
+kept, L^2 / 2 a head, and those of long ones are recomputed.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ class _PackedAttention(torch.autograd.Function):
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, segments: Sequence[Segment]) -> Tensor:
-    """softmax(query key^T / sqrt(d), what a segment does not see left out) value.
+    """Return softmax(query key^T / sqrt(d)) value, [T, heads, d], over the tokens each segment sees.
 
-    `query` [T, heads, d]; `key` and `value` [T, kv_heads, d], each shared by heads / kv_heads heads; [T, heads, d]
-    comes back. The segments cover all T tokens.
+    `query` is [T, heads, d]; `key` and `value` are [T, kv_heads, d], each shared by heads / kv_heads heads. The
+    segments cover all T tokens.
     """
     if query.device.type == "cpu":
         return _PackedAttention.apply(query, key, value, segments)
-    # A row that was never answered may have nothing of its own, which no kernel is asked about.
+    # A row that was never answered may have no tokens of its own; no kernel is called for it.
     owns = zip(query.split([_size(segment.own) for segment in segments]), segments, strict=True)
     return torch.cat([_by_torch(own, key, value, segment) for own, segment in owns if len(own)])
 
 
 def _by_torch(own: Tensor, key: Tensor, value: Tensor, segment: Segment) -> Tensor:
-    """Attend from a segment's queries, by FlashAttention where the GPU and the dtype have it."""
+    """Attend from a segment's queries, by FlashAttention if the GPU and the dtype have it."""
     queries = own.transpose(0, 1)[None]
     keys, values = (_seen(segment, part.transpose(0, 1))[None] for part in (key, value))
     future = causal_lower_right(len(own), keys.shape[2])
@@ -92,7 +92,7 @@ def _by_torch(own: Tensor, key: Tensor, value: Tensor, segment: Segment) -> Tens
 
 
 def _by_key_head(heads: Tensor, kv_heads: int) -> Tensor:
-    """[T, heads, d] to [kv_heads, T, heads / kv_heads, d]: any tokens' queries to a key head are one matrix."""
+    """Turn [T, heads, d] into [kv_heads, T, heads / kv_heads, d]: any tokens' queries to a key head are one matrix."""
     return heads.unflatten(1, (kv_heads, -1)).transpose(0, 1).contiguous()
 
 
@@ -101,12 +101,12 @@ def _by_token(heads: Tensor) -> Tensor:
 
 
 def _seen(segment: Segment, x: Tensor) -> Tensor:
-    """What a segment may look at of [kv_heads, T, d]."""
+    """Return the part of x [kv_heads, T, d] that a segment may attend to."""
     return torch.cat((x[:, segment.opening], x[:, segment.own]), 1)
 
 
 def _blocks(segment: Segment) -> Iterator[tuple[slice, int]]:
-    """Places of some queries, and how many of the segment's keys the last of them sees."""
+    """Yield the slice of a block's queries, and how many of the segment's keys the last of them sees."""
     for start in range(segment.own.start, segment.own.stop, BLOCK):
         end = min(start + BLOCK, segment.own.stop)
         yield slice(start, end), _size(segment.opening) + end - segment.own.start
@@ -117,7 +117,7 @@ def _size(part: slice) -> int:
 
 
 def _probs(queries: Tensor, keys: Tensor) -> Tensor:
-    """Probabilities [kv_heads, n * group, keys] for [kv_heads, n, group, d] and [kv_heads, keys, d].
+    """Return probabilities [kv_heads, n * group, keys] for [kv_heads, n, group, d] and [kv_heads, keys, d].
 
     The last n keys are the queries' own tokens.
     """
@@ -129,5 +129,5 @@ def _probs(queries: Tensor, keys: Tensor) -> Tensor:
 
 @lru_cache(maxsize=BLOCK)
 def _future(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[n, 1, n]: minus infinity where a token would look ahead, else 0. Adding it is faster than filling by a mask."""
+    """Return the mask [n, 1, n], minus infinity where a token would look ahead: adding it is faster than filling."""
     return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)[:, None]

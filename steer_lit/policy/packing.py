@@ -1,7 +1,7 @@
-"""Packing: the rows of a micro-batch laid end to end without padding, a prefix that rows share computed once.
+"""Packing: the rows of a micro-batch end to end without padding, with a prefix that rows share computed once.
 
-The rows of one scenario begin with the same message and picture. Causal attention makes whatever the model computes
-there the same for all of them, so it is computed for the first row and read by the others.
+The rows of one scenario begin with the same message and picture. Attention is causal, so the model computes the same
+there for all of them: the first row computes it, the others read it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Segment:
 class Packing:
     """Where T packed tokens come from, and where the tokens of a padded batch [B, L] went."""
 
-    source: torch.Tensor  # [T] int64, places in the flattened batch
-    slots: torch.Tensor  # [B, L] int64, packed places; 0 for padding
+    source: torch.Tensor  # [T] int64, indices into the flattened batch
+    slots: torch.Tensor  # [B, L] int64, indices into the packed tokens; 0 for padding
     segments: tuple[Segment, ...]
 
 
 def pack(batch: TokenBatch) -> Packing:
-    """Lay rows end to end; one that opens like an earlier one leaves its opening out and looks at that row's."""
+    """Lay rows end to end. A row that opens like an earlier one leaves its opening out and attends to that row's."""
     width = batch.input_ids.shape[1]
     slots = torch.zeros_like(batch.input_ids)
     source: list[torch.Tensor] = []
@@ -53,9 +53,9 @@ def pack(batch: TokenBatch) -> Packing:
 
 
 def packed_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
-    """Cut rows into micro-batches of at most `budget` packed tokens; returns lists of row indices.
+    """Cut rows into micro-batches of at most `budget` packed tokens. Returns lists of row indices.
 
-    Rows that open alike stay together where one micro-batch holds them. A row longer than the budget gets its own.
+    Rows that open alike stay together if one micro-batch holds them. A row longer than the budget gets its own.
     """
     groups: dict[object, list[int]] = {}
     for row, trace in enumerate(traces):

@@ -1,4 +1,4 @@
-"""What a policy is made of: a Qwen2.5-VL model, its tokenizer, and the few numbers everyone else needs about them."""
+"""The parts of a policy: a Qwen2.5-VL model, its tokenizer, and the few numbers that other modules need of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelParts:
-    """A base model ready to be adapted, and what must be known to feed it.
+    """A base model ready for an adapter, and the facts needed to feed it.
 
-    `eos_ids` are all tokens that end a turn, the one the template writes first (TRAPS 8). `min_pixels` and
+    `eos_ids` are all tokens that end a turn; the first is the one the template writes (TRAPS 8). `min_pixels` and
     `max_pixels` bound a picture's area after resizing; both sides become multiples of `patch_size * merge_size`.
-    `fingerprint` is the same for any dtype and for NF4, and different for other weights, a merged adapter's among them.
+    `fingerprint` is the same for any dtype and for NF4, and differs for other weights, a merged adapter's included.
     """
 
     model: Qwen2_5_VLForConditionalGeneration
@@ -51,7 +51,7 @@ class ModelParts:
     ) -> ModelParts:
         """Read everything from model and tokenizer; `source` is the checkpoint they were loaded from.
 
-        Raises SteerError when the model does not say how a turn ends, and what `fingerprint` raises.
+        Raises SteerError if the model names no end token, and what `fingerprint` raises.
         """
         end = model.generation_config.eos_token_id
         eos_ids = (end,) if isinstance(end, int) else tuple(end or ())
@@ -83,7 +83,7 @@ class ModelParts:
 
 @contextmanager
 def own_random_state(seed: int) -> Iterator[None]:
-    """Run the block from `seed` and give torch's random states back as they were (TRAPS 34)."""
+    """Run the block from `seed`, then restore torch's random states (TRAPS 34)."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""The vision tower's first layer, a convolution whose kernel is its stride, as the product that it is."""
+"""The vision tower's first layer, a convolution whose stride is its kernel's size, as a single product."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 
 def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Embed patches in one product where they are on a GPU: in bfloat16 torch's Conv3d takes seconds and gigabytes on
-    several kinds (pytorch#166643). Parameters keep their names. On a CPU it stays transformers' own: sums in another
-    order round otherwise, by 1e-5 in float32, and published figures were made with it.
+    """Make `model` embed patches in one product if they are on a GPU. Parameters keep their names.
+
+    In bfloat16 torch's Conv3d takes seconds and gigabytes on several GPUs (pytorch#166643). On a CPU transformers' own
+    forward stays: sums in another order round differently, by 1e-5 in float32, and published figures were made with it.
     """
     embedding: Any = model.model.visual.patch_embed
     embedding.forward = MethodType(_forward, embedding)
 
 
 def embed_patches(patches: Tensor, kernel: Tensor) -> Tensor:
-    """Embeddings [N, D] of patches [N, C * T * P * P] by a kernel [D, C, T, P, P], in the kernel's dtype."""
+    """Return embeddings [N, D] of patches [N, C * T * P * P] by a kernel [D, C, T, P, P], in the kernel's dtype."""
     return F.linear(patches.to(kernel.dtype), kernel.flatten(1))
 
 

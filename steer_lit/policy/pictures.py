@@ -1,4 +1,4 @@
-"""Pictures as the language model sees them: encoded once by the frozen tower, then reused by every row and turn."""
+"""Pictures as the language model sees them, encoded once by the frozen tower and reused by every row and turn."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from steer_lit.policy.pixels import to_patches
 from steer_lit.policy.positions import Grid
 from steer_lit.types import ImageRef, OpenImage
 
-CACHE_BYTES = 1 << 30  # of features
+CACHE_BYTES = 1 << 30  # for features
 MAX_PATCHED = 64  # pictures held as pixels: 6 MB each at 512 x 512
-TOWER_PATCHES = 1 << 14  # of one pass of the tower: 12 pictures of 512 x 512, since its activations add up
+TOWER_PATCHES = 1 << 14  # most in one pass of the tower, since its activations add up: 12 pictures of 512 x 512
 
 
 class Pictures:
-    """`open_image(ref)` returns a PIL RGB picture; the data layer owns where pictures may come from.
+    """Patches, grids and features of pictures.
 
-    Features are kept only while the tower is frozen (TRAPS 30); `tower_trains` is set by `train_tower`.
+    `open_image(ref)` returns a PIL RGB picture; the data layer decides where pictures may come from. Features are kept
+    only while the tower is frozen (TRAPS 30); `train_tower` sets `tower_trains`.
     """
 
     def __init__(self, parts: ModelParts, open_image: OpenImage) -> None:
@@ -33,19 +34,19 @@ class Pictures:
         self._grids: dict[ImageRef, Grid] = {}
 
     def grid(self, ref: ImageRef) -> Grid:
-        """Rows and columns of language-model tokens the picture takes."""
+        """Return the rows and columns of language-model tokens that the picture takes."""
         if ref not in self._grids:
             _, rows, columns = self._patched(ref)[1].tolist()
             self._grids[ref] = rows // self.parts.merge_size, columns // self.parts.merge_size
         return self._grids[ref]
 
     def tokens(self, ref: ImageRef) -> int:
-        """How many language-model tokens the picture takes."""
+        """Count the language-model tokens that the picture takes."""
         rows, columns = self.grid(ref)
         return rows * columns
 
     def features(self, refs: Sequence[ImageRef]) -> torch.Tensor:
-        """Language-model embeddings [sum of tokens, H] of the pictures, in order."""
+        """Return the pictures' language-model embeddings [sum of tokens, H], in order."""
         if self.tower_trains:
             once = list(dict.fromkeys(refs))
             features = dict(zip(once, self._encode(once), strict=True))
@@ -59,7 +60,7 @@ class Pictures:
         return torch.cat(found)
 
     def train_tower(self, trains: bool) -> None:
-        """If it `trains`, encode at every call from now on: gradients flow into the tower, whose weights change."""
+        """Set whether the tower trains. If so, every call encodes anew, since weights change and need gradients."""
         self.tower_trains = trains
         self._features.clear()
         self._feature_bytes = 0
@@ -72,7 +73,7 @@ class Pictures:
         return self._patches[ref]
 
     def _encode(self, refs: Sequence[ImageRef]) -> list[torch.Tensor]:
-        """One picture's embeddings each, from passes of at most `TOWER_PATCHES` patches or one picture."""
+        """Encode each picture, in passes of at most `TOWER_PATCHES` patches or one picture."""
         found: list[torch.Tensor] = []
         waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
         for ref in refs:

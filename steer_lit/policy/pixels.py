@@ -1,4 +1,4 @@
-"""Turns a picture into the vision tower's input: patches of normalised pixels and the shape of their grid."""
+"""The vision tower's input of a picture: patches of normalised pixels and the shape of their grid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def to_patches(image: Image, parts: ModelParts) -> tuple[torch.Tensor, torch.Tensor]:
-    """One picture as `(pixel_values [n_patches, 3 * temporal_patch * patch_size**2] float32, grid_thw [3] int64)`.
+    """Return `(pixel_values [n_patches, 3 * temporal_patch * patch_size**2] float32, grid_thw [3] int64)`.
 
-    The area is brought between `parts.min_pixels` and `parts.max_pixels`, both sides to multiples of
+    The picture is resized to an area between `parts.min_pixels` and `parts.max_pixels`, with both sides multiples of
     `patch_size * merge_size`; n_patches = t * h * w of the grid. Raises ValueError beyond an aspect ratio of 200.
     """
     processor = _processor(parts.patch_size, parts.merge_size, parts.temporal_patch, parts.min_pixels, parts.max_pixels)
@@ -26,7 +26,7 @@ def to_patches(image: Image, parts: ModelParts) -> tuple[torch.Tensor, torch.Ten
 
 @lru_cache(maxsize=8)
 def _processor(patch_size: int, merge_size: int, temporal_patch: int, min_pixels: int, max_pixels: int) -> Any:
-    """The Pillow flavour: the same pixels on every machine, and no need for torchvision."""
+    """Make the Pillow processor, which gives the same pixels on every machine and needs no torchvision."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     return Qwen2VLImageProcessorPil(

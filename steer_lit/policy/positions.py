@@ -1,9 +1,9 @@
 """Multimodal rotary positions (M-RoPE) of Qwen2.5-VL, from token ids and picture grids alone.
 
-Text advances time, height and width together; a picture takes one time step and spreads its tokens over height and
-width; what follows it starts after the largest position used. Computed here and passed explicitly, because some
-transformers releases get still images wrong (TRAPS 11) and the model remembers `rope_deltas` of its last generation
-(TRAPS 10).
+Text advances time, height and width together. A picture takes one time step and spreads its tokens over height and
+width; the next token starts after the largest position used. Positions are computed here and passed explicitly,
+because some transformers releases get still images wrong (TRAPS 11) and the model remembers `rope_deltas` of its last
+generation (TRAPS 10).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ Grid = tuple[int, int]  # rows and columns of a picture's language-model tokens,
 def rope_positions(
     token_ids: Sequence[int], image_token_id: int, grids: Sequence[Grid], start: int = 0
 ) -> tuple[torch.Tensor, int]:
-    """Positions of a stretch of tokens.
+    """Compute the positions of a stretch of tokens.
 
     `grids` are the stretch's pictures in order; `start` is the first position, for a stretch that continues a
-    dialogue. Returns int64 [3, len(token_ids)] (time, height, width) and the position that comes next.
+    dialogue. Returns int64 [3, len(token_ids)] (time, height, width) and the next position. Raises ValueError if
+    pictures and image tokens do not match.
     """
     positions = torch.empty(3, len(token_ids), dtype=torch.long)
     pending = list(grids)

@@ -1,6 +1,6 @@
-"""Checks a model's config before anything heavy loads: bad values, missing weights, no GPU.
+"""Checks of a model's config before anything heavy loads: bad values, missing weights, no GPU.
 
-No torch, no transformers: a config check must answer at once.
+They import no torch and no transformers: a config check must answer at once.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from steer_lit.policy import base_model_files, gpus
 from steer_lit.policy.model_facts import BUILT_HERE, SHIPPED, nano_folder, no_adapter, tower_file
 from steer_lit.policy.model_values import DEVICE, value_problems
 
-# By which another architecture is told from nano.
+# The sizes by which nano's architecture is recognised.
 _SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
 
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
-    """Every problem of the `model` section (plain containers, interpolations resolved) on this machine."""
+    """Return every problem of the `model` section (plain containers, interpolations resolved) on this machine."""
     return value_problems(model) + resource_problems(model)
 
 
 def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
-    """What the config asks for and this machine lacks."""
+    """Return a problem for everything that the config asks for and this machine lacks."""
     name, source = model.get("name"), model.get("source")
     problems = []
     if model.get("quantize") == "nf4":

@@ -17,7 +17,7 @@ LANGUAGE_MODEL = "model.language_model."
 
 
 def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
-    """4-bit NormalFloat with double quantization (QLoRA, arXiv 2305.14314), tower and head left whole."""
+    """Return 4-bit NormalFloat with double quantization (QLoRA, arXiv 2305.14314), tower and head left whole."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -30,7 +30,7 @@ def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def four_bit_modules(model: torch.nn.Module) -> list[str]:
-    """Names of the linear layers whose weights are really stored in 4 bits."""
+    """List the linear layers whose weights are really stored in 4 bits."""
     return [
         name
         for name, module in model.named_modules()

@@ -1,7 +1,7 @@
-"""Qwen2.5-VL with a LoRA adapter as a policy: log-probabilities for SFT and GRPO, and the parts generation is made of.
+"""Qwen2.5-VL with a LoRA adapter as a policy: log-probabilities for SFT and GRPO, and the parts of generation.
 
-Every forward goes embeddings -> text stack -> chosen positions of the head. Pictures are encoded once by the frozen
-vision tower and reused by every row, turn and pass; positions are explicit (TRAPS 10, 11, 15).
+Every forward goes embeddings -> text stack -> head at chosen positions. Pictures are encoded once by the frozen vision
+tower and reused by every row, turn and pass; positions are explicit (TRAPS 10, 11, 15).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from steer_lit.policy.text_stack import TextStack
 from steer_lit.policy.token_batch import TokenBatch, collate, padded_batches
 from steer_lit.types import ImageRef, OpenImage, TokenTrace
 
-# What opens pictures or messages: a policy that could sample it could forge either (TRAPS 14).
+# Tokens that open pictures or messages: a policy that could sample them could forge either (TRAPS 14).
 NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
 
 
 class QwenVL(nn.Module):
-    """`model` is the PEFT-wrapped `Qwen2_5_VLForConditionalGeneration` of `parts`.
+    """The policy. `model` is the PEFT-wrapped `Qwen2_5_VLForConditionalGeneration` of `parts`.
 
-    `open_image(ref)` returns a PIL RGB picture; the data layer owns where pictures may come from.
+    `open_image(ref)` returns a PIL RGB picture; the data layer decides where pictures may come from.
     """
 
     forbidden: torch.Tensor  # int64 [F], token ids that are never sampled
@@ -48,8 +48,8 @@ class QwenVL(nn.Module):
         self.system_prompt = system_prompt
         self.pictures = Pictures(parts, open_image)
         self.trains: Trains = "adapter"  # set by `train_only`
-        self.started_from: str | None = None  # the folder of the adapter that its run began with
-        self.start_is_gone = False  # that folder: a checkpoint brings what it held
+        self.started_from: str | None = None  # the folder of the adapter that the run began with
+        self.start_is_gone = False  # whether that folder is gone: the checkpoint holds what was read from it
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
@@ -77,12 +77,12 @@ class QwenVL(nn.Module):
 
     @property
     def number_type(self) -> str:
-        """What weights that are not quantized are held in, and all is computed in."""
+        """The dtype of all computation and of the weights that are not quantized."""
         return str(self.base.lm_head.weight.dtype).removeprefix("torch.")
 
     @property
     def trained_as(self) -> dict[str, Any]:
-        """What a checkpoint of this policy goes with: continued under anything else it would be another policy."""
+        """The settings that a checkpoint of this policy needs: continued under others it would be another policy."""
         configs: Any = self.model.peft_config
         lora = configs["default"]
         targets = sorted({name.rpartition(".")[2] for name in adapted_layers(self.model)})
@@ -93,7 +93,7 @@ class QwenVL(nn.Module):
 
     @property
     def shown_as(self) -> dict[str, Any]:
-        """How dialogues are put before this policy."""
+        """How dialogues are shown to this policy: system prompt and picture sizes."""
         parts = self.parts
         return {"system_prompt": self.system_prompt, "min_pixels": parts.min_pixels, "max_pixels": parts.max_pixels}
 
@@ -102,9 +102,9 @@ class QwenVL(nn.Module):
         return self.base.get_input_embeddings().weight.device
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Moving or casting gives the layers new weights: the stack is made again from them.
+        """Drop the stack: moving or casting gives the layers new weights, from which it must be made again.
 
-        All of torch's ways to do so come through here; there is no public one that they share.
+        All of torch's ways to move or cast come through here; they share no public method.
         """
         self.__dict__.pop("stack", None)
         return super()._apply(fn, recurse)
@@ -117,7 +117,7 @@ class QwenVL(nn.Module):
         )
 
     def embed(self, input_ids: torch.Tensor, images: Sequence[ImageRef]) -> torch.Tensor:
-        """[B, L] ids to [B, L, H], the pictures' features at their image tokens, row by row (TRAPS 13)."""
+        """Embed ids [B, L] as [B, L, H], with the pictures' features at their image tokens, row by row (TRAPS 13)."""
         input_ids = input_ids.to(self.device)
         embeds = self.base.get_input_embeddings()(input_ids)
         if not images:
@@ -129,36 +129,36 @@ class QwenVL(nn.Module):
         return embeds.masked_scatter(at[..., None], features)
 
     def hidden(self, embeds: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-        """Last hidden states [B, L, H], with plain causal attention over the row."""
+        """Return the last hidden states [B, L, H], with plain causal attention over the row."""
         return self.base.model.language_model(
             inputs_embeds=embeds, position_ids=position_ids.to(self.device), use_cache=False
         ).last_hidden_state
 
     @cached_property
     def stack(self) -> TextStack:
-        """The same language model in few, large products."""
+        """The same language model in few large products."""
         return TextStack(self.base.model.language_model, self.base.lm_head)
 
     @property
     def packs(self) -> bool:
-        """Whether rows are scored packed, through `stack`, which knows no dropout and takes the base for frozen."""
+        """Whether rows are scored packed, through `stack`, which has no dropout and treats the base as frozen."""
         configs: Any = self.model.peft_config
         return not configs["default"].lora_dropout and self.trains != "base"
 
     def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
-        """Cut rows for `logprobs`, at most `budget` tokens at a time; returns lists of row indices."""
+        """Cut rows for `logprobs` into micro-batches of at most `budget` tokens. Returns lists of row indices."""
         return (packed_batches if self.packs else padded_batches)(traces, budget)
 
     def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
-        """Float32 logits [N, V] for hidden states [N, H], tokens that may not be sampled at minus infinity.
+        """Return float32 logits [N, V] for hidden states [N, H], with forbidden tokens at minus infinity.
 
-        For sampling: nothing trains through it.
+        For sampling: nothing trains through them.
         """
         head = self.stack.head
         return restricted(head(hidden, head.operands(decoding=True)), self.forbidden, temperature)
 
     def logprobs(self, batch: TokenBatch, temperature: float = 1.0) -> torch.Tensor:
-        """Float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
+        """Return float32 [B, L]: log p(token i | tokens before i) where the completion mask is set, 0 elsewhere."""
         mask = batch.completion_mask.to(self.device)
         scored = head_logprobs(
             self._before(batch, mask),
@@ -170,7 +170,7 @@ class QwenVL(nn.Module):
         return torch.zeros(mask.shape, device=self.device).masked_scatter(mask, scored)
 
     def _before(self, batch: TokenBatch, mask: torch.Tensor) -> torch.Tensor:
-        """Hidden states [N, H] at the token before each of the N that `mask` [B, L] selects."""
+        """Return the hidden states [N, H] at the token before each of the N that `mask` [B, L] selects."""
         embeds = self.embed(batch.input_ids, batch.images)
         if not self.packs:
             return self.hidden(embeds, batch.position_ids)[:, :-1][mask[:, 1:]]
@@ -181,12 +181,12 @@ class QwenVL(nn.Module):
 
         positions = batch.position_ids.flatten(1)[:, packing.source].to(self.device)
         states = self.stack(embeds.flatten(0, 1)[packing.source], positions, attend, self.stack.operands())
-        # Rows of a group read their opening's last state. Unlike plain indexing this adds gradients up in order.
+        # Rows of a group share their opening's last state; unlike plain indexing, this sums its gradients in order.
         return states.index_select(0, packing.slots.to(self.device)[:, :-1][mask[:, 1:]])
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients, no dropout, no activation checkpointing; the mode before is restored."""
+        """Run the block without gradients, dropout and activation checkpointing, then restore the mode."""
         was_training = self.training
         self.eval()
         try:
@@ -210,13 +210,13 @@ class QwenVL(nn.Module):
             parameter.requires_grad_(chosen[part])
 
     def adapt(self, lora: LoraSettings) -> None:
-        """Replace the adapter by a fresh one of that shape."""
-        self.__dict__.pop("stack", None)  # it holds the layers that were
+        """Replace the adapter by a fresh one with the settings `lora`."""
+        self.__dict__.pop("stack", None)  # it holds the old layers
         model: Any = self.model
         self.model = attach_adapter(model.unload(), lora, seed=0)
 
     def clear_adapter(self) -> None:
-        """Make the adapter change nothing, as a fresh one does. It could not train any more: A and B are both zero."""
+        """Make the adapter change nothing, like a fresh one. It can no longer train: A and B are both zero."""
         with torch.no_grad():
             for parameter in self.adapter_parameters().values():
                 parameter.zero_()
@@ -230,7 +230,7 @@ class QwenVL(nn.Module):
 
     @contextmanager
     def wearing(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """The adapter `state` in place of the live one, which comes back whatever happens inside."""
+        """Put the adapter `state` in place of the live one, which comes back whatever happens in the block."""
         parameters = self.adapter_parameters()
         live = {name: parameter.data for name, parameter in parameters.items()}
         try:
@@ -265,6 +265,6 @@ class QwenVL(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """The policy's adapter as the reference's, for inference."""
+        """Run the block with the reference's adapter, for inference."""
         with self.wearing(self.reference_state), self.inference():
             yield

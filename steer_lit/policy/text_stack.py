@@ -1,8 +1,8 @@
-"""Qwen2.5-VL's decoder layers and their LoRA adapters with fused projections: the arithmetic of transformers and PEFT.
+"""Qwen2.5-VL's decoder layers and LoRA adapters with fused projections: the arithmetic of transformers and PEFT.
 
-Time goes into calls and into reading weights, so q, k and v are one product here, gate and up are one, and so are
+Most time goes into kernel calls and reading weights. So q, k and v are one product, gate and up are one, and so are
 their adapters; residuals are added inside products, and keys and values that several heads share are never repeated.
-It generates and trains. A test holds it against transformers' modules.
+The stack serves generation and training. A test compares it with transformers' modules.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from steer_lit.policy.prepacked import can_prepack, prepack, prepacked_linear
 
 
 class Attend(Protocol):
-    """How tokens look at each other."""
+    """The attention of tokens to each other."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
-        """Rotated queries [N, heads, d], keys and values [N, kv_heads, d] of a layer in, [N, heads, d] out."""
+        """Attend from rotated queries [N, heads, d] to keys and values [N, kv_heads, d]. Returns [N, heads, d]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """What a projection multiplies by at one moment, while nothing trains it.
+    """A projection's adapter as it is at one moment, and perhaps a copy of its frozen weights.
 
-    `prepacked` is for few rows and taken where it is there: a copy of the weights in a layout of its own, with the
-    adapter's A below them where it `holds_a`, so that one product gives both.
+    `prepacked` is a copy of the weights in a layout for few rows, used if it is there. If `holds_a`, the adapter's A
+    lies below the weights, so that one product gives both.
     """
 
     adapter: Adapter | None
@@ -43,18 +43,18 @@ class Operands:
 
     @property
     def plain(self) -> Operands:
-        """The same for many rows, which read the weights themselves."""
+        """The operands for many rows, which are multiplied by the weights themselves."""
         return Operands(self.adapter)
 
 
 class _Projection:
     """Linear layers that read the same input, as one: x W^T + bias + (x A^T) (scale * B^T).
 
-    Plain weights are laid out one below the other and the layers keep views of them, so training stores nothing twice;
-    4-bit weights are multiplied by their own layers.
+    Plain weights are stacked and the layers keep views of them, so nothing is stored twice. 4-bit weights are
+    multiplied by their own layers.
     """
 
-    def __init__(self, *layers: Any) -> None:  # nn.Linear, a 4-bit one, or PEFT's around either
+    def __init__(self, *layers: Any) -> None:  # nn.Linear, a 4-bit one, or PEFT's wrapper of either
         self.layers = layers
         self.bases = [getattr(layer, "base_layer", layer) for layer in layers]
         self.weight: Tensor | None = None  # [in, out], a transposed view
@@ -68,7 +68,7 @@ class _Projection:
 
     @cached_property
     def prepacked(self) -> Tensor:
-        """A copy of frozen weights for a decoding step, made at the first."""
+        """A copy of frozen weights for decoding, made at the first decoding step."""
         assert self.weight is not None
         return prepack(self.weight.T)
 
@@ -82,7 +82,7 @@ class _Projection:
         return Operands(adapter, prepack(torch.cat((self.weight.T, adapter[0]))), holds_a=True)
 
     def adapter(self) -> Adapter | None:
-        """The layers' adapters as one, R the sum of their ranks; None where no layer has one."""
+        """Return the layers' adapters as one, with R the sum of their ranks; None if no layer has one."""
         on = [hasattr(layer, "lora_A") and not layer.disable_adapters for layer in self.layers]
         downs = [layer.lora_A["default"].weight for layer, is_on in zip(self.layers, on, strict=True) if is_on]
         if not downs:
@@ -96,7 +96,7 @@ class _Projection:
         return torch.cat(downs), torch.block_diag(*ups)
 
     def __call__(self, x: Tensor, operands: Operands, add: Tensor | None = None, *, make: Make | None = None) -> Tensor:
-        """[M, in] to [M, out], of make(x) where there is `make`, plus `add` [M, out] where given."""
+        """Project x, or make(x) if `make` is given, from [M, in] to [M, out]. Adds `add` [M, out] if given."""
         assert add is None or self.bias is None  # Qwen2.5's layers before a residual have none
         made = None if make is None else (make, x)
         x = x if make is None else make(x)
@@ -118,16 +118,16 @@ class _Projection:
         assert operands.prepacked is not None
         assert operands.adapter is not None
         shift, up = self.bias if add is None else add, operands.adapter[1]
-        wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as without A
+        wide = None if shift is None else F.pad(shift, (0, len(up)))  # added before rounding, as it is without A
         y, low = prepacked_linear(x, operands.prepacked, wide).split((up.shape[1], len(up)), 1)
         return y.addmm_(low, up)
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The parameters one below the other, each now a view of its rows."""
+    """Stack the parameters along their first dimension. Each becomes a view of its rows."""
     if len(parameters) == 1:
         return parameters[0].detach()
-    with torch.inference_mode(False), torch.no_grad():  # what is made in inference mode can never train
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode can never train
         whole = torch.cat([parameter.detach() for parameter in parameters])
     for parameter, rows in zip(parameters, whole.split([len(p) for p in parameters]), strict=True):
         parameter.data = rows
@@ -160,9 +160,9 @@ class _Layer:
 
 
 class TextStack:
-    """Embeddings to last hidden states. `model` is the language model with PEFT's layers in place.
+    """The language model, from embeddings to last hidden states.
 
-    `head` makes logits of hidden states.
+    `model` is the language model with PEFT's layers in place; `head` makes logits of hidden states.
     """
 
     def __init__(self, model: Any, head: Any) -> None:
@@ -173,15 +173,15 @@ class TextStack:
         self.layers = [_Layer.of(block) for block in model.layers]
 
     def operands(self, decoding: bool = False) -> list[tuple[Operands, ...]]:
-        """Every layer's adapters as they are now: put together once, used for as long as they do not change.
+        """Put together every layer's operands from the adapters as they are now, to use until these change.
 
-        `decoding` also lays out a copy of frozen weights for that: for one token a row, while nothing trains.
+        `decoding` adds copies of frozen weights in a layout for one token a row, while nothing trains.
         """
         return [layer.operands(decoding) for layer in self.layers]
 
     def __call__(
         self,
-        embeds: Tensor,  # [N, H], all rows behind each other
+        embeds: Tensor,  # [N, H], all rows end to end
         position_ids: Tensor,  # [3, N]
         attend: Attend,
         operands: Sequence[Sequence[Operands]],

@@ -1,6 +1,6 @@
 """`tiny`: the whole of Qwen2.5-VL's architecture in a million random weights, made offline in well under a second.
 
-It answers nonsense, and everything else about it is real: M-RoPE, windowed vision, grouped key/value heads, an untied
+Its answers are nonsense, but everything else is real: M-RoPE, windowed vision, grouped key/value heads, an untied
 head, two end tokens, and - like Qwen - an embedding with more rows than the tokenizer has tokens. Weights are drawn
 wide enough for attention to be far from uniform, so that a wrong position shows in the logits.
 """
@@ -41,11 +41,11 @@ VISION_CONFIG: dict[str, Any] = {
     "spatial_merge_size": 2,
     "temporal_patch_size": 2,
     "out_hidden_size": 128,
-    "window_size": SIDE // 2,  # four windows in a picture, so that the window order is put to the test
+    "window_size": SIDE // 2,  # four windows in a picture, so that the window order is tested
     "fullatt_block_indexes": [1],
     "initializer_range": _INITIALIZER_RANGE,
 }
-# What the byte-level merges are learnt from: enough that everyday words of a test dialogue are one token each.
+# The byte-level merges are learnt from these lines: enough to make everyday words of a test dialogue one token each.
 _LINES = (
     "Look, think in <thinking></thinking>, then reply in <answer></answer>. You are a helpful assistant.",
     "system",
@@ -61,7 +61,7 @@ _LINES = (
 
 
 def build_tiny(settings: BaseModelSettings = PLAIN, seed: int = 0) -> ModelParts:
-    """Make `tiny` from a seed. Runs take the default, whatever theirs is: an adapter fits one base alone."""
+    """Make `tiny` from `seed`. Runs keep the default, whatever their own seed: an adapter fits only one base."""
     return open_fresh(
         tiny_tokenizer(),
         text_config=TEXT_CONFIG,

@@ -15,8 +15,8 @@ from steer_lit.types import ImageRef, TokenTrace
 class TokenBatch:
     """B traces of at most L tokens. `images` lists the pictures row by row, in the order of their tokens.
 
-    `openings` says of each row which is the first that opens like it - itself, where none before does - and for how
-    many tokens.
+    `openings` gives, for each row, the first row that opens like it (itself, if none before does) and the number of
+    tokens in the opening.
     """
 
     input_ids: torch.Tensor  # [B, L] int64
@@ -34,7 +34,7 @@ class TokenBatch:
 
 
 def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
-    """The key of a trace's shared prefix: its tokens before the first sampled one, and all of its pictures."""
+    """Return the key of a trace's shared prefix: its tokens before the first sampled one, and all of its pictures."""
     before = next((at for at, turn_idx in enumerate(trace.turn_ids) if turn_idx >= 0), len(trace.turn_ids))
     return trace.token_ids[:before], trace.images
 
@@ -66,7 +66,7 @@ def collate(
 
 
 def padded_batches(traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
-    """Cut rows into micro-batches of at most `budget` padded tokens, rows of like length together.
+    """Cut rows into micro-batches of at most `budget` padded tokens, rows of similar length together.
 
     Returns lists of row indices; a row longer than the budget gets a micro-batch of its own.
     """

@@ -1,4 +1,4 @@
-"""The vision tower's weights as a file of their own: what tower training writes, `nano` and `smol` read."""
+"""The vision tower's weights in a file of their own, which tower training writes and `nano` and `smol` read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from steer_lit.policy.tensors import tensor_mismatch
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-_BASE, _LANGUAGE = "base", "language_fingerprint"  # in the file's metadata: in front of what the tower learnt to see
+_BASE, _LANGUAGE = "base", "language_fingerprint"  # in the file's metadata: the model that the tower was trained with
 
 
 def save_tower(parts: ModelParts, path: Path) -> None:
     """Write the vision tower and its merger as bfloat16 safetensors, all at once or not at all.
 
-    The base goes on record by its language weights: the tower's own are what training it changed.
+    The file names the base by its language weights, since training changed the tower's own.
     """
     state = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in _tower(parts.model).items()}
     facts = {"format": "pt", _BASE: parts.name, _LANGUAGE: language_fingerprint(parts.model)}
@@ -35,8 +35,8 @@ def save_tower(parts: ModelParts, path: Path) -> None:
 def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly.
 
-    Raises SteerError where they do not, where numbers are not finite, or where the tower was trained in front of other
-    language weights; the shipped towers do not say. Raises MissingResource where there is no file.
+    Raises SteerError if they do not, if numbers are not finite, or if the file says that the tower was trained with
+    other language weights (the shipped towers do not say). Raises MissingResource if there is no file.
     """
     if not path.is_file():
         raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")
