@@ -3,8 +3,8 @@
 SaFeR-Steer, Eq. 19. G groups of K trajectories of up to T turns.
 
 A failed row has no vote and no advantage. A group left with fewer than two valid rows has nothing to compare: all its
-advantages are 0, and `usable_rows` says which rows are left for masks and denominators. Advantages are computed in
-float64: the numbers are few, and their differences are what counts.
+advantages are 0, and `usable_rows` says which rows are left for masks and denominators. Computed in float64: the
+numbers are few, and their differences count.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def usable_rows(valid: Tensor) -> Tensor:  # [G, K] bool -> [G, K] bool
 
 
 def advantages(returns: Tensor, valid: Tensor, scale: Scale) -> Tensor:  # [G, K], [G, K] -> [G, K]
-    """Return A_k = R_k - mean of R over the valid rows of its group; 0 for rows that are not usable.
+    """Return A_k = R_k - mean of R over the valid rows of its group; 0 where not usable.
 
     `scale="none"` is the paper's. `"group"` divides by the group's standard deviation (n - 1 in its denominator), as
     the authors' code does by default. Failed rows may hold any value, NaN included.
@@ -53,9 +53,9 @@ def turn_advantages(
     dialogues early, it is still unbiased (TRAPS 26): the baseline depends on nothing that row k did from turn t on, and
     the factor is the same at every turn, so under `scale="none"` the expected gradient is (n - 1) / n times the
     true one. The plain mean over the survivors would shrink each turn by its own number of survivors. Counting
-    the ended rows as 0 would be unbiased, but would push every survivor up. If only one row is alive, its baseline is
-    0, the return-to-go of the dialogues that ended; under `scale="group"` its advantage is 0, since there is no spread
-    to divide by. Entries that are not alive or not usable are 0.
+    the ended rows as 0 would be unbiased, but push every survivor up. The only row alive has baseline 0, the
+    return-to-go of the dialogues that ended; under `scale="group"` its advantage is 0: there is no spread to divide
+    by. Entries not alive or not usable are 0.
     """
     usable = usable_rows(valid)[..., None]  # [G, K, 1]
     voters = usable & alive.bool()  # [G, K, T]

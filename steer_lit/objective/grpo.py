@@ -20,12 +20,11 @@ SUMS = ("tokens", "policy_loss", "kl_loss", "kl", "nll", "ratio", "clipped")  # 
 
 @dataclass(frozen=True, slots=True)
 class GrpoStats:
-    """Sums over the masked tokens of one micro-batch, not averaged yet, and the largest ratio; all detached.
+    """Detached sums over the masked tokens of one micro-batch, not averaged yet, and the largest ratio.
 
     `policy_loss` and `kl_loss` are already divided by the step's denominators: their sums over micro-batches and
-    ranks are the step's losses. `tokens` is the number of tokens. `kl` sums k3 of policy against reference, `nll` sums
-    -logprobs (its mean estimates the entropy per token), and `ratio` sums the ratio. `clipped` counts the tokens whose
-    gradient was clipped away.
+    ranks are the step's. `tokens` counts, `kl` sums k3 of policy against reference, `nll` sums -logprobs (its mean
+    estimates the entropy per token), `ratio` sums the ratio. `clipped` counts tokens whose gradient was clipped away.
     """
 
     sums: Tensor  # [7], in the order of SUMS

@@ -55,8 +55,7 @@ def open_checkpoint(
 
     Adapters will name `source` as their base, or `name` if the model is built here. `local_only` forbids the network.
     `tower` is a file of vision tower weights that replace the checkpoint's. Raises MissingResource if the checkpoint or
-    the file is not there, and SteerError if the tower does not fit or the layers in 4 bits are not exactly the language
-    model's linear ones.
+    the file is not there, SteerError if the tower does not fit or not exactly the language model is in 4 bits.
     """
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 

@@ -64,9 +64,9 @@ def is_offline() -> bool:
 
 
 def is_cached(hub_id: str) -> bool:
-    """Return whether the local cache holds every file that is read of a hub model, so the hub need not be asked.
+    """Return whether the local cache holds all that is read of a hub model, so the hub need not be asked.
 
-    The optional generation config also counts as cached once the hub has said that the model has none.
+    The optional generation config counts as cached once the hub has said that there is none.
     """
     from huggingface_hub import try_to_load_from_cache
 

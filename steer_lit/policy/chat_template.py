@@ -57,7 +57,7 @@ def chat_tokenizer(tokenizer_json: str, max_length: int) -> PreTrainedTokenizerB
 
 
 def vision_token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Return the vision tokens' ids under their names in `Qwen2_5_VLConfig`."""
+    """Return the vision tokens' ids by their names in `Qwen2_5_VLConfig`."""
     names = {
         "vision_start_token_id": VISION_START,
         "vision_end_token_id": VISION_END,

@@ -14,7 +14,7 @@ _NATIVE = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own
 
 
 def default_device() -> str:
-    """Return this rank's GPU, or the CPU without one. Models load before a strategy picks the device."""
+    """Return this rank's GPU, else the CPU. Models load before a strategy picks the device."""
     return f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
 
 

@@ -33,7 +33,7 @@ def open_fresh(
     tower: Path | None = None,
     **sizes: Any,
 ) -> ModelParts:
-    """Open a model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`; the rest is as in `open_checkpoint`."""
+    """Open a model that `write_fresh` makes of `tokenizer`, `draw` and `sizes`. See also `open_checkpoint`."""
     with tempfile.TemporaryDirectory(prefix="steer-lit-fresh-") as folder:
         with disk_errors(Path(folder), ". $TMPDIR names a folder with room"):
             write_fresh(Path(folder), tokenizer, draw, **sizes)
@@ -71,7 +71,7 @@ def write_fresh(
 def learn_tokenizer(lines: Iterable[str], tokens: int, max_length: int) -> PreTrainedTokenizerBase:
     """Learn a byte-level BPE tokenizer of at most `tokens` tokens from `lines`.
 
-    Qwen's special tokens come first. Any text round-trips, nothing is unknown, and what `lines` repeat is one token.
+    Qwen's special tokens come first. Any text round-trips, and what `lines` repeat is one token.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

@@ -15,8 +15,8 @@ def has_gpu() -> bool:
 def visible_gpus() -> int:
     """Count the NVIDIA GPUs visible to this process.
 
-    NVML is asked, since initialising CUDA here would break processes forked later. Like CUDA, it reads
-    CUDA_VISIBLE_DEVICES up to the first number that no GPU has.
+    Asks NVML: initialising CUDA here would break processes forked later. Like CUDA, reads CUDA_VISIBLE_DEVICES up to
+    the first number that no GPU has.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None and named.strip() in ("", "-1", "NoDevFiles"):

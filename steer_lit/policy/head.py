@@ -52,8 +52,7 @@ class _HeadLogprobs(torch.autograd.Function):
 def restricted(logits: torch.Tensor, forbidden: torch.Tensor, temperature: float) -> torch.Tensor:
     """Return `logits` [N, V] in float32 over the temperature, with forbidden tokens at minus infinity.
 
-    The memory of `logits` may be reused. Sampling and scoring share this function, so that a forbidden token is absent
-    from both (TRAPS 14, 17).
+    May reuse the memory of `logits`. Sampling and scoring share this, so both lack forbidden tokens (TRAPS 14, 17).
     """
     logits = logits.float()
     if temperature != 1.0:

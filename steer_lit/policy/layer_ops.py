@@ -73,7 +73,7 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """Return silu(gate) * up, [M, I], for the two side by side in `gate_up` [M, 2 I]."""
+    """Return silu(gate) * up, [M, I], for `gate_up` [M, 2 I]."""
     return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _swiglu(gate_up)
 
 

@@ -86,7 +86,7 @@ def load_policy(
 
 
 def _check_gpu(name: str, quantize: Quantization, device: str | None) -> None:
-    """Raise MissingResource if the config needs a GPU that the driver shows the config check but torch does not see."""
+    """Raise MissingResource if the config needs a GPU that the driver showed the config check but torch cannot see."""
     if (reason := unseen_gpu()) is None:
         return
     if quantize == "nf4" and name not in BUILT_HERE:

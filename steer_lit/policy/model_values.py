@@ -22,7 +22,7 @@ DEVICE = re.compile(r"cpu|cuda(?::(\d+))?")
 
 
 def value_problems(model: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for each value that cannot work on any machine."""
+    """Return the values that cannot work on any machine."""
     lora: Mapping[str, Any] = model.get("lora") or {}
     flat = {**model, **{f"lora.{key}": value for key, value in lora.items()}}
     problems = [

@@ -101,7 +101,7 @@ def _by_token(heads: Tensor) -> Tensor:
 
 
 def _seen(segment: Segment, x: Tensor) -> Tensor:
-    """Return the part of x [kv_heads, T, d] that a segment may attend to."""
+    """Select what a segment sees of x [kv_heads, T, d]."""
     return torch.cat((x[:, segment.opening], x[:, segment.own]), 1)
 
 

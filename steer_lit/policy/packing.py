@@ -27,8 +27,8 @@ class Segment:
 class Packing:
     """Where T packed tokens come from, and where the tokens of a padded batch [B, L] went."""
 
-    source: torch.Tensor  # [T] int64, indices into the flattened batch
-    slots: torch.Tensor  # [B, L] int64, indices into the packed tokens; 0 for padding
+    source: torch.Tensor  # [T] int64, indices in the flattened batch
+    slots: torch.Tensor  # [B, L] int64, packed indices; 0 for padding
     segments: tuple[Segment, ...]
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def embed_as_product(model: Qwen2_5_VLForConditionalGeneration) -> None:
     """Make `model` embed patches in one product if they are on a GPU. Parameters keep their names.
 
-    In bfloat16 torch's Conv3d takes seconds and gigabytes on several GPUs (pytorch#166643). On a CPU transformers' own
-    forward stays: sums in another order round differently, by 1e-5 in float32, and published figures were made with it.
+    In bfloat16 torch's Conv3d takes seconds and gigabytes on several kinds of GPU (pytorch#166643). On a CPU the
+    forward stays transformers': another order of sums rounds differently, by 1e-5 in float32, and published figures
+    were made with it.
     """
     embedding: Any = model.model.visual.patch_embed
     embedding.forward = MethodType(_forward, embedding)

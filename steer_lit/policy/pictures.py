@@ -34,14 +34,14 @@ class Pictures:
         self._grids: dict[ImageRef, Grid] = {}
 
     def grid(self, ref: ImageRef) -> Grid:
-        """Return the rows and columns of language-model tokens that the picture takes."""
+        """Return the picture's rows and columns of language-model tokens."""
         if ref not in self._grids:
             _, rows, columns = self._patched(ref)[1].tolist()
             self._grids[ref] = rows // self.parts.merge_size, columns // self.parts.merge_size
         return self._grids[ref]
 
     def tokens(self, ref: ImageRef) -> int:
-        """Count the language-model tokens that the picture takes."""
+        """Count the picture's language-model tokens."""
         rows, columns = self.grid(ref)
         return rows * columns
 

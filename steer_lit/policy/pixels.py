@@ -26,7 +26,7 @@ def to_patches(image: Image, parts: ModelParts) -> tuple[torch.Tensor, torch.Ten
 
 @lru_cache(maxsize=8)
 def _processor(patch_size: int, merge_size: int, temporal_patch: int, min_pixels: int, max_pixels: int) -> Any:
-    """Make the Pillow processor, which gives the same pixels on every machine and needs no torchvision."""
+    """Make the Pillow kind: the same pixels on every machine, and no need for torchvision."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
     return Qwen2VLImageProcessorPil(

@@ -21,8 +21,7 @@ def rope_positions(
     """Compute the positions of a stretch of tokens.
 
     `grids` are the stretch's pictures in order; `start` is the first position, for a stretch that continues a
-    dialogue. Returns int64 [3, len(token_ids)] (time, height, width) and the next position. Raises ValueError if
-    pictures and image tokens do not match.
+    dialogue. Returns int64 [3, len(token_ids)] (time, height, width) and the next position.
     """
     positions = torch.empty(3, len(token_ids), dtype=torch.long)
     pending = list(grids)

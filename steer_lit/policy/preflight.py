@@ -1,6 +1,6 @@
 """Checks of a model's config before anything heavy loads: bad values, missing weights, no GPU.
 
-They import no torch and no transformers: a config check must answer at once.
+No torch, no transformers: a config check must answer at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def preflight(model: Mapping[str, Any]) -> list[Problem]:
 
 
 def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem for everything that the config asks for and this machine lacks."""
+    """Return what the config asks for and this machine lacks."""
     name, source = model.get("name"), model.get("source")
     problems = []
     if model.get("quantize") == "nf4":

@@ -17,7 +17,7 @@ LANGUAGE_MODEL = "model.language_model."
 
 
 def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
-    """Return 4-bit NormalFloat with double quantization (QLoRA, arXiv 2305.14314), tower and head left whole."""
+    """Ask for 4-bit NormalFloat with double quantization (QLoRA, arXiv 2305.14314), tower and head whole."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

@@ -34,7 +34,7 @@ NEVER_SAMPLED = (TURN_START, *VISION_TOKENS)
 
 
 class QwenVL(nn.Module):
-    """The policy. `model` is the PEFT-wrapped `Qwen2_5_VLForConditionalGeneration` of `parts`.
+    """A policy; `model` is the PEFT-wrapped `Qwen2_5_VLForConditionalGeneration` of `parts`.
 
     `open_image(ref)` returns a PIL RGB picture; the data layer decides where pictures may come from.
     """
@@ -49,7 +49,7 @@ class QwenVL(nn.Module):
         self.pictures = Pictures(parts, open_image)
         self.trains: Trains = "adapter"  # set by `train_only`
         self.started_from: str | None = None  # the folder of the adapter that the run began with
-        self.start_is_gone = False  # whether that folder is gone: the checkpoint holds what was read from it
+        self.start_is_gone = False  # whether that folder is gone; a checkpoint holds its content
         self._reference: dict[str, torch.Tensor] | None = None
         forbidden = [parts.tokenizer.convert_tokens_to_ids(token) for token in NEVER_SAMPLED]
         spare = range(len(parts.tokenizer), parts.model.get_output_embeddings().weight.shape[0])  # rows without a token
@@ -93,7 +93,7 @@ class QwenVL(nn.Module):
 
     @property
     def shown_as(self) -> dict[str, Any]:
-        """How dialogues are shown to this policy: system prompt and picture sizes."""
+        """How dialogues are shown to this policy."""
         parts = self.parts
         return {"system_prompt": self.system_prompt, "min_pixels": parts.min_pixels, "max_pixels": parts.max_pixels}
 
@@ -102,9 +102,9 @@ class QwenVL(nn.Module):
         return self.base.get_input_embeddings().weight.device
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Drop the stack: moving or casting gives the layers new weights, from which it must be made again.
+        """Drop the stack, since moving or casting gives the layers new weights; its next use makes it again.
 
-        All of torch's ways to move or cast come through here; they share no public method.
+        All of torch's ways to do so come through here; they share no public method.
         """
         self.__dict__.pop("stack", None)
         return super()._apply(fn, recurse)
@@ -146,7 +146,7 @@ class QwenVL(nn.Module):
         return not configs["default"].lora_dropout and self.trains != "base"
 
     def micro_batches(self, traces: Sequence[TokenTrace], budget: int) -> list[list[int]]:
-        """Cut rows for `logprobs` into micro-batches of at most `budget` tokens. Returns lists of row indices."""
+        """Cut rows into micro-batches of at most `budget` tokens for `logprobs`. Returns row indices."""
         return (packed_batches if self.packs else padded_batches)(traces, budget)
 
     def logits(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
@@ -225,7 +225,7 @@ class QwenVL(nn.Module):
         return {name: p for name, p in self.named_parameters() if ".lora_" in name}
 
     def adapter_state(self) -> dict[str, torch.Tensor]:
-        """A copy of the adapter's tensors."""
+        """Copy the adapter's tensors."""
         return {name: p.detach().clone() for name, p in self.adapter_parameters().items()}
 
     @contextmanager

@@ -4,7 +4,7 @@ A Qwen2.5-VL text stack with zero q/k/v biases is a Llama stack, so the pretrain
 text logits stay the original's. The vision tower is new: fresh weights, or trained ones from a file.
 
 The checkpoint is made once and kept as an ordinary checkpoint folder under `$STEER_LIT_CACHE` (default
-`~/.cache/steer_lit`). If several processes start together, the first makes it and the others wait.
+`~/.cache/steer_lit`); processes that start together wait for the first to make it.
 """
 
 from __future__ import annotations

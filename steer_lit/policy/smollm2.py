@@ -1,7 +1,4 @@
-"""The place of SmolLM2-135M-Instruct on this machine.
-
-Uses only the standard library and huggingface_hub, since the config check asks too.
-"""
+"""Where SmolLM2-135M-Instruct is on this machine. Standard library and huggingface_hub only, for the config check."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class Source:
 def find_source() -> Source:
     """Find the package's GGUF file (shipped tower weights go with it), else the model in the Hugging Face cache.
 
-    The package is looked up, not imported: it is a plug-in of a program that is not needed here.
+    The package is looked up, not imported: it is a plug-in of a program not needed here.
     """
     try:
         package = metadata.distribution(PACKAGE)

@@ -13,8 +13,8 @@ from steer_lit.numbers import counted
 def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
     """Return why `saved` does not fit `wanted`, else None.
 
-    `saved` must have the same names and shapes, and its numbers and their squares must be finite in the dtypes of
-    `wanted`: nothing can be computed with larger ones.
+    Names and shapes must agree. Numbers and their squares must be finite in the dtypes of `wanted`: nothing can be
+    computed with larger ones.
     """
     if not isinstance(saved, dict):
         return "they are no tensors by name"

@@ -33,8 +33,8 @@ class Attend(Protocol):
 class Operands:
     """A projection's adapter as it is at one moment, and perhaps a copy of its frozen weights.
 
-    `prepacked` is a copy of the weights in a layout for few rows, used if it is there. If `holds_a`, the adapter's A
-    lies below the weights, so that one product gives both.
+    `prepacked` is that copy, in a layout for few rows, used if it is there. If `holds_a`, the adapter's A lies below
+    the weights, so that one product gives both.
     """
 
     adapter: Adapter | None
@@ -43,7 +43,7 @@ class Operands:
 
     @property
     def plain(self) -> Operands:
-        """The operands for many rows, which are multiplied by the weights themselves."""
+        """The operands for many rows, which read the weights themselves."""
         return Operands(self.adapter)
 
 
@@ -124,7 +124,7 @@ class _Projection:
 
 
 def _stacked(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Stack the parameters along their first dimension. Each becomes a view of its rows."""
+    """Stack the parameters' rows, and make each parameter a view of its own."""
     if len(parameters) == 1:
         return parameters[0].detach()
     with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode can never train
@@ -160,9 +160,9 @@ class _Layer:
 
 
 class TextStack:
-    """The language model, from embeddings to last hidden states.
+    """The language model `model`, with PEFT's layers in place, from embeddings to last hidden states.
 
-    `model` is the language model with PEFT's layers in place; `head` makes logits of hidden states.
+    `head` makes logits of hidden states.
     """
 
     def __init__(self, model: Any, head: Any) -> None:

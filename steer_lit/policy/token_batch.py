@@ -34,7 +34,7 @@ class TokenBatch:
 
 
 def opening_of(trace: TokenTrace) -> tuple[tuple[int, ...], tuple[ImageRef, ...]]:
-    """Return the key of a trace's shared prefix: its tokens before the first sampled one, and all of its pictures."""
+    """Return the key of a trace's shared prefix: its tokens before the first sampled one, and all its pictures."""
     before = next((at for at, turn_idx in enumerate(trace.turn_ids) if turn_idx >= 0), len(trace.turn_ids))
     return trace.token_ids[:before], trace.images
 

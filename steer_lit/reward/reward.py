@@ -26,8 +26,7 @@ class TrajectoryReward:
     """Everything the reward says about one trajectory; the three tuples have one entry per turn.
 
     `turn_scores` is r_t in [0, 1], `turn_rewards` is r~_t in [0, 1], `trajectory_return` is R (0..T for `sum`, else
-    0..1). `turn_credits` is the credit of each turn's tokens: R, the return-to-go, the turn's own part of the
-    return-to-go, or r_t alone.
+    0..1). `turn_credits` is the credit of each turn's tokens: R, the return-to-go, the turn's own part of that, or r_t.
     """
 
     turn_scores: tuple[float, ...]
@@ -48,7 +47,7 @@ class Reward:
     `final` pays everything at the end, so its return-to-go is R at every turn; `mean` divides by a length that is only
     known later, so rewards paid before a turn do not cancel from its gradient. `credit=score` gives a turn its own r_t
     and nothing from later turns or TCSR: it has the lowest variance, but ignores an answer's effect on later turns.
-    It is ours, not the paper's.
+    Ours, not the paper's.
 
     Raises ConfigError with every problem at once.
     """

@@ -8,7 +8,7 @@ from steer_lit.errors import Problem
 def answers_too_long(
     max_turns: int, max_new_tokens: int, context_length: int, turns_key: str = "rollout.max_turns"
 ) -> list[Problem]:
-    """Return a problem if a dialogue's answers alone may exceed the `context_length` tokens that the model reads."""
+    """Return a problem if a dialogue's answers alone may exceed the model's `context_length` tokens."""
     if max_turns * max_new_tokens <= context_length:
         return []
     remedy = f"over {turns_key}={max_turns} is more than the {context_length:,} tokens the model reads: lower either"

@@ -35,7 +35,7 @@ def through_cache(cache: TurnCache, new: NewTokens, dtype: torch.dtype) -> Atten
 
 
 def _on_gpu(mask: Tensor) -> Mix:
-    """Use torch's kernel, with heads that share keys laid end to end as if they were further queries."""
+    """Use torch's kernel, with heads that share keys end to end as if they were further queries."""
     bar: Tensor | None = None  # made once for all layers: torch would convert a bool mask in each of them
 
     def mix(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ class SampledSession:
                 state.opened = (state.hidden.clone(), state.next_position)
 
     def _copy(self, like: Mapping[int, int]) -> None:
-        """Copy to each dialogue the opening of the one it maps to, which opened alike and has been read."""
+        """Copy to each dialogue of `like` the opening of the one it maps to, which has been read."""
         if not like:
             return
         for state, holder in ((self.rows[row], self.rows[holder]) for row, holder in like.items()):

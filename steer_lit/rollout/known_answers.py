@@ -11,7 +11,7 @@ from steer_lit.types import Completion, Message, Scenario
 class KnownAnswers:
     """Dialogues in progress; `answers[i]` are the completions of dialogue i, whatever it is asked.
 
-    Each answer is drawn when its turn is played, so an answer that cannot be known matters only if its turn is played.
+    Each is drawn when its turn is played, so an unknown answer matters only if its turn is played.
     """
 
     def __init__(self, scenarios: Sequence[Scenario], answers: Iterable[Iterable[str]]) -> None:
@@ -19,7 +19,7 @@ class KnownAnswers:
         self._left = [iter(each) for each in answers]
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Return the next answer of each dialogue asked. Raises SteerError for a turn beyond the script."""
+        """Return the next answers. Raises SteerError for a turn beyond the script."""
         return {row: Completion(self._next(row)) for row in asked}
 
     def _next(self, row: int) -> str:

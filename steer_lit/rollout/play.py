@@ -3,8 +3,7 @@
     u_1 = opening;  a_t ~ policy(history);  s_t = tutor(history, a_t);  u_{t+1} = attacker(history, a_t, s_t)
 
 (SaFeR-Steer, Eq. 17.) A truncated completion ends its dialogue (TRAPS 9), and so does a failed verdict: a dialogue
-that cannot be scored teaches nothing. A dialogue that outgrows the policy's context is truncated, and teaches up to
-that turn.
+that cannot be scored teaches nothing. One that outgrows the policy's context is truncated: it teaches up to there.
 
 Every dialogue goes at its own pace: it goes on once the policy has answered it, whatever turn others are at.
 """
@@ -55,7 +54,7 @@ def playing(
     `tutor=None` leaves turns without a verdict (the benchmark grades later). `stop_when_truncated=False` lets a
     dialogue go on after a completion that hit the token limit or failed: the benchmark plays every turn of a dialogue,
     and marks such turns in their completions, not in `ended`. If attacker or tutor asks a server, both are called from
-    another thread, a new one for each call and one call at a time, while the policy answers other dialogues.
+    a new thread each time, one call at a time, while the policy answers other dialogues.
     """
     if not scenarios:
         return
@@ -152,7 +151,7 @@ class _Reaction:
         return found
 
     def _take(self, dialogue: _Dialogue, completion: Completion) -> bool:
-        """Record the completion. Returns whether the tutor has to score it."""
+        """Record the completion. Returns whether it is to be scored."""
         if not self.stop_when_truncated:
             dialogue.turns.append(Turn(dialogue.attack, completion))
             return True

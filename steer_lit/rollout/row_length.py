@@ -30,7 +30,7 @@ def too_long(policy: QwenVL, record: Dialogue | Scenario) -> str | None:
 
 
 def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: int) -> str | None:
-    """Return why some scripted turn up to `max_turns` has no room for `max_new_tokens` of answer; None if all have."""
+    """Return why some turn up to `max_turns` has no room for `max_new_tokens` of answer; None if all have."""
     messages = [attack.message for attack in scenario.attacks[:max_turns]]
     context_length, answers = policy.parts.context_length, len(messages) * max_new_tokens
     if _all_bounds(policy, messages, scenario.system) + answers <= context_length:
@@ -55,7 +55,7 @@ def _all_bounds(policy: QwenVL, messages: Sequence[Message], system: str | None)
 
 
 def _bound(policy: QwenVL, message: Message) -> int:
-    """Return an upper bound on the message's tokens without opening pictures: a token of text has at least a byte."""
+    """Bound the message's tokens from above without opening pictures: a token of text has at least a byte."""
     parts = policy.parts
     picture = parts.max_pixels // (parts.patch_size * parts.merge_size) ** 2
     return _AROUND + sum(picture + _AROUND if isinstance(part, ImageRef) else _bytes(part) for part in message.parts)

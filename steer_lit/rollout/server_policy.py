@@ -94,7 +94,7 @@ class ServerSession:
         return answers
 
     def end(self, row: int) -> None:
-        """Return no tokens: a server's text cannot be turned back into the tokens that were sampled."""
+        """Return no tokens: a server's text cannot be turned back into those sampled."""
         self.rows[row].messages.clear()  # they hold pictures
 
     def _ask(self, row: int, message: Message) -> Completion | None:
