@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from steer_lit.errors import MissingResource
 from steer_lit.policy.model_facts import CONTEXT_LENGTH
 
 _HUB_PATIENCE_S = 3.0
@@ -54,7 +55,12 @@ def _checkpoint_file(source: str, name: str) -> Path | None:
 
 
 def _shards(index: Path) -> set[str]:
-    return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    """Return the names of the files that an index lists. Raises MissingResource if the index is damaged."""
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        remedy = "is no list of a model's files: remove it, and fetch the model again"
+        raise MissingResource(f"{index}: {remedy}") from error
 
 
 def is_offline() -> bool:

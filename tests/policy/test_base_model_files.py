@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from steer_lit.errors import MissingResource
 from steer_lit.policy import base_model_files, gpus
 from steer_lit.policy.preflight import resource_problems
 
@@ -55,6 +56,14 @@ def test_a_cached_model_has_every_shard_and_its_tokenizer(cached, monkeypatch, n
     (problem,) = resource_problems(QWEN)
     assert problem.remedy == f"is no folder, and its {name} is not in the Hugging Face cache, and HF_HUB_OFFLINE is set"
     assert not base_model_files.is_cached("./no/such/folder")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"weight_map": [1]}'])
+def test_a_damaged_index_is_told(cached, monkeypatch, text):
+    monkeypatch.setattr(gpus, "has_gpu", lambda: True)
+    (cached / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(MissingResource, match=r"index\.json: is no list of a model's files: remove it"):
+        resource_problems(QWEN)
 
 
 def test_a_tokenizer_may_come_in_two_files(cached):
