@@ -1,4 +1,4 @@
-"""What is said when a training run begins, and when it has ended: its result, and the command that goes on from it."""
+"""The lines printed when a training run begins and when it ends: its result, and the command that comes next."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from steer_lit.policy.model_facts import UNTRAINED, start_is_gone
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
-_DIALOGUES = 300  # of a first benchmark: enough for intervals that tell, minutes on a CPU
-# What words say of the model and of this machine, which goes on in the next command.
+_DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
+# Keys of the model and of the server: words that set them are repeated in the next command.
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
-_FULL = "full"  # the ablation's row that lacks nothing
-_OF_A_RUN = ("init_from", "seed", "device")  # of a model's settings
+_FULL = "full"  # the ablation's row that leaves nothing out
+_OF_A_RUN = ("init_from", "seed", "device")  # settings under `model` that may differ between runs of one model
 
 
 def opening(config: DictConfig, run_dir: Path) -> str:
-    """What the run is going to do, and where."""
+    """Return the line that says what the run is going to do, and in which folder."""
     trainer, saved = config.trainer, config.ckpt_path
     steps = trainer.max_steps
     length = counted(steps, "step") if steps > 0 else f"epochs: {trainer.max_epochs}"
-    base = " from the base policy (no init_from)" if config.stage == "grpo" else ""  # others mostly do
+    base = " from the base policy (no init_from)" if config.stage == "grpo" else ""  # usual for the other stages
     start = f" from {saved or config.init_from}" if saved or config.init_from else base
     done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
     return f"{done}, into {shown_path(run_dir)}; libraries load first"
 
 
 def without_start(config: DictConfig) -> str:
-    """Say how a run goes on that is resumed, and whose adapter folder is gone."""
+    """Return the line for a resumed run whose `init_from` adapter is gone: the checkpoint is enough."""
     said = f"init_from={config.init_from}: no adapter is there now, and none is needed"
     return f"{said}: {config.ckpt_path} goes on alone"
 
@@ -50,11 +50,11 @@ def closing(
     words: Sequence[str] = (),
     best: tuple[int, float] | None = None,
 ) -> str:
-    """Where the result is, and the command that goes on from it: none where `callbacks` left no export.
+    """Return the lines that say where the result is, and which command comes next unless nothing was exported.
 
-    Of the run's `words` those that say how the model is made and what this machine has go on in it. What it still
-    wants stands on lines of its own: the command stays one that can be pasted. `best` is the step of the best adapter
-    and the metric's value there, of a run that did not end with it.
+    The next command repeats those of the run's `words` that describe the model and the server. What the command still
+    lacks is on separate lines, so that it can be pasted. `best` is the step of the best adapter and the metric's value
+    there; None if the run ended with the best.
     """
     shown = "" if value is None else f"   {metric} {float(value):.3f}"
     kept = ""
@@ -64,7 +64,7 @@ def closing(
     export = shown_path(run_dir / exported)
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
-    if sweeping():  # `compared` says what goes on from all of them
+    if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label + ':':<8} {export}{shown}{kept}"
     return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"
 
@@ -74,11 +74,12 @@ def _following(command: str, *wanted: str) -> str:
 
 
 def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
-    """The benchmark of a sweep's adapters, each by the overrides of its run, seeds of the same as one policy. GRPO's
-    come beside the SFT adapter that all started from.
+    """Return the command of a benchmark of a sweep's adapters.
 
-    `configs` are the runs', `words` those that all of them have. Empty where the runs differ in stage, model or system
-    prompt, of which a benchmark has one.
+    Each policy is named after the overrides of its run; runs that differ only in their seed are one policy. GRPO
+    adapters are compared with the SFT adapter if all started from the same one. `configs` are those of the runs,
+    `words` the overrides that all runs share. Returns "" if the runs differ in stage, model or system prompt, since a
+    benchmark has one of each.
     """
     config = configs[0]
     if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
@@ -92,21 +93,22 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     for name, seeds in policies.items():
         listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
         named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
-    if _FULL in policies and len(policies) > 1:  # the rows of an ablation differ from it alone
+    if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
     noise = [f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"]
     return _following(*_bench_command(config, named, words), *(noise if config.model.name == UNTRAINED else ()))
 
 
 def _base(config: DictConfig) -> list[Any]:
-    """What must be one in a benchmark: the model under the adapters, and what it is told."""
+    """Return what a benchmark's adapters must share: the stage, the system prompt and the model under them."""
     model = {name: value for name, value in config.model.items() if name not in _OF_A_RUN}
     return [config.stage, config.get("system_prompt"), model]
 
 
 def _name(run: Sequence[str]) -> str:
-    """A policy's name after the overrides of its run, `alpha_0_3` of `reward.alpha=0.3` and `seed=1`, `full` of
-    `ablation=full`.
+    """Name a policy after its run's overrides, without the seed.
+
+    `reward.alpha=0.3 seed=1` gives `alpha_0_3`, `ablation=full` gives `full`.
     """
     parts = []
     for key, _, value in (word.partition("=") for word in run):
@@ -126,7 +128,7 @@ def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
 
 
 def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
-    """GRPO by the experiment called like this one's; the benchmark where there is none."""
+    """Return the command of the GRPO experiment that matches this SFT run's name, or of the benchmark if none does."""
     name = config.name.replace("sft", "grpo", 1)
     if not (conf_dir() / "experiment" / f"{name}.yaml").is_file():
         return _benchmark(config, adapter, words)
@@ -142,28 +144,30 @@ def _start_is_gone(config: DictConfig) -> bool:
 
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     start = None if _start_is_gone(config) else config.get("init_from")
-    policies = {"sft": start, config.stage: adapter}  # GRPO beside the SFT it started from
+    policies = {"sft": start, config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
     return _bench_command(
         config, [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
     )
 
 
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the command that plays the policies in the words `named`, and in further lines what it still wants."""
+    """Return the command that plays the policies in the words `named`, then lines on what the command still lacks."""
     given = carried(words, [*_MODEL, *(() if makes_rows(config) else _SERVER)])
     command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))
     return [command, *_wanted(config, "bench", "judge", given, asks=False)]
 
 
 def _size(config: DictConfig) -> list[str]:
-    """Return words for a first benchmark's size, with answers as long as those that were rewarded, where any were."""
+    """Return the words that set a first benchmark's size, and after GRPO the answer length that it trained with."""
     longest = [f"rollout.max_new_tokens={config.rollout.max_new_tokens}"] if "rollout" in config else []
     return [f"bench.limit={_DIALOGUES}", *longest]
 
 
 def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *, asks: bool) -> Iterator[str]:
-    """Yield what the next command lacks: where it was trained on a file, its rows, and who scores such as have no gold
-    facts; where the player `asks` a server, that.
+    """Yield what the next command lacks.
+
+    After training on a file: the user's rows, and a player that scores rows without gold facts. If the player `asks` a
+    server: that server.
     """
     known = any("base_url" in word for word in carried(given, _SERVER))
     server = "" if known else " server.base_url=<address>/v1 server.model=<name>"
@@ -179,7 +183,8 @@ def _command(name: str, *words: str) -> str:
     return " ".join([program(name), *words])
 
 
-# After each stage: what it exports, what that is called, and what goes on from it, the first of which is the command.
+# After each stage: the file or folder it exports, the label of that, and a function that returns the next command
+# followed by what the command lacks.
 _AFTER: dict[str, tuple[str, str, Callable[[DictConfig, Path, Sequence[str]], list[str]]]] = {
     "pretrain": (BASE, "weights", _grounding),
     "ground": (TOWER, "tower", _sft),

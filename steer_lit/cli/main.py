@@ -1,7 +1,7 @@
-"""Runs a program by its command line: calls Hydra, and says what is wrong where there is an error.
+"""Runs a program from its command line: calls Hydra and explains errors.
 
-`--help`, `--cfg job` and every refusal answer at once. Errors meant for the person at the keyboard are printed alone
-and end with exit code 2; so do those of the disk, which that person can mend.
+`--help`, `--cfg job` and every refusal answer at once. Errors meant for the user, and disk errors, which the user can
+fix, are printed without a traceback and end with exit code 2.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_pat
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # what a write says, but not where
-# What each program does with its config and its run's folder.
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
+# The function that each program calls with its config and its run's folder.
 RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "train": run_training,
     "bench": run_benchmark,
@@ -56,13 +56,13 @@ RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
 
 
 class AlreadyReported(Exception):
-    """A run of a sweep failed, and why has been printed."""
+    """A run of a sweep failed, and the reason has been printed."""
 
 
 def run(program: str, arguments: Sequence[str] | None = None) -> int:
-    """Run `program`, one of RUNS, with these words, by default the command line's. Returns the exit code."""
+    """Run `program`, one of RUNS, with the words `arguments`, by default the command line's. Return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # whoever sets it wants tracebacks
+    debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # set to see tracebacks
     try:
         words = [normalise_override(word, program) for word in words]
         if problems := list(word_problems(words)):
@@ -79,7 +79,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             _compose_and_run(program, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    # ValueError: what Hydra makes of `model=3`, and `logging` of a folder that takes no log.
+    # ValueError: raised by Hydra for `model=3`, and by `logging` for a folder that cannot hold a log.
     except (SteerError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and _refusal(error) is None
         if debugging or unknown:
@@ -102,21 +102,21 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         rest[:] = [f"sweep:   {sweeping_on(program, words)}"] if sweeping() else []
         try:
-            with sigterm_ends(stopped), _full_error(full):  # as any process that the run starts is to find it
+            with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
             leave_nothing(folder)
-            # Not raised further: Hydra would print all overrides around it.
+            # Not raised further: Hydra would print every override around the message.
             said = _unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
             print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
             if not sweeping():
                 raise SystemExit(REFUSED) from None
-            failed.append(f"#{HydraConfig.get().job.num}")  # the others may well run
+            failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
             if runs_in_process(HydraConfig.get()):
                 return None
-            # Else Hydra alone can tell: it raises what was wrong with one after the last.
+            # In another process, only Hydra can report the failure: it raises one run's error after the last run.
             raise AlreadyReported from None
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -132,7 +132,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if debugging or begun or not (said := stumbled(error, words)):
             raise
         raise SteerError(said) from error
-    except KeyboardInterrupt:  # at work, a run says itself what it has saved, and exits
+    except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
@@ -140,7 +140,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             print(line, file=sys.stderr)
         raise
     except AlreadyReported:
-        runs = ", ".join(failed) or "runs"  # which, a launcher that starts other processes does not tell
+        runs = ", ".join(failed) or "runs"  # a launcher that starts other processes does not say which
         print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
@@ -155,8 +155,9 @@ def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> No
 
 
 def _stopped(folder: Path | None, *, alone: bool) -> str:
-    """What it means that a run, of a sweep or `alone`, was stopped which was not at work: it had not begun, or it was
-    over.
+    """Return the message for a signal while no run was at work: the run had not begun, or was over.
+
+    `alone` is False in a sweep.
     """
     if folder is not None:
         leave_nothing(folder, ended=False)
@@ -168,7 +169,7 @@ def _stopped(folder: Path | None, *, alone: bool) -> str:
 
 @contextmanager
 def _full_error(value: str | None) -> Iterator[None]:
-    """HYDRA_FULL_ERROR at `value`, None for not set; as it was before, at the end."""
+    """Set HYDRA_FULL_ERROR to `value`, or unset it for None; restore it at the end."""
     before = os.environ.pop("HYDRA_FULL_ERROR", None)
     if value is not None:
         os.environ["HYDRA_FULL_ERROR"] = value
@@ -181,27 +182,27 @@ def _full_error(value: str | None) -> Iterator[None]:
 
 
 def _refusal(error: BaseException | None) -> BaseException | None:
-    """The error meant for the person at the keyboard: ours, OmegaConf's or the disk's, maybe behind one of Hydra's."""
+    """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
     while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
         error = error.__cause__
     return error
 
 
 def _unusable(error: OSError, folder: Path | None = None) -> str:
-    """What the system refused, and where; `folder` is the run's, if Hydra could make it."""
-    where = error.filename2 or error.filename  # of a copy that failed, the second is what there was no room for
+    """Say what the system refused, and for which path. `folder` is the run's, if Hydra could make it."""
+    where = error.filename2 or error.filename  # if a copy failed, the second is its target
     if where is None and error.errno in FULL:
         where = folder
     reason = error.strerror or str(error) or type(error).__name__
     if where is None:
         return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
-    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # a run may name files from here
+    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
         return f"{where}: {reason}"
     return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
 
 
 def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
-    """What is wrong with the command line, in one or two lines, with the nearest thing that exists."""
+    """Say in one or two lines what is wrong with the command line, with the nearest name that exists."""
     if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
         return _unusable(refusal)
     if isinstance(refusal, InterpolationResolutionError):
@@ -210,7 +211,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return unreadable_override(error, name, words)
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
-        inner = str(getattr(error.__cause__, "full_key", ""))  # of a section that was given as a whole
+        inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
         others = [word for word in words if key[1] not in word]
         return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):

@@ -28,14 +28,17 @@ _HYDRAS_OPTIONS = (
     *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
 )
 _PROGRAMS = ("train", "bench", "synthesize")
-_OWN_NAMES = ("callbacks", "logger", "policies")  # sections that hold whatever is put there
-_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # of a group, Hydra takes it for no option, and misses its keys
+_OWN_NAMES = ("callbacks", "logger", "policies")  # sections that accept keys of any name
+_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # Hydra reads it as no option of a group, then misses its keys
 _OF_RETURN = ("reward.alpha", "reward.return")
-_UNSAID = ("model.source", "model.tower", "model.weights")  # of some models only; the check of the models says which
+_UNSAID = ("model.source", "model.tower", "model.weights")  # only some models have them; the model check says which
 
 
 def normalise_override(word: str, name: str) -> str:
-    """Take Hydra's plus off where a group has an option already, put it where it is needed (`policies.<new name>=`)."""
+    """Drop Hydra's plus before a group that has an option already, and add it before `policies.<name>=` of a benchmark.
+
+    `experiment=null` becomes `~experiment`.
+    """
     if (read := Word.read(word)) is None:
         return word
     if read.sign == "+" and read.key in _groups(name):
@@ -46,8 +49,9 @@ def normalise_override(word: str, name: str) -> str:
 
 
 def key_by_key(word: str, name: str) -> list[str]:
-    """Return a word without value for each key where one gives several of a group, `data={val_size:3,max_turns:4}`;
-    else it alone.
+    """Split a word that sets several keys of a group into one per key, without values; return any other word alone.
+
+    `data={val_size:3,max_turns:4}` gives `data.val_size=` and `data.max_turns=`.
     """
     if (read := Word.read(word)) is None or read.key not in _groups(name) or not read.given.startswith("{"):
         return [word]
@@ -56,15 +60,17 @@ def key_by_key(word: str, name: str) -> list[str]:
 
 
 def override_error(word: str, name: str, words: Sequence[str]) -> str:
-    """The error for an override that Hydra would accept to no effect: one that begins like an option, a key that
-    nothing reads, text that is no UTF-8, a name that leads to another folder. Empty where there is none.
+    """Return the error for an override that Hydra would accept to no effect, or "" if there is none.
+
+    Examples are a word that begins like an option, a key that nothing reads, text that is not UTF-8, and a name that
+    leads to another folder.
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     added = Word.read(word)
     if added is not None and added.key == "name" and added.sign != "~":
         value = OverridesParser.create().parse_override(word).value()
-        if not value or isinstance(value, list | dict) or "/" in added.given:  # of which Hydra makes no log's name
+        if not value or isinstance(value, list | dict) or "/" in added.given:  # Hydra cannot name a log after these
             return str(name_problem(added.given if sweeps(word) else value))
     if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
         return no_choice(added.key, added.given, options_of(added.key))
@@ -81,7 +87,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     if not word.startswith("+"):
         return ""
     top = [*_groups(name), *_top_keys(name)]
-    if added is None or re.search("[/@]", added.key):  # a package is named, as Hydra alone does
+    if added is None or re.search("[/@]", added.key):  # it names a package, which only Hydra resolves
         return ""
     key, section = added.key, added.key.partition(".")[0]
     if section == "hydra" or (section == "policies" and name == "bench"):
@@ -89,8 +95,8 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     typed, known = " ".join(words), section in top
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
-    rest = [word for word in words if not word.startswith("+") or "_target_" in word]  # whose class may take more
-    # Several values compose no config. Of a key they change nothing here; of a group they leave it to each run.
+    rest = [word for word in words if not word.startswith("+") or "_target_" in word]  # its class may take more keys
+    # A word with several values cannot be composed. For a key it does not matter here; a group is left to each run.
     plain = [
         word for word in rest if (read := Word.read(word)) is None or read.key in _groups(name) or not sweeps(word)
     ]
@@ -100,7 +106,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
 
 
 def _idle(key: str, name: str, words: Sequence[str]) -> str:
-    """The error for a key of the return in a run that credits each turn with its own score."""
+    """Return the error for a key of the return in a run that credits each turn with its own score, or ""."""
     credit = "reward.credit"
     read = {word: found.key for word in words if (found := Word.read(word)) is not None}
     swept = [word for word in read if sweeps(word)]
@@ -112,7 +118,7 @@ def _idle(key: str, name: str, words: Sequence[str]) -> str:
 
 
 def _dashed(word: str, name: str) -> str:
-    """`--seed 3` and the like. Hydra's own options, and what is no key's name, are for Hydra."""
+    """Return the error for `--seed 3` and the like, or "" for Hydra's own options."""
     option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
     if not key or option in _HYDRAS_OPTIONS:
         return ""
@@ -125,7 +131,7 @@ def _dashed(word: str, name: str) -> str:
 
 
 def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
-    """A word that is no key=value, mostly one that a shell took apart at a blank."""
+    """Return the error for a word that is not key=value, most often one that the shell split at a blank."""
     word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
     if "=" in word:
         return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
@@ -138,15 +144,16 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
 
 
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
-    """Yield the error for each word that gives a group of configs something else than an option's name; a key may be
-    called like one.
+    """Yield the error for each word that gives a config group something other than the name of one of its options.
+
+    A key that has the same name as a group is told apart.
     """
     chosen = _groups(name)
     for read in filter(None, map(Word.read, words)):
         group, option, known = read.key, read.given, options_of(read.key)
         if not known or option in known or read.sign == "~":
             continue
-        shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # what else stands there, perhaps a key
+        shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # anything else may hold an API key
         if group in chosen:
             yield no_choice(group, shown, known)
         elif group not in keys_of(name, []):
@@ -156,8 +163,9 @@ def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
 
 
 def no_choice(group: str, option: str, known: Sequence[str]) -> str:
-    """Return the error for an option that is none of the group's, with the nearest by its letters, or those that hold
-    what was typed: `3b` finds `qwen2_5_vl_3b`.
+    """Return the error for an option that the group does not have.
+
+    It suggests the nearest option by spelling, or those that contain what was typed: `3b` finds `qwen2_5_vl_3b`.
     """
     holding = [name for name in known if option and option.lower() in name]
     nearest = _nearest(option, known) or _did_you_mean(holding)
@@ -165,14 +173,14 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
 
 
 def no_sweep(word: str, name: str) -> str:
-    """Return the error for several values where nothing takes them one by one."""
+    """Return the error for a word with several values outside a sweep."""
     key, _, values = word.partition("=")
     one = "" if "(" in values else f" One value that is a list is {key}=[{values}]."
     return f"{word}: several values are a sweep's, which begins with -m: {program(name)} -m {word} ...{one}"
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for a key that the config which `words` compose does not have."""
+    """Return the error for a key that is missing from the config composed of `words`."""
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
     other = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
@@ -183,7 +191,7 @@ def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
 
 
 def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
-    """` This is sft, ...` for a key in a section that other stages have: `rollout.group_size` of SFT."""
+    """Return ` This is sft; ...` for a key in a section that only other stages have: `rollout.group_size` in SFT."""
     section = key.partition(".")[0]
     if name != "train" or section in config:
         return ""
@@ -196,7 +204,7 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
 
 
 def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
-    """` bench belongs to python bench.py.` for a key in a section that only other programs have."""
+    """Return ` bench belongs to python bench.py.` for a key in a section that only other programs have."""
     section = key.partition(".")[0]
     if section in config or section in _groups(name):
         return ""
@@ -206,12 +214,12 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
 
 @cache
 def _sections(name: str, *words: str) -> frozenset[str]:
-    """What the config has at its top."""
+    """Return the config's top-level keys."""
     return frozenset(composed(name, words) or {})
 
 
 def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
-    """Return the error for a value that stands for another key's, where that cannot be had."""
+    """Return the error for an interpolation that cannot be resolved."""
     key, reason = str(error.full_key), first_lines(error)
     given = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
     absent = re.match(r"Interpolation key '(.+)' not found", reason)
@@ -221,7 +229,7 @@ def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -
 
 
 def stumbled(error: BaseException, words: Sequence[str]) -> str:
-    """Return what to say of an error that Hydra's own code makes of a setting of Hydra's; empty where it is none."""
+    """Return the message for an error that Hydra's code raised over a `hydra.*` setting, or "" for any other error."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -235,8 +243,9 @@ def stumbled(error: BaseException, words: Sequence[str]) -> str:
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
-    """Every dotted key of the config that `words` compose, or of the plain one where they do not compose either, but
-    for those that the program does not read.
+    """Return every dotted key that the program reads, in the config composed of `words`.
+
+    If `words` do not compose, the keys are those of the config without overrides.
     """
     return _known_keys(name, _composed_or_plain(name, words))
 
@@ -250,20 +259,20 @@ def _known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
 
 
 def options_of(group: str) -> list[str]:
-    """What may be chosen of a group: not the parts that its `default` is made of, which alone would drop the others."""
+    """Return the options of a group, without the parts of its `default`: choosing one part would drop the others."""
     return sorted({path.stem for path in (conf_dir() / group).glob("*.yaml")} - set(_parts_of(group)))
 
 
 @cache
 def _parts_of(group: str) -> tuple[str, ...]:
-    """The files of a group that its `default` puts together."""
+    """Return the files of a group that its `default` combines."""
     whole = conf_dir() / group / "default.yaml"
     listed = OmegaConf.select(OmegaConf.load(whole), "defaults") if whole.is_file() else None
     return tuple(entry for entry in listed or () if isinstance(entry, str) and entry != "_self_")
 
 
 def _part(word: Word) -> str:
-    """The error for a part of a group chosen as the whole, `callbacks=checkpoint`; "" for any other word."""
+    """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`; "" for any other word."""
     parts, group = [given for given in word.given.split(",") if given in _parts_of(word.key)], word.key
     if not parts or word.sign == "~":
         return ""
@@ -275,7 +284,7 @@ def _part(word: Word) -> str:
 
 
 def choices(name: str) -> str:
-    """The groups that the program `name` takes an option of, and their options, for its --help."""
+    """Return the config groups of the program `name` and their options, for its --help."""
     return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in _groups(name) if group != "hydra")
 
 
@@ -283,8 +292,10 @@ OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
 
 
 def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
-    """Whether the config has the dotted key, or may be given it. Ours are all there; what others' classes take, they
-    tell. None, a config that cannot be made, is for Hydra to refuse.
+    """Return whether the config has the dotted key or may be given it.
+
+    Configs of our classes list every key; another package's class may take more. True for None, a config that cannot
+    be composed: Hydra refuses that itself.
     """
     *sections, last = key.split(".")
     node, free = config, False
@@ -299,22 +310,23 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
 
 @cache
 def _groups(name: str) -> tuple[str, ...]:
-    """The groups of configs that the program `name` takes an option of."""
+    """Return the config groups from which the program `name` takes an option."""
     defaults = OmegaConf.select(OmegaConf.load(conf_dir() / f"{name}.yaml"), "defaults")
     return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
 
 
 @cache
 def _unread(name: str) -> frozenset[str]:
-    """The keys that the program `name` does not read, and has as it chooses from the same files as another that does:
-    a benchmark holds no rows out.
+    """Return the keys that the program `name` has but does not read, because it shares config files with another.
+
+    A benchmark, for example, holds out no rows.
     """
     files = (conf_dir() / "data").glob("*.yaml") if name == "bench" else ()
     return frozenset(f"data.{key}" for path in files for key in map(str, OmegaConf.load(path)) if key not in READ)
 
 
 def _top_keys(name: str) -> set[str]:
-    """The keys outside of any section that some choice gives the program `name`, or a program like it."""
+    """Return the top-level keys of the program `name`, with those that any option in `conf/` adds at the top level."""
     files = [conf_dir() / f"{name}.yaml", *conf_dir().glob("*/*.yaml")]
     texts = [path.read_text(encoding="utf-8") for path in files]
     spread = [text for text in texts if text.startswith("# @package _global_")]
@@ -322,10 +334,10 @@ def _top_keys(name: str) -> set[str]:
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
-    """` Did you mean ...?`, or nothing. The last part of a dotted key counts too: `lr` finds `optim.lr`."""
+    """Return ` Did you mean ...?` or "". The last part of a dotted key counts too: `lr` finds `optim.lr`."""
     section, _, name = wrong.partition(".")
     if name and section != "policies" and "policies" in difflib.get_close_matches(section, known, cutoff=0.7):
-        return f" Did you mean policies.{name}?"  # names there are of one's own choice, so none is known
+        return f" Did you mean policies.{name}?"  # the user chooses the names there, so none is known
     found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
     tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
     found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]

@@ -1,4 +1,4 @@
-"""Sweeps as a whole: every run's config is checked before the first begins, and the end names what all have left."""
+"""Sweeps as a whole: checks every run's config before the first begins, and names a benchmark of all at the end."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "bench": bench_problems,
     "synthesize": synthesis_problems,
 }
-# Hydra's own, by the names that its configs have for them. Under other names in another version of it, sweeps are left
-# alone: each run is checked when it begins.
+# Hydra's own, by the names in its configs. If another version of Hydra renames them, sweeps are not checked as a whole:
+# each run is checked when it begins.
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-_NAMED = 3  # runs with a problem
-_MOST = 1_000  # runs of a sweep: nobody means more
+_NAMED = 3  # runs that are named per problem
+_MOST = 1_000  # runs of a sweep: more are surely a mistake
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run of a sweep: the overrides that are its own, its config, and its folder."""
+    """One run of a sweep: the overrides that it does not share, its config, and its folder."""
 
     words: tuple[str, ...]
     config: DictConfig
@@ -50,15 +50,20 @@ class Point:
 
 
 class NotBegun(BaseException):
-    """Says `why` a sweep cannot begin. Of an Exception that is raised in a callback Hydra warns, and goes on."""
+    """Carries the reason `why` a sweep cannot begin.
+
+    Not an Exception: if a callback raises one of those, Hydra only warns and goes on.
+    """
 
     def __init__(self, why: Exception) -> None:
         self.why = why
 
 
 class WholeSweep(Callback):
-    """Hydra calls it around a sweep. Left alone are sweepers that choose runs as they go, and launchers that run
-    elsewhere, where a GPU may be that is not here.
+    """Hydra callback around a sweep.
+
+    Sweepers that choose runs as they go are not checked, nor launchers that run elsewhere, perhaps on a GPU that this
+    machine lacks.
     """
 
     def __init__(self) -> None:
@@ -66,7 +71,7 @@ class WholeSweep(Callback):
         self.common: list[str] = []  # words that all runs have
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
-        """Raises NotBegun for all that is wrong with any run, before the first begins."""
+        """Raise NotBegun with every problem of every run, before the first run begins."""
         try:
             self._check(config, str(config_name))
         except Exception as error:
@@ -80,13 +85,13 @@ class WholeSweep(Callback):
             for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
             if not problems:
-                OmegaConf.resolve(point.config)  # while Hydra knows the run's folder
+                OmegaConf.resolve(point.config)  # as long as Hydra knows the run's folder
             self.points.append(point)
         if found:
             raise SteerError(_describe_problems(found, len(self.points)))
 
     def on_multirun_end(self, config: DictConfig, config_name: str | None = None, **_: object) -> None:
-        """Says which benchmark compares the adapters of the runs that are finished."""
+        """Print the benchmark command that compares the adapters of the finished runs."""
         if config_name != "train":
             return
         left = [each for each in self.points if finished(each.folder, each.config)]
@@ -97,8 +102,9 @@ class WholeSweep(Callback):
 
 
 def _problems(name: str, config: DictConfig, words: Sequence[str]) -> list[str]:
-    """List what is wrong with one run's config, made with `words`: also what cannot be resolved, of which Hydra would
-    warn and go on, were it raised.
+    """List the problems of one run's config, which was composed of `words`.
+
+    An interpolation that cannot be resolved is listed too: if it were raised, Hydra would only warn and go on.
     """
     try:
         return list(map(str, _CHECKS[name](config)))
@@ -107,22 +113,22 @@ def _problems(name: str, config: DictConfig, words: Sequence[str]) -> list[str]:
 
 
 def runs_in_process(settings: Any) -> bool:
-    """Whether by Hydra's `settings` it makes up a sweep's runs by itself, and runs them in this process."""
+    """Return whether Hydra's `settings` name its own sweeper and its launcher that runs in this process."""
     return (settings.sweeper._target_, settings.launcher._target_) == (_SWEEPER, _LAUNCHER)
 
 
 def _points(config: DictConfig) -> Iterator[Point]:
-    """The runs that Hydra itself makes up here, each the current one while it is looked at."""
+    """Yield the runs of Hydra's own sweeper. Each is Hydra's current run until the next is asked for."""
     if not runs_in_process(config.hydra):
         return
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # which is there, as it is going to be used
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # exists, since the sweep will use it
 
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
     if said := _uncountable(words):
         raise SteerError(said)
-    str(config.hydra.sweep.dir)  # from here on its time of day is the same for every run, and for Hydra
+    str(config.hydra.sweep.dir)  # resolving it fixes its time of day for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
         for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
@@ -141,8 +147,8 @@ def _points(config: DictConfig) -> Iterator[Point]:
 
 
 def _uncountable(words: Sequence[Override]) -> str:
-    """Why these are no runs to be made: none, the same one twice, or too many. Empty where they can be."""
-    last = {word.get_key_element(): word for word in words}  # which alone counts, as for the sweeper
+    """Return why these words make no sweep, or "": no runs, the same run twice, or too many."""
+    last = {word.get_key_element(): word for word in words}  # the sweeper, too, takes only the last word of a key
     swept = {key: word for key, word in last.items() if word.is_discrete_sweep()}
     runs = 1.0
     for key, word in last.items():
@@ -163,7 +169,7 @@ def _uncountable(words: Sequence[Override]) -> str:
 
 
 def _count(word: Override) -> float:
-    """How many values a word sweeps over, without making those of a range."""
+    """Count the values that a word sweeps over, without building those of a range."""
     values = word.value()
     if isinstance(values, RangeSweep) and values.step:
         start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
@@ -173,13 +179,13 @@ def _count(word: Override) -> float:
 
 
 def _typed(config: DictConfig) -> list[str]:
-    """The sweep's own words, as they are: `optim.lr=${rate}` means a key of the run, and of Hydra's config none."""
+    """Return the sweep's words unresolved: `optim.lr=${rate}` refers to a key of the run, not of Hydra's config."""
     words: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     return list(words)
 
 
 def _describe_problems(found: Mapping[str, Sequence[str]], runs: int) -> str:
-    """List each problem once, with the runs that have it where not all do."""
+    """List each problem once, followed by the runs that have it unless all do."""
     lines = [f"{counted(len(found), 'problem')} in this sweep of {counted(runs, 'run')}, none was started:"]
     for problem, having in found.items():
         which = "" if len(having) == runs else f" (in {' | '.join(having[:_NAMED])}{' ...' if having[_NAMED:] else ''})"
