@@ -1,4 +1,4 @@
-"""Runs what a composed config says: a benchmark and its report, a report made again, or a judge's check.
+"""Runs a composed config of the benchmark: plays and reports, makes a report again, or checks a judge.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:
-    """Play the benchmark with every named policy and the constant ones. Raises ConfigError as `run_training` does."""
+    """Play the benchmark with every named policy and the constant ones. Raise ConfigError as `run_training` does."""
     if problems := bench_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
@@ -45,7 +45,7 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
         if config.from_run is None and config.from_raw_eval is None:
             what = "judge check" if config.judge_check else _what_plays(config)
             say(f"{what}, into {shown_path(run_dir)}; libraries load first")
-        _bench(config, shown_path(run_dir))  # which is said wherever a file is named
+        _bench(config, shown_path(run_dir))  # messages name files by this shorter path
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
@@ -76,7 +76,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     whole = config.bench.limit is None and makes_rows(plain)
     if whole:
         check_worth(config.model.name, plain["policies"], len(scenarios))
-    # Who asks: the rows themselves, or an attacker that goes by a tutor's verdicts.
+    # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played)
@@ -85,8 +85,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     players = (judge, *asking.values(), *policies.served.values())
     finished = partial(holds_grades, run_dir / RECORDS)
     with hanging_up(*players), continuable(run_dir, "bench", finished):
-        recorded = bool(read_records(run_dir / RECORDS)[0])  # a line that cannot be read is told before a model loads
-        if not recorded:  # else all may be graded already
+        recorded = bool(read_records(run_dir / RECORDS)[0])  # unreadable lines are reported before a model loads
+        if not recorded:  # otherwise everything may be graded already
             greet(*players)
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
@@ -97,7 +97,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
         made_by = RunConfig(plain, partial(freeze, config, run_dir))
         summary = run_bench(BenchRun(made, suite, judge, settings, run_dir, played_on, made_by))
-    if any(figures["failed"] for figures in summary.values()):  # which the same command plays again
+    if any(figures["failed"] for figures in summary.values()):  # the same command plays these dialogues again
         print(f"next:    {going_on('bench', typed_words(), run_dir)}")
 
 
@@ -109,10 +109,10 @@ def _check_judge(
     settings: BenchSettings,
     run_dir: Path,
 ) -> None:
-    """Check the judge on turns of its own. What the benchmark would play is only counted, for what it would cost."""
+    """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost."""
     from steer_lit.bench.judge_check import check_judge
 
-    if not (run_dir / RECORDS).is_file():  # else the folder is a benchmark's, and this no part of it
+    if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
@@ -124,7 +124,7 @@ def _what_plays(config: DictConfig) -> str:
 
 
 def _benchmark(config: DictConfig, dialogues: int) -> str:
-    """The command that plays what the judge was checked for; a quick look where it would be refused."""
+    """Return the command of the benchmark the judge was checked for; a quick one if the whole would be refused."""
     from steer_lit.bench.suite import QUICK, check_worth
 
     words = typed_words()
@@ -140,7 +140,7 @@ def _benchmark(config: DictConfig, dialogues: int) -> str:
 
 
 def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
-    """Where they come from, and those that are played."""
+    """Return the benchmark's rows, and the scenarios chosen from them to be played."""
     from hydra.utils import instantiate
 
     from steer_lit.bench.suite import choose
@@ -159,7 +159,7 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
 
 
 def _constants(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> Mapping[str, BenchPolicy]:
-    """The constant policies that play beside those of the config: they know the answers to the script alone."""
+    """Return the constant policies, which play only where the attacker keeps to its script."""
     from steer_lit.bench.constant import constants
 
     return constants(scenarios) if plain["bench"]["constants"] and not reacts(plain) else {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ROWS = 4_000
-_REPEATS = 100  # of what stands around every row, so that it becomes few tokens
+_REPEATS = 100  # of the text around every row, so that few tokens encode it
 
 
 def nano_tokenizer() -> PreTrainedTokenizerBase:
@@ -37,7 +37,7 @@ def nano_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _lines() -> Iterator[str]:
-    """The primer's texts, and what a renderer puts around them."""
+    """Yield the primer's texts, and the text that a renderer puts around them."""
     for number in range(_ROWS):
         yield from (message.text for message in primer_row(0, number).messages)
     prompt = OmegaConf.load(conf_dir() / "system_prompt.yaml").system_prompt
@@ -46,7 +46,7 @@ def _lines() -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Learn the tokenizer and write it; return the exit code."""
     summary = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m steer_lit.cli.nano_tokenizer", description=summary)
     parser.add_argument("folder", type=Path, help="an earlier tokenizer in it is replaced")
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _write(given: argparse.Namespace) -> int:
     folder: Path = given.folder
-    folder.mkdir(parents=True, exist_ok=True)  # one that cannot be is told before anything is learnt
+    folder.mkdir(parents=True, exist_ok=True)  # if this fails, it fails before anything is learnt
     replace_folder(folder, nano_tokenizer().save_pretrained)
     print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
     print(f"next:      {program('train')} +experiment=pretrain_nano")

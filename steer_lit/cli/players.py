@@ -1,4 +1,4 @@
-"""Attackers, tutors and judges as a run has them: built, greeted, and let go at its end."""
+"""Attackers, tutors and judges of a run: built, greeted, and closed at its end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PLAYERS = ("attacker", "tutor")
 
 
 def build_player(node: DictConfig, open_image: OpenImage) -> Any:
-    """Build an attacker, tutor or judge. One that asks for `open_image` is given it, and sees the true pictures also
-    where the policy is shown blank ones.
+    """Build an attacker, tutor or judge. One that takes `open_image` sees the true pictures even if the policy is shown
+    blank ones.
     """
     from hydra.utils import get_object, instantiate
 
@@ -28,7 +28,7 @@ def build_player(node: DictConfig, open_image: OpenImage) -> Any:
 
 
 def greet(*players: Any) -> None:
-    """Ask every server that the players will ask. Raises ServerDown where one cannot be spoken to."""
+    """Contact every server that the players will ask. Raise ServerDown if one cannot be reached."""
     for player in players:
         if isinstance(player, AsksServer) and hasattr(player.client, "greet"):
             player.client.greet()
@@ -36,7 +36,7 @@ def greet(*players: Any) -> None:
 
 @contextmanager
 def hanging_up(*players: Any) -> Iterator[None]:
-    """Close the clients of those that ask a server, whatever happens; each logs what it used."""
+    """Close the clients of players that ask a server, whatever happens. Each client logs what it used."""
     try:
         yield
     finally:

@@ -1,5 +1,5 @@
-"""What the scripts and the installed commands call. Small, so that Ctrl-C and SIGTERM are one line also while libraries
-load.
+"""Entry points of the scripts and the installed commands. Small, so that Ctrl-C and SIGTERM print one line even while
+libraries load.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, sigterm_end
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
-# How torch takes a GPU's memory, by the names that it has had: versions differ in which of them they read first.
+# torch's setting for how it takes GPU memory, by all its names: versions differ in which they read first.
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 _DONE = {"train": "trained", "bench": "played", "synthesize": "made"}
 
 
 def run(program: str) -> int:
-    """Run `program`, one of train, bench and synthesize, with the command line's words. Returns the exit code."""
+    """Run `program`, one of train, bench and synthesize, with the command line's words. Return the exit code."""
     if not any(variable in os.environ for variable in _ALLOCATOR):
-        # Read as torch first allocates, here and in the ranks that this process starts. The cache of a rollout grows,
-        # and among segments of fixed size leaves gaps that fit nothing.
+        # Read when torch first allocates, here and in the ranks that this process starts. The growing cache of a
+        # rollout leaves gaps between segments of fixed size into which nothing fits.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
     with heard_in_destructors():
         return printing(partial(_called, program))

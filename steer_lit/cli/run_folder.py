@@ -1,4 +1,4 @@
-"""A run's folder: one run's at a time, with the config and the versions it was made by."""
+"""A run's folder: used by one run at a time, with the config and the versions of that run."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
 
-FROZEN = "--frozen="  # what a further process is told its run's config by
+FROZEN = "--frozen="  # the option that gives a further process its run's config
 LOCK = ".lock"
-_RUNS = "outputs"  # of conf/hydra/default.yaml; stays, though empty
+_RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 CHECKPOINTS = (LAST, FAILED)
-# What a training leaves that another one in its folder, from the start, would replace.
+# Files of a training that a new training in the same folder would replace.
 EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
@@ -53,9 +53,9 @@ RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra
 
 @contextmanager
 def alone_in(run_dir: Path) -> Iterator[None]:
-    """Make the run's folder and keep other runs out of it until this one ends; its other ranks write there with it.
+    """Make the run's folder and keep other runs out of it until this one ends. The run's other ranks may write there.
 
-    Raises SteerError where another run is at work.
+    Raise SteerError if another run is at work in the folder.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     if not first_rank():
@@ -73,22 +73,25 @@ def alone_in(run_dir: Path) -> Iterator[None]:
 
 
 class AbsentFolders(Callback):
-    """Hydra calls it before it makes a run's folder: `found` are those on the way there that do not exist yet. What it
-    makes of them may go with a run that did nothing; what was there is the user's own, empty or not.
+    """Hydra callback that notes in `found`, before a run's folder is made, which folders on its path are missing.
+
+    Those that Hydra makes may be removed with a run that did nothing. A folder that existed is the user's, even if
+    empty.
     """
 
     found: ClassVar[frozenset[Path]] = frozenset()
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
-        # One that cannot be resolved is for Hydra to refuse: what is raised here, it warns of.
+        # Hydra refuses a name that cannot be resolved; for an error raised here it would only warn.
         named = OmegaConf.select(config, "hydra.run.dir", throw_on_resolution_failure=False)
         run_dir = Path(os.path.abspath(str(named)))
         AbsentFolders.found = frozenset(path for path in (run_dir, *run_dir.parents) if not path.exists())
 
 
 def _hydra_made(folder: Path) -> bool:
-    """Whether Hydra made the folder for this run; of a sweep, which keeps its own config in its folder, whatever lies
-    below that.
+    """Return whether Hydra made the folder for this run.
+
+    In a sweep: whether it lies below the sweep's folder, which stays because it holds the sweep's config.
     """
     if sweeping():
         return Path(os.path.abspath(HydraConfig.get().sweep.dir)) in folder.parents
@@ -96,11 +99,11 @@ def _hydra_made(folder: Path) -> bool:
 
 
 def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
-    """Remove the folder of a run that did nothing, one with no more in it than an empty log and a lock nobody holds,
-    and those above it that Hydra made for it and that are empty then.
+    """Remove the folder of a run that did nothing: it holds at most empty logs and a lock that nobody holds.
 
-    The run itself may hold the lock where it is not `ended`, as while a signal is heard. One that cannot be removed
-    stays: a disk of its own, or in a folder that may not be written.
+    Parent folders that Hydra made for the run are removed too if they are then empty. If the run has not `ended`, as
+    when a signal arrives, the run itself may hold the lock. A folder that cannot be removed stays, such as a mount
+    point or a folder in a read-only parent.
     """
     with suppress(OSError):
         inside = list(run_dir.iterdir())
@@ -111,11 +114,11 @@ def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
                 for path in {*inside, run_dir / LOCK}:
                     path.unlink()
             for folder in takewhile(_hydra_made, (run_dir, *run_dir.parents)):
-                folder.rmdir()  # refused where another run has its folder there
+                folder.rmdir()  # fails if another run's folder is inside
 
 
 def holds_a_run(run_dir: Path) -> bool:
-    """Whether there is more in the folder than what a run that is only starting writes."""
+    """Return whether the folder holds more than a run writes as it starts."""
     return run_dir.is_dir() and not all(_is_log_or_lock(path) for path in run_dir.iterdir())
 
 
@@ -124,8 +127,9 @@ def _is_log_or_lock(path: Path) -> bool:
 
 
 def check_own(run_dir: Path, kind: str) -> None:
-    """Raises SteerError where the folder holds a run of another kind: a run of `kind`, one of LEFT_BY, would put its
-    config in place of that run's, and whoever reads that run again would go by the wrong one.
+    """Raise SteerError if the folder holds a run of another kind than `kind`, one of LEFT_BY.
+
+    A run of `kind` would replace that run's config, and later readers of that run would go by the wrong one.
     """
     for other in LEFT_BY:
         if other != kind and _holds(run_dir, other):
@@ -138,9 +142,9 @@ def _holds(run_dir: Path, kind: str) -> bool:
 
 
 def check_unused(run_dir: Path, words: Sequence[str]) -> None:
-    """Raises SteerError where the folder holds a training already: one with `words` would begin anew over it.
+    """Raise SteerError if the folder already holds a training, which one with `words` would overwrite.
 
-    Further ranks find there what the first has begun.
+    Only the first rank checks: the others find there what it has written.
     """
     if not first_rank() or not _holds(run_dir, "training"):
         return
@@ -155,17 +159,16 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
 
 
 def requeued(run_dir: Path) -> str | None:
-    """What a training goes on from that Slurm has started again with the same words, in the folder it began in."""
+    """Return the checkpoint from which a training resumes that Slurm has restarted with the same words and folder."""
     saved = run_dir / LAST
     return str(saved) if restarted() and saved.is_file() else None
 
 
 def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | None = None) -> Path:
-    """Write the resolved config, and command, versions and prompts it ran with, into the folder. Returns the config's
-    path.
+    """Write the resolved config into the folder, with the command, the versions and the prompts; return its path.
 
-    `played` says whose records in the folder the config tells of. It is there before the config: a run killed between
-    the two leaves a config that tells of no records, never one that tells of another run's.
+    `played` says which records in the folder the config describes. It is written before the config, so a run killed
+    between the two leaves a config that describes no records, never one that describes another run's.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
@@ -184,18 +187,18 @@ def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | Non
 
 
 def _commands(run_dir: Path) -> list[str]:
-    """The commands that have made the run, oldest first: one that was resumed has several, each with its folder."""
+    """Return the commands of the run, oldest first and each with its folder. A resumed run has several."""
     earlier, command = list(_versions(run_dir).get("commands", [])), typed_command(run_dir)
     return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
 
 
 def mark_finished(run_dir: Path) -> None:
-    """Write down that the training in the folder went to its end. `freeze` takes it back: the next has to get there."""
+    """Record that the training in the folder ran to its end. `freeze` removes the record when a run begins there."""
     replace_text(run_dir / VERSIONS, json.dumps({**_versions(run_dir), "finished": True}, indent=2) + "\n")
 
 
 def finished(run_dir: Path, config: DictConfig) -> bool:
-    """Whether the folder holds a training by just this config, resumed or not, that went to its end."""
+    """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
     if _versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
         return False
     saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
@@ -204,7 +207,7 @@ def finished(run_dir: Path, config: DictConfig) -> bool:
 
 
 def _versions(run_dir: Path) -> dict[str, Any]:
-    """What `freeze` has written into the folder; empty where that is missing or damaged."""
+    """Return what `freeze` has written to versions.json; {} if that is missing or damaged."""
     try:
         return dict(json.loads((run_dir / VERSIONS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -213,9 +216,9 @@ def _versions(run_dir: Path) -> dict[str, Any]:
 
 @contextmanager
 def children_read(frozen: Path) -> Iterator[None]:
-    """Processes that Lightning starts for further devices read this run's frozen config.
+    """Make the processes that Lightning starts for further devices read this run's frozen config.
 
-    Otherwise they would be given this process's own command line, which in a sweep names every run of it (TRAPS 40).
+    Otherwise they would get this process's own command line, which in a sweep names every run of it (TRAPS 40).
     """
     hydra_config = HydraConfig.instance()
     arguments, held = sys.argv, hydra_config.cfg

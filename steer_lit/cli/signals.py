@@ -1,4 +1,4 @@
-"""What a signal does while a run is not at work: it starts, or it is over. Small, as it is there before any library."""
+"""Handles signals while no run is at work: before it begins and after its end. Small, since no library has loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from steer_lit.ranks import first_rank
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
-_AGAIN_S = 0.05  # by then most destructors have ended, and one that has not is met again
+_AGAIN_S = 0.05  # most destructors have ended by then; if one has not, the signal is sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class _Ending:
 
     def __call__(self, *_: object) -> None:
         listening: object = signal.getsignal(signal.SIGTERM)
-        if listening is not self:  # Lightning's own calls it, and stops at the end of a step
+        if listening is not self:  # Lightning's handler called this one, and stops at the end of a step itself
             return
-        with suppress(Exception):  # it may have come in the middle of a write
+        with suppress(Exception):  # the signal may have come in the middle of a write
             sys.stdout.flush()
         os.write(2, f"{self.said()}\n".encode(errors="backslashreplace"))
         os._exit(TERMINATED)
@@ -33,12 +33,13 @@ class _Ending:
 
 @contextmanager
 def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
-    """Have SIGTERM end the process at once with what `said` returns, in the process that speaks for all, where nobody
-    else listens to it, or until Lightning does. It raises nothing: a library that is being imported would take that for
-    an error of its own.
+    """Have SIGTERM print what `said` returns and end the process at once.
+
+    Only on the first rank, and only while no other handler, such as Lightning's, is set. The handler raises nothing: a
+    library that is being imported would take an exception for an error of its own.
     """
     before = signal.getsignal(signal.SIGTERM)
-    here = threading.current_thread() is threading.main_thread() and first_rank()  # the main thread alone hears it
+    here = threading.current_thread() is threading.main_thread() and first_rank()  # signals reach only the main thread
     if mine := here and (before == signal.SIG_DFL or isinstance(before, _Ending)):
         signal.signal(signal.SIGTERM, _Ending(said))
     try:
@@ -50,8 +51,9 @@ def sigterm_ends(said: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def heard_in_destructors() -> Iterator[None]:
-    """Have Ctrl-C or a SIGTERM come again a moment later where it was raised in a destructor, or in a function that a
-    weak reference calls: of what is raised there Python only says that it was ignored.
+    """Repeat Ctrl-C or SIGTERM a moment later if its exception was raised in a destructor or a weak reference callback.
+
+    Python ignores exceptions raised there, and only prints that it did.
     """
     before, main = sys.unraisablehook, threading.main_thread().ident
 
@@ -62,7 +64,7 @@ def heard_in_destructors() -> Iterator[None]:
             before(ignored)
             return
         number = signal.SIGTERM if terminated else signal.SIGINT
-        # Raised in here, it would be ignored too.
+        # An exception raised in this hook would be ignored too.
         again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, number))
         again.daemon = True
         again.start()

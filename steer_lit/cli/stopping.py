@@ -1,4 +1,4 @@
-"""What is said when a run is stopped before its end, and the status it exits with."""
+"""The message when a run is stopped before its end, and its exit code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Iterator[None]:
-    """Say how to go on with a run of the program `name`, a benchmark or a synthesis, that a signal, a dead server, too
-    many failures or a full disk stopped, and whether anything was `finished` by then.
+    """Say how to go on with a benchmark or synthesis, the program `name`, that was stopped before its end.
+
+    What stops it may be a signal, a dead server, too many failures or a full disk. The message also says whether
+    anything was `finished` by then.
     """
     try:
         with _sigterm_raises():
@@ -38,7 +40,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
 
 
 def _tell(stop: BaseException, said: str) -> None:
-    """Attach `said` to the error that is about to be printed, else print it."""
+    """Attach `said` to an error that is going to be printed, or print it at once for any other."""
     if isinstance(stop, SteerError | OSError):
         stop.add_note(said)
     else:
@@ -47,8 +49,8 @@ def _tell(stop: BaseException, said: str) -> None:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """A scheduler's SIGTERM becomes SystemExit here, so that what is open gets closed."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+    """Turn a scheduler's SIGTERM into SystemExit, so that open files and connections are closed."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach only the main thread
         yield
         return
 
@@ -64,8 +66,9 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run that Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full
-    disk or a closed pipe stopped; it was made with `words`.
+    """Say how to go on with a training run, started with `words`, that was stopped before its end.
+
+    What stops it may be Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full disk or a closed pipe.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -73,13 +76,13 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
 
     try:
         yield
-    except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # the first is what Lightning makes of signals
+    except (SystemExit, OSError, ServerDown, TooManyFailures) as stop:  # Lightning turns signals into SystemExit
         failed = isinstance(stop, ServerDown | TooManyFailures)  # on all ranks at once, saved in a file of its own
         saved = run_dir / (FAILED if failed else LAST)
-        if not trainer.is_global_zero:  # one tells for all
+        if not trainer.is_global_zero:  # the first rank reports for all
             pass
         elif not saved.is_file():
-            whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # there was room for these
+            whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
             kept = f"; {shown_path((run_dir / whole[0]).parent)} is whole" if whole else ""
             again = f"begin again in another folder, or remove {shown_path(run_dir)}"
             _tell(stop, f"stopped before anything was saved that a run goes on from: {again}{kept}")
@@ -94,5 +97,5 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         interrupted = any(getattr(callback, "interrupted", False) for callback in trainer.checkpoint_callbacks)
         terminated = isinstance(stop, SIGTERMException) and not interrupted
         if (failed or interrupted) and not trainer.is_global_zero:
-            raise SystemExit from None  # Lightning kills the first rank where another fails
+            raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""Makes training data by a composed config.
+"""Makes training data from a composed config.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """
@@ -19,7 +19,7 @@ from steer_lit.terminal.commands import shown_path, typed_words
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
-    """Make training data by Stage I, Stage II or both. Raises ConfigError as `run_training` does."""
+    """Make training data by Stage I, Stage II or both. Raise ConfigError as `run_training` does."""
     if problems := synthesis_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):

@@ -1,4 +1,4 @@
-"""Trains an adapter by a composed config: check, freeze, instantiate, fit.
+"""Trains one stage from a composed config: check, freeze, instantiate, fit.
 
 Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
 """
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
-    """Train one stage as `config` says. Returns the monitored metric, for sweepers.
+    """Train one stage as `config` says. Return the monitored metric, for sweepers.
 
-    Raises ConfigError with every problem at once, before anything heavy loads.
+    Raise ConfigError with every problem at once, before anything heavy loads.
     """
-    if saved := requeued(run_dir):  # the check asks less of a run that is resumed
+    if saved := requeued(run_dir):  # set before the check, which asks less of a resumed run
         config.ckpt_path = config.get("ckpt_path") or saved
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
         check_own(run_dir, "training")
-        if sweeping() and finished(run_dir, config):  # the same sweep again, for the rest of its runs
+        if sweeping() and finished(run_dir, config):  # the sweep was started again for its other runs
             say(f"finished already, left as it is: {shown_path(run_dir)}")
             return None
         if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
@@ -62,9 +62,9 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
 
 @contextmanager
 def _ending_wandbs_run() -> Iterator[None]:
-    """Where a logger has begun one: Lightning leaves it open, and a sweep's next would go on with it.
+    """End the W&B run that a logger has begun, if any. Lightning leaves it open, and a sweep's next run would use it.
 
-    Raises SteerError for what W&B refuses, such as a run without a key.
+    Raise SteerError for what W&B refuses, such as a run without a key.
     """
     failed = True
     try:
@@ -113,15 +113,15 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         policy = instantiate(config.model, device=device, resumed=resumed, open_image=datamodule.open_image)
         module = instantiate(config.module, policy=policy, **players)
         if saved is not None:
-            module.on_load_checkpoint(saved)  # as `fit` will: what it refuses, it refuses before the run is touched
+            module.on_load_checkpoint(saved)  # `fit` calls it again; here it refuses before the run is touched
             del saved
-            if policy.start_is_gone:  # by now it is known to be the run's own, and not a mistyped one
+            if policy.start_is_gone:  # the checkpoint has confirmed that this init_from is its run's, not mistyped
                 say(without_start(config))
         datamodule.unfit = module.unfit  # the policy knows which of a file's rows are too long for it
-        frozen, words = freeze(config, run_dir), typed_words()  # while Hydra still tells
+        frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            # Not validated where it was resumed from its last step.
+            # A run that was resumed after its last step has not been validated.
             if datamodule.val_rows and module.monitored.name not in trainer.callback_metrics:
                 trainer.validate(module, datamodule, verbose=False)
     value = trainer.callback_metrics.get(module.monitored.name)
@@ -139,7 +139,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 
 
 def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """Raises MissingResource for a GPU that torch does not see, SteerError for what Lightning does not take."""
+    """Build the trainer. Raise MissingResource for a GPU that torch does not see, SteerError if Lightning refuses."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import Checkpoint
@@ -152,8 +152,8 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
         raise MissingResource(str(Problem("trainer.accelerator", accelerator, reason)))
     # Without a checkpoint callback Lightning would add one of its own, whose files no run resumes from.
     unsaved = {} if any(isinstance(callback, Checkpoint) for callback in callbacks) else {"enable_checkpointing": False}
-    # torch's own 30 minutes kill a run in which one rank's judge is slow: ranks meet after their rollouts. Under the
-    # name `ddp`, which is also what `auto` makes of several devices.
+    # torch's own timeout of 30 minutes kills a run in which one rank's tutor is slow: ranks meet after their rollouts.
+    # Registered as `ddp`, which `auto` picks too for several devices.
     waits = timedelta(minutes=config.hardware.rank_timeout_minutes)
     StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", timeout=waits)
     try:
@@ -164,7 +164,7 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
 
 
 def _better(trainer: Trainer) -> tuple[int, float] | None:
-    """Step and monitored metric of the best adapter that was kept, where the last step's is another."""
+    """Return the step and the monitored metric of the best adapter, or None if the last step's is the best."""
     from steer_lit.lit.best_adapter import BestAdapter
 
     keepers = (callback for callback in trainer.callbacks if isinstance(callback, BestAdapter))
