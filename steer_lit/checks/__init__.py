@@ -1,7 +1,7 @@
-"""The whole config, checked before anything heavy loads: every problem at once, each with its key and the way out.
+"""Checks of the whole config before anything heavy loads: every problem at once, each with its key and the way out.
 
-Values are checked here where no module that owns them can be asked cheaply; `reward`, `model` and the benchmark's
-rules check their own. Nothing here imports torch.
+These modules check the values that no owning module can check cheaply; `reward`, `model` and the benchmark's rules
+check their own. Nothing here imports torch.
 """
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems, value_problems

@@ -1,4 +1,4 @@
-"""Files that a config names: whether they are there, and look like what they should be, without loading them."""
+"""Checks that the files a config names exist and look like what they should be, without loading them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from steer_lit.policy.model_facts import (
 )
 from steer_lit.terminal.commands import sweeping
 
-_DEMO = Path("outputs/demo")  # of the Makefile
+_DEMO = Path("outputs/demo")  # where `make demo` writes
 
 
 def file_problems(config: Config) -> Iterator[Problem]:
@@ -42,9 +42,9 @@ def file_problems(config: Config) -> Iterator[Problem]:
 
 
 def folder_problems(config: Config) -> Iterator[Problem]:
-    """Yield keys that would have a run write outside Hydra's folder, the only one in which other runs are looked for.
+    """Yield keys that would make a run write outside Hydra's folder, the only one that is checked for other runs.
 
-    Further processes of a run read a frozen config and have no folder of Hydra's: there is nothing to compare.
+    A run's further processes read a frozen config and have no Hydra folder to compare with.
     """
     key = "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     remedy = f"a run writes into one folder: leave this out, and name that with {key}=<folder>"
@@ -55,7 +55,7 @@ def folder_problems(config: Config) -> Iterator[Problem]:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether both are paths of one folder."""
+    """Return whether both are paths of the same folder."""
     return isinstance(one, str) and isinstance(other, str) and os.path.abspath(one) == os.path.abspath(other)
 
 
@@ -68,7 +68,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
 
 
 def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
-    """What keeps `folder` from being an adapter of `model`, as far as can be told without loading the model."""
+    """Return why `folder` is no adapter of `model`, as far as can be told without loading the model, or None."""
     path = Path(folder)
     if not path.is_dir():
         found = "is a file" if path.exists() else "no such folder"
@@ -88,7 +88,7 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
 
 
 def _base_reason(base: object, model: Config) -> str | None:
-    """Why the adapter is another base's. Of two addresses loading tells: they may hold the same weights."""
+    """Return why the adapter is another base's, or None. Two addresses may hold the same weights, as loading tells."""
     name = str(model.get("name"))
     here = name if name in BUILT_HERE else model.get("source")
     if not isinstance(base, str) or not isinstance(here, str) or base == here or not {base, here} & set(BUILT_HERE):
@@ -98,7 +98,10 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 
 def _checkpoint_remedy(path: Path) -> str | None:
-    """What `torch.save` writes is a zip archive whose directory stands at its end: a cut file has none."""
+    """Return why the file is no whole checkpoint, or None.
+
+    `torch.save` writes a zip archive, whose directory is at the end: a file that was cut off has none.
+    """
     if not path.is_file():
         return "no such file: name a .ckpt under <run>/checkpoints"
     try:
@@ -111,7 +114,7 @@ def _checkpoint_remedy(path: Path) -> str | None:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds. Raises ValueError for no object."""
+    """Return the object in a JSON file. Raise ValueError if the file holds none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -122,11 +125,11 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 
 def _check_weights(path: Path, rank: object) -> None:
-    """Raises ValueError where an adapter's weights are damaged, or of another rank than its config says."""
+    """Raise ValueError if an adapter's weights are damaged, or of another rank than its config says."""
     try:
         with safe_open(path, framework="numpy") as file:  # reads the header, which must account for every byte
             ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path.name} cannot be read ({error})") from None
-    if ranks - {rank}:  # of which so much memory would be asked for
+    if ranks - {rank}:  # PEFT would allocate memory for the config's rank
         raise ValueError(f"{ADAPTER_CONFIG} has r={rank!r}, {path.name} has {', '.join(map(str, sorted(ranks)))}")

@@ -1,4 +1,4 @@
-"""Checks of single config values: which must be numbers in a range, which one of a few choices, which text."""
+"""Checks of single config values: numbers in a range, one of a few choices, switches, text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from steer_lit.types import MAX_TURNS, Kind, Split
 
 Config = Mapping[str, Any]
 _QUOTED = whole(0, 6)  # words of an answer
-# A key that a stage does not have is not checked.
+# Keys that a stage does not have are not checked.
 _NUMBERS: Mapping[str, Bound] = {
     "seed": whole(0, 2**32 - 1),
     "optim.lr": Bound(0, 10, above=True),
@@ -103,25 +103,28 @@ _PARTS = ("sft", "rl", "bench")
 
 
 def declares(config: Config, section: str, fact: str) -> bool:
-    """Whether the class that a section names says `fact` of itself. One that cannot be found is refused elsewhere."""
+    """Return whether the class that a section names has the attribute `fact`, and it is true.
+
+    False for a class that cannot be found, which is refused elsewhere.
+    """
     module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
-    with suppress(Exception):  # whatever a module of one's own raises
+    with suppress(Exception):  # the user's own module may raise anything
         return bool(getattr(getattr(import_module(module), name), fact, False))
     return False
 
 
 def reacts(config: Config) -> bool:
-    """Whether the attacker goes by the answers and so needs a tutor's verdicts, rather than by its script alone."""
+    """Return whether the attacker reacts to the answers, and so needs a tutor's verdicts: it has more than a script."""
     return not declares(config, "attacker", "keeps_to_script")
 
 
 def makes_rows(config: Config) -> bool:
-    """Whether rows are made on the fly (data=steer_mini), not read."""
+    """Return whether rows are made on the fly (data=steer_mini), not read."""
     return declares(config, "data.source", "makes_rows")
 
 
 def leaf_problems(config: Config) -> Iterator[Problem]:
-    """What is wrong with single values, wherever they are. Sections that hold no keys are passed over."""
+    """Yield what is wrong with single values, wherever they are. Sections that hold no keys are skipped."""
     yield from _number_problems(config)
     yield from _choice_problems(config)
     yield from _switch_problems(config)
@@ -145,7 +148,7 @@ def _choice_problems(config: Config) -> Iterator[Problem]:
 
 
 def _switch_problems(config: Config) -> Iterator[Problem]:
-    """`no` and `off` are text to Hydra, and so true."""
+    """Yield switches that are not booleans. Hydra reads `no` and `off` as text, which counts as true."""
     for key in _SWITCHES:
         value = at(config, key)
         if value is not ABSENT and type(value) is not bool:
@@ -169,13 +172,13 @@ def _text_problems(config: Config) -> Iterator[Problem]:
 
 
 def _takes_files(folder: Path) -> bool:
-    """Whether files can be written into a folder, which need not be there yet."""
+    """Return whether files can be written into a folder, which need not exist yet."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _made_row_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with parts whose rows are made: each is a number of rows, not a file."""
+    """Yield what is wrong with the sizes of made rows: each part is a number of rows, not a file."""
     for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if makes_rows(config) else []:
         if (value := at(config, key)) is not ABSENT and not _ROWS.fits(value):
             yield Problem(key, value, _ROWS.allowed)
@@ -185,7 +188,7 @@ def _made_row_problems(config: Config) -> Iterator[Problem]:
 
 
 def name_problem(name: object) -> Problem | None:
-    """What is wrong with a run's name: its log is called so, inside the run's folder."""
+    """Return what is wrong with a run's name, or None. The name is also that of the log in the run's folder."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and len(name) <= _LONGEST_NAME
     text = "" if isinstance(name, str) else "must be text, and "
     remedy = f"{text}names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"

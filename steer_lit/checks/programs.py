@@ -1,4 +1,4 @@
-"""Every problem of each program's config: first its shape, then single values and how they go together."""
+"""Finds every problem of each program's config: its shape, then single values, then how they go together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.terminal.commands import conf_dir
 
-# Keys that hold keys of their own.
+# Sections, which must hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
 _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
 _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
@@ -49,13 +49,13 @@ _MISSING = {
 
 
 def train_problems(config: DictConfig) -> list[Problem]:
-    """Every problem of a training config on this machine."""
+    """Return every problem of a training config on this machine."""
     sections = (*_TRAIN, *_OF_A_STAGE.get(str(config.get("stage")), ()))
     return _checked(config, sections, lambda plain: [*_training_problems(plain), *_machine_problems(plain)])
 
 
 def bench_problems(config: DictConfig) -> list[Problem]:
-    """Every problem of a benchmark config on this machine."""
+    """Return every problem of a benchmark config on this machine."""
 
     def deeper(plain: Config) -> Iterator[Problem]:
         yield from _bench_problems(plain)
@@ -70,17 +70,17 @@ def bench_problems(config: DictConfig) -> list[Problem]:
 
 
 def synthesis_problems(config: DictConfig) -> list[Problem]:
-    """Every problem of a synthesis config."""
+    """Return every problem of a synthesis config."""
     return _checked(config, _SYNTHESIS, _synthesis_problems)
 
 
 def value_problems(config: Config) -> list[Problem]:
-    """What is wrong with a resolved training config on any machine."""
+    """Return what is wrong with a resolved training config on any machine."""
     return [*leaf_problems(config), *_training_problems(config)]
 
 
 def _training_problems(config: Config) -> list[Problem]:
-    """What is wrong with values that are right by themselves."""
+    """Return what is wrong with values that are valid by themselves."""
     return [
         *_reward_problems(config),
         *trainer_problems(config),
@@ -98,8 +98,9 @@ def _training_problems(config: Config) -> list[Problem]:
 def _checked(
     config: DictConfig, sections: Sequence[str], deeper: Callable[[Config], Iterable[Problem]]
 ) -> list[Problem]:
-    """The problems of a config's shape and single values; where all sections hold keys, also those that `deeper` finds
-    in values that are right by themselves.
+    """Return the problems of a config's shape and of single values.
+
+    If all sections hold keys, `deeper` looks for more among the values that are valid by themselves.
     """
     missing = _missing_keys(config)
     filled = copy.deepcopy(config)
@@ -110,11 +111,11 @@ def _checked(
         alone, others = list(leaf_problems(_as_far_as_resolved(filled))), broken
     else:
         plain: Any = OmegaConf.to_container(filled, resolve=True)
-        # The others may say what the first find.
+        # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
         if not alone:
             alone, others = list(leaf_problems(plain)), [*folder_problems(plain), *deeper(plain)]
-    # What a value means for others is no matter where it is wrong by itself.
+    # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {_changed_by(config, problem.key) for problem in alone}
     found += [problem for problem in alone if problem.key not in missing]
     found += [problem for problem in others if not {problem.key, _changed_by(config, problem.key)} & {*missing, *wrong}]
@@ -122,7 +123,7 @@ def _checked(
 
 
 def _changed_by(config: DictConfig, key: str) -> str:
-    """The key to change: the one that `key` is taken from, where an experiment has `init_from: ${sft_adapter}`."""
+    """Return the key to change: `sft_adapter` for `init_from` in an experiment with `init_from: ${sft_adapter}`."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     written = at(plain, key)
     other = re.fullmatch(r"\$\{([\w.]+)\}", written) if isinstance(written, str) else None
@@ -141,7 +142,7 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
 
 
 def _as_far_as_resolved(config: DictConfig) -> Config:
-    """Resolve what can be; what refers to a section that holds no keys is left out."""
+    """Resolve what can be resolved. A key that refers to a broken section is left out."""
     plain: dict[str, Any] = {}
     for key in config:
         with suppress(OmegaConfBaseException):
@@ -222,7 +223,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         if (model := served(folder)) is not None:
             yield from model.problems(f"policies.{name}", config["server"])
         elif not isinstance(folder, str) or not folder:
-            shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # perhaps with a key among its keys
+            shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # it may hold an API key
             unread = ", ".join(sorted(map(str, folder.keys() - READ))) if isinstance(folder, Mapping) else ""
             yield Problem(f"policies.{name}", shown, f"{unread and f'nothing reads its {unread}; '}{ALLOWED}")
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
@@ -234,7 +235,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         constants = "constant policies answer the script alone" if reacts(config) else "or bench.constants=true"
         yield Problem("policies", {}, f"is empty: add policies.<name>=base or an adapter folder, {constants}")
     read_again = config["from_run"] is not None or config["from_raw_eval"] is not None
-    if not read_again:  # else what is read tells
+    if not read_again:  # otherwise the baseline is checked against what is read
         yield from baseline_problems(config["bench"]["baseline"], policies)
     played = config["judge_check"] is not True and not read_again
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
@@ -243,7 +244,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
 
 
 def _asking_problems(config: Config) -> Iterator[Problem]:
-    """Yield what an attacker that reacts lacks: it needs verdicts, and its questions need grades."""
+    """Yield what keeps an attacker that reacts from being played: it needs verdicts, and its questions need grades."""
     if not reacts(config):
         return
     name = str(at(config, "attacker._target_")).rpartition(".")[2]
@@ -252,7 +253,7 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     if config["judge_check"] is True:
         return
     ruled = [section for section in ("tutor", "judge") if declares(config, section, "needs_gold")]
-    # A tutor that needs no gold writes questions too.
+    # A tutor that needs no gold facts writes questions too.
     if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
         for section in ruled:
             remedy = f"goes by gold facts, and questions that a model writes have none: use {section}=llm"
@@ -260,7 +261,7 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
 
 
 def _started_from(config: Config) -> Iterator[Problem]:
-    """Refuse an adapter that would lie under every policy and be measured under the name `base`."""
+    """Yield the problem of an adapter under the whole benchmark: `base` would be measured with it."""
     for key in ("init_from", "model.init_from"):
         if (adapter := at(config, key)) not in (None, ABSENT):
             remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
@@ -275,7 +276,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
         yield from error.problems
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
     yield from server_problems(config)
-    for problem in client_problems(config):  # to know what would be asked, no server need be named
+    for problem in client_problems(config):  # a dry run needs no server
         if not (config["dry_run"] and problem.value is None):
             yield problem
     if offline and data["seeds"]:
@@ -295,7 +296,7 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
     found = preflight.preflight(model) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")
-    told = any(problem.key == "model.quantize" for problem in found)  # which asks for the same GPU
+    told = any(problem.key == "model.quantize" for problem in found)  # this problem asks for the same GPU
     if accelerator in ("gpu", "cuda") and not told and not gpus.has_gpu():
         remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
@@ -304,7 +305,7 @@ def _machine_problems(config: Config) -> Iterator[Problem]:
 
 
 def _missing_keys(config: DictConfig) -> list[str]:
-    """Keys that hold `???`. OmegaConf's own search stumbles over interpolations that point at one."""
+    """Return the keys that hold `???`. OmegaConf's own search fails on interpolations that point at one."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     return sorted(key for key, value in leaves(plain) if value == NOT_GIVEN)
 

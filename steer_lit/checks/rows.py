@@ -1,6 +1,6 @@
 """Checks that the requested rows can be made, held out and divided over ranks.
 
-Reads no rows, except `read_row_problems`, which runs after the config check.
+Only `read_row_problems`, which runs after the config check, reads rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from steer_lit.types import Scenario
 
 
 def training_row_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the rows that a training run learns from. How many a file holds is known only later."""
+    """Yield what is wrong with the rows of a training run. How many rows a file holds is known only later."""
     stage = config.get("stage")
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
     if not (isinstance(stage, str) and stage in LEARNT_FROM and sized and _readable(config)):
@@ -41,7 +41,7 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
 
 
 def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
-    """What keeps STEER-mini from making the rows of `part`."""
+    """Yield what keeps STEER-mini from making the rows of `part`."""
     if not makes_rows(config) or not _readable(config):
         return
     try:
@@ -53,8 +53,8 @@ def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
 def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     """Yield what is wrong with a file's rows for training: too few to hold some out, no gold facts for a rubric.
 
-    It reads only as far as it must, which is not far in a file that will do. Rows of no known shape and faulty pictures
-    are left to whoever reads on.
+    It stops reading as soon as the file is known to be good, usually after few rows. Rows of no known shape and faulty
+    pictures are left to later reading.
     """
     part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
@@ -75,14 +75,14 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
 
 
 def fewest_ranks(config: Config) -> int:
-    """How many processes train, at least: `auto` devices are one or more."""
+    """Return the least number of processes that train: `auto` devices are one or more."""
     devices, nodes = at(config, "trainer.devices"), at(config, "trainer.num_nodes")
     count = len(devices) if isinstance(devices, list) else devices
     return max(1, count if is_whole(count) else 1) * (nodes if is_whole(nodes) and nodes > 1 else 1)
 
 
 def _readable(config: Config) -> bool:
-    """Whether every value that is read here is there, and right by itself."""
+    """Return whether every value that is read here is present, and valid by itself."""
     parts = ("bench", *LEARNT_FROM.values()) if makes_rows(config) else ()
     needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
     there = all(at(config, key) is not ABSENT for key in needed)

@@ -1,6 +1,6 @@
-"""Checks of the servers in a config: settings that no client can be made from, keys that must not be saved.
+"""Checks of the servers in a config: settings that make no client, and API keys that must not be saved.
 
-A key belongs in the variable that `server.api_key_env` names. One that was typed anywhere else is never repeated.
+An API key belongs in the variable that `server.api_key_env` names. If typed anywhere else, it is never printed back.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from steer_lit.errors import Problem
 from steer_lit.numbers import Bound, bound_problems
 
 HIDDEN = "***"
-# A client takes less; in a run it would fail for waiting its turn (TRAPS 37).
+# A client takes less, but in a run it would fail while waiting for its turn (TRAPS 37).
 _PATIENT = {"connect_timeout": Bound(30, said="at least 30 s: a busy server lets a wave of requests wait so long")}
-_NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins, where nobody asks and nobody is named
+_NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins for a server that is not named nor asked
 _PLACES = re.compile(r"(server|policies)\b|.*\.(settings|client|target)\b|hydra(\.job(\.env_set\b.*)?)?$")
-_KEYS = r"(api_?key|token|secret|password)"  # what keys go by
-# A login or a query in an address, a key of OpenAI's form, or one under such a name.
+_KEYS = r"(api_?key|token|secret|password)"  # usual names of API keys
+# A login or a query in an address, a key of OpenAI's form, or a setting with such a name.
 _SECRET = re.compile(rf"://[^/,\s]*@|://[^,\s]*[?#]|(?<![\w-])sk-\w|{_KEYS}['\"]?\s*:", re.IGNORECASE)
-# Where no server is spoken of: a key's name at a key's end, or what is a key and no name of a file, such as sk-learn.
+# In words about no server: a setting whose name ends like an API key's, or a value that is a key and not a file's name
+# such as sk-learn.
 _NAMED_KEY = re.compile(rf"([\w-]*[_-])?({_KEYS}|key)", re.IGNORECASE)
 _KEY = re.compile(r"(?<![\w./-])(sk-|hf_)(?=[\w-]*\d)[\w-]{16,}")
 # Variables that hold keys by convention, such as OPENAI_API_KEY and HF_TOKEN.
@@ -34,7 +35,7 @@ _READ_LATER = re.compile(r"['\"]?\$\{oc\.env:\w+\}['\"]?")
 
 
 def key_problems(words: Sequence[str]) -> Iterator[Problem]:
-    """Words of the command line that hold a key: Hydra would save them before any config can be checked."""
+    """Yield words of the command line that hold an API key: Hydra would save them before a config can be checked."""
     keys = _environments_keys()
     for word in words:
         name, _, value = word.partition("=")
@@ -50,7 +51,7 @@ def key_problems(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _names_key(section: str, *setting: str, value: str) -> bool:
-    """Whether a setting goes by a key's name. A policy may go by any."""
+    """Return whether a setting is named like an API key. A policy may have any name."""
     named = setting[-1] if setting else section
     own = section == "policies" and len(setting) == 1
     return not own and bool(_NAMED_KEY.fullmatch(named)) and not _READ_LATER.fullmatch(value)
@@ -72,7 +73,7 @@ def _word_remedy(section: str, *setting: str, value: str) -> str | None:
 
 
 def saved_key_problems(config: Config) -> Iterator[Problem]:
-    """Values that hold a key of the environment, by `${oc.env:...}` or as typed: they would be saved with the run."""
+    """Yield values that hold an API key of the environment, by `${oc.env:...}` or as typed: the run would save them."""
     values = list(leaves(config, lists=True))
     named = {str(value) for key, value in values if key.rpartition(".")[2] == "api_key_env"}
     keys = _environments_keys(named)
@@ -82,21 +83,22 @@ def saved_key_problems(config: Config) -> Iterator[Problem]:
 
 
 def _environments_keys(named: Container[str] = ()) -> dict[str, str]:
-    """The keys in variables that are `named`, or called as such are by convention."""
+    """Return the API keys in environment variables that are `named`, or whose name is usual for a key."""
     variables = sorted(name for name in os.environ if name in named or _KEY_VARIABLE.search(name))
     return {name: os.environ[name].strip() for name in variables if len(os.environ[name].strip()) >= SECRET}
 
 
 def _holds(key: str, value: str, variable: str, secret: str) -> bool:
-    """Whether a word holds a variable's key, put in by the shell or to be put in by Hydra, perhaps as a folder's name.
-    Setting another variable from it keeps it out of files.
+    """Return whether a word holds the API key of a variable, filled in by the shell or by an interpolation of Hydra's.
+
+    Setting another variable from it, `hydra.job.env_set`, is allowed: that keeps the key out of files.
     """
     read = re.search(rf"\$\{{oc\.env:\s*{re.escape(variable)}\s*[,}}]", value)
     return secret in value or bool(read and not key.startswith("hydra.job.env_set"))
 
 
 def server_problems(config: Config) -> Iterator[Problem]:
-    """What is wrong with `server` whether or not anything asks it: it is saved in either case."""
+    """Yield what is wrong with `server`, whether or not anything asks it: it is saved in either case."""
     server = config.get("server", {})
     named = {**server, **{key: value for key, value in _NAMED.items() if server.get(key) is None}}
     for problem in _problems(named):
@@ -104,10 +106,10 @@ def server_problems(config: Config) -> Iterator[Problem]:
 
 
 def client_problems(node: Config, prefix: str = "", server: Config | None = None) -> Iterator[Problem]:
-    """What keeps the chat clients anywhere in a config from being made, each value named where it was given."""
+    """Yield what is wrong with the chat clients anywhere in a config, each value under the key where it was given."""
     server = node.get("server", {}) if server is None else server
     for key, value in node.items():
-        if not isinstance(value, Mapping) or key == "module":  # which repeats what is named elsewhere
+        if not isinstance(value, Mapping) or key == "module":  # the module repeats clients from elsewhere
             continue
         if value.get("_target_") != "steer_lit.chat.ChatClient":
             yield from client_problems(value, f"{prefix}{key}.", server)

@@ -1,4 +1,4 @@
-"""Checks of the keys that Lightning's Trainer takes, and of those for which this kit has its own."""
+"""Checks of the keys that Lightning's Trainer takes, including those that a key of this kit replaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COUNT = whole(1)
 _STRATEGIES = ("auto", "ddp")
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 _PART = ((whole(0), SHARE), "must be a whole number of steps from 0 up, or a share of them from 0.0 to 1.0")
-# Of those that Lightning takes as they come, and stumbles over later. Null leaves each to Lightning.
+# Keys that Lightning accepts unchecked and fails on later. Null leaves each to Lightning.
 _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
     "num_nodes": ((_COUNT,), _COUNT.allowed),
     "min_steps": ((whole(0),), whole(0).allowed),
@@ -34,9 +34,7 @@ _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
 
 
 def trainer_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the keys under `trainer`, as far as their values are known here, and those of which the
-    trainer takes no notice.
-    """
+    """Yield what is wrong with the keys under `trainer`, as far as can be told here, and those that have no effect."""
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
     if not whole(-1).fits(steps) or steps == 0:
@@ -79,7 +77,7 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
 
 
 def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with the number of devices. On a CPU there is none to choose, only a number of processes."""
+    """Yield what is wrong with `trainer.devices`. On a CPU it is a number of processes: there are none to list."""
     devices, accelerator = trainer.get("devices", "auto"), trainer.get("accelerator", "auto")
     listed = isinstance(devices, list) and devices and all(map(whole(0).fits, devices))
     if devices not in ("auto", -1) and not listed and not _COUNT.fits(devices):
@@ -90,7 +88,7 @@ def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def part_problems(config: Config) -> Iterator[Problem]:
-    """Yield what stands under `callbacks` and `logger` and would be ignored, or built to no purpose."""
+    """Yield entries under `callbacks` and `logger` that name no class, or need a package that is not installed."""
     for section in ("callbacks", "logger"):
         for name, part in config.get(section, {}).items():
             if part is not None and not (isinstance(part, Mapping) and isinstance(part.get("_target_"), str)):

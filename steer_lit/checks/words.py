@@ -1,4 +1,4 @@
-"""Checks of the command line's words before Hydra reads them, which saves them and refuses some in words of its own."""
+"""Checks of the command line's words before Hydra reads them. Hydra saves them, and refuses some in its own terms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from steer_lit.checks.servers import HIDDEN, key_problems
 from steer_lit.errors import Problem
 
-# Sections that are no group of options: what a group takes, Hydra tells.
+# Sections that are no config group. For a group, Hydra says which options it has.
 _SECTIONS = (
     "bench", "data.source", "keep", "model.lora", "module", "objective", "optim", "policies", "replay", "rollout",
     "trainer", "turns",
@@ -22,7 +22,7 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def word_problems(words: Sequence[str]) -> Iterator[Problem]:
-    """What is wrong with words by themselves: a key in one, a section given as a list, letters that need quotes."""
+    """Yield what is wrong with single words: an API key, a section given as a list, letters that need quotes."""
     yield from key_problems(words)
     for word in words:
         typed, _, value = word.partition("=")
@@ -37,14 +37,14 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _read(word: str) -> Any:
-    with suppress(HydraException):  # of which Hydra tells
+    with suppress(HydraException):  # Hydra reports these errors
         return OverridesParser.create().parse_override(word).value()
 
 
 def _section_problems(key: str, value: object, *, signed: bool) -> Iterator[Problem]:
-    """What keeps `value` from being merged into the section; `signed`: behind a plus, it may bring names of its own."""
+    """Yield what keeps `value` from being merged into the section. A word with a plus (`signed`) may add new names."""
     if isinstance(value, list):
-        shown = HIDDEN if key == "policies" and value else value  # perhaps with a key among its keys
+        shown = HIDDEN if key == "policies" and value else value  # it may hold an API key
         yield Problem(key, shown, f"must hold keys of its own, such as {key}.<name>=<value>")
     new = [name for name in value if name != "base"] if isinstance(value, dict) and key == "policies" else []
     if new and not signed:
