@@ -1,4 +1,4 @@
-"""`<run>/best_adapter`: the adapter as it was at the best validation, which may be the last."""
+"""`<run>/best_adapter`: the adapter at the best validation, which may be the last."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class Best:
 
 
 class BestAdapter(Callback):
-    """Keeps `<run>/best_adapter`, a PEFT folder as `<run>/adapter` is, with step and value beside it in best.json.
+    """Keeps `<run>/best_adapter`, a PEFT folder like `<run>/adapter`, with step and value in its best.json.
 
-    It is written at each validation whose monitored metric is strictly better than all before. The checkpoint holds it
-    too, weights included: a run that is resumed, in its folder or in another, starts from the best it had had by then,
-    and not from one of steps that it will take again. Runs that train no adapter have none.
+    It is written at each validation whose monitored metric is strictly better than all before. The checkpoint also
+    holds it, weights included: a resumed run, in its folder or another, starts with the best as of that checkpoint, not
+    with one from steps that it will take again. Runs that train no adapter have none.
     """
 
     def __init__(self) -> None:
         self.best: Best | None = None
 
     def before(self, step: int) -> Best | None:
-        """The best one, where it is from before `step`."""
+        """Return the best adapter if it is from before `step`, otherwise None."""
         return self.best if self.best is not None and self.best.step < step else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types and tensors; empty before the first validation."""
+        """Return plain types and tensors; {} before the first validation."""
         best = self.best
         if best is None:
             return {}
@@ -57,7 +57,7 @@ class BestAdapter(Callback):
         self.best = Best(**state_dict)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the folder as the checkpoint knows it: the run may have got further before it was killed."""
+        """Restore the folder to the checkpoint's best: the run may have got further before it was killed."""
         if (policy := _adapted(pl_module)) is None or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / BEST
@@ -83,12 +83,12 @@ class BestAdapter(Callback):
 
 
 def _adapted(module: LightningModule) -> QwenVL | None:
-    """The module's policy, if its adapter is what trains."""
+    """Return the module's policy if its adapter trains, otherwise None."""
     return module.policy if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
 
 
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:
-    """Raises OSError."""
+    """Write the folder. Raise OSError."""
     with disk_errors(folder):
         replace_folder(folder, partial(_save, policy, best))
 

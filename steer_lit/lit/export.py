@@ -1,4 +1,4 @@
-"""What a run trains, written where further runs read it: an adapter, a tower or a base model."""
+"""Exports what a run trains, for later runs to read: an adapter, a tower or a base model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from steer_lit.policy.tower import save_tower
 class PolicyExport(Callback):
     """Keeps `<run>/adapter`, a standard PEFT folder, up to date: at every checkpoint and at the end of training.
 
-    A run that trains the vision tower (grounding) writes `<run>/tower.safetensors` instead, one that trains the whole
-    base model (pretraining) the checkpoint folder `<run>/base`.
+    Grounding, which trains the vision tower, writes `<run>/tower.safetensors` instead. Pretraining, which trains the
+    whole base model, writes the checkpoint folder `<run>/base`.
     """
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class PolicyExport(Callback):
 
 
 def export(policy: QwenVL, run_dir: Path) -> Path:
-    """Write what the policy trains under `run_dir`, in place of an earlier export, and return where. Raises OSError."""
+    """Write what the policy trains under `run_dir`, over an earlier export, and return the path. Raise OSError."""
     target = run_dir / {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
     run_dir.mkdir(parents=True, exist_ok=True)
     with disk_errors(target):

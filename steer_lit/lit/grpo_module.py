@@ -42,7 +42,7 @@ from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
 
 @dataclass(frozen=True, slots=True)
 class RolloutSettings:
-    """How groups are played: `group_size` dialogues a scenario (K), at most `side_by_side` at a time.
+    """How groups are played: `group_size` dialogues per scenario (K), at most `side_by_side` at a time.
 
     When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
     """
@@ -57,7 +57,7 @@ class RolloutSettings:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveSettings:
-    """See `objective`. With one epoch a batch the ratio is exactly 1 and the clip never acts."""
+    """See `objective`. With one epoch per batch the ratio is exactly 1 and the clip never acts."""
 
     scale: Scale = "none"
     normaliser: Normaliser = "dialogue_sum"
@@ -71,10 +71,10 @@ class ObjectiveSettings:
 class GRPOModule(PolicyModule):
     """One `training_step`: play K dialogues of every scenario with the live policy, then `epochs` optimizer steps.
 
-    The reference is the adapter the run started from (TRAPS 19); it travels in the checkpoint. A trajectory with a
-    failed verdict leaves baseline, loss, KL and every denominator; a group with fewer than two others is skipped.
-    `seed` and a trajectory's step, scenario and place in its group fix everything random about it. Raises ConfigError
-    where the answers alone may exceed what the model reads.
+    The reference is the adapter the run started from (TRAPS 19), and is stored in the checkpoint. A trajectory with a
+    failed verdict is left out of baseline, loss, KL and every denominator. A group with fewer than two valid
+    trajectories is skipped. `seed` and a trajectory's step, scenario and place in its group fix everything random about
+    it. Raises ConfigError if the answers alone may exceed the model's context.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class GRPOModule(PolicyModule):
         self.attacker, self.tutor, self.reward = attacker, tutor, reward
         self.rollout, self.objective = rollout, objective
         self.seed = seed
-        self.rollouts: list[LoggedTrajectory] = []  # of the last step, for whoever shows or stores them
+        self.rollouts: list[LoggedTrajectory] = []  # of the last step, for callbacks that show or store them
         self._resumed_reference: dict[str, Tensor] | None = None
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
@@ -107,7 +107,7 @@ class GRPOModule(PolicyModule):
         checkpoint[OWN] |= {"reference": self.policy.reference_state, "init_from": self.policy.started_from}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises SteerError as `PolicyModule` does, and where the run did not start from this policy's adapter."""
+        """Raise SteerError as `PolicyModule` does, and if the run did not start from this policy's adapter."""
         saved = checkpoint[OWN]
         if "reference" not in saved:
             raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
@@ -121,8 +121,9 @@ class GRPOModule(PolicyModule):
         self._resumed_reference = saved["reference"]
 
     def _started_as(self, saved: Mapping[str, Any]) -> bool:
-        """Whether a run began with this policy's adapter: by what is in it, as its folder may have been moved; by the
-        folder's name where that is gone.
+        """Return whether the saved run began with this policy's adapter.
+
+        The weights are compared, as the folder may have been moved; if the folder is gone, its path.
         """
         if not self.policy.start_is_gone:
             return same_adapter(saved["reference"], self.policy.adapter_state())
@@ -133,7 +134,7 @@ class GRPOModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
         started, step = time.perf_counter(), self.global_step
-        self.forget_peak()  # of a validation, or of loading
+        self.forget_peak()  # it may be that of a validation, or of loading
         group_size = self.rollout.group_size
         scenarios = [scenario for scenario in batch for _ in range(group_size)]
         seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
@@ -157,7 +158,7 @@ class GRPOModule(PolicyModule):
         self.log_peak("train/learn_peak_gb")
 
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
-        """One trajectory per scenario, in order. `temperature` 0 is greedy."""
+        """Return one trajectory per scenario, in order. `temperature` 0 is greedy."""
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
         what = "validated" if self.trainer.validating else "played"
@@ -172,7 +173,7 @@ class GRPOModule(PolicyModule):
     def _play_or_save(
         self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float
     ) -> list[Trajectory]:
-        """`play`; when a server has died on one rank, all ranks save and stop, and none waits for another."""
+        """Call `play`. If a server has died on one rank, all ranks save and stop, so that none waits for another."""
         down: ServerDown | None = None
         trajectories: list[Trajectory] = []
         try:
@@ -199,10 +200,10 @@ class GRPOModule(PolicyModule):
         )
 
     def _save(self) -> None:
-        """Save the run as it was before this step, in a file of its own."""
+        """Save the run as it was before this step, in a separate file."""
         path = Path(self.trainer.default_root_dir) / FAILED
-        # The current batch will be played again. Lightning takes it out of the epoch's count, but not out of the run's,
-        # by which it decides when to validate.
+        # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
+        # which decides when to validate.
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
         batches.ready = batches.started = batches.processed = batches.completed
         self.trainer.save_checkpoint(path)
@@ -210,7 +211,7 @@ class GRPOModule(PolicyModule):
     # ---- learning
 
     def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:
-        """Gather what to learn from. Rows whose gradient is exactly zero - no advantage, no KL - are only counted."""
+        """Gather the rows to learn from. Rows whose gradient is exactly zero (no advantage, no KL) are only counted."""
         usable = [
             (trajectory.trace, advantages)
             for trajectory, advantages, ok in zip(trajectories, credit.advantages, credit.usable, strict=True)
@@ -226,15 +227,15 @@ class GRPOModule(PolicyModule):
             if epoch == 0:
                 self._log_gap(step_batch)
             self.step_optimizer()
-        # Only those of the last epoch, furthest from the policy that sampled: in the first every ratio is 1.
+        # Only the last epoch's are logged, furthest from the policy that sampled: in the first every ratio is 1.
         stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
         for name, value in stats.means().items():
             self.log(f"train/{name}", value)
 
     def _gradients(self, step_batch: StepBatch, *, first: bool) -> GrpoStats:
-        """Add up the gradients of all rows, once, and return what there is to watch about them, on this rank.
+        """Add up the gradients of all rows, and return this rank's statistics.
 
-        The `first` time in a step, the policy is still the one that sampled.
+        In the `first` epoch of a step, the policy is still the one that sampled.
         """
         stats = GrpoStats.none(self.policy.device)
 

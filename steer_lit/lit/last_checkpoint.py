@@ -1,4 +1,4 @@
-"""`<run>/checkpoints/last.ckpt`, kept up to date: what a stopped run goes on from."""
+"""`<run>/checkpoints/last.ckpt`, kept up to date: the checkpoint from which a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -19,41 +19,43 @@ from steer_lit.terminal.stdout import stop_unread_by
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and when a
-    scheduler's SIGTERM, Ctrl-C or the end of whoever reads standard output (`| tee`, which Ctrl-C ends as well) stops
-    it, after the current step; a second Ctrl-C stops at once. Several ranks all stop after the step in which one of
-    them received Ctrl-C. SIGTERM is not reliable there: Lightning answers it with a message for which a rank in the
-    middle of a step does not wait.
+    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and when the
+    run is stopped.
+
+    SIGTERM from a scheduler, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a
+    run after the current step. A second Ctrl-C stops it at once. Several ranks all stop after the step in which one of
+    them received Ctrl-C. SIGTERM is not reliable with several ranks: Lightning answers it with a message for which a
+    rank in the middle of a step does not wait.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self.interrupted = False  # by Ctrl-C, or
-        self.unread = False  # because nobody reads its output
+        self.interrupted = False  # by Ctrl-C or a closed pipe
+        self.unread = False  # by a closed pipe: nobody reads the output
         self._saved_at = 0
-        self._handler: Any = None  # of Ctrl-C, before this one
-        self._lightnings: Any = None  # of SIGTERM, which notes that it came
+        self._handler: Any = None  # the earlier handler of Ctrl-C
+        self._lightnings: Any = None  # Lightning's handler of SIGTERM, which notes that the signal came
         self._alone = self._tells = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = trainer.global_step
         self._handler = signal.getsignal(signal.SIGINT)
-        # Earlier there is nothing to save. A shell's background job ignores Ctrl-C, and keeps ignoring it.
+        # Before this there is nothing to save. A shell's background job ignores Ctrl-C, and goes on ignoring it.
         listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
         self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
         if listens:
             signal.signal(signal.SIGINT, self._interrupt)
         stop_unread_by(self._stop_unread)
-        if threading.current_thread() is threading.main_thread():  # which alone may set it
+        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
             self._lightnings = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Not `global_step % n == 0`: with several epochs a batch, a training step takes several optimizer steps.
+        # Not `global_step % n == 0`: with several epochs per batch, a training step takes several optimizer steps.
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
         any_of = partial(trainer.strategy.reduce_boolean_decision, all=False)
         # If Ctrl-C is pressed while the ranks agree, it counts for the next step and must not be overwritten here.
@@ -66,7 +68,7 @@ class LastCheckpoint(Checkpoint):
             raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer)  # also where the last step was saved: what its validation found, such as the best adapter
+        self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
         self._let_go()
         stop_unread_by(None)
 
@@ -79,7 +81,7 @@ class LastCheckpoint(Checkpoint):
         stop_unread_by(None)
 
     def _interrupt(self, *_: object) -> None:
-        """Turn Ctrl-C into SIGTERM, on which Lightning stops where its state is whole; several ranks agree instead."""
+        """Turn Ctrl-C into SIGTERM, after which Lightning stops with its state whole. Several ranks agree instead."""
         self._let_go()
         self.interrupted = True
         if self._tells:
@@ -88,7 +90,7 @@ class LastCheckpoint(Checkpoint):
             signal.raise_signal(signal.SIGTERM)
 
     def _stop_unread(self) -> None:
-        """Stop as after Ctrl-C, where that has not been pressed: the step is finished and saved."""
+        """Stop as after Ctrl-C, unless that has been pressed: the step is finished and saved."""
         self.unread = True
         if not self.interrupted:
             self.interrupted = True
@@ -96,7 +98,7 @@ class LastCheckpoint(Checkpoint):
                 signal.raise_signal(signal.SIGTERM)
 
     def _terminate(self, *received: Any) -> None:
-        """Say what becomes of a SIGTERM, which may come from Ctrl-C: Lightning's handler waits without a word."""
+        """Announce a SIGTERM, unless it comes from Ctrl-C, and pass it to Lightning's handler, which is silent."""
         signal.signal(signal.SIGTERM, self._lightnings)
         if self._tells and not self.interrupted:
             print("SIGTERM: stopping after this step", file=sys.stderr, flush=True)
@@ -104,7 +106,7 @@ class LastCheckpoint(Checkpoint):
             self._lightnings(*received)
 
     def _let_go(self) -> None:
-        """Give Ctrl-C back its earlier handler. Lightning itself does that for SIGTERM, at the end."""
+        """Restore the earlier handler of Ctrl-C. Lightning itself restores that of SIGTERM at the end."""
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, self._handler)
 
@@ -115,7 +117,7 @@ class LastCheckpoint(Checkpoint):
         try:
             trainer.save_checkpoint(part)  # on every rank: each adds its random state
         except OSError:
-            part.unlink(missing_ok=True)  # half a file only takes room, where there is none
+            part.unlink(missing_ok=True)  # half a file only fills the disk
             raise
         if trainer.is_global_zero:
             os.replace(part, last)

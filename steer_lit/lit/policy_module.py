@@ -1,4 +1,4 @@
-"""What SFT and GRPO share: an optimizer step over every rank's rows, and checkpoints that hold only what trains."""
+"""The base of SFT and GRPO: an optimizer step over every rank's rows, and checkpoints that hold only what trains."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class PolicyModule(LightningModule):
 
     Every rank learns from its share of the step's rows. Each micro-batch's loss is divided by a denominator counted
     over the whole step on all ranks, and gradients are added up, not averaged: any split into micro-batches and ranks
-    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens, packed or with padding as the
-    policy takes them. `monitored` is the metric that sums up a run: what the closing line and TensorBoard's
-    hyper-parameter table show. A batch takes `steps_per_batch` optimizer steps.
+    gives the same gradient (TRAPS 22). `micro_tokens` bounds a micro-batch's tokens, packed or padded as the policy
+    takes them. `monitored` is the metric that the closing line and TensorBoard's hyper-parameter table show. A batch
+    takes `steps_per_batch` optimizer steps.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class PolicyModule(LightningModule):
         self.steps_per_batch = steps_per_batch
         self.automatic_optimization = False
         self.strict_loading = False  # a checkpoint holds only what trains
-        self.policy = policy.train()  # activation checkpointing acts in this mode only
+        self.policy = policy.train()  # activation checkpointing works in this mode only
         self.optim = optim
         self.micro_tokens = micro_tokens
-        self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # hears how far a step is
+        self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # gets the progress of a step
         self._random_states: list[dict[str, Any]] = []
-        self._validated_at: int | None = None  # the step after which the last whole validation came
+        self._validated_at: int | None = None  # the step of the last complete validation
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
-        """Why this policy cannot use a row, or None; asked of each row of a file as it is read."""
+        """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
         return too_long(self.policy, record)
 
     def check_length(self, batch: Sequence[Dialogue | Scenario]) -> None:
-        """Raises SteerError for a row longer than the model's context: made rows are not checked as they are read."""
+        """Raise SteerError for a row longer than the model's context. Made rows have not been checked before."""
         for record in batch:
             if why := self.unfit(record):
                 raise SteerError(f"row {record.id!r} {why}")
@@ -94,7 +94,7 @@ class PolicyModule(LightningModule):
 
     @property
     def total_steps(self) -> float:
-        """Optimizer steps of the whole run, infinite where it has no end. Lightning's own estimate counts batches."""
+        """The run's number of optimizer steps, infinite if it has no end. Lightning's own estimate counts batches."""
         steps, most = self.trainer.estimated_stepping_batches * self.steps_per_batch, self.trainer.max_steps
         return steps if most == -1 else min(steps, most)
 
@@ -111,15 +111,15 @@ class PolicyModule(LightningModule):
                 self.tell("learned", done := done + len(rows), len(traces))
 
     def micro_batches(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[TokenBatch, list[int]]]:
-        """The traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""
+        """Yield the traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""
         for rows in self.policy.micro_batches(traces, self.micro_tokens):
             yield self.policy.collate([traces[row] for row in rows]), rows
 
     def step_optimizer(self) -> None:
-        """Add up gradients over ranks, clip, step. Raises SteerError where that leaves no numbers to go on with."""
+        """Add up gradients over ranks, clip, step. Raise SteerError if the gradient or the weights are not finite."""
         step, optimizer = self.global_step + 1, self.optimizers()
         masters = list(optimizer.masters.values())
-        for master in masters:  # without anything to learn from the gradient is zero, on every rank
+        for master in masters:  # with nothing to learn from, the gradient is zero on every rank
             master.grad = torch.zeros_like(master) if master.grad is None else master.grad
         if self.trainer.world_size > 1:
             _add_up_gradients(masters)
@@ -133,9 +133,9 @@ class PolicyModule(LightningModule):
         self.lr_schedulers().step()
 
     def _check_finite(self, step: int, gradient: Tensor, weights: Sequence[Tensor]) -> None:
-        """Raises SteerError unless the norm of the gradient and of the `weights` that it led to are finite.
+        """Raise SteerError unless the norms of the gradient and of the updated `weights` are finite.
 
-        Both at once, after the step: a GPU is waited for once. Nothing is saved or exported in between.
+        Both are checked at once after the step, so that a GPU is waited for once. Nothing is saved in between.
         """
         norms = torch.stack([gradient, torch.nn.utils.get_total_norm(weights).to(gradient)]).tolist()
         for what, norm in zip(("gradient of", "norm of the weights after"), norms, strict=True):
@@ -144,7 +144,7 @@ class PolicyModule(LightningModule):
                 raise SteerError(f"the {what} step {step} is {norm}: {lower}, and {self._sound_start()}")
 
     def _sound_start(self) -> str:
-        """Where to begin after a step that failed: what was saved before it is finite, as is what was resumed from."""
+        """Say how to go on after a step that failed: the last save, or the checkpoint resumed from, is finite."""
         last = Path(self.trainer.default_root_dir) / LAST
         saved = last if last.is_file() else self.trainer.ckpt_path
         return f"go on from the last checkpoint with ckpt_path={saved}" if saved else "begin again: nothing was saved"
@@ -160,15 +160,15 @@ class PolicyModule(LightningModule):
         return total
 
     def add_up(self, *values: float) -> list[float]:
-        """Each value summed over ranks."""
+        """Sum each value over ranks."""
         return self.over_ranks("SUM", torch.tensor(values, dtype=torch.float64)).tolist()
 
     def largest(self, value: float) -> float:
-        """The largest value that a rank has."""
+        """Return the largest value over ranks."""
         return self.over_ranks("MAX", torch.tensor(value, dtype=torch.float64)).item()
 
     def gather(self, mine: Any) -> list[Any]:
-        """What each rank has, by rank."""
+        """Return every rank's object, in the order of ranks."""
         if self.trainer.world_size == 1:
             return [mine]
         found: list[Any] = [None] * self.trainer.world_size
@@ -176,26 +176,28 @@ class PolicyModule(LightningModule):
         return found
 
     def log_ratios(self, ratios: Ratios) -> None:
-        """Log sum / count over all ranks; NaN where nothing was counted, lest Lightning log the last value again."""
+        """Log sum / count over all ranks, or NaN if the count is 0: Lightning would otherwise repeat the last value."""
         flat = self.add_up(*(number for pair in ratios.values() for number in pair))
         for name, total, count in zip(ratios, flat[::2], flat[1::2], strict=True):
             self.log(name, total / count if count else math.nan)
 
     def log_at_step(self) -> None:
-        """Have what is logged together lie at the number of optimizer steps taken, as a person counts them: Lightning
-        counts batches, from 0. Its `epoch` it then leaves out.
+        """Log the current metrics at the number of optimizer steps taken, from 1; Lightning counts batches, from 0.
+
+        With `step` logged, Lightning no longer adds `epoch` by itself.
         """
         self.log("step", float(self.global_step))
         self.log("epoch", float(self.current_epoch))
 
     def forget_peak(self) -> None:
-        """Have `log_peak` count from here on."""
+        """Start `log_peak`'s measurement anew."""
         if self.policy.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.policy.device)
 
     def log_peak(self, name: str) -> None:
-        """Log the most GPU memory that tensors have taken since `forget_peak`, in GB of 2^30 bytes, on the rank where
-        that was most; and count anew. Nothing is logged on a CPU.
+        """Log the peak GPU memory of tensors since `forget_peak`, in GB of 2^30 bytes, as the maximum over ranks.
+
+        The measurement starts anew. On a CPU, nothing is logged.
         """
         if self.policy.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.policy.device) / 2**30
@@ -203,7 +205,7 @@ class PolicyModule(LightningModule):
             self.forget_peak()
 
     def on_validation_start(self) -> None:
-        """A run resumed at its end is validated for what is then said; its loggers have that validation already."""
+        """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
         if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
             self.trainer.loggers = []
 
@@ -213,7 +215,7 @@ class PolicyModule(LightningModule):
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Only what trains: an adapter, a tower or, in pretraining, the base model."""
+        """Return only what trains: an adapter, a tower or, in pretraining, the base model."""
         return {f"policy.{name}": parameter.detach() for name, parameter in self.policy.trainable().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -222,7 +224,7 @@ class PolicyModule(LightningModule):
         checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self._validated_at}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises SteerError where the policy it was saved with is another, or what it holds does not fit this one."""
+        """Raise SteerError if the checkpoint was saved with another policy, or its tensors do not fit this one."""
         saved = checkpoint[OWN]
         if saved["fingerprint"] != self.policy.fingerprint:
             raise SteerError(
@@ -234,20 +236,20 @@ class PolicyModule(LightningModule):
                 raise SteerError(
                     f"the checkpoint was trained with {key}={there!r}, this run has {here!r}: resume with that"
                 )
-        if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning takes them as they come
+        if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning does not check these
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
         self._validated_at = saved.get("validated_at")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The run also validates after its last step, wherever trainer.val_check_interval falls."""
+        """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
         self.trainer.should_stop |= at_end(self.trainer)  # Lightning runs validation once before it stops
 
     def on_train_start(self) -> None:
-        """The random state is restored last: everything built before this line has drawn from it (TRAPS 34)."""
+        """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
         owed = owes_validation(self.trainer)
-        self.trainer.should_stop |= at_end(self.trainer)  # resumed from there, Lightning would begin an epoch more
+        self.trainer.should_stop |= at_end(self.trainer)  # Lightning would begin another epoch if resumed at the end
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []
@@ -258,12 +260,12 @@ class PolicyModule(LightningModule):
             validate(self.trainer)
 
     def _set_rates(self) -> None:
-        """Give the optimizer this run's settings: a checkpoint has restored those it was saved with."""
+        """Give the optimizer this run's settings: resuming has restored those of the checkpoint."""
         optim, schedule, (group,) = self.optim, self.lr_schedulers(), self.optimizers().param_groups
         if (before := group["initial_lr"]) != optim.lr:
             log.info("optim.lr=%g from here on, before it was %g", optim.lr, before)
         schedule.base_lrs, group["initial_lr"] = [optim.lr], optim.lr
-        group["lr"] = optim.lr * schedule.lr_lambdas[0](schedule.last_epoch)  # as the schedule takes it
+        group["lr"] = optim.lr * schedule.lr_lambdas[0](schedule.last_epoch)  # as the schedule computes it
         group["weight_decay"], group["betas"] = optim.weight_decay, (optim.betas[0], optim.betas[1])
 
 

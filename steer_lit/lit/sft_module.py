@@ -1,4 +1,4 @@
-"""Learning from stored dialogues: the bootstrap of SaFeR-Steer (Eq. 16), the grounding of a tower, pretraining."""
+"""Training on stored dialogues: the SFT bootstrap of SaFeR-Steer (Eq. 16), the grounding of a tower, pretraining."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from steer_lit.types import Dialogue
 class SFTModule(PolicyModule):
     """Learns the assistant tokens of dialogues; a step's loss is the mean over all its supervised tokens.
 
-    `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions. With
-    `trains="base"`, pretraining, every weight of the base model does. Validation also replays the first `replays`
-    held-out dialogues: their user turns, answered greedily by the policy in at most `max_new_tokens` a turn.
-    `val/exact_share` is the share of turns answered word for word as stored - for captions, the accuracy.
+    `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions.
+    `trains="base"` is pretraining: every weight of the base model learns. Validation also replays the first `replays`
+    held-out dialogues: the policy answers their user turns greedily, in at most `max_new_tokens` per turn.
+    `val/exact_share` is the share of turns answered exactly as stored, for captions the accuracy.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class SFTModule(PolicyModule):
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens
-        # By the last validation, for whoever shows them: dialogues and the stored answers.
+        # From the last validation, for callbacks that show them: replayed dialogues and the stored answers.
         self.replayed: list[tuple[LoggedTrajectory, tuple[str, ...]]] = []
         self._held_out: list[Dialogue] = []
         self._val_loss = [0.0, 0.0]  # sum over supervised tokens, their number
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         started = time.perf_counter()
-        self.forget_peak()  # of a validation, or of loading
+        self.forget_peak()  # it may be that of a validation, or of loading
         self.check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(

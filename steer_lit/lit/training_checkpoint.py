@@ -1,4 +1,4 @@
-"""Reads a training checkpoint: plain types alone."""
+"""Reads a training checkpoint, which may hold plain types only."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import torch
 from steer_lit.errors import SteerError
 from steer_lit.terminal.visible import first_lines
 
-OWN = "steer_lit"  # the key of what PolicyModule adds to Lightning's
+OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
 PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data
-_RESUMED = ("optimizer_states", OWN)  # one of which any other checkpoint lacks
+_RESUMED = ("optimizer_states", OWN)  # checkpoints of other programs lack at least one
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What the file holds, its tensors still on disk.
+    """Return the file's content, its tensors still on disk.
 
-    Raises SteerError unless it is a training checkpoint of ours, in plain types: nothing in it is ever run.
+    Raise SteerError unless it is a training checkpoint of ours, in plain types: no code in it is ever run.
     """
     try:
         saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # hostile bytes: torch raises UnpicklingError, RuntimeError, KeyError, EOFError, ...
-        reason = "is damaged, or no checkpoint at all"  # torch's own words advise to load it by running what is in it
+        reason = "is damaged, or no checkpoint at all"  # torch's message advises weights_only=False, to run its code
         if isinstance(error, OSError):
             reason = f"cannot be read ({first_lines(error):.200})"
         elif isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
