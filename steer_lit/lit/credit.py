@@ -14,10 +14,10 @@ from steer_lit.reward.reward import TrajectoryReward
 
 @dataclass(frozen=True, slots=True)
 class AssignedCredit:
-    """One entry per trajectory, group after group. `advantages` has one number per turn, none where not usable.
+    """One entry per trajectory, group after group. `advantages` has one number per turn, none if not usable.
 
-    `usable` says which trajectories enter the loss, `skipped` how many groups had fewer than two valid ones, `flat`
-    how many of the others had nothing to compare because all their credits are equal up to rounding.
+    `usable` says which trajectories enter the loss. `skipped` counts the groups with fewer than two valid trajectories;
+    `flat` counts, among the others, those with nothing to compare because their credits are equal up to rounding.
     """
 
     usable: tuple[bool, ...]
@@ -31,8 +31,8 @@ def assign_credit(
 ) -> AssignedCredit:
     """Compute every turn's advantage. `rewards` holds groups of `group_size` in order, None for failed trajectories.
 
-    `by_turn` compares the turns' own credits (`reward.credit` other than `trajectory`); otherwise a trajectory's one
-    advantage goes to all its turns.
+    `by_turn` compares the credits of turns (`reward.credit` other than `trajectory`); otherwise each trajectory has one
+    advantage, given to all its turns.
     """
     shape = (len(rewards) // group_size, group_size)
     valid = torch.tensor([reward is not None for reward in rewards]).view(shape)

@@ -1,4 +1,4 @@
-"""A CSV logger of scalars: a kill costs its last row at most, and a resumed run continues the file."""
+"""A CSV logger of scalars: a kill costs the last row at most, and a resumed run continues the file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ STEP = "step"
 
 
 class CsvLog(Logger):
-    """Writes `path`, one row for each time something is logged, at once; the columns are sorted.
+    """Writes a row to `path` at once whenever something is logged. Columns are sorted.
 
-    Lightning's CSVLogger writes every hundredth step, and removes what an earlier part of the run wrote. Here the
-    rows of steps that are taken again are replaced, and the others stay.
+    Lightning's CSVLogger writes every hundredth step, and removes what an earlier part of the run wrote. Here only the
+    rows of steps that are taken again are replaced.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = Path(path)
-        self._names: list[str] | None = None  # of the columns, None until something is logged
+        self._names: list[str] | None = None  # the columns' names, None until something is logged
 
     @property
     def name(self) -> str:
@@ -59,12 +59,12 @@ class CsvLog(Logger):
 
 
 def _place(row: Mapping[str, str]) -> tuple[int, bool]:
-    """Where a row stands: a step's validation, which a resumed run may owe, comes after the step."""
+    """Return a row's sort key: a step's validation, which a resumed run may still owe, comes after the step."""
     return int(row[STEP]), not any(value and name.startswith("train/") for name, value in row.items())
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows of the file, if there is one: a kill may have cut the last."""
+    """Return the complete rows of the file, if it exists: a kill may have cut the last."""
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)

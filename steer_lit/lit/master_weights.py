@@ -13,8 +13,8 @@ class MasterAdamW(torch.optim.AdamW):
     """AdamW over float32 masters of `parameters`; after each step the masters are rounded into the parameters.
 
     Adapters in bf16 make a training step about a third faster on a CPU, but bf16 carries 8 bits: near 1.0 an update
-    below 0.004 would round away and nothing would ever be learned at a small learning rate. The masters keep what the
-    rounding drops. A parameter that is float32 already is its own master, and all of this costs nothing.
+    below 0.004 would be rounded away, and nothing would ever be learned at a small learning rate. The masters keep what
+    the rounding drops. A parameter that is float32 already is its own master, at no cost.
 
     Use: `collect()` after each micro-batch's backward, then `step()` once, then `zero_grad()`.
     """
@@ -32,7 +32,7 @@ class MasterAdamW(torch.optim.AdamW):
     def collect(self) -> None:
         """Add every parameter's gradient to its master's, in float32, and free it.
 
-        Called per micro-batch: summing many small bf16 gradients in bf16 would lose the small ones.
+        Call it per micro-batch: summing many bf16 gradients in bf16 would lose the small ones.
         """
         for name, parameter in self.compute.items():
             master = self.masters[name]
@@ -48,7 +48,7 @@ class MasterAdamW(torch.optim.AdamW):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain types and tensors. The masters are part of it: the rounded parameters alone could not resume."""
+        """Return plain types and tensors, masters included: a run cannot resume from the rounded parameters alone."""
         return {**super().state_dict(), "masters": {name: master.detach() for name, master in self.masters.items()}}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The metric that sums up a run: what its closing line shows, and what its best adapter is chosen by."""
+"""The metric that sums up a run: the closing line shows it, and it decides which adapter is best."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MonitoredMetric:
-    """The name it is logged under, and whether less of it is better, as of a loss."""
+    """The name under which a metric is logged, and whether less is better, as for a loss."""
 
     name: str
     less_is_better: bool = False
 
     def better(self, value: float, best: float | None) -> bool:
-        """Whether `value` is strictly better than `best`, or the first there is. NaN, of nothing counted, never is."""
+        """Return whether `value` is strictly better than `best`; None is no value yet. NaN is never better."""
         if best is None:
             return not math.isnan(value)
         return value < best if self.less_is_better else value > best

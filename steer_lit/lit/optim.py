@@ -22,11 +22,11 @@ class OptimSettings:
 
 
 def lr_factor(step: int, total: float, schedule: Schedule, warmup: float) -> float:
-    """Share in 0..1 of the peak learning rate at `step` (from 0) of `total`.
+    """Return the share, in 0..1, of the peak learning rate at `step` (from 0) of `total`.
 
-    Rises linearly over the first `warmup * total` steps, reaching 1 after the last of them, then stays there
-    (`constant`) or falls along half a cosine that would reach 0 at step `total` (`cosine`). An endless run has no end
-    to fall to nor a share to warm up over: the factor is 1.
+    The factor rises linearly over the first `warmup * total` steps and reaches 1 after the last of them. Then it stays
+    there (`constant`) or falls along half a cosine that would reach 0 at step `total` (`cosine`). In an endless run it
+    is always 1.
     """
     if not math.isfinite(total):
         return 1.0

@@ -1,4 +1,4 @@
-"""The progress bar: step, what the policy does, speed, time left. Plain lines where there is no terminal."""
+"""The progress bar: step, metrics, speed, time left. Plain lines if there is no terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich.progress import Progress, TaskID
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.terminal.bars import LinesApart, count_bar
 
-WITHIN_S = 60.0  # seconds of one step after which a line says how far it is, where there is no terminal
-# Metric, what it is called in the bar, and how it is written. Those a run does not log are left out.
+WITHIN_S = 60.0  # seconds between lines about the progress within a step, if there is no terminal
+# Metric, its label and its format. Metrics that a run does not log are left out.
 SHOWN = (
     ("train/loss", "loss", "{:.3f}"),
     ("train/turn_score", "score", "{:.3f}"),
@@ -31,7 +31,7 @@ SHOWN = (
 
 
 class StepProgress(ProgressBar):
-    """One bar over the run's optimizer steps. Without a terminal: a line every `line_every_s` seconds at most."""
+    """One bar over the run's optimizer steps. Without a terminal: at most one line every `line_every_s` seconds."""
 
     def __init__(self, line_every_s: float = 10.0) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class StepProgress(ProgressBar):
         self._began, self._first_step = 0.0, 0
 
     def disable(self) -> None:
-        """Lightning calls this on every rank but the first."""
+        """Print nothing. Lightning calls this on every rank but the first."""
         self.enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,13 +81,13 @@ class StepProgress(ProgressBar):
             self._console.print(f"step {trainer.global_step}: validation  {found}", highlight=False, soft_wrap=True)
 
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
-        """How far a step is: beside the last one's numbers, or in a line of its own where it takes long."""
+        """Show how far a step is: in the bar, or in a separate line if the step takes long."""
         far = f"{what} {done}/{total}"
-        begins = not done and trainer.global_step == self._first_step  # for minutes none of them may end
+        begins = not done and trainer.global_step == self._first_step  # it may be minutes before a dialogue ends
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{far}  {_numbers(trainer)}".strip())
         elif not self._console.is_terminal and self._lines_within.due(end=begins):
-            step = trainer.global_step + (not trainer.validating)  # the one under way, or the one that is validated
+            step = trainer.global_step + (not trainer.validating)  # the current step, or the one that is validated
             self._console.print(f"step {step}: dialogues {far}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,7 +103,7 @@ class StepProgress(ProgressBar):
 
 
 def _numbers(trainer: Trainer, kind: str = "") -> str:
-    """The numbers whose metric begins with `kind`."""
+    """Format the metrics whose names begin with `kind`."""
     metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(kind)}
     shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))
@@ -114,7 +114,7 @@ def _total(trainer: Trainer, module: LightningModule) -> float:
 
 
 def _clock(seconds: float) -> str:
-    """hours:minutes:seconds, or dashes for a run without an end."""
+    """Format seconds as hours:minutes:seconds, or dashes for a run without an end."""
     if seconds == float("inf"):
         return "-:--:--"
     minutes, rest = divmod(round(seconds), 60)

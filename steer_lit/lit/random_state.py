@@ -10,7 +10,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """State of the torch (CPU and this process's GPU), numpy and Python generators."""
+    """Return the state of the torch (CPU and this process's GPU), numpy and Python generators."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     words_of_numpy = torch.from_numpy(np.asarray(keys, dtype=np.int64))
@@ -23,7 +23,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what `random_state` took. Do it last: building a model consumes random numbers (TRAPS 34)."""
+    """Restore what `random_state` returned. Do it last: building a model consumes random numbers (TRAPS 34)."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())

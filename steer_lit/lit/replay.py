@@ -12,7 +12,7 @@ from steer_lit.types import Attack, Dialogue, Scenario, Trajectory
 
 
 def as_scenario(dialogue: Dialogue) -> Scenario:
-    """The dialogue's user side as a script without gold facts. Raises ValueError where its roles do not alternate."""
+    """Return the dialogue's user turns as a script without gold facts. Raise ValueError if roles do not alternate."""
     opening, *scripted = (Attack(user) for user, _ in dialogue.turns)
     return Scenario(
         id=dialogue.id,
@@ -25,7 +25,7 @@ def as_scenario(dialogue: Dialogue) -> Scenario:
 
 
 def replay(policy: QwenVL, dialogues: Sequence[Dialogue], max_new_tokens: int) -> list[Trajectory]:
-    """Greedy answers to every user turn. The policy reads its own earlier answers, not the stored ones."""
+    """Answer every user turn greedily. The policy reads its own earlier answers, not the stored ones."""
     scenarios = [as_scenario(dialogue) for dialogue in dialogues]
     if not scenarios:
         return []

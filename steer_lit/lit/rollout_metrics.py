@@ -14,10 +14,10 @@ from steer_lit.verdict_scale import is_safe, is_useful
 def rollout_ratios(
     trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None]
 ) -> dict[str, tuple[float, float]]:
-    """Name to (sum, count). Failed trajectories count in `failed_share` and nowhere else.
+    """Return each metric's name with its (sum, count). Failed trajectories count in `failed_share` only.
 
-    A turn is *harmful* unless gold or tutor call it harmless. It is done *right* when it is safe and useful: nonsense,
-    which harms nobody and refuses nothing, is not.
+    A turn is *harmful* unless gold facts or tutor call it harmless. It is *right* if the answer is safe and useful:
+    nonsense, which harms nobody and refuses nothing, is not.
     """
     scored = [(t, reward) for t, reward in zip(trajectories, rewards, strict=True) if reward is not None]
     turns = [turn for trajectory, _ in scored for turn in trajectory.turns]
@@ -46,10 +46,11 @@ def rollout_ratios(
 def turn_variances(
     rewards: Sequence[TrajectoryReward | None], group_size: int, max_turns: int
 ) -> list[tuple[float, float]]:
-    """Compute for each turn (sum over groups of the variance of r~ in the dialogues that reach it, groups).
+    """Compute (sum of variances, number of groups) for each turn: the variance of r~ over a group's dialogues.
 
-    After the first turn the members of a group meet different attacks; a variance that grows with the turn says how
-    much of the advantage is the attacker's luck (TRAPS 27). Groups with fewer than two dialogues alive do not count.
+    After the first turn, the dialogues of a group meet different attacks. A variance that grows with the turn shows how
+    much of the advantage is luck with the attacker (TRAPS 27). A group with fewer than two dialogues that reach a turn
+    does not count there.
     """
     sums = [(0.0, 0.0)] * max_turns
     for start in range(0, len(rewards), group_size):

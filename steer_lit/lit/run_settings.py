@@ -1,4 +1,4 @@
-"""A run's settings and its monitored metric, as the table of runs shows them."""
+"""A run's settings and its monitored metric, for the loggers' tables of runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from steer_lit.lit.policy_module import PolicyModule
 
 
 class RunSettings(Callback):
-    """Registers the run's settings as TensorBoard hyper-parameters and, at the end, its monitored metric as
-    `hp_metric`; in W&B as the run's config.
+    """Logs the run's settings: as the run's config in W&B, and as hyper-parameters in TensorBoard, where the monitored
+    metric follows at the end as `hp_metric`.
 
     The metric is registered together with the settings: TensorBoard shows -1 for one that only comes later (TRAPS 41).
     Until the end it is NaN, and stays so in a run that broke off.
@@ -30,7 +30,7 @@ class RunSettings(Callback):
                 logger.log_hyperparams(self.settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Only now is it known at which step a resumed run begins, and whether it takes any."""
+        """Register the settings now: only now is it known at which step a resumed run begins."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):  # W&B's table of runs shows each metric's last value by itself
                 logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
@@ -44,13 +44,13 @@ class RunSettings(Callback):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the monitored metric of a run that was resumed at its end, and is validated only after its training."""
+        """Log the monitored metric of a run that was resumed at its end, and is validated only after its training."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_train_end(trainer, pl_module)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings as `a.b: value`, without Hydra's own keys; what TensorBoard cannot show becomes text."""
+    """Flatten settings to `a.b: value`, without Hydra's keys. Values that TensorBoard cannot show become text."""
     return {
         key: value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in leaves(settings)

@@ -1,4 +1,4 @@
-"""The training batch of one GRPO step: token traces, advantages, reference log-probs, and what is measured on them."""
+"""The training batch of one GRPO step: token traces, advantages, log-probs, and their gap to the sampled ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from steer_lit.types import TokenTrace
 class StepBatch:
     """The N rows that matter to the gradient, and the counts of the whole step.
 
-    `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, kept for
-    later epochs; `gap_sum` and `gap_max` are the sum and the maximum of |scored - sampled| over the
-    tokens' log-probs.
+    `old` and `ref` hold each row's log-probs under the policy that sampled it and under the reference, for later
+    epochs. `gap_sum` and `gap_max` are the sum and the maximum of |scored - sampled| over the tokens' log-probs.
     """
 
     traces: list[TokenTrace]
@@ -32,7 +31,7 @@ class StepBatch:
 
     @classmethod
     def of(cls, rows: Sequence[tuple[TokenTrace, Sequence[float]]], counts: StepCounts) -> StepBatch:
-        """Make the batch of rows, each a trace and an advantage for each of its turns."""
+        """Make the batch from rows, each a trace with one advantage per turn."""
         table = torch.zeros(len(rows), max((len(advantages) for _, advantages in rows), default=1))
         for row, (_, advantages) in enumerate(rows):
             table[row, : len(advantages)] = torch.tensor(advantages)
@@ -40,11 +39,11 @@ class StepBatch:
 
     @property
     def tokens(self) -> int:
-        """How many of the rows' tokens were sampled."""
+        """The number of sampled tokens in all rows."""
         return sum(trace.sampled_tokens for trace in self.traces)
 
     def remember(self, batch: TokenBatch, rows: Sequence[int], logprobs: Tensor) -> None:
-        """Keep the log-probs [B, L] of `rows` under the policy that sampled them, as they were scored afterwards."""
+        """Keep the log-probs [B, L] of `rows`, scored afterwards under the policy that sampled them."""
         gap = (logprobs - batch.old_logprobs.to(logprobs.device)).abs()[batch.completion_mask.to(logprobs.device)]
         self.gap_sum += float(gap.sum())
         self.gap_max = max(self.gap_max, float(gap.max()))
@@ -52,5 +51,5 @@ class StepBatch:
 
 
 def stacked(kept: dict[int, Tensor], rows: Sequence[int]) -> Tensor:
-    """`old` or `ref` of a micro-batch, [B, L]: micro-batches, and so the length of their rows, stay the same."""
+    """Stack `old` or `ref` of a micro-batch, [B, L]. Every epoch has the same micro-batches, so row lengths agree."""
     return torch.stack([kept[row] for row in rows])

@@ -1,4 +1,4 @@
-"""TensorBoard's events of a run that goes on in its folder."""
+"""TensorBoard's events of a run that is resumed in its folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 
 def hide_after(step: int, loggers: Iterable[Logger]) -> None:
-    """Have TensorBoard leave out what an earlier part of the run wrote of later steps, which are taken again.
+    """Have TensorBoard leave out what an earlier part of the run wrote for steps after `step`, which are taken again.
 
-    That is what `SummaryWriter(purge_step=step + 1)` writes; but Lightning has opened the file before it restores the
-    checkpoint that says which step it is.
+    `SummaryWriter(purge_step=step + 1)` writes the same event, but Lightning opens the file before it restores the
+    checkpoint, which holds the step.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 

@@ -17,12 +17,12 @@ from steer_lit.rollout.logged import step_of
 
 
 class TrajectoryLog(Callback):
-    """Appends every rollout that was trained on to `<run>/trajectories.jsonl`, one file per rank."""
+    """Appends every rollout of training to `<run>/trajectories.jsonl`, one file per rank."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the steps that a resumed run is about to play again, and a line that a kill cut short.
+        """Remove the steps that a resumed run will play again, and a line that a kill cut short.
 
-        Each rank does so in its own file before it writes to it, the first also in the files of ranks that no longer
+        Each rank cleans its own file before it writes. The first rank also cleans the files of ranks that no longer
         exist.
         """
         self._forget(self._path(trainer), trainer.global_step)
@@ -45,7 +45,7 @@ class TrajectoryLog(Callback):
             self._write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write down the rollouts of which too many failed: those are the ones to look at."""
+        """Write the rollouts of the step in which too many failed: the user will want to read them."""
         if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
             self._write(trainer, pl_module)
 

@@ -17,7 +17,7 @@ from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.types import ImageRef
 
 PICTURES_SHOWN = 4
-Shown = Sequence[tuple[LoggedTrajectory, Sequence[str]]]  # dialogues, each with the stored answers where there are any
+Shown = Sequence[tuple[LoggedTrajectory, Sequence[str]]]  # dialogues, each with its stored answers, if any
 
 
 class TranscriptLog(Callback):
@@ -57,7 +57,7 @@ class TranscriptLog(Callback):
 
 
 def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Shown, step: int) -> None:
-    """A table of the dialogues, a row each, and their pictures."""
+    """Log a table of the dialogues, one per row, and their pictures."""
     if not dialogues:
         return
     rows = [[str(number), page(*dialogue)] for number, dialogue in enumerate(dialogues, start=1)]
@@ -73,6 +73,6 @@ def _show_table(logger: WandbLogger, policy: QwenVL, dialogues: Shown, step: int
 
 
 def _spread(rollouts: Sequence[LoggedTrajectory], count: int) -> list[LoggedTrajectory]:
-    """`count` evenly spaced rollouts, so that several groups are seen."""
+    """Return `count` evenly spaced rollouts, so that several groups are seen."""
     step = max(1, len(rollouts) // max(1, count))
     return list(rollouts[::step][:count])

@@ -1,4 +1,4 @@
-"""What is kept of played dialogues: as lines of `trajectories.jsonl`, and for people to read."""
+"""Played dialogues as records for `trajectories.jsonl`, and as text for people to read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from steer_lit.types import Trajectory, Turn, Verdict
 def logged(
     trajectory: Trajectory, step: int, reward: TrajectoryReward | None = None, advantages: Sequence[float] = ()
 ) -> LoggedTrajectory:
-    """The trajectory and what the run made of it. `step` counts the optimizer steps the policy had taken.
+    """Return the record of a trajectory with its reward and advantages.
 
-    `reward` is None where the trajectory failed or nothing scored it; `advantages` has one entry per turn, or none.
+    `step` counts the optimizer steps that the policy had taken. `reward` is None if the trajectory failed or nothing
+    scored it; `advantages` has one entry per turn, or none.
     """
     scenario = trajectory.scenario
     return LoggedTrajectory(
@@ -53,9 +54,10 @@ def _logged_verdict(verdict: Verdict) -> LoggedVerdict:
 
 
 def page(dialogue: LoggedTrajectory, expected: Sequence[str] = ()) -> str:
-    """The dialogue as Markdown, with the stored answers that were `expected`, where there are any (SFT). Texts stand in
-    indented blocks, so that nothing in them is taken for markup, which could fetch a picture from anywhere when the
-    page is opened.
+    """Return the dialogue as Markdown, with the `expected` stored answers, if any (SFT).
+
+    Texts are indented blocks, so that nothing in them is read as markup, which could fetch a picture from anywhere when
+    the page is opened.
     """
     name, kind = markdown_line(dialogue.scenario), dialogue.kind.replace("_", " ")
     lines = [f"**{name}** ({kind}), seed {dialogue.seed}, {HOW_ENDED[dialogue.ended]}"]
@@ -74,8 +76,8 @@ def page(dialogue: LoggedTrajectory, expected: Sequence[str] = ()) -> str:
 
 
 def excerpt(dialogue: LoggedTrajectory, expected: Sequence[str]) -> str:
-    """The last exchange of the dialogue for a terminal: which turn it is, the pictures it is about, what was said, and
-    the stored answer where there is one.
+    """Return the last turn of the dialogue for a terminal: its number, the pictures, both texts, and the stored answer
+    if there is one.
     """
     turn_idx = len(dialogue.turns) - 1
     turn = dialogue.turns[turn_idx]
@@ -88,12 +90,12 @@ def excerpt(dialogue: LoggedTrajectory, expected: Sequence[str]) -> str:
 
 
 def _which(dialogue: LoggedTrajectory, expected: Sequence[str], turn_idx: int) -> str:
-    """Such as `turn 3 of 5`; a dialogue that was cut has as many as are stored."""
+    """Return text such as `turn 3 of 5`. A dialogue that was cut counts as many turns as are stored."""
     return f"turn {turn_idx + 1} of {max(len(dialogue.turns), len(expected))}"
 
 
 def pictures(dialogue: LoggedTrajectory) -> list[str]:
-    """The uris of the pictures shown, in order, each once."""
+    """Return the uris of the pictures shown, in order, each once."""
     return list(dict.fromkeys(uri for turn in dialogue.turns for uri in turn.images))
 
 

@@ -1,6 +1,6 @@
-"""The validations that Lightning alone would leave out: after a run's last step, and where it was saved before one.
+"""The validations that Lightning alone would skip: after a run's last step, and one due when the run was saved.
 
-Lightning has no public interface for either: counters and flags of its loops are read and set here.
+Lightning has no public interface for either, so this module reads and sets counters and flags of its loops.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from lightning import Trainer
 
 
 def at_end(trainer: Trainer) -> bool:
-    """Whether the run's last step has been taken."""
+    """Return whether the run's last step has been taken."""
     last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
     return last_epoch or trainer.global_step >= trainer.max_steps > 0
 
 
 def owes_validation(trainer: Trainer) -> bool:
-    """Whether a resumed run was saved between a step and its validation, which Lightning would skip.
+    """Return whether a resumed run was saved between a step and its validation, which Lightning would skip.
 
-    Lightning does go on with a validation that had begun, after the batches it had counted; but what those had
-    shown is lost, so it is made to start over.
+    Lightning does continue a validation that had begun, after the batches it had counted. Their results are lost, so
+    that validation is made to start over.
     """
     loop = trainer.fit_loop.epoch_loop
     if loop.val_loop.restarted_mid_evaluation:
         loop.val_loop.restarting = False
     if not loop.restarted_on_train_batch_end or not trainer.enable_validation:
         return False
-    # As Lightning reckons of a step that was not the run's last.
+    # Lightning's own rule for a step that was not the run's last.
     if (epochs := trainer.check_val_every_n_epoch) is None:
         return (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
     return (trainer.current_epoch + 1) % epochs == 0 and (loop.batch_idx + 1) % trainer.val_check_batch == 0

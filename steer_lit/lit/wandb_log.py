@@ -1,4 +1,4 @@
-"""Weights & Biases: one run there for each run folder."""
+"""Weights & Biases: one W&B run for each run folder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import WandbLogger
 
 
 class WandbLog(WandbLogger):
-    """Lightning's W&B logger, its files in `<save_dir>/wandb`. A training that goes on in its folder goes on with the
-    run that it began there: the folders within are named for when they were made, and end with that run's id.
+    """Lightning's W&B logger, with its files in `<save_dir>/wandb`.
 
-    The key is the environment's, or that of `wandb login`.
+    A training resumed in its folder continues its W&B run, whose id is the last part of the names of folders there. The
+    API key is the environment's, or that of `wandb login`.
     """
 
     def __init__(self, save_dir: str, project: str, entity: str | None, name: str, offline: bool) -> None:
