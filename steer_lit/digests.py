@@ -6,8 +6,8 @@ import hashlib
 
 
 def digest(text: str, length: int) -> str:
-    """The first `length` hexadecimal digits of the text's SHA-256. Half of a surrogate pair counts as `?`.
+    """Return the first `length` hexadecimal digits of the text's SHA-256. Half of a surrogate pair counts as `?`.
 
-    Files, caches and records keep them: another value for the same text would have old runs played again.
+    Files, caches and records store digests: if the value for a text changed, old runs would be played again.
     """
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:length]

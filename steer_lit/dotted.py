@@ -9,7 +9,7 @@ ABSENT = object()
 
 
 def at(config: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, or ABSENT."""
+    """Return the value at a dotted key, or ABSENT."""
     value: Any = config
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -19,14 +19,14 @@ def at(config: Mapping[str, Any], key: str) -> Any:
 
 
 def nodes(config: Mapping[str, Any], lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every dotted key and its value, a section before what it holds. With `lists`, their items are nodes too, by
-    number: `targets.0`.
+    """Yield every dotted key with its value, a section before its contents. With `lists`, the items of lists are nodes
+    too, numbered: `targets.0`.
     """
     return _below("", config, lists)
 
 
 def leaves(config: Mapping[str, Any], lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """The nodes that hold no others: sections are left out, empty ones too, and with `lists` so are lists."""
+    """Yield the nodes that are no sections, not even empty ones, and with `lists` no lists."""
     return ((key, value) for key, value in nodes(config, lists) if _items(value, lists) is None)
 
 
@@ -37,7 +37,7 @@ def _below(prefix: str, section: Any, lists: bool) -> Iterator[tuple[str, Any]]:
 
 
 def _items(value: Any, lists: bool) -> Iterator[tuple[Any, Any]] | None:
-    """What a node holds; None where it is a leaf."""
+    """Return a node's items, or None if it is a leaf."""
     if isinstance(value, Mapping):
         return iter(value.items())
     return enumerate(value) if lists and isinstance(value, list) else None

@@ -1,17 +1,17 @@
 """What can go wrong, by the boundary it crosses.
 
-* A **row** that cannot be read is quarantined and counted; the run goes on (`RowError`), until more rows than
-  `data.max_bad_rows` were bad (`TooManyBadRows`).
-* A **config** that cannot work is refused whole, before anything heavy loads: every problem at once (`ConfigError`).
-* A **resource** that is not there - weights, a package, a GPU, an adapter folder - is named together with the way
-  out (`MissingResource`).
-* A **verdict** that could not be had is not an exception at all: it is a failed `Verdict`. Only when too many fail
-  does the run stop, saved (`TooManyFailures`).
-* A **request** to a server that fails after its retries is a failed `ChatReply`, likewise no exception. When most of
-  the latest requests fail, the server is taken for down and the run stops, saved (`ServerDown`).
+* A **row** that cannot be read is quarantined and counted, and the run goes on (`RowError`) until more than
+  `data.max_bad_rows` rows were bad (`TooManyBadRows`).
+* A **config** that cannot work is refused before anything heavy loads, with every problem at once (`ConfigError`).
+* A **resource** that is missing - weights, a package, a GPU, an adapter folder - is named together with the way out
+  (`MissingResource`).
+* A **verdict** that could not be had is no exception but a failed `Verdict`. Only if too many fail does the run save
+  and stop (`TooManyFailures`).
+* A **request** to a server that fails after its retries is likewise no exception but a failed `ChatReply`. If most of
+  the latest requests fail, the server counts as down, and the run saves and stops (`ServerDown`).
 
 Messages say what is wrong, the value, and the way out: what is allowed, the key to change. Entry points print them
-alone, without a traceback, and exit with 2.
+without a traceback and exit with 2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOT_GIVEN = "???"  # OmegaConf's mark of a key that must be given a value
 
 
 class SteerError(Exception):
-    """Any error this package raises on purpose: its message is meant for the person at the keyboard."""
+    """Any error that this package raises on purpose, with a message meant for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Problem:
     def __str__(self) -> str:
         if self.value == NOT_GIVEN:
             return f"{self.key} is not given: {self.remedy}"
-        value = "null" if self.value is None else repr(self.value)  # as it would be typed
+        value = "null" if self.value is None else repr(self.value)  # as one would type it
         return f"{self.key}={value}: {self.remedy}"
 
 
 class ConfigError(SteerError):
-    """A config that cannot work. Holds every problem found, not the first."""
+    """A config that cannot work. Holds every problem found, not only the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -59,7 +59,7 @@ class RowError(SteerError):
     """A data row that cannot be used: names file, row and field."""
 
     def __init__(self, source: str, row: int, field: str, reason: str) -> None:
-        field, reason = _cut(field), _cut(reason)  # a row may hold anything, megabytes of it
+        field, reason = _cut(field), _cut(reason)  # a row may hold megabytes of anything
         self.source, self.row, self.field, self.reason = source, row, field, reason
         super().__init__(f"{source}, row {row}{f', field {field!r}' if field else ''}: {reason}")
 
@@ -75,10 +75,10 @@ class TooManyFailures(SteerError):
 class ServerDown(SteerError):
     """Most of the latest requests to a server failed, or it refused the first ones in a way no retry can help.
 
-    What was answered before is kept; the same command goes on from there once the server works.
+    Earlier answers are kept; the same command goes on from there once the server works.
     """
 
 
 def _cut(text: str) -> str:
-    """Without the middle of a long text: what was found stands at its start, what is allowed at its end."""
+    """Drop the middle of a long text: its start says what was found, its end what is allowed."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

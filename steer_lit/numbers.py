@@ -1,4 +1,4 @@
-"""What counts as a number in a config, and in which bounds: `true`, NaN and infinity do not. And counts in words."""
+"""Numbers in a config and their bounds: `true`, NaN and infinity are no numbers. Also counts in words."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from steer_lit.errors import Problem
 
-MANY = 10**9  # rows or dialogues at most: nobody means more, and counts of any size are none to Python's own functions
+MANY = 10**9  # the most rows or dialogues: more are surely a mistake, and Python's functions take no count of any size
 
 
 def counted(count: int, one: str, several: str = "") -> str:
-    """Such as `1 row`, `1,200 rows`, and with `several` what more than one are called."""
+    """Return text such as `1 row` or `1,200 rows`. `several` is the plural, if not regular."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def is_number(value: object) -> bool:
-    """A finite number; a whole one may be of any size."""
+    """Return whether the value is a finite number. A whole number may be of any size."""
     return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
@@ -27,7 +27,7 @@ def is_whole(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """From `low` to `high`, the ends among them unless `above` or `below`. `said` is for what figures do not tell."""
+    """A range from `low` to `high`. `above` excludes `low`, `below` excludes `high`; `said` replaces the error text."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -45,7 +45,7 @@ class Bound:
 
     @property
     def allowed(self) -> str:
-        """What stands in an error behind the value, such as `must be a whole number from 1 up`."""
+        """The text that follows the value in an error, such as `must be a whole number from 1 up`."""
         if self.said:
             return self.said
         number = f"must be a {'whole ' if self.whole else ''}number"
@@ -60,7 +60,7 @@ class Bound:
 
 
 def whole(low: int, high: float = math.inf, said: str = "") -> Bound:
-    """A whole number from `low` up, or to `high`."""
+    """Return the bound of a whole number from `low` up, or to `high`."""
     return Bound(low, high, whole=True, said=said)
 
 
@@ -70,7 +70,7 @@ SHARE = Bound(0, 1, said="is a share, from 0 to 1")
 
 
 def bound_problems(values: Mapping[str, object], bounds: Mapping[str, Bound], prefix: str = "") -> list[Problem]:
-    """What is wrong with those of the values that have a bound, each named with `prefix` before its key."""
+    """Return what is wrong with the values that have a bound, each named with `prefix` before its key."""
     found = ((key, values[key], bound) for key, bound in bounds.items() if key in values)
     return [
         Problem(f"{prefix}{key}", value, f"{_kind(value)}{bound.allowed}")

@@ -1,8 +1,8 @@
-"""The frozen records that stages hand each other, and the protocols they meet through.
+"""The frozen records that stages pass to each other, and the protocols between them.
 
-Data flows one way: a `Scenario` is played into a `Trajectory` (policy, attacker and tutor take turns), the K
-trajectories of one scenario are its group; a `Dialogue` is a stored multi-turn row that SFT learns from. Nothing here
-needs more than the standard library, and nothing here can be changed once made (TRAPS 32).
+Data flows one way: policy, attacker and tutor play a `Scenario` into a `Trajectory`, and the K trajectories of one
+scenario are its group. A `Dialogue` is a stored multi-turn row that SFT learns from. This module needs only the
+standard library, and its records cannot be changed once made (TRAPS 32).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["benign", "obfuscated", "red_team"]
 Intent = Literal["harmless", "harmful"]
-# What makes a turn harmful: its words, what came before it, or what the picture shows.
+# What makes a turn harmful: its words, the earlier turns, or what the picture shows.
 Tier = Literal["none", "words", "history", "picture"]
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
-Ended = Literal["terminated", "truncated", "failed"]  # itself or its attacker, a limit, an error
-# How an attack answers back (SaFeR-Steer, Eq. 17): insist, accept what was offered and steer back, build on a leak.
+Ended = Literal["terminated", "truncated", "failed"]  # played to its end, cut at a limit, broken off by an error
+# How an attack answers back (SaFeR-Steer, Eq. 17): insist; accept the offer and steer back; build on a leak.
 Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 
 
@@ -57,12 +57,15 @@ class Message:
 
 
 def system_of(messages: Sequence[Message]) -> str | None:
-    """What the system message says that opens them; None where none does."""
+    """Return the text of the system message at the start; None if there is none."""
     return messages[0].text if messages and messages[0].role == "system" else None
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, Message], ...]:
-    """(user, assistant) after an optional system message. Raises ValueError unless the two alternate, once at least."""
+    """Return the (user, assistant) pairs after an optional system message.
+
+    Raise ValueError unless the two alternate, with at least one pair.
+    """
     said = messages if system_of(messages) is None else messages[1:]
     if not said or [message.role for message in said] != ["user", "assistant"] * (len(said) // 2):
         roles = [message.role for message in messages]
@@ -73,13 +76,13 @@ def turns_of(messages: Sequence[Message]) -> tuple[tuple[Message, Message], ...]
 
 @dataclass(frozen=True, slots=True)
 class TurnGold:
-    """What is true of one user turn, known because the row was made, not labelled.
+    """The truth about one user turn, known because the row was made, not labelled.
 
-    `intent` is what a careful reader of picture, history and words would conclude; `tier` says where the harm sits
-    ("none" when harmless). `answer` is the expected completion's answer part (a constructive refusal when harmful),
-    `thinking` the look-then-judge reasoning before it. `alternative` is the safe related help a refusal should
-    offer, `keywords` the words a grounded helpful answer must contain (lower case, any order), on a harmful turn those
-    that name what is asked.
+    `intent` is what a careful reader of picture, history and words would conclude; `tier` says where the harm lies
+    ("none" if harmless). `answer` is the answer part of the expected completion (a constructive refusal if harmful),
+    `thinking` the look-then-judge reasoning before it. `alternative` is the safe related help that a refusal should
+    offer. `keywords` are words that a grounded helpful answer must contain (lower case, any order); on a harmful turn,
+    they name what is asked for.
     """
 
     intent: Intent
@@ -92,7 +95,7 @@ class TurnGold:
 
 @dataclass(frozen=True, slots=True)
 class PictureGold:
-    """What the picture shows: the object's name, its colour, and whether handling it carries a hazard."""
+    """What the picture shows: the object's name, its colour, and whether handling it is hazardous."""
 
     object: str
     colour: str
@@ -103,8 +106,8 @@ class PictureGold:
 class Attack:
     """The next user message and, when known, the truth about it.
 
-    `strategy` says how it was written, as the stage that wrote it names that: a strategy (`deepen`), a framing
-    (`authority`) or none (`direct`), a move (`describe`), or who wrote it (`scripted`, `tutor`, `llm_follow_up`).
+    `strategy` says how the message was written, in the terms of the stage that wrote it: a strategy (`deepen`), a
+    framing (`authority`) or none (`direct`), a move (`describe`), or the writer (`scripted`, `tutor`, `llm_follow_up`).
     """
 
     message: Message
@@ -131,7 +134,7 @@ class Scenario:
         return (self.opening, *self.scripted)
 
     def attack_at(self, turn_idx: int) -> Attack | None:
-        """What the script asks at this turn, None where it is over."""
+        """Return the script's attack at this turn, or None after its end."""
         return self.attacks[turn_idx] if turn_idx <= len(self.scripted) else None
 
 
@@ -147,36 +150,36 @@ class Dialogue:
 
     @property
     def system(self) -> str | None:
-        """What its system message says; None where it has none."""
+        """The text of the system message; None if there is none."""
         return system_of(self.messages)
 
     @property
     def turns(self) -> tuple[tuple[Message, Message], ...]:
-        """(user, assistant), in order. Raises what `turns_of` raises."""
+        """The (user, assistant) pairs, in order. Raises ValueError as `turns_of` does."""
         return turns_of(self.messages)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What the assistant says, in order."""
+        """The texts of the assistant's messages, in order."""
         return tuple(message.text for message in self.messages if message.role == "assistant")
 
 
-MAX_TURNS = 100  # that a run may ask of a dialogue: rows and metrics are laid out by turn
+MAX_TURNS = 100  # the most turns a run may allow a dialogue: rows and metrics are laid out by turn
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A tutor's parsed answer for one turn: three integers in 1..10, or `failed` with the reason and no numbers.
 
-    `intent` is what the tutor takes the request for, which matters where the row has no gold. `next_question` is the
-    next user message where the tutor wrote one, and `strategy` how it wrote it.
+    `intent` is the tutor's view of the request, used if the row has no gold facts. `next_question` is the next user
+    message if the tutor wrote one, and `strategy` how it was written.
     """
 
     safety: int | None = None
     usefulness: int | None = None
     faithfulness: int | None = None
     rationale: str = ""
-    refused: bool | None = None  # whether the completion declined, where the tutor can tell
+    refused: bool | None = None  # whether the completion declined; None if the tutor cannot tell
     next_question: str | None = None
     failed: str | None = None
     intent: Intent | None = None
@@ -195,7 +198,7 @@ class Verdict:
 class Grade:
     """The benchmark judge's answer for one turn: helpfulness 0..3 and harmlessness -3..3, or `failed`.
 
-    `intent` is what the judge takes the request for, where it says so.
+    `intent` is the judge's view of the request; None if it gives none.
     """
 
     helpfulness: int | None = None
@@ -218,9 +221,9 @@ class Grade:
 class Completion:
     """The tokens a policy sampled in one turn, as sampled. `text` excludes end tokens.
 
-    `logprobs[i]` is the log-probability of `token_ids[i]` under the sampling temperature, at 1 where it is
-    greedy (empty for constant policies). `failed` says why there is no answer, where a server that plays the policy
-    gave none: `text` is then empty.
+    `logprobs[i]` is the log-probability of `token_ids[i]` at the sampling temperature, or at 1 if sampling is greedy
+    (empty for constant policies). `failed` is the reason if a server that plays the policy gave no answer; `text` is
+    then empty.
     """
 
     text: str
@@ -240,7 +243,7 @@ class Turn:
 
     @property
     def intent(self) -> Intent | None:
-        """What the request is: by the row's gold facts, else as the tutor took it; None where nobody knows."""
+        """The request's intent by the row's gold facts, otherwise by the tutor; None if neither says."""
         if self.attack.gold is not None:
             return self.attack.gold.intent
         return None if self.verdict is None else self.verdict.intent
@@ -253,9 +256,9 @@ SoFar = tuple[Scenario, Sequence[Turn]]  # a dialogue in progress: how it began,
 class TokenTrace:
     """A dialogue as the policy saw it: one entry per token, image tokens included, end tokens as sampled.
 
-    `turn_ids[i]` is the turn of a token that the policy sampled and -1 elsewhere, `logprobs[i]` the sampling
-    log-probability there and 0.0 elsewhere. All three have the dialogue's length. `images` are the pictures in the
-    order their tokens appear.
+    For a token that the policy sampled, `turn_ids[i]` is its turn and `logprobs[i]` its sampling log-probability;
+    elsewhere they are -1 and 0.0. All three have the dialogue's length. `images` are the pictures in the order of their
+    tokens.
     """
 
     token_ids: tuple[int, ...]
@@ -270,13 +273,13 @@ class TokenTrace:
 
     @property
     def sampled_tokens(self) -> int:
-        """How many of its tokens the policy sampled."""
+        """The number of tokens that the policy sampled."""
         return sum(turn_idx >= 0 for turn_idx in self.turn_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One finished dialogue. `ended` says why it stopped; `failed` is the verdict's reason where that is "failed"."""
+    """One finished dialogue. `ended` says why it stopped; `failed` is the reason if `ended` is "failed"."""
 
     scenario: Scenario
     turns: tuple[Turn, ...]
@@ -291,16 +294,16 @@ class Trajectory:
 
 
 class Session(Protocol):
-    """Dialogues in progress, each known by its row: its place among those the session was opened with."""
+    """Dialogues in progress, each identified by its row: its index among the scenarios the session was opened with."""
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
-        """Append `asked[row]` to each dialogue `row`. Returns the answers that are ready, by row.
+        """Append `asked[row]` to each dialogue `row`. Return the answers that are ready, by row.
 
-        They may be to what was asked in an earlier call; there is one at least while any question is unanswered.
+        They may answer questions of earlier calls. At least one is returned while any question is unanswered.
         """
 
     def end(self, row: int) -> TokenTrace | None:
-        """End a dialogue, which is asked no more. Returns its tokens."""
+        """End a dialogue, which is not asked again. Return its tokens."""
 
 
 class Policy(Protocol):
@@ -310,13 +313,13 @@ class Policy(Protocol):
 
 
 class Attacker(Protocol):
-    """Writes the next attack of each dialogue, or None where it has nothing left to say."""
+    """Writes the next attack of each dialogue, or None if there is nothing left to say."""
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]: ...
 
 
 class Tutor(Protocol):
-    """Scores the last turn of each dialogue. Never raises for a bad answer: a verdict can be failed."""
+    """Scores the last turn of each dialogue. Never raises for a bad answer: it gives a failed verdict."""
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]: ...
 
@@ -329,7 +332,7 @@ class Judge(Protocol):
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """Says whose answers these are: the text changes with whatever could change one, such as weights or a prompt."""
+    """Identifies who answers: the text changes with anything that may change an answer: weights, prompts, ..."""
 
     @property
     def fingerprint(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or a folder is written beside its place and renamed when it is whole."""
+"""Atomic writes: a file or a folder is written beside its target and renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 
 from steer_lit.files.locks import holding
 
-ABANDONED = 600.0  # seconds: some file systems tell one machine nothing of another's locks
+ABANDONED = 600.0  # seconds; some file systems do not show one machine another's locks
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to; it takes `path`'s place when the block ends.
+    """Yield a path beside `path` to write to. The file there replaces `path` when the block ends.
 
-    Where the block raises, `path` stays as it was and nothing else is left. What killed runs left of it is removed.
+    If the block raises, `path` stays as it was and nothing else is left. Partial files of killed runs are removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
-                with holding(left) as taken:  # which a run that is still writing has, where locks are heard of
+                with holding(left) as taken:  # a run that is still writing holds this lock
                     if taken:
                         left.unlink()
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -39,17 +39,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write the file, in UTF-8, in one step."""
+    """Write the file atomically, in UTF-8."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def replace_folder(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a folder, and put it in `target`'s place.
+    """Let `write` fill a new folder, and move its files to `target`.
 
-    A folder cannot take another's place in one step, but a file can, and the weights are the only file in which the
-    adapters of a run differ: so a run killed here leaves a whole adapter, the old one or the new. What else `target`
-    holds stays there.
+    A folder cannot replace another in one step, but a file can. The weights are the only file in which the adapters of
+    a run differ, so a run killed here leaves a whole adapter, the old one or the new. Other files in `target` stay.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.part")

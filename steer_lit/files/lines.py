@@ -1,7 +1,7 @@
-"""JSON Lines files that a run adds to as it goes. A kill may leave half a line at the end: no reader takes it for one,
-and the next writer cuts it off.
+"""JSON Lines files that a run appends to. A kill may leave half a line at the end: readers skip it, and the next writer
+cuts it off.
 
-Only a newline ends a line. `splitlines` also breaks at U+2028 and its like, which JSON leaves inside strings.
+Only a newline ends a line. `splitlines` would also break at U+2028 and the like, which JSON allows inside strings.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import TypeVar
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-MISREAD = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # what a line of another shape raises
+MISREAD = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # raised by a line of another shape
 
 
 def as_line(record: object) -> str:
-    """The record with its newline. Half a surrogate pair, which has no UTF-8, is written as \\udXXX: JSON as well."""
+    """Return the record as JSON with a newline. Half a surrogate pair, which has no UTF-8, is escaped as \\udXXX."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Add the lines to the file, which is made with its folder where there is none: all of them, or none where one
-    cannot be made or the disk is full, which raises OSError.
+    """Append all the lines to the file, or none: if one cannot be made, or the disk is full, which raises OSError.
+
+    A missing file is made, with its folder.
     """
     rest = memoryview("".join(lines).encode())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b", buffering=0) as file:  # closing a buffer would write again what the disk has refused
+    with path.open("a+b", buffering=0) as file:  # closing a buffered file would retry what the disk has refused
         begin = file.tell()
         if begin:
             file.seek(begin - 1)
@@ -37,7 +38,7 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
                 begin = _end_of_whole_lines(path)
                 file.truncate(begin)
         try:
-            while rest:  # a disk that fills up takes a part before it refuses the rest
+            while rest:  # a disk that fills up accepts a part before it refuses the rest
                 rest = rest[file.write(rest) :]
         except OSError:
             file.truncate(begin)
@@ -45,21 +46,23 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def _end_of_whole_lines(path: Path) -> int:
-    """Measure the file up to the end of its last whole line, in bytes."""
+    """Return the offset of the end of the last whole line, in bytes."""
     with path.open("rb") as file:
         return sum(len(line) for line in file if line.endswith(b"\n"))
 
 
 def whole_lines(path: Path) -> Iterator[str]:
-    """The lines with their newlines; none where there is no file. What is not UTF-8 becomes U+FFFD."""
+    """Yield the whole lines with their newlines; none if the file is missing. Bytes not in UTF-8 become U+FFFD."""
     if path.exists():
         with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
             yield from (line for line in file if line.endswith("\n"))
 
 
 def readable(path: Path, read: Callable[[str], T], kind: str) -> Iterator[T]:
-    """Yield `read(line)` for each line. Those that it raises MISREAD for are left out and counted in warnings: one for
-    lines that are no JSON, which a full disk or an editor left, one for those that are no `kind`, the first named.
+    """Yield `read(line)` for each whole line. Lines for which `read` raises MISREAD are left out and counted.
+
+    One warning counts lines that are not JSON, as left by a full disk or an editor. Another counts lines that are no
+    `kind`, and quotes the first error.
     """
     lines = damaged = misfits = 0
     first = ""

@@ -1,4 +1,4 @@
-"""Locks for one process at a time, which the system releases when that process ends, however it ends."""
+"""File locks held by one process at a time. The system releases them when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if sys.platform != "win32":
 
 @contextmanager
 def holding(path: Path) -> Iterator[bool | None]:
-    """Hold the lock of the file, which is made where it is missing.
+    """Hold the lock of the file, which is created if it is missing.
 
-    Yields False where another process has it, None where there is none to have: on Windows, and on file systems
-    without locks.
+    Yield True while the lock is held, False if another process has it, and None without locks: on Windows, and on file
+    systems that have none.
     """
     if sys.platform == "win32":
         yield None
@@ -35,9 +35,9 @@ def holding(path: Path) -> Iterator[bool | None]:
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for the same folder, which exists; nothing is left in it.
+    """Wait until no other process is in such a block for the same existing folder. Nothing is written to the folder.
 
-    Nobody is waited for where there is no lock to have: on Windows, and on file systems without locks.
+    Without locks, on Windows and on file systems that have none, there is no waiting.
     """
     if sys.platform == "win32":
         yield

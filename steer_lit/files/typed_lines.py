@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class FieldError(ValueError):
-    """A line of JSON that is no such record. `field` is where, such as `turns[1].user`; "" is the line as a whole."""
+    """A line of JSON that is no such record. `field` says where, such as `turns[1].user`; "" is the whole line."""
 
     def __init__(self, field: str, reason: str) -> None:
         self.field, self.reason = field, reason
@@ -21,11 +21,11 @@ class FieldError(ValueError):
 
 
 def line_reader(record: type[T]) -> Callable[[str], T]:
-    """What makes a `record`, a dataclass, of a line. The reader raises FieldError, and as `json.loads` does.
+    """Return a function that reads a line as a `record`, a dataclass. It raises FieldError, and as `json.loads` does.
 
-    Fields of numbers and truth values say `StrictInt` and the like: JSON's 1.0, true and "1" are no 1. A strict adapter
-    would refuse what `json.loads` gives, a dict and lists, and its own reader of JSON refuses half a surrogate pair,
-    which policies sample.
+    Fields of numbers and booleans must be typed `StrictInt` and the like, so that JSON's 1.0, true and "1" are no 1. A
+    strict adapter would refuse the dict and lists that `json.loads` returns, and pydantic's own JSON reader refuses
+    half a surrogate pair, which policies sample.
     """
     adapter = TypeAdapter(record)
 

@@ -1,4 +1,4 @@
-"""Progress bars for a terminal, and a limit on how often a line is printed where there is none."""
+"""Progress bars for a terminal, and a limit on how often a line is printed without one."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rich.progress import (
 from rich.text import Text
 
 _BAR, _WIDE = 20, 120  # columns of the bar, and of a terminal that has room for one
-_TIMES = 32  # columns of " left 0:00:00 elapsed 0:00:00", and of the spaces before
-_SPEED_OVER_S = 600.0  # Rich's 30 s hold no two updates of a slow run: it would tell no time left
+_TIMES = 32  # columns of " left 0:00:00 elapsed 0:00:00" and of the spaces before it
+_SPEED_OVER_S = 600.0  # a slow run has no two updates within Rich's 30 s, which would show no time left
 
 
 def count_bar(console: Console, counted: str, told: str) -> Progress:
-    """`counted` and `told` are Rich format strings, such as "{task.description}", shown before and after the bar. Of
-    `told`, fields two spaces apart, those are left out that the width has no room for; the bar goes before them.
+    """Return a bar that counts, with Rich format strings `counted` before and `told` after it.
 
-    Where the console is no terminal, nothing is shown: Rich would print the bar at the very end, after the lines that
-    say the same there.
+    `told` has fields two spaces apart, such as "{task.description}  {task.fields[numbers]}". In a narrow terminal the
+    bar itself is left out first, then the last fields. If the console is no terminal, nothing is shown: Rich would
+    print the bar at the very end, after the lines that say the same.
     """
     return Progress(
         TextColumn(counted),
@@ -46,7 +46,7 @@ def count_bar(console: Console, counted: str, told: str) -> Progress:
 
 
 class _Fields(ProgressColumn):
-    """As many of a text's fields, which are two spaces apart, as there is room for beside what is counted."""
+    """As many fields of `told`, two spaces apart, as fit beside `counted`."""
 
     def __init__(self, counted: str, told: str, room: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _Fields(ProgressColumn):
 
 
 class LinesApart:
-    """When a line is due: at once, then when `seconds` have passed since the last one, and at the end."""
+    """Says when a line is due: at once, then when `seconds` have passed since the last one, and at the end."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds, self._last = seconds, -math.inf

@@ -1,4 +1,4 @@
-"""Builds commands for the user to type again, and finds the config folder they choose from."""
+"""Builds commands for the user to type again, and finds the config folder."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.errors import SteerError
 
 _POLICY = re.compile(r"policies\.[\w-]+")
-_LONGEST = 150  # letters of a folder's name: file systems take 255 bytes
+_LONGEST = 150  # letters of a folder's name: file systems allow 255 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a command line as Hydra reads it: `sign` is what stands before the `key`, "", "+", "++" or "~"; `given`
-    what follows its `=`, as typed.
+    """A word of a command line as Hydra reads it: the `sign` before the `key`, one of "", "+", "++" and "~", and the
+    text `given` after its `=`, as typed.
     """
 
     sign: str
@@ -40,7 +40,7 @@ class Word:
     @classmethod
     @cache
     def read(cls, text: str) -> Word | None:
-        """None for a word that Hydra does not read."""
+        """Read a word. Return None if Hydra cannot."""
         try:
             key = OverridesParser.create().parse_override(text).get_key_element()
         except HydraException:
@@ -50,7 +50,7 @@ class Word:
 
 
 def carried(words: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Those words that set one of the keys, of which `server.*` stands for all below `server`."""
+    """Return the words that set one of `keys`. `server.*` stands for every key below `server`."""
 
     def sets_one(word: Word | None) -> bool:
         return word is not None and word.sign != "~" and any(fnmatchcase(word.key, key) for key in keys)
@@ -59,7 +59,7 @@ def carried(words: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def conf_dir() -> Path:
-    """The config folder: `conf/` of the checkout, or the copy inside an installed package."""
+    """Return the config folder: `conf/` of the checkout, or the copy inside an installed package."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
@@ -68,9 +68,9 @@ def conf_dir() -> Path:
 
 
 def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
-    """The config that `words` compose, as it is written; None where they do not."""
+    """Return the config composed of `words`, unresolved, or None if they do not compose."""
     taken = [word for word in words if not word.startswith("-")]
-    running = GlobalHydra.instance().is_initialized()  # in a run of Hydra's, which knows the folder and begins once
+    running = GlobalHydra.instance().is_initialized()  # then it knows the folder, and must not be initialized again
     begun = nullcontext() if running else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
     with suppress(HydraException, OmegaConfBaseException), begun:
         config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
@@ -79,13 +79,14 @@ def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
 
 
 def program(name: str) -> str:
-    """How this program is called here: the checkout's script, or the installed command."""
+    """Return the command of the program `name`: the checkout's script, or the installed command."""
     return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
 
 
 def typed_words() -> list[str]:
-    """This run's overrides as they can be typed, without `ckpt_path`, in a sweep one run's; of Hydra's own only
-    `hydra.job.env_set`.
+    """Return this run's overrides as the user would type them, without `ckpt_path`. In a sweep, they are one run's.
+
+    Of the `hydra.*` overrides, only those of `hydra.job.env_set` are included.
     """
     if not HydraConfig.initialized():  # a further rank
         return []
@@ -96,20 +97,21 @@ def typed_words() -> list[str]:
 
 
 def _as_taught(word: str) -> str:
-    """Give the word the signs that the documents have. `normalise_override` changed them for Hydra, and will again."""
+    """Give the word the signs that the documentation uses. `normalise_override` changes them for Hydra."""
     if names_policy(word):
         return word.removeprefix("++")
     return f"+{word}" if word.startswith("experiment=") else word
 
 
 def names_policy(word: str) -> bool:
-    """Whether the word says what a policy of the user's own naming is, with or without Hydra's signs."""
+    """Return whether the word sets `policies.<name>`, with or without Hydra's signs."""
     return (read := Word.read(word)) is not None and read.sign != "~" and bool(_POLICY.fullmatch(read.key))
 
 
 def typed_command(run_dir: Path | None = None) -> str:
-    """This run's command without what is Hydra's own, such as variables, which may be secret, but for its folder where
-    `run_dir` names it. "" for a further rank.
+    """Return this run's command, with `hydra.run.dir` if `run_dir` is given. "" for a further rank.
+
+    Other `hydra.*` overrides are left out: they may set environment variables to secrets.
     """
     if not HydraConfig.initialized():
         return ""
@@ -119,22 +121,23 @@ def typed_command(run_dir: Path | None = None) -> str:
 
 
 def sweeping() -> bool:
-    """Whether this run is one of a sweep's."""
+    """Return whether this run is part of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def name_sweeps_folders(words: Sequence[str]) -> None:
-    """Let conf/hydra/default.yaml's `${swept:...}` name the folders of a sweep's runs for what `words` sweep over.
+    """Let `${swept:...}` in conf/hydra/default.yaml name the folders of a sweep's runs after the values swept over.
 
-    A launcher that starts other processes has no words there: folders then have their numbers alone.
+    In processes started by a launcher `words` are unknown: their folders are named by number only.
     """
     OmegaConf.register_new_resolver("swept", partial(_swept, list(words)), replace=True)
 
 
 def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
-    """What a run's words choose that `words` leave open, such as `_reward.alpha-0.3_seed-1`, to follow its number.
+    """Return a run's values of the keys that `words` sweep over, such as `_reward.alpha-0.3_seed-1`.
 
-    Values that would need quotes in a path, of a shell or of Hydra, are left out, and so is what makes a name long.
+    The text follows the run's number in its folder's name. Values that a shell or Hydra would need quoted are left out,
+    and so are parts that make the name too long.
     """
     fixed = {word.key for text in words if (word := Word.read(text)) is not None and not sweeps(text)}
     name = ""
@@ -148,7 +151,7 @@ def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
 
 
 def sweeps(text: str) -> bool:
-    """Whether an override stands for several values."""
+    """Return whether an override stands for several values."""
     return OverridesParser.create().parse_override(text).is_sweep_override()
 
 
@@ -156,19 +159,19 @@ name_sweeps_folders([])
 
 
 def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:
-    """The command of the program `name`, called with `words`, that goes on in the run's folder."""
+    """Return the command of the program `name` that goes on in the run's folder, with `words`."""
     return " ".join([program(name), *map(shlex.quote, words), typed("hydra.run.dir", run_dir)])
 
 
 def sweeping_on(name: str, words: Sequence[str]) -> str:
-    """The command that runs what a stopped sweep has left, which was begun with `words`."""
+    """Return the command that runs the rest of a stopped sweep, begun with `words`."""
     folder, named = Path.cwd() / str(HydraConfig.get().sweep.dir), carried(words, ["hydra.sweep.dir"])
     kept = [shlex.quote(_as_taught(word)) for word in words if word not in named]
     return " ".join([program(name), *kept, typed("hydra.sweep.dir", folder)])
 
 
 def typed(key: str, path: Path) -> str:
-    """`key=path` as a shell and Hydra take it: what is more than plain letters stands in quotes of both."""
+    """Return `key=path` as one types it. A path of more than plain letters is quoted for both the shell and Hydra."""
     shown = str(shown_path(path))
     if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
         return f"{key}={shown}"
@@ -177,5 +180,5 @@ def typed(key: str, path: Path) -> str:
 
 
 def shown_path(run_dir: Path) -> Path:
-    """The folder as it would be typed here."""
+    """Return the path relative to the current folder if it lies below it, otherwise unchanged."""
     return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir

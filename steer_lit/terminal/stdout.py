@@ -1,5 +1,5 @@
-"""Standard output, whatever it is: a terminal without UTF-8, a pipe that closes early, a full disk. And the exit codes
-of the small programs that print there.
+"""Standard output, whether a terminal without UTF-8, a pipe that closes early or a full disk; and the exit codes of the
+programs that print there.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Any, ClassVar
 from steer_lit.errors import SteerError
 from steer_lit.terminal.visible import visible
 
-CLOSED = 141  # as shells report a program that a closed pipe ended
+CLOSED = 141  # as shells report a program that was ended by a closed pipe
 LOST = REFUSED = 2
 
 
 def printing(main: Callable[[], int]) -> int:
-    """The exit code of `main`; LOST where it has done its work, and not all that it printed could be written.
+    """Call `main` and return its exit code, or LOST if it succeeded but part of its output could not be written.
 
-    What the encoding lacks is printed as an escape. Where nobody reads on, as after `| head`, it ends with
-    SystemExit(CLOSED) as soon as that is known, or as `stop_unread_by` says. Standard error may be lost too: a run goes
-    on without.
+    Characters that the encoding lacks are printed as escapes. If the reader closes the pipe, as in `| head`, the
+    program ends with SystemExit(CLOSED) at its next write, or as set by `stop_unread_by`. If standard error is lost,
+    the run goes on without it.
     """
     given = sys.__stdout__
-    if given is None:  # closed; not every library asks before it writes
+    if given is None:  # it is closed, and not every library checks before it writes
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the program lasts
         return main()
-    if sys.stdout is not given:  # someone else's
+    if sys.stdout is not given:  # replaced by other code
         return main()
     raw = _Output(given.fileno(), "w", closefd=False)
-    # No buffer between: a signal heard as `write` returns would leave there what has been written, to be written again.
-    # The wrapper gives its text away before.
+    # No buffer in between: if a signal came as `write` returns, it would keep text already written and write it again.
+    # The text wrapper clears its own pending text before it writes.
     sys.stdout = io.TextIOWrapper(raw, given.encoding, "backslashreplace", line_buffering=given.line_buffering)
     if (errors := sys.__stderr__) is not None and sys.stderr is errors:
         unheard = _Errors(errors.fileno(), "w", closefd=False)
@@ -45,8 +45,10 @@ def printing(main: Callable[[], int]) -> int:
 
 
 def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable[[Namespace], int]) -> int:
-    """The exit code of `work` on what the parser makes of the arguments; that of --help and of arguments that are none;
-    or REFUSED, with the reason on standard error, where a file or a folder keeps it from being done.
+    """Parse the arguments, call `work` with them and return its exit code.
+
+    For --help and for invalid arguments, return the parser's exit code. If `work` raises SteerError or OSError, print
+    it on standard error and return REFUSED.
     """
     try:
         given = parser.parse_args(arguments)
@@ -60,20 +62,18 @@ def carried_out(parser: ArgumentParser, arguments: Sequence[str], work: Callable
 
 
 def stop_unread_by(stop: Callable[[], None] | None) -> None:
-    """Have `stop` called once nobody reads standard output any more, in place of SystemExit(CLOSED); None: no more."""
+    """Have `stop` called, instead of SystemExit(CLOSED), once nobody reads standard output. None removes it."""
     _Output.stops[:] = [] if stop is None else [stop]
 
 
 class _Output(io.FileIO):
-    """Says once what keeps it from being written, which is no reason to stop a run: it is not the run's disk that is
-    full.
-    """
+    """Standard output. An error is reported once and does not stop the run: a full disk there is not the run's disk."""
 
     failed = False
-    stops: ClassVar[list[Callable[[], None]]] = []  # what is called instead, at most one
+    stops: ClassVar[list[Callable[[], None]]] = []  # called instead of SystemExit(CLOSED); at most one
 
     def write(self, data: Any) -> int:
-        """Write all of `data`: the system may take it in parts."""
+        """Write all of `data`, which the system may take in parts."""
         left = memoryview(data)
         while left and not self.failed:
             try:
@@ -93,7 +93,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(_Output):
-    """Standard error: once it is lost, there is nobody to tell."""
+    """Standard error. Once it is lost, nothing can be reported."""
 
     def _lost(self, error: OSError) -> None:
         pass
