@@ -17,7 +17,7 @@ def counted(count: int, one: str, several: str = "") -> str:
 
 
 def is_number(value: object) -> bool:
-    """Return whether the value is a finite number. A whole number may be of any size."""
+    """Return whether the value is a finite number. Whole ones may be of any size."""
     return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 

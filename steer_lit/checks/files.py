@@ -88,7 +88,7 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
 
 
 def _base_reason(base: object, model: Config) -> str | None:
-    """Return why the adapter is another base's, or None. Two addresses may hold the same weights, as loading tells."""
+    """Return why the adapter is another base's, or None. Two addresses may hold the same weights: loading tells."""
     name = str(model.get("name"))
     here = name if name in BUILT_HERE else model.get("source")
     if not isinstance(base, str) or not isinstance(here, str) or base == here or not {base, here} & set(BUILT_HERE):
@@ -98,10 +98,7 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 
 def _checkpoint_remedy(path: Path) -> str | None:
-    """Return why the file is no whole checkpoint, or None.
-
-    `torch.save` writes a zip archive, whose directory is at the end: a file that was cut off has none.
-    """
+    """Return why the file is no whole checkpoint, or None. `torch.save` writes zip archives: a cut one lacks its end."""
     if not path.is_file():
         return "no such file: name a .ckpt under <run>/checkpoints"
     try:

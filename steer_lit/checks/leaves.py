@@ -103,10 +103,7 @@ _PARTS = ("sft", "rl", "bench")
 
 
 def declares(config: Config, section: str, fact: str) -> bool:
-    """Return whether the class that a section names has the attribute `fact`, and it is true.
-
-    False for a class that cannot be found, which is refused elsewhere.
-    """
+    """Return whether the class that a section names has a true `fact`. A class not found is refused elsewhere."""
     module, _, name = str(at(config, f"{section}._target_")).rpartition(".")
     with suppress(Exception):  # the user's own module may raise anything
         return bool(getattr(getattr(import_module(module), name), fact, False))
@@ -114,7 +111,7 @@ def declares(config: Config, section: str, fact: str) -> bool:
 
 
 def reacts(config: Config) -> bool:
-    """Return whether the attacker reacts to the answers, and so needs a tutor's verdicts: it has more than a script."""
+    """Return whether the attacker reacts to the answers, beyond its script, and so needs a tutor's verdicts."""
     return not declares(config, "attacker", "keeps_to_script")
 
 
@@ -148,7 +145,7 @@ def _choice_problems(config: Config) -> Iterator[Problem]:
 
 
 def _switch_problems(config: Config) -> Iterator[Problem]:
-    """Yield switches that are not booleans. Hydra reads `no` and `off` as text, which counts as true."""
+    """Yield switches that are no booleans. Hydra reads `no` and `off` as text, and so as true."""
     for key in _SWITCHES:
         value = at(config, key)
         if value is not ABSENT and type(value) is not bool:

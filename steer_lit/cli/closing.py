@@ -22,11 +22,11 @@ _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minut
 _MODEL = ("model.*", "system_prompt")
 _SERVER = ("server", "server.*")
 _FULL = "full"  # the ablation's row that leaves nothing out
-_OF_A_RUN = ("init_from", "seed", "device")  # settings under `model` that may differ between runs of one model
+_OF_A_RUN = ("init_from", "seed", "device")  # under `model`; may differ between runs of one model
 
 
 def opening(config: DictConfig, run_dir: Path) -> str:
-    """Return the line that says what the run is going to do, and in which folder."""
+    """Return the line on what the run is going to do, and where."""
     trainer, saved = config.trainer, config.ckpt_path
     steps = trainer.max_steps
     length = counted(steps, "step") if steps > 0 else f"epochs: {trainer.max_epochs}"
@@ -76,10 +76,9 @@ def _following(command: str, *wanted: str) -> str:
 def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
     """Return the command of a benchmark of a sweep's adapters.
 
-    Each policy is named after the overrides of its run; runs that differ only in their seed are one policy. GRPO
-    adapters are compared with the SFT adapter if all started from the same one. `configs` are those of the runs,
-    `words` the overrides that all runs share. Returns "" if the runs differ in stage, model or system prompt, since a
-    benchmark has one of each.
+    Each policy is named after its run's overrides; runs that differ only in seed are one policy. The SFT adapter is
+    added if all GRPO runs started from it. `configs` are the runs', `words` the overrides that all share. Return "" if
+    the runs differ in stage, model or system prompt: a benchmark has one of each.
     """
     config = configs[0]
     if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
@@ -183,8 +182,7 @@ def _command(name: str, *words: str) -> str:
     return " ".join([program(name), *words])
 
 
-# After each stage: the file or folder it exports, the label of that, and a function that returns the next command
-# followed by what the command lacks.
+# After each stage: its export, the label of that, and a function that returns the next command and what that lacks.
 _AFTER: dict[str, tuple[str, str, Callable[[DictConfig, Path, Sequence[str]], list[str]]]] = {
     "pretrain": (BASE, "weights", _grounding),
     "ground": (TOWER, "tower", _sft),

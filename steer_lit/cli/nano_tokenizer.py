@@ -46,7 +46,7 @@ def _lines() -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Learn the tokenizer and write it; return the exit code."""
+    """Return the exit code."""
     summary = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser("python -m steer_lit.cli.nano_tokenizer", description=summary)
     parser.add_argument("folder", type=Path, help="an earlier tokenizer in it is replaced")

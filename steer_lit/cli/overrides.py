@@ -49,9 +49,9 @@ def normalise_override(word: str, name: str) -> str:
 
 
 def key_by_key(word: str, name: str) -> list[str]:
-    """Split a word that sets several keys of a group into one per key, without values; return any other word alone.
+    """Split a word that sets keys of a group, `data={val_size:3,max_turns:4}`, into one per key, without values.
 
-    `data={val_size:3,max_turns:4}` gives `data.val_size=` and `data.max_turns=`.
+    Any other word is returned alone.
     """
     if (read := Word.read(word)) is None or read.key not in _groups(name) or not read.given.startswith("{"):
         return [word]
@@ -144,9 +144,9 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
 
 
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
-    """Yield the error for each word that gives a config group something other than the name of one of its options.
+    """Yield the error for each word that gives a config group something other than one of its options' names.
 
-    A key that has the same name as a group is told apart.
+    A key may have the name of a group.
     """
     chosen = _groups(name)
     for read in filter(None, map(Word.read, words)):
@@ -294,8 +294,8 @@ OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
 def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     """Return whether the config has the dotted key or may be given it.
 
-    Configs of our classes list every key; another package's class may take more. True for None, a config that cannot
-    be composed: Hydra refuses that itself.
+    Configs of our classes list every key; other classes may take more. True for None, a config that cannot be composed:
+    Hydra refuses that itself.
     """
     *sections, last = key.split(".")
     node, free = config, False

@@ -101,9 +101,8 @@ def _hydra_made(folder: Path) -> bool:
 def leave_nothing(run_dir: Path, *, ended: bool = True) -> None:
     """Remove the folder of a run that did nothing: it holds at most empty logs and a lock that nobody holds.
 
-    Parent folders that Hydra made for the run are removed too if they are then empty. If the run has not `ended`, as
-    when a signal arrives, the run itself may hold the lock. A folder that cannot be removed stays, such as a mount
-    point or a folder in a read-only parent.
+    Empty parents that Hydra made for the run are removed too. If the run has not `ended`, as when a signal arrives, it
+    may hold the lock itself. A folder that cannot be removed stays, such as a mount point or one in a read-only parent.
     """
     with suppress(OSError):
         inside = list(run_dir.iterdir())

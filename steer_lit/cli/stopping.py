@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Iterator[None]:
-    """Say how to go on with a benchmark or synthesis, the program `name`, that was stopped before its end.
+    """Say how to go on with a benchmark or synthesis, the program `name`, and whether anything was `finished`.
 
-    What stops it may be a signal, a dead server, too many failures or a full disk. The message also says whether
-    anything was `finished` by then.
+    A signal, a dead server, too many failures or a full disk may have stopped it.
     """
     try:
         with _sigterm_raises():
@@ -66,9 +65,9 @@ def _sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator[None]:
-    """Say how to go on with a training run, started with `words`, that was stopped before its end.
+    """Say how to go on with a training run, started with `words`, that was stopped.
 
-    What stops it may be Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full disk or a closed pipe.
+    Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full disk or a closed pipe may have stopped it.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 

@@ -1,4 +1,4 @@
-"""Sweeps as a whole: checks every run's config before the first begins, and names a benchmark of all at the end."""
+"""Sweeps as a whole: every run's config is checked before the first begins; at the end, a benchmark compares them."""
 
 from __future__ import annotations
 

@@ -19,13 +19,12 @@ from steer_lit.terminal.stdout import stop_unread_by
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and when the
-    run is stopped.
+    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and on stops.
 
-    SIGTERM from a scheduler, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a
-    run after the current step. A second Ctrl-C stops it at once. Several ranks all stop after the step in which one of
-    them received Ctrl-C. SIGTERM is not reliable with several ranks: Lightning answers it with a message for which a
-    rank in the middle of a step does not wait.
+    A scheduler's SIGTERM, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a run
+    after the current step; a second Ctrl-C, at once. Several ranks all stop after the step in which one of them
+    received Ctrl-C. SIGTERM is not reliable with several ranks: Lightning answers it with a message for which a rank in
+    the middle of a step does not wait.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """

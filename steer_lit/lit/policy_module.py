@@ -135,7 +135,7 @@ class PolicyModule(LightningModule):
     def _check_finite(self, step: int, gradient: Tensor, weights: Sequence[Tensor]) -> None:
         """Raise SteerError unless the norms of the gradient and of the updated `weights` are finite.
 
-        Both are checked at once after the step, so that a GPU is waited for once. Nothing is saved in between.
+        Both are checked at once after the step: a GPU is waited for once. Nothing is saved or exported in between.
         """
         norms = torch.stack([gradient, torch.nn.utils.get_total_norm(weights).to(gradient)]).tolist()
         for what, norm in zip(("gradient of", "norm of the weights after"), norms, strict=True):

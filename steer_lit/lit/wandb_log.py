@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import WandbLogger
 class WandbLog(WandbLogger):
     """Lightning's W&B logger, with its files in `<save_dir>/wandb`.
 
-    A training resumed in its folder continues its W&B run, whose id is the last part of the names of folders there. The
-    API key is the environment's, or that of `wandb login`.
+    A training resumed in its folder continues its W&B run, whose id ends the names of the folders there. The API key is
+    the environment's, or that of `wandb login`.
     """
 
     def __init__(self, save_dir: str, project: str, entity: str | None, name: str, offline: bool) -> None:

@@ -24,11 +24,10 @@ _SPEED_OVER_S = 600.0  # a slow run has no two updates within Rich's 30 s, which
 
 
 def count_bar(console: Console, counted: str, told: str) -> Progress:
-    """Return a bar that counts, with Rich format strings `counted` before and `told` after it.
+    """Return a bar between two Rich format strings such as "{task.description}": `counted` before, `told` after it.
 
-    `told` has fields two spaces apart, such as "{task.description}  {task.fields[numbers]}". In a narrow terminal the
-    bar itself is left out first, then the last fields. If the console is no terminal, nothing is shown: Rich would
-    print the bar at the very end, after the lines that say the same.
+    A narrow terminal gets no bar, and then only the first fields of `told`, which are two spaces apart. Without a
+    terminal nothing is shown: Rich would print the bar at the very end, after the lines that say the same.
     """
     return Progress(
         TextColumn(counted),

@@ -84,9 +84,9 @@ def program(name: str) -> str:
 
 
 def typed_words() -> list[str]:
-    """Return this run's overrides as the user would type them, without `ckpt_path`. In a sweep, they are one run's.
+    """Return this run's overrides as one types them, without `ckpt_path`; in a sweep, one run's.
 
-    Of the `hydra.*` overrides, only those of `hydra.job.env_set` are included.
+    The only `hydra.*` overrides included are those of `hydra.job.env_set`.
     """
     if not HydraConfig.initialized():  # a further rank
         return []
@@ -136,8 +136,8 @@ def name_sweeps_folders(words: Sequence[str]) -> None:
 def _swept(words: Sequence[str], of_run: Sequence[str]) -> str:
     """Return a run's values of the keys that `words` sweep over, such as `_reward.alpha-0.3_seed-1`.
 
-    The text follows the run's number in its folder's name. Values that a shell or Hydra would need quoted are left out,
-    and so are parts that make the name too long.
+    The text follows the number in the folder's name. Values that a shell or Hydra would need quoted are left out, and
+    so are parts that make the name too long.
     """
     fixed = {word.key for text in words if (word := Word.read(text)) is not None and not sweeps(text)}
     name = ""
@@ -180,5 +180,5 @@ def typed(key: str, path: Path) -> str:
 
 
 def shown_path(run_dir: Path) -> Path:
-    """Return the path relative to the current folder if it lies below it, otherwise unchanged."""
+    """Return the path as one types it here: relative if it is below the current folder."""
     return run_dir.relative_to(Path.cwd()) if run_dir.is_relative_to(Path.cwd()) else run_dir
