@@ -18,7 +18,7 @@ Intent = Literal["harmless", "harmful"]
 Tier = Literal["none", "words", "history", "picture"]
 Split = Literal["sft", "rl", "bench"]
 Finish = Literal["stop", "length"]
-Ended = Literal["terminated", "truncated", "failed"]  # played to its end, cut at a limit, broken off by an error
+Ended = Literal["terminated", "truncated", "failed"]  # by itself or its attacker, at a limit, by an error
 # How an attack answers back (SaFeR-Steer, Eq. 17): insist; accept the offer and steer back; build on a leak.
 Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 

@@ -98,7 +98,7 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 
 def _checkpoint_remedy(path: Path) -> str | None:
-    """Return why the file is no whole checkpoint, or None. `torch.save` writes zip archives: a cut one lacks its end."""
+    """Return why the file is no whole checkpoint, or None. A cut zip archive, of `torch.save`, has no directory."""
     if not path.is_file():
         return "no such file: name a .ckpt under <run>/checkpoints"
     try:

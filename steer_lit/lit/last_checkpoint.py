@@ -19,7 +19,7 @@ from steer_lit.terminal.stdout import stop_unread_by
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at the end of training, and on stops.
+    """Writes `<run>/checkpoints/last.ckpt` every `every_n_steps` optimizer steps, at a run's end, and when stopped.
 
     A scheduler's SIGTERM, Ctrl-C, or a closed pipe on standard output (`| tee`, which Ctrl-C ends as well) stops a run
     after the current step; a second Ctrl-C, at once. Several ranks all stop after the step in which one of them

@@ -28,7 +28,7 @@ class SFTModule(PolicyModule):
     `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions.
     `trains="base"` is pretraining: every weight of the base model learns. Validation also replays the first `replays`
     held-out dialogues: the policy answers their user turns greedily, in at most `max_new_tokens` per turn.
-    `val/exact_share` is the share of turns answered exactly as stored, for captions the accuracy.
+    `val/exact_share` is the share of turns answered word for word as stored, for captions the accuracy.
     """
 
     def __init__(

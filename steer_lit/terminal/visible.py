@@ -39,7 +39,7 @@ def visible_line(text: str) -> str:
 
 
 def print_lines(console: Console, *lines: str) -> None:
-    """Print each text on one line, unchanged: no markup, no emoji codes, no wrapping at the console's width."""
+    """Print each text as one visible line: no markup, no emoji codes, no wrapping at the console's width."""
     for line in lines:
         console.print(visible_line(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
