@@ -14,7 +14,7 @@ _VERSION = 1  # raise it when the meaning of an entry changes
 
 
 def request_key(request: ChatRequest, settings: ChatSettings) -> str:
-    """Names the whole request: equal for two only when they ask the same of the same model on the same server."""
+    """Return a key that two requests share only if they ask the same of the same model on the same server."""
     asked = {
         "version": _VERSION,
         "base_url": settings.base_url.rstrip("/"),
@@ -54,7 +54,7 @@ class ReplyCache:
         return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True, cut=cut)
 
     def put(self, key: str, reply: ChatReply, model: str) -> None:
-        """Keep a reply that did not fail; its model and seconds for whoever looks. Raises OSError when that fails."""
+        """Store a reply that did not fail; model and seconds are for people to read. Raises OSError if that fails."""
         entry = {
             "model": model,
             "text": reply.text,

@@ -1,11 +1,11 @@
-"""Sends many requests to a server at once, and counts tokens, retries and failures.
+"""A client that sends many requests to a server at once and counts tokens, retries and failures.
 
-`ask` takes many requests and gives as many replies, in order. A request that fails is a failed reply; only a server
-that looks down is an exception (`ServerDown`), because then the run should stop and lose nothing. Retries are this
-module's own, not the openai client's: a 200 with garbage in it deserves one like a 503 does, and every attempt
-needs a deadline of its own, or a server that drips a byte a second is never given up on.
+`ask` returns one reply per request, in order. A request that fails gives a failed reply. Only a server that looks down
+raises (`ServerDown`), so that the run stops and loses nothing. Retries are made here, not by the openai client: a 200
+with garbage in it deserves one just as a 503 does, and every attempt needs its own deadline, or a server that drips a
+byte a second would never be given up on.
 
-The key comes from the environment and goes nowhere but into the request's header.
+The key comes from the environment and goes only into the request's header.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 MAX_BACKOFF = 30.0  # seconds
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
-LONG_WAIT = 5.0  # seconds, from which a wait is told
-WAITS_TOLD = 300.0  # seconds until waits are told again
-_TOLD_AGAIN = 8  # time-outs, after which those since the first are told; then each time there are twice as many
-_HOPELESS = {  # statuses that no retry can help, and the key to change
+LONG_WAIT = 5.0  # seconds; shorter waits are not logged
+WAITS_TOLD = 300.0  # seconds between two warnings of waits
+_TOLD_AGAIN = 8  # time-outs are logged at the first, at this many, and each time their number has doubled
+_HOPELESS = {  # statuses that no retry can help, and the setting to change
     401: "refuses the key in the variable server.api_key_env={0.api_key_env}",
     402: "wants the account of that key to be topped up",
     403: "does not let that key use server.model={0.model}",
@@ -48,10 +48,10 @@ _UNSET = "wants a key, and the variable server.api_key_env={0.api_key_env} is no
 
 @dataclass(frozen=True, slots=True)
 class ChatUsage:
-    """Totals of one client. `seconds` adds up what single requests took, so it exceeds the time that passed."""
+    """Totals of one client. `seconds` sums the times of single requests, so it exceeds the time that passed."""
 
-    requests: int = 0  # finished ones, failed included, stored replies not
-    failed: int = 0  # those that were not answered: a model or filter that declined is an answer
+    requests: int = 0  # finished, failed ones included, stored replies not
+    failed: int = 0  # requests that were not `answered`: a model or filter that declines has answered
     cached: int = 0
     retries: int = 0
     prompt_tokens: int = 0
@@ -69,28 +69,28 @@ class ChatUsage:
 
 
 class ChatClient:
-    """Asks one server. Blocking outside, concurrent inside; may be called from several threads at once.
+    """A client of one server: blocking outside, concurrent inside, safe to call from several threads at once.
 
-    A setting in `own` takes the place of the one in `settings`, which clients share: see `with_own`. The connection is
-    made at the first `ask`, in a thread of its own. `close` logs what was used.
+    A setting in `own` overrides the one in `settings`, which clients share: see `with_own`. The first request opens
+    the connection, in its own thread. `close` logs the usage.
     """
 
     def __init__(self, settings: ChatSettings | Mapping[str, Any], **own: Any) -> None:
         shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
         self.settings = ChatSettings(**with_own(shared, own))
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
-        self._kept = False  # whether the cache has a reply of this client's
-        self._unkept = False  # whether it could not take one
+        self._kept = False  # whether a reply of this client is in the cache
+        self._unkept = False  # whether a reply could not be cached
         self._starting = threading.Lock()
         self._connection: Connection | None = None
         self._stopped = False
         self._usage = ChatUsage()
-        self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None for a success
-        self._timed_out = 0  # attempts in a row, of whatever requests
-        self._slow = 0  # attempts that timed out, of all
-        self._tell_at = 1  # so many of them
-        self._tell_wait_at = 0.0  # on the clock that waits are told by
-        self._refused: frozenset[str] = frozenset()  # features this server turned out not to take
+        self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None: a success
+        self._timed_out = 0  # attempts that timed out in a row, across requests
+        self._slow = 0  # all attempts that timed out
+        self._tell_at = 1  # the number of these at which the next warning is due
+        self._tell_wait_at = 0.0  # monotonic time before which no wait is logged
+        self._refused: frozenset[str] = frozenset()  # features that this server turned out to refuse
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
 
@@ -99,11 +99,11 @@ class ChatClient:
         return self._usage
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """One reply per request, in order.
+        """Return one reply per request, in order.
 
-        Raises ServerDown when too many of the latest requests failed (the circuit breaker), or the server refuses
-        the key, path or model before it ever answered. What was answered is in the cache by then. Raises CancelledError
-        when another thread closes or stops the client.
+        Raises ServerDown if too many of the latest requests failed (the circuit breaker), if attempts only time out,
+        or if the server refuses the key, path or model before it ever answered. Replies so far are then in the cache.
+        Raises CancelledError if another thread closes or stops the client meanwhile.
         """
         connection = self._connected()
         future = connection.start(self._ask_all(requests, connection))
@@ -116,8 +116,8 @@ class ChatClient:
     def greet(self) -> None:
         """Ask for the server's list of models: before anything heavy loads, not after the first answers are sampled.
 
-        Raises ServerDown where nobody answers at all, or the key is refused. A server that does not list its models,
-        or not this one, may still serve it: the log warns of the second.
+        Raises ServerDown if nobody answers or the key is refused. A list without this model, or a web page, only logs
+        a warning: the server may still serve the model.
         """
         connection = self._connected()
         outcome = connection.start(self._models(connection)).result()
@@ -153,7 +153,7 @@ class ChatClient:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back. The client may be used again: it connects anew, and the breaker is closed."""
+        """Close the connections. The client may be used again: it connects anew, with the circuit breaker reset."""
         with self._starting:
             connection, self._connection = self._connection, None
             self._down = None
@@ -166,7 +166,7 @@ class ChatClient:
     # ---- in the loop's thread
 
     async def _models(self, connection: Connection) -> bytes | Fault:
-        """The list of models, asked for again where nobody answers: a server may be starting."""
+        """Return the list of models. If nobody answers, ask again: the server may be starting."""
         for attempt in range(1, self.settings.retries + 1):
             if not isinstance(outcome := await connection.models(), Fault) or outcome.connected:
                 return outcome
@@ -220,7 +220,7 @@ class ChatClient:
         return outcome
 
     async def _attempt(self, request: ChatRequest, connection: Connection) -> ChatReply | Fault:
-        """Ask once; once more without a feature that the server refuses, as long as there is one to leave out."""
+        """Ask once, and again without each feature that the server refuses, as long as there is one to leave out."""
         structured, refused = self.settings.structured, self._refused
         while True:
             begun = time.monotonic()
@@ -246,7 +246,7 @@ class ChatClient:
                 return Fault(str(error), transient=True)
 
     def _hear(self, content: bytes | Fault, seconds: float) -> None:
-        """Give up on a server that hangs: a request fails after all its attempts, so `_count` learns of it late."""
+        """Give up on a server that hangs. `_count` would be late: a request fails only after all its attempts."""
         if not (isinstance(content, Fault) and content.timed_out):
             self._timed_out = 0
             return
@@ -261,7 +261,7 @@ class ChatClient:
             self._tell_at = max(_TOLD_AGAIN, 2 * self._tell_at)
 
     def _tell_slow(self, fault: Fault, seconds: float) -> None:
-        """Warn of attempts that timed out: each is made again silently, which may take many minutes."""
+        """Warn of attempts that timed out: their retries are silent and may take many minutes."""
         settings, name = self.settings, "read_timeout" if fault.connected else "connect_timeout"
         which = "an attempt timed out" if self._slow == 1 else f"{self._slow:,} attempts timed out so far, the latest"
         log.warning(
@@ -272,14 +272,14 @@ class ChatClient:
         )
 
     def _tell_wait(self, fault: Fault) -> None:
-        """Warn of waits that a server asks for, now and then: nothing else is heard meanwhile."""
+        """Warn now and then of the waits that a server asks for: nothing else is logged meanwhile."""
         if (fault.wait or 0.0) >= LONG_WAIT and time.monotonic() >= self._tell_wait_at:
             told = "%s: %s, and wants a wait of %.0f s, which it gets: lower server.concurrency=%d where waits are many"
             log.warning(told, self.settings.base_url, fault.reason, fault.wait, self.settings.concurrency)
             self._tell_wait_at = time.monotonic() + WAITS_TOLD
 
     def _wait(self, asked: float | None, attempt: int) -> float:
-        """Seconds before the next attempt, spread so that requests which failed together do not return together."""
+        """Return the seconds before the next attempt, spread so that requests that failed together part."""
         own = min(self.settings.backoff * 2 ** (attempt - 1), MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0)
         return own if asked is None else max(own, asked * self._jitter.uniform(1.0, 1.25))  # not sooner than asked
 

@@ -1,6 +1,6 @@
 """The network connection: the openai client, and the event loop and thread it runs in.
 
-What a server sends is bounded before it is held: bodies are read as they come, never unpacked, and only up to a limit.
+A body is bounded before it is held in memory: it is read in chunks, never decompressed, and only up to a limit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 _TRANSIENT = frozenset({408, 409, 425, 429})  # and 500 up
 _PATIENCE = 5.0  # seconds for a list of models, once connected
-_UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # what httpx raises where there is no server at all
-_OPENAI = "OPENAI_API_KEY"  # whose account and headers the client takes from variables beside it
+_UNHEARD = ("ConnectError", "ConnectTimeout", "ProxyError")  # raised by httpx if no server can be reached
+_OPENAI = "OPENAI_API_KEY"  # the openai client also reads account and headers from variables beside it
 _HEADERS = re.compile("accept|accept-encoding|authorization|connection|content-.*|host|user-agent|x-stainless-.*")
 _SURROUNDINGS = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 T = TypeVar("T")
@@ -36,8 +36,8 @@ _MAX_BODY = 16 << 20  # bytes; an answer of 100,000 tokens has half a million
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An attempt that gave no answer. `wait` is what the server asked for, `error` its error object. Not
-    `connected`: nothing was heard from the server; `timed_out`: it took too long.
+    """An attempt that gave no answer. `transient`: a retry may help. `wait`: the seconds that the server asked for.
+    `error`: its error object. Not `connected`: nothing was heard from the server. `timed_out`: it took too long.
     """
 
     reason: str
@@ -50,17 +50,17 @@ class Fault:
 
 
 def spellings(text: str) -> str:
-    """A pattern for ASCII `text` as it may stand in JSON, plain or escaped, also in strings within strings."""
+    """Return a pattern for ASCII `text` as JSON may hold it: plain or escaped, also in strings within strings."""
     spelt = []
     for character in text:
         digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{ord(character):04x}")
         spelt.append(rf"(?:{re.escape(character)}|u{digits})")
-    # Backslashes are taken behind a character only: a run of them, which anybody may send, is then read once.
+    # Backslashes match only after a character, so that a run of them, which anybody may send, is read once.
     return r"\\*+".join(spelt)
 
 
 class UnfitBody(Exception):
-    """Raised for a body that is not read: the message says why, as a `Fault`'s reason."""
+    """A body that is not read. The message says why and becomes the `reason` of a `Fault`."""
 
 
 class Connection:
@@ -113,12 +113,12 @@ class Connection:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def send(self, body: Mapping[str, Any]) -> bytes | Fault:
-        """What the server answers to a chat completion: the body of a 200, whatever is in it, or what went wrong."""
+        """Request a chat completion. Return the body of a 200, whatever it holds, or a `Fault`."""
         return await self._body(self._client.chat.completions.with_raw_response.create(**body), self._deadline)
 
     async def models(self) -> bytes | Fault:
-        """What the server answers when it is asked for the models it has."""
-        # Longer than it takes to find that nobody answers: that is another finding than a slow answer.
+        """Request the list of models. Return what `send` returns."""
+        # Longer than the connect time-out: a server that is absent must not pass for one that is slow.
         return await self._body(self._client.models.with_raw_response.list(), self._connect_timeout + _PATIENCE)
 
     async def _body(self, call: Awaitable[Any], deadline: float) -> bytes | Fault:
@@ -164,7 +164,7 @@ class Connection:
     @overload
     def _hidden(self, text: bytes) -> bytes: ...
     def _hidden(self, text: str | bytes) -> str | bytes:
-        """Put `***` for the key: some servers and proxies send back the header they were given."""
+        """Replace the key by `***`: some servers and proxies send back the header they were given."""
         if not self._key:
             return text
         if isinstance(text, bytes):
@@ -172,7 +172,7 @@ class Connection:
         return re.sub(self._spelt, "***", text)
 
     async def _own_headers(self, request: httpx2.Request) -> None:
-        """Leave out what the environment has beside OpenAI's key where that is not sent: the account, other keys."""
+        """Unless OpenAI's key is sent, drop what openai adds from the environment: the account, other keys."""
         if not self._ambient:
             for name in [name for name in request.headers if not _HEADERS.fullmatch(name)]:
                 del request.headers[name]
@@ -196,7 +196,7 @@ class Connection:
 
 
 def _surroundings(base_url: str, error: Exception) -> Problem:
-    """What keeps a client from being made in this environment. A proxy's address is not shown: it may hold a login."""
+    """Return why no client can be made in this environment. A proxy's address is not shown: it may hold a login."""
     if isinstance(error, OSError):
         sort, why = "SSL_CERT", brief(error)
     else:
@@ -207,7 +207,7 @@ def _surroundings(base_url: str, error: Exception) -> Problem:
 
 
 def _through(url: str) -> str:
-    """The proxy that is asked first, which may be who does not answer. A login in its address is not shown."""
+    """Name the proxy that is asked first, if any: it may be what does not answer. Its address may hold a login."""
     parts, proxies = urlsplit(url), getproxies()
     named = next((name for name in (parts.scheme, "all") if name in proxies), None)
     if named is None or proxy_bypass(parts.hostname or ""):
@@ -216,7 +216,7 @@ def _through(url: str) -> str:
 
 
 async def _bounded(response: httpx2.Response) -> None:
-    """Refuse what is packed, and bound the rest, before it is read: a few bytes of gzip can unpack to gigabytes."""
+    """Refuse a compressed body, and bound any other, before it is read: a little gzip can unpack to gigabytes."""
     if (encoding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
         raise UnfitBody(f"the body is packed ({brief(encoding)}), although it was asked for as it is")
     response.stream = _limited(response.stream)

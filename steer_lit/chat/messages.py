@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-MAX_TOKEN_COUNT = 10**9  # more than one request can take: a server that counts higher does not count
+MAX_TOKEN_COUNT = 10**9  # more than one request can take: a higher count is not believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,10 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One question to a server. `schema` is a JSON schema the answer shall follow: asked for, never guaranteed.
+    """One question to a server. `schema` is a JSON schema that the answer should follow; no server guarantees it.
 
-    Equal requests share one stored reply: whoever wants several samples of one prompt gives each its own `seed`.
-    A text for which `readable` is false is returned like any other but not stored: it would come back each time.
+    Equal requests share one stored reply: for several samples of one prompt, give each its own `seed`. A text that
+    `readable` refuses is returned like any other but not stored, or it would come back each time.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -37,11 +37,11 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What came back: `text`, not blank, or `failed` with a short reason; exactly one of the two is set.
+    """The answer to a request: `text`, not blank, or `failed`, a short reason; exactly one of the two is set.
 
-    `seconds` is the time the request took, waits for a retry included, the wait for a free connection not; 0 for a
-    stored reply. Token counts are the server's own, 0 where it gives none. `cut`: the token limit was reached.
-    `declined`: it failed because the model or a filter had nothing to give, while the server is well.
+    `seconds` is the time the request took, with waits for a retry and without the wait for a free connection; 0 for a
+    stored reply. Token counts are the server's own, 0 if it gives none. `cut`: the token limit was reached.
+    `declined`: the request failed because the model or a filter gave nothing, though the server works.
     """
 
     text: str | None = None

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import SHARE, Bound, bound_problems, whole
 
-SECRET = 16  # characters from which a key is one: shorter are stand-ins like "none" or "EMPTY", which are words too
+SECRET = 16  # characters; a shorter key is a stand-in such as "none" or "EMPTY", which is also a plain word
 Structured = Literal["auto", "json_schema", "json_object", "off"]
-# More than anybody waits for or asks at a time; sizes of queues and floats hold all of it.
+# Upper bounds: more than anybody waits for or asks at a time, yet small enough for queue sizes and floats.
 _SECONDS = Bound(0, 10**6, above=True, said="must be a number of seconds above 0, at most 1000000")
 _BOUNDS = {
     "concurrency": whole(1, 10**4),
@@ -31,12 +31,11 @@ _BOUNDS = {
 class ChatSettings:
     """How one client asks. Raises ConfigError with every value that cannot work.
 
-    `api_key_env` names the variable that holds the key, or is None: where there is no key, `none` is sent, as local
-    servers expect.
-    `concurrency` requests are under way at a time, on as many connections. Time-outs are seconds of one attempt,
-    `backoff` the wait before the first of `retries`, doubled each time. `structured` says how a schema is asked for:
-    `auto` takes the strictest form that the server accepts. When more than `max_failed_share` of the latest
-    `min_requests` requests failed, the server counts as down.
+    `api_key_env` names the variable that holds the key, or is None. Without a key, `none` is sent, as local servers
+    expect. Up to `concurrency` requests are under way at a time, on as many connections. Time-outs are seconds per
+    attempt. `backoff` is the wait in seconds before the first of `retries`; it doubles each time. `structured` says
+    how a schema is asked for: `auto` takes the strictest form that the server accepts. When more than
+    `max_failed_share` of the latest `min_requests` requests failed, the server counts as down.
     """
 
     base_url: str
@@ -58,7 +57,7 @@ class ChatSettings:
 
     @property
     def key(self) -> str:
-        """The key, as it goes into a request's header; "" where there is none."""
+        """The key as a request's header holds it, "" if there is none."""
         return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
 
     def _text_problems(self) -> list[Problem]:
@@ -82,7 +81,7 @@ KNOWN = frozenset(field.name for field in fields(ChatSettings))
 
 
 def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """What keeps a client from being made of these settings, by their names; keys outside KNOWN are ignored."""
+    """Return what is wrong with these settings, by their names; keys outside KNOWN are ignored."""
     try:
         ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})
     except ConfigError as error:
@@ -91,10 +90,10 @@ def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that clients share, overridden by those of one client's own that are not None.
+    """Return the settings that clients share, overridden by those of one client's `own` that are not None.
 
-    A key goes to the server it was given for, `shared`'s: whoever has an address of its own on another host or port has
-    its own key too, or none. Where no address is shared, the key is nobody's.
+    The shared key goes only to the shared server. A client with an address of its own, on another scheme, host or port
+    or where no address is shared, uses its own key or none.
     """
     given = {name: value for name, value in own.items() if value is not None}
     elsewhere = "base_url" in given and _place(given["base_url"]) != _place(shared.get("base_url"))
@@ -102,15 +101,15 @@ def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _place(url: object) -> tuple[str, str]:
-    """Scheme and host of an address. The scheme counts: a key meant for https is never sent in plain text."""
+    """Return scheme and host of an address. The scheme counts: a key meant for https is never sent in plain text."""
     try:
         return urlsplit(str(url)).scheme, urlsplit(str(url)).netloc.lower()
-    except ValueError:  # which is refused as an address
+    except ValueError:  # refused as an address elsewhere
         return "", ""
 
 
 def names_variable(name: str) -> bool:
-    """Whether this is an environment variable's name, not a key: in lower case a key may look like one."""
+    """Return whether this names an environment variable. A lower-case name must be set: a key may look like one."""
     return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and (name.isupper() or name in os.environ)
 
 
@@ -120,7 +119,7 @@ def _url_remedy(url: object) -> str | None:
     import httpx2
 
     try:
-        parts, read = urlsplit(str(url)), httpx2.URL(str(url))  # who connects overlooks no blank before it
+        parts, read = urlsplit(str(url)), httpx2.URL(str(url))  # httpx, unlike urlsplit, minds a blank in front
         host, _ = parts.hostname, parts.port
     except (ValueError, httpx2.InvalidURL):
         return "is no address: such as http://localhost:8000/v1"

@@ -1,8 +1,8 @@
 """Request and reply bodies of an OpenAI-compatible server. Pure functions: no network here.
 
 Servers take different subsets of one interface: one knows JSON schemas, the next refuses `response_format` with a 422,
-a reasoning model wants `max_completion_tokens` and no temperature. What a server turned out to refuse is a set of
-features, so that what was learned from two requests is the union of both.
+a reasoning model wants `max_completion_tokens` and no temperature. The features that a server refuses form a set, so
+that the lessons of two requests are joined by union.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Body = dict[str, Any]
 _REASON_LENGTH = 200
 _OPTIONS = ("max_tokens", "temperature", "seed")
 _NOT_TAKEN = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|forbidden", re.I)
-# What filters of Azure, OpenAI and OpenRouter, Alibaba go by in the `code` of an error.
+# The `code` in errors of content filters: Azure's, OpenAI's and OpenRouter's, Alibaba's.
 _FILTERS = ("content_filter", "content_policy_violation", "data_inspection_failed")
-_START = 60  # bytes of a body that is something else, such as a proxy's page
+_START = 60  # bytes quoted of a body that is not JSON, such as a proxy's page
 
 
 def request_body(request: ChatRequest, model: str, structured: Structured, refused: Set[str]) -> Body:
-    """The arguments of `chat.completions.create`, without the features in `refused`."""
+    """Return the arguments of `chat.completions.create`, without the features in `refused`."""
     body: Body = {"model": model, "messages": [_message(message) for message in request.messages]}
     limit = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
     body[limit] = request.max_tokens
@@ -46,11 +46,11 @@ def request_body(request: ChatRequest, model: str, structured: Structured, refus
 
 
 def refused_feature(error: object, request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:
-    """The feature to leave out after the server answered 400 or 422, or None when the request itself is at fault.
+    """Return the feature to leave out after a 400 or 422, or None if the request itself is at fault.
 
-    `error` is what `error_object` found. Sampling options are given up only where it names them as unsupported or
-    unknown (OpenAI's reasoning models do, and strict servers); the response format on any refusal, because servers word
-    theirs freely.
+    `error` is what `error_object` found. A sampling option is dropped only if the error names it as unsupported or
+    unknown, as OpenAI's reasoning models and strict servers do. An `auto` response format is dropped on any refusal,
+    because servers word theirs freely.
     """
     pointed, said = _faults(error)
     if _NOT_TAKEN.search(said):
@@ -64,9 +64,9 @@ def refused_feature(error: object, request: ChatRequest, structured: Structured,
 
 
 def _faults(error: object) -> tuple[set[str], str]:
-    """Which parameters an error points at, as OpenAI's `param` or the end of a validator's `loc`, and what it says.
+    """Return the parameters that an error points at, and what it says, without what it repeats of the request.
 
-    What it repeats of the request is left out.
+    A parameter stands in OpenAI's `param` or at the end of a validator's `loc`.
     """
     pointed: set[str] = set()
     said: list[str] = []
@@ -86,7 +86,7 @@ def _faults(error: object) -> tuple[set[str], str]:
 
 
 def filtered(error: object) -> bool:
-    """Whether a request was refused because a filter before the model flagged what it says."""
+    """Return whether a filter before the model flagged the request's content."""
     if not isinstance(error, Mapping):
         return False
     code, metadata = error.get("code"), error.get("metadata")
@@ -95,7 +95,7 @@ def filtered(error: object) -> bool:
 
 
 def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
-    """The reply in the body of a 200. Raises ValueError when no working server would send such a body."""
+    """Return the reply in the body of a 200. Raises ValueError for a body that no working server would send."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -112,7 +112,7 @@ def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
 
 
 def error_object(content: bytes) -> object:
-    """What a refusal says: the `error` object or `detail` of its JSON body, else the body as text."""
+    """Return what a refusal says: the `error` or `detail` of its JSON body, else the JSON, else the body as text."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def error_object(content: bytes) -> object:
 
 
 def listed_models(content: bytes) -> list[str]:
-    """The names in a list of models, sorted; empty where it is no such list."""
+    """Return the names in a list of models, sorted; none if the body is no such list."""
     try:
         rows = json.loads(content)["data"]
         return sorted(row["id"] for row in rows if isinstance(row["id"], str))
@@ -132,9 +132,9 @@ def listed_models(content: bytes) -> list[str]:
 
 
 def retry_after(value: str | None, now: float) -> float | None:
-    """Seconds to wait by a `Retry-After` header, given as seconds or as an HTTP date; `now` is Unix time.
+    """Return the seconds to wait by a `Retry-After` header, which holds seconds or an HTTP date; `now` is Unix time.
 
-    None where there is no such header or it cannot be read. Never negative.
+    Never negative. None if there is no such header or it cannot be read.
     """
     if value is None:
         return None
@@ -146,7 +146,7 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 
 def brief(value: object) -> str:
-    """Foreign text on one short line, fit for a log."""
+    """Return foreign text as one short line, fit for a log."""
     text = value.get("message") or json.dumps(value, default=str) if isinstance(value, Mapping) else value
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
@@ -164,7 +164,7 @@ def _message(message: ChatMessage) -> Body:
 
 
 def _form(request: ChatRequest, structured: Structured, refused: Set[str]) -> str | None:
-    """The response format to ask for: the strictest one that is wanted and not refused."""
+    """Return the response format to ask for: the strictest one that is wanted and not refused."""
     if request.schema is None or structured == "off":
         return None
     if structured != "auto":
@@ -186,7 +186,7 @@ def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, s
     if finish == "length" and (request.schema is not None or not text):
         spent = ", which went into thinking" if thought and not text else ""
         return None, f"cut off at max_tokens={request.max_tokens}{spent}"
-    if thought and not text:  # a parser for models that think, over one that does not
+    if thought and not text:  # a reasoning parser on a model that does not think
         raise ValueError("the answer is all in its reasoning: the server's reasoning parser is not this model's")
     if not isinstance(text, str) or not text.strip():
         return None, "the answer holds no text"
@@ -194,7 +194,7 @@ def _text_or_reason(choice: object, request: ChatRequest) -> tuple[str | None, s
 
 
 def _text(content: object) -> object:
-    """The text of a message: some servers give it in parts, thoughts among them."""
+    """Return the text of a message, which some servers give in parts, thoughts among them."""
     if not isinstance(content, list):
         return content
     texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]

@@ -1,4 +1,4 @@
-"""Asks a model about dialogues in one batch, a JSON object each; asks once more where a reply is unreadable."""
+"""Questions to a model in one batch, a JSON object each, asked once more if a reply is unreadable."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _REPEATED = 2000  # characters of an unreadable reply that its author is shown a
 
 
 class Client(Protocol):
-    """What of `chat.ChatClient` is needed here: one reply per request, in order, failed ones included."""
+    """The part of `chat.ChatClient` needed here: one reply per request, in order, failed ones included."""
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]: ...
 
 
 class NamedClient(Client, Protocol):
-    """A client that says whom it asks, so that whoever asks through it has a fingerprint."""
+    """A client that names the server and model it asks, so that its users can have a fingerprint."""
 
     @property
     def settings(self) -> ChatSettings: ...
@@ -35,8 +35,8 @@ class NamedClient(Client, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`system` says how to judge, `text` holds the case, `shown` is all untrusted text in it, as it was written and
-    as it stands there. `seed` fixes how the answer is sampled.
+    """A question: `system` says how to judge, `text` holds the case. `shown` is all untrusted text in `text`, both as
+    written and as shown there. `seed` fixes how the answer is sampled.
     """
 
     system: str
@@ -48,7 +48,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model is asked to write: sampling `temperature`, `max_tokens` of a reply."""
+    """How replies are sampled: at `temperature`, with at most `max_tokens` each."""
 
     temperature: float
     max_tokens: int
@@ -56,17 +56,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why no answer could be had. `reply` is the last that came back, None where nothing could be asked."""
+    """Why a question has no answer. `reply` is the last one received, None if nothing could be asked."""
 
     reason: str
     reply: ChatReply | None = field(default=None, compare=False)
 
 
 class Asker(Generic[Shape]):
-    """Asks for one `shape` through `client`. Pictures go along as `pictures` has them.
+    """Asks for replies of one `shape` through `client`. Pictures are sent as `pictures` encodes them.
 
-    An unreadable reply is shown to its author once, with what is wrong with it. A question has failed if the second
-    reply is unreadable too, if the server did not answer, or if a picture cannot be opened.
+    An unreadable reply is shown to its author once, with what is wrong with it. A question fails if the second reply
+    is unreadable too, if the server does not answer, or if a picture cannot be opened.
     """
 
     def __init__(self, shape: type[Shape], client: Client, pictures: PngPictures, sampling: Sampling) -> None:
@@ -77,7 +77,7 @@ class Asker(Generic[Shape]):
         self._repair = Prompt.load("repair")
 
     def ask(self, questions: Sequence[Question]) -> list[Shape | Failed]:
-        """One answer per question, in order. Raises `errors.ServerDown` where the server has stopped answering."""
+        """Return one answer per question, in order. Raises `errors.ServerDown` if the server has stopped answering."""
         requests = [self._request(question) for question in questions]
         answers: list[Shape | Failed] = [
             request if isinstance(request, Failed) else Failed("not asked") for request in requests
@@ -128,7 +128,7 @@ class Asker(Generic[Shape]):
 
 
 class TurnAsker(Asker[Shape]):
-    """Asks about the last of some turns in the words of the prompts `<name>_system` and `<name>_user`."""
+    """Asks about the last of some turns, with the prompts `<name>_system` and `<name>_user`."""
 
     def __init__(
         self,
@@ -146,13 +146,13 @@ class TurnAsker(Asker[Shape]):
         self._settings = (max_tokens, temperature, max_pixels, (self._system.digest, self._user.digest))
 
     def fingerprint(self, own: object) -> str:
-        """A text that changes with server, model, prompts and settings, and with `own`, a setting of whoever asks.
+        """Return a text that changes with server, model, prompts and settings, and with `own`, a setting of the caller.
 
-        Grades and dialogues are recorded under it: where it reads otherwise, they are made again.
+        Grades and dialogues are recorded under it. If it changes, they are made again.
         """
         server = (self._named.settings.base_url, self._named.settings.model)
         return f"llm:{digest(repr((server, own, *self._settings)), 12)}"
 
     def question(self, turns: Sequence[Turn], shown: str, **fields: str) -> Question:
-        """The question with the turns' pictures; `fields` fill the user's prompt, `shown` is the untrusted text."""
+        """Return a question with the turns' pictures. `fields` fill the user's prompt; `shown` is untrusted text."""
         return Question(self._system.fill(), self._user.fill(**fields), pictures(turns), shown)

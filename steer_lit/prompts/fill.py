@@ -1,8 +1,8 @@
-"""Prompt files, filled in one pass, and the fence around text that nobody vouches for.
+"""Prompt files, filled in one pass, and the fence around untrusted text.
 
-A prompt is a text file beside this one, with `{{field}}` where something goes in. What a policy, an attacker or a data
-row wrote goes in through `fence` and in no other way: every line of it starts with a bar, so no text can end its own
-fence, open another one, or be taken for a line of the prompt.
+A prompt is a text file beside this one, with `{{field}}` marks to fill. Text of a policy, an attacker or a data row
+goes in only through `fence`, which starts every line with a bar: no text can end its own fence, open another one, or
+pass for a line of the prompt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FIELD = re.compile(r"\{\{(\w+)\}\}")
 # Servers turn special tokens typed as text into real ones: <|im_start|>, <｜User｜>, </s>, <turn|>, [INST], ]~b].
 _MINIMAX = r"\](?=~!?b[\[\]]|<\])|\[(?=e~\[|>\[)"
 _SPECIAL = re.compile(rf"<(?=[|｜/!\w])|\[(?=/?g?[A-Z_]+\])|{_MINIMAX}")
-# The same marks where they are closed or begin with a bar. The policy's own format goes back as it was said.
+# The same marks if they are closed or begin with a bar. The tags of the policy's own format are left as they are.
 _TEMPLATE = re.compile(
     rf"<(?=[|｜]|/?(?!(?:thinking|answer)>)(?:s|[\w:-]{{2,}}\|?)>)|\[(?=/?g?[A-Z_]{{3,}}\])|{_MINIMAX}"
 )
@@ -37,7 +37,7 @@ class Prompt:
 
     @classmethod
     def load(cls, name: str) -> Prompt:
-        """Read `steer_lit/prompts/<name>.txt`. Raises ValueError where there is none."""
+        """Read `steer_lit/prompts/<name>.txt`. Raises ValueError if there is none."""
         path = FOLDER / f"{name}.txt"
         if path.parent != FOLDER or not path.is_file():
             known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.txt")))
@@ -54,9 +54,9 @@ class Prompt:
         return digest(self.text, 12)
 
     def fill(self, **values: str) -> str:
-        """The text with every field replaced, once: a mark inside a value stays as it is.
+        """Return the text with every field replaced, in one pass: a mark inside a value stays as it is.
 
-        Raises ValueError for fields the prompt does not have, and for those it has that were not given.
+        Raises ValueError for fields that the prompt lacks, and for its fields that were not given.
         """
         unknown, missing = sorted(set(values) - self.fields), sorted(self.fields - set(values))
         if unknown or missing:
@@ -65,30 +65,30 @@ class Prompt:
 
 
 def digests() -> dict[str, str]:
-    """The digest of every prompt, by name: what a run records, since a word of the tutor's changes every verdict."""
+    """Return every prompt's digest by name, for a run's record: a word of the tutor's changes every verdict."""
     return {name: Prompt.load(name).digest for name in sorted(file.stem for file in FOLDER.glob("*.txt"))}
 
 
 def fence(text: str) -> str:
-    """The text as data: a bar before every line, whatever character breaks it, and no special token left whole.
+    """Return the text as data: a bar before every line, whatever character ends it, and no special token left whole.
 
-    Characters no server can take (control characters, lone surrogates) become U+FFFD and `?`.
+    Characters that no server can take (control characters, lone surrogates) become U+FFFD and `?`.
     """
     plain = _SPECIAL.sub(lambda mark: f"{mark[0]} ", writable(text))
     return "\n".join(f"{BAR}{line}" for line in plain.splitlines() or [""])
 
 
 def as_data(text: str) -> str:
-    """The text as a message of its own: no template mark left whole (TRAPS 14), nothing that JSON cannot carry.
+    """Return the text as a message of its own: no template mark left whole (TRAPS 14), no half surrogate pair.
 
-    A blank goes after the bracket of `<|`, of `<name>`, `</name>` and `<name|>`, of `[NAME]` and `[/NAME]` in three
-    capitals or more, and of MiniMax's marks: `<br>`, `list<int>` and `[NOTE]` get one too. What stays as it is:
-    `<thinking>` and `<answer>` with their ends, tags of one letter but `<s>`, tags with attributes, and code or maths
-    such as `a[i] < b`, `x<y` and `[1]`.
+    A blank goes after the opening bracket of `<|`, of `<name>`, `</name>` and `<name|>`, of `[NAME]` and `[/NAME]` with
+    three or more capitals, and of MiniMax's marks. So `<br>`, `list<int>` and `[NOTE]` get one too. Left as they are:
+    `<thinking>` and `<answer>` with their end tags, tags of one letter except `<s>`, tags with attributes, and code or
+    maths such as `a[i] < b`, `x<y` and `[1]`.
     """
     return _TEMPLATE.sub(lambda mark: f"{mark[0]} ", encodable(text))
 
 
 def writable(text: str) -> str:
-    """The text with what no server can take replaced, as `fence` shows it."""
+    """Return the text with the characters that no server can take replaced, as in `fence`."""
     return _CONTROL.sub("\ufffd", encodable(text))

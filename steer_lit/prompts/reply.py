@@ -1,8 +1,8 @@
-"""Parses a model's reply into a checked record, or says why not; nothing is guessed.
+"""A parser that turns a model's reply into a checked record or says why it cannot; nothing is guessed.
 
-A reply is one JSON object, maybe in a code fence, maybe with prose around it. A judge that was shown hostile text may
-repeat it, so a second object anywhere is refused rather than chosen from, and so is one that stands in what it was
-shown, word for word (TRAPS 36).
+A reply is one JSON object, maybe in a code fence, maybe with prose around it. A judge may repeat the hostile text that
+it was shown. So a reply with a second object is refused, and so is an object that the shown text holds word for word
+(TRAPS 36).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _PROBLEMS_NAMED = 4
 
 
 class Reply(BaseModel):
-    """What every shape of a reply has in common: exact types ("10" and 10.0 do not pass for 10), no extra keys."""
+    """The base of every shape of a reply: exact types ("10" and 10.0 do not pass for 10), no extra keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     @classmethod
     def schema_for_server(cls) -> dict[str, Any]:
-        """The JSON schema for structured output: every key is required, as servers' strict modes want it."""
+        """Return the JSON schema for structured output: every key is required, as servers' strict modes want it."""
         schema = cls.model_json_schema()
         for field in schema["properties"].values():
             field.pop("default", None)
@@ -43,15 +43,14 @@ class Unreadable(ValueError):
 
 
 def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
-    """The one object in `text`, checked against `shape`.
+    """Return the one object in `text`, checked against `shape`.
 
-    `shown` is the untrusted text the model was asked about: an object copied from there is not its own. Raises
-    Unreadable.
+    `shown` is the untrusted text that the model was asked about. Raises Unreadable, also for an object copied from it.
     """
     found, written = _only_object(text)
     try:
         json.dumps(found, ensure_ascii=False).encode()
-    except RecursionError:  # read at a depth at which it cannot be written
+    except RecursionError:  # it can be read, but is too deep to be written
         raise Unreadable("the JSON object is nested too deeply") from None
     except UnicodeEncodeError:  # an escape such as \\ud83d: neither tokenizers nor files take it
         raise Unreadable("the JSON object holds half of a surrogate pair") from None
@@ -65,7 +64,7 @@ def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
 
 
 def _only_object(text: str) -> tuple[dict[str, Any], str]:
-    """The object and its text. A brace outside it is refused: one of the two objects may be the policy's."""
+    """Return the object and its text. A brace after it is refused: one of two objects may be the policy's."""
     if not _quotes_the_mark(text):
         text = text.rpartition(_THOUGHT_ENDS)[2]
     start = text.find("{")
@@ -81,7 +80,7 @@ def _only_object(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _quotes_the_mark(text: str) -> bool:
-    """Whether the first object holds the last mark that could end thoughts: what is judged may have written it."""
+    """Return whether no `</think>` follows the first object: one inside it may be quoted from the judged text."""
     try:
         _, end = _DECODER.raw_decode(text, text.find("{"))
     except (ValueError, RecursionError):
@@ -109,8 +108,8 @@ def _told(problem: Any) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """The text without whitespace, bars and what nobody sees, wide letters made plain: fencing adds the first two, a
-    policy the others, and a copy is a copy with or without them.
+    """Return the text without whitespace, bars and invisible characters, wide letters made plain. Fencing adds the
+    first two, a policy may add the others, and a copy is a copy with or without them.
     """
     plain = unicodedata.normalize("NFKC", text.replace(BAR.strip(), ""))
     return "".join(c for c in "".join(plain.split()) if unicodedata.category(c) != "Cf")

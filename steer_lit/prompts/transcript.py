@@ -14,16 +14,16 @@ NO_SCRIPT = "(none: the script is over)"  # in place of a scripted next question
 
 
 def seen(text: str, sees: Sees) -> str:
-    """What a judge is shown of a completion: its answer part, or all of it where it has none.
+    """Return what a judge is shown of a completion: all of it, or for "answer" its answer part if it has one.
 
-    Without that, a policy could hide what it says by leaving the tags out.
+    Without an answer part all is shown, or a policy could hide what it says by leaving the tags out.
     """
     part = answer_part(text)
     return text if sees == "completion" or part is None or not part.strip() else part.strip()
 
 
 def history(turns: Sequence[Turn], sees: Sees) -> str:
-    """The turns in order, fenced, with `picture N` where a message brings pictures. `(none)` for no turns."""
+    """Return the turns in order, fenced, with `picture N` if a message brings pictures. `(none)` for no turns."""
     lines: list[str] = []
     shown = 0
     for number, turn in enumerate(turns, start=1):
@@ -35,19 +35,19 @@ def history(turns: Sequence[Turn], sees: Sees) -> str:
 
 
 def request(turns: Sequence[Turn]) -> str:
-    """The last turn's user message, fenced, numbered as `history` numbers turns and pictures."""
+    """Return the last turn's user message, fenced, with turn and pictures numbered as in `history`."""
     message = turns[-1].attack.message
     earlier = sum(len(turn.attack.message.images) for turn in turns[:-1])
     return f"Turn {len(turns)}, user{_pictures_of(message, earlier)}:\n{fence(message.text)}"
 
 
 def pictures(turns: Sequence[Turn]) -> tuple[ImageRef, ...]:
-    """Every picture of the user's messages, in the order of their numbers."""
+    """Return every picture of the user's messages, in the order of their numbers."""
     return tuple(ref for turn in turns for ref in turn.attack.message.images)
 
 
 def case(turns: Sequence[Turn], sees: Sees) -> dict[str, str]:
-    """The fields that prompts about the last turn share: `pictures`, `history`, `request`, `answer` and `note`."""
+    """Return the fields of prompts about the last turn: `pictures`, `history`, `request`, `answer` and `note`."""
     text = turns[-1].completion.text
     return {
         "pictures": attached(turns),
@@ -59,14 +59,14 @@ def case(turns: Sequence[Turn], sees: Sees) -> dict[str, str]:
 
 
 def attached(turns: Sequence[Turn]) -> str:
-    """How many pictures go along, in words."""
+    """Return in words how many pictures are attached."""
     count = len(pictures(turns))
     return f"Pictures attached, in the order of their numbers: {count}." if count else "No picture is attached."
 
 
 def everything(turns: Sequence[Turn]) -> str:
-    """All that user and policy wrote, thinking included, and every answer as it is shown: where a forged reply would
-    stand. Parts of a completion that lie apart are shown side by side once what is between them is left out.
+    """Return all text of user and policy, thinking included, and every answer as shown: all places of a forged reply.
+    Showing an answer leaves out text, so that parts of a completion that lie apart can form a reply together.
     """
     return "\n".join(
         text
