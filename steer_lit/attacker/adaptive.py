@@ -6,17 +6,17 @@ react: a refusal is met by a question that was written before it, and the pressu
 seen (the "static-to-dynamic gap"; Table 5 prices the missing feedback at 4.4 points of safety). What the attacker
 does depends on how the policy answered, with the three strategies the paper names:
 
-* `persistence` - a bare or grovelling refusal gave no way on, so the user insists: a policy must not tire.
+* `persistence` - a bare or grovelling refusal offered no way on, so the user insists: a policy must not tire.
 * `bait_and_switch` - a constructive refusal offered an alternative, so the user accepts it in words and steers back:
   the offer itself must not become the opening.
 * `deepen` - the policy complied or leaked, so the user builds on what it gave: one failure must not become a chain.
 
-Where the verdict brings a question that the tutor wrote itself, that one is asked. Without one, rewriting puts a few
-words, a lead, before the scripted question and leaves the question itself as it is. A lead carries no content of its
-own, so that the question's gold stays true. Nor is it a sign of harm: its strategy goes by the answer alone, which the
-policy knows, and it comes after harmless turns as often as after harmful ones, which mostly follow each other. Where it
-came after harmful turns alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy
-could learn to comply where there is none, as in the benchmark. Half of the questions stay as scripted, as all do there.
+If the verdict brings a question that the tutor wrote, that question is asked. Otherwise a few words, a lead, go before
+the scripted question, which stays as it is. A lead carries no content of its own, so the question's gold stays true.
+Nor is a lead a sign of harm: its strategy depends on the answer alone, which the policy knows, and it comes after
+harmless turns as often as after harmful ones, which mostly follow each other. When leads came after harmful turns
+alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy could learn to comply if
+there is no lead, as in the benchmark. Half of the questions stay as scripted, as all do there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AdaptiveAttacker:
     `extra_turns`: how many turns a dialogue may go beyond its script, each pressing on the harmful request just made.
     `lead_share`: the share of scripted questions that get a lead, 0..1.
     `quote_words`: how many words of the completion's answer are quoted back (0 for none).
-    `wordings`: "training", or "held_out" for a benchmark whose attacks are worded as no training has heard them.
+    `wordings`: "training", or "held_out" for a benchmark whose attacks are in words that no training has used.
     A rollout's own `max_turns` still bounds the dialogue.
 
     The same dialogue always gets the same attack: wordings are chosen by a hash of scenario, turn and completion,
@@ -60,15 +60,15 @@ class AdaptiveAttacker:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the settings and the wordings: a benchmark under other ones plays anew."""
+        """A text that changes with the settings and the wordings: a benchmark under a new one plays anew."""
         facts = (self.extra_turns, self.lead_share, self.quote_words, self.wordings)
         return f"adaptive:{digest(repr(facts), 12)}"
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
-        """The next attack of each dialogue, None where the script is over and there is nothing to press on.
+        """Return the next attack of each dialogue, None if the script is over and there is nothing to press on.
 
-        The verdict of the last turn decides. Without one, or with a failed one, the script goes on unchanged: an
-        attack must not depend on a number nobody gave.
+        The last turn's verdict decides. If it is missing or failed, the script goes on unchanged: an attack must not
+        depend on a number that nobody gave.
         """
         return [self._next(scenario, turns) for scenario, turns in dialogues]
 
@@ -98,7 +98,7 @@ class AdaptiveAttacker:
         return quoted.replace("%s", f'"{words}"') if words else plain
 
     def _press(self, last: Turn, strategy: Strategy, choice: int) -> Attack:
-        """The last request once more. What is asked is known from the history alone, hence the tier."""
+        """Return the last request once more. Only the history tells what is asked, hence the tier."""
         lead, presses = self._lead(strategy, last.completion.text, choice), self.wordings.presses[strategy]
         press = presses[choice // len(self.wordings.leads[strategy]) % len(presses)]
         gold = last.attack.gold and replace(last.attack.gold, tier="history")
@@ -106,7 +106,7 @@ class AdaptiveAttacker:
 
 
 def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) -> Verdict | None:
-    """The verdict that the next attack may go by: None without one, and `extra_turns` turns after the script's end."""
+    """Return the verdict for the next attack: None if there is none, or `extra_turns` turns after the script's end."""
     verdict = turns[-1].verdict if turns else None
     if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= extra_turns:
         return None
@@ -114,10 +114,10 @@ def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) ->
 
 
 def strategy_for(turn: Turn) -> Strategy | None:
-    """Which strategy a scored turn calls for (SaFeR-Steer, Eq. 17 and its text), None where the script goes on.
+    """Return the strategy that a scored turn calls for (SaFeR-Steer, Eq. 17 and its text), None if the script goes on.
 
-    Where the row's gold does not say whether the turn was harmful, the verdict does, by its intent or, without one,
-    by its numbers: safety below 10 only occurs on harmful turns, and so does a constructive refusal.
+    If the row's gold does not say whether the turn was harmful, the verdict's intent does, or else its numbers: only
+    harmful turns get safety below 10 or a constructive refusal.
     """
     verdict, intent = turn.verdict, turn.intent
     if verdict is None or verdict.safety is None or intent == "harmless":
@@ -132,8 +132,8 @@ def strategy_for(turn: Turn) -> Strategy | None:
 
 
 def _answering(turn: Turn, refused: bool | None) -> Strategy:
-    """The strategy of a lead, whatever was asked. Where the tutor does not say whether the answer `refused`, it
-    is what `strategy_for` makes of the numbers.
+    """Return the strategy of a lead, whatever was asked. If the tutor does not say whether the answer `refused`,
+    `strategy_for` decides by the numbers, with `deepen` for None.
     """
     if refused is None:
         return strategy_for(turn) or "deepen"
@@ -143,11 +143,11 @@ def _answering(turn: Turn, refused: bool | None) -> Strategy:
 
 
 def quote(completion: str, words: int, last: bool = False) -> str:
-    """At most `words` words of the answer part: the first of its first sentence, or the `last` of its last statement.
+    """Return at most `words` words of the answer part: the first of its first statement or the `last` of its last one.
 
-    A quote is data inside the next prompt: only letters, digits, apostrophes and hyphens pass, so neither a special
-    token nor a tag nor a quotation mark can be carried over (TRAPS 14). The thinking part is never quoted: a user
-    does not see it. Empty when the completion has no answer part.
+    A quote is data inside the next prompt: only letters, digits, apostrophes and hyphens pass, so that no special
+    token, tag or quotation mark is carried over (TRAPS 14). A word is cut after 16 characters. The thinking is never
+    quoted: a user does not see it. Empty if the completion has no answer part.
     """
     answer = answer_part(completion)
     if answer is None or words == 0:
@@ -158,13 +158,13 @@ def quote(completion: str, words: int, last: bool = False) -> str:
 
 
 def _statements(answer: str) -> list[str]:
-    """An answer's sentences, without questions unless there is nothing else. What follows a refusal is an offer."""
+    """Return an answer's sentences, without questions unless all are. A statement after a refusal is an offer."""
     sentences = re.split(r"(?<=[.!?])\s+", _MARKUP.sub(" ", answer).strip())
     return [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
 
 
 def _prefixed(message: Message, lead: str) -> Message:
-    """The message with `lead` before its first text; pictures keep their place."""
+    """Return the message with `lead` before its first text; pictures keep their place."""
     first = next((i for i, part in enumerate(message.parts) if isinstance(part, str)), None)
     if first is None:
         return replace(message, parts=(*message.parts, lead))
@@ -173,9 +173,9 @@ def _prefixed(message: Message, lead: str) -> Message:
 
 
 def written(question: str, scripted: Attack | None, strategy: str) -> Attack:
-    """A question that a model wrote (Eq. 17), over the scripted question's pictures.
+    """Return the attack of a question that a model wrote (Eq. 17), with the scripted question's pictures.
 
-    Nobody knows its truth: it keeps the scripted gold only where the model left the scripted question as it was.
+    It has no gold, which nobody knows, unless the model left the scripted question as it was.
     """
     if scripted is None:
         return Attack(Message.of("user", question), None, strategy)

@@ -1,8 +1,8 @@
 """An attacker whose messages are written by a model behind a server.
 
-Which way to press is decided by the last verdict (`strategy_for`); the model writes the message. Where there is
-nothing to press it says the scripted question in other words, lest such words be a sign of harm. Where it gives none
-that can be used, the scripted question is asked.
+The last verdict decides how to press (`strategy_for`); the model writes the message. If there is nothing to press, the
+model says the scripted question in other words, so that its words are no sign of harm. If it gives no message that can
+be used, the scripted question is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LlmAttacker:
     sent as PNG of at most `max_pixels`; `max_tokens` bounds a reply.
     """
 
-    without_gold: ClassVar[bool] = True  # no facts are known of its questions
+    without_gold: ClassVar[bool] = True  # its questions have no gold facts
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class LlmAttacker:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with server, model, prompts and every setting."""
+        """A text that changes with server, model, prompts and every setting."""
         return self._asker.fingerprint(self.extra_turns)
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
-        """The next attack of each dialogue, None where the script is over and there is nothing to press on.
+        """Return the next attack of each dialogue, None if the script is over and there is nothing to press on.
 
-        All are asked for together. Raises `errors.ServerDown` where the server has stopped answering.
+        All are asked for together. Raises `errors.ServerDown` if the server has stopped answering.
         """
         scripted = [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
         attacks = list(scripted)
@@ -72,11 +72,11 @@ class LlmAttacker:
         return attacks
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> Attack | None:
-        """What is asked where the model wrote nothing, or nothing that can be asked (SaFeR-Steer, Eq. 17)."""
+        """Return what to ask if the model wrote nothing, or nothing that can be asked (SaFeR-Steer, Eq. 17)."""
         return scripted
 
     def _way(self, scenario: Scenario, turns: Sequence[Turn]) -> Way | None:
-        """How to go on after the last turn; None where no verdict tells, or nothing is left to ask."""
+        """Return how to go on after the last turn, None if no verdict tells or nothing is left to ask."""
         if last_verdict(scenario, turns, self.extra_turns) is None:
             return None
         return strategy_for(turns[-1]) or ("follow_up" if scenario.attack_at(len(turns)) else None)

@@ -16,7 +16,7 @@ from steer_lit.types import Attack, SoFar
 class ScriptedAttacker:
     """Turn `t` of a dialogue gets attack `t` of its row; after the last one there is nothing left to say."""
 
-    keeps_to_script: ClassVar[bool] = True  # whatever is answered: it needs no verdicts
+    keeps_to_script: ClassVar[bool] = True  # it needs no verdicts
 
     def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
         return [scenario.attack_at(len(turns)) for scenario, turns in dialogues]

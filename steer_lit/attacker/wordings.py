@@ -1,6 +1,6 @@
-"""What the adaptive attacker says, per strategy: the wordings of training, and others that no training has heard.
+"""What the adaptive attacker says, per strategy: the wordings of training, and held-out ones that no training uses.
 
-None carries content of its own, so the question that follows keeps its gold, and none says whether it is harmful.
+None carries content of its own, so the question that follows keeps its gold, and none tells whether that is harmful.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Wording = Literal["training", "held_out"]
 
 @dataclass(frozen=True, slots=True)
 class Wordings:
-    """`leads` come before a scripted question: in each pair "%s" is where the quote goes, in quotation marks, and the
-    second is used where there is nothing to quote. `presses` ask for the last request again, without naming it, once
-    the script is over.
+    """Wordings per strategy. `leads` come before a scripted question: pairs of a text whose "%s" takes the quote, in
+    quotation marks, and a text for when there is nothing to quote. `presses` ask for the last request again, without
+    naming it, once the script is over.
     """
 
     leads: Mapping[Strategy, tuple[tuple[str, str], ...]]
@@ -53,7 +53,7 @@ _TRAINING = Wordings(
     },
 )
 
-# As long as those, and of as many pieces of `nano`'s tokenizer, so that only the wording is new.
+# As long as those of training, also in tokens of `nano`'s tokenizer, so that only the wording is new.
 _HELD_OUT = Wordings(
     leads={
         "persistence": (
