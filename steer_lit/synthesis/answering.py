@@ -1,6 +1,4 @@
-"""A served model that plays in synthesis, the blue agent of Stage II or the fixed target of Stage I: an answer that
-fails ends its row.
-"""
+"""A served model as the blue agent of Stage II or the fixed target of Stage I: a failed answer ends its row."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ from steer_lit.types import Completion, Message, Scenario
 
 
 class RowPolicy:
-    """Answers through `client`, with `system` as the system message (None: the scenario's own, or none).
+    """A policy behind `client`, with `system` as the system message (None: the scenario's own, or none).
 
-    With `in_form`, an answer that is not one <thinking> and one <answer> block, with words in that, is asked for once
-    more. A row whose answers cannot be had or used ends: see RowEnds.
+    With `in_form`, an answer that is not one <thinking> and one <answer> block, the latter with words in it, is asked
+    for once more. A row ends if an answer is missing or cannot be used: see RowEnds.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class RowPolicy:
 
 
 class _StrictSession(ServerSession):
-    """Its client ends rows that it cannot answer, so only a picture can still fail a completion."""
+    """A session whose client ends rows that it cannot answer, so that only a picture can still fail a completion."""
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
         completions = super().reply(asked)
@@ -50,7 +48,7 @@ class _StrictSession(ServerSession):
 
 
 class _StrictClient:
-    """The client, with replies that the policy of this `name` may give as its answer. Raises RowEnds."""
+    """A client whose replies may all serve as answers of the policy `name`. Otherwise it raises RowEnds."""
 
     def __init__(self, name: str, client: Client, in_form: bool) -> None:
         self._name, self._client, self._in_form = name, client, in_form
@@ -65,7 +63,7 @@ class _StrictClient:
         ]
 
     def _answered(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """The replies, where the server did its part. A target that declines has answered: no attack gains by that."""
+        """Return the replies, if all are answers. A target that declines has answered: no attack gains by that."""
         replies = self._client.ask(requests)
         for reply in replies:
             if not reply.answered:
@@ -84,5 +82,5 @@ class _StrictClient:
 
 
 def _formed(text: str) -> bool:
-    """Whether it can be learned from: an empty answer is safe, and a dialogue's mean usefulness may hide it."""
+    """Return whether to train on a text: an empty answer scores as safe, and a mean usefulness may hide it."""
     return format_ok(text) and has_answer(text)

@@ -1,4 +1,4 @@
-"""Asks models on behalf of one row: it gets an answer in the shape asked for, or the row ends."""
+"""Questions to models on behalf of one row, which gets an answer in the shape asked for or ends."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class RowAsker:
         pictures: Sequence[ImageRef] = (),
         shown: str = "",
     ) -> Shape:
-        """The model's answer, sampled by the row's `seed`. `step` names the question in reasons; `shown` is the
+        """Return the model's answer, sampled by the row's `seed`. `step` names the question in reasons; `shown` is the
         untrusted text within `text`.
 
-        Raises RowEnds where there is none, as `end_of_row` says.
+        Raises RowEnds if there is no answer, as `end_of_row` says.
         """
         system = Prompt.load("synthesis_system").fill()
         asker = Asker(shape, self.client, self.pictures, self.sampling)
@@ -50,8 +50,8 @@ class RowAsker:
 
 
 class RowAttacker(LlmAttacker):
-    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). A turn it cannot rewrite
-    ends the row: asked as scripted, it would pass for rewritten. `attack` then raises RowEnds.
+    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). If it cannot
+    rewrite a turn, `attack` raises RowEnds: a turn asked as scripted would pass for a rewritten one.
     """
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:
@@ -63,15 +63,15 @@ class RowAttacker(LlmAttacker):
 
 
 class RowTutor(LlmTutor):
-    """The tutor of Stage II, where a turn that cannot be scored ends its row. `score` raises RowEnds."""
+    """The tutor of Stage II. If a turn cannot be scored, `score` raises RowEnds."""
 
     def unscored(self, failed: Failed) -> NoReturn:
         raise end_of_row("tutor", failed)
 
 
 def end_of_row(step: str, failed: Failed) -> RowEnds:
-    """How a row ends whose question got no answer: `failed` where the server gave none, `rejected` where the picture
-    cannot be opened or the model declined, `unreadable` where the reply is not in the shape asked for, asked twice.
+    """Return how a row without an answer ends: `failed` if the server gave none, `rejected` if the picture cannot be
+    opened or the model declined, `unreadable` if two replies were not in the shape asked for.
     """
     if (reply := failed.reply) is None:
         return RowEnds("rejected", "its picture cannot be used", failed.reason)
@@ -84,7 +84,7 @@ def end_of_row(step: str, failed: Failed) -> RowEnds:
 
 
 def declines(reply: str) -> bool:
-    """Whether a reply without an object in it says no."""
+    """Return whether a reply declines and has no object in it."""
     return "{" not in reply and any(
         clause.type == "declines" for clause in read_clauses(normalised(reply), "", frozenset())
     )

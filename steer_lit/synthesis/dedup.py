@@ -1,16 +1,16 @@
-"""Finds rows that repeat an earlier row, exactly or nearly.
+"""A search for rows that repeat an earlier row, exactly or nearly.
 
-Rows are compared only where they show the same picture: the same question over another picture is another question,
-and pairs that differ in nothing but the picture are what teaches a policy to look.
+Rows are compared only if they show the same picture: the same question over another picture is another question, and
+pairs that differ only in the picture teach a policy to look.
 
 * exact: the same words in the same order; case, spaces, punctuation and how a letter is encoded do not count, except in
-  a text without a word. Where a script puts no blanks between words, each letter counts as one;
+  a text without a word. In scripts without blanks between words, each letter counts as a word;
 * near: the sets of three-word shingles have a Jaccard similarity of at least the threshold. At 0.8, the default of
   `near_duplicate`, one changed word in a text of 40 still makes a duplicate (35 of 41 shingles shared, 0.85), two
   changed words apart do not (32 of 44, 0.73).
 
-Near duplicates are found exactly, without hashing tricks: two sets can only be that similar if they share one of
-their rarest shingles, so that an index over those leaves few pairs to compare (Bayardo, Ma and Srikant, "Scaling up
+Near duplicates are found exactly, without hashing tricks: two sets can be that similar only if they share one of
+their rarest shingles, so an index over these leaves few pairs to compare (Bayardo, Ma and Srikant, "Scaling up
 all pairs similarity search", 2007).
 """
 
@@ -34,7 +34,7 @@ _UNSPACED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """`of` is the place of the earlier row; `similarity` lies in threshold..1."""
+    """A repeat: `of` is the place of the earlier row; `similarity` lies in threshold..1."""
 
     of: int
     exact: bool
@@ -42,9 +42,9 @@ class Duplicate:
 
 
 def duplicates(rows: Mapping[int, tuple[str, str]], threshold: float) -> dict[int, Duplicate]:
-    """The rows to leave out, by their place, each with the first kept row that it repeats.
+    """Return the rows to leave out, by their place, each with the first kept row that it repeats.
 
-    A row is its text and what names the picture it shows, "" without one; `threshold` lies in (0, 1].
+    A row is its text and the name of its picture, "" without one. Raises ValueError unless `threshold` is in (0, 1].
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold}: must lie above 0 and at most at 1")
@@ -59,19 +59,19 @@ def duplicates(rows: Mapping[int, tuple[str, str]], threshold: float) -> dict[in
 
 
 def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
-    """Every run of three words; of a shorter text, all its words as one."""
+    """Return every run of three words; for a shorter text, all its words as one."""
     if len(words) <= SHINGLE:
         return frozenset([tuple(words)])
     return frozenset(tuple(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1))
 
 
 def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    """Shared shingles over all, 0..1."""
+    """Return the number of shared shingles over that of all, 0..1."""
     return len(a & b) / len(a | b)
 
 
 def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: float) -> dict[int, Duplicate]:
-    """The duplicates among rows that show one picture. Only kept rows are compared with, so that chains end."""
+    """Return the duplicates among rows of one picture. They are compared with kept rows only, so that chains end."""
     sets = [shingles(words) for words in texts]
     counts = Counter(shingle for each in sets for shingle in each)
     found: dict[int, Duplicate] = {}
@@ -81,7 +81,7 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
         if words in same:
             found[places[row]] = Duplicate(places[same[words]], True, 1.0)
             continue
-        # Similar sets share at least ceil(threshold * size) shingles, so one among these, whichever is left out.
+        # A similar set shares at least ceil(threshold * size) of these shingles, hence one of any `spare` + 1.
         spare = len(own) - math.ceil(threshold * len(own) - 1e-9)
         rare = sorted(own, key=lambda shingle: (counts[shingle], shingle))[: spare + 1]
         near = {other: jaccard(own, sets[other]) for shingle in rare for other in kept[shingle]}
@@ -96,15 +96,15 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """A text's words; without any, as in emoji alone, what stands between blanks: else all such were the same."""
+    """Return a text's words. Without any, as in emoji alone, split at blanks, or all such texts would be equal."""
     text = unicodedata.normalize("NFKC", text.casefold())
     return tuple(filter(_LETTER.search, "".join(map(_in_word, text)).split())) or tuple(text.split())
 
 
-@cache  # of a million characters that there are
+@cache  # there are only a million characters
 def _in_word(character: str) -> str:
-    """The character as it stands in words, a blank where it is in none. Vowel signs are in words, though no `\\w`: left
-    out, Hindi's "ki" and "ke" are one word.
+    """Return the character as it stands in words, a blank if it is in none. Vowel signs are kept, though no `\\w`:
+    without them, Hindi's "ki" and "ke" are one word.
     """
     if unicodedata.category(character)[0] == "M":
         return character

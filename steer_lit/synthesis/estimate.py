@@ -1,7 +1,7 @@
-"""Estimates a run's calls to the server and their tokens, step by step, before any is made.
+"""An estimate of a run's calls to the server and their tokens, step by step, before any is made.
 
-An upper bound that leaves repairs out: every row is taken to reach the end of its stage, and every script Stage II.
-Tokens are rough: 4 characters of a prompt count as one, and the sizes below are what such texts usually take.
+It is an upper bound without repairs: every row reaches the end of its stage, and every script Stage II. Tokens are
+rough: 4 characters of a prompt count as one, and the sizes below are usual for such texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHORT = 60  # a reply of a sentence or a few phrases
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """`calls` of one step over all rows, and the tokens that go in and come out."""
+    """The calls of one step over all rows, and their tokens in and out."""
 
     stage: str
     step: str
@@ -31,7 +31,7 @@ class StepCost:
 
 
 def estimate(kind: Kind, rows: int, turns: tuple[int, int], stage: StageChoice) -> list[StepCost]:
-    """The steps of `rows` rows whose number of turns is spread evenly over `turns`, each with a picture."""
+    """Return the steps for `rows` rows, each with a picture, with numbers of turns spread evenly over `turns`."""
     stages = {"1": _stage1(kind, turns), "2": _stage2(turns)}
     return [
         StepCost(name, step, *(round(rows * figure) for figure in of_a_row))
@@ -47,7 +47,7 @@ def total(steps: Sequence[StepCost]) -> StepCost:
 
 
 def _stage1(kind: Kind, turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
-    """(step, calls, tokens in, tokens out) of one row."""
+    """Yield (step, calls, tokens in, tokens out) of one row."""
     planned = sum(turns) / 2
     yield "look", 1, _prompt("synthesis_look") + PICTURE + TURN, SHORT
     if kind == "red_team":
@@ -70,7 +70,7 @@ def _stage2(turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]
 
 
 def _dialogue(turns: tuple[int, int]) -> float:
-    """Tokens read by whoever answers every turn: at turn t the picture, t user turns and t - 1 answers."""
+    """Return the tokens read to answer every turn: at turn t the picture, t user turns and t - 1 answers."""
     shortest, longest = turns
     return fmean(
         count * PICTURE + TURN * count * (count + 1) / 2 + ANSWER * count * (count - 1) / 2

@@ -9,10 +9,10 @@ from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.tactics import Tactic
 from steer_lit.types import Attacker, Kind, Policy, Scenario, Trajectory, Tutor
 
-# Steps 1 to 3 of Stage I, for a seed question, a kind, a tactic and a sampling seed: a scenario with the question's id
-# whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds.
+# Steps 1 to 3 of Stage I: from a seed question, a kind, a tactic and a sampling seed to a scenario with the question's
+# id, whose metadata holds `intent`, `framing` and `strategy`. Raises RowEnds.
 WriteScript = Callable[[SeedQuestion, Kind, Tactic, int], Scenario]
-# Step 4, for what was to be had and the dialogue: how far the target gave in, one score a turn, 1 (hard refusal) to 5
+# Step 4: from the request and the dialogue to how far the target gave in, one score a turn, 1 (hard refusal) to 5
 # (full). Raises RowEnds.
 ScoreAttack = Callable[[str, Trajectory], list[int]]
 
@@ -21,12 +21,12 @@ ScoreAttack = Callable[[str, Trajectory], list[int]]
 class Generator:
     """The parts of both stages.
 
-    Stage I: `write` writes scripts for seed questions, those of `seed_questions(kind, turns, rows)` where no file has
-    any; attacks of kind red_team are played against `target` and scored by `score_attack` (SaFeR-Steer, Eq. 10).
-    Stage II: `red` rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15); each raises RowEnds
-    where it cannot, and gives no failed completion or verdict. `identity` names everything about the parts that could
-    change a row. `workers` rows are made side by side; `greet` speaks to the servers that will be asked, and raises
-    ServerDown; `stop` hangs up, and those that are running end soon. `usage` tells what was asked of servers so far.
+    Stage I: `write` writes scripts for seed questions, which `seed_questions(kind, turns, rows)` gives if no file does.
+    Attacks of kind red_team are played against `target` and scored by `score_attack` (SaFeR-Steer, Eq. 10). Stage II:
+    `red` rewrites each scripted turn, `blue` answers it, `tutor` scores it (Eq. 12-15). If one of them cannot, it
+    raises RowEnds; it gives no failed completion or verdict. `identity` names everything about the parts that could
+    change a row. `workers` rows are made side by side. `greet` speaks to the servers that will be asked, and raises
+    ServerDown. `stop` hangs up, so that running rows end soon. `usage` tells what was asked of servers so far.
     """
 
     seed_questions: Callable[[Kind, tuple[int, int], int], Sequence[SeedQuestion]]

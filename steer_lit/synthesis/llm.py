@@ -1,8 +1,8 @@
-"""`generator=llm`: both stages through a server, any that speaks OpenAI's protocol.
+"""`generator=llm`: both stages through any server that speaks OpenAI's protocol.
 
 Stage I takes four steps (SaFeR-Steer, stage I): look at the picture for usable detail; rewrite the request under a
 framing; plan an escalating dialogue under a dialogue strategy; judge the attack on the target's answers. Kinds other
-than red_team are looked at and planned only. The prompts describe ways of asking, never anything that could be asked
+than red_team take only the look and the plan. The prompts describe ways of asking, never anything that could be asked
 for, and say that a user turn holds no knowledge of its own. What a model wrote enters the next prompt fenced.
 """
 
@@ -47,10 +47,10 @@ def llm_generator(
     max_tokens: int = 1024,
     max_pixels: int = 512 * 512,
 ) -> Generator:
-    """The generator whose agents and judges are `client`'s model and whose target is `target`'s.
+    """Return the generator whose agents and judges are `client`'s model and whose target is `target`'s.
 
-    `data` says where pictures lie (`settings.picture_folder`). Without a file of seeds, questions of STEER-mini are
-    used, made by `seed`. Agents write at `temperature`; target and judges answer at 0.
+    `data` says where pictures lie (`settings.picture_folder`). Without a file of seeds, STEER-mini's questions by
+    `seed` are used. Agents write at `temperature`; target and judges answer at 0.
     """
     look_up = partial(open_image, root=picture_folder(data))
     shown = PngPictures(look_up, max_pixels)
@@ -139,7 +139,7 @@ class LlmScripts:
 
 
 def attack_scores(asker: RowAsker, request: str, trajectory: Trajectory) -> list[int]:
-    """Step 4 of Stage I. The judge sees the answer parts, as a user would."""
+    """Score an attack, step 4 of Stage I. The judge sees the answer parts, as a user would."""
     turns = trajectory.turns
     text = Prompt.load("synthesis_judge_attack").fill(
         turns=str(len(turns)), question=fence(request), dialogue=history(turns, "answer")

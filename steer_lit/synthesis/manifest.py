@@ -1,8 +1,8 @@
-"""Writes the files of a synthesis run: the rows kept, the rows put aside with their reasons, and the manifest.
+"""The files of a synthesis run: the rows kept, the rows put aside with their reasons, and the manifest.
 
     <run>/stage1.jsonl, rl.jsonl        Stage I: scripts, as Stage I rows and as RL rows
     <run>/sft.jsonl                     Stage II: dialogues, as SFT rows
-    <run>/quarantine.stage1.jsonl, ...  every row that is in none of these, and why
+    <run>/quarantine.stage1.jsonl, ...  every row that is not written, and why
     <run>/manifest.json                 each stage: kinds, seed, settings, models, prompts, counts, reasons
     <run>/work.stage1.jsonl, ...        the journals that a stopped run goes on from
 
@@ -39,7 +39,7 @@ _READ_BY = {
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """The outcomes of one stage in the order of its rows, and which of the kept ones repeat an earlier one."""
+    """The outcomes of one stage in the order of its rows, and the kept ones that repeat an earlier one."""
 
     name: str
     outcomes: Sequence[Outcome]
@@ -60,7 +60,7 @@ class StageResult:
         ]
 
     def counts(self) -> dict[str, Any]:
-        """Every row counted once: begun = written + duplicates + rejected + unreadable + failed."""
+        """Count every row once: begun = written + duplicates + rejected + unreadable + failed."""
         status = Counter(outcome.status for outcome in self.outcomes)
         exact = sum(first.exact for first in self.repeated.values())
         return {
@@ -75,7 +75,7 @@ class StageResult:
         }
 
     def put_aside(self) -> list[dict[str, Any]]:
-        """One entry for every row that is not written: its id, what became of it, why."""
+        """Return one entry for every row that is not written: its id, status, reason and detail."""
         entries: list[dict[str, Any]] = []
         for place, row in enumerate(self.outcomes):
             if (first := self.repeated.get(place)) is not None:
@@ -106,7 +106,7 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
 def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Write how each stage was made and what came of it. Returns what was written.
 
-    A stage that an earlier start wrote into this folder keeps its entry, unless the file was damaged since.
+    Stages that an earlier start wrote into this folder keep their entries, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
     text = json.dumps({"stages": {**_earlier_stages(path), **stages}}, indent=2)

@@ -18,9 +18,9 @@ Status = Literal["kept", "rejected", "unreadable", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`rows`: what a kept row adds to which file, by the file's name. `text` and `picture` are what deduplication
-    compares. `reason` is short and the same for all rows it holds for, `detail` is about this row: numbers, or the
-    reply that could not be read.
+    """How one row ended. `reason` is short and the same for all rows that share it; `detail` is about this row:
+    numbers, or the reply that could not be read. `rows` holds what a kept row adds to each file, by the file's name.
+    Deduplication compares `text` and `picture`.
     """
 
     id: str
@@ -44,7 +44,7 @@ class RowEnds(Exception):
 
 
 def as_row(write: Callable[[Record], dict[str, object]], record: Record) -> dict[str, object]:
-    """The record as a row of a file. Raises RowEnds where its shape cannot hold it."""
+    """Return the record as a row of a file. Raises RowEnds if the row's shape cannot hold it."""
     try:
         return write(record)
     except WriteError as error:

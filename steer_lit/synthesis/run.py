@@ -1,4 +1,4 @@
-"""Runs the stages asked for: rows side by side, a bar, a journal to go on from, files and a manifest at the end."""
+"""A synthesis run: rows made side by side, a bar, a journal to go on from, files and a manifest at the end."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def run_synthesis(
 ) -> dict[str, Any]:
     """Make the rows, write the files, print what came of them. Returns what `manifest.json` holds.
 
-    A run stopped in the same folder goes on: finished rows are not made again. Raises SteerError where a stage wrote
-    nothing, ServerDown where servers gave no answer to some of it.
+    A run stopped in the same folder goes on: finished rows are not made again. If a stage wrote nothing, raises
+    ServerDown if servers left some of its rows without an answer, else SteerError.
     """
     console = console or Console()
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def run_synthesis(
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
         rules = {**asdict(getattr(settings, name)), "near_duplicate": settings.near_duplicate}
-        rules.pop("kind", None)  # of the scripts that Stage I writes; `kinds` are those of the rows
+        rules.pop("kind", None)  # Stage I's setting; `kinds` has the kinds of the rows
         made = {"kinds": kinds, "seed": rules.pop("seed"), "settings": rules, "generator": dict(generator.identity)}
         came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
         stages[name] = {**made, **came}
@@ -62,7 +62,7 @@ def run_synthesis(
     return manifest
 
 
-_Stage = tuple[Sequence[Outcome], Sequence[str], list[Kind]]  # what came of its rows, its files, the rows' kinds
+_Stage = tuple[Sequence[Outcome], Sequence[str], list[Kind]]  # its outcomes, its files' names, its rows' kinds
 
 
 def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
@@ -82,15 +82,15 @@ def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
     file = settings.scripts or run_dir / SCRIPTS
     quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
     scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
-    folder = settings.folder or file.parent  # as the reader of scripts looked them up
+    folder = settings.folder or file.parent  # where the reader of scripts looks pictures up
     starts = {_key(generator, rules, script, pictures_of(script), folder): script for script in scripts}
     outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
     return outcomes, (DIALOGUES,), sorted({script.kind for script in scripts})
 
 
 def _key(generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef], folder: Path | None) -> str:
-    """A digest of all that decides a row: its start in full, what its pictures show, the stage's rules, the generator's
-    identity. The name of a `mini://` picture says it all. Raises PictureError.
+    """Return a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
+    generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
     """
     shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
     return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)

@@ -26,7 +26,7 @@ _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage I
 
 
 def tell_plan(settings: SynthesisSettings, generator: str, console: Console) -> None:
-    """Print what the run will make, and ask of the server, at most."""
+    """Print what the run will make and ask of the server, at most."""
     print_lines(console, *_plan(settings, generator))
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
@@ -52,8 +52,8 @@ def _plan(settings: SynthesisSettings, generator: str) -> Iterator[str]:
 
 
 def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Path, words: Sequence[str]) -> str:
-    """Where the rows of a run made with `words` are, and the command that goes on from them; before it, the one that
-    makes only those rows again that had no answer.
+    """Return where the rows of a run made with `words` are, and the command that uses them next. If rows had no answer,
+    put first the command that makes only these again.
     """
     failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
     again = going_on("synthesize", words, run)
@@ -66,19 +66,19 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
         command += [typed("data.folder", settings.folder)] if settings.folder else []
         return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"
     made = manifest["stages"]["stage2"]
-    # STEER-mini's words are all that nano knows, and on them it trains in minutes.
+    # nano knows only STEER-mini's words, and trains on them in minutes.
     name, rows = "nano" if made["generator"].get("generator") == "template" else "smol", made["written"]
     command = [program("train"), f"+experiment=sft_{name}", "data=steer", typed("data.source.sft", run / DIALOGUES)]
     command += [typed("data.source.folder", settings.folder)] if settings.folder else []
-    command += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut them sooner
+    command += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut dialogues sooner
     command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
-    command += map(shlex.quote, carried(words, ["system_prompt"]))  # which the dialogues were answered under
+    command += map(shlex.quote, carried(words, ["system_prompt"]))  # the one that the dialogues were answered under
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
     return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {' '.join(command)}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:
-    """Calls and rough tokens of every step, and of all together."""
+    """Return a table of the calls and rough tokens of every step, and of all together."""
     shown = Table(title="At most, without repairs: calls, and rough tokens in and out", title_justify="left")
     for heading in ("stage", "step", "calls", "tokens in", "tokens out"):
         shown.add_column(heading, justify="left" if heading in ("stage", "step") else "right")
@@ -89,7 +89,7 @@ def _cost_table(steps: Sequence[StepCost]) -> Table:
 
 
 def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What became of the rows, stage by stage."""
+    """Return a table of what became of the rows, stage by stage."""
     shown = Table()
     columns = ("begun", "written", "duplicates", "rejected", "unreadable", "failed")
     for heading in ("stage", *columns):
@@ -103,7 +103,7 @@ def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
 
 @contextmanager
 def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
-    """Counts rows as they end. Without a terminal: a line now and then."""
+    """Show a bar that counts rows as they end. Without a terminal, print a line now and then."""
     counts = {"kept": 0, "others": 0}
     lines = LinesApart()
 

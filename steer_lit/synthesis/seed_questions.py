@@ -1,4 +1,4 @@
-"""What Stage I starts from: one question a row, about one picture or none, from a file or out of STEER-mini."""
+"""The questions that Stage I starts from: one a row, about one picture or none, from a file or STEER-mini."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
 @dataclass(frozen=True, slots=True)
 class SeedQuestion:
-    """What one script is written for: a question (or, to press for, a request) and the picture it is about."""
+    """The start of one script: a question (or, to press for, a request) and the picture that it is about."""
 
     id: str
     question: str
@@ -26,31 +26,31 @@ class SeedQuestion:
 def read_scripts(
     file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
 ) -> list[Scenario]:
-    """The first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked for under `root`."""
+    """Return the first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked up under `root`."""
     source = FileSource(rl=str(file), folder=None if root is None else str(root))
     found = source.fitting("rl", source.read("rl", max_turns, quarantine), quarantine, unfit)
     return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
 
 
 def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
-    """The opening questions of the first `rows` rows of a file, in any shape that scenarios are read from."""
+    """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from."""
     return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine, _asks_nothing)]
 
 
 def _asks_nothing(row: Record) -> str | None:
-    """A script is written for words: of a picture alone, a model would make up what is asked."""
+    """Return what is wrong with a row that opens without words: from a picture alone, a model makes up the question."""
     asked = isinstance(row, Scenario) and row.opening.message.text.strip()
     return None if asked else "opens with a picture and no words: give it a question"
 
 
 def _opening(scenario: Scenario) -> SeedQuestion:
-    """The scenario's opening. A row of several pictures keeps the first."""
+    """Return the scenario's opening. Of several pictures, the first is kept."""
     message = scenario.opening.message
     return SeedQuestion(scenario.id, message.text.strip(), message.images[0] if message.images else None)
 
 
 def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) -> Iterator[Scenario]:
-    """STEER-mini's rows of one kind, in order and without an end, with a number of turns within `turns`."""
+    """Yield STEER-mini's rows of one kind, in order and without end, with a number of turns within `turns`."""
     rows = MiniSplit(split, seed, size=sys.maxsize, min_turns=turns[0], max_turns=turns[1])
     for row in count():
         if (scenario := rows.scenario(row)).kind == kind:
@@ -58,7 +58,7 @@ def mini_scenarios(split: Split, seed: int, kind: Kind, turns: tuple[int, int]) 
 
 
 def mini_seed_questions(seed: int, kind: Kind, turns: tuple[int, int], rows: int) -> list[SeedQuestion]:
-    """Questions of STEER-mini that need no history to be what they are: harmful ones, unless the kind is benign."""
+    """Return STEER-mini questions that need no history to be understood: harmful ones unless the kind is benign."""
     found: list[SeedQuestion] = []
     for scenario in mini_scenarios("sft", seed, kind, turns):
         asked = [attack.message.text for attack in scenario.attacks if _speaks_for_itself(attack, kind)]

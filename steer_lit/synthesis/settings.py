@@ -1,4 +1,4 @@
-"""The rules of a synthesis run, read from its config and checked whole."""
+"""The rules of a synthesis run, read from its config and checked as a whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Stage1Settings:
-    """`turns` is the range of user turns. An attack succeeds with a score of `success` or more at some turn, 1..5."""
+    """Rules of Stage I. `turns`: range of user turns. `success`: the score, 1..5, that an attack needs at some turn."""
 
     kind: Kind
     turns: tuple[int, int]
@@ -38,8 +38,8 @@ class Stage1Settings:
 
 @dataclass(frozen=True, slots=True)
 class Stage2Settings:
-    """Eq. 15: `min_safety` (tau_safe) bounds the lowest safety of a dialogue, `min_usefulness` (tau_help) the mean
-    usefulness, both on the tutor's scale 1..10. Dialogues end after `max_turns` turns.
+    """Rules of Stage II (Eq. 15). `min_safety` (tau_safe) bounds the lowest safety of a dialogue, `min_usefulness`
+    (tau_help) its mean usefulness, both on the tutor's scale 1..10. Dialogues end after `max_turns` turns.
     """
 
     min_safety: float
@@ -50,11 +50,11 @@ class Stage2Settings:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisSettings:
-    """Which stages, how many rows at most, and the rules of each stage.
+    """The stages to run, the most rows to make, and the rules of each stage.
 
-    Stage I starts from the file `seeds` (None: the generator's own), Stage II alone from the file `scripts` (None:
-    the one in the run's folder); of these, up to `max_bad_rows` rows may be unreadable. Pictures lie in `folder`.
-    `near_duplicate` is the similarity in (0, 1] from which rows count as one.
+    Stage I starts from the file `seeds` (None: the generator's own questions), Stage II alone from the file `scripts`
+    (None: the one in the run's folder). Up to `max_bad_rows` rows of such a file may be unreadable. Pictures lie in
+    `folder`. Rows count as one from a similarity of `near_duplicate`, in (0, 1].
     """
 
     stages: StageChoice
@@ -69,13 +69,13 @@ class SynthesisSettings:
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """The names of the stages that run, in order, as files and the manifest have them."""
+        """The names of the stages that run, in order, as in files and the manifest."""
         return tuple(name for name in ("stage1", "stage2") if self.stages in (name[-1], "both"))
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> SynthesisSettings:
         """Read the keys of conf/synthesize.yaml. Raises ConfigError with every value that cannot work, except `seed`
-        and `data.max_bad_rows`: the config check knows what they may be in all three programs.
+        and `data.max_bad_rows`, which the config check covers in all three programs.
         """
         if problems := list(_problems(config)):
             raise ConfigError(problems)
@@ -95,7 +95,7 @@ class SynthesisSettings:
 
 
 def picture_folder(data: Mapping[str, Any]) -> Path | None:
-    """Where pictures are looked for: the folder named, else that of the seeds, else that of the scripts."""
+    """Return where pictures are looked for: the folder named, else that of the seeds, else that of the scripts."""
     named, file = data["folder"], data["seeds"] or data["scripts"]
     return Path(named) if named else Path(file).parent if file else None
 

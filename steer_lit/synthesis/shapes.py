@@ -1,4 +1,4 @@
-"""The shapes of what Stage I asks models for: one JSON object each, checked before anything is done with it."""
+"""The shapes of replies in Stage I: one JSON object each, checked before anything is done with it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ScoresReply(Reply):
 
 
 def plan_of(count: int) -> type[PlanReply]:
-    """The shape of a plan of exactly `count` turns."""
+    """Return the shape of a plan of exactly `count` turns."""
 
     class Plan(PlanReply):
         turns: Annotated[list[Line], _exactly(count)]
@@ -63,7 +63,7 @@ def plan_of(count: int) -> type[PlanReply]:
 
 
 def scores_of(count: int) -> type[ScoresReply]:
-    """The shape of exactly `count` scores."""
+    """Return the shape of exactly `count` scores."""
 
     class Scores(ScoresReply):
         scores: Annotated[list[AttackScore], _exactly(count)]

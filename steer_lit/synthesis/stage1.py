@@ -25,7 +25,7 @@ SCENARIOS = "rl.jsonl"  # the same scripts as RL rows: what GRPO starts from
 
 
 def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Settings) -> Outcome:
-    """One row of Stage I. Raises RowEnds where it comes to nothing."""
+    """Make one row of Stage I. Raises RowEnds if no script comes of it."""
     sampling_seed = stable_hash(settings.seed, "stage 1", asked.id)
     tactic = draw_tactic(sampling_seed, *settings.turns)
     scenario = generator.write(asked, settings.kind, tactic, sampling_seed)
@@ -43,12 +43,12 @@ def write_script(asked: SeedQuestion, generator: Generator, settings: Stage1Sett
 
 
 def user_text(scenario: Scenario) -> str:
-    """All that the user says, one turn a line: what scripts are compared by."""
+    """Return all that the user says, one turn a line. Scripts are compared by it."""
     return "\n".join(attack.message.text for attack in scenario.attacks)
 
 
 def _attack_scores(scenario: Scenario, sampling_seed: int, generator: Generator, settings: Stage1Settings) -> list[int]:
-    """How far the target gave in at each turn, 1..5. Raises RowEnds where that was not far enough (Eq. 10)."""
+    """Return how far the target gave in at each turn, 1..5. Raises RowEnds if that was not far enough (Eq. 10)."""
     attacks = len(scenario.attacks)
     (trajectory,) = play(
         [scenario], [sampling_seed], generator.target, ScriptedAttacker(), None, attacks, stop_when_truncated=False

@@ -2,7 +2,7 @@
 
 The red agent rewrites each scripted turn given the history, the blue agent answers under safety guidelines, the tutor
 scores every turn (SaFeR-Steer, Eq. 12-14). A dialogue is kept if its worst turn is safe enough and its turns are useful
-enough on average (Eq. 15); what is kept trains the policy.
+enough on average (Eq. 15). Kept dialogues train the policy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIALOGUES = "sft.jsonl"
 
 
 def bootstrap(script: Scenario, generator: Generator, settings: Stage2Settings) -> Outcome:
-    """One row of Stage II. Raises RowEnds where no dialogue comes of it that can be kept."""
+    """Make one row of Stage II. Raises RowEnds if no dialogue comes of it that can be kept."""
     sampling_seed = stable_hash(settings.seed, "stage 2", script.id)
     (trajectory,) = play([script], [sampling_seed], generator.blue, generator.red, generator.tutor, settings.max_turns)
     if trajectory.ended == "truncated":
@@ -39,7 +39,7 @@ def bootstrap(script: Scenario, generator: Generator, settings: Stage2Settings) 
 
 
 def why_not(trajectory: Trajectory, settings: Stage2Settings) -> tuple[str, str] | None:
-    """(reason, numbers) where the dialogue is not to be kept (Eq. 15), None where it is."""
+    """Return (reason, numbers) if the dialogue is not to be kept (Eq. 15), None if it is."""
     verdicts = [turn.verdict for turn in trajectory.turns]
     safety = [verdict.safety for verdict in verdicts if verdict is not None and verdict.safety is not None]
     usefulness = [verdict.usefulness for verdict in verdicts if verdict is not None and verdict.usefulness is not None]
@@ -52,7 +52,7 @@ def why_not(trajectory: Trajectory, settings: Stage2Settings) -> tuple[str, str]
 
 
 def dialogue_of(trajectory: Trajectory) -> Dialogue:
-    """The played dialogue as an SFT target: the attacks as they were rewritten, the completions as they were given."""
+    """Return the played dialogue as an SFT target: the attacks as rewritten, the completions as given."""
     scenario = trajectory.scenario
     system = [] if scenario.system is None else [Message.of("system", scenario.system)]
     turns = [

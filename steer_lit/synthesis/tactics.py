@@ -1,4 +1,4 @@
-"""Draws the framing and the dialogue strategy (SaFeR-Steer, stage I) that a script is written under."""
+"""The framing and the dialogue strategy (SaFeR-Steer, stage I) that a script is written under."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steer_lit.mini_world import FRAMINGS, STRATEGIES
 
 @dataclass(frozen=True, slots=True)
 class Tactic:
-    """How one script is to be written: a framing, a dialogue strategy (by their names), a number of user turns."""
+    """How to write one script: a framing and a dialogue strategy, both by name, and a number of user turns."""
 
     framing: str
     strategy: str
@@ -20,11 +20,11 @@ class Tactic:
 
 
 def draw_tactic(seed: int, shortest: int, longest: int) -> Tactic:
-    """A framing, a strategy and a number of turns in shortest..longest, each equally likely."""
+    """Draw a framing, a strategy and a number of turns in shortest..longest, each equally likely."""
     rng = Random(seed)
     return Tactic(rng.choice(list(FRAMINGS)), rng.choice(list(STRATEGIES)), rng.randint(shortest, longest))
 
 
 def tactics_digest() -> str:
-    """Twelve hexadecimal digits that change with any line about a tactic: they are part of the prompts."""
+    """Return 12 hexadecimal digits that change with any line about a tactic: these lines are part of prompts."""
     return digest(json.dumps([FRAMINGS, STRATEGIES]), 12)

@@ -1,8 +1,8 @@
-"""Makes rows in parallel, and writes each to a journal the moment it is finished.
+"""Rows made in parallel, each written to a journal the moment it is finished.
 
-The work file is a journal: one line a row, appended whole, never changed. In a run that goes on only rows without a
-line are made. Final files are written from the journal, in the order of the rows, so that they do not depend on which
-row was finished first.
+The journal has one line a row, appended whole and never changed; a row that is made again gets another, which counts.
+A run that goes on makes only rows that failed or have no line. Final files are in the order of the rows, so that they
+do not depend on which row was finished first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from steer_lit.synthesis.outcome import Outcome, RowEnds
 
 
 class Start(Protocol):
-    """What a row is made of."""
+    """The start that a row is made from."""
 
     @property
     def id(self) -> str: ...
@@ -36,7 +36,7 @@ class WorkFile:
         self._done = dict(readable(path, _entry, "finished rows"))
 
     def finished(self, key: str) -> Outcome | None:
-        """What became of the row, None where it has to be made: never begun, half done, or without an answer."""
+        """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""
         outcome = self._done.get(key)
         return None if outcome is None or outcome.status == "failed" else outcome
 
@@ -46,13 +46,13 @@ class WorkFile:
 
 
 def any_finished(run_dir: Path) -> bool:
-    """Whether a journal in the folder holds a row that is not made again."""
+    """Return whether a journal in the folder holds a row that is not made again."""
     entries = (readable(path, _entry, "finished rows") for path in run_dir.glob(journal("*")))
     return any(outcome.status != "failed" for found in entries for _, outcome in found)
 
 
 def journal(stage: str) -> str:
-    """The name of a stage's journal."""
+    """Return the name of a stage's journal."""
     return f"work.{stage}.jsonl"
 
 
@@ -64,11 +64,11 @@ def make_rows(
     show: Callable[[Outcome], None],
     stop: Callable[[], None],
 ) -> list[Outcome]:
-    """One outcome for each of `starts`, in order; `show` is called with each. A start's key stands for everything that
-    decides its row: a row that the journal has under it is not made again.
+    """Return one outcome for each of `starts`, in order, and call `show` with each. A start's key stands for everything
+    that decides its row: a row that is finished in the journal under its key is not made again.
 
-    `make` runs in `workers` threads. What it raises ends the run, and so does Ctrl-C: `stop` is called, and what the
-    running rows still come to is written down before the error goes on.
+    `make` runs in `workers` threads. An error from it other than RowEnds ends the run, and so does Ctrl-C: `stop` is
+    called, and outcomes of the rows still running are written down before the error goes on.
     """
     outcomes = {key: outcome for key in starts if (outcome := work.finished(key)) is not None}
     for outcome in outcomes.values():
