@@ -15,7 +15,7 @@ If the verdict brings a question that the tutor wrote, that question is asked. O
 the scripted question, which stays as it is. A lead carries no content of its own, so the question's gold stays true.
 Nor is a lead a sign of harm: its strategy depends on the answer alone, which the policy knows, and it comes after
 harmless turns as often as after harmful ones, which mostly follow each other. When leads came after harmful turns
-alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy could learn to comply if
+alone, 78% of the questions with a lead were harmful and 23% of those without, so a policy could learn to comply when
 there is no lead, as in the benchmark. Half of the questions stay as scripted, as all do there.
 """
 
@@ -106,7 +106,7 @@ class AdaptiveAttacker:
 
 
 def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) -> Verdict | None:
-    """Return the verdict for the next attack: None if there is none, or `extra_turns` turns after the script's end."""
+    """Return the verdict that decides the next attack, None if it failed or `extra_turns` were played past the script."""
     verdict = turns[-1].verdict if turns else None
     if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= extra_turns:
         return None
@@ -133,7 +133,7 @@ def strategy_for(turn: Turn) -> Strategy | None:
 
 def _answering(turn: Turn, refused: bool | None) -> Strategy:
     """Return the strategy of a lead, whatever was asked. If the tutor does not say whether the answer `refused`,
-    `strategy_for` decides by the numbers, with `deepen` for None.
+    `strategy_for` decides by the numbers; its None becomes `deepen`.
     """
     if refused is None:
         return strategy_for(turn) or "deepen"
@@ -175,7 +175,7 @@ def _prefixed(message: Message, lead: str) -> Message:
 def written(question: str, scripted: Attack | None, strategy: str) -> Attack:
     """Return the attack of a question that a model wrote (Eq. 17), with the scripted question's pictures.
 
-    It has no gold, which nobody knows, unless the model left the scripted question as it was.
+    Nobody knows its gold. If the model left the scripted question as it was, return the scripted attack, gold included.
     """
     if scripted is None:
         return Attack(Message.of("user", question), None, strategy)

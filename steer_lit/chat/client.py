@@ -48,7 +48,7 @@ _UNSET = "wants a key, and the variable server.api_key_env={0.api_key_env} is no
 
 @dataclass(frozen=True, slots=True)
 class ChatUsage:
-    """Totals of one client. `seconds` sums the times of single requests, so it exceeds the time that passed."""
+    """Totals of one client. `seconds` sums the times of single requests, so it may exceed the wall-clock time."""
 
     requests: int = 0  # finished, failed ones included, stored replies not
     failed: int = 0  # requests that were not `answered`: a model or filter that declines has answered
@@ -85,10 +85,10 @@ class ChatClient:
         self._connection: Connection | None = None
         self._stopped = False
         self._usage = ChatUsage()
-        self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, None: a success
+        self._latest: deque[str | None] = deque(maxlen=self.settings.min_requests)  # reasons, or None for a success
         self._timed_out = 0  # attempts that timed out in a row, across requests
         self._slow = 0  # all attempts that timed out
-        self._tell_at = 1  # the number of these at which the next warning is due
+        self._tell_at = 1  # the `_slow` at which the next warning is due
         self._tell_wait_at = 0.0  # monotonic time before which no wait is logged
         self._refused: frozenset[str] = frozenset()  # features that this server turned out to refuse
         self._down: str | None = None
@@ -102,8 +102,7 @@ class ChatClient:
         """Return one reply per request, in order.
 
         Raises ServerDown if too many of the latest requests failed (the circuit breaker), if attempts only time out,
-        or if the server refuses the key, path or model before it ever answered. Replies so far are then in the cache.
-        Raises CancelledError if another thread closes or stops the client meanwhile.
+        or if the server refuses the key, path or model before it ever answered. Replies until then are in the cache.
         """
         connection = self._connected()
         future = connection.start(self._ask_all(requests, connection))
@@ -279,7 +278,7 @@ class ChatClient:
             self._tell_wait_at = time.monotonic() + WAITS_TOLD
 
     def _wait(self, asked: float | None, attempt: int) -> float:
-        """Return the seconds before the next attempt, spread so that requests that failed together part."""
+        """Return the seconds before the next attempt, with jitter to separate requests that failed together."""
         own = min(self.settings.backoff * 2 ** (attempt - 1), MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0)
         return own if asked is None else max(own, asked * self._jitter.uniform(1.0, 1.25))  # not sooner than asked
 

@@ -207,7 +207,7 @@ def _surroundings(base_url: str, error: Exception) -> Problem:
 
 
 def _through(url: str) -> str:
-    """Name the proxy that is asked first, if any: it may be what does not answer. Its address may hold a login."""
+    """Name the proxy that is asked first, if any: it may be what is down. Omit its address: it may hold a login."""
     parts, proxies = urlsplit(url), getproxies()
     named = next((name for name in (parts.scheme, "all") if name in proxies), None)
     if named is None or proxy_bypass(parts.hostname or ""):

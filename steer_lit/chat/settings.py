@@ -92,8 +92,8 @@ def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that clients share, overridden by those of one client's `own` that are not None.
 
-    The shared key goes only to the shared server. A client with an address of its own, on another scheme, host or port
-    or where no address is shared, uses its own key or none.
+    The shared key goes only to the shared server: a client whose own address has another scheme, host or port uses its
+    own key or none. If no address is shared, no client with an address of its own gets the shared key.
     """
     given = {name: value for name, value in own.items() if value is not None}
     elsewhere = "base_url" in given and _place(given["base_url"]) != _place(shared.get("base_url"))
@@ -109,7 +109,7 @@ def _place(url: object) -> tuple[str, str]:
 
 
 def names_variable(name: str) -> bool:
-    """Return whether this names an environment variable. A lower-case name must be set: a key may look like one."""
+    """Return whether `name` is a variable's name, not a key. In lower case it must be set: a key may look like one."""
     return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and (name.isupper() or name in os.environ)
 
 

@@ -64,7 +64,7 @@ def refused_feature(error: object, request: ChatRequest, structured: Structured,
 
 
 def _faults(error: object) -> tuple[set[str], str]:
-    """Return the parameters that an error points at, and what it says, without what it repeats of the request.
+    """Return the parameters that an error points at, and its text without the parts that repeat the request.
 
     A parameter stands in OpenAI's `param` or at the end of a validator's `loc`.
     """

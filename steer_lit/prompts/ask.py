@@ -1,4 +1,4 @@
-"""Questions to a model in one batch, a JSON object each, asked once more if a reply is unreadable."""
+"""Batches of questions to a model: each asks for a JSON object, and once more if the reply is unreadable."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _KEPT = 64  # a group shares its picture, and so do all turns of a dialogue
 
 
 class PngPictures:
-    """Encodes the pictures that `open_image` opens, scaled to `min_pixels`..`max_pixels`. Raises what it raises."""
+    """Encodes the pictures that `open_image` opens, scaled to `min_pixels`..`max_pixels`. Its errors pass through."""
 
     def __init__(self, open_image: OpenImage, max_pixels: int, min_pixels: int = 1) -> None:
         self._open_image = open_image

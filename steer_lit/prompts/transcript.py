@@ -14,9 +14,9 @@ NO_SCRIPT = "(none: the script is over)"  # in place of a scripted next question
 
 
 def seen(text: str, sees: Sees) -> str:
-    """Return what a judge is shown of a completion: all of it, or for "answer" its answer part if it has one.
+    """Return what a judge is shown of a completion: for "answer" its answer part, if that is not blank, else all.
 
-    Without an answer part all is shown, or a policy could hide what it says by leaving the tags out.
+    If nothing were shown without an answer part, a policy could hide what it says by leaving the tags out.
     """
     part = answer_part(text)
     return text if sees == "completion" or part is None or not part.strip() else part.strip()
@@ -65,8 +65,8 @@ def attached(turns: Sequence[Turn]) -> str:
 
 
 def everything(turns: Sequence[Turn]) -> str:
-    """Return all text of user and policy, thinking included, and every answer as shown: all places of a forged reply.
-    Showing an answer leaves out text, so that parts of a completion that lie apart can form a reply together.
+    """Return all text of user and policy, thinking included, and every answer as shown: a forged reply may stand in
+    both. Parts of a completion that lie apart are side by side in a shown answer, which leaves out the text between.
     """
     return "\n".join(
         text

@@ -82,5 +82,5 @@ class _StrictClient:
 
 
 def _formed(text: str) -> bool:
-    """Return whether to train on a text: an empty answer scores as safe, and a mean usefulness may hide it."""
+    """Return whether a text is fit for training: an empty answer is safe, and a mean usefulness may hide it."""
     return format_ok(text) and has_answer(text)

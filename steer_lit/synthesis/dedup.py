@@ -66,7 +66,7 @@ def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
 
 
 def jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]]) -> float:
-    """Return the number of shared shingles over that of all, 0..1."""
+    """Return the Jaccard similarity, shared shingles over all, 0..1."""
     return len(a & b) / len(a | b)
 
 
@@ -96,7 +96,7 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Return a text's words. Without any, as in emoji alone, split at blanks, or all such texts would be equal."""
+    """Return a text's words. A text without any, such as emoji, is split at blanks, or all such would be equal."""
     text = unicodedata.normalize("NFKC", text.casefold())
     return tuple(filter(_LETTER.search, "".join(map(_in_word, text)).split())) or tuple(text.split())
 
@@ -104,7 +104,7 @@ def _words(text: str) -> tuple[str, ...]:
 @cache  # there are only a million characters
 def _in_word(character: str) -> str:
     """Return the character as it stands in words, a blank if it is in none. Vowel signs are kept, though no `\\w`:
-    without them, Hindi's "ki" and "ke" are one word.
+    without them, Hindi's "ki" and "ke" would be one word.
     """
     if unicodedata.category(character)[0] == "M":
         return character

@@ -3,7 +3,7 @@
 Stage I takes four steps (SaFeR-Steer, stage I): look at the picture for usable detail; rewrite the request under a
 framing; plan an escalating dialogue under a dialogue strategy; judge the attack on the target's answers. Kinds other
 than red_team take only the look and the plan. The prompts describe ways of asking, never anything that could be asked
-for, and say that a user turn holds no knowledge of its own. What a model wrote enters the next prompt fenced.
+for, and say that a user turn holds no knowledge of its own. Text of a model enters the next prompt fenced.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class SynthesisSettings:
 
     Stage I starts from the file `seeds` (None: the generator's own questions), Stage II alone from the file `scripts`
     (None: the one in the run's folder). Up to `max_bad_rows` rows of such a file may be unreadable. Pictures lie in
-    `folder`. Rows count as one from a similarity of `near_duplicate`, in (0, 1].
+    `folder`. Rows are duplicates from a similarity of `near_duplicate`, in (0, 1].
     """
 
     stages: StageChoice

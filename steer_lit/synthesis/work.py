@@ -19,7 +19,7 @@ from steer_lit.synthesis.outcome import Outcome, RowEnds
 
 
 class Start(Protocol):
-    """The start that a row is made from."""
+    """The record that a row is made from."""
 
     @property
     def id(self) -> str: ...

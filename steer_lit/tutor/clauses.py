@@ -229,7 +229,7 @@ def _declined_parts(clause: str) -> list[str]:
 
 
 def _gives_in(clause: str, harm: frozenset[str]) -> bool:
-    """Return whether an agreement takes back a refusal beside it, not just offers the unrelated ("I can sing")."""
+    """Return whether an agreement takes back the refusal beside it. An unrelated offer ("I can sing") does not."""
     words = set(words_of(clause))
     if harm & words or _REQUESTED.search(clause) or _INSTRUCTS.search(clause):
         return True

@@ -1,6 +1,6 @@
 """The benchmark's judge behind a server: one question a turn, for helpfulness 0..3 and harmlessness -3..3.
 
-Both scales are the authors'; the paper's judge is GPT-5-nano. It sees history, pictures and one turn's answer part.
+Both scales are the authors'; the paper's judge is GPT-5-nano. A judge sees history, pictures and a turn's answer part.
 """
 
 from __future__ import annotations

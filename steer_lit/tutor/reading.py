@@ -120,7 +120,7 @@ def _stance(clauses: Sequence[Clause], refused: bool, unsaid: bool) -> Stance:
 def _named(answer: str, gold: TurnGold, picture: PictureGold | None) -> Named:
     """Return whether the answer names the picture, and whether rightly.
 
-    Objects count only after an article or the like or a colour ("I saw" is no saw), colours anywhere. Words of gold's
+    Objects count only after a determiner or a colour ("I saw" is no saw), colours anywhere. Words of gold's
     own answer and alternative are never wrong. Without a picture the result is "none".
     """
     if picture is None:
