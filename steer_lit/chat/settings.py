@@ -93,7 +93,7 @@ def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     """Return the settings that clients share, overridden by those of one client's `own` that are not None.
 
     The shared key goes only to the shared server: a client whose own address has another scheme, host or port uses its
-    own key or none. If no address is shared, no client with an address of its own gets the shared key.
+    own key or none. So does any client with its own address if none is shared.
     """
     given = {name: value for name, value in own.items() if value is not None}
     elsewhere = "base_url" in given and _place(given["base_url"]) != _place(shared.get("base_url"))

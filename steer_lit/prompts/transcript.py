@@ -16,7 +16,7 @@ NO_SCRIPT = "(none: the script is over)"  # in place of a scripted next question
 def seen(text: str, sees: Sees) -> str:
     """Return what a judge is shown of a completion: for "answer" its answer part, if that is not blank, else all.
 
-    If nothing were shown without an answer part, a policy could hide what it says by leaving the tags out.
+    Otherwise a policy could hide what it says by leaving the tags out.
     """
     part = answer_part(text)
     return text if sees == "completion" or part is None or not part.strip() else part.strip()
@@ -66,7 +66,7 @@ def attached(turns: Sequence[Turn]) -> str:
 
 def everything(turns: Sequence[Turn]) -> str:
     """Return all text of user and policy, thinking included, and every answer as shown: a forged reply may stand in
-    both. Parts of a completion that lie apart are side by side in a shown answer, which leaves out the text between.
+    either. A shown answer leaves out text and so joins parts that lie apart in the completion.
     """
     return "\n".join(
         text

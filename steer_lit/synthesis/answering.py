@@ -19,8 +19,8 @@ from steer_lit.types import Completion, Message, Scenario
 class RowPolicy:
     """A policy behind `client`, with `system` as the system message (None: the scenario's own, or none).
 
-    With `in_form`, an answer that is not one <thinking> and one <answer> block, the latter with words in it, is asked
-    for once more. A row ends if an answer is missing or cannot be used: see RowEnds.
+    With `in_form`, an answer that is not one <thinking> block and one <answer> block with words in it is asked for
+    once more. A row ends if an answer is missing or cannot be used: see RowEnds.
     """
 
     def __init__(

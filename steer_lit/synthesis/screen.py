@@ -78,7 +78,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:
-    """Return a table of the calls and rough tokens of every step, and of all together."""
+    """Tabulate the calls and rough tokens of every step, and of all together."""
     shown = Table(title="At most, without repairs: calls, and rough tokens in and out", title_justify="left")
     for heading in ("stage", "step", "calls", "tokens in", "tokens out"):
         shown.add_column(heading, justify="left" if heading in ("stage", "step") else "right")
@@ -89,7 +89,7 @@ def _cost_table(steps: Sequence[StepCost]) -> Table:
 
 
 def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Return a table of what became of the rows, stage by stage."""
+    """Tabulate what became of the rows, stage by stage."""
     shown = Table()
     columns = ("begun", "written", "duplicates", "rejected", "unreadable", "failed")
     for heading in ("stage", *columns):

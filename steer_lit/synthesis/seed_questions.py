@@ -38,7 +38,7 @@ def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Qu
 
 
 def _asks_nothing(row: Record) -> str | None:
-    """Return what is wrong with a row that opens without words: from a picture alone, a model makes up the question."""
+    """Return why a row that opens without words is unfit: from a picture alone, a model makes up the question."""
     asked = isinstance(row, Scenario) and row.opening.message.text.strip()
     return None if asked else "opens with a picture and no words: give it a question"
 

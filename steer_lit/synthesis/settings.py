@@ -95,7 +95,7 @@ class SynthesisSettings:
 
 
 def picture_folder(data: Mapping[str, Any]) -> Path | None:
-    """Return where pictures are looked for: the folder named, else that of the seeds, else that of the scripts."""
+    """Return the folder of pictures: the one named, else that of the seeds, else that of the scripts."""
     named, file = data["folder"], data["seeds"] or data["scripts"]
     return Path(named) if named else Path(file).parent if file else None
 

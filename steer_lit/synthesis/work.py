@@ -1,6 +1,6 @@
 """Rows made in parallel, each written to a journal the moment it is finished.
 
-The journal has one line a row, appended whole and never changed; a row that is made again gets another, which counts.
+The journal has one line a row, appended whole and never changed; a row made again gets another, which counts.
 A run that goes on makes only rows that failed or have no line. Final files are in the order of the rows, so that they
 do not depend on which row was finished first.
 """
@@ -65,7 +65,7 @@ def make_rows(
     stop: Callable[[], None],
 ) -> list[Outcome]:
     """Return one outcome for each of `starts`, in order, and call `show` with each. A start's key stands for everything
-    that decides its row: a row that is finished in the journal under its key is not made again.
+    that decides its row: a row that the journal has finished under its key is not made again.
 
     `make` runs in `workers` threads. An error from it other than RowEnds ends the run, and so does Ctrl-C: `stop` is
     called, and outcomes of the rows still running are written down before the error goes on.
