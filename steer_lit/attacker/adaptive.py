@@ -106,7 +106,7 @@ class AdaptiveAttacker:
 
 
 def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) -> Verdict | None:
-    """Return the verdict for the next attack, None if there is no valid one or `extra_turns` past the script are over."""
+    """Return the verdict for the next attack, None if none is valid or `extra_turns` turns past the script are over."""
     verdict = turns[-1].verdict if turns else None
     if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= extra_turns:
         return None
