@@ -103,6 +103,7 @@ class ChatClient:
 
         Raises ServerDown if too many of the latest requests failed (the circuit breaker), if attempts only time out,
         or if the server refuses the key, path or model before it ever answered. Replies until then are in the cache.
+        Raises CancelledError if another thread closes or stops the client meanwhile.
         """
         connection = self._connected()
         future = connection.start(self._ask_all(requests, connection))

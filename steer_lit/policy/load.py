@@ -45,7 +45,6 @@ def load_policy(
 
     `nano` opens the folder `weights`: `shipped` is the package's; None makes fresh weights, always the same. `tower` is
     a file of vision tower weights for `nano` and `smol`: `trained` is the package's.
-
     `dtype` is the base's, or with NF4 the one computed in; `auto`, here and in `lora`, is the one `device` is fast in.
     `device` None is this rank's GPU, else the CPU. The caller's random state stays as it is.
 
