@@ -25,6 +25,7 @@ LEVELS = {
     "dotted": 0,
     "errors": 0,
     "ranks": 0,
+    "waiting": 0,
     "numbers": 0.1,  # its bounds say what is wrong, as errors do
     "files": 0.2,
     "terminal": 0.2,  # what a user types and sees: it knows no run

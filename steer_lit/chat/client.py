@@ -28,6 +28,7 @@ from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import brief, filtered, listed_models, read_answer, refused_feature, request_body
 from steer_lit.errors import ServerDown
 from steer_lit.numbers import counted
+from steer_lit.waiting import result_of
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class ChatClient:
         connection = self._connected()
         future = connection.start(self._ask_all(requests, connection))
         try:
-            return future.result()
+            return result_of(future)
         except BaseException:  # Ctrl-C above all: do not go on paying for answers that nobody reads
             future.cancel()
             raise
@@ -120,7 +121,7 @@ class ChatClient:
         a warning: the server may still serve the model.
         """
         connection = self._connected()
-        outcome = connection.start(self._models(connection)).result()
+        outcome = result_of(connection.start(self._models(connection)))
         if isinstance(outcome, Fault):
             if not outcome.connected:
                 self._give_up(f"nobody answers there ({outcome.reason}): start the server, or correct the address")

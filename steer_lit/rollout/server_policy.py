@@ -7,7 +7,7 @@ said in earlier turns, its thinking included, is sent back as it was said (TRAPS
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from steer_lit import __version__
@@ -20,6 +20,7 @@ from steer_lit.prompts.pictures import PngPictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.threads import run_in_thread
 from steer_lit.types import Completion, Finish, Message, OpenImage, Scenario
+from steer_lit.waiting import first_done
 
 MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
 
@@ -88,7 +89,7 @@ class ServerSession:
         """Ask, and wait until some answers are there. Returns these. Raises errors.ServerDown."""
         answers = {row: failed for row, message in asked.items() if (failed := self._ask(row, message)) is not None}
         if self._answering and not answers:
-            wait(self._answering.values(), return_when=FIRST_COMPLETED)
+            first_done(self._answering.values())
         for row in [row for row, reply in self._answering.items() if reply.done()]:
             answers[row] = self._take(self.rows[row], self._answering.pop(row).result())
         return answers

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from threading import Lock, Thread
 from typing import ParamSpec, TypeVar
 
+from steer_lit.waiting import first_done, result_of
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,7 +41,7 @@ def delayed_by_one(work: Callable[[T], R], first: R) -> Callable[[T], R]:
 
     def call(thing: T) -> R:
         nonlocal latest
-        found = latest.result()
+        found = result_of(latest)
         latest = run_in_thread(work, thing)
         return found
 
@@ -64,14 +66,14 @@ def in_background(work: Callable[[T], R], keep: Callable[[R], None]) -> Iterator
 
     def hand_over(thing: T) -> None:
         nonlocal latest
-        latest.result()
+        result_of(latest)
         latest = run_in_thread(work_and_keep, thing)
 
     try:
         yield hand_over
-        latest.result()
+        result_of(latest)
     except Exception:
-        wait([latest])
+        first_done([latest])
         raise
     except BaseException:
         wait([latest], PATIENCE)

@@ -8,7 +8,7 @@ do not depend on which row was finished first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from steer_lit.files.lines import append_lines, as_line, readable
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
+from steer_lit.waiting import first_done
 
 
 class Start(Protocol):
@@ -84,8 +85,11 @@ def make_rows(
     with ThreadPoolExecutor(workers) as pool:
         running = {pool.submit(_finish, make, start): key for key, start in left.items()}
         try:
-            for future in as_completed(running):
-                record(future)
+            waited_for = set(running)
+            while waited_for:
+                for future in first_done(waited_for):
+                    waited_for.remove(future)
+                    record(future)
         except BaseException:
             stop()
             pool.shutdown(wait=True, cancel_futures=True)

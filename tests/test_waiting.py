@@ -1,0 +1,60 @@
+"""Waiting for futures: a signal that does not wake the main thread ends it all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from steer_lit.waiting import first_done, result_of
+
+
+def done(result: object) -> Future[object]:
+    future: Future[object] = Future()
+    future.set_result(result)
+    return future
+
+
+def test_what_is_done_is_returned() -> None:
+    ready, pending = done(1), Future[object]()
+    assert first_done([pending, ready]) == {ready}
+    assert result_of(ready) == 1
+
+
+def test_what_the_work_raised_is_raised() -> None:
+    failed: Future[object] = Future()
+    failed.set_exception(TimeoutError("the work's own"))
+    with pytest.raises(TimeoutError, match="the work's own"):
+        result_of(failed)
+
+
+def test_work_that_takes_longer_than_a_nap_is_waited_for() -> None:
+    late: Future[object] = Future()
+    timer = threading.Timer(0.7, late.set_result, ["late"])
+    timer.start()
+    assert result_of(late) == "late"
+
+
+@pytest.mark.parametrize("wait", [result_of, lambda future: first_done([future])], ids=["one", "first"])
+def test_a_signal_that_another_thread_takes_is_heard(wait: Callable[[Future[object]], object]) -> None:
+    """Python notes it there, and raises KeyboardInterrupt in the main thread, once that is awake."""
+    never, over = Future[object](), threading.Event()
+    threading.Thread(target=over.wait, args=(60,), daemon=True).start()  # takes what the main thread does not
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    rescue = threading.Timer(10, never.set_result, [None])  # else it would never end
+    rescue.start()
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            wait(never)
+        assert not never.done()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
+        rescue.cancel()
+        over.set()
