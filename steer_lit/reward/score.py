@@ -35,7 +35,7 @@ def words(text: str) -> list[str]:
     """Return the words between the tags, split at whitespace.
 
     Case and punctuation stay: naming the request in the thinking and again in the answer is no repetition, but a
-    loop is.
+    loop is. In scripts without spaces, such as Chinese, a loop is not noticed: a sentence counts as one word.
     """
     return without_tags(text).split()
 
