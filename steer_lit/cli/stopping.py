@@ -82,7 +82,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             pass
         elif not saved.is_file():
             whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
-            kept = f"; {shown_path((run_dir / whole[0]).parent)} is whole" if whole else ""
+            kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
             again = f"begin again in another folder, or remove {shown_path(run_dir)}"
             _tell(stop, f"stopped before anything was saved that a run goes on from: {again}{kept}")
         else:

@@ -394,15 +394,16 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     assert shlex.split(following.removeprefix("next:")) == command
 
 
-def test_a_disk_that_is_full_at_the_last_save_leaves_the_adapter_and_says_so(tmp_path: Path) -> None:
-    weights = tmp_path / "adapter" / "adapter_model.safetensors"
-    weights.parent.mkdir()
+@pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "tower.safetensors", "base/model.safetensors"])
+def test_a_disk_that_is_full_at_the_last_save_leaves_what_was_exported_and_says_so(name: str, tmp_path: Path) -> None:
+    weights = tmp_path / name
+    weights.parent.mkdir(exist_ok=True)
     weights.touch()
     trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[])
     with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
     (said,) = full.value.__notes__
-    assert said.endswith(f"or remove {tmp_path}; {weights.parent} is whole")
+    assert said.endswith(f"or remove {tmp_path}; {tmp_path / name.partition('/')[0]} is whole")
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
