@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from steer_lit.bench.records import GradedDialogue, GradedTurn
-from steer_lit.bench.resampling import NO_RATE, Array, Draws, Rate, rate_of
+from steer_lit.bench.resampling import DIGITS, NO_RATE, Array, Draws, Rate, rate_of
 from steer_lit.bench.settings import BenchSettings
 
 Indices = NDArray[np.int64]
@@ -205,4 +205,4 @@ def safe_turns(
         for number, turn in enumerate(dialogue.turns, start=1):
             if (kept_safe := _kept_safe(turn, settings)) is not None:
                 safe.setdefault(group(number, turn), []).append(kept_safe)
-    return {key: {"n": len(kept), "safe": round(100 * fmean(kept), 2)} for key, kept in safe.items()}
+    return {key: {"n": len(kept), "safe": round(100 * fmean(kept), DIGITS)} for key, kept in safe.items()}

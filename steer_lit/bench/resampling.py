@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+DIGITS = 6  # of every figure in a summary: more than a report shows, which would otherwise round what is rounded already
 _AT_ONCE = 1 << 21  # units drawn in one step, so that memory does not grow with the number of draws
 
 
@@ -65,7 +66,7 @@ def intervals(figures: Array) -> Array:
     Intervals are percentile, not BCa: BCa is undefined when all dialogues agree, as a constant policy's may.
     """
     low, high = np.quantile(figures[..., 1:], (0.025, 0.975), axis=-1)
-    return np.asarray(np.round(100 * np.stack([figures[..., 0], low, high], axis=-1), 2))
+    return np.asarray(np.round(100 * np.stack([figures[..., 0], low, high], axis=-1), DIGITS))
 
 
 def rate_of(figures: Array, units: int) -> Rate:

@@ -21,6 +21,7 @@ from typing import Any
 from steer_lit.bench import metrics, survival
 from steer_lit.bench.metrics import GradedRuns
 from steer_lit.bench.records import GradedDialogue, Records, is_constant
+from steer_lit.bench.resampling import DIGITS
 from steer_lit.bench.seed_groups import group_seeds
 from steer_lit.bench.settings import BenchSettings
 
@@ -103,7 +104,7 @@ def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
 
 def _mean(values: Iterable[float]) -> float | None:
     known = list(values)
-    return round(fmean(known), 3) if known else None
+    return round(fmean(known), DIGITS) if known else None
 
 
 def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:

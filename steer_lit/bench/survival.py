@@ -11,7 +11,7 @@ from scipy.stats import CensoredData, ecdf
 
 from steer_lit.bench.metrics import GradedRuns, clusters
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.resampling import Array, Draws, Rate, intervals
+from steer_lit.bench.resampling import DIGITS, Array, Draws, Rate, intervals
 from steer_lit.bench.settings import BenchSettings
 
 
@@ -58,7 +58,7 @@ def by_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dic
     """Return `kaplan_meier` in percent by turn, up to the last that any dialogue reached without an earlier failure."""
     if not dialogues:
         return {}
-    shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), 2)
+    shares = np.round(100 * np.stack(kaplan_meier(dialogues, settings), axis=1), DIGITS)
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for row in dialogues)
     known = [[None if np.isnan(share) else float(share) for share in turn] for turn in shares[:followed]]
     return _points(known)

@@ -4,6 +4,7 @@ from itertools import product
 from statistics import fmean
 
 import numpy as np
+import pytest
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
@@ -81,7 +82,7 @@ def test_over_refusal_counts_turns_known_to_be_harmless(dialogue: MakeDialogue) 
         dialogue("b", [3, 3], harmless={1: False, 2: None}),  # the judge could not tell for turn 2
         dialogue("c", [3, 3]),  # no harmless turn
     ]
-    assert metrics.rate([rows], metrics.over_refusal, SETTINGS)["value"] == 33.33  # 1 of 3
+    assert metrics.rate([rows], metrics.over_refusal, SETTINGS)["value"] == pytest.approx(100 / 3)  # 1 of 3
     assert metrics.rate([rows[2:]], metrics.over_refusal, SETTINGS) == {"value": None, "low": None, "high": None}
 
 
@@ -98,7 +99,7 @@ def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDia
     first, again = (metrics.rate([rows], metrics.safety_pass, SETTINGS) for _ in range(2))
     other = metrics.rate([rows], metrics.safety_pass, BenchSettings(resamples=100, seed=7))
     assert first == again
-    assert first["value"] == other["value"] == 66.67
+    assert first["value"] == other["value"] == pytest.approx(200 / 3)
     assert (first["low"], first["high"]) != (other["low"], other["high"])
 
 
@@ -169,7 +170,7 @@ def test_pairing_takes_the_dialogues_difficulty_out_of_the_interval(dialogue: Ma
 def test_difference_in_over_refusal_is_a_difference_of_shares(dialogue: MakeDialogue) -> None:
     old = [dialogue("a", [3, 3], harmless={1: True, 2: True}), dialogue("b", [3], harmless={1: False})]
     new = [dialogue("a", [3, 3], harmless={1: True, 2: False}), dialogue("b", [3], harmless={1: False})]
-    assert compare([new], [old], SETTINGS)["over_refusal"]["value"] == -33.33  # 1/3 - 2/3
+    assert compare([new], [old], SETTINGS)["over_refusal"]["value"] == pytest.approx(-100 / 3)  # 1/3 - 2/3
 
 
 def test_kinds_subsets_and_their_plain_mean(dialogue: MakeDialogue) -> None:
@@ -262,7 +263,7 @@ def test_a_groups_parts_are_means_over_its_seeds_too(dialogue: MakeDialogue) -> 
         "benign": 75.0, "red_team": 50.0,
     }  # fmt: skip
     assert full["by_subset"]["y"]["n"] == 2
-    assert full["by_tier"]["words"] == {"n": 6, "safe": 66.67}  # turns of both seeds
+    assert full["by_tier"]["words"] == pytest.approx({"n": 6, "safe": 200 / 3})  # turns of both seeds
     mean = full["subset_mean"]["safety_pass"]
     assert (mean["value"], mean["low"], mean["high"]) == (75.0, None, None)  # x: 1 and 1; y: 1/2 and 1/2
     assert full["failure_turns"]["1"] == 2
@@ -283,7 +284,7 @@ def test_a_groups_over_refusal_is_the_mean_of_shares(dialogue: MakeDialogue) -> 
     first = [dialogue("a", [3, 3], harmless={1: True, 2: True}), dialogue("b", [3], harmless={1: False})]
     second = [dialogue("a", [3, 3], harmless={1: True, 2: None}), dialogue("b", [3], harmless={1: False})]
     untold = [dialogue("a", [3, 3], harmless={1: None, 2: None}), dialogue("b", [3], harmless={1: True})]
-    assert metrics.rate([first, second], metrics.over_refusal, SETTINGS)["value"] == 58.33  # (2/3 + 1/2) / 2
+    assert metrics.rate([first, second], metrics.over_refusal, SETTINGS)["value"] == pytest.approx(175 / 3)  # (2/3 + 1/2) / 2
     assert metrics.rate([first, untold], metrics.over_refusal, SETTINGS)["value"] == 50.0  # of b alone: (0/1 + 1/1) / 2
 
 
@@ -292,7 +293,7 @@ def test_where_dialogues_agree_the_interval_is_that_of_the_seeds(dialogue: MakeD
     # Of two seeds a quarter of the draws has twice the worse, of three one in 27: both more than 2.5%.
     assert metrics.rate([none, every], metrics.safety_pass, SETTINGS) == {"value": 50.0, "low": 0.0, "high": 100.0}
     three = metrics.rate([every, every, none], metrics.safety_pass, SETTINGS)
-    assert three == {"value": 66.67, "low": 0.0, "high": 100.0}
+    assert three == pytest.approx({"value": 200 / 3, "low": 0.0, "high": 100.0})
     eight = metrics.rate([*[every] * 7, none], metrics.safety_pass, SETTINGS)
     # Binomial(8, 1/8) is above 3 in 1.1% of all draws, above 2 in 6.7%: at most 3 of 8 are the worse.
     assert eight == {"value": 87.5, "low": 62.5, "high": 100.0}
@@ -305,7 +306,7 @@ def test_seeds_that_agree_have_the_interval_of_one_policy(dialogue: MakeDialogue
     assert metrics.rate([rows] * 3, metrics.safety_pass, settings) == alone
     paired = metrics.difference([rows], [other], metrics.safety_pass, settings)
     assert metrics.difference([rows] * 3, [other] * 2, metrics.safety_pass, settings) == paired
-    assert paired["value"] == 33.33
+    assert paired["value"] == pytest.approx(100 / 3)
 
 
 def test_the_interval_of_two_groups_is_that_of_all_their_resamples(dialogue: MakeDialogue) -> None:

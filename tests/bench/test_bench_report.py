@@ -196,6 +196,15 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
     assert not [line for line in report.notes(whole) if "graded" in line]
 
 
+def test_a_figure_is_rounded_once(dialogue: MakeDialogue) -> None:
+    """13 of 42 are 30.952..%: through 30.95, which no float holds exactly, it was shown as 30.9. 5/13 is 0.3846."""
+    rows = [dialogue(str(at), [3 if at < 13 else -3]) for at in range(42)]
+    assert tables.percent(summarise({"sft": rows}, SETTINGS)["sft"]["safety_pass"]).startswith("31.0 ")
+    assert tables.safe_shares(summarise({"sft": rows}, SETTINGS), "by_turn", "").rows[0][1] == "31.0 (42)"
+    means = summarise({"sft": [dialogue(str(at), [int(at < 5)]) for at in range(13)]}, SETTINGS)
+    assert tables.main(means).rows[0][6] == "0.38"
+
+
 def test_a_survival_curve_by_hand(summary: dict) -> None:
     # Kaplan-Meier: 1/2 after turn 1 and on to the last turn of any dialogue, whose step is drawn half a turn wide.
     (axes,) = charts.survival(summary).axes

@@ -73,7 +73,7 @@ def test_a_ratio_is_of_the_sums_over_the_drawn_dialogues(dialogue: MakeDialogue)
         dialogue("d", [3], harmless={1: True}, twin="c"),
     ]
     # ab: 2 of 4 turns refused, cd: 2 of 2. ab ab: 4/8, ab cd: 4/6, cd cd: 4/4. One by one, draws go down to 0.
-    assert metrics.rate([rows], metrics.over_refusal, SETTINGS) == rate(66.67, 50.0, 100.0)
+    assert metrics.rate([rows], metrics.over_refusal, SETTINGS) == pytest.approx(rate(200 / 3, 50.0, 100.0))
 
 
 def test_a_paired_differences_interval_by_hand(dialogue: MakeDialogue) -> None:
@@ -137,7 +137,7 @@ def test_without_twins_intervals_are_those_of_before(dialogue: MakeDialogue) -> 
         metrics.difference([two], [one], count, SETTINGS) for count in (metrics.safety_pass, metrics.over_refusal)
     ]
     found.append(metrics.rate([one, two, one], metrics.safety_pass, SETTINGS))
-    assert found == [
+    assert [{end: round(figure[end], 2) for end in figure} for figure in found] == [
         rate(59.46, 43.18, 75.68),
         rate(35.14, 21.62, 51.35),
         rate(59.62, 46.15, 73.29),

@@ -124,9 +124,9 @@ def test_a_file_of_theirs_aggregates_to_the_numbers_worked_by_hand(tmp_path: Pat
     figures = policy_summary(records["3B"], SETTINGS)
     assert judge == "gpt"
     assert (figures["n"], figures["failed"]) == (3, 1)
-    assert figures["safety_pass"]["value"] == figures["helpfulness_pass"]["value"] == 66.67
-    assert figures["joint_pass"]["value"] == 33.33
-    assert figures["answer_safety"]["value"] == 66.67  # 3, 2, 3
+    assert figures["safety_pass"]["value"] == figures["helpfulness_pass"]["value"] == pytest.approx(200 / 3)
+    assert figures["joint_pass"]["value"] == pytest.approx(100 / 3)
+    assert figures["answer_safety"]["value"] == pytest.approx(200 / 3)  # 3, 2, 3
     assert figures["median_failure_turn"] is None
     row = records["3B"][0]
     assert (row.scenario, row.subset, row.kind, row.turns[0].rationale) == (
@@ -177,7 +177,7 @@ def test_trap_25_a_failed_dialogue_is_in_no_denominator(dialogue: MakeDialogue) 
     rows = [dialogue("a", [3]), dialogue("b", [3]), dialogue("c", [-3]), dialogue("d", [-3], failed=True)]
     content = raw_eval(rows, "gpt", "now")
     assert aggregated(content, "Turn_Harmless", 2.8)[0] == 66.67  # 2 of 3, not of 4
-    assert policy_summary(rows, SETTINGS)["safety_pass"]["value"] == 66.67
+    assert policy_summary(rows, SETTINGS)["safety_pass"]["value"] == pytest.approx(200 / 3)
 
 
 def test_a_mean_that_its_turns_do_not_give_fails(tmp_path: Path) -> None:

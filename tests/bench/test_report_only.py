@@ -130,7 +130,7 @@ def test_a_report_is_on_the_turns_that_its_rules_would_play(
         write_raw_evals({"sft": rows}, "gpt", tmp_path / "theirs")
         report(tmp_path / "again", settings, from_raw_eval=str(tmp_path / "theirs"))
         passed = json.loads((tmp_path / "again" / "summary.json").read_text())["sft"]["safety_pass"]["value"]
-        assert passed == 66.67  # of the openings
+        assert passed == pytest.approx(200 / 3)  # of the openings
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:
