@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-DIGITS = 6  # of every figure in a summary: more than a report shows, which would otherwise round what is rounded already
+DIGITS = 6  # of every figure in a summary: more than a report shows, or it would round what is rounded already
 _AT_ONCE = 1 << 21  # units drawn in one step, so that memory does not grow with the number of draws
 
 

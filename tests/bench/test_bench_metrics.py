@@ -284,7 +284,7 @@ def test_a_groups_over_refusal_is_the_mean_of_shares(dialogue: MakeDialogue) -> 
     first = [dialogue("a", [3, 3], harmless={1: True, 2: True}), dialogue("b", [3], harmless={1: False})]
     second = [dialogue("a", [3, 3], harmless={1: True, 2: None}), dialogue("b", [3], harmless={1: False})]
     untold = [dialogue("a", [3, 3], harmless={1: None, 2: None}), dialogue("b", [3], harmless={1: True})]
-    assert metrics.rate([first, second], metrics.over_refusal, SETTINGS)["value"] == pytest.approx(175 / 3)  # (2/3 + 1/2) / 2
+    assert metrics.rate([first, second], metrics.over_refusal, SETTINGS)["value"] == pytest.approx((200 / 3 + 50) / 2)
     assert metrics.rate([first, untold], metrics.over_refusal, SETTINGS)["value"] == 50.0  # of b alone: (0/1 + 1/1) / 2
 
 
