@@ -14,8 +14,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
-from typing import ParamSpec
 
 from steer_lit.rollout.threads import delayed_by_one
 from steer_lit.types import (
@@ -35,7 +33,6 @@ from steer_lit.types import (
 )
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
 
 
 def playing(
@@ -80,14 +77,21 @@ def playing(
             yield row, dialogues.pop(row).trajectory(session.end(row))
 
 
-def _in_order(played: Callable[P, Iterator[tuple[int, Trajectory]]]) -> Callable[P, list[Trajectory]]:
-    def ordered(*args: P.args, **settings: P.kwargs) -> list[Trajectory]:
-        return [trajectory for _, trajectory in sorted(played(*args, **settings), key=itemgetter(0))]
-
-    return ordered
-
-
-play = _in_order(playing)  # the trajectories once all have ended, in the scenarios' order
+def play(
+    scenarios: Sequence[Scenario],
+    seeds: Sequence[int],
+    policy: Policy,
+    attacker: Attacker,
+    tutor: Tutor | None,
+    max_turns: int,
+    *,
+    side_by_side: int | None = None,
+    stop_when_truncated: bool = True,
+) -> list[Trajectory]:
+    """Play as `playing` does. Returns the trajectories once all have ended, in the scenarios' order."""
+    given = (scenarios, seeds, policy, attacker, tutor, max_turns)
+    played = dict(playing(*given, side_by_side=side_by_side, stop_when_truncated=stop_when_truncated))
+    return [played[row] for row in range(len(scenarios))]
 
 
 @dataclass(slots=True)
