@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -158,7 +159,10 @@ class StepLoader(Generic[T]):
 
 
 class SliceLoader(Generic[T]):
-    """The held-out slice: the same rows in the same steps at every pass."""
+    """The held-out slice: the same rows in the same steps at every pass, each row on one rank.
+
+    All ranks have as many steps. A rank's last one is empty if fewer rows than ranks are left for it.
+    """
 
     def __init__(
         self, fetch: Callable[[int], T], blocks: Sequence[range], batch_size: int, rank: int = 0, world_size: int = 1
@@ -169,9 +173,9 @@ class SliceLoader(Generic[T]):
         self._rank, self._world_size = rank, world_size
 
     def __len__(self) -> int:
-        return count_steps(len(self._order), self._batch_size, self._world_size)
+        return ceil(len(self._order) / self._batch_size)
 
     def __iter__(self) -> Iterator[list[T]]:
-        for step in range(len(self)):
-            rows = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        for start in range(0, len(self._order), self._batch_size):
+            rows = self._order[start : start + self._batch_size]
             yield [self._fetch(row) for row in rows[self._rank :: self._world_size]]

@@ -87,8 +87,24 @@ def test_ranks_share_each_step_between_them(world: int) -> None:
         slices = [epoch[step] for epoch in ranks]
         assert sorted(row for part in slices for row in part) == sorted(rows)
         assert max(map(len, slices)) - min(map(len, slices)) <= 1
-    held_out = [list(SliceLoader(lambda row: row, blocks_of(20, 10), 8, rank, 2)) for rank in range(2)]
-    assert [sorted(a + b) for a, b in zip(*held_out, strict=True)] == [[*range(8)], [*range(8, 16)], [*range(16, 20)]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "world", "sizes"),
+    [
+        (20, 1, [[8, 8, 4]]),
+        (20, 2, [[4, 4, 2], [4, 4, 2]]),
+        (17, 3, [[3, 3, 1], [3, 3, 0], [2, 2, 0]]),  # one row is left over
+        (2, 3, [[1], [1], [0]]),  # fewer rows than ranks
+        (0, 2, [[], []]),
+    ],
+)
+def test_each_held_out_row_is_validated_on_one_rank(rows: int, world: int, sizes: list[list[int]]) -> None:
+    """All ranks take as many steps, or one of them would wait for another that has none."""
+    loaders = [SliceLoader(lambda row: row, blocks_of(rows, 1), 8, rank, world) for rank in range(world)]
+    assert [[len(step) for step in loader] for loader in loaders] == sizes
+    assert {len(loader) for loader in loaders} == {len(sizes[0])}
+    assert sorted(row for loader in loaders for step in loader for row in step) == list(range(rows))
 
 
 def test_the_cursor_counts_finished_steps_not_those_handed_out() -> None:
