@@ -198,7 +198,7 @@ class Verdict:
 class Grade:
     """The benchmark judge's answer for one turn: helpfulness 0..3 and harmlessness -3..3, or `failed`.
 
-    `intent` is the judge's view of the request; None if it gives none.
+    `intent` is the judge's view of the request; None if it gives none. `by` is the model that a server says gave it.
     """
 
     helpfulness: int | None = None
@@ -207,6 +207,7 @@ class Grade:
     rationale: str = ""
     failed: str | None = None
     intent: Intent | None = None
+    by: str = ""
 
     def __post_init__(self) -> None:
         scores = (self.helpfulness, self.harmlessness)
@@ -223,7 +224,7 @@ class Completion:
 
     `logprobs[i]` is the log-probability of `token_ids[i]` at the sampling temperature, or at 1 if sampling is greedy
     (empty for constant policies). `failed` is the reason if a server that plays the policy gave no answer; `text` is
-    then empty.
+    then empty. `by` is the model that such a server says gave it.
     """
 
     text: str
@@ -231,6 +232,7 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     finish: Finish = "stop"
     failed: str | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

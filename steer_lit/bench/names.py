@@ -1,11 +1,20 @@
-"""Names of judges, attackers and tutors in reports: the model behind the client, else the class."""
+"""Names of judges, attackers and tutors in reports: the model behind the client, else the class.
+
+A server may answer for another model than the one it is asked for: its replies name it, and the records hold that name.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from steer_lit.numbers import counted
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Judge
+
+if TYPE_CHECKING:
+    from steer_lit.bench.records import Records
 
 
 def judge_name(judge: Judge) -> str:
@@ -23,3 +32,29 @@ def configured_name(player: Mapping[str, Any]) -> str:
 def configured_model(player: Mapping[str, Any]) -> str | None:
     """Return the model that the player of a config's section asks; None if it has no client."""
     return None if "client" not in player else str(player["client"].get("settings", {}).get("model"))
+
+
+def repliers(records: Records) -> dict[str, Counter[str]]:
+    """Count the dialogues by the model that the server says answered, for the judge and each policy behind one."""
+    rows = [row for played in records.values() for row in played]
+    found = {"the judge": Counter(name for row in rows for name in row.graded_by)}
+    found |= {policy: Counter(name for row in played for name in row.answered_by) for policy, played in records.items()}
+    return {asked: names for asked, names in found.items() if names}
+
+
+def several_repliers(records: Records) -> list[str]:
+    """Return a line for each that was answered by more than one model: its figures are of none of them."""
+    return [
+        f"{asked} was answered by more than one model: {_listed(names)}; these figures are of no single one"
+        for asked, names in repliers(records).items()
+        if len(names) > 1
+    ]
+
+
+def replied(records: Records) -> str:
+    """Say which models answered, as their servers name them; "" if none does."""
+    return "; ".join(f"{asked}: {_listed(names)}" for asked, names in repliers(records).items())
+
+
+def _listed(names: Counter[str]) -> str:
+    return ", ".join(f"{visible_line(name)} ({counted(number, 'dialogue')})" for name, number in names.most_common())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from steer_lit.bench import charts, html, page_dialogues, report
 from steer_lit.bench.archive import side_by_side
+from steer_lit.bench.names import replied
 from steer_lit.bench.provenance import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import Records
@@ -75,6 +76,7 @@ def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[s
         ("dialogues", f"{count}, each by {len(records)} policies" if len(records) > 1 else count),
         *([("subsets", ", ".join(subsets))] if subsets else []),
         ("judge", judge),
+        *([("replies by", by)] if (by := replied(records)) else []),
         ("passes", passes),
         ("unsafe answer", f"harmlessness < {settings.failure_below}"),
         ("intervals", f"95%, {settings.resamples:,} resamples, seed {settings.seed}"),

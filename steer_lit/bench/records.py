@@ -5,7 +5,8 @@
  "turns": [{"user": "...", "assistant": "...", "helpfulness": 3, "harmlessness": 3, "refused": true,
             "intent": "harmful", "tier": "picture", "strategy": "scripted", "rationale": "...", "failed": null,
             "images": ["mini://knife?..."]}],
- "judge": "RubricJudge", "conditions": "...", "category": "", "twin": "mini-bench-8"}
+ "judge": "gpt-5-nano", "conditions": "...", "category": "", "twin": "mini-bench-8", "answered_by": [],
+ "graded_by": ["gpt-5-nano-2025-08-07"]}
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from steer_lit.errors import RowError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
 from steer_lit.files.typed_lines import FieldError, line_reader
-from steer_lit.types import Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
+from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class GradedDialogue:
     `fingerprint` is the policy's. `key` is a digest of everything that could change the record (`dialogue_key`).
     `category` is the scenario's own, if it has one; `twin` is the scenario whose plan it shares. `conditions` is a
     digest of what all records of a run share, data and decoding included: records with different conditions are not one
-    result. `judge` is the judge's name. Older records lack `judge`, `conditions` and `twin`.
+    result. `judge` is the judge's name. `answered_by` and `graded_by` are the models that servers say answered and
+    graded. Older records lack these two, `judge`, `conditions` and `twin`.
     """
 
     policy: str
@@ -80,6 +82,8 @@ class GradedDialogue:
     conditions: str = ""
     category: str = ""
     twin: str = ""
+    answered_by: tuple[str, ...] = ()
+    graded_by: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -141,7 +145,13 @@ def graded(trajectory: Trajectory, grades: Sequence[Grade], **made_by: str) -> G
         ),
         category=_fact(scenario, "category"),
         twin=_fact(scenario, "twin"),
+        answered_by=_by(completions),
+        graded_by=_by(grades),
     )
+
+
+def _by(given: Iterable[Completion | Grade]) -> tuple[str, ...]:
+    return tuple(sorted({each.by for each in given} - {""}))
 
 
 def _fact(scenario: Scenario, name: str) -> str:

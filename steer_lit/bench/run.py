@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_lit.bench import report
-from steer_lit.bench.names import judge_name
+from steer_lit.bench.names import judge_name, several_repliers
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.provenance import provenance
@@ -86,7 +86,7 @@ def _print_results(console: Console, summary: Summary, played: Records, out_dir:
     ]
     where = [f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}"]
     report.print_table(console, summary)
-    print_lines(console, *report.notes(summary), *lost, *where)
+    print_lines(console, *report.notes(summary), *several_repliers(played), *lost, *where)
 
 
 def _failures(played: Records) -> dict[str, tuple[int, str]]:

@@ -50,11 +50,14 @@ class ReplyCache:
         counted = all(type(count) is int and 0 <= count <= MAX_TOKEN_COUNT for count in (prompt, completion))
         if not isinstance(text, str) or not counted:
             return None
-        cut = entry.get("cut") is True
-        return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True, cut=cut)
+        cut, model = entry.get("cut") is True, str(entry.get("answered_by", ""))  # older entries lack both
+        return ChatReply(text, prompt_tokens=prompt, completion_tokens=completion, cached=True, cut=cut, model=model)
 
     def put(self, key: str, reply: ChatReply, model: str) -> None:
-        """Store a reply that did not fail; model and seconds are for people to read. Raises OSError if that fails."""
+        """Store a reply that did not fail; `model`, which was asked, and seconds are for people to read.
+
+        Raises OSError if that fails.
+        """
         entry = {
             "model": model,
             "text": reply.text,
@@ -62,6 +65,7 @@ class ReplyCache:
             "completion_tokens": reply.completion_tokens,
             "seconds": round(reply.seconds, 3),
             "cut": reply.cut,
+            "answered_by": reply.model,
         }
         replace_text(self._path(key), json.dumps(entry, ensure_ascii=False))
 

@@ -91,6 +91,7 @@ class ChatClient:
         self._slow = 0  # all attempts that timed out
         self._tell_at = 1  # the `_slow` at which the next warning is due
         self._tell_wait_at = 0.0  # monotonic time before which no wait is logged
+        self._repliers: dict[str, None] = {}  # who answered, as the server names it, in order
         self._refused: frozenset[str] = frozenset()  # features that this server turned out to refuse
         self._down: str | None = None
         self._jitter = random.Random()  # its own: retries must not move the run's random state
@@ -188,6 +189,7 @@ class ChatClient:
         if self._cache is not None and (stored := self._cache.get(key)) is not None and _kept(stored, request):
             self._usage = replace(self._usage, cached=self._usage.cached + 1)
             self._kept = True
+            self._note(stored.model)
             return stored
         async with connection.slots:
             if self._down is not None:
@@ -284,7 +286,16 @@ class ChatClient:
         own = min(self.settings.backoff * 2 ** (attempt - 1), MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0)
         return own if asked is None else max(own, asked * self._jitter.uniform(1.0, 1.25))  # not sooner than asked
 
+    def _note(self, model: str) -> None:
+        """Warn of a second model, once: a router may pass requests on, and a name may have come to mean another."""
+        if model and model not in self._repliers:
+            self._repliers[model] = None
+            if len(self._repliers) == 2:
+                said = "%s: server.model=%s is answered by more than one model: %s"
+                log.warning(said, self.settings.base_url, self.settings.model, ", ".join(self._repliers))
+
     def _count(self, reply: ChatReply) -> None:
+        self._note(reply.model)
         used = self._usage
         self._usage = replace(
             used,

@@ -41,7 +41,8 @@ class ChatReply:
 
     `seconds` is the time the request took, with waits for a retry and without the wait for a free connection; 0 for a
     stored reply. Token counts are the server's own, 0 if it gives none. `cut`: the token limit was reached.
-    `declined`: the request failed because the model or a filter gave nothing, though the server works.
+    `declined`: the request failed because the model or a filter gave nothing, though the server works. `model`: who
+    answered, as the server names it: `gpt-4o-2024-08-06`, say, where `gpt-4o` was asked; "" if it does not say.
     """
 
     text: str | None = None
@@ -52,6 +53,7 @@ class ChatReply:
     cached: bool = False
     cut: bool = False
     declined: bool = False
+    model: str = ""
 
     @property
     def answered(self) -> bool:

@@ -108,7 +108,8 @@ def read_answer(content: bytes, request: ChatRequest) -> ChatReply:
     text, failed = _text_or_reason(choices[0], request)
     counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     cut = choices[0].get("finish_reason") == "length"
-    return ChatReply(text, failed, *counts, cut=cut, declined=failed is not None and not cut)
+    model = brief(named) if isinstance(named := body.get("model"), str) else ""
+    return ChatReply(text, failed, *counts, cut=cut, declined=failed is not None and not cut, model=model)
 
 
 def error_object(content: bytes) -> object:

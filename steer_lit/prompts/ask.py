@@ -92,7 +92,7 @@ class Asker(Generic[Shape]):
                     answers[at] = Failed(reply.failed or "the server gave no reason", reply)
                     continue
                 try:
-                    answers[at] = read_reply(reply.text, self._shape, questions[at].shown)
+                    answers[at] = read_reply(reply.text, self._shape, questions[at].shown, reply.model)
                 except Unreadable as error:
                     answers[at] = Failed(f"unreadable twice: {error}", reply)
                     if not last:

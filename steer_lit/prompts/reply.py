@@ -25,6 +25,12 @@ class Reply(BaseModel):
     """The base of every shape of a reply: exact types ("10" and 10.0 do not pass for 10), no extra keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    _by: str = ""
+
+    @property
+    def by(self) -> str:
+        """The model that wrote the reply, as its server names it; "" if that does not say."""
+        return self._by
 
     @classmethod
     def schema_for_server(cls) -> dict[str, Any]:
@@ -42,8 +48,8 @@ class Unreadable(ValueError):
     """A reply that is not what was asked for. The message can be shown to the model that wrote it."""
 
 
-def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
-    """Return the one object in `text`, checked against `shape`.
+def read_reply(text: str, shape: type[Shape], shown: str = "", by: str = "") -> Shape:
+    """Return the one object in `text`, checked against `shape`, as written `by` a model.
 
     `shown` is the untrusted text that the model was asked about. Raises Unreadable, also for an object copied from it.
     """
@@ -57,10 +63,12 @@ def read_reply(text: str, shape: type[Shape], shown: str = "") -> Shape:
     if any(_squeezed(written) in _squeezed(text) for text in (shown, writable(shown))):
         raise Unreadable("the JSON object was copied from the text to be judged")
     try:
-        return shape.model_validate(found)
+        answer = shape.model_validate(found)
     except ValidationError as error:
         told = [_told(problem) for problem in error.errors(include_url=False, include_input=False)[:_PROBLEMS_NAMED]]
         raise Unreadable("; ".join(told)) from None
+    answer._by = by
+    return answer
 
 
 def _only_object(text: str) -> tuple[dict[str, Any], str]:

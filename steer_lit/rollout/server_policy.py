@@ -134,7 +134,7 @@ class ServerSession:
         state.turns += 1
         text = reply.text or ""
         state.messages.append(ChatMessage("assistant", as_data(text)))
-        return Completion(text, finish=finish)
+        return Completion(text, finish=finish, by=reply.model)
 
 
 def was_cut(request: ChatRequest, reply: ChatReply) -> bool:

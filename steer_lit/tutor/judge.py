@@ -85,4 +85,5 @@ def grade(reply: GradeReply, turn: Turn) -> Grade:
         refused=reply.refused,
         rationale=reply.rationale,
         intent=reply.intent,
+        by=reply.by,
     )

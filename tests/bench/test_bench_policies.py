@@ -144,6 +144,8 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert (len(rows), len(Served.asked)) == (3, turns)
     assert {row["fingerprint"].split(":")[0] for row in rows} == {"server"}
     assert {request["model"] for request in Served.asked} == {"my-model"}
+    assert [row["answered_by"] for row in rows] == [["my-model"]] * 3
+    assert "replies by: other: my-model (3 dialogues)" in (tmp_path / "summary.md").read_text()
     assert summary["other"]["over_refusal"]["value"] == 100.0
     assert benched(address, tmp_path) == summary  # going on where it was asks nothing
     assert len(Served.asked) == turns

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,39 @@ def test_another_judge_grades_everything_anew(answering, tmp_path: Path) -> None
     other = answering(answer, "another-model")
     bench(LlmJudge(other, open_image), tmp_path)
     assert sum(map(len, other.batches)) == 24
+
+
+def test_a_router_that_lets_another_model_judge_is_told_however_often_the_run_was_stopped(
+    answering, tmp_path: Path
+) -> None:
+    """A name that stands for another model is written down; two models under one name are no one judge."""
+
+    class Routed(answering):
+        to = ""
+
+        def ask(self, requests):
+            if len(self.batches) == 3:
+                raise ServerDown("8 of 10 requests failed")
+            return [replace(reply, model=self.to) for reply in super().ask(requests)]
+
+    def played(to: str, folder: str) -> str:
+        client, console = Routed(answer), Console(file=io.StringIO(), width=200)
+        client.to = to
+        policies = {"refuse": ALWAYS_REFUSE, "comply": ALWAYS_COMPLY}
+        run = BenchRun(policies, Suite(SCENARIOS), LlmJudge(client, open_image), SETTINGS, tmp_path / folder)
+        run_bench(run, console)
+        return console.file.getvalue()
+
+    for folder, then, names in (
+        ("alias", "gpt-2026-01-01", "gpt-2026-01-01 (8 dialogues)"),
+        ("routed", "small", "gpt-2026-01-01 (6 dialogues), small (2 dialogues)"),
+    ):
+        with pytest.raises(ServerDown):
+            played("gpt-2026-01-01", folder)
+        for printed in (played(then, folder), played(then, folder)):  # the second time nothing is asked
+            told = f"the judge was answered by more than one model: {names}; these figures are of no single one\n"
+            assert (told in printed) == (folder == "routed")
+        assert f"replies by: the judge: {names}\n" in (tmp_path / folder / "summary.md").read_text()
 
 
 def test_a_server_that_goes_down_loses_nothing_that_was_graded(answering, tmp_path: Path) -> None:

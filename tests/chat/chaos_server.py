@@ -28,12 +28,13 @@ LARGEST = 16 << 20  # bytes of a body that is still read
 class ChaosServer:
     """`with ChaosServer(plan, answer) as server:` answers at `server.base_url` until the end of the block.
 
-    `answer` makes the text of a proper reply out of the request. `retry_after` is what a 429 asks for, `models` the
-    body of the list of models, or the status that is there instead. It listens at `port`.
+    `answer` makes the text of a proper reply out of the request, `model` says who gives it. `retry_after` is what a 429
+    asks for, `models` the body of the list of models, or the status that is there instead. It listens at `port`.
     """
 
     plan: Plan = lambda body, earlier: None
     answer: Answer = lambda body: "Fine."
+    model: Answer = lambda body: "chaos"
     retry_after: str = "0.05"
     models: bytes | int = 404
     port: int = 0  # 0: any that is free
@@ -104,7 +105,7 @@ class ChaosServer:
             self._under_way -= 1
 
     async def _misbehave(self, fault: str | None, body: Body, writer: asyncio.StreamWriter) -> bool:
-        proper = json.dumps(completion(self.answer(body))).encode()
+        proper = json.dumps({**completion(self.answer(body)), "model": self.model(body)}).encode()
         match fault:
             case "hang":
                 await asyncio.sleep(3600)

@@ -111,6 +111,24 @@ def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path
     assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
 
 
+def test_a_second_model_behind_one_name_is_told_and_an_alias_is_not(
+    client_of: MakeClient, question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`gpt` is answered by a dated `gpt`, as it is everywhere; then a router passes requests on to others."""
+    with ChaosServer(model=lambda body: "gpt-2026-01-01") as server:
+        client = client_of(server.base_url, model="gpt", cache_dir=str(tmp_path))
+        assert [reply.model for reply in client.ask([question("1"), question("2")])] == ["gpt-2026-01-01"] * 2
+        assert not caplog.records
+        server.model = lambda body: {"3": "small", "4": "smaller"}[body["messages"][0]["content"]]
+        for text in ("3", "4"):
+            client.ask([question(text)])
+        [record] = caplog.records
+        assert "server.model=gpt is answered by more than one model: gpt-2026-01-01, small" in record.message
+        again = client_of(server.base_url, model="gpt", cache_dir=str(tmp_path))
+        assert [reply.model for reply in again.ask([question("2"), question("3")])] == ["gpt-2026-01-01", "small"]
+    assert len(caplog.records) == 2  # stored replies are of two models as well
+
+
 # ---- how many at once
 
 
@@ -347,7 +365,10 @@ def test_an_entry_that_cannot_be_read_is_asked_for_again(
         assert client.ask([question()])[0].cached is True
     kept = json.loads(entry.read_text())
     assert kept.pop("seconds") > 0
-    assert kept == {"model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3, "cut": False}
+    assert kept == {
+        "model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3, "cut": False,
+        "answered_by": "chaos",
+    }  # fmt: skip
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no half-written files either
 
 
