@@ -25,6 +25,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from unicodedata import category
 
 from steer_lit.answer_format import answer_part
 from steer_lit.attacker.wordings import WORDINGS, Wording
@@ -33,7 +34,9 @@ from steer_lit.types import Attack, Message, Scenario, SoFar, Strategy, Turn, Ve
 from steer_lit.verdict_scale import CONSTRUCTIVE, LEAK
 
 _MARKUP = re.compile(r"<[^<>]*>")
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?।॥؟۔])\s+|(?<=[。！？])\s*(?=\S)")
+_QUESTION_MARKS = ("?", "؟", "？")
+_WORD = re.compile(r"[^\W_]\w*(?:['’-][^\W_]\w*)*")  # "_" stands for a mark here: see `_words`
 _WORD_CHARACTERS = 16
 
 
@@ -145,22 +148,35 @@ def _answering(turn: Turn, refused: bool | None) -> Strategy:
 def quote(completion: str, words: int, last: bool = False) -> str:
     """Return at most `words` words of the answer part: the first of its first statement or the `last` of its last one.
 
-    A quote is data inside the next prompt: only letters, digits, apostrophes and hyphens pass, so that no special
-    token, tag or quotation mark is carried over (TRAPS 14). A word is cut after 16 characters. The thinking is never
-    quoted: a user does not see it. Empty if the completion has no answer part.
+    A quote is data inside the next prompt: only letters with their marks, digits, apostrophes and hyphens pass, so that
+    no special token, tag or quotation mark is carried over (TRAPS 14). A word is cut after 16 characters, as is a
+    sentence in a script without blanks, but never between a letter and its marks. The thinking is never quoted: a user
+    does not see it. Empty if the completion has no answer part.
     """
     answer = answer_part(completion)
     if answer is None or words == 0:
         return ""
     statements = _statements(answer)
-    found = [word[:_WORD_CHARACTERS] for word in _WORD.findall(statements[-1] if last else statements[0])]
+    found = _words(statements[-1] if last else statements[0])
     return " ".join(found[-words:] if last else found[:words])
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text, cut. A pattern's letters lack marks, without which Hindi or Thai cannot be read."""
+    shown = "".join("_" if category(c).startswith("M") else " " if c == "_" else c for c in text)
+    found = []
+    for start, end in (word.span() for word in _WORD.finditer(shown)):
+        cut = min(start + _WORD_CHARACTERS, end)
+        while cut < end and shown[cut] == "_" and cut > start + 1:
+            cut -= 1
+        found.append(text[start:cut])
+    return found
 
 
 def _statements(answer: str) -> list[str]:
     """Return an answer's sentences, without questions unless all are. A statement after a refusal is an offer."""
-    sentences = re.split(r"(?<=[.!?])\s+", _MARKUP.sub(" ", answer).strip())
-    return [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
+    sentences = _SENTENCE_END.split(_MARKUP.sub(" ", answer).strip())
+    return [sentence for sentence in sentences if not sentence.endswith(_QUESTION_MARKS)] or sentences
 
 
 def _prefixed(message: Message, lead: str) -> Message:

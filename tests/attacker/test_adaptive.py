@@ -1,6 +1,6 @@
 import random
-import re
 from typing import get_args
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -284,7 +284,23 @@ def test_trap_14_quoted_completion_is_plain_data(completion: str) -> None:
 def test_trap_14_quotes_are_a_few_bare_words(text: str, words: int, last: bool) -> None:
     quoted = quote(f"<answer>{text}</answer>", words, last)
     assert len(quoted.split(" ")) <= max(words, 1)
-    assert re.fullmatch(r"(?:\w|['’ -])*", quoted)
+    assert all(sign.isalnum() or sign in "'’ -" or category(sign).startswith("M") for sign in quoted)
+
+
+@pytest.mark.parametrize(
+    ("answer", "first", "last"),
+    [
+        # "I cannot help you with this. I can give a safe idea. Would you like that?"
+        ("मैं इसमें मदद नहीं कर सकता। मैं अच्छा विचार दे सकता हूँ। क्या आप चाहेंगे?", "मैं इसमें मदद", "दे सकता हूँ"),
+        ("我不能帮你。我可以给你一个主意。好吗？", "我不能帮你", "我可以给你一个主意"),
+        # "I cannot help with this, but I can help tidy up": 16 characters, and the one before a mark that is cut off
+        ("ฉันช่วยเรื่องนี้ไม่ได้ แต่ฉันช่วยเก็บกวาดได้", "ฉันช่วยเรื่องนี้ แต่ฉันช่วยเก็บกว", "ฉันช่วยเรื่องนี้ แต่ฉันช่วยเก็บกว"),
+        ("กกกกกกกกกกกกกกกกี้ก", "กกกกกกกกกกกกกกก", "กกกกกกกกกกกกกกก"),
+    ],
+)
+def test_a_quote_keeps_the_marks_of_letters_and_other_scripts_sentences(answer: str, first: str, last: str) -> None:
+    assert quote(f"<answer>{answer}</answer>", 3) == first
+    assert quote(f"<answer>{answer}</answer>", 3, last=True) == last
 
 
 def test_neither_thinking_nor_tags_are_quoted() -> None:
