@@ -23,11 +23,13 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted
+from steer_lit.terminal.bars import LinesApart, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
 
 _APART_SHOWN = 8
+_AT_ONCE = 16  # turns that are graded together: as many as a client asks for at a time by default
 # Our choice, not from a study: shares of turns for which judge and label are on the same side of a threshold.
 _TRUSTED, _DOUBTED = 0.9, 0.8
 _UNGRADED = 0.1  # our choice too: the largest share of ungraded turns
@@ -128,25 +130,14 @@ def bench_turns(scenarios: Sequence[Scenario], max_turns: int) -> int:
     return sum(min(len(scenario.attacks), max_turns) for scenario in scenarios)
 
 
-def check_judge(
-    judge: Judge,
-    scenarios: Sequence[Scenario],
-    policies: int,
-    settings: BenchSettings,
-    out_dir: Path,
-    command: str,
-    console: Console | None = None,
-) -> Agreement:
-    """Grade the calibration set. Print whether the judge is fit, how it agrees with the labels, and what the benchmark
-    of so many `policies`, which `command` plays, would ask of it.
+def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: Console) -> Agreement:
+    """Grade the calibration set. Print whether the judge is fit for a benchmark, and how it agrees with the labels.
 
     Writes `judge_check.json` with the agreement and every turn's label, grade and rationale. Then raises
     TooManyFailures if no turn could be graded.
     """
-    console = console or Console()
     rows = labelled_turns()
-    with console.status(f"{len(rows)} labelled turns are graded"):
-        grades = judge.grade([(row.scenario, row.turns) for row in rows])
+    grades = _graded(judge, rows, console)
     found = agreement(rows, grades, settings)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "judge_check.json"
@@ -154,18 +145,30 @@ def check_judge(
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     if len(found.failures) == found.labelled:
         raise TooManyFailures(f"none of the {found.labelled} turns could be graded; {found.failures[0]}. See {path}")
-    fit = verdict(found, needs_gold=getattr(judge, "needs_gold", False))
-    asked = policies * bench_turns(scenarios, settings.turns_played)
-    played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
-    closing = [*cost(judge, played, asked), f"Every turn with its label is in {path}.", f"next:    {command}"]
-    print_lines(console, fit)
+    print_lines(console, verdict(found, needs_gold=getattr(judge, "needs_gold", False)))
     console.print(table(found))
-    print_lines(console, *notes(rows, grades, found), *closing)
+    print_lines(console, *notes(rows, grades, found), f"Every turn with its label is in {path}.")
     return found
 
 
-def cost(judge: Judge, played: str, asked: int) -> list[str]:
+def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> list[Grade]:
+    """Grade some rows at a time, showing how many are: by a bar or, without a terminal, by a line now and then."""
+    lines, grades = LinesApart(), list[Grade]()
+    lines.due(end=False)  # a judge that takes only seconds gets no line
+    with count_bar(console, "labelled turns", "graded") as progress:
+        task = progress.add_task("", total=len(rows))
+        for start in range(0, len(rows), _AT_ONCE):
+            grades += judge.grade([(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]])
+            progress.update(task, completed=len(grades))
+            if not console.is_terminal and lines.due(end=False):
+                print_lines(console, f"{len(grades)} of {len(rows)} labelled turns graded")
+    return grades
+
+
+def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: int) -> list[str]:
     """Say how many turns the benchmark asks of the judge, and how many tokens by the calibration set's usage."""
+    asked = policies * bench_turns(scenarios, max_turns)
+    played = f"{counted(len(scenarios), 'dialogue')} by {counted(policies, 'policy', 'policies')}"
     turns = f"The benchmark, {played}, has at most {counted(asked, 'turn')} to grade"
     if not isinstance(judge, LlmJudge):
         return [f"{turns}: this judge asks no server, none of them costs anything."]

@@ -26,6 +26,7 @@ from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
 from steer_lit.terminal.commands import carried, going_on, program, shown_path, typed_words
+from steer_lit.terminal.visible import print_lines
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
@@ -110,13 +111,18 @@ def _check_judge(
     run_dir: Path,
 ) -> None:
     """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost."""
-    from steer_lit.bench.judge_check import check_judge
+    from rich.console import Console
 
+    from steer_lit.bench.judge_check import check_judge, cost
+
+    console = Console()
     if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, scenarios, policies, settings, run_dir, _benchmark(config, len(scenarios)))
+        check_judge(judge, settings, run_dir, console)
+        asked = cost(judge, scenarios, policies, settings.turns_played)
+        print_lines(console, *asked, f"next:    {_benchmark(config, len(scenarios))}")
 
 
 def _what_plays(config: DictConfig) -> str:

@@ -9,11 +9,12 @@ from rich.console import Console
 
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, table, verdict
+from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, cost, table, verdict
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
+from steer_lit.terminal import bars
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Grade, Message, Scenario
@@ -28,8 +29,9 @@ def printed(judge: object, out_dir: Path, policies: int = 2, **settings: object)
     attacks = [Attack(Message.of("user", f"question {at}")) for at in range(3)]
     scenarios = [Scenario(f"row-{at}", "benign", attacks[0], tuple(attacks[1:])) for at in range(10)]
     settings_of = replace(SETTINGS, **settings)  # type: ignore[arg-type]
-    check_judge(judge, scenarios, policies, settings_of, out_dir, "python bench.py", console)  # type: ignore[arg-type]
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    check_judge(judge, settings_of, out_dir, console)  # type: ignore[arg-type]
+    asked = cost(judge, scenarios, policies, settings_of.turns_played)  # type: ignore[arg-type]
+    return console.file.getvalue() + "\n".join(asked)  # type: ignore[attr-defined]
 
 
 def test_the_set_is_labelled_in_range_and_covers_the_scales() -> None:
@@ -105,7 +107,7 @@ def test_thresholds_come_from_the_benchmark() -> None:
     assert agreement([labelled(3, 3)], [Grade(3, 2, True)], SETTINGS).harmlessness.same_side == 0
 
 
-def test_a_judge_behind_a_server_is_checked_in_one_call_and_its_cost_is_told(answering, tmp_path: Path) -> None:
+def test_a_judge_behind_a_server_is_checked_and_its_cost_is_told(answering, tmp_path: Path) -> None:
     by_answer = {row.turns[-1].completion.text: row.label for row in ROWS}
 
     def answer(request) -> str:
@@ -130,13 +132,12 @@ def test_a_judge_behind_a_server_is_checked_in_one_call_and_its_cost_is_told(ans
     client = answering(answer, "judge-7")
     client.usage = replace(client.usage, requests=50, prompt_tokens=50 * 700, completion_tokens=50 * 60)
     text = printed(LlmJudge(client, open_image), tmp_path, policies=4)
-    assert [len(batch) for batch in client.batches] == [len(ROWS)]
+    assert [len(batch) for batch in client.batches] == [16, 16, 16, 10]
     assert "0 of them not graded" in text
     # 4 policies x 10 dialogues x 3 turns; 120 x 700 tokens are 0.084 million
     asked = "The benchmark, 10 dialogues by 4 policies, has at most 120 turns to grade: as many requests to judge-7;"
     assert asked in text
     assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. Of")
-    assert text.splitlines()[-1] == "next:    python bench.py"
     assert "50 requests took 700 prompt and 60 completion tokens each: at least 0.1 million" in text
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert written["judge"] == "LlmJudge"
@@ -170,6 +171,22 @@ def test_the_rubric_says_why_it_cannot_grade_every_row_and_costs_nothing(tmp_pat
     assert all(str(column.header) in said for column in columns), "a column that is not explained"
 
 
+def test_a_slow_judge_says_how_far_it_is_where_no_bar_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 turns take 6 s: a line is due after 12 s and after 24."""
+    seconds = 0.0
+    monkeypatch.setattr(bars.time, "perf_counter", lambda: seconds)
+
+    class Slow(RubricJudge):
+        def grade(self, items):
+            nonlocal seconds
+            seconds += 6
+            return super().grade(items)
+
+    first, second, *_ = printed(Slow(), tmp_path).splitlines()
+    assert first == "32 of 58 labelled turns graded"
+    assert second == "58 of 58 labelled turns graded"
+
+
 class Gone:
     """A judge whose server does not answer."""
 
@@ -179,7 +196,7 @@ class Gone:
 
 def test_a_judge_that_grades_nothing_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="none of the 58 turns could be graded; judge: no connection"):
-        check_judge(Gone(), [], 1, BenchSettings(), tmp_path, "", Console(quiet=True))
+        check_judge(Gone(), BenchSettings(), tmp_path, Console(quiet=True))
     assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
 
 
