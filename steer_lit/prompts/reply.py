@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steer_lit.prompts.fill import BAR, writable
 
-_THOUGHT_ENDS = "</think>"  # reasoning models may write their thoughts into the reply
+_THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
 
 
@@ -78,6 +78,8 @@ def _only_object(text: str) -> tuple[dict[str, Any], str]:
     start = text.find("{")
     if start < 0:
         raise Unreadable("there is no JSON object in the reply")
+    if _THOUGHT in text[:start].rpartition(_THOUGHT_ENDS)[2]:  # cut there: an object in thoughts is a draft
+        raise Unreadable("the reply ends in its thoughts")
     try:
         found, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError) as error:

@@ -140,6 +140,9 @@ def test_an_object_may_quote_the_mark_that_ends_thoughts() -> None:
 def test_an_object_in_the_thoughts_is_no_reply() -> None:
     with pytest.raises(Unreadable, match="no JSON object"):
         read_reply(f"<think>{GOOD}</think>I'd rather not say.", Marks)
+    for draft in (GOOD, '{"score": 10, "why": "it wrote </think>"}'):
+        with pytest.raises(Unreadable, match="ends in its thoughts"):  # a server need not say that it cut a reply
+            read_reply(f"<think>Perhaps {draft}, but wait, the picture", Marks)
 
 
 @given(st.integers(1, 10), st.text(max_size=50), st.text(st.characters(exclude_characters="{"), max_size=50))
