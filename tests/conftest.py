@@ -1,4 +1,4 @@
-"""What every test stands on: no network, no GPU, one thread, and the optional folder of public data files."""
+"""Settings and fixtures for all tests: no network, no GPU, one thread, and the optional folder of public data files."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.workers import cores_here, memory_here, workers
 if TYPE_CHECKING:
     from steer_lit.chat import ChatReply, ChatRequest
 
-# Before any test module imports torch or a hub client. The thread count is part of a float sum's order, so of its
-# last bits; one thread is also the fastest for models this small.
+# Set before any test module imports torch or a hub client. The number of threads changes the order in which floats are
+# added, and so their last bits. One thread is also the fastest for models this small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# A machine's GPUs are out of sight, as they are on a machine without any: policies would be loaded onto them, and their
-# log-probs are not those that tests expect. Programs that tests start inherit it. HIP is what torch asks for AMD's.
+# Hide the machine's GPUs. Policies would be loaded onto them, and the tests expect the log-probs of a CPU. Programs
+# that the tests start inherit this. HIP_VISIBLE_DEVICES is torch's variable for AMD GPUs.
 for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
     os.environ[name] = ""
-# A job in a shell's background ignores Ctrl-C, and every program the tests start and interrupt would inherit that.
+# A background job of a shell ignores SIGINT. Every program that the tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("MPLBACKEND", "Agg")
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
@@ -38,19 +38,21 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means. Every worker computes with one thread, as a run without workers does."""
+    """Return the number of workers for `-n auto`. Each worker has one thread, as a run without workers does."""
     return workers(cores_here(), memory_here())
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """The root of the checkout."""
+    """Return the root of the checkout."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real public files (`$STEER_LIT_SHARED/data`, else `../shared/data`); skips where there is none."""
+    """Return the folder of real public files: `$STEER_LIT_SHARED/data`, else `../shared/data`. Skip if it does not
+    exist.
+    """
     folder = Path(os.environ.get("STEER_LIT_SHARED", ROOT.parent / "shared")) / "data"
     if not folder.is_dir():
         pytest.skip(f"public test data not found at {folder}: set STEER_LIT_SHARED to the folder that holds data/")
@@ -59,7 +61,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
-    """Refuse every TCP connection that leaves this machine: a test that needs one fails here, not only in CI."""
+    """Refuse every TCP connection that leaves this machine. A test that needs one fails here, not only in CI."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:
@@ -75,8 +77,8 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def composed_once() -> Iterator[None]:
-    """Hydra composes each command's config twice, at first only to see whether it sets `hydra.mode`. Ours do not, so
-    that here it does so only where a word might; half of the time that a refused command takes.
+    """Skip the first of Hydra's two compositions of a command's config. It only reads `hydra.mode`, which our configs
+    do not set. It still runs if an override might set it. This halves the time that a refused command takes.
     """
     from hydra._internal.hydra import Hydra
 
@@ -91,9 +93,9 @@ def composed_once() -> Iterator[None]:
 
 
 class AnsweringClient:
-    """A chat client without a server: `answer` makes a reply's text of each request, or None, and the request failed.
+    """A chat client without a server: `answer` maps a request to the reply's text, or to None for a failed request.
 
-    `batches` holds what every call to `ask` was given.
+    `batches` holds the requests of each call to `ask`.
     """
 
     def __init__(self, answer: Callable[[ChatRequest], str | None], model: str = "model") -> None:
@@ -114,13 +116,13 @@ class AnsweringClient:
 
 @pytest.fixture(scope="session")
 def answering() -> type[AnsweringClient]:
-    """`answering(answer)` is a chat client that needs no server."""
+    """Return the class: `answering(answer)` is a chat client that needs no server."""
     return AnsweringClient
 
 
 @pytest.fixture
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without pictures: drawing them takes most of a second a run, for tests that do not look at them."""
+    """Write reports without charts, which take most of a second per run. For tests that do not look at them."""
     from steer_lit.bench import charts
 
     monkeypatch.setattr(charts, "write_pictures", lambda summary, folder: None)
@@ -129,7 +131,7 @@ def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=[True, False], ids=["packed", "padded"])
 def packs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether rows are packed, or padded and put through transformers' modules, as they are for dropout."""
+    """Run the test twice: rows packed, and rows padded and passed through transformers' modules, as for dropout."""
     from steer_lit.policy.qwen_vl import QwenVL
 
     monkeypatch.setattr(QwenVL, "packs", request.param)

@@ -1,5 +1,5 @@
-"""Processes that have the libraries from their first moment: one server loads them once, and each process is forked
-from it before any work was done there.
+"""Processes that start with the libraries imported. A fork server imports them once, and each process is forked from
+that server, which does no other work.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FORK.set_forkserver_preload(_LIBRARIES + _OURS)
 
 
 def on_two_ranks(run: Callable[..., None], *arguments: Any) -> None:
-    """Call `run(rank, *arguments)` in two processes, and wait for them. Raises what one of them does."""
+    """Call `run(rank, *arguments)` in two processes and wait for both. Raises what either of them raises."""
     start_processes(run, arguments, nprocs=2, start_method="forkserver")
 
 
 def started(program: str, words: Sequence[str], errors: Path, output: Path = Path(os.devnull)) -> BaseProcess:
-    """Start a program with these words, as its script does. What it prints goes into the two files."""
+    """Start a program with these arguments, as its script does. Its standard output and errors go to the two files."""
     process = FORK.Process(target=_called, args=(program, list(words), errors, output))
     process.start()
     return process

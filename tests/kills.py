@@ -1,4 +1,4 @@
-"""Processes that die by SIGKILL at a chosen call."""
+"""Processes that are killed with SIGKILL at a chosen call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.forked import FORK
 
 
 class Kill(NamedTuple):
-    """Before the `call`th call of `name` in `owner`, a module or `module:class`, when `left` is in the run's folder."""
+    """Kill just before the `call`th call of `owner.name`. `owner` is a module or `module:class`. At that point the path
+    `left` must exist in the run's folder.
+    """
 
     owner: str
     name: str
@@ -23,7 +25,7 @@ class Kill(NamedTuple):
 
 
 def arm(kill: Kill) -> None:
-    """Make this process die there."""
+    """Replace the function, such that this process kills itself at that call."""
     owner, calls = pkgutil.resolve_name(kill.owner), itertools.count(1)
     function = getattr(owner, kill.name)
 
@@ -36,7 +38,9 @@ def arm(kill: Kill) -> None:
 
 
 def in_a_process(run: Callable[..., None], *arguments: Any, kill: Kill | None, folder: Path) -> None:
-    """Call `run(*arguments, folder, kill)` in a process of its own, which dies at `kill` unless that is None."""
+    """Call `run(*arguments, folder, kill)` in a new process. It must die at `kill`; without one it must end
+    normally.
+    """
     part = FORK.Process(target=run, args=(*arguments, folder, kill))
     part.start()
     part.join()

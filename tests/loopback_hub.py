@@ -1,4 +1,4 @@
-"""A hub on loopback, of which tests ask what the clients of `datasets` and `huggingface_hub` ask of huggingface.co."""
+"""A Hugging Face hub on loopback, which answers what `datasets` and `huggingface_hub` request from huggingface.co."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 class LoopbackHub:
-    """Holds the files of one dataset or model, `owner/name`, at one revision. `asked` lists what it was asked for."""
+    """Serves the files of one dataset or model, `owner/name`, at one revision. `asked` lists the requests received."""
 
     id = "owner/name"
 
@@ -30,7 +30,7 @@ class LoopbackHub:
             do_GET = do_POST = do_HEAD
 
             def log_message(self, *_: object) -> None:
-                """Tests need no log."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -71,14 +71,14 @@ class LoopbackHub:
         return hashlib.sha1(self.files[name]).hexdigest()
 
     def _listing(self, folder: str) -> list[dict[str, object]]:
-        """The files and folders in one folder, "" for the dataset's own."""
+        """Return the entries of the files and folders directly in `folder`; "" is the root."""
         inside = [name for name in self.files if folder in ("", name.rpartition("/")[0])]
         folders = {name.partition("/")[0] for name in self.files if "/" in name and not folder}
         known = [self._entry(name) for name in inside if "/" not in name.removeprefix(folder).lstrip("/")]
         return [*known, *({"type": "directory", "path": name, "oid": REVISION, "size": 0} for name in sorted(folders))]
 
     def _send(self, request: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
-        """The body, or of it the range that was asked for."""
+        """Send the body, or the part of it in the requested range."""
         first, last = 0, len(body) - 1
         if asked := request.headers.get("Range"):
             start, _, end = asked.removeprefix("bytes=").partition("-")

@@ -1,5 +1,5 @@
-"""A GPU that is none: tensors that lie in this machine's memory, say that they are on cuda:0, and refuse to be mixed
-with others, as a GPU's do. Where code forgets to move something, it fails here as it would there.
+"""A simulated GPU. Its tensors lie in the CPU's memory, report the device cuda:0, and raise the error of a real GPU
+when they are mixed with CPU tensors. Code that forgets to move a tensor fails here as it would on a GPU.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from steer_lit.policy import packed_attention
 GPU = torch.device("cuda:0")
 _CPU = torch.device("cpu")
 _aten = torch.ops.aten
-_INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}  # by indices on the CPU too
+_INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}  # indices may be on the CPU
 
 
 class OnGpu(torch.Tensor):
-    """A tensor that holds one of the CPU. To torch's engine it is a meta tensor, which needs no CUDA for gradients."""
+    """Wraps a CPU tensor. torch's autograd sees a meta tensor, whose gradients need no CUDA."""
 
     held: torch.Tensor
     device = property(lambda self: GPU)  # type: ignore[assignment]
@@ -106,7 +106,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _indices(index: Any) -> Any:
-    """Lists as tensors: torch would make meta ones of them, which hold nothing."""
+    """Turn lists into tensors. torch would turn them into meta tensors, which hold no values."""
     if isinstance(index, tuple):
         return tuple(map(_indices, index))
     return torch.tensor(index, device=GPU) if isinstance(index, list) else index
@@ -117,25 +117,25 @@ def _held(leaf: Any) -> Any:
 
 
 def _lower_right(queries: int, keys: int) -> torch.Tensor:
-    """torch's description of a mask, a tensor class of its own, which a mode would make a plain tensor of."""
+    """Return torch's mask object. It is a tensor subclass, and the dispatch mode would make a plain tensor of it."""
     with _disable_current_modes():
         return causal_lower_right(queries, keys)
 
 
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
-    """Inside, cuda:0 is there: models load onto it and tensors move to it."""
+    """Simulate cuda:0 inside the context: models load onto it and tensors move to it."""
     lifted = torch._C._only_lift_cpu_tensors()
-    torch._C._set_only_lift_cpu_tensors(True)  # else torch.tensor(..., device=) goes past the mode, to CUDA
+    torch._C._set_only_lift_cpu_tensors(True)  # else torch.tensor(..., device=) bypasses the mode and needs CUDA
     try:
         with pytest.MonkeyPatch.context() as patch, _PretendedGpu():
             patch.setattr(torch.cuda, "_lazy_init", lambda: None)
             patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
-            patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**33, 2**33))  # older ones are asked
+            patch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2**33, 2**33))  # for older versions
             patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 0)
             patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
             patch.setattr(packed_attention, "causal_lower_right", _lower_right)
-            patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # a mode is its thread's
+            patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # the mode holds for its own thread only
             yield
     finally:
         torch._C._set_only_lift_cpu_tensors(lifted)

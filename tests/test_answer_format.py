@@ -1,4 +1,4 @@
-"""The form of an answer: what is written in it is read back, and what counts as being in it."""
+"""The format of an answer: what is written can be read back, and what counts as well formed."""
 
 import re
 import time
@@ -61,19 +61,19 @@ def test_format_is_one_thinking_block_then_one_answer_block(text: str, ok: bool)
         ("<thinking>a</thinking><answer>b", True),
         ("<thinking>a</thinking><answer>b</answer><answer>c", True),
         ("<thinking>a", True),
-        ("<thinking><answer>a</answer></thinking>", True),  # an answer that is thought of only
+        ("<thinking><answer>a</answer></thinking>", True),  # the answer is inside the thinking
         ("", True),
     ],
 )
-def test_what_is_cut_short_has_an_answer_that_is_not_closed(text: str, cut: bool) -> None:
+def test_a_cut_answer_is_read_without_its_closing_tag(text: str, cut: bool) -> None:
     assert cut_short(text) is cut
 
 
 @given(
     st.lists(st.sampled_from(["<thinking>", "</thinking>", "<answer>", "</answer>", "<thin", "king>", "a", " ", "\n"]))
 )
-def test_thinking_is_left_out_as_by_a_lazy_pattern(parts: list[str]) -> None:
-    """The pattern says it plainly, in a time that grows with the square of the tags that are never closed."""
+def test_thinking_is_removed_as_by_a_lazy_pattern(parts: list[str]) -> None:
+    """A lazy pattern states the expected result. Its time grows with the square of the number of unclosed tags."""
     text = "".join(parts)
     rest = re.sub(r"<thinking>.*?</thinking>", " ", text, flags=re.DOTALL)
     found = re.findall(r"<answer>(.*?)(?:</answer>|\Z)", rest, re.DOTALL)
@@ -81,7 +81,7 @@ def test_thinking_is_left_out_as_by_a_lazy_pattern(parts: list[str]) -> None:
     assert outside_thinking(text) == without_tags(re.sub(r"<thinking>.*", " ", rest, flags=re.DOTALL))
 
 
-def test_tags_that_are_never_closed_take_no_longer_than_text() -> None:
+def test_unclosed_tags_take_linear_time() -> None:
     text = "<thinking>" * 100_000
     start = time.perf_counter()
     assert not has_answer(text)

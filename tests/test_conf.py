@@ -1,4 +1,4 @@
-"""Every experiment and every option composes, passes the config check and can be built; and says where it came from."""
+"""Every experiment and every option of the config composes, passes the config check and can be built."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def empty_adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
-def test_no_experiment_is_lost() -> None:
+def test_all_experiments_exist() -> None:
     assert {str(name) for name in EXPERIMENTS} >= {
         "pretrain_nano", "ground_nano", "ground_smol", "sft_tiny", "grpo_tiny", "sft_nano", "grpo_nano",
         "sft_smol", "grpo_smol", "sft_3b", "grpo_3b", "sft_7b", "grpo_7b",
@@ -61,7 +61,7 @@ def test_no_experiment_is_lost() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=str)
 def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -> None:
-    """Everything but the weights is made: an option nobody takes, or a misspelt one, shows here."""
+    """Everything but the weights is built, so an unknown or misspelt option fails here."""
     from hydra.utils import get_class, get_method, instantiate
 
     config = compose(f"experiment={experiment}", "init_from=null", *SERVER, run_dir=str(tmp_path))
@@ -121,7 +121,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["data=steer", "data.source.sft=hf://owner"], ["data.source.sft"]),
         (["data=steer", "data.source.kind=good"], ["data.source.kind", "data.source.sft"]),
         (["stage=ground", "data=steer"], ["data"]),
-        (["model=smol"], ["model"]),  # on top of sft_tiny, whose learning rate is for a random base
+        (["model=smol"], ["model"]),  # sft_tiny's learning rate is for a random base
         (["data.val_size=few", "data.max_turns=0"], ["data.val_size", "data.max_turns"]),
         (["stage=grpo", "rollout.temperature=hot"], ["rollout.temperature"]),
         (["trainer.max_steps=-1", "trainer.max_epochs=two"], ["trainer.max_epochs"]),
@@ -163,7 +163,7 @@ def test_single_turn_grpo_keeps_the_scenarios_it_takes_openings_from() -> None:
 
 
 @pytest.mark.parametrize("config", [LENGTH, {"text_config": LENGTH}], ids=["flat", "nested"])
-def test_a_models_length_is_read_where_its_config_lies(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_the_context_length_is_read_from_flat_and_nested_model_configs(tmp_path: Path, config: dict[str, Any]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     words = ("experiment=grpo_7b", "init_from=null", *SERVER, f"model.source={tmp_path}")
     (problem,) = value_problems(resolved(compose(*words)))
@@ -185,16 +185,16 @@ def test_a_models_length_is_read_where_its_config_lies(tmp_path: Path, config: d
     ],
 )
 def test_benchmark_answers_that_alone_may_be_too_long_are_refused(words: list[str], turns: str | None) -> None:
-    """In GRPO's words. What a server's model reads is not known here."""
+    """The message has the same form as GRPO's. The context length of a server's model is not known here."""
     problems = [str(problem) for problem in bench_problems(compose(*words, name="bench"))]
     said = f"over {turns} is more than the 4,096 tokens the model reads: lower either"
     assert problems == ([f"{words[0]}: {said}"] if turns else [])
 
 
-def test_the_benchmarks_rows_must_be_such_as_can_be_made() -> None:
+def test_a_benchmarks_data_keys_are_checked() -> None:
     (problem,) = bench_problems(compose("data.source.mean_turns=11", name="bench"))
     assert (problem.key, problem.value) == ("data.source.mean_turns", 11)
-    assert "stage" not in compose(name="bench").data  # nor anything else that only says how to train
+    assert "stage" not in compose(name="bench").data  # nor any other key that only concerns training
 
 
 def test_a_baseline_is_a_policy_of_the_run() -> None:
@@ -208,7 +208,8 @@ def test_a_baseline_is_a_policy_of_the_run() -> None:
     assert bench_problems(compose(*words, *lists, "bench.baseline=full", name="bench")) == []
     (problem,) = bench_problems(compose(*words, *lists, "bench.baseline=full@1", name="bench"))
     assert problem.remedy.endswith("must be one of a, b, full, row@1, null")
-    read = bench_problems(compose("from_run=none", "bench.baseline=sft", name="bench"))  # what is read names its own
+    # `from_run` names the policies, so that here the baseline is not checked.
+    read = bench_problems(compose("from_run=none", "bench.baseline=sft", name="bench"))
     assert [problem.key for problem in read] == ["from_run"]
 
 
@@ -233,19 +234,19 @@ def test_a_benchmark_refuses_a_gpu_that_is_not_there() -> None:
         ("cuda:1", "trainer.accelerator=gpu trainer.devices=[1]"),
     ],
 )
-def test_training_names_what_says_the_device_in_place_of_the_models(
+def test_training_names_the_trainers_key_for_the_device(
     device: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "visible_gpus", lambda: 2)
     (problem,) = train_problems(compose(f"model.device={device}"))
     assert (problem.key, problem.value) == ("model.device", device)
     assert problem.remedy == f"a training run computes where its trainer does: {words} in its place"
-    assert train_problems(compose(*words.split())) == []  # it can be typed as it stands
+    assert train_problems(compose(*words.split())) == []  # the advice works as it stands
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "auto"])
 @pytest.mark.parametrize(("words", "minutes"), [((), 240), (("hardware.rank_timeout_minutes=15",), 15)])
-def test_ranks_wait_for_the_slowest_as_long_as_they_are_told(
+def test_the_rank_timeout_reaches_the_process_group(
     strategy: str, words: tuple[str, ...], minutes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     joined: list[timedelta] = []
@@ -253,11 +254,11 @@ def test_ranks_wait_for_the_slowest_as_long_as_they_are_told(
     monkeypatch.setattr(ddp, "reset_seed", lambda: None)
     config = compose("trainer.devices=2", f"trainer.strategy={strategy}", *words, run_dir=str(tmp_path))
     trainer = train_run._trainer(config, [], [])
-    trainer.strategy.setup_distributed()  # as it does at the start of `fit`, in each process
+    trainer.strategy.setup_distributed()  # what `fit` does at its start, in each process
     assert joined == [timedelta(minutes=minutes)]
 
 
-def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:
+def test_invalid_entries_of_a_list_of_policies_are_named(tmp_path: Path) -> None:
     empty_adapter(tmp_path / "adapter")
     words = [
         f"+policies.full=[{tmp_path}/adapter,{tmp_path}/none,[base],'']",
@@ -275,7 +276,7 @@ def test_what_cannot_be_in_a_list_of_policies_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["grpo_3b", "grpo_7b"])
-def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_not_named(experiment: str) -> None:
+def test_the_papers_runs_ask_for_the_server_of_their_llm_tutor(experiment: str) -> None:
     config = compose(f"experiment={experiment}", "init_from=null")
     assert config.tutor._target_.endswith("LlmTutor")
     assert config.module.attacker._target_.endswith("AdaptiveAttacker")
@@ -288,7 +289,7 @@ def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_n
 @pytest.mark.parametrize(
     ("overrides", "keys"),
     [
-        (["attacker=llm"], ["attacker"]),  # tutor=rubric cannot score what it writes
+        (["attacker=llm"], ["attacker"]),  # tutor=rubric cannot score what the LLM attacker writes
         (["attacker=llm", "tutor=llm"], []),
         (["attacker=llm", "tutor=llm", "attacker.client.model=''"], ["attacker.client.model"]),
         (["attacker=llm", "tutor=llm", "attacker.client.base_url=nowhere"], ["attacker.client.base_url"]),
@@ -299,7 +300,7 @@ def test_the_papers_runs_have_a_model_for_tutor_and_say_so_where_its_server_is_n
         (["tutor=llm", "server.model=null"], ["server.model"]),
     ],
 )
-def test_players_that_cannot_work_are_named(overrides: list[str], keys: list[str]) -> None:
+def test_invalid_attacker_and_tutor_settings_are_named(overrides: list[str], keys: list[str]) -> None:
     config = compose("stage=grpo", "init_from=null", "rollout.max_new_tokens=32", *SERVER, *overrides)
     assert [problem.key for problem in value_problems(resolved(config))] == keys
 
@@ -317,7 +318,7 @@ def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.
 
 
 def differences(one: Any, other: Any, prefix: str = "") -> set[str]:
-    """The dotted keys at which two plain configs differ."""
+    """Return the dotted keys at which two plain configs differ."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return set() if one == other else {prefix.rstrip(".")}
     found = (differences(one.get(key), other.get(key), f"{prefix}{key}.") for key in one.keys() | other.keys())
@@ -325,12 +326,12 @@ def differences(one: Any, other: Any, prefix: str = "") -> set[str]:
 
 
 def top(keys: set[str]) -> set[str]:
-    """Without the sections that repeat what is set elsewhere."""
+    """Leave out the sections that repeat values set elsewhere."""
     return {key for key in keys if not key.startswith(("module.", "callbacks.", "model."))}
 
 
 @pytest.mark.parametrize("base", ["nano", "smol", "7b"])
-def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base: str) -> None:
+def test_each_ablation_row_changes_only_its_own_keys(base: str) -> None:
     def row(name: str) -> dict[str, Any]:
         return resolved(compose(f"experiment=ablation_{base}", f"ablation={name}", "sft_adapter=here", *SERVER))
 
@@ -353,7 +354,7 @@ def test_every_row_of_the_ablation_leaves_out_what_it_says_and_nothing_else(base
 
 
 @pytest.mark.parametrize("base", ["nano", "smol", "7b"])
-def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) -> None:
+def test_the_ablation_sweeps_over_all_rows_in_separate_folders(base: str) -> None:
     hydra_config = compose(f"experiment=ablation_{base}", "sft_adapter=here", "seed=3", hydra_too=True)
     assert sorted(hydra_config.hydra.sweeper.params.ablation.split(",")) == ABLATIONS
     assert hydra_config.hydra.sweep.subdir == "full_3/run_dir=unused"
@@ -362,7 +363,7 @@ def test_the_ablation_sweeps_over_all_rows_in_folders_of_their_own(base: str) ->
     assert subdir == "no_tcsr_3/optim.lr=1e-4,run_dir=unused,trainer.max_steps=8"
 
 
-def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path: Path) -> None:
+def test_the_row_without_bootstrapping_refuses_an_adapter(tmp_path: Path) -> None:
     empty_adapter(tmp_path)
     config = compose("experiment=ablation_smol", "ablation=no_bootstrapping", f"init_from={tmp_path}")
     (problem,) = value_problems(resolved(config))
@@ -373,12 +374,12 @@ def test_a_row_without_bootstrapping_is_not_given_an_adapter_by_mistake(tmp_path
     ("words", "key"),
     [(["model=smol", "tuned_for=smol"], "model"), (["model.quantize=nf4"], "model.quantize")],
 )
-def test_pretraining_makes_nano_in_full_precision_alone(words: list[str], key: str) -> None:
+def test_pretraining_is_for_nano_in_full_precision_only(words: list[str], key: str) -> None:
     assert value_problems(resolved(compose("experiment=pretrain_nano"))) == []
     assert [problem.key for problem in value_problems(resolved(compose("experiment=pretrain_nano", *words)))] == [key]
 
 
-def test_what_trains_is_one_of_three() -> None:
+def test_an_unknown_value_of_module_trains_is_refused() -> None:
     (problem,) = value_problems(resolved(compose("module.trains=bass")))
     assert (problem.key, problem.value) == ("module.trains", "bass")
 
@@ -405,7 +406,7 @@ def test_a_run_folder_in_place_of_its_adapter_is_recognised(tmp_path: Path) -> N
 
 
 def test_a_resumed_run_needs_no_folder_for_the_adapter_it_started_from(tmp_path: Path) -> None:
-    """Its checkpoint holds that; an adapter that is there is looked at, and a checkpoint that is not is asked for."""
+    """The checkpoint holds that adapter. If the adapter exists, it is checked. A missing checkpoint is reported."""
     checkpoint = tmp_path / "last.ckpt"
     torch.save({}, checkpoint)
     words = [f"init_from={tmp_path / 'adapter'}", f"ckpt_path={checkpoint}"]
@@ -422,7 +423,7 @@ def test_a_resumed_run_needs_no_folder_for_the_adapter_it_started_from(tmp_path:
     assert [problem.key for problem in train_problems(compose(*words))] == ["ckpt_path"]
 
 
-def test_nf4_is_said_to_be_the_reason_where_it_is_one() -> None:
+def test_nf4_is_named_as_the_reason_only_where_it_is_the_reason() -> None:
     problems = value_problems(resolved(compose("model.quantize=nf4", "trainer.strategy=fsdp")))
     assert "NF4" in problems[0].remedy
     assert "NF4" not in value_problems(resolved(compose("trainer.strategy=fsdp")))[0].remedy

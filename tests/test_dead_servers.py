@@ -1,4 +1,4 @@
-"""Servers that are not there, die, refuse or are none: why comes first, then what is left and how to go on."""
+"""Unreachable, dying or refusing servers: the message states the reason, then what is saved, then the next command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.synthesis.test_synthesis_over_http import answer
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 NOTHING, SOME = "stopped before anything was finished", "stopped, what was finished is saved"
-SAID = {  # what the server does, and what is said of it
+SAID = {  # fault of the server: part of the message
     "none": "nobody answers there (no connection",
     "401": "it wants a key, and the variable server.api_key_env=OPENAI_API_KEY is not set: HTTP 401: as told.",
     "404": "it knows no such path (most end in /v1), or not server.model=chaos",
@@ -30,7 +30,7 @@ SERVED = ["server.model=chaos", "server.backoff=0.01", "server.retries=1", "serv
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A folder with seeds, and nothing of this machine's environment."""
+    """Run in a folder that holds seeds, without this machine's proxy and key variables."""
     monkeypatch.chdir(tmp_path)
     questions = (json.dumps({"question_id": f"q{n}", "question": f"How would one take number {n}?"}) for n in range(4))
     Path("seeds.jsonl").write_text("\n".join([*questions, ""]))
@@ -52,7 +52,7 @@ def misbehaving(fault: str, dies_after: int = 0, program: str = "bench") -> Chao
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str, list[str]]:
-    """Why a run ended, what is left of it, and the words of the command that goes on."""
+    """Return why the run ended, what it left, and the words of the command that continues it."""
     why, left, following = capsys.readouterr().err.strip().splitlines()[-3:]
     python, script, *words = shlex.split(following.removeprefix("next:"))
     assert (python, following[:5]) == ("python", "next:")
@@ -60,7 +60,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str, list[str]]:
 
 
 @pytest.mark.parametrize("case", [*(f"synthesize {fault}" for fault in list(SAID)[:-1]), "bench none", "bench dies"])
-def test_why_comes_first_and_the_next_command_goes_on(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_comes_first_and_the_next_command_continues(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, fault = case.split()
     words = [*(SYNTHESIS if program == "synthesize" else [*BENCH, "bench.constants=false"]), *SERVED]
     with misbehaving(fault, 1, program) as server:
@@ -78,7 +78,7 @@ def test_why_comes_first_and_the_next_command_goes_on(case: str, capsys: pytest.
     assert made.read_text().count("\n") == (3 if program == "bench" else 4)
 
 
-def test_of_policies_of_which_one_is_gone_the_others_are_shown(
+def test_the_results_of_the_other_policies_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with misbehaving("500") as server:
@@ -92,7 +92,9 @@ def test_of_policies_of_which_one_is_gone_the_others_are_shown(
     assert "always-refuse" in shown.out
 
 
-def test_a_benchmark_that_lost_dialogues_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_with_failed_dialogues_shows_the_command_that_retries_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     words = [*BENCH, *SERVED, "bench.protocol=single_turn", "server.concurrency=1"]
     with misbehaving("dies", 2) as server:
         words += [f"server.base_url={server.base_url}", "hydra.run.dir=run"]
@@ -108,7 +110,7 @@ def test_a_benchmark_that_lost_dialogues_says_how_to_go_on(capsys: pytest.Captur
     assert "next:" not in shown
 
 
-def test_a_table_without_a_figure_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_without_values_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with misbehaving("500") as server:
         words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "bench.constants=false"]
         assert cli.run("bench", [*words, "hydra.run.dir=run"]) == REFUSED
@@ -127,5 +129,5 @@ def test_a_synthesis_whose_server_dies_later_keeps_what_was_made(
     (retry,) = (line for line in shown.splitlines() if "had no answer" in line)
     with ChaosServer(answer=answer, port=server.port) as mended:
         assert cli.run("synthesize", shlex.split(retry.partition("again: python synthesize.py ")[2])) == 0
-    assert len(mended.bodies) == 2  # of the two rows that were missing
+    assert len(mended.bodies) == 2  # for the two missing rows
     assert Path("run", "stage1.jsonl").read_text().count("\n") == 4

@@ -1,4 +1,4 @@
-"""Digests that files keep: each value here was written by a run of before, and must be found again."""
+"""Digests that appear in files. Each value here was written by an earlier version and must stay the same."""
 
 from types import SimpleNamespace
 
@@ -18,11 +18,11 @@ ROW = Scenario("row-1", "red_team", Attack(Message.of("user", "Look: ä\udcff", 
     ("text", "length", "value"),
     [("", 12, "e3b0c44298fc"), ("abc", 10, "ba7816bf8f"), ("ä", 16, "33e6d73fee82904c"), ("a\udcff", 8, "5289f1df")],
 )
-def test_digest_begins_as_sha_256_does(text: str, length: int, value: str) -> None:
+def test_a_digest_is_the_start_of_the_sha_256(text: str, length: int, value: str) -> None:
     assert digest(text, length) == value
 
 
-def test_what_old_runs_wrote_is_found_again() -> None:
+def test_digests_of_earlier_versions_are_unchanged() -> None:
     assert settings_digest(1, "a", None, 0.5) == "495bed6d936adc58"
     assert dialogue_key(ROW, (), "base", "c") == "2d304935a24cfa61"
     assert _key(SimpleNamespace(identity={"b": 1, "a": "x"}), ("rules", 4), ROW, [], None) == "5e5f165f5952eb8c7fcdc286"  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The shape of the package, read from its source: who may import whom, what loads when, how long a file may get."""
+"""The structure of the package, read from its source: allowed imports, heavy libraries, and the length of files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LEVELS = {
     "errors": 0,
     "ranks": 0,
     "waiting": 0,
-    "numbers": 0.1,  # its bounds say what is wrong, as errors do
+    "numbers": 0.1,  # its bounds produce messages, as errors do
     "files": 0.2,
-    "terminal": 0.2,  # what a user types and sees: it knows no run
-    "chat": 0.5,  # one client for everyone above; its libraries load when a connection is made
-    "prompts": 0.7,  # what is asked through it, and how the reply is read
+    "terminal": 0.2,  # what a user types and sees; nothing about runs
+    "chat": 0.5,  # one client for all parts above; imports its libraries on connecting
+    "prompts": 0.7,  # what is sent through the client, and how replies are read
     "data": 1,
     "policy": 1,
     "attacker": 1,
@@ -51,7 +51,7 @@ MAX_FUNCTION_LINES = 60
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every (line, dotted name) imported anywhere in `tree`; `from a import b` counts as `a.b`."""
+    """Yield every (line, dotted name) imported anywhere in `tree`; `from a import b` gives `a.b`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -61,12 +61,12 @@ def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def part_of(path: Path) -> str:
-    """The module or folder of steer_lit/ that a source file belongs to."""
+    """Return the module or folder of steer_lit/ that a source file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def offence(importer: str, name: str) -> str | None:
-    """Why a module of `importer` may not import `name`, or None when it may."""
+    """Return why a module of `importer` may not import `name`, or None if it may."""
     top, _, rest = name.partition(".")
     if top != "steer_lit":
         if LEVELS[importer] < 0.2 and top not in sys.stdlib_module_names:
@@ -103,7 +103,7 @@ def offence(importer: str, name: str) -> str | None:
         ("bench", "lightning.Trainer", False),
     ],
 )
-def test_the_rules_know_a_forbidden_import(importer: str, name: str, allowed: bool) -> None:
+def test_forbidden_imports_are_recognised(importer: str, name: str, allowed: bool) -> None:
     assert (offence(importer, name) is None) is allowed
 
 
@@ -133,7 +133,7 @@ def test_scripts_only_call_the_programs() -> None:
 
 
 def test_nothing_heavy_loads_before_the_config_is_checked() -> None:
-    """`train.py --help` imports the cli and stops there, so the cli must come without the heavy libraries."""
+    """`train.py --help` imports only the cli, so the cli must not import the heavy libraries."""
     code = "import sys, steer_lit.cli.main; print(*(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code, *sorted(HEAVY)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
@@ -141,12 +141,12 @@ def test_nothing_heavy_loads_before_the_config_is_checked() -> None:
     assert done.stdout.split() == []
 
 
-def test_files_say_what_they_hold() -> None:
+def test_no_file_has_a_vague_name() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core"}
     assert [str(path.relative_to(ROOT)) for path in SOURCES if {part_of(path), path.stem} & vague] == []
 
 
-def test_files_and_functions_fit_on_a_few_screens() -> None:
+def test_files_and_functions_have_a_maximum_length() -> None:
     found = []
     for path in [*SOURCES, *SCRIPTS]:
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""notebooks/inspect_run.ipynb is stored clean and runs on what a GRPO run and a benchmark run write."""
+"""notebooks/inspect_run.ipynb is stored without outputs and runs on the files of a GRPO run and a benchmark run."""
 
 from __future__ import annotations
 
@@ -43,15 +43,17 @@ def test_notebook_is_stored_without_outputs(path: Path) -> None:
 
 
 class Untrained:
-    """A constant policy that counts as a trained one: the notebook leaves constant policies out of its comparisons."""
+    """A constant policy that counts as a trained one. The notebook leaves constant policies out of its comparisons."""
 
     def __init__(self, inner: BenchPolicy, fingerprint: str) -> None:
         self.open, self.fingerprint = inner.open, fingerprint
 
 
 def write_runs(outputs: Path) -> None:
-    """Two steps of rollouts in which two of three group members refuse everything, and a benchmark of both, one under
-    two seeds, of which the second was asked other questions, and one less.
+    """Write a GRPO run and a benchmark.
+
+    The GRPO run has two steps; in each group two of three members refuse everything. The benchmark has two policies,
+    one of them under two seeds. The second seed's dialogues have other questions and one turn fewer.
     """
     split = MiniSplit("bench", seed=0, size=10)
     scenarios = [split.scenario(row) for row in range(4)]
@@ -83,7 +85,7 @@ def write_runs(outputs: Path) -> None:
 
 
 def of_own_rows(training: Path, rows: Path) -> None:
-    """The run as if its rows, and one picture, had come from the folder `rows`."""
+    """Make the run look as if its rows and one picture came from the folder `rows`."""
     rows.mkdir()
     Image.new("RGB", (28, 28), "red").save(rows / "a.png")
     log, config = training / "trajectories.jsonl", training / "config.yaml"

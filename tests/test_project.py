@@ -1,4 +1,4 @@
-"""What surrounds the code does what it says: the README's commands, the wheel, the notebook, the dependencies."""
+"""The files around the code match it: the documents' commands and links, the wheel, the dependencies."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from tests.test_conf import empty_adapter
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["project"]["dependencies"]}
-MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL"}  # where the two names differ
+MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL"}  # distributions whose module has another name
 
 
 PAGES = ("benchmark", "experiments", "gpus", "method", "results", "rows", "runs", "servers")
-GUIDE = ("README.md", *(f"docs/{page}.md" for page in PAGES))  # what a user reads
+GUIDE = ("README.md", *(f"docs/{page}.md" for page in PAGES))  # the pages for users
 
 
 def bash_blocks(page: str) -> str:
@@ -44,7 +44,7 @@ def bash_blocks(page: str) -> str:
 
 
 def guide_commands() -> list[list[str]]:
-    """The command lines of the guide's bash blocks, split like a shell would, comments and continuations resolved."""
+    """Return the command lines of the guide's bash blocks, split as by a shell, without comments and continuations."""
     lines = "\n".join(map(bash_blocks, GUIDE)).replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -63,7 +63,7 @@ def test_readme_shows_the_two_commands() -> None:
 
 
 def test_the_commands_of_the_documents_can_be_pasted() -> None:
-    """A comment behind a command is more words of it to an interactive zsh, the shell of a Mac."""
+    """An interactive zsh, the default shell of macOS, does not treat `#` as the start of a comment."""
     assert all(bash_blocks(page) for page in ("README.md", "CONTRIBUTING.md"))
     for page in (*GUIDE, "CONTRIBUTING.md"):
         assert "#" not in bash_blocks(page), page
@@ -97,12 +97,12 @@ def test_every_heading_that_the_documents_link_to_is_there() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """Return GitHub's anchors for the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_listing_names_every_part() -> None:
+def test_the_listing_in_contributing_names_every_part() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     (listing,) = re.findall(r"## What is where\n\n```\n(.*?)```", page, flags=re.DOTALL)
     patterns = ("*.py", "conf/*.yaml", "conf/*/*.yaml", "steer_lit/*.py", "steer_lit/*/*.py")
@@ -156,12 +156,12 @@ def test_every_command_of_make_demo_passes_the_config_check(capsys: pytest.Captu
     assert [script for script, *_ in commands] == ["train.py", "train.py", "bench.py"]
     for command in commands:
         assert passes(command), capsys.readouterr().err
-    assert "model.device=cpu" in commands[-1]  # a benchmark would take a GPU, after training on the CPU
+    assert "model.device=cpu" in commands[-1]  # otherwise the benchmark would use a GPU after training on the CPU
 
 
 @pytest.fixture
 def a_machine_that_has_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A GPU and every model's weights; files are made as they are named. Nothing runs after the config check."""
+    """Simulate a GPU and the presence of all model weights. A program ends after its config check."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
     monkeypatch.setattr(preflight, "resource_problems", lambda model: [])
@@ -176,10 +176,10 @@ def a_machine_that_has_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def passes(command: list[str]) -> bool:
-    """Whether the program would run: it knows every group, option and key, and has nothing against their values."""
+    """Return whether the program's config check passes. Creates the adapters and row files that the command names."""
     script, *arguments = command
     assert (ROOT / script).is_file()
-    if "-m" in arguments:  # one point of the sweep: the first choice of every comma list
+    if "-m" in arguments:  # check one point of the sweep: the first value of every comma list
         arguments.remove("-m")
         arguments = [re.sub(r"^([^=]+=[^,\[\]{}]+),.*$", r"\1", argument) for argument in arguments]
     values = (word.partition("=")[2].strip("[]") for word in arguments)
@@ -200,7 +200,7 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
 
 
 def test_the_wheel_holds_configs_and_weights(tmp_path: Path) -> None:
-    """Every config and every weight file of the checkout, and nothing of tests or outputs."""
+    """The wheel holds every config and weight file of the checkout, and nothing from tests/ or outputs/."""
     wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel; it is in the dev extra")
     (built,) = wheel.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = set(zipfile.ZipFile(built).namelist())
@@ -229,7 +229,8 @@ def test_trap_38_compromised_lightning_releases_are_excluded() -> None:
 
 
 def test_trap_11_transformers_releases_with_wrong_positions_are_excluded() -> None:
-    # 5.4.0 to 5.5.3 place still images wrongly; before 5.17 the rotary embedding left M-RoPE's sections apart
+    # 5.4.0 to 5.5.3 compute wrong positions for still images. Before 5.17 the rotary embedding did not combine the
+    # sections of M-RoPE.
     assert allowed("transformers", "5.4.0", "5.5.3", "5.16.1", "5.17.0", "5.23.0") == ["5.17.0", "5.23.0"]
 
 
@@ -243,8 +244,8 @@ def test_every_library_imported_is_declared_and_the_other_way_round() -> None:
                 imported.add(node.module.split(".")[0])
     imported -= {"steer_lit", *sys.stdlib_module_names}
     declared = {MODULE_OF.get(name, name.replace("-", "_")) for name in REQUIREMENTS}
-    # Used without an import of ours: transformers reads GGUF files with gguf, quantizes with bitsandbytes; Lightning's
-    # logger writes with tensorboard.
+    # Libraries that we need but do not import: transformers reads GGUF files with gguf and quantizes with bitsandbytes;
+    # Lightning's logger writes with tensorboard.
     behind = {"gguf", "bitsandbytes", "tensorboard"}
     assert imported <= declared, f"imported, not declared: {sorted(imported - declared)}"
     assert declared <= imported | behind, f"declared, not used: {sorted(declared - imported - behind)}"

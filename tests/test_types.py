@@ -1,4 +1,4 @@
-"""The records: nothing about them can be changed once they are made."""
+"""The records cannot be changed once they are made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORDS = [value for value in vars(types).values() if dataclasses.is_dataclass(v
 
 
 def inside(value: Any) -> Iterator[Any]:
-    """`value` and everything it holds."""
+    """Yield `value` and everything it contains."""
     yield value
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
@@ -46,7 +46,7 @@ def test_trap_32_rows_hold_no_lists() -> None:
         read_sft_row({"messages": chat}, "f", 1),
         types.Scenario("bare", "benign", types.Attack(types.Message.of("user", "Hi"))),
     ]
-    plain = (str, int, float, type(None), tuple, Mapping)  # a mapping only has to look unchangeable: metadata
+    plain = (str, int, float, type(None), tuple, Mapping)  # a mapping is metadata; only its type is read-only
     for row in rows:
         for value in inside(row):
             assert dataclasses.is_dataclass(value) or isinstance(value, plain), repr(value)
@@ -86,7 +86,7 @@ def test_a_verdict_is_three_integers_from_1_to_10(scores: tuple) -> None:
         Verdict(*scores)
 
 
-def test_what_failed_carries_no_numbers() -> None:
+def test_a_failed_verdict_or_grade_has_no_scores() -> None:
     assert Verdict(failed="silent").safety is None
     with pytest.raises(ValueError, match="no scores"):
         Verdict(5, 5, 5, failed="silent")
@@ -95,7 +95,7 @@ def test_what_failed_carries_no_numbers() -> None:
 
 
 @pytest.mark.parametrize(("ended", "failed"), [("failed", None), ("terminated", "silent"), ("truncated", "silent")])
-def test_a_trajectory_failed_for_a_reason_or_not_at_all(ended: types.Ended, failed: str | None) -> None:
+def test_a_trajectory_has_a_reason_exactly_if_it_failed(ended: types.Ended, failed: str | None) -> None:
     scenario = types.Scenario("bare", "benign", types.Attack(types.Message.of("user", "Hi")))
     assert types.Trajectory(scenario, (), None, 0, "failed", "silent").failed == "silent"
     with pytest.raises(ValueError, match="for a reason or not at all"):

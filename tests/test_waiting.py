@@ -1,4 +1,4 @@
-"""Waiting for futures: a signal that does not wake the main thread ends it all the same."""
+"""Waiting for futures: a signal ends the wait even if it does not wake the main thread."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def done(result: object) -> Future[object]:
     return future
 
 
-def test_what_is_done_is_returned() -> None:
+def test_a_finished_future_is_returned() -> None:
     ready, pending = done(1), Future[object]()
     assert first_done([pending, ready]) == {ready}
     assert result_of(ready) == 1
 
 
-def test_what_the_work_raised_is_raised() -> None:
+def test_the_works_exception_is_raised() -> None:
     failed: Future[object] = Future()
     failed.set_exception(TimeoutError("the work's own"))
     with pytest.raises(TimeoutError, match="the work's own"):
@@ -41,11 +41,11 @@ def test_work_that_takes_longer_than_a_nap_is_waited_for() -> None:
 
 @pytest.mark.parametrize("wait", [result_of, lambda future: first_done([future])], ids=["one", "first"])
 def test_a_signal_that_another_thread_takes_is_heard(wait: Callable[[Future[object]], object]) -> None:
-    """Python notes it there, and raises KeyboardInterrupt in the main thread, once that is awake."""
+    """Python notes the signal in that thread and raises KeyboardInterrupt in the main thread once that runs again."""
     never, over = Future[object](), threading.Event()
-    threading.Thread(target=over.wait, args=(60,), daemon=True).start()  # takes what the main thread does not
+    threading.Thread(target=over.wait, args=(60,), daemon=True).start()  # receives what the main thread blocks
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    rescue = threading.Timer(10, never.set_result, [None])  # else it would never end
+    rescue = threading.Timer(10, never.set_result, [None])  # otherwise a failing test would never end
     rescue.start()
     threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,4 +1,4 @@
-"""How many processes the tests are shared by, on machines and in containers of several sizes."""
+"""The number of test processes, on machines and in containers of several sizes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.workers import GB, MOST, cores_here, memory_here, workers
 @pytest.mark.parametrize(
     ("cores", "gigabytes", "count"),
     [
-        (1, 8, 0),  # pytest's own process alone
+        (1, 8, 0),  # no workers: pytest's own process
         (2, 8, 2),
         (2, 5, 0),
         (16, 128, MOST),
         (16, 16, 5),
-        (1.5, 8, 0),  # of a container
+        (1.5, 8, 0),  # the share of a container
         (4, None, 4),
     ],
 )
-def test_there_is_a_worker_for_each_core_as_far_as_memory_goes(cores: float, gigabytes: int | None, count: int) -> None:
+def test_there_is_one_worker_per_core_within_the_memory(cores: float, gigabytes: int | None, count: int) -> None:
     assert workers(cores, None if gigabytes is None else gigabytes * GB) == count
 
 
-def test_a_machine_without_limits_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_without_cgroup_limits_the_machines_own_numbers_count(tmp_path: Path) -> None:
     machine = tmp_path / "meminfo"
     machine.write_text("MemTotal:       24000000 kB\nMemAvailable:    8388608 kB\n")
     (tmp_path / "cpu.max").write_text("max 100000\n")
@@ -36,7 +36,7 @@ def test_a_machine_without_limits_is_taken_as_it_is(tmp_path: Path) -> None:
     assert memory_here(nowhere, nowhere) is None
 
 
-def test_a_container_has_its_share(tmp_path: Path) -> None:
+def test_a_containers_limits_count(tmp_path: Path) -> None:
     machine = tmp_path / "meminfo"
     machine.write_text("MemAvailable:    8388608 kB\n")
     (tmp_path / "cpu.max").write_text("50000 100000\n")
