@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from steer_lit.answer_format import has_answer
-from steer_lit.data.images import PictureError, blank, open_image
+from steer_lit.data.images import PictureError, blank, look_at
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
@@ -146,10 +146,10 @@ class FileSource:
             cut += short is not record
         if cut and local_rank() == 0:
             log.info("%s: %s cut after data.max_turns=%d", file, counted(cut, "row"), max_turns)
-        broken = _broken({ref for _, record in read for ref in pictures_of(record)}, root)
+        broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []
         for number, record in read:
-            if bad := dict.fromkeys(broken[ref] for ref in pictures_of(record) if ref in broken):
+            if bad := dict.fromkeys(str(broken[ref]) for ref in pictures_of(record) if ref in broken):
                 quarantine.add(RowError(file, number, "images", "; ".join(bad)))
             else:
                 whole.append((number, record))
@@ -235,18 +235,20 @@ def _cut(record: Record, max_turns: int) -> Record:
     return record if len(record.messages) <= end else replace(record, messages=record.messages[:end])
 
 
-def _broken(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, str]:
-    """Return what is wrong with each picture that cannot be opened. Shows a progress bar if there are many."""
+def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, PictureError]:
+    """Open each picture once; return the faults of those that do not open. Shows a progress bar if there are many."""
     first_rank = local_rank() == 0
     console = Console(stderr=True)
     shown = len(pictures) >= _MANY and first_rank and console.is_terminal
-    found = {}
-    for ref in track(pictures, "looking at every picture", console=console, transient=True, disable=not shown):
-        try:
-            open_image(ref, root)
-        except PictureError as error:
-            found[ref] = str(error)
-    return found
+    looked = track(
+        look_at(pictures, root),
+        "looking at every picture",
+        total=len(pictures),
+        console=console,
+        transient=True,
+        disable=not shown,
+    )
+    return {ref: error for ref, error in looked if error is not None}
 
 
 def _with_pictures(
@@ -257,8 +259,8 @@ def _with_pictures(
         record = read(value, error.source, error.row)
     except RowError:
         return error
-    broken = _broken(dict.fromkeys(pictures_of(record)), root)
-    return RowError(error.source, error.row, error.field, "; ".join([error.reason, *broken.values()]))
+    broken = broken_pictures(dict.fromkeys(pictures_of(record)), root)
+    return RowError(error.source, error.row, error.field, "; ".join([error.reason, *map(str, broken.values())]))
 
 
 def _settle(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:

@@ -29,15 +29,15 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
-from steer_lit.data.images import PictureError, open_image, picture_named
+from steer_lit.data.images import picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
-from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
+from steer_lit.data.sources import bare_answers, broken_pictures, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.run_files import NOTES
 from steer_lit.numbers import counted
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
-from steer_lit.types import Dialogue, ImageRef, Scenario
+from steer_lit.types import Dialogue, Scenario
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _REASONS = 6  # shown for a file
@@ -64,12 +64,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A file's rows, why it ended early, and why each picture they name does not open in `folder` ("" if it does)."""
+    """A file's rows, why it ended early, and why each picture they name does not open ("" if it does)."""
 
     rows: Sequence[Found]
     ended: str
     pictures: Mapping[str, str]
-    folder: Path
 
     @property
     def blind(self) -> list[Found]:
@@ -125,10 +124,13 @@ class Surveyed:
             yield f"  * cannot be read to its end: {self.ended}"
 
 
-def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
-    """Give every row of a file to both readers; look its pictures up in `pictures`, by default beside the file."""
+def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str] | None = None) -> Surveyed:
+    """Give every row of a file to both readers; look its pictures up in `pictures`, by default beside the file.
+
+    `opened` holds what other files have found of pictures in the same folder, and takes in what this one finds.
+    """
     found: list[Found] = []
-    opened: dict[str, str] = {}
+    opened = {} if opened is None else opened
     folder, ended = pictures or path.parent, ""
     try:
         for number, value in file_rows(path):
@@ -136,24 +138,25 @@ def survey_rows(path: Path, pictures: Path | None = None) -> Surveyed:
             scenario, no_scenario = _read(read_scenario, value, path, number)
             record = dialogue or scenario
             named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
-            for uri in named:
-                if uri not in opened:
-                    opened[uri] = survey_picture(ImageRef(uri), folder)
             answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
             found.append(Found(number, no_dialogue, no_scenario, named, *answers))
     except (SteerError, OSError) as error:
         ended = str(error).replace(str(path), path.name)
-    return Surveyed(found, ended, opened, folder)
+    new = dict.fromkeys(uri for row in found for uri in row.pictures if uri not in opened)
+    opened |= survey_pictures(new, folder)
+    return Surveyed(found, ended, opened)
 
 
-def survey_picture(ref: ImageRef, folder: Path) -> str:
-    """Return why the picture does not open, "" if it does."""
-    try:
-        open_image(ref, folder)
-    except PictureError as error:
-        reason = error.reason.replace(str(folder.resolve()), "the folder of its pictures")
-        return reason.replace(" (data.source.folder)", "")
-    return ""
+def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
+    """Return why each picture of the folder does not open, "" if it does."""
+    refs = {name: picture_named(name) for name in names}
+    broken = broken_pictures(refs.values(), folder)
+    reasons = {name: broken[ref].reason if ref in broken else "" for name, ref in refs.items()}
+    place = str(folder.resolve())
+    return {
+        name: reason.replace(place, "the folder of its pictures").replace(" (data.source.folder)", "")
+        for name, reason in reasons.items()
+    }
 
 
 @dataclass(slots=True)
@@ -163,6 +166,7 @@ class Survey:
     root: Path
     folder: Path | None = None
     files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
+    opened: dict[Path, dict[str, str]] = field(default_factory=dict)  # by folder, what rows' pictures were found to be
     lying: dict[Path, str] = field(default_factory=dict)  # picture files: why each does not open, "" if it does
     notes: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
@@ -177,17 +181,30 @@ class Survey:
 
         A run's own notes, links to no file, and endings in capitals, which no run reads, are skipped but reported.
         """
+        lying: dict[Path, list[Path]] = {}  # by folder
         for path in files:
             if not path.is_file():
                 self.unread.append(f"{self._name(path)} (a linked folder, or no file)")
             elif any(fnmatchcase(path.name, name) for name in NOTES):
                 self.notes.append(self._name(path))
             elif path.suffix.lower() in PICTURES:
-                self.lying[path] = survey_picture(picture_named(path.name), path.parent)
+                lying.setdefault(path.parent, []).append(path)
             elif path.suffix in SUFFIXES:
-                self.files.append((self._name(path), survey_rows(path, self.folder)))
+                opened = self.opened.setdefault(self.folder or path.parent, {})
+                self.files.append((self._name(path), survey_rows(path, self.folder, opened)))
             elif path.suffix.lower() in SUFFIXES:
                 self.unread.append(f"{self._name(path)} (its ending in small letters, please)")
+        for folder, paths in lying.items():
+            known = {path: self._found(path) for path in paths}
+            new = survey_pictures([path.name for path, why in known.items() if why is None], folder)
+            self.lying |= {path: new[path.name] if why is None else why for path, why in known.items()}
+
+    def _found(self, path: Path) -> str | None:
+        """Return what a picture file was found to be when a row named it, None if none has."""
+        for folder in path.parents:
+            if path.relative_to(folder).as_posix() in (opened := self.opened.get(folder, {})):
+                return opened[path.relative_to(folder).as_posix()]
+        return None
 
     def table(self) -> Table:
         """Return a table of the row files, named by their paths under `root`."""
@@ -218,7 +235,7 @@ class Survey:
 
     def _pictures(self) -> Iterator[str]:
         """Yield how many picture files open, of those that rows name and of those in the folder."""
-        looked = [(file.folder, uri, why) for _, file in self.files for uri, why in file.pictures.items()]
+        looked = [(folder, uri, why) for folder, opened in self.opened.items() for uri, why in opened.items()]
         named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
         if named:
             lost = [self._name(path) for path, why in named.items() if why]

@@ -6,16 +6,18 @@ import os
 import re
 import struct
 import time
+import warnings
 import zlib
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from steer_lit.data import images
 from steer_lit.data.formats import read_sft_row
-from steer_lit.data.images import PictureError, blank, open_image, original, picture_digest, picture_named
-from steer_lit.data.survey import survey_picture
+from steer_lit.data.images import PictureError, blank, look_at, open_image, original, picture_digest
+from steer_lit.data.survey import survey_pictures
 from steer_lit.errors import SteerError
 from steer_lit.types import ImageRef
 
@@ -234,7 +236,7 @@ def test_a_file_called_like_a_blank_picture_is_that_file(tmp_path: Path) -> None
     assert open_image(original(blank(ref)), tmp_path).getcolors() == [(24, RED)]
     assert open_image(blank(ref), tmp_path).getcolors() == [(24, WHITE)]
     assert picture_digest(ref, tmp_path) == picture_digest(blank(ref), tmp_path) != ""
-    assert survey_picture(picture_named("blank:none.png"), tmp_path).startswith("is no file")
+    assert survey_pictures(["blank:none.png"], tmp_path)["blank:none.png"].startswith("is no file")
 
 
 def test_a_blank_picture_keeps_the_size_alone(tmp_path: Path) -> None:
@@ -246,3 +248,23 @@ def test_a_blank_picture_keeps_the_size_alone(tmp_path: Path) -> None:
         assert empty.getcolors() == [(size[0] * size[1], WHITE)]
         assert empty.size == size
         assert blank(blank(ref)) == blank(ref)
+
+
+def test_many_pictures_are_looked_at_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred thousand photos took half an hour, and on several GPUs twice that before the first step."""
+    whole = save(tmp_path, "whole.png", Image.new("RGB", (6, 4), RED))
+    refs = [whole, *(ImageRef(f"{number}.png") for number in range(39))]
+    both = Barrier(2, timeout=60)
+
+    def open_after_meeting(ref: ImageRef, root: Path | None) -> Image.Image:
+        both.wait()
+        return open_image(ref, root)
+
+    monkeypatch.setattr(images, "_AT_ONCE", 2)
+    monkeypatch.setattr(images, "open_image", open_after_meeting)
+    filters = list(warnings.filters)
+    looked = list(look_at(refs, tmp_path))
+    assert [ref for ref, _ in looked] == refs
+    assert [ref for ref, error in looked if error is None] == [whole]
+    assert str(looked[1][1]) == f"picture '0.png': is no file in {tmp_path} (data.source.folder)"
+    assert warnings.filters == filters
