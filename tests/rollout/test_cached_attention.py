@@ -1,4 +1,4 @@
-"""Attention through a cache, the same on CPUs and GPUs."""
+"""Attention through a cache: the CPU's and the GPU's code give the same result."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from steer_lit.rollout import cached_attention
 
 
-@pytest.mark.parametrize("queries", [1, 40])  # one, and more than a CPU takes at a time
-def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
+@pytest.mark.parametrize("queries", [1, 40])  # one, and more than the CPU code takes at a time
+def test_attention_on_cpu_and_gpu_equals_the_formula_with_shared_key_heads(queries):
     generator = torch.Generator().manual_seed(2)
     query = torch.randn(3, 6, queries, 8, generator=generator)
     keys, values = torch.randn(2, 3, 2, 48, 8, generator=generator)
@@ -21,8 +21,8 @@ def test_both_ways_to_attend_agree_and_heads_find_the_keys_they_share(queries):
 
 
 @pytest.mark.parametrize("queries", [1, 5])
-def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatch):
-    """As torch's memory-efficient one does: [B, tokens, heads, d] in memory, handed out with heads first."""
+def test_a_gpu_kernel_may_store_its_output_token_by_token(queries, monkeypatch):
+    """torch's memory-efficient kernel returns heads first, but stores [B, tokens, heads, d]."""
     plain = F.scaled_dot_product_attention
 
     def as_on_a_gpu(*given, **named):
@@ -37,7 +37,7 @@ def test_a_gpus_kernel_may_lay_its_output_out_token_by_token(queries, monkeypatc
 
 @pytest.mark.parametrize(("queries", "rows"), [(1, 1), (5, 15)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_gpus_layers_share_one_mask_of_numbers(queries, rows, dtype, monkeypatch):
+def test_all_layers_on_a_gpu_share_one_float_mask(queries, rows, dtype, monkeypatch):
     plain, masks = F.scaled_dot_product_attention, []
 
     def watched(*given, attn_mask):

@@ -1,4 +1,4 @@
-"""The engine on `tiny`, fp32: what it samples and scores equals one full forward, row by row."""
+"""The sampling engine on `tiny` in float32: its log-probs equal those of one full forward pass, row by row."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +23,9 @@ TOLERANCE = 1e-5
 
 
 def adapted_tiny(device="cpu"):
-    """`tiny` with an adapter that does something: LoRA starts at zero, so its second factor is filled in."""
+    """Load `tiny` with random LoRA weights. A new adapter has no effect, because LoRA's second factor
+    starts at zero.
+    """
     policy = load_policy(
         device=device,
         name="tiny",
@@ -67,7 +69,7 @@ def roll(qwen, scenarios=SCENARIOS, seeds=SEEDS, max_new_tokens=7, temperature=1
 
 
 def answered(session, asked):
-    """Ask, and go on until all have been answered."""
+    """Ask the questions and sample until all are answered."""
     answers = session.reply(asked)
     while len(answers) < len(asked):
         answers |= session.reply({})
@@ -82,7 +84,7 @@ def scored(qwen, traces, temperature=1.0):
 @pytest.mark.usefixtures("packs")
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
-    """Ragged rows, a picture in turn 1, one in a later turn, two at once, none at all."""
+    """Rows of different lengths: a picture in turn 1, a picture in a later turn, two at once, none at all."""
     traces = [trajectory.trace for trajectory in roll(qwen, temperature=temperature)]
     assert len({len(trace.token_ids) for trace in traces}) > 1
     for trace in traces:
@@ -91,7 +93,7 @@ def test_trap_12_cached_turns_match_full_forward(qwen, temperature):
 
 
 def stopping_early(parts):
-    """Every eighth token ends a turn, so that rows finish at different steps."""
+    """Let every eighth token end a turn, so that rows finish at different steps."""
     return replace(parts, eos_ids=tuple(range(0, parts.model.config.text_config.vocab_size, 8)))
 
 
@@ -104,7 +106,7 @@ def hasty(qwen):
 
 
 def test_a_gpu_samples_what_a_cpu_samples(hasty):
-    """With nothing left on the CPU, while dialogues come and go."""
+    """No tensor may stay on the CPU. Dialogues begin and end while others go on."""
 
     def played(qwen):
         rolled = roll(qwen, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0, side_by_side=5)
@@ -123,7 +125,9 @@ def test_a_gpu_samples_what_a_cpu_samples(hasty):
 @pytest.mark.usefixtures("packs")
 @pytest.mark.parametrize("side_by_side", [None, 7, 1])
 def test_trap_12_dialogues_that_come_and_go_leave_the_shared_cache_right(hasty, monkeypatch, side_by_side):
-    """Some are read while others are in the middle of an answer; some take the places of those that have ended."""
+    """Some questions are read while other rows are in the middle of an answer. Some dialogues take the place of an
+    ended one.
+    """
     done = Counter()
 
     def watch(name):
@@ -153,8 +157,10 @@ def test_trap_12_dialogues_that_come_and_go_leave_the_shared_cache_right(hasty, 
         torch.testing.assert_close(torch.tensor(trajectory.trace.logprobs), full, atol=TOLERANCE, rtol=0)
 
 
-def test_nothing_is_padded_and_nothing_read_twice(hasty, monkeypatch):
-    """Through the stack goes every token of a dialogue once, save the last sampled one; its row ends where it does."""
+def test_no_token_is_padded_or_read_twice(hasty, monkeypatch):
+    """Every token of a dialogue passes through the model once, except the last sampled one. A cache row has
+    no padding.
+    """
     read, step = [], SampledSession.step
 
     def watched(self, embeds, positions, counts):
@@ -174,8 +180,8 @@ def test_nothing_is_padded_and_nothing_read_twice(hasty, monkeypatch):
     assert sum(tokens for tokens, _ in read) == sum(lengths) - len(lengths)
 
 
-def test_trap_02_sampled_ids_stay_as_sampled_where_text_would_change_them(qwen):
-    """Hot enough for ids that no tokenizer would have chosen: the trace of later turns holds them all the same."""
+def test_trap_02_sampled_ids_are_kept_where_encoding_their_text_gives_others(qwen):
+    """At this temperature ids are sampled that the tokenizer would not produce. The trace holds them unchanged."""
     changed = 0
     for trajectory in roll(qwen, max_new_tokens=20, temperature=50.0):
         trace = trajectory.trace
@@ -187,7 +193,7 @@ def test_trap_02_sampled_ids_stay_as_sampled_where_text_would_change_them(qwen):
 
 
 def test_trap_01_a_cut_completion_that_goes_on_is_closed_like_any_other(qwen):
-    """The benchmark plays on after the token limit; what follows must still be the template's text."""
+    """The benchmark continues after the token limit. The following tokens must still match the template."""
     end, closed = qwen.tokenizer.convert_tokens_to_ids("<|im_end|>"), 0
     for trajectory in roll(qwen, max_new_tokens=3):
         trace = trajectory.trace
@@ -198,8 +204,8 @@ def test_trap_01_a_cut_completion_that_goes_on_is_closed_like_any_other(qwen):
     assert closed > 0
 
 
-@pytest.mark.parametrize("draw", [0.0, 1.0 - 2**-53])  # the second is 1 in float32
-def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monkeypatch, draw):
+@pytest.mark.parametrize("draw", [0.0, 1.0 - 2**-53])  # the second rounds to 1 in float32
+def test_the_smallest_and_largest_draw_give_a_token_of_nonzero_probability(qwen, monkeypatch, draw):
     monkeypatch.setattr("random.Random.random", lambda self: draw)
     for trajectory in roll(qwen, max_new_tokens=3):
         assert all(turn.completion.token_ids for turn in trajectory.turns)
@@ -207,16 +213,18 @@ def test_the_ends_of_the_draw_still_land_on_a_token_with_probability(qwen, monke
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_what_is_no_number_is_no_answer(qwen, monkeypatch, temperature):
-    """Else the first token is taken, an end here, and a broken policy is graded as one that says nothing."""
+def test_nan_logits_raise_an_error(qwen, monkeypatch, temperature):
+    """Otherwise the first token would be taken. Here it is an end token, so a broken policy would be graded
+    as silent.
+    """
     logits = type(qwen).logits
     monkeypatch.setattr(type(qwen), "logits", lambda *given: logits(*given) * torch.nan)
     with pytest.raises(SteerError, match=r"is not a number\. Its weights or its adapter's are too large"):
         roll(qwen, max_new_tokens=3, temperature=temperature)
 
 
-def test_a_draw_never_lands_on_a_token_without_probability(qwen, monkeypatch):
-    """A GPU adds up in parallel, and its sums over zeros can step up by a last bit."""
+def test_a_token_of_probability_zero_is_never_drawn(qwen, monkeypatch):
+    """A GPU's parallel cumulative sum can increase by one last bit over tokens with probability zero."""
     cumsum, beyond = torch.Tensor.cumsum, []
 
     def stepping(values, dim):
@@ -259,7 +267,7 @@ def test_pictures_change_what_is_scored(qwen):
     assert (scored(qwen, [trace]) - scored(qwen, [other])).abs().max() > 1e-4
 
 
-def test_a_row_samples_the_same_whatever_its_neighbours(qwen):
+def test_a_row_samples_the_same_with_any_neighbours(qwen):
     together = [trajectory.trace.token_ids for trajectory in roll(qwen)]
     alone = [roll(qwen, [s], [seed])[0].trace.token_ids for s, seed in zip(SCENARIOS, SEEDS, strict=True)]
     assert together == alone
@@ -274,7 +282,7 @@ def test_rollouts_leave_global_random_state_alone(qwen):
 
 @pytest.mark.usefixtures("packs")
 def test_trap_10_generation_leaves_nothing_behind(qwen):
-    """Scoring after a rollout with other pictures equals scoring before it."""
+    """Scoring gives the same before and after a rollout with other pictures."""
     trace = roll(qwen)[1].trace
     first = scored(qwen, [trace])
     roll(qwen, seeds=(5, 6, 7, 8))
@@ -282,7 +290,7 @@ def test_trap_10_generation_leaves_nothing_behind(qwen):
 
 
 def test_trap_08_either_end_token_ends_a_turn(qwen):
-    """Both of Qwen's end tokens stop sampling, and are kept as sampled, once, at the end of the completion."""
+    """Both of Qwen's end tokens stop sampling. The sampled one is kept once, at the end of the completion."""
     ends = set()
     for seed in range(40):
         for trajectory in roll(qwen, seeds=[seed * 4 + i for i in range(4)], max_new_tokens=60, temperature=3.0):
@@ -316,7 +324,7 @@ def test_trap_14_the_policy_cannot_sample_pictures_or_message_starts(qwen):
 
 @pytest.mark.usefixtures("packs")
 def test_trap_18_no_dropout_no_drift_at_step_zero(qwen):
-    """In train mode as in eval mode, the policy's log-probs equal the reference's: ratio 1 and KL 0."""
+    """In train mode, the policy's log-probs equal the reference's: ratio 1 and KL 0."""
     trace = roll(qwen)[0].trace
     qwen.freeze_reference()
     batch = qwen.collate([trace])
@@ -352,7 +360,7 @@ def test_trap_19_the_adapter_comes_back_from_the_reference_even_on_errors(qwen):
 
 
 def test_a_reference_of_another_type_computes_in_the_adapters_own(qwen):
-    """As in a checkpoint of a run whose LoRA matrices were of that type."""
+    """Such a reference comes from a checkpoint of a run whose LoRA matrices had another type."""
     qwen.freeze_reference({name: p.detach().bfloat16() for name, p in qwen.adapter_parameters().items()})
     with qwen.reference():
         assert {p.dtype for p in qwen.adapter_parameters().values()} == {torch.float32}
@@ -375,7 +383,7 @@ def test_a_dialogue_that_is_being_answered_is_asked_nothing_else(hasty):
         session.reply({waiting: SCENARIOS[1].opening.message})
 
 
-def test_a_long_dialogue_that_has_ended_leaves_no_wide_cache(hasty):
+def test_the_cache_shrinks_after_a_long_dialogue_has_ended(hasty):
     session = SampledPolicy(hasty, max_new_tokens=4, temperature=3.0).open([SCENARIOS[1]] * 2, range(2))
     answered(session, {0: Message.of("user", "word " * 300), 1: SCENARIOS[1].opening.message})
     assert session.cache.capacity > 300
@@ -386,7 +394,7 @@ def test_a_long_dialogue_that_has_ended_leaves_no_wide_cache(hasty):
 
 
 def test_no_dialogue_waits_for_the_slowest(hasty):
-    """Answers differ in length; whoever is done is asked again while others are in the middle of theirs."""
+    """Answers differ in length. A finished dialogue is asked again while others are in the middle of an answer."""
     rows = [SCENARIOS[1]] * 12
     session = SampledPolicy(hasty, max_new_tokens=40, temperature=3.0).open(rows, range(12))
     opening, following = SCENARIOS[1].attacks
@@ -412,8 +420,10 @@ def test_greedy_takes_the_likeliest_token(qwen):
     assert torch.equal(best[mask], batch.input_ids[0, 1:][mask])
 
 
-def test_no_dialogue_goes_past_what_the_model_reads(hasty, monkeypatch):
-    """The last answer is cut at the limit; where not one token is left there is no answer, and the reason is told."""
+def test_no_dialogue_exceeds_the_context_length(hasty, monkeypatch):
+    """The last answer is cut at the context length. If no token is left, there is no answer, and the reason
+    is given.
+    """
     config = hasty.base.config.text_config
     free = roll(hasty, SCENARIOS * 3, range(12), max_new_tokens=40, temperature=3.0)
     lengths = sorted(len(trajectory.trace.token_ids) for trajectory in free)

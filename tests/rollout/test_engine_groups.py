@@ -1,4 +1,6 @@
-"""Groups in the engine: an opening is read once and its cache copied, and every row still equals one full forward."""
+"""Groups in the engine: an opening is read once and its cache is copied. Log-probs still equal one full
+forward pass.
+"""
 
 from dataclasses import replace
 
@@ -30,13 +32,13 @@ LATE = scenario(
     "late", Message.of("user", "Hello there, I have a question"), Message.of("user", KNIFE), Message.of("user", "!")
 )
 TEXT = scenario("text", Message.of("user", "Hi"), Message.of("user", "A much longer question than the others ask"))
-# Three groups; the rows of one do not stand together. TEXT's dialogues end a turn before the others.
+# Three groups whose rows are not adjacent. TEXT's dialogues have one turn less than the others.
 ROWS = (BOTH, TEXT, BOTH, LATE, TEXT, BOTH, LATE)
 SEEDS = (10, 11, 12, 13, 14, 15, 16)
 
 
 def load(quantize="none", **lora):
-    """`tiny` with an adapter that does something, where every eighth token ends a turn: rows finish apart."""
+    """Load `tiny` with random LoRA weights. Every eighth token ends a turn, so that rows finish at different steps."""
     policy = load_policy(
         name="tiny",
         quantize=quantize,
@@ -74,7 +76,7 @@ def assert_scored_as_sampled(qwen, trajectory):
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
 def test_trap_12_groups_with_a_second_picture_match_full_forward(quantize):
-    """A picture in turn 1 and another in turn 2, a first one in turn 2, none at all; rows of many lengths."""
+    """Pictures in turns 1 and 2, a first picture in turn 2, and no picture. Rows have many lengths."""
     policy = load(quantize)
     trajectories = roll(policy)
     assert [len(trajectory.turns) for trajectory in trajectories] == [3, 2, 3, 3, 2, 3, 3]
@@ -85,7 +87,7 @@ def test_trap_12_groups_with_a_second_picture_match_full_forward(quantize):
 
 @pytest.mark.parametrize(("side_by_side", "openings"), [(None, 3), (5, 3), (1, 7)])
 def test_an_opening_is_read_once_for_its_group(qwen, monkeypatch, side_by_side, openings):
-    """Also for members who begin later, while any that opened alike goes on."""
+    """Later members copy it too, as long as a dialogue with the same opening is still going on."""
     read, step = [], SampledSession.step
 
     def watched(self, embeds, positions, counts):
@@ -111,13 +113,13 @@ def test_rows_that_differ_only_in_the_picture_or_the_system_prompt_share_nothing
     ]
     knife, ball, brief = roll(qwen, rows, (7, 7, 7))
     prompts = [row.trace.token_ids[: row.trace.turn_ids.index(0)] for row in (knife, ball, brief)]
-    assert prompts[0] == prompts[1] != prompts[2]  # the pictures are of one size
+    assert prompts[0] == prompts[1] != prompts[2]  # both pictures have the same size
     for trajectory in (knife, ball, brief):
         assert_scored_as_sampled(qwen, trajectory)
 
 
-def test_members_of_a_group_go_their_own_ways(qwen):
-    """The cache is copied, not shared: what one row appends is not in another's."""
+def test_members_of_a_group_do_not_share_what_they_append(qwen):
+    """The cache is copied, not shared: appending to one row does not change another."""
     rows = roll(qwen, [BOTH] * 4, (1, 2, 3, 1))
     assert rows[0].trace == rows[3].trace
     assert len({row.trace.token_ids for row in rows}) == 3
@@ -134,7 +136,7 @@ class ServedTutor:
 
 @pytest.mark.parametrize("side_by_side", [None, 3])
 def test_the_same_is_sampled_while_a_server_judges(qwen, side_by_side):
-    """Groups are torn apart, and dialogues that are being judged keep their places."""
+    """Members of a group are no longer in step. Dialogues that are being judged keep their places."""
     together, apart = roll(qwen), roll(qwen, tutor=ServedTutor(), side_by_side=side_by_side)
     assert [row.trace.token_ids for row in apart] == [row.trace.token_ids for row in together]
     for trajectory in apart:
@@ -142,8 +144,8 @@ def test_the_same_is_sampled_while_a_server_judges(qwen, side_by_side):
 
 
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("k_proj", "down_proj")])
-def test_trap_30_a_session_reads_the_adapter_as_it_is_when_it_opens(targets):
-    """Cached keys, adapters put together once, picture features: none of them may come from before an update."""
+def test_trap_30_a_session_uses_the_adapter_as_it_is_when_it_opens(targets):
+    """Cached keys, merged adapter weights and picture features must all be newer than the last update."""
     policy = load(targets=targets)
     before = roll(policy)
     with torch.no_grad():

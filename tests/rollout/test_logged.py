@@ -1,4 +1,4 @@
-"""The lines of trajectories.jsonl: written as they have been from the start, and no field of another name or type."""
+"""The lines of trajectories.jsonl keep their format, and wrong names and types of fields are refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINE = (
 )
 
 
-def test_a_line_read_and_written_again_is_the_same_to_the_byte() -> None:
+def test_a_line_survives_reading_and_writing_byte_for_byte() -> None:
     logged = LoggedTrajectory.from_line(LINE)
     assert logged.to_line() == LINE
     assert (logged.step, logged.trajectory_return, logged.turns[0].images) == (3, 1.5, ("mini://knife",))
@@ -61,15 +61,15 @@ def test_a_field_of_another_type_is_named(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("safety", [None, 10])
-def test_a_verdict_has_its_scores_or_the_reason_why_not(safety: int | None) -> None:
+def test_a_verdict_has_all_scores_or_a_reason_and_none(safety: int | None) -> None:
     row = json.loads(LINE)
     row["turns"][0 if safety is None else 1]["verdict"]["safety"] = safety
     with pytest.raises(FieldError, match="must have all three scores, or `failed` and none"):
         LoggedTrajectory.from_line(json.dumps(row))
 
 
-def test_a_key_that_drifts_is_named_and_its_line_still_dated() -> None:
-    """A resumed run keeps the line, as it goes by the step alone."""
+def test_a_missing_key_is_named_and_the_step_can_still_be_read() -> None:
+    """A resumed run keeps such a line, because it needs only the step."""
     drifted = LINE.replace('"assistant"', '"answer"')
     with pytest.raises(FieldError, match=r"^turns\[0\]\.assistant Field required$"):
         LoggedTrajectory.from_line(drifted)

@@ -1,4 +1,4 @@
-"""The dialogue loop with a policy that counts, so that every expected turn can be read off."""
+"""The dialogue loop, with a policy that repeats its input, so that every expected turn is easy to read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scenario(name: str, turns: int) -> Scenario:
 
 
 class Echo:
-    """Repeats what it was asked; `cut` are the texts it is cut off at. Notes which rows were asked in each turn."""
+    """Repeats each question. Texts in `cut` give a cut completion. `asked` holds the rows of each call."""
 
     def __init__(self, *cut: str) -> None:
         self.cut = cut
@@ -42,7 +42,7 @@ class Echo:
 
 
 class Silent(Echo):
-    """Gives no answer where Echo would be cut off."""
+    """Gives a failed completion where Echo gives a cut one."""
 
     def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
         full = Completion("", finish="length", failed="full")
@@ -50,7 +50,7 @@ class Silent(Echo):
 
 
 class FailsOn:
-    """A tutor that has nothing to say about one text."""
+    """A tutor whose verdict fails on one text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -92,8 +92,8 @@ def test_trap_09_a_cut_completion_ends_its_dialogue_unless_it_may_go_on() -> Non
     assert said(played)[0] == ["a0", "a1", "a2"]
 
 
-def test_a_dialogue_without_room_for_an_answer_ends_with_the_answer_before(caplog: pytest.LogCaptureFixture) -> None:
-    tutor = FailsOn("")  # which must not be asked about an answer that is not there
+def test_a_dialogue_without_room_for_an_answer_ends_with_the_previous_answer(caplog: pytest.LogCaptureFixture) -> None:
+    tutor = FailsOn("")  # must not be asked about a failed completion
     played = play(ROWS, (0, 0, 0), Silent("a2", "b0"), ScriptedAttacker(), tutor, max_turns=9)
     assert said(played) == [["a0", "a1"], [""], ["c0", "c1", "c2", "c3"]]
     ends = [("truncated", None), ("failed", "full"), ("terminated", None)]
@@ -111,7 +111,7 @@ def test_a_failed_verdict_on_a_cut_completion_is_a_failure() -> None:
 
 
 def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
-    """Attacker, tutor and policy all see the same objects K times; the last dialogue is the first."""
+    """Attacker, tutor and policy get the same objects several times, and all dialogues are equal."""
     rows = [MiniSplit("rl", seed=0, size=2).scenario(0)] * 4
     before = repr(rows[0])
     played = play(rows, (0, 1, 2, 3), ALWAYS_COMPLY, ScriptedAttacker(), RubricTutor(), max_turns=10)
@@ -122,7 +122,7 @@ def test_trap_32_repeats_of_a_scenario_leave_it_as_it_was() -> None:
 
 
 class OneAtATime(Echo):
-    """Answers one question a call, the latest first, as a policy does whose dialogues take their time."""
+    """Answers one question per call, the latest first, like a policy whose dialogues take different times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,8 +133,8 @@ class OneAtATime(Echo):
         return super().reply(dict([self.waiting.popitem()])) if self.waiting else {}
 
 
-def test_dialogues_go_at_their_own_pace() -> None:
-    """Row 2 is through before the others have begun, and nothing else comes of it."""
+def test_dialogues_in_any_order_give_the_same_trajectories() -> None:
+    """Row 2 ends before the others begin. The result is the same."""
     seeds, policy = (7, 8, 9), OneAtATime()
     together = play(ROWS, seeds, Echo(), ScriptedAttacker(), FailsOn("c1"), max_turns=3)
     apart = list(playing(ROWS, seeds, policy, ScriptedAttacker(), FailsOn("c1"), max_turns=3))
@@ -144,7 +144,7 @@ def test_dialogues_go_at_their_own_pace() -> None:
 
 
 class ServedTutor:
-    """A tutor that asks a server."""
+    """A tutor with a client, so that it counts as one that asks a server."""
 
     client = None
 
@@ -153,7 +153,7 @@ class ServedTutor:
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 9])
-def test_so_many_dialogues_are_under_way_and_one_that_ends_leaves_its_place_to_the_next(most: int) -> None:
+def test_side_by_side_limits_the_open_dialogues_and_an_ended_one_makes_room(most: int) -> None:
     seeds, policy, rows = range(6), OneAtATime(), ROWS * 2
     played = play(rows, seeds, policy, ScriptedAttacker(), None, max_turns=9, side_by_side=most)
     assert played == play(rows, seeds, Echo(), ScriptedAttacker(), None, max_turns=9)
@@ -170,7 +170,7 @@ def test_so_many_dialogues_are_under_way_and_one_that_ends_leaves_its_place_to_t
 
 @pytest.mark.parametrize("policy", [Echo, OneAtATime])
 @pytest.mark.parametrize("rows", [ROWS, ROWS[:1], ROWS * 4])
-def test_a_server_changes_nothing_but_who_waits_for_whom(policy: type[Echo], rows: Sequence[Scenario]) -> None:
+def test_a_served_tutor_gives_the_same_trajectories(policy: type[Echo], rows: Sequence[Scenario]) -> None:
     class Served(FailsOn, ServedTutor):
         pass
 
@@ -180,7 +180,7 @@ def test_a_server_changes_nothing_but_who_waits_for_whom(policy: type[Echo], row
     assert sorted(said_by[1].ended) == list(seeds)
 
 
-def test_without_a_server_all_stays_in_the_callers_thread() -> None:
+def test_a_tutor_without_a_server_is_called_in_the_callers_thread() -> None:
     seen: list[threading.Thread] = []
 
     class Notes(FailsOn):
@@ -202,7 +202,7 @@ def test_the_policy_answers_some_dialogues_while_a_server_judges_others() -> Non
             return super().reply(asked)
 
     class WaitsForTheOther(ServedTutor):
-        """Scores a first turn only after the policy has gone on to the other dialogue."""
+        """Scores a first turn only after the policy was asked again."""
 
         def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
             assert both_answered.wait(timeout=20)
@@ -218,7 +218,7 @@ def test_nothing_to_play_opens_no_policy() -> None:
 
 
 @pytest.mark.parametrize("tutor", [FailsOn("-"), ServedTutor()])
-def test_a_policy_that_answers_nothing_is_told_instead_of_waited_for(tutor: Tutor) -> None:
+def test_a_policy_that_answers_nothing_raises_an_error(tutor: Tutor) -> None:
     class Dumb(Echo):
         def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
             return {}
@@ -227,7 +227,7 @@ def test_a_policy_that_answers_nothing_is_told_instead_of_waited_for(tutor: Tuto
         play(ROWS, (7, 8, 9), Dumb(), ScriptedAttacker(), tutor, max_turns=3, side_by_side=2)
 
 
-def test_whoever_stops_listening_ends_the_play() -> None:
+def test_an_interrupt_or_a_closed_iterator_ends_the_play() -> None:
     judging, go_on = threading.Event(), threading.Event()
 
     class Slow(ServedTutor):
@@ -242,7 +242,7 @@ def test_whoever_stops_listening_ends_the_play() -> None:
                 raise KeyboardInterrupt
             return super().reply(asked)
 
-    with pytest.raises(KeyboardInterrupt):  # at once, though the tutor is still asked
+    with pytest.raises(KeyboardInterrupt):  # at once, although the tutor's call is not finished
         play(ROWS, (7, 8, 9), Stops(), ScriptedAttacker(), Slow(), max_turns=3)
     go_on.set()
     rows = playing(ROWS, (7, 8, 9), OneAtATime(), ScriptedAttacker(), Slow(), max_turns=3)
@@ -252,7 +252,7 @@ def test_whoever_stops_listening_ends_the_play() -> None:
 
 
 @pytest.mark.parametrize("served", [(), (ServedTutor,)])
-def test_what_a_tutor_raises_reaches_the_caller(served: tuple[type, ...]) -> None:
+def test_a_tutors_exception_reaches_the_caller(served: tuple[type, ...]) -> None:
     def score(self: object, dialogues: Sequence[SoFar]) -> list[Verdict]:
         raise RuntimeError("no tutor")
 

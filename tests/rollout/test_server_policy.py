@@ -1,4 +1,4 @@
-"""A policy behind a server: what is sent, what comes back, what a failure costs."""
+"""A policy behind a server: what is sent, what comes back, and the effect of a failure."""
 
 import io
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def test_dialogues_are_asked_turn_by_turn_with_their_history(answering) -> None:
 
 
 def test_no_dialogue_waits_for_the_answer_of_another(answering) -> None:
-    """The slow one is answered when the other has been asked all it is asked."""
+    """The slow dialogue is answered only after the other one was asked its last question."""
     last_asked = Event()
 
     def answer(request: ChatRequest) -> str:
@@ -76,7 +76,7 @@ def test_no_dialogue_waits_for_the_answer_of_another(answering) -> None:
     assert len(fast.turns) == 3
 
 
-def test_a_server_that_is_given_up_ends_the_play(answering) -> None:
+def test_a_server_that_is_down_ends_the_play(answering) -> None:
     def answer(request: ChatRequest) -> str:
         raise ServerDown("nobody there")
 
@@ -93,9 +93,9 @@ def test_a_dialogue_that_has_ended_keeps_no_pictures(answering) -> None:
     assert [len(row.messages) for row in session.rows] == [0, 3]
 
 
-def test_pictures_are_as_large_as_the_authors_evaluator_shows_them(answering) -> None:
+def test_pictures_have_the_size_of_the_authors_evaluator(answering) -> None:
     client = answering(said)
-    played(client, [scenario("a", "one", image=KNIFE)])  # 112 x 112
+    played(client, [scenario("a", "one", image=KNIFE)])  # 112 x 112 pixels
     with Image.open(io.BytesIO(client.batches[0][0].messages[1].images[0])) as image:
         assert image.size == (338, 338)
 
@@ -119,10 +119,10 @@ def test_trap_14_a_template_mark_in_a_text_reaches_the_server_as_text(answering,
     sent = [part.text for part in client.batches[-1][0].messages]
     assert not any(mark in text for text in sent)
     assert sent[1].replace(" ", "") == f"before{mark}after"
-    assert trajectory.turns[0].completion.text == f"{mark}mine"  # the record has it as it was said
+    assert trajectory.turns[0].completion.text == f"{mark}mine"  # the record keeps the original text
 
 
-def test_half_a_surrogate_pair_does_not_break_the_request(answering) -> None:
+def test_half_a_surrogate_pair_is_replaced_in_the_request(answering) -> None:
     client = answering(lambda request: "\udc00")
     played(client, [scenario("a", "cut \ud83d", "two")])
     assert [part.text for part in client.batches[-1][0].messages] == ["Look.", "cut ?", "?", "two"]
@@ -135,7 +135,7 @@ def test_a_failed_request_ends_its_dialogue_and_no_other(answering) -> None:
     assert [turn.completion.text for turn in lost.turns] == ["fine", "", ""]
     assert [turn.completion.failed for turn in kept.turns] == [None, None, None]
     asked = sorted(request.messages[-1].text for (request,) in client.batches)
-    assert asked == ["deux", "one", "trois", "two", "un"]  # nothing is asked after a failure
+    assert asked == ["deux", "one", "trois", "two", "un"]  # no question follows a failed request
 
 
 def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_asked(answering) -> None:
@@ -145,7 +145,7 @@ def test_a_picture_that_cannot_be_opened_fails_its_dialogue_before_anything_is_a
     assert client.batches == []
 
 
-def test_a_reply_as_long_as_allowed_counts_as_cut(answering) -> None:
+def test_a_reply_of_max_tokens_counts_as_cut(answering) -> None:
     class Long(answering):
         def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
             return [ChatReply("text", completion_tokens=int(request.messages[-1].text)) for request in requests]
@@ -178,7 +178,7 @@ def test_the_fingerprint_changes_with_whatever_changes_answers(answering) -> Non
 
 
 class Replies:
-    """A client whose replies are given, by what is asked."""
+    """A client with a given reply for each question."""
 
     def __init__(self, answering, **replies: ChatReply) -> None:
         self.settings = answering(said).settings
@@ -188,14 +188,14 @@ class Replies:
         return [self.replies[request.messages[-1].text] for request in requests]
 
 
-def test_an_answer_of_nothing_is_an_answer_and_silence_is_none(answering) -> None:
-    """Otherwise a policy would leave the figures, instead of lowering them, by saying nothing."""
+def test_an_empty_answer_is_an_answer_and_a_failed_request_is_not(answering) -> None:
+    """Otherwise a policy could leave dialogues out of the figures, instead of lowering them, by answering nothing."""
     declined, silent = ChatReply(failed="no text", declined=True), ChatReply(failed="HTTP 503")
     first, second = played(Replies(answering, one=declined, two=silent), [scenario("a", "one"), scenario("b", "two")])
     assert (first.turns[0].completion.text, first.turns[0].completion.failed) == ("", None)
     assert second.turns[0].completion.failed == "policy: HTTP 503"
 
 
-def test_a_server_that_counts_no_tokens_can_still_say_that_it_cut(answering) -> None:
+def test_a_server_without_token_counts_can_report_a_cut(answering) -> None:
     (trajectory,) = played(Replies(answering, one=ChatReply("half a", cut=True)), [scenario("a", "one")])
     assert trajectory.turns[0].completion.finish == "length"
