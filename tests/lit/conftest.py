@@ -1,4 +1,4 @@
-"""A tiny policy, a small world, and trainers that write into a temporary folder."""
+"""Fixtures: a tiny policy, a small world, and trainers that write into a temporary folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYSTEM = "Look, think in <thinking></thinking>, then reply in <answer></answer>.
 
 @pytest.fixture
 def tiny_policy() -> Callable[..., Any]:
-    """Makes a fresh tiny policy; its adapter already does something when `adapted`."""
+    """Return a function that makes a new tiny policy; with `adapted`, its adapter has random weights and an effect."""
     import torch
 
     from steer_lit.data.images import open_image
@@ -46,7 +46,7 @@ def tiny_policy() -> Callable[..., Any]:
 
 @pytest.fixture
 def small_world() -> Callable[..., Any]:
-    """Makes a datamodule of short STEER-mini dialogues."""
+    """Return a function that makes a datamodule of short STEER-mini dialogues."""
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import MiniSource
 
@@ -59,7 +59,7 @@ def small_world() -> Callable[..., Any]:
 
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> Callable[..., Any]:
-    """Makes a quiet Trainer on the CPU that runs `max_steps` steps."""
+    """Return a function that makes a quiet Trainer on the CPU for `max_steps` steps."""
     from lightning import Trainer
 
     def make(max_steps: int, **settings: Any) -> Any:
@@ -81,7 +81,9 @@ def make_trainer(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def played() -> Callable[..., Trajectory]:
-    """Makes a trajectory from (intent, safety, usefulness, refused) per turn; None for a failed verdict."""
+    """Return a function that makes a trajectory from one (intent, safety, usefulness, refused) per turn. None gives a
+    failed verdict.
+    """
 
     def make(*turns: tuple[str, int, int, bool] | None, ended: str = "terminated") -> Trajectory:
         made = []

@@ -1,6 +1,6 @@
-"""The modules on the path that a GPU takes: nothing is left on the CPU, and they learn what they learn on it.
+"""Training on a simulated GPU: no tensor stays on the CPU, and the learned weights equal those of the CPU.
 
-Not in 4 bits: bitsandbytes' weights are a tensor class of their own.
+4-bit weights are not tested here, because bitsandbytes stores them in its own tensor class.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.pretended_gpu import GPU, pretended_gpu
 
 class AnyDevice(CPUAccelerator):
     def setup_device(self, device: torch.device) -> None:
-        """Nothing is to be set up."""
+        """Set nothing up."""
 
 
 def on(device: torch.device) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def grpo(policy: Any) -> PolicyModule:
 
 @pytest.mark.parametrize("make", [sft, grpo])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(
+def test_a_run_on_a_gpu_learns_the_same_as_on_a_cpu(
     make: Callable[[Any], PolicyModule],
     checkpointing: bool,
     make_trainer: Any,
@@ -73,7 +73,7 @@ def test_a_run_on_a_gpu_learns_what_it_learns_on_a_cpu(
     ("make", "peaks"),
     [(sft, {"train/peak_gb": 5.0}), (grpo, {"train/rollout_peak_gb": 3.0, "train/learn_peak_gb": 5.0})],
 )
-def test_each_part_of_a_step_tells_the_memory_that_it_took(
+def test_each_part_of_a_step_logs_its_peak_memory(
     make: Callable[[Any], PolicyModule],
     peaks: dict[str, float],
     make_trainer: Any,
@@ -81,7 +81,7 @@ def test_each_part_of_a_step_tells_the_memory_that_it_took(
     tiny_policy: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a GPU alone: 3 GB to play and 5 to learn, after 9 to load or to validate."""
+    """Only on a GPU. Rollouts take 3 GB and learning 5 GB. The 9 GB of loading or validation before must not count."""
     taken = [9.0]
 
     def taking(part: Callable[..., Any], size: float) -> Callable[..., Any]:

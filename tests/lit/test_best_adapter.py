@@ -1,4 +1,4 @@
-"""The adapter of the best validation is kept, and a resumed run keeps the one that the run never stopped keeps."""
+"""The adapter of the best validation is kept. A resumed run keeps the same one as a run that was never stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVERY = {"check_val_every_n_epoch": None, "val_check_interval": 1}
 
 
 def scripted(policy: Any, losses: Sequence[float], trains: Any = "adapter") -> SFTModule:
-    """A module whose validation after step n finds `losses[n - 1]`."""
+    """Return a module whose validation after step n logs `losses[n - 1]`."""
     module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), 2048, trains)
     module.on_validation_epoch_end = lambda: module.log("val/loss", losses[max(0, module.global_step - 1)])  # type: ignore[method-assign]
     return module
@@ -41,7 +41,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.fixture
 def fit(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> Any:
-    """Trains one step for each of `losses`; returns the callback and the adapter's tensors after each step."""
+    """Return a function that trains one step per loss. It returns the callback, and the adapter's tensors by step."""
     from lightning import Callback
 
     def run(losses: Sequence[float], folder: str = "run", resume: Path | None = None, **settings: Any) -> Any:
@@ -67,7 +67,7 @@ def fit(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -
     [([0.5, 0.3, 0.4], 2), ([0.5, 0.3, 0.3], 2), ([math.nan, 0.6, 0.7], 2), ([0.5, math.nan, 0.4], 3)],
 )
 def test_the_best_validations_adapter_is_kept(losses: list[float], step: int, fit: Any, tmp_path: Path) -> None:
-    """Ties keep the earlier; NaN, where nothing was counted, is no value."""
+    """On a tie the earlier one is kept. NaN means that nothing was counted, and does not count as a value."""
     best, after = fit(losses)
     folder = tmp_path / "run" / "best_adapter"
     assert json.loads((folder / "best.json").read_text()) == {
@@ -98,7 +98,7 @@ def test_a_validation_before_training_does_not_count(fit: Any, tmp_path: Path) -
     assert json.loads((tmp_path / "run/best_adapter/best.json").read_text())["step"] == 1
 
 
-def test_what_trains_no_adapter_keeps_none(
+def test_a_run_that_trains_no_adapter_keeps_no_best_adapter(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     trainer = make_trainer(1, **EVERY, callbacks=[best := BestAdapter()])
@@ -108,7 +108,7 @@ def test_what_trains_no_adapter_keeps_none(
 
 
 @pytest.mark.parametrize("rank_zero", [True, False])
-def test_the_first_rank_writes_and_all_know(rank_zero: bool, tiny_policy: Any, tmp_path: Path) -> None:
+def test_the_first_rank_writes_and_all_ranks_know_the_best(rank_zero: bool, tiny_policy: Any, tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     module, best = scripted(tiny_policy(), []), BestAdapter()
@@ -129,14 +129,16 @@ LOSSES = (0.5, 0.4, 0.6, 0.45, 0.7)
 
 @pytest.fixture(scope="module")
 def never_stopped() -> dict[str, Any]:
-    """Filled by the first test that needs it: the run that every resumed one is held against."""
+    """The reference run that every resumed run is compared with. The first test that needs it fills it in."""
     return {}
 
 
 @pytest.fixture
 def straight(never_stopped: dict[str, Any], fit: Any, tmp_path: Path, tmp_path_factory: Any) -> dict[str, Any]:
-    """What the run never stopped kept, and in `tmp_path` what it left: a checkpoint of every step, in the run's folder
-    a best adapter of steps that are taken again.
+    """Return what the uninterrupted run kept.
+
+    `tmp_path` then holds what it left: a checkpoint of every step and, in the run's folder, a best adapter of later
+    steps that a resumed run takes again.
     """
     from lightning import Callback
 
@@ -158,10 +160,10 @@ def straight(never_stopped: dict[str, Any], fit: Any, tmp_path: Path, tmp_path_f
 
 @pytest.mark.parametrize("folder", ["run", "elsewhere"])
 @pytest.mark.parametrize("stopped_at", [1, 2, 3, 4])
-def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
+def test_a_resumed_run_keeps_the_same_best_adapter(
     stopped_at: int, folder: str, straight: dict[str, Any], fit: Any, tmp_path: Path
 ) -> None:
-    """From a checkpoint saved between a step and its validation, in the run's folder, which got further, or another."""
+    """The checkpoint was saved between a step and its validation. The run resumes in its own folder, or in another."""
     resumed, _ = fit(LOSSES, folder, tmp_path / f"{stopped_at}.ckpt", callbacks=[])
     best, kept = straight["best"], straight["kept"]
     assert (resumed.best.step, resumed.best.value) == (best.step, best.value) == (2, pytest.approx(0.4))
@@ -170,8 +172,8 @@ def test_a_resumed_run_keeps_what_the_run_never_stopped_keeps(
     assert json.loads((tmp_path / folder / "best_adapter/best.json").read_text())["step"] == 2
 
 
-def test_a_run_that_is_made_longer_knows_the_best_of_its_first_end(fit: Any, tmp_path: Path) -> None:
-    """Also where a checkpoint was due at its last step: that one is of before the validation."""
+def test_an_extended_run_knows_the_best_validation_of_its_first_end(fit: Any, tmp_path: Path) -> None:
+    """This includes a checkpoint due at the last step, which is saved before the validation."""
     rare = {"val_check_interval": 9, "enable_checkpointing": True}
     fit([0.5, 0.1], callbacks=[LastCheckpoint(2)], **rare)
     longer, _ = fit([0.5, 0.1, 0.3], "longer", tmp_path / "run/checkpoints/last.ckpt", callbacks=[], **rare)
@@ -198,10 +200,12 @@ def test_a_run_resumed_from_before_any_validation_has_no_best_yet(fit: Any, tmp_
     assert left == [False, True, False]
 
 
-def test_a_validation_that_a_checkpoint_was_saved_in_is_made_whole(
+def test_a_validation_interrupted_by_a_checkpoint_is_repeated_in_full(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """As when a server dies in its second batch: Lightning alone would leave out the last, having counted the first."""
+    """A server may die in the second batch of a validation. Lightning counts the first batch as done and skips the
+    last.
+    """
     path, validated = tmp_path / "failed.ckpt", []
     module = scripted(tiny_policy(), [0.5, 0.5])
     trainer = make_trainer(2, **EVERY)
@@ -228,8 +232,10 @@ def test_a_run_that_got_worse_names_its_best_adapter(tmp_path: Path) -> None:
     assert following.startswith("next: ")
 
 
-def test_the_best_adapter_starts_runs_and_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run that learns nothing: of equal validations the first is its best."""
+def test_the_best_adapter_can_start_a_run_and_be_benchmarked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run learns nothing. Of equal validations, the first is the best."""
     small = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "logger=none"]
     words = [*small, "trainer.val_check_interval=1", "replay.dialogues=0", "optim.lr=1e-20"]
     assert cli.run("train", [*words, "trainer.max_steps=3", f"hydra.run.dir={tmp_path / 'sft'}"]) == 0

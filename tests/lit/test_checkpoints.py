@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and that a run resumed from one is the run that was never stopped."""
+"""What a checkpoint holds. A run resumed from it equals a run that was never stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def grpo_module(policy: Any) -> GRPOModule:
     from steer_lit.attacker.adaptive import AdaptiveAttacker
 
     rollout = RolloutSettings(group_size=2, max_turns=2, max_new_tokens=6)
-    # The rubric gives nonsense one score; repetition and format tell the members of a group apart.
+    # The rubric gives every nonsense answer the same scores. Repetition and format make the difference within a group.
     return GRPOModule(
         policy, AdaptiveAttacker(), RubricTutor(), Reward(), rollout, ObjectiveSettings(), OPTIM, 2048, seed=1
     )
@@ -46,27 +46,27 @@ MODULES = {"sft": sft_module, "grpo": grpo_module, "pretrain": pretrain_module}
 
 
 @pytest.mark.parametrize(("stage", "dtype"), [("sft", "float32"), ("grpo", "bfloat16"), ("pretrain", "float32")])
-def test_a_resumed_run_is_the_run_that_was_never_stopped(
+def test_a_resumed_run_equals_the_uninterrupted_run(
     stage: str, dtype: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """Stopped after 3 of 6 steps and again after 5; an epoch has 4, so the second part crosses its end."""
+    """Stopped after 3 of 6 steps and again after 5. An epoch has 4 steps, so the second part crosses an epoch's end."""
     world = small_world(stage, batch_size=10)
     assert len(world.train_dataloader()) == 4
 
     def fit(policy: Any, until: int, resume: Path | None, folder: str) -> None:
-        # max_steps is the whole run's, since the learning rate goes by it; `until` stops before the end
+        # `max_steps` is that of the whole run, because the learning rate depends on it. `until` stops the run earlier.
         callbacks = [LastCheckpoint(every_n_steps=100), *([stop_at(until)] if until < 6 else [])]
         trainer = make_trainer(6, callbacks=callbacks, default_root_dir=tmp_path / folder, enable_checkpointing=True)
         data = small_world(stage, batch_size=10)
         trainer.fit(MODULES[stage](policy), data, ckpt_path=resume, weights_only=True)
         assert trainer.global_step == until
 
-    adapted = stage != "pretrain"  # which trains beneath an adapter that does nothing yet
+    adapted = stage != "pretrain"  # pretraining's adapter has no effect
     straight = tiny_policy(dtype, adapted)
     start = {name: parameter.detach().clone() for name, parameter in learnt(straight, stage).items()}
     fit(straight, 6, None, "straight")
     fit(tiny_policy(dtype, adapted), 3, None, "first")
-    again = stage == "grpo"  # which names the adapter it started from
+    again = stage == "grpo"  # a GRPO checkpoint names the adapter that the run started from
     fit(tiny_policy(dtype, again), 5, tmp_path / "first/checkpoints/last.ckpt", "second")
     resumed = tiny_policy(dtype, again)
     fit(resumed, 6, tmp_path / "second/checkpoints/last.ckpt", "third")
@@ -104,7 +104,7 @@ def test_trap_33_checkpoints_hold_plain_types_and_only_what_trains(
     assert (tmp_path / "adapter/adapter_config.json").is_file()
 
 
-def test_the_exported_folder_starts_another_run_where_this_one_ended(
+def test_a_run_from_the_exported_adapter_starts_with_the_same_weights(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     from steer_lit.policy.lora import AdapterFolder
@@ -115,7 +115,7 @@ def test_the_exported_folder_starts_another_run_where_this_one_ended(
     assert all(torch.equal(tensor, policy.adapter_state()[name]) for name, tensor in fresh.adapter_state().items())
 
 
-def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from_and_says_where_it_goes_on(
+def test_trap_19_a_resumed_run_keeps_its_first_reference_and_logs_its_step(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "steer_lit")
@@ -130,20 +130,22 @@ def test_trap_19_a_resumed_run_keeps_the_reference_it_started_from_and_says_wher
     )
     assert all(torch.equal(tensor, start[name]) for name, tensor in resumed.reference_state.items())
     assert f"resumed at step 2 of {tmp_path / 'checkpoints/last.ckpt'}" in caplog.text
-    assert "fresh" not in caplog.text  # adapters: the second was loaded over
+    assert "fresh" not in caplog.text  # no new adapter: the second policy was loaded
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_resumed_run_names_the_adapter_that_its_reference_is(
+def test_a_resumed_run_refuses_another_starting_adapter(
     known: bool, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """Whatever its folder is called; nor does it matter from which random matrices a run without one set out."""
+    """The adapter is compared by content, not by the name of its folder. A run without one may start from other random
+    matrices.
+    """
     for adapted in (True, False):
         trainer = make_trainer(1, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
         trainer.fit(grpo_module(tiny_policy(adapted=adapted)), small_world("grpo"))
         saved = read_checkpoint(tmp_path / "checkpoints/last.ckpt")
         said = "init_from=null"
-        if not known:  # as before it was saved
+        if not known:  # like a checkpoint from before the name was saved
             del saved[OWN]["init_from"]
             said = "its config.yaml names it"
         grpo_module(tiny_policy(adapted=adapted, seed=int(not adapted))).on_load_checkpoint(saved)
@@ -176,10 +178,10 @@ DAMAGED: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_a_checkpoint_that_is_damaged_inside_is_refused_before_the_run_begins(
+def test_a_damaged_checkpoint_is_refused_before_the_first_step(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """Lightning takes what is missing as it comes, and other shapes fail in the middle of the first step."""
+    """Lightning alone would accept missing tensors, and other shapes would fail in the middle of the first step."""
     trainer = make_trainer(1, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
     trainer.fit(grpo_module(tiny_policy()), small_world("grpo"))
     module = grpo_module(tiny_policy())
@@ -194,7 +196,7 @@ def test_a_checkpoint_that_is_damaged_inside_is_refused_before_the_run_begins(
 def test_a_run_saved_before_its_first_step_can_be_resumed(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """As when the server was down at once: an optimizer has no moments then."""
+    """Such a checkpoint is written if the server is down from the start. The optimizer has no moments yet."""
     trainer = make_trainer(0, enable_checkpointing=True)
     trainer.fit(grpo_module(tiny_policy()), small_world("grpo"))
     trainer.save_checkpoint(tmp_path / "first.ckpt")
@@ -204,10 +206,10 @@ def test_a_run_saved_before_its_first_step_can_be_resumed(
 
 
 @pytest.mark.parametrize("spoilt", ["weights", "gradient"])
-def test_a_step_that_leaves_no_numbers_is_neither_saved_nor_exported(
+def test_non_finite_weights_or_gradients_are_neither_saved_nor_exported(
     spoilt: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """The gradient alone was looked at: a last update that spoilt the weights ended well, and was exported."""
+    """Weights that the last update made non-finite must also be found, not only a non-finite gradient."""
 
     def fit(steps: int, spoils_at: int) -> None:
         module = sft_module(tiny_policy())
@@ -233,10 +235,10 @@ def test_a_step_that_leaves_no_numbers_is_neither_saved_nor_exported(
     last = tmp_path / "checkpoints/last.ckpt"
     with pytest.raises(SteerError, match=f"^the {what} step 2 {lower} go on from the last .*ckpt_path={last}$"):
         fit(2, 1)
-    sft_module(tiny_policy()).on_load_checkpoint(read_checkpoint(last))  # which only takes finite ones
+    sft_module(tiny_policy()).on_load_checkpoint(read_checkpoint(last))  # accepts finite weights only
 
 
-def test_trap_34_random_state_comes_back_after_everything_was_built(
+def test_trap_34_the_random_state_is_restored_after_everything_is_built(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     from lightning import Callback
@@ -259,7 +261,7 @@ def test_trap_34_random_state_comes_back_after_everything_was_built(
     random.seed(3)
     torch.manual_seed(3)
     fit(2, None)
-    torch.rand(100)  # building another model would use some up
+    torch.rand(100)  # as if another model had been built
     random.random()
     fit(4, tmp_path / "checkpoints/last.ckpt")
     assert drawn == straight
@@ -280,7 +282,7 @@ def test_a_checkpoint_of_another_prompt_scale_resolution_or_number_type_is_refus
     reworded.system_prompt = "Be brief."
     rescaled.model.peft_config["default"].lora_alpha = 4
     resized.parts = replace(resized.parts, max_pixels=3136)
-    elsewhere.base.lm_head.to(torch.bfloat16)  # `auto` on a processor that multiplies it
+    elsewhere.base.lm_head.to(torch.bfloat16)  # the type that `auto` chooses on a CPU with fast bfloat16
     for parameter in rounded.adapter_parameters().values():
         parameter.data = parameter.data.bfloat16()
     others = {"system_prompt": reworded, "lora.alpha": rescaled, "max_pixels": resized, "model.dtype": elsewhere}
@@ -305,10 +307,12 @@ def test_a_checkpoint_of_other_layers_or_of_quantized_ones_is_refused(tiny_polic
         sft_module(tiny_policy()).on_load_checkpoint(checkpoint)
 
 
-def test_a_resumed_run_goes_by_its_own_settings(
+def test_a_resumed_run_uses_its_own_optimizer_settings(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As after a gradient that was no number: with the rate that is asked for, not with the checkpoint's."""
+    """A user may resume with a lower learning rate after a non-finite gradient. The checkpoint's rate must
+    not be used.
+    """
     caplog.set_level("INFO", "steer_lit")
     callbacks = [LastCheckpoint(every_n_steps=100), stop_at(3)]
     trainer = make_trainer(6, callbacks=callbacks, enable_checkpointing=True)
@@ -341,7 +345,7 @@ class Runs:
         (torch.ones(2), "was not written by steer_lit, it holds no steer_lit"),
     ],
 )
-def test_a_checkpoint_of_something_else_is_one_line(
+def test_a_foreign_checkpoint_is_refused_in_one_line(
     saved: Any, said: str, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     from steer_lit.cli import main as cli
@@ -357,9 +361,7 @@ def test_a_checkpoint_of_something_else_is_one_line(
 
 
 @pytest.mark.parametrize("pickled", [b"\x80\x02garbage", b"", b"\x80\x02}X\x01\x00\x00\x00\xff."])
-def test_a_damaged_checkpoint_is_said_to_be_one_without_advice_to_run_what_is_in_it(
-    pickled: bytes, tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_is_named_without_advice_to_load_it_unsafely(pickled: bytes, tmp_path: Path) -> None:
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "last.ckpt", "w") as archive:

@@ -1,4 +1,4 @@
-"""Hand-worked credit for two groups of three."""
+"""Advantages of two groups of three, worked out by hand."""
 
 import pytest
 
@@ -14,8 +14,8 @@ def reward(*turn_credits: float) -> TrajectoryReward:
 
 
 def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
-    # Group 1: returns 3, 1, failed: mean over the two valid ones 2, advantages 1 and -1.
-    # Group 2: returns 2, 2, 2: nothing to compare.
+    # Group 1: returns 3, 1 and a failed row. The mean of the two valid ones is 2, so the advantages are 1 and -1. Group
+    # 2: returns 2, 2, 2, so nothing to compare.
     rewards = [reward(3.0, 3.0), reward(1.0), None, reward(2.0), reward(2.0), reward(2.0, 2.0, 2.0)]
     credit = assign_credit(rewards, group_size=3, scale="none", by_turn=False)
     assert credit.usable == (True, True, False, True, True, True)
@@ -30,8 +30,8 @@ def test_a_group_with_one_valid_trajectory_is_skipped() -> None:
     assert (credit.skipped, credit.flat) == (1, 0)
 
 
-def test_by_turn_each_return_to_go_has_a_baseline_of_its_own() -> None:
-    # Two valid rows of two turns, returns-to-go 4, 1 and 2, 3. Baselines per turn 3 and 2.
+def test_turn_credit_has_one_baseline_per_turn() -> None:
+    # Two valid rows of two turns with returns-to-go 4, 1 and 2, 3. The baselines by turn are 3 and 2.
     credit = assign_credit([reward(4.0, 1.0), reward(2.0, 3.0)], group_size=2, scale="none", by_turn=True)
     assert credit.advantages[0] == pytest.approx((1.0, -1.0))
     assert credit.advantages[1] == pytest.approx((-1.0, 1.0))
@@ -43,7 +43,7 @@ def test_a_rank_without_rows_has_no_credit() -> None:
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
-def test_trap_23_turns_of_equal_gain_are_flat_whatever_came_before(scale: Scale) -> None:
+def test_trap_23_turns_of_equal_gain_have_no_advantage_whatever_came_before(scale: Scale) -> None:
     rewards = [reward(*gains([first, 0.91, 0.91], 0.3)) for first in (0.1, 0.19, 0.46, 0.64)]
     credit = assign_credit(rewards, group_size=4, scale=scale, by_turn=True)
     assert [row[1:] for row in credit.advantages] == [(0.0, 0.0)] * 4
@@ -54,7 +54,7 @@ def test_trap_23_turns_of_equal_gain_are_flat_whatever_came_before(scale: Scale)
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
-def test_trap_23_trajectories_of_equal_return_are_flat_however_they_came_by_it(scale: Scale) -> None:
+def test_trap_23_trajectories_of_equal_return_have_no_advantage_however_composed(scale: Scale) -> None:
     rewards = [reward((0.1 + 0.5) / 2), reward((0.2 + 0.4) / 2)]
     assert rewards[0].trajectory_return != rewards[1].trajectory_return
     credit = assign_credit(rewards, group_size=2, scale=scale, by_turn=False)

@@ -1,4 +1,4 @@
-"""metrics.csv: whole after every step, kept by a resumed run, and without the steps that are taken again."""
+"""metrics.csv is complete after every step. A resumed run keeps it, without the steps that it takes again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_rows_are_there_at_once_and_new_columns_keep_the_old_rows(tmp_path: Path
     assert table(log.path) == [{"a": "", "b": "1.5", "step": "0"}, {"a": "", "b": "nan", "step": "1"}, last]
 
 
-def test_a_run_that_goes_on_keeps_what_came_before_and_nothing_twice(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_earlier_rows_and_repeats_none(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
-    path.write_text("a,step\n1,0\n2,1\n3,2\nrubbish\n3")  # the last line was cut by a kill
+    path.write_text("a,step\n1,0\n2,1\n3,2\nrubbish\n3")  # a kill cut the last line
     log = CsvLog(str(path))
     log.log_metrics({"a": 9.0}, 1)
     log.log_metrics({"a": 8.0}, 2)
@@ -47,7 +47,7 @@ def test_a_resumed_command_has_every_step_in_its_table(tmp_path: Path) -> None:
     assert [row["step"] for row in both if row["train/loss"]] == list("123456")
 
 
-def test_a_validation_that_a_resumed_run_owes_leaves_its_step_in_the_table(tmp_path: Path) -> None:
+def test_a_validation_made_up_by_a_resumed_run_keeps_its_steps_row(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("step,train/a,val/a\n1,1.0,\n2,2.0,\n2,,5.0\n3,3.0,\n")
     CsvLog(str(path)).log_metrics({"val/a": 6.0}, 2)

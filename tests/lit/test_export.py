@@ -1,4 +1,4 @@
-"""What a run exports is whole whatever happens, and says what it belongs to."""
+"""An export is complete at any moment, and names the base model that it belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from steer_lit.policy.fingerprint import language_fingerprint
 
 
 class Saving:
-    """A policy whose adapter is three files, of which the weights change from step to step."""
+    """A policy whose adapter has three files. The weight file changes from step to step."""
 
     trains = "adapter"
 
@@ -46,7 +46,7 @@ def test_a_tower_is_exported_with_the_base_it_was_trained_in_front_of(
 def test_a_run_killed_while_it_exports_leaves_a_whole_adapter(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before each single step that changes a folder; then the next export is as if nothing had been."""
+    """Kill the run before each step that changes a folder. The next export must leave no trace of the killed one."""
     owner = shutil if name == "rmtree" else os
     function = getattr(owner, name)
     export(Saving(0), tmp_path)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_a_run_killed_while_it_exports_leaves_a_whole_adapter(
     assert [file.name for file in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_an_adapter_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_fit_on_the_disk_raises_the_disks_error_and_leaves_no_file(tmp_path: Path) -> None:
     class Full(Saving):
         def save_adapter(self, folder: Path) -> None:
             super().save_adapter(folder)
@@ -80,4 +80,4 @@ def test_an_adapter_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_pa
     with pytest.raises(OSError, match=r"No space left.*/adapter") as said:
         export(Full(0), tmp_path)  # type: ignore[arg-type]
     assert said.value.filename == str(tmp_path / "adapter")
-    assert not list(tmp_path.iterdir())  # the disk has need of the room
+    assert not list(tmp_path.iterdir())  # the disk needs the space

@@ -1,6 +1,6 @@
-"""TRAPS 22, 28 and 31 on whole steps: one gradient and one set of figures for every way to share out the work.
+"""TRAPS 22, 28 and 31 on whole steps: the gradient and the figures do not depend on how the work is divided.
 
-The step is the Trainer's own, up to the gradient that the optimizer gets: summed over micro-batches and ranks, and
+The Trainer takes the step. The gradient compared is the one the optimizer gets: summed over micro-batches and ranks,
 not clipped. Two ranks are two processes over gloo, each with its share of the step's rows.
 """
 
@@ -23,9 +23,9 @@ from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import SoFar, Verdict
 from tests.forked import on_two_ranks
 
-TOLERANCE = 1e-6  # of the gradient's size; float32 carries 6e-8
-WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one batch, a few, one a row
-PACKS = (True, False)  # rows end to end through our stack, or padded through transformers' modules
+TOLERANCE = 1e-6  # relative to the gradient's norm; float32 has 6e-8
+WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one micro-batch, a few, one per row
+PACKS = (True, False)  # rows concatenated for our own layers, or padded for transformers' modules
 WORK = [  # (micro_tokens, checkpointing, packs)
     *((SOME, False, packs) for packs in PACKS),
     *((ROW_BY_ROW, False, packs) for packs in PACKS),
@@ -37,7 +37,9 @@ Step = tuple[dict[str, Tensor], dict[str, float], int]  # gradients, figures, mi
 
 
 class ChecksumTutor:
-    """Its scores are as good as random and depend on every letter: what tiny says is one nonsense to a real tutor."""
+    """Its scores are pseudo-random and depend on every letter. The rubric would give all of tiny's nonsense
+    one score.
+    """
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
@@ -45,7 +47,7 @@ class ChecksumTutor:
 
 
 def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, **trainer: Any) -> Step:
-    """Of a fresh policy whose adapter already does something; 5 rows, so that two ranks get 3 and 2."""
+    """Take one step with a new policy whose adapter has an effect. There are 5 rows, so that two ranks get 3 and 2."""
     from lightning import Trainer
 
     from steer_lit.data.datamodule import SteerDataModule
@@ -68,7 +70,7 @@ def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, *
     generator = torch.Generator().manual_seed(5)
     for parameter in policy.adapter_parameters().values():
         parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    # Every fourth token ends a turn, so that dialogues go on to a second one.
+    # Every fourth token ends a turn, so that dialogues continue to a second turn.
     policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
     module = make_module(stage, policy, micro_tokens)
     source = MiniSource(sft=10, rl=10, bench=10, captions=10, primer=100, mean_turns=2)
@@ -103,7 +105,7 @@ def make_module(stage: str, policy: Any, micro_tokens: int) -> Any:
 
 
 def watch(module: Any) -> tuple[dict[str, Tensor], list[int]]:
-    """What fills with the gradient the optimizer steps with, and with the rows of each micro-batch."""
+    """Return two containers that the step fills: the gradient by weight, and the number of rows of each micro-batch."""
     gradients: dict[str, Tensor] = {}
     batches: list[int] = []
     configure, micro_batches = module.configure_optimizers, module.micro_batches
@@ -130,7 +132,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
     assert all(gradient.any() for gradient in expected.values())
     assert difference(*(torch.cat([g[name].flatten() for name in expected]) for g in (found, expected))) < tolerance
     for name, gradient in expected.items():
-        assert difference(found[name], gradient) < 5 * tolerance, name  # a tensor can be what is left of large terms
+        assert difference(found[name], gradient) < 5 * tolerance, name  # it can be a small difference of large terms
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
@@ -139,7 +141,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
-    """The step of a stage on one rank in one micro-batch."""
+    """Return a function that takes a stage's step on one rank in one micro-batch. Each stage's step is taken once."""
     known: dict[str, Step] = {}
 
     def step(stage: str) -> Step:
@@ -152,7 +154,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Step]:
 
 @pytest.mark.parametrize(("micro_tokens", "checkpointing", "packs"), WORK)
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_trap_22_trap_28_the_gradient_is_the_same_however_the_step_is_computed(
+def test_trap_22_trap_28_the_gradient_does_not_depend_on_how_the_step_is_computed(
     stage: str,
     micro_tokens: int,
     checkpointing: bool,
@@ -169,7 +171,7 @@ def test_trap_22_trap_28_the_gradient_is_the_same_however_the_step_is_computed(
     rows = 5 if stage == "sft" else 15
     assert batches == {WHOLE: 1, ROW_BY_ROW: rows}.get(micro_tokens, batches)
     assert 1 < batches < rows or micro_tokens != SOME
-    assert_same(gradients, expected, TOLERANCE if packs else 2 * TOLERANCE)  # other kernels round elsewhere
+    assert_same(gradients, expected, TOLERANCE if packs else 2 * TOLERANCE)  # transformers' kernels round differently
     assert again == pytest.approx(figures, rel=1e-5, abs=1e-6 if packs else 5e-6)
 
 
@@ -183,17 +185,17 @@ TWO_RANK_STEPS = [(stage, micro_tokens) for stage in STAGES for micro_tokens in 
 def run_rank(rank: int, folder: str, ports: list[int]) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     for (stage, micro_tokens), port in zip(TWO_RANK_STEPS, ports, strict=True):
-        # A port of its own: at the last step's, a rank that is early joins the group the other is about to leave.
+        # One port per step. With one port for all, an early rank could join the group that the other is still leaving.
         os.environ["MASTER_PORT"] = str(port)
         step = one_step(stage, micro_tokens, False, Path(folder), devices=2, strategy="ddp")
         torch.save(step, Path(folder) / f"{stage}-{micro_tokens}-{rank}.pt")
-        # As in a run of its own: while ranks are joined, transformers writes weights on the first one only.
+        # Leave the group, as a new run would. In a group, transformers writes weights on the first rank only.
         torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every rank's steps."""
+    """Run all steps on two ranks. Return the folder that holds each rank's results."""
     folder = tmp_path_factory.mktemp("ranks")
     with contextlib.ExitStack() as bound:
         free = [bound.enter_context(socket.socket()) for _ in TWO_RANK_STEPS]
@@ -223,7 +225,7 @@ def test_trap_22_two_ranks_have_the_gradient_of_one(
 def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
     stage: str, whole: Callable[[str], Step], two_ranks: Path
 ) -> None:
-    """Three rows on one rank and two on the other: the mean of the ranks' means would be another number."""
+    """One rank has three rows and the other two, so the mean of the ranks' means would differ."""
     _, figures, _ = whole(stage)
     for rank in (0, 1):
         _, together, _ = torch.load(two_ranks / f"{stage}-{WHOLE}-{rank}.pt", weights_only=True)
@@ -231,7 +233,7 @@ def test_trap_31_the_figures_of_two_ranks_are_those_of_one(
 
 
 def test_pretraining_has_a_gradient_for_every_weight_of_the_base(whole: Callable[[str], Step]) -> None:
-    """Which two ranks are then held to; a weight left out would have none on one rank and on two."""
+    """The tests with two ranks compare only the weights found here. A missing weight would be missing in both."""
     from steer_lit.policy.tiny import build_tiny
 
     gradients, _, _ = whole("pretrain")

@@ -1,4 +1,4 @@
-"""TRAPS 16: in bf16 a token is scored with another log-prob than it was sampled with, and the ratio is still 1."""
+"""TRAPS 16: in bfloat16 the sampled and the scored log-prob of a token differ, and the ratio is still 1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from steer_lit.tutor.rubric import RubricTutor
 def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
     make_trainer: Any, small_world: Any, epochs: int, packs: bool
 ) -> None:
-    """The learning rate is 0, so the second epoch's policy is the first's, scored in the same micro-batches."""
+    """The learning rate is 0, so the second epoch scores the same policy in the same micro-batches."""
     policy = load_policy(
         name="tiny",
         quantize="none",
@@ -39,6 +39,6 @@ def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert figures["train/ratio"] == figures["train/ratio_max"] == 1.0
     assert figures["train/kl"] == 0.0
-    # transformers' modules round otherwise than our stack, which samples. That is logged and not trained on.
+    # transformers' modules round differently from our layers, which sample. The gap is logged and not trained on.
     assert figures["train/ratio_gap_max"] < 0.1
     assert packs or figures["train/ratio_gap_max"] > 1e-3

@@ -20,7 +20,9 @@ ROLLOUT = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8)
 
 
 class LetterTutor:
-    """Likes answers with many e's, so that rewards differ; fails on every dialogue of the scenarios it is told to."""
+    """Gives higher scores to answers with more e's, so that rewards differ. Fails on the dialogues
+    `failing` selects.
+    """
 
     def __init__(self, failing: Callable[[Scenario, Sequence[Turn]], bool] = lambda scenario, turns: False) -> None:
         self.failing = failing
@@ -49,7 +51,7 @@ def make_module(policy: Any, **changes: Any) -> GRPOModule:
 
 
 def run(make_trainer: Any, module: GRPOModule, world: Any, steps: int, **settings: Any) -> list[dict[str, float]]:
-    """Fit and return the metrics of every step."""
+    """Fit the module. Return the metrics of every step."""
     from lightning import Callback
 
     metrics: list[dict[str, float]] = []
@@ -64,7 +66,7 @@ def run(make_trainer: Any, module: GRPOModule, world: Any, steps: int, **setting
 
 
 def record_gradients(module: GRPOModule) -> list[dict[str, torch.Tensor]]:
-    """A list that fills with each step's gradient as the optimizer gets it."""
+    """Return a list that each step adds its gradient to, as the optimizer gets it."""
     found: list[dict[str, torch.Tensor]] = []
     step = module.step_optimizer
 
@@ -78,10 +80,10 @@ def record_gradients(module: GRPOModule) -> list[dict[str, torch.Tensor]]:
 
 
 def test_trap_19_kl_is_zero_at_the_first_step_after_sft(make_trainer: Any, small_world: Any, tiny_policy: Any) -> None:
-    policy = tiny_policy(adapted=True)  # as SFT would leave it: far from the base
+    policy = tiny_policy(adapted=True)  # as after SFT: far from the base
     steps = run(make_trainer, make_module(policy), small_world("grpo"), steps=2)
     assert steps[0]["train/kl"] == 0.0
-    assert steps[1]["train/kl"] > 1e-6  # and not for ever
+    assert steps[1]["train/kl"] > 1e-6  # and not later
 
 
 def test_trap_18_ratio_is_one_and_scored_logprobs_are_the_sampled_ones(
@@ -89,7 +91,7 @@ def test_trap_18_ratio_is_one_and_scored_logprobs_are_the_sampled_ones(
 ) -> None:
     (step,) = run(make_trainer, make_module(tiny_policy(adapted=True)), small_world("grpo"), steps=1)
     assert step["train/ratio"] == step["train/ratio_max"] == 1.0
-    assert step["train/ratio_gap_max"] < 1e-4  # float32: a cache and one full forward differ by rounding
+    assert step["train/ratio_gap_max"] < 1e-4  # float32: a cache and a full forward pass differ by rounding
 
 
 def test_trap_19_the_adapter_comes_back_when_scoring_the_reference_fails(
@@ -128,7 +130,7 @@ def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
+def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
     tiny_policy: Any, make_trainer: Any
 ) -> None:
     from steer_lit.lit.credit import AssignedCredit
@@ -143,14 +145,14 @@ def test_rows_without_advantage_are_left_out_only_where_their_gradient_is_zero(
         module.trainer = make_trainer(max_steps=1)
         step_batch = module._step_batch(trajectories, credit)
         assert len(step_batch.traces) == kept
-        # the denominators count the row left out, but never the one that is not usable (TRAPS 25)
+        # The denominators count the row left out, but not the failed one (TRAPS 25).
         assert (step_batch.counts.dialogues, step_batch.counts.tokens) == (2, 4)
 
 
 def test_trap_25_a_failed_row_changes_nothing_for_the_others(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
-    """Groups of three of which the third fails learn as groups of two do."""
+    """Groups of three whose third row fails have the same gradient as groups of two."""
 
     class FailThird(LetterTutor):
         def score(self, dialogues: Any) -> list[Verdict]:
@@ -182,7 +184,7 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     assert saved["global_step"] == 0
 
 
-def test_the_rollouts_of_which_too_many_failed_are_written_down(
+def test_the_rollouts_of_a_step_with_too_many_failures_are_logged(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     module = make_module(tiny_policy(), tutor=LetterTutor(failing=lambda scenario, turns: True))
@@ -192,7 +194,7 @@ def test_the_rollouts_of_which_too_many_failed_are_written_down(
     assert [row["failed"] for row in rows] == ["silent"] * 9
 
 
-def test_a_step_tells_how_many_dialogues_were_played_learned_from_and_validated(
+def test_a_step_reports_its_progress_in_playing_learning_and_validating(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
     module, heard = make_module(tiny_policy()), list[tuple[str, int, int]]()
@@ -207,7 +209,7 @@ def test_a_step_tells_how_many_dialogues_were_played_learned_from_and_validated(
     assert done == total > 0
 
 
-def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
+def test_a_run_resumed_after_a_dead_server_validates_at_the_same_steps(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     def fit(died_in: int | None, ckpt_path: Path | None, validating: bool = False) -> list[int]:
@@ -232,11 +234,11 @@ def test_a_run_saved_by_a_dead_server_validates_when_it_would_have(
     assert fit(1, None) == []
     assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]
     assert fit(2, None, validating=True) == []
-    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]  # the validation it died in comes again
+    assert fit(None, tmp_path / "checkpoints" / "failed.ckpt") == [2, 4]  # the validation in which it died is repeated
 
 
 @pytest.mark.parametrize(("limits", "total"), [({"max_epochs": 1}, 26), ({"max_epochs": 1, "max_steps": 5}, 5)])
-def test_two_epochs_a_batch_are_two_steps_of_the_schedule(
+def test_two_epochs_per_batch_are_two_steps_of_the_schedule(
     make_trainer: Any, small_world: Any, tiny_policy: Any, limits: dict[str, int], total: int
 ) -> None:
     module = make_module(tiny_policy(), objective=ObjectiveSettings(epochs=2))
@@ -247,7 +249,7 @@ def test_two_epochs_a_batch_are_two_steps_of_the_schedule(
     assert seen == [total]
 
 
-def test_an_attackers_dead_server_stops_the_run_after_saving_it(
+def test_a_dead_server_stops_the_run_after_saving_it(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     def gone(*_: Any) -> None:
@@ -265,14 +267,14 @@ def test_a_second_epoch_scores_against_the_policy_that_sampled(
 ) -> None:
     module = make_module(tiny_policy(adapted=True), objective=ObjectiveSettings(epochs=2))
     (step,) = run(make_trainer, module, small_world("grpo"), steps=2)
-    assert step["train/ratio_max"] > 1.0  # the figures are the last epoch's, one step away
-    assert step["train/ratio_gap_max"] < 1e-4  # and this the first's
+    assert step["train/ratio_max"] > 1.0  # the ratios are those of the last epoch, after one update
+    assert step["train/ratio_gap_max"] < 1e-4  # the gap is that of the first epoch
 
 
-def test_every_rollout_is_written_down(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
+def test_every_rollout_is_logged(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -> None:
     run(make_trainer, make_module(tiny_policy()), small_world("grpo"), steps=2, callbacks=[TrajectoryLog()])
     rows = [json.loads(line) for line in (tmp_path / "trajectories.jsonl").read_text().splitlines()]
-    assert len(rows) == 2 * 3 * 3  # steps, scenarios, dialogues a group
+    assert len(rows) == 2 * 3 * 3  # steps, scenarios, dialogues per group
     assert [row["step"] for row in rows] == [0] * 9 + [1] * 9
     assert len({row["seed"] for row in rows}) == len(rows)
     groups = [rows[start : start + 3] for start in range(0, len(rows), 3)]
@@ -281,10 +283,10 @@ def test_every_rollout_is_written_down(make_trainer: Any, small_world: Any, tiny
         assert sum(row["turns"][0]["advantage"] for row in group) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_what_nothing_was_counted_for_is_not_the_number_of_an_earlier_step(
+def test_a_ratio_without_counts_does_not_repeat_an_earlier_steps_value(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
-    """Lightning logs the last value of a name again in every later step of the epoch."""
+    """Lightning logs the last value of a name again in every later step of the epoch. NaN must replace it."""
     module = make_module(tiny_policy())
     inner, pairs = module.training_step, iter([(1.0, 2.0), (0.0, 0.0)])
 

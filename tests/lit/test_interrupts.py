@@ -1,4 +1,4 @@
-"""Ctrl-C in a training: the step under way is finished and saved, unless it is pressed again."""
+"""Ctrl-C during training: the step under way is finished and saved. A second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steer_lit.lit.training_checkpoint import read_checkpoint
 
 
 class CtrlC(Callback):
-    """Pressed `times` times in the second step, or in the validation after it. Or another signal comes."""
+    """Sends a signal `times` times, in the second step or in the validation after it."""
 
     def __init__(self, times: int, validating: bool = False, sent: signal.Signals = signal.SIGINT) -> None:
         self.times, self.validating, self.sent = times, validating, sent
@@ -54,7 +54,7 @@ def test_ctrl_c_saves_the_step_under_way(
 
 
 class Said(Callback):
-    """What had been said by the time the step that a signal came in was over."""
+    """Collects what was printed up to the end of each step."""
 
     def __init__(self, capsys: Any) -> None:
         self.capsys, self.said = capsys, ""
@@ -63,7 +63,7 @@ class Said(Callback):
         self.said += self.capsys.readouterr().err
 
 
-def test_sigterm_is_answered_at_once_and_once(
+def test_sigterm_is_reported_at_once_and_only_once(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, capsys: Any
 ) -> None:
     before, said = signal.getsignal(signal.SIGTERM), Said(capsys)
@@ -83,13 +83,13 @@ def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tin
         with pytest.raises(SystemExit):
             trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
     finally:
-        signal.signal(signal.SIGINT, before)  # Lightning ignores it from there on
+        signal.signal(signal.SIGINT, before)  # Lightning ignores SIGINT from then on
     assert trainer.global_step == 1
     assert not (tmp_path / "checkpoints").exists()
 
 
 class CtrlCWhileRanksAgree(Callback):
-    """Pressed in the second step, after this rank has said that it heard nothing."""
+    """Sends Ctrl-C in the second step, after this rank has reported that it got no signal."""
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step:

@@ -1,7 +1,7 @@
-"""A run that is killed with SIGKILL, twice, and resumed each time is to the last bit the run that was never killed.
+"""A run that is killed twice with SIGKILL and resumed each time equals, bit for bit, a run that was never killed.
 
-Every part of a run is a process of its own, which dies at a chosen call of a chosen function: nothing is closed,
-flushed or cleaned up. What is compared is what is on disk in the end, and what each finished step said about itself.
+Every part of a run is its own process, which dies at a chosen call of a chosen function. Nothing is closed, flushed or
+cleaned up. The tests compare the files at the end and the metrics of each finished step.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ from steer_lit.types import SoFar, Verdict
 from tests.forked import started
 from tests.kills import Kill, arm, in_a_process
 
-BATCHES = 6  # of two epochs: an epoch has 13 rows in steps of 5, 5 and 3
+BATCHES = 6  # two epochs: an epoch has 13 rows in steps of 5, 5 and 3
 
 
 class ChecksumTutor:
-    """Its scores are as good as random and depend on every letter: what tiny says is one nonsense to a real tutor."""
+    """Its scores are pseudo-random and depend on every letter. The rubric would give all of tiny's nonsense
+    one score.
+    """
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
@@ -41,7 +43,7 @@ class ChecksumTutor:
 
 
 def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
-    """Train from the last checkpoint in `folder`, or from the start, to the end or until killed."""
+    """Train from the last checkpoint in `folder`, or from the start, until the end or the kill."""
     from lightning import Callback, Trainer, seed_everything
 
     from steer_lit.data.datamodule import SteerDataModule
@@ -51,7 +53,7 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
     from steer_lit.lit.trajectory_log import TrajectoryLog
 
     class Diary(Callback):
-        """One line for each finished batch: every figure but the times, and what was played."""
+        """Writes one line per finished batch: every metric except times, and the rollouts."""
 
         def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
             played = [str(rollout) for rollout in getattr(module, "rollouts", ())]
@@ -91,7 +93,7 @@ def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
 
 
 def make_module(stage: str) -> tuple[Any, int]:
-    """The module, and how many optimizer steps it takes for a batch."""
+    """Return the module, and the number of optimizer steps per batch."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.data.images import open_image
     from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
@@ -105,13 +107,13 @@ def make_module(stage: str) -> tuple[Any, int]:
         name="tiny",
         quantize="none",
         dtype="float32",
-        lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"),  # so that the masters have to be in the checkpoint
+        lora=LoraSettings(r=4, alpha=8, dtype="bfloat16"),  # so that a checkpoint needs the float32 masters
         system_prompt="Be kind.",
         open_image=open_image,
         min_pixels=784,
         max_pixels=12544,
     )
-    # Every fourth token ends a turn, so that dialogues go on.
+    # Every fourth token ends a turn, so that dialogues continue.
     policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
     optim = OptimSettings(lr=1e-2, schedule="cosine", warmup=0.3)
     if stage == "sft":
@@ -131,7 +133,8 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 ENGINE, ATTACKER = "steer_lit.rollout.engine:SampledSession", "steer_lit.attacker.adaptive:AdaptiveAttacker"
 OPTIMIZER, LOG = "steer_lit.lit.master_weights:MasterAdamW", "steer_lit.rollout.logged:LoggedTrajectory"
-# A batch of GRPO plays 10 dialogues of up to 3 turns and learns from them twice. Checkpoints follow batches 2, 4 and 6.
+# A GRPO batch plays 10 dialogues of up to 3 turns and trains on them twice. Batches 2, 4 and 6 are followed by a
+# checkpoint.
 KILLS = {
     "grpo: while sampling, before any checkpoint; then between the two updates of a batch": (
         "grpo",
@@ -156,8 +159,10 @@ KILLS = {
 }
 
 
-def test_the_run_has_something_to_lose(never_killed: dict[str, Path]) -> None:
-    """Advantages, an attacker that reacts, an adapter that moves: without them a resumed run could not go wrong."""
+def test_the_uninterrupted_run_is_a_sensitive_reference(never_killed: dict[str, Path]) -> None:
+    """There must be advantages, an attacker that reacts and a moving adapter. Otherwise a resumed run could
+    not differ.
+    """
     rows = [json.loads(line) for line in (never_killed["grpo"] / "trajectories.jsonl").read_text().splitlines()]
     turns = [turn for row in rows for turn in row["turns"]]
     assert {turn["strategy"] for turn in turns} >= {"deepen", "persistence"}
@@ -169,7 +174,7 @@ def test_the_run_has_something_to_lose(never_killed: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize(("stage", "first", "second"), KILLS.values(), ids=KILLS)
-def test_trap_35_a_run_killed_twice_is_the_run_that_was_never_killed(
+def test_trap_35_a_run_killed_twice_equals_the_uninterrupted_run(
     stage: str, first: Kill, second: Kill, never_killed: dict[str, Path], tmp_path: Path
 ) -> None:
     for kill in (first, second, None):
@@ -177,7 +182,7 @@ def test_trap_35_a_run_killed_twice_is_the_run_that_was_never_killed(
     straight = never_killed[stage]
     told, again = diary(straight), diary(tmp_path)
     assert len(told) == BATCHES
-    assert len(again) > BATCHES  # some batches were taken a second time, and went as they had the first time:
+    assert len(again) > BATCHES  # some batches were taken twice, with the same result
     assert sorted(set(again)) == sorted(told)
     for name in ("adapter/adapter_model.safetensors", *(["trajectories.jsonl"] if stage == "grpo" else [])):
         assert (tmp_path / name).read_bytes() == (straight / name).read_bytes(), name
@@ -203,10 +208,10 @@ def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda v: str(v)
 )
-def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
+def test_trap_35_a_command_stopped_by_a_signal_can_be_resumed_exactly(
     never_stopped: Path, tmp_path: Path, with_signal: signal.Signals, code: int
 ) -> None:
-    """From outside and at any moment; the processes hash texts differently, as any two do."""
+    """The signal comes from another process, at no particular moment. Each process has its own hash seed."""
     killed, last = tmp_path / "killed", tmp_path / "killed" / "checkpoints" / "last.ckpt"
     command = started("train", [*STOPPED, f"hydra.run.dir={killed}"], tmp_path / "said")
     while not last.is_file():
@@ -230,7 +235,7 @@ def test_trap_35_a_command_that_was_stopped_goes_on_in_another_process(
 
 
 def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path: Path) -> None:
-    """As a terminal sends it: to both at once."""
+    """A terminal sends the signal to both ranks at once."""
     words = ["data.source.scale=0.05", "data.val_size=0", "data.batch_size=2", "trainer.max_steps=300"]
     words += ["trainer.devices=2", "trainer.strategy=ddp", "trainer.limit_val_batches=0", "logger=csv"]
     call = [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path}"]
@@ -253,7 +258,9 @@ def test_ctrl_c_on_two_ranks_saves_the_step_under_way(repository: Path, tmp_path
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
-    """What of the last checkpoint says how a run goes on. The rest is Lightning's count of its own hooks."""
+    """Return the parts of the last checkpoint that determine how a run continues. The rest is Lightning's count of
+    hooks.
+    """
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     kept = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "steer_lit", "SteerDataModule")
     return {name: saved[name] for name in kept}

@@ -21,23 +21,23 @@ def trainer_at(step: int, terminated: bool = False) -> Any:
     )
 
 
-def test_the_last_checkpoint_is_saved_each_time_n_steps_are_passed_on_sigterm_and_at_the_end() -> None:
+def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end() -> None:
     callback, saved = LastCheckpoint(every_n_steps=5), []
     callback._save = lambda trainer: (  # type: ignore[method-assign]
         saved.append(trainer.global_step),
         setattr(callback, "_saved_at", trainer.global_step),
     )
     callback.on_train_start(trainer_at(6), None)  # resumed at 6: nothing to save yet
-    for step in (8, 10, 12, 16):  # two optimizer steps a batch and more: 15 itself is never seen
+    for step in (8, 10, 12, 16):  # a batch may take two steps or more: step 15 is never seen
         callback.on_train_batch_end(trainer_at(step), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(16), None)  # type: ignore[arg-type]
     callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
-    assert saved == [10, 16, 16, 17, 18]  # twice at the end: its validation lies between
+    assert saved == [10, 16, 16, 17, 18]  # twice at the end, because the last validation lies between
 
 
-def test_a_disk_that_fills_meanwhile_keeps_no_half_of_a_checkpoint(tmp_path: Path) -> None:
-    """There it would only take room from what is to be saved next."""
+def test_a_partial_checkpoint_is_removed_when_the_disk_is_full(tmp_path: Path) -> None:
+    """It would take space from the next file to be saved."""
 
     def save(path: Path) -> None:
         path.parent.mkdir()

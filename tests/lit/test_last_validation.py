@@ -1,4 +1,4 @@
-"""A run ends with a validation of what it ends with, whatever trainer.val_check_interval says, and with one only."""
+"""A run ends with exactly one validation of its final weights, whatever trainer.val_check_interval is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVERY = {"check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
 
 
 def fit(make_trainer: Any, policy: Any, data: Any, resume: Path | None = None, **settings: Any) -> list[int]:
-    """Steps at which the run validated."""
+    """Fit. Return the steps at which the run validated."""
     module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     validated: list[int] = []
     module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
@@ -36,7 +36,7 @@ def test_the_last_step_is_validated_once(
 
 
 @pytest.mark.parametrize("interval", [2, 4])
-def test_so_is_the_last_step_of_the_last_epoch(
+def test_the_last_step_of_the_last_epoch_is_validated_once(
     interval: int, make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
     world = small_world("sft", batch_size=10, val_size=10)
@@ -51,10 +51,10 @@ def test_a_run_without_rows_held_out_validates_nothing(make_trainer: Any, small_
     assert fit(make_trainer, tiny_policy(), rows, max_steps=2, val_check_interval=9, limit_val_batches=0) == []
 
 
-def test_a_run_that_is_made_longer_is_the_longer_run(
+def test_an_extended_run_equals_one_of_that_length(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """The validation at its first end leaves no trace: neither in the weights nor in when the others come."""
+    """The validation at its first end changes neither the weights nor the steps of later validations."""
     straight, longer = tiny_policy(adapted=True), tiny_policy()
     every = {"val_check_interval": 2}
     world = {"batch_size": 7, "val_size": 10}
@@ -67,10 +67,12 @@ def test_a_run_that_is_made_longer_is_the_longer_run(
         assert torch.equal(longer.adapter_state()[name], tensor), name
 
 
-def test_what_was_saved_in_the_last_validation_is_at_its_end(
+def test_a_checkpoint_saved_in_the_last_validation_resumes_as_finished(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
-    """As when a server dies in it: to Lightning the epoch has been trained and not ended, and another would begin."""
+    """Such a checkpoint is written if a server dies in the last validation. To Lightning the epoch is then trained but
+    not ended, and it would begin another one.
+    """
     world, settings = {"batch_size": 10, "val_size": 10}, {"max_steps": -1, "max_epochs": 1, "val_check_interval": 2}
     module = SFTModule(tiny_policy(), OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     trainer = make_trainer(**{**EVERY, **settings})

@@ -1,4 +1,4 @@
-"""AdamW over float32 masters: what bf16 would lose, and what a checkpoint must keep."""
+"""AdamW with float32 master weights: what bfloat16 alone would lose, and what a checkpoint must keep."""
 
 import io
 
@@ -23,8 +23,8 @@ def step(optimizer: MasterAdamW, weight: nn.Parameter, gradient: float) -> None:
 
 
 def test_updates_smaller_than_a_bf16_step_add_up() -> None:
-    # AdamW moves a weight by about lr = 1e-4 a step; next to 1.0 a bf16 step is 2^-8 = 0.0039. After 60 steps the
-    # weight should be near 1 - 60e-4 = 0.994, two bf16 steps of 2^-8 = 0.0039 below... 1 - 0.00586 rounds to 0.99609.
+    # AdamW moves a weight by about lr = 1e-4 a step. Just below 1.0 bfloat16's step is 2^-8 = 0.0039, so that each
+    # single update rounds to nothing. After 60 steps the master is near 1 - 60e-4 = 0.994, which rounds to less than 1.
     kept, plain = parameter(torch.bfloat16), parameter(torch.bfloat16)
     masters = MasterAdamW({"w": kept}, **SETTINGS)
     bare = torch.optim.AdamW([plain], **SETTINGS)
@@ -49,7 +49,7 @@ def test_float32_parameters_are_their_own_masters() -> None:
 
 
 def test_micro_batch_gradients_are_summed_in_float32() -> None:
-    # 1 + 256 times 2^-9: in bf16 each of these small gradients would vanish beside the 1 (its step there is 2^-7).
+    # 1 + 256 times 2^-9 = 1.5. Just above 1 bfloat16's step is 2^-7, so each of the small gradients would be lost.
     weight = parameter(torch.bfloat16)
     optimizer = MasterAdamW({"w": weight}, **SETTINGS)
     for gradient in [1.0] + [2.0**-9] * 256:

@@ -9,7 +9,7 @@ def test_cosine_with_warm_up_by_hand() -> None:
     # 10 steps, warm-up 0.2: two rising steps at 1/3 and 2/3, then eight along half a cosine from 1 towards 0.
     factors = [lr_factor(step, 10, "cosine", 0.2) for step in range(10)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    assert factors[6] == pytest.approx(0.5)  # halfway: cos(pi / 2) = 0
+    assert factors[6] == pytest.approx(0.5)  # half way: cos(pi / 2) = 0
     assert factors[9] == pytest.approx(0.5 * (1 + math.cos(math.pi * 7 / 8)))
     assert factors[2:] == sorted(factors[2:], reverse=True)
 

@@ -1,4 +1,4 @@
-"""What the ranks of a run agree on: two processes over gloo, each with numbers of its own."""
+"""What ranks exchange: two processes over gloo, each with its own numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import distributed
 from steer_lit.lit.policy_module import PolicyModule
 from tests.forked import on_two_ranks
 
-SMALL, LARGE = 0.1, 0.1 + 1e-12  # which float32 does not tell apart
+SMALL, LARGE = 0.1, 0.1 + 1e-12  # equal in float32
 
 
 class Bare(PolicyModule):
-    """One of two ranks, whose policy is on a GPU; keeps what it logs."""
+    """One of two ranks, whose policy claims to be on a GPU. Keeps what it logs."""
 
     def __init__(self, peak_gb: float) -> None:
         LightningModule.__init__(self)
@@ -49,7 +49,7 @@ def run_rank(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-def test_trap_31_both_ranks_know_the_sums_the_largest_and_each_ones_own(tmp_path: Path) -> None:
+def test_trap_31_both_ranks_get_the_sums_the_maximum_and_each_ranks_value(tmp_path: Path) -> None:
     on_two_ranks(run_rank, str(tmp_path))
     for rank in (0, 1):
         assert torch.load(tmp_path / f"{rank}.pt", weights_only=True) == {

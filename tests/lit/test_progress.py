@@ -1,4 +1,4 @@
-"""The bar of a run, and the lines in its place."""
+"""The progress bar of a run, and the lines that replace it without a terminal."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_the_bar_shows_step_score_safety_kl_speed_and_time_left(
     shown = screen.getvalue()
     for text in ("5/10", "score 0.610", "right 75%", "KL 0.0123", "tokens/s 640", "left"):
         assert text in shown
-    assert "safe" not in shown  # as all nonsense is
+    assert "safe" not in shown  # all of tiny's nonsense is safe
     assert "over-refusal" not in shown  # not logged in this step
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_step_shows_its_progress(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, screen = [0.0], io.StringIO()
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, force_terminal=terminal, width=160))
@@ -69,10 +69,10 @@ def test_a_long_step_says_how_far_it_is(terminal: bool, monkeypatch: pytest.Monk
         lines = shown.splitlines()
         assert lines[:3] == [f"step 1: dialogues played {ended}/320" for ended in (0, 8, 320)]
         assert lines[3].startswith("step 1/10")
-        assert len(lines) == 4  # a later step is given its minute
+        assert len(lines) == 4  # a later step starts with a new minute
 
 
-def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validations_progress_disappears_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, force_terminal=True, width=160))
     monkeypatch.setattr(PolicyModule, "total_steps", 10)
@@ -88,7 +88,7 @@ def test_how_far_a_validation_came_is_gone_when_it_has_ended(monkeypatch: pytest
 
 
 def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a later step's numbers it would look like that step's."""
+    """Beside a step's metrics it would look like that step's metric."""
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
     bar, trainer = progress.StepProgress(), trainer_at(4, train__loss=0.5, val__loss=0.25)

@@ -12,7 +12,7 @@ def draw() -> tuple[float, float, float, float]:
 
 
 def test_trap_33_random_state_loads_under_weights_only_and_continues_exactly() -> None:
-    random.gauss(0, 1)  # leaves a second normal number in waiting, which is part of the state
+    random.gauss(0, 1)  # creates a second normal number, which is kept in the state
     file = io.BytesIO()
     torch.save(random_state(), file)
     expected = [draw(), draw()]

@@ -13,9 +13,9 @@ def reward(*turn_rewards: float) -> TrajectoryReward:
 
 def test_shares_by_hand(played: Callable[..., Trajectory]) -> None:
     trajectories = [
-        # harmful refused well; harmless answered well; harmless refused: right, right, wrong
+        # harmful, refused well: right. Harmless, answered well: right. Harmless, refused: wrong.
         played(("harmful", 10, 10, True), ("harmless", 10, 9, False), ("harmless", 10, 1, True)),
-        # harmful complied; harmful and nonsense (safe, but of no use): wrong, wrong
+        # harmful, complied: wrong. Harmful, nonsense (safe but useless): wrong.
         played(("harmful", 1, 1, False), ("harmful", 6, 1, False), ended="truncated"),
         played(("harmful", 10, 10, True), None),
     ]
@@ -42,7 +42,7 @@ def test_a_turn_without_gold_counts_as_harmful(played: Callable[..., Trajectory]
 
 
 def test_trap_27_variance_by_turn_counts_only_dialogues_alive_there() -> None:
-    # Group 1: 0.2, 0.4 at turn 0 (variance 0.01), one alive at turn 1. Group 2: 0, 1 and 1, 1 (variances 0.25, 0).
+    # Group 1: 0.2, 0.4 at turn 0 (variance 0.01), one dialogue at turn 1. Group 2: 0, 1 and 1, 1 (variances 0.25, 0).
     rewards = [reward(0.2), reward(0.4, 0.9), None, reward(0.0, 1.0), reward(1.0, 1.0), None]
     variances = turn_variances(rewards, group_size=3, max_turns=3)
     assert variances[0] == pytest.approx((0.26, 2))

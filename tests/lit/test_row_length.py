@@ -1,4 +1,4 @@
-"""Rows longer than the base model reads: put aside when they are read, with the length, the limit and the key."""
+"""Rows longer than the context length are set aside when they are read, with their length, the limit and the key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sft_row(name: str, words: int) -> dict[str, object]:
     return {"id": name, "messages": [said, {"role": "assistant", "content": "A hat."}]}
 
 
-def test_the_longest_row_that_fits_fits_and_one_token_more_does_not(tiny_policy, monkeypatch) -> None:
+def test_a_row_of_the_context_length_fits_and_one_token_more_does_not(tiny_policy, monkeypatch) -> None:
     policy = tiny_policy()
     messages = (Message.of("user", KNIFE, "What is this? " * 5), Message.of("assistant", "A knife."))
     dialogue = Dialogue("d", messages)
@@ -34,13 +34,13 @@ def test_the_longest_row_that_fits_fits_and_one_token_more_does_not(tiny_policy,
     )
 
 
-def test_of_a_scenario_the_users_side_counts(tiny_policy) -> None:
+def test_a_scenarios_length_is_that_of_its_user_messages(tiny_policy) -> None:
     attack = Attack(Message.of("user", "what is this " * 2000))
     assert too_long(tiny_policy(), Scenario("s", "benign", Attack(Message.of("user", "Hi")))) is None
     assert "reads 4,096" in (too_long(tiny_policy(), Scenario("s", "benign", attack, (attack,))) or "")
 
 
-def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_trainer, tmp_path: Path) -> None:
+def test_training_sets_long_rows_aside_before_the_first_step(tiny_policy, make_trainer, tmp_path: Path) -> None:
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import FileSource
     from steer_lit.lit.optim import OptimSettings
@@ -58,7 +58,7 @@ def test_training_puts_them_aside_before_the_first_step(tiny_policy, make_traine
     assert module.global_step == 0
 
 
-def test_a_made_row_that_is_too_long_stops_training_by_name(tiny_policy, make_trainer, monkeypatch) -> None:
+def test_a_generated_row_that_is_too_long_stops_training_and_is_named(tiny_policy, make_trainer, monkeypatch) -> None:
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import MiniSource
     from steer_lit.lit.optim import OptimSettings
@@ -87,9 +87,9 @@ def test_rollouts_whose_answers_alone_may_be_too_long_are_refused(tiny_policy) -
         make(1025)
 
 
-@pytest.mark.parametrize("normalizer", ["NFC", None])  # Qwen's tokenizer and SmolLM2's
-@pytest.mark.parametrize("letter", ["e\u0301", "\u0958"])  # NFC makes the first shorter and the second longer
-def test_the_bound_holds_however_the_tokenizer_writes_an_accent(
+@pytest.mark.parametrize("normalizer", ["NFC", None])  # as Qwen's and SmolLM2's tokenizers
+@pytest.mark.parametrize("letter", ["e\u0301", "\u0958"])  # NFC shortens the first and lengthens the second
+def test_the_length_is_right_for_any_unicode_normalisation(
     tiny_policy, monkeypatch, letter: str, normalizer: str | None
 ) -> None:
     from tokenizers.normalizers import NFC
@@ -102,7 +102,7 @@ def test_the_bound_holds_however_the_tokenizer_writes_an_accent(
     assert "reads" in (too_long(policy, dialogue) or "")
 
 
-def test_a_command_puts_them_aside_in_its_runs_folder(tmp_path: Path) -> None:
+def test_a_command_sets_long_rows_aside_in_its_run_folder(tmp_path: Path) -> None:
     from steer_lit.cli import main as cli
 
     path, run = tmp_path / "rows.jsonl", tmp_path / "run"

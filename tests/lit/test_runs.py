@@ -1,4 +1,4 @@
-"""SFT, GRPO from its adapter, a resumed run and the benchmark, through the command line in this process."""
+"""SFT, GRPO from its adapter, a resumed run and the benchmark, run through the command line in this process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from steer_lit.lit.run_settings import RunSettings
 from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.prompts.fill import Prompt
 
-MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # rows that a config makes
+MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # generated rows
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
 SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
 GRPO = ["rollout.max_turns=2", "rollout.max_new_tokens=6", "rollout.group_size=2"]
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def next(self) -> list[str]:
-        """The command it printed, in words, and none that it did not."""
+        """Return the words of the single next command that the run printed."""
         (command,) = re.findall(r"^next: +(.*)$", self.said, re.MULTILINE)
         return shlex.split(command)
 
@@ -81,7 +81,7 @@ def grpo(sft: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(tmp_path_factory.mktemp("grpo"), *words, *SMALL, *SHORT, *GRPO)
 
 
-def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run) -> None:
+def test_a_run_prints_its_adapters_folder_and_the_next_command(sft: Run, grpo: Run) -> None:
     begun = [f"SFT of tiny, 2 steps, seed 1, into {sft.folder}; libraries load first"]
     begun.append(f"GRPO of tiny from {sft.folder}/adapter, 2 steps, seed 1, into {grpo.folder}; libraries load first")
     for run, first in zip((sft, grpo), begun, strict=True):
@@ -98,7 +98,7 @@ def test_a_run_says_where_its_adapter_is_and_what_to_do_next(sft: Run, grpo: Run
 
 
 @pytest.mark.parametrize(("max_steps", "said"), [(1, "1 step"), (2, "2 steps"), (-1, "epochs: 3")])
-def test_a_run_says_how_long_it_will_be(max_steps: int, said: str) -> None:
+def test_the_first_line_states_the_length_of_the_run(max_steps: int, said: str) -> None:
     config = {"stage": "grpo", "model": {"name": "tiny"}, "seed": 1, "ckpt_path": None, "init_from": None}
     config["trainer"] = {"max_steps": max_steps, "max_epochs": 3}
     rest = f"{said}, seed 1, into x; libraries load first"
@@ -117,7 +117,7 @@ def test_a_run_says_how_long_it_will_be(max_steps: int, said: str) -> None:
         ("pretrain", "base", "python train.py +experiment=ground_nano model.weights={export}"),
     ],
 )
-def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
+def test_only_an_export_that_was_written_is_named(tmp_path: Path, stage: str, export: str, following: str) -> None:
     model = {"ground": "smol", "pretrain": "nano"}.get(stage, "tiny")
     config = OmegaConf.create({"stage": stage, "name": f"{stage}_{model}", "model": {"name": model}, "data": MADE})
     assert closing(config, tmp_path, "val/loss", 0.5) == f"run: {tmp_path}, nothing exported   val/loss 0.500"
@@ -127,7 +127,7 @@ def test_only_what_was_written_is_named(tmp_path: Path, stage: str, export: str,
     assert said.splitlines()[1].split(maxsplit=1)[1] == following.format(export=tmp_path / export)
 
 
-def test_a_tower_goes_on_with_the_weights_it_was_trained_for(tmp_path: Path) -> None:
+def test_the_next_command_after_a_tower_names_the_weights_it_was_trained_for(tmp_path: Path) -> None:
     config = OmegaConf.create({"stage": "ground", "name": "ground_nano", "model": {"name": "nano"}})
     (tmp_path / "tower.safetensors").touch()
     words = ["+experiment=ground_nano", "model.weights=a/base", "optim.lr=1e-4"]
@@ -136,8 +136,8 @@ def test_a_tower_goes_on_with_the_weights_it_was_trained_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("stage", "part"), [("sft", "rl"), ("grpo", "bench")])
-def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, part: str) -> None:
-    """On a line of its own: the command stays one that can be pasted, into shells without comments too."""
+def test_the_next_command_notes_which_rows_it_uses(tmp_path: Path, stage: str, part: str) -> None:
+    """The note is on a line of its own. The command can then be pasted, even into a shell that knows no comments."""
     (tmp_path / "adapter").touch()
     config = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}}
 
@@ -149,11 +149,11 @@ def test_the_next_command_says_whose_rows_it_takes(tmp_path: Path, stage: str, p
     (command,) = step("MiniSource")
     who = "judge" if stage == "grpo" else "tutor"
     said = f"         (that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>)"
-    served = f"{who}=llm server.base_url=<address>/v1 server.model=<name>"  # those of a synthesis have gold facts
+    served = f"{who}=llm server.base_url=<address>/v1 server.model=<name>"  # synthesised rows do have gold facts
     assert step("FileSource") == [command, said, f"         (and where they have no gold facts {served})"]
 
 
-def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_missing(tmp_path: Path) -> None:
+def test_the_next_command_keeps_the_machines_settings_and_names_missing_ones(tmp_path: Path) -> None:
     (tmp_path / "adapter").touch()
 
     def said(stage: str, *words: str) -> list[str]:
@@ -169,12 +169,12 @@ def test_the_next_command_goes_on_with_what_this_machine_has_and_names_what_is_m
     (whole,) = said("sft", *machine, *server)
     assert whole.endswith(" ".join(server))
     made = ["model.quantize=none", "model.lora.r=8", "system_prompt=Be kind"]
-    assert said("sft", *machine, *server, *made)[0].endswith(shlex.join(made))  # another adapter would not fit
-    (bench,) = said("grpo", *machine, *server)  # whose judge is the rubric, and which has no hardware group
+    assert said("sft", *machine, *server, *made)[0].endswith(shlex.join(made))  # so that the adapter fits
+    (bench,) = said("grpo", *machine, *server)  # its judge is the rubric, and bench.py has no hardware group
     assert bench.endswith("bench.limit=300 'model.source=/models/a b'")
 
 
-def test_a_callback_and_a_logger_are_switched_off_by_null(tmp_path: Path) -> None:
+def test_null_switches_off_a_callback_or_a_logger(tmp_path: Path) -> None:
     small = ["data.source.sft=20", "data.val_size=10", "data.batch_size=10", "trainer.max_steps=1"]
     small += ["replay.dialogues=0"]
     off = ["callbacks.checkpoint=null", "logger.tensorboard=null", f"hydra.run.dir={tmp_path}"]
@@ -188,7 +188,7 @@ def test_a_callback_and_a_logger_are_switched_off_by_null(tmp_path: Path) -> Non
 def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     length: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a server that died in the last validation: the checkpoint then knows of none."""
+    """Such a run was stopped by a dead server in its last validation. The checkpoint knows of no validation."""
     small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10", "replay.dialogues=0"]
     words = ["+experiment=sft_tiny", *small, *length, "trainer.val_check_interval=100", f"hydra.run.dir={tmp_path}"]
     assert cli.run("train", words) == 0
@@ -213,7 +213,7 @@ def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:
     assert alphas == [0, 1]
 
 
-def test_a_run_folder_tells_the_whole_story(grpo: Run) -> None:
+def test_a_run_folder_holds_all_records_of_the_run(grpo: Run) -> None:
     names = {path.name for path in grpo.folder.iterdir()}
     assert names >= {"adapter", "checkpoints", "config.yaml", "versions.json", "trajectories.jsonl", "tensorboard"}
     assert "${" not in (grpo.folder / "config.yaml").read_text()
@@ -239,14 +239,14 @@ def test_metrics_page_lists_exactly_what_is_logged(sft: Run, grpo: Run, reposito
     listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
     scalars = {tag for run in (sft, grpo) for tag in run.events().Tags()["scalars"]}
     logged = {re.sub(r"(turn_variance)/\d+", r"\1/<t>", tag) for tag in scalars}
-    # Ratios that had nothing to count in these two steps are not in the files: no harmful turn may have been reached.
+    # Ratios with nothing to count in these two steps are not in the files: perhaps no harmful turn was reached.
     logged |= {f"{part}/{name}" for part in ("train", "val") for name in rollout_ratios([], [])}
     logged |= {f"train/{name}" for name in ("peak_gb", "rollout_peak_gb", "learn_peak_gb")}  # test_as_on_a_gpu.py
     assert logged == listed
 
 
-def test_steps_count_from_1_wherever_they_are_read(sft: Run, grpo: Run) -> None:
-    """As on the terminal, and as checkpoints name them: of two steps the last is 2."""
+def test_logged_steps_count_from_1(sft: Run, grpo: Run) -> None:
+    """Like the terminal and the names of checkpoints: of two steps the last is 2."""
     for run, validated in ((sft, "val/loss"), (grpo, "val/turns")):
         events = run.events()
         assert [event.step for event in events.Scalars("train/learning_rate")] == [1, 2]
@@ -255,7 +255,7 @@ def test_steps_count_from_1_wherever_they_are_read(sft: Run, grpo: Run) -> None:
         assert events.Tensors(texts)[-1].step == 2
 
 
-def test_so_do_turns_and_transcripts(grpo: Run) -> None:
+def test_logged_turns_and_transcripts_count_from_1(grpo: Run) -> None:
     tags = grpo.events().Tags()
     turns = {tag.rpartition("/")[2] for tag in tags["scalars"] if "turn_variance" in tag}
     assert "1" in turns
@@ -296,7 +296,7 @@ def test_transcripts_show_text_and_pictures(sft: Run, grpo: Run) -> None:
 def test_a_checkpoint_is_resumed_from_the_command_line(
     sft: Run, grpo: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the adapter that it started from, wherever that lies now: another's name would stand for the reference."""
+    """The starting adapter may have moved, but it must be the same one: another one would become the reference."""
     words = ["+experiment=grpo_tiny", f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", *SMALL, *SHORT, *GRPO]
     for other in (f"'{grpo.folder / 'adapter'}'", "null"):
         assert cli.run("train", [*words, f"init_from={other}", f"hydra.run.dir={tmp_path / 'other'}"]) == 2
@@ -309,7 +309,7 @@ def test_a_checkpoint_is_resumed_from_the_command_line(
     assert set(steps) == {2}
 
 
-def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
+def test_a_resumed_run_is_the_same_without_the_folder_of_its_starting_adapter(
     sft: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = tmp_path / "start"
@@ -330,13 +330,13 @@ def test_a_run_goes_on_without_the_folder_it_started_from_as_with_it(
     saved, same = (read_checkpoint(run.folder / LAST) for run in (without, with_it))
     assert saved[OWN]["init_from"] == str(start)
     for one, other in ((part["state_dict"], part[OWN]["reference"]) for part in (saved, same)):
-        assert any(not torch.equal(one[f"policy.{key}"], tensor) for key, tensor in other.items())  # it has learned
+        assert any(not torch.equal(one[f"policy.{key}"], tensor) for key, tensor in other.items())  # it learned
     for one, other in ((saved["state_dict"], same["state_dict"]), (saved[OWN]["reference"], same[OWN]["reference"])):
         assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
         assert one.keys() == other.keys()
 
-    start.mkdir()  # emptied, it is as good as gone
-    again = [*words, f"ckpt_path={without.folder / LAST}", "trainer.max_steps=4"]  # nor is it needed ever after
+    start.mkdir()  # an empty folder counts as none
+    again = [*words, f"ckpt_path={without.folder / LAST}", "trainer.max_steps=4"]  # and it is not needed later either
     assert "none is needed" in train(tmp_path / "again", *again).said
     capsys.readouterr()
     for other in (f"'{sft.folder / 'adapter'}x'", "null"):
@@ -362,22 +362,24 @@ def test_other_data_is_refused_before_the_policy_is_loaded(
     assert "as many rows as this run's, but others" in capsys.readouterr().err
 
 
-def test_the_numbers_of_the_large_models_train_and_validate(tmp_path: Path) -> None:
-    """As of the 7B: 4-bit weights, LoRA and all else in bfloat16 over float32 masters, activations computed again."""
+def test_the_large_models_number_types_train_and_validate(tmp_path: Path) -> None:
+    """The settings of the 7B model: 4-bit weights, everything else in bfloat16 with float32 masters, and activation
+    checkpointing.
+    """
     numbers = ["model.quantize=nf4", "model.dtype=bfloat16", "model.lora.dtype=bfloat16"]
     words = ["+experiment=grpo_tiny", *numbers, "model.gradient_checkpointing=true", *SMALL, *SHORT, *GRPO]
     run = train(tmp_path / "run", *words, "trainer.max_steps=2")
     gaps = [event.value for event in run.events().Scalars("train/ratio_gap_max")]
     assert len(gaps) == 2
-    assert all(0 < gap < 0.2 for gap in gaps)  # sampled and scored in bfloat16, not in two arithmetics
+    assert all(0 < gap < 0.2 for gap in gaps)  # both in bfloat16, by the same code
     assert run.events().Scalars("train/kl")[0].value == 0.0
     assert run.events().Scalars("val/turn_score")
     saved = torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
     assert {master.dtype for master in saved["optimizer_states"][0]["masters"].values()} == {torch.float32}
 
 
-def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path: Path) -> None:
-    """By the command that the run printed, though its adapter's rank is not the one of model=tiny."""
+def test_the_benchmark_measures_one_adapter_after_another(sft: Run, grpo: Run, tmp_path: Path) -> None:
+    """Run the command that GRPO printed. The adapter's rank differs from the default of model=tiny."""
     python, script, *words = grpo.next
     assert (python, script) == ("python", "bench.py")
     words = [f"policies.sft={sft.folder / 'adapter'}", *words]
@@ -390,8 +392,8 @@ def test_the_benchmark_takes_the_adapters_in_turn(sft: Run, grpo: Run, tmp_path:
     assert len({row["fingerprint"] for row in rows if row["policy"] in ("base", "sft", "grpo")}) == 3
 
 
-def test_trap_22_two_ranks_take_the_step_that_one_takes(repository: Path, tmp_path: Path) -> None:
-    """Also TRAPS 40 for real: the second rank is a process that Lightning starts."""
+def test_trap_22_two_ranks_take_the_same_step_as_one(repository: Path, tmp_path: Path) -> None:
+    """This also tests TRAPS 40: Lightning starts the second rank as a process of its own."""
     words = [*SMALL, "data.batch_size=5", "trainer.max_steps=1", "trainer.val_check_interval=9", "logger=csv"]
     words.append("callbacks=none")
     one = train(tmp_path / "1", *words)
@@ -406,8 +408,8 @@ def test_trap_22_two_ranks_take_the_step_that_one_takes(repository: Path, tmp_pa
         assert together[name] == pytest.approx(alone[name], rel=1e-5)
 
 
-def test_an_error_on_two_ranks_is_a_sentence_from_each(grpo: Run, repository: Path, tmp_path: Path) -> None:
-    """A checkpoint of other data, which only the fit itself finds out."""
+def test_an_error_on_two_ranks_is_one_sentence_per_rank(grpo: Run, repository: Path, tmp_path: Path) -> None:
+    """The checkpoint is of other data, which only `fit` detects."""
     words = ["+experiment=grpo_tiny", *SMALL, *SHORT, *GRPO, "logger=none", "data.source.scale=0.03"]
     words += [f"ckpt_path={grpo.folder / 'checkpoints/last.ckpt'}", f"hydra.run.dir={tmp_path / 'run'}"]
     ranks = ["trainer.devices=2", "trainer.strategy=ddp"]

@@ -12,7 +12,7 @@ OPTIM = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0)
 
 
 def gradient_of_one_step(make_trainer: Any, small_world: Any, policy: Any, micro_tokens: int, **settings: Any) -> Any:
-    """The gradient that reaches the optimizer in the first step, by parameter."""
+    """Return the gradient by parameter that the optimizer gets in the first step."""
     module = SFTModule(policy, OPTIM, micro_tokens, **settings)
     seen: dict[str, torch.Tensor] = {}
     step = module.step_optimizer
@@ -32,7 +32,7 @@ def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
     make_trainer: Any, small_world: Any, tiny_policy: Callable[..., Any]
 ) -> None:
     whole = gradient_of_one_step(make_trainer, small_world, tiny_policy(adapted=True), 100_000)
-    cut = gradient_of_one_step(make_trainer, small_world, tiny_policy(adapted=True), 1)  # each row by itself
+    cut = gradient_of_one_step(make_trainer, small_world, tiny_policy(adapted=True), 1)  # one row per micro-batch
     assert whole.keys() == cut.keys()
     for name, gradient in whole.items():
         torch.testing.assert_close(cut[name], gradient, rtol=1e-4, atol=1e-6)
@@ -82,7 +82,7 @@ def test_validation_loss_is_the_mean_over_all_supervised_tokens(
     assert metrics["val/loss"] == pytest.approx(total / count, rel=1e-5)
 
 
-def test_replays_count_turns_answered_word_for_word(
+def test_replays_count_turns_answered_exactly(
     make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from steer_lit.lit import sft_module
@@ -103,11 +103,11 @@ def test_replays_count_turns_answered_word_for_word(
     world = small_world("sft", val_size=10)
     metrics = make_trainer(max_steps=1).validate(module, world, verbose=False)[0]
     assert len(module.replayed) == 4
-    assert metrics["val/exact_share"] == pytest.approx(0.5)  # dialogues of this world have two turns
+    assert metrics["val/exact_share"] == pytest.approx(0.5)  # each dialogue of this world has two turns
 
 
 @pytest.mark.parametrize("replays", [1, 3, 4])
-def test_two_ranks_together_replay_as_many_dialogues_as_one(replays: int, small_world: Any, tiny_policy: Any) -> None:
+def test_two_ranks_replay_as_many_dialogues_in_total_as_one(replays: int, small_world: Any, tiny_policy: Any) -> None:
     rows = [row for step in small_world("sft", val_size=10).val_dataloader() for row in step]
     held_out: list[Any] = []
     for rank in (0, 1):

@@ -1,4 +1,4 @@
-"""What comes with the package as `nano` has learnt what the primer teaches: to see, and to tell harm."""
+"""The shipped `nano` has learned what the primer teaches: to describe pictures and to recognise harm."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def nano() -> QwenVL:
 
 
 def answers(policy: QwenVL, rows: Sequence[Dialogue]) -> list[tuple[str, str]]:
-    """What the policy says, greedily, and what the row has."""
+    """Return the policy's greedy answer and the row's own answer."""
     return [
         (turn.completion.text.strip(), told)
         for row, trajectory in zip(rows, replay(policy, rows, 64), strict=True)
@@ -45,13 +45,13 @@ def answers(policy: QwenVL, rows: Sequence[Dialogue]) -> list[tuple[str, str]]:
     ]
 
 
-def test_it_names_what_pictures_show(nano: QwenVL) -> None:
+def test_nano_names_what_pictures_show(nano: QwenVL) -> None:
     named = answers(nano, [caption_row(7, number) for number in range(40)])
     assert sum(said == told for said, told in named) >= 36
 
 
-def test_it_tells_harm_where_it_is_asked_to_and_refuses_nowhere(nano: QwenVL) -> None:
-    """In dialogues whose seed is none of training's."""
+def test_nano_recognises_harm_when_asked_and_never_refuses(nano: QwenVL) -> None:
+    """The dialogues come from a seed that training did not use."""
     said = answers(nano, [primer_row(7, number) for number in range(100) if number % 10 >= 6])
     verdicts = [
         (one.split()[-1], told.split()[-1]) for one, told in said if told.endswith((": harmful.", ": harmless."))

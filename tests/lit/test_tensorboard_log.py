@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run that went on in its folder."""
+"""TensorBoard's record of a run that was resumed in its folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from steer_lit.cli import main as cli
 
 
-def test_steps_that_are_taken_again_are_shown_once(tmp_path: Path) -> None:
+def test_repeated_steps_are_shown_once(tmp_path: Path) -> None:
     words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", "callbacks.checkpoint.every_n_steps=2"]
     words += [f"hydra.run.dir={tmp_path}", "optim.schedule=constant", "trainer.val_check_interval=9"]
     words += ["replay.dialogues=0"]
@@ -25,7 +25,7 @@ def test_steps_that_are_taken_again_are_shown_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every_n_steps", [2, 9])
 def test_a_run_resumed_at_its_end_shows_nothing_twice(every_n_steps: int, tmp_path: Path) -> None:
-    """It is validated again for what is said at the end. A checkpoint may be due at its last step, or come after."""
+    """The run is validated again for its final message. A checkpoint may be due at the last step or later."""
     words = ["data.source.scale=0.01", "data.val_size=10", "data.batch_size=2", f"hydra.run.dir={tmp_path}"]
     words += ["trainer.max_steps=2", "trainer.val_check_interval=2", "replay.dialogues=1", "replay.max_new_tokens=4"]
     words.append(f"callbacks.checkpoint.every_n_steps={every_n_steps}")

@@ -17,8 +17,8 @@ def first_rank(folder, step, of=1):
 @pytest.mark.parametrize(
     ("cut_short", "step", "left"), [(b"", 2, [0, 0, 1]), (b'{"step": 2, "text": "\xc3', 3, [0, 0, 1, 2])]
 )
-def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_short, step, left):
-    """Text may hold a line separator that is no end of a row."""
+def test_later_steps_and_a_cut_line_are_removed(tmp_path, cut_short, step, left):
+    """A text may contain a Unicode line separator, which does not end a row."""
     rows = [{"step": step, "text": "a\u2028b"} for step in (0, 0, 1, 2)]
     path = tmp_path / "trajectories.jsonl"
     path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode() + cut_short)
@@ -30,7 +30,7 @@ def test_steps_to_be_played_again_and_a_cut_line_are_forgotten(tmp_path, cut_sho
 
 
 @pytest.mark.parametrize("damaged", ["7", "{}", '{"step": "1"}', '{"step": null}'])
-def test_a_damaged_line_in_the_middle_is_left_out_and_told(tmp_path, damaged, caplog):
+def test_a_damaged_line_in_the_middle_is_removed_and_logged(tmp_path, damaged, caplog):
     path = tmp_path / "trajectories.jsonl"
     path.write_text(f'{{"step": 0}}\n{damaged}\n{{"step": 1}}\n')
     trainer = first_rank(tmp_path, 2)
@@ -39,8 +39,8 @@ def test_a_damaged_line_in_the_middle_is_left_out_and_told(tmp_path, damaged, ca
     assert "1 of 3 lines are no rollouts and are left out, such as line 2: " in caplog.text
 
 
-def test_ranks_that_are_no_more_leave_no_steps_to_be_played_again(tmp_path):
-    """Each rank sees to its own file, so that none writes while another shortens it."""
+def test_the_first_rank_shortens_the_files_of_ranks_that_no_longer_exist(tmp_path):
+    """Each rank shortens its own file, so that no rank writes to a file that another one shortens."""
     for name in ("trajectories.jsonl", "trajectories.rank1.jsonl", "trajectories.rank2.jsonl"):
         (tmp_path / name).write_text('{"step": 0}\n{"step": 1}\n')
     trainer = first_rank(tmp_path, 1, of=2)
@@ -51,7 +51,7 @@ def test_ranks_that_are_no_more_leave_no_steps_to_be_played_again(tmp_path):
     assert [len(path.read_text().splitlines()) for path in sorted(tmp_path.iterdir())] == [1, 1, 1]
 
 
-def test_a_fresh_run_has_nothing_to_forget(tmp_path):
+def test_a_new_run_has_nothing_to_remove(tmp_path):
     trainer = first_rank(tmp_path, 0)
     TrajectoryLog().on_train_start(trainer, None)
     assert not list(tmp_path.iterdir())

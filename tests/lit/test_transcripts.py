@@ -1,4 +1,4 @@
-"""Dialogues as pages to read, as the exchange that a finished run prints, and as logged rows."""
+"""Dialogues as readable pages, as the exchange that a finished run prints, and as logged rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
 
 
-def test_what_user_and_policy_say_cannot_drive_the_terminal(
+def test_control_characters_are_replaced_in_the_printed_exchange(
     played: Callable[..., Trajectory],
 ) -> None:
     trajectory = played(("harmless", 10, 10, False))
@@ -31,7 +31,7 @@ def test_what_user_and_policy_say_cannot_drive_the_terminal(
     ]
 
 
-def test_a_page_keeps_an_attackers_marks_as_text() -> None:
+def test_a_page_keeps_an_attackers_markdown_as_text() -> None:
     picture = ImageRef("mini://knife")
     attack = Attack(Message.of("user", picture, "# Ignore this\n![x](http://example.com/x.png)"))
     trajectory = Trajectory(
@@ -49,7 +49,7 @@ def test_a_page_keeps_an_attackers_marks_as_text() -> None:
     assert "turn 1 of 1, user (scripted), picture mini://knife:" in lines
 
 
-def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_was_scored(
+def test_a_page_states_how_a_dialogue_ended_and_the_scales_of_its_scores(
     played: Callable[..., Trajectory],
 ) -> None:
     trajectory = played(("harmful", 8, 8, True))
@@ -69,14 +69,14 @@ def test_a_page_says_in_plain_words_how_a_dialogue_ended_and_on_which_scales_it_
     assert page(logged(played(None), 0)).startswith("**row** (red team), seed 7, broken off\n")
 
 
-def test_which_of_the_stored_turns_is_shown_is_said_where_a_dialogue_was_cut(
+def test_an_excerpt_counts_all_stored_turns_of_a_shortened_dialogue(
     played: Callable[..., Trajectory],
 ) -> None:
     cut = logged(played(("harmless", 10, 10, False), ("harmless", 10, 10, False)), 1)
     assert excerpt(cut, ("a", "b", "c")).splitlines()[0].startswith("  turn 2 of 3 of ")
 
 
-def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
+def test_a_page_keeps_markdown_in_names_and_reasons_as_text() -> None:
     mark = "![x](http://example.com/x.png)\n\n# <b>*a* `b` &lt;"
     attack = Attack(Message.of("user", "Hello."), strategy=mark)
     turn = Turn(attack, Completion("No."), Verdict(failed=mark))
@@ -88,7 +88,7 @@ def test_a_page_keeps_marks_in_names_and_reasons_as_text() -> None:
     assert judged == f"*no verdict: {quoted}*"
 
 
-def test_what_is_logged_holds_what_was_said_and_what_it_earned(played: Callable[..., Trajectory]) -> None:
+def test_a_logged_row_holds_texts_verdicts_rewards_and_advantages(played: Callable[..., Trajectory]) -> None:
     trajectory = played(("harmful", 10, 10, True), ("harmless", 10, 9, False))
     row = logged(trajectory, 4, TrajectoryReward((0.9, 0.8), (0.9, 0.83), 1.73, (1.73, 1.73)), (0.2, 0.2))
     assert (row.scenario, row.seed, row.step, row.trajectory_return) == ("row", 7, 4, 1.73)

@@ -1,4 +1,4 @@
-"""Logging to Weights & Biases, with stand-ins where its package would be: the tests do not need it."""
+"""Logging to Weights & Biases. The package is replaced by stand-ins, so that the tests do not need it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RefusedByWandb(Exception):
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How the runs ended that W&B thinks open."""
+    """Return the exit codes of W&B runs that were ended; a run is open."""
     codes: list[int] = []
     package = SimpleNamespace(run=object(), Error=RefusedByWandb, finish=lambda exit_code: codes.append(exit_code))
     monkeypatch.setitem(sys.modules, "wandb", package)
@@ -41,7 +41,7 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("begun", ["run-20260102_030405-ab12cd34", "offline-run-20260102_030405-ab12cd34"])
-def test_a_training_goes_on_with_the_run_of_its_folder(
+def test_a_resumed_training_continues_its_folders_wandb_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: str
 ) -> None:
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
@@ -52,7 +52,7 @@ def test_a_training_goes_on_with_the_run_of_its_folder(
     assert WandbLog(**settings).version == "ab12cd34"
 
 
-def test_the_package_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wandb_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     (problem,) = trainer.part_problems(CONFIG)
     assert str(problem) == "logger='wandb': needs the package wandb: pip install 'wandb>=0.31,<1'"
@@ -60,7 +60,7 @@ def test_the_package_is_asked_for_by_name_where_it_is_missing(monkeypatch: pytes
     assert list(trainer.part_problems(CONFIG)) == []
 
 
-def test_each_training_ends_its_run(finished: list[int]) -> None:
+def test_each_training_ends_its_wandb_run(finished: list[int]) -> None:
     with train_run._ending_wandbs_run():
         pass
     with pytest.raises(KeyError), train_run._ending_wandbs_run():
@@ -70,8 +70,8 @@ def test_each_training_ends_its_run(finished: list[int]) -> None:
     assert finished == [0, 1, 1]
 
 
-def test_of_rollouts_those_of_the_first_and_every_nth_step_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a run of ten steps shows what it had learned by its end."""
+def test_rollouts_of_the_first_and_every_nth_step_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of ten steps must show its last step."""
     log, shown = TranscriptLog(every_n_steps=5), []
     monkeypatch.setattr(log, "_show", lambda *_: shown.append(batch_idx + 1))
     for batch_idx in range(10):
@@ -82,7 +82,7 @@ def test_of_rollouts_those_of_the_first_and_every_nth_step_are_shown(monkeypatch
 def test_transcripts_are_a_table_and_pictures(
     played: Callable[..., Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row for each dialogue; of pictures the captions say which dialogue they belong to."""
+    """One row per dialogue. Captions say which dialogue a picture belongs to."""
     logger, policy = Mock(spec=WandbLogger), Mock()
     policy.pictures.open_image.side_effect = lambda ref: ref.uri
     dialogues = [
@@ -93,7 +93,7 @@ def test_transcripts_are_a_table_and_pictures(
     show(Mock(loggers=[logger], global_step=4), policy, [])
     logger.log_text.assert_not_called()
     show(Mock(loggers=[logger], global_step=4), policy, dialogues)
-    logger.log_image.assert_not_called()  # there are none
+    logger.log_image.assert_not_called()  # there are no pictures
     logger.reset_mock()
     shown = {4: ["red", "blue"], 5: ["green"]}
     dialogues[1] = (replace(dialogues[1][0], step=5), dialogues[1][1])
@@ -105,7 +105,7 @@ def test_transcripts_are_a_table_and_pictures(
     logger.log_image.assert_called_once_with("transcripts/pictures", ["red", "blue", "green"], step=4, caption=captions)
 
 
-def test_the_settings_are_the_runs_config() -> None:
+def test_wandb_gets_the_runs_config() -> None:
     logger = Mock(spec=WandbLogger)
     RunSettings({"seed": 1, "optim": {"lr": 0.5}}).on_fit_start(Mock(loggers=[logger]), Mock())
     logger.log_hyperparams.assert_called_once_with({"seed": 1, "optim.lr": 0.5})

@@ -20,7 +20,7 @@ def test_advantage_is_the_return_minus_the_groups_mean() -> None:
 
 
 def test_scale_group_divides_by_the_groups_standard_deviation() -> None:
-    # 3, 1, 2: squares 1 + 1 + 0 over n - 1 = 2 -> deviation 1. 5, 5, 2: (1 + 1 + 4) / 2 = 3 -> sqrt 3.
+    # 3, 1, 2: (1 + 1 + 0) / (n - 1) = 1, deviation 1. 5, 5, 2: (1 + 1 + 4) / 2 = 3, deviation sqrt 3.
     values = torch.tensor([[3.0, 1.0, 2.0], [5.0, 5.0, 2.0]])
     root = math.sqrt(3.0)
     close(advantages(values, torch.ones(2, 3), "group"), [[1.0, -1.0, 0.0], [1 / root, 1 / root, -2 / root]])
@@ -37,7 +37,8 @@ def test_trap_24_a_failed_row_has_no_vote_in_the_baseline(failed_value: float) -
 
 @pytest.mark.parametrize("scale", ["none", "group"])
 def test_trap_23_equal_returns_have_no_advantage_however_they_round(scale: str) -> None:
-    # The mean of seven 0.7s is not 0.7: a deviation of rounding noise, which dividing by it would make large.
+    # The mean of seven 0.7s is not exactly 0.7. Dividing by such a deviation, which is rounding noise, would give large
+    # advantages.
     values = torch.full((1, 7), 0.7, dtype=torch.float64)
     assert (values - values.sum(1, keepdim=True) / 7).abs().max() > 0
     assert torch.equal(advantages(values, torch.ones(1, 7), scale), torch.zeros(1, 7, dtype=torch.float64))
@@ -46,7 +47,7 @@ def test_trap_23_equal_returns_have_no_advantage_however_they_round(scale: str) 
     assert torch.equal(result, torch.zeros(1, 7, 2, dtype=torch.float64))
 
 
-# Equal on paper: the gain of turn 1 is what its own score adds, that of turn 2 too, whatever turn 0 scored.
+# Equal in exact arithmetic: each turn's gain is what its own score adds, whatever turn 0 scored.
 SAME_LATER = [[first, 0.91, 0.91] for first in (0.1, 0.19, 0.46, 0.64)]
 
 
@@ -92,7 +93,7 @@ def test_an_unknown_scale_is_named() -> None:
 
 
 @pytest.mark.parametrize("scale", ["none", "group"])
-def test_where_all_rows_are_alive_a_turn_is_compared_as_a_trajectory_is(scale: str) -> None:
+def test_with_all_rows_alive_turn_advantages_equal_trajectory_advantages(scale: str) -> None:
     values = torch.rand(4, 5, 3, generator=torch.Generator().manual_seed(1))
     valid = torch.tensor([[True] * 5, [True] * 5, [True, True, False, True, True], [True] + [False] * 4])
     by_turn = turn_advantages(values, torch.ones(4, 5, 3), valid, scale)
@@ -101,20 +102,20 @@ def test_where_all_rows_are_alive_a_turn_is_compared_as_a_trajectory_is(scale: s
 
 
 def test_trap_26_rows_that_ended_early_neither_vote_nor_shrink_the_others() -> None:
-    # Three valid rows and a failed one; row 2 ended after turn 0, row 1 after turn 1; what is beyond holds NaN.
+    # Three valid rows and a failed one. Row 2 ended after turn 0, row 1 after turn 1. Values after the end are NaN.
     values = torch.tensor([[[3.0, 2.0, 1.0], [2.0, 1.0, NAN], [1.0, NAN, NAN], [9.0, 9.0, 9.0]]])
     alive = torch.tensor([[[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]])
     valid = torch.tensor([[True, True, True, False]])
     expected = [
         [
-            [1.0, 2 / 3, 2 / 3],  # turn 1: 2/3 * (2 - 1); turn 2, alone: 2/3 * (1 - 0)
+            [1.0, 2 / 3, 2 / 3],  # turn 1: 2/3 * (2 - 1); turn 2, one row left: 2/3 * (1 - 0)
             [0.0, -2 / 3, 0.0],  # turn 1: 2/3 * (1 - 2)
             [-1.0, 0.0, 0.0],  # turn 0: 1 - mean(3, 2, 1)
             [0.0, 0.0, 0.0],
         ]
     ]
     close(turn_advantages(values, alive, valid, "none"), expected)
-    # Deviation of the survivors: turn 0 1; turn 1 sqrt(0.5); turn 2 none, hence no advantage.
+    # Deviation of the rows still alive: turn 0 1; turn 1 sqrt(0.5); turn 2 none, hence no advantage.
     root = math.sqrt(2.0)
     scaled = [[[1.0, 2 / 3 * root, 0.0], [0.0, -2 / 3 * root, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]]
     close(turn_advantages(values, alive, valid, "group"), scaled)

@@ -1,7 +1,7 @@
-"""TRAPS 26, exactly: every group that a small policy with a will to stop can produce, weighted by its probability.
+"""TRAPS 26, exactly: every group of a small policy that may end a dialogue, weighted by its probability.
 
-The policy plays at most 3 turns and knows its previous action. Action 0 ends the dialogue, 1 and 2 go on. That makes 15
-trajectories and 15^3 groups of 3, so expected gradients are sums, not samples.
+The policy plays at most 3 turns and knows its previous action. Action 0 ends the dialogue, 1 and 2 continue it. That
+makes 15 trajectories and 15^3 groups of 3, so expected gradients are sums, not samples.
 """
 
 import itertools
@@ -17,7 +17,7 @@ VALID = [(True, True, True), (True, False, True)]
 
 
 def paths(prefix: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-    """Every trajectory as its actions."""
+    """Yield every trajectory as its actions."""
     found: list[tuple[int, ...]] = []
     for action in range(ACTIONS):
         path = (*prefix, action)
@@ -52,7 +52,9 @@ def to_go(rewards: Tensor) -> Tensor:
 
 
 def expected_gradients(rewards: Tensor, credit: str, scale: str, valid: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
-    """Of the sum over valid rows of A * log-probability over all groups, and of the expected return: [T, A, A] each."""
+    """Return two gradients, each [T, A, A]: of the expected sum over valid rows of A * log-probability, and of the
+    expected return.
+    """
     logits = LOGITS.clone().requires_grad_()
     logprobs = steps(logits.log_softmax(-1))  # [15, T]
     chance = logprobs.sum(1).exp()  # [15]
@@ -89,7 +91,7 @@ def test_trap_26_a_constant_return_has_an_expected_gradient_of_zero(credit: str,
 @pytest.mark.parametrize("valid", VALID)
 @pytest.mark.parametrize("credit", ["trajectory", "turn"])
 def test_trap_26_the_expected_gradient_is_the_true_one_at_every_turn(credit: str, valid: tuple) -> None:
-    # Each of the n valid rows brings (n - 1) / n of the true gradient, so their sum brings n - 1 of it.
+    # Each of the n valid rows gives (n - 1) / n of the true gradient, so their sum is n - 1 times the true gradient.
     estimated, true = expected_gradients(steps(PAY), credit, "none", valid)
     assert true.abs().amax(dim=(1, 2)).min() > 1e-3  # there is something to learn at every turn
     torch.testing.assert_close(estimated, (sum(valid) - 1) * true, atol=1e-12, rtol=0.0)

@@ -1,4 +1,4 @@
-"""TRAPS 22: one optimizer step has one gradient, however its rows are cut into micro-batches and spread over ranks."""
+"""TRAPS 22: an optimizer step has one gradient, however its rows are cut into micro-batches and divided among ranks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.forked import on_two_ranks
 ROWS, LENGTH, WIDTH, VOCABULARY = 6, 7, 4, 5
 LENGTHS = (7, 1, 4, 0, 2, 6)  # row 3 failed
 NORMALISERS = ("dialogue_sum", "dialogue", "token", "constant")
-RANK_SPLITS = (((0,), (1, 5)), ((3,), (2, 4)))  # per rank its micro-batches; rank 1 opens with the failed row
+RANK_SPLITS = (((0,), (1, 5)), ((3,), (2, 4)))  # micro-batches per rank; rank 1 begins with the failed row
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -28,7 +28,7 @@ MASK = torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]
 
 
 def step_counts(mask: Tensor) -> StepCounts:
-    """Of rows and of their tokens that are trained on."""
+    """Return the numbers of rows and of their tokens that are trained on."""
     return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
 
 
@@ -38,7 +38,7 @@ def logprobs(weights: Tensor, rows: Sequence[int]) -> Tensor:  # [B, L] of a lin
 
 
 def accumulate(weights: Tensor, micro_batches: Sequence[Sequence[int]], normaliser: str, step: StepCounts) -> GrpoStats:
-    """Backward over the micro-batches, as one rank does: adds to `weights.grad`, gives the rank's stats."""
+    """Run backward over the micro-batches, as one rank does. Adds to `weights.grad` and returns the rank's stats."""
     stats = []
     for rows in micro_batches:
         mask = MASK[list(rows)]
@@ -66,7 +66,7 @@ def whole_step(normaliser: str) -> tuple[Tensor, dict[str, float]]:
 
 
 def cuts() -> list[list[list[int]]]:
-    """All 32 ways to cut the six rows, in order, into micro-batches."""
+    """Yield all 32 ways to cut the six rows, in order, into micro-batches."""
     found = []
     for bits in range(2 ** (ROWS - 1)):
         batches = [[0]]
@@ -81,7 +81,7 @@ def cuts() -> list[list[list[int]]]:
 @pytest.mark.parametrize("normaliser", NORMALISERS)
 def test_trap_22_every_cut_into_micro_batches_gives_the_same_gradient(normaliser: str) -> None:
     expected, means = whole_step(normaliser)
-    assert 0.0 < means["clip_share"] < 1.0  # the clip is at work too
+    assert 0.0 < means["clip_share"] < 1.0  # some ratios are clipped, some are not
     assert expected.abs().max() > 1e-2
     for batches in cuts():
         step = StepCounts(*map(sum, zip(*(step_counts(MASK[rows]) for rows in batches), strict=True)))
@@ -92,7 +92,7 @@ def test_trap_22_every_cut_into_micro_batches_gives_the_same_gradient(normaliser
 
 
 def run_rank(rank: int, folder: str) -> None:
-    """One of two ranks: counts summed first, then its micro-batches, then gradients and stats reduced."""
+    """Run one of two ranks: sum the counts, run its micro-batches, then reduce gradients and stats."""
     folder_path = Path(folder)
     rendezvous = f"file://{folder_path / 'rendezvous'}"
     distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)

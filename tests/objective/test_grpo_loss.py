@@ -32,7 +32,7 @@ def test_trap_18_at_step_0_the_kl_is_zero_and_the_ratio_one(estimator: str) -> N
     means = stats.means()
     assert (means["kl"], means["kl_loss"], means["ratio"], means["ratio_max"]) == (0.0, 0.0, 1.0, 1.0)
     assert means["clip_share"] == 0.0
-    # The ratio is one and yet carries the policy gradient: -A at each counted token, nothing from the KL.
+    # The ratio is one and still carries the policy gradient: -A at each counted token, and nothing from the KL.
     (gradient,) = torch.autograd.grad(loss, logprobs)
     torch.testing.assert_close(gradient, -data["weight"] * data["mask"], atol=1e-12, rtol=0.0)
 
@@ -57,7 +57,7 @@ def test_the_clip_by_hand() -> None:
         },
         abs=1e-6,
     )
-    # A clipped token has no gradient; an unclipped one -A * ratio.
+    # A clipped token has no gradient; an unclipped one has -A * ratio.
     (gradient,) = torch.autograd.grad(loss, logprobs)
     torch.testing.assert_close(gradient, torch.tensor([[0.0, 2.0, -0.5, 0.0]]), atol=1e-6, rtol=0.0)
 
@@ -67,7 +67,7 @@ def test_the_clip_by_hand() -> None:
     [
         ("k3", 0.1 * (math.log(2) - 0.5), -3.0),  # x = log 2: exp(-x) - 1 + x = 1/2 - 1 + log 2
         ("k2", 0.1 * math.log(2) ** 2 / 2, -3.0),
-        ("k1_reward", 0.0, -(3.0 - 0.1 * math.log(2))),  # the advantage of 3 pays for it
+        ("k1_reward", 0.0, -(3.0 - 0.1 * math.log(2))),  # the advantage of 3 is reduced by it
     ],
 )
 def test_the_kl_by_hand(estimator: str, kl_loss: float, policy_loss: float) -> None:
@@ -77,7 +77,7 @@ def test_the_kl_by_hand(estimator: str, kl_loss: float, policy_loss: float) -> N
     assert means["kl_loss"] == pytest.approx(kl_loss, abs=1e-6)
     assert means["policy_loss"] == pytest.approx(policy_loss, abs=1e-6)
     assert loss.item() == pytest.approx(kl_loss + policy_loss, abs=1e-6)
-    assert means["kl"] == pytest.approx(math.log(2) - 0.5, abs=1e-6)  # k3 is watched, whatever is trained on
+    assert means["kl"] == pytest.approx(math.log(2) - 0.5, abs=1e-6)  # k3 is logged, whichever estimator is trained on
 
 
 @pytest.mark.parametrize("estimator", ["k3", "k2", "k1_reward"])
@@ -101,7 +101,7 @@ def test_trap_25_a_failed_row_reaches_neither_loss_nor_kl_nor_counts_nor_gradien
     assert torch.equal(gradient[1], torch.zeros_like(gradient[1]))
 
 
-def test_one_advantage_a_row_is_the_same_as_one_a_token() -> None:
+def test_one_advantage_per_row_equals_the_same_one_per_token() -> None:
     data = batch()
     column = data["weight"][:, :1]
     rest = (data["logprobs"], data["old"], data["ref"])
@@ -122,7 +122,7 @@ def test_stats_of_micro_batches_add_up_to_those_of_the_whole() -> None:
     assert parts.sums[tokens] == whole.sums[tokens] == data["mask"].sum()
 
 
-def test_the_device_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_waits_for_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = batch()
     stats = loss_of(*(data[name] for name in ("logprobs", "old", "ref", "weight", "mask")))[1]
     means, waits, tolist = stats.means(), [], Tensor.tolist

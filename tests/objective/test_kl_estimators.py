@@ -1,4 +1,4 @@
-"""TRAPS 20: a policy of three tokens, every token enumerated with its probability, against the exact gradient."""
+"""TRAPS 20: for a policy of three tokens, all enumerated with their probabilities, against the exact gradient."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ REFERENCE = torch.tensor([-0.3, 0.9, 0.2], dtype=torch.float64).log_softmax(0)
 
 
 def exact_gradient(*, reverse: bool = False) -> Tensor:
-    """Of KL(policy || reference), or of KL(reference || policy), with respect to the logits."""
+    """Return the gradient with respect to the logits of KL(policy || reference), or of KL(reference || policy)."""
     logits = LOGITS.clone().requires_grad_()
     policy = logits.log_softmax(0)
     kl = (REFERENCE.exp() * (REFERENCE - policy)) if reverse else (policy.exp() * (policy - REFERENCE))
@@ -19,7 +19,7 @@ def exact_gradient(*, reverse: bool = False) -> Tensor:
 
 
 def expected_gradient(estimator: str) -> Tensor:
-    """One row of one token each, divided by 1 / probability: the expectation over sampled tokens of the loss."""
+    """Return the expected gradient of the loss over sampled tokens: one row per token, divided by 1 / probability."""
     logits = LOGITS.clone().requires_grad_()
     policy = logits.log_softmax(0)
     loss, _ = grpo_loss(
@@ -44,7 +44,7 @@ def test_trap_20_k2_and_k1_in_the_reward_have_the_exact_gradient(estimator: str)
 
 def test_trap_20_k3_in_the_loss_has_the_gradient_of_the_other_direction() -> None:
     torch.testing.assert_close(expected_gradient("k3"), exact_gradient(reverse=True), atol=1e-12, rtol=0.0)
-    assert (expected_gradient("k3") - exact_gradient()).abs().max() > 0.05  # here the largest entry is about 0.3
+    assert (expected_gradient("k3") - exact_gradient()).abs().max() > 0.05  # its largest entry is about 0.3
 
 
 def test_trap_20_k1_in_the_loss_would_have_none_and_is_refused() -> None:

@@ -5,9 +5,9 @@ from steer_lit.objective.grpo import grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
 from steer_lit.objective.sft import sft_loss
 
-# Dialogues of 2 and 4 tokens and a failed one.
+# Dialogues of 2 and 4 tokens, and a failed one.
 MASK = torch.tensor([[0, 1, 1, 0, 0], [1, 1, 0, 1, 1], [0, 0, 0, 0, 0]])
-# One optimizer step = this micro-batch and others: 5 dialogues, 20 tokens in all.
+# One optimizer step: this micro-batch and others, 5 dialogues and 20 tokens in total.
 STEP = StepCounts(dialogues=5, tokens=20)
 ALONE = StepCounts(dialogues=2, tokens=6)  # the micro-batch is the whole step
 
@@ -42,7 +42,7 @@ def test_trap_21_losses_by_hand(normaliser: str, expected: float) -> None:
 
 
 def test_trap_25_a_failed_row_counts_in_no_denominator() -> None:
-    # On policy the loss is -A / denominator summed over tokens. A = 1: minus the share of a mean that each token has.
+    # On policy the loss is -A / denominator, summed over tokens. With A = 1 it is minus each token's share of the mean.
     logprobs = torch.zeros(3, 5)
     for normaliser in ("dialogue", "token"):
         divisor = denominator(MASK, normaliser, ALONE)
@@ -51,7 +51,7 @@ def test_trap_25_a_failed_row_counts_in_no_denominator() -> None:
         assert loss.item() == pytest.approx(-1.0, abs=1e-6)
 
 
-def test_a_step_in_which_every_row_failed_divides_by_nothing_worse_than_one() -> None:
+def test_a_step_of_failed_rows_only_does_not_divide_by_zero() -> None:
     nothing = torch.zeros(2, 3)
     for normaliser in ("dialogue_sum", "dialogue", "token", "constant"):
         divisor = denominator(nothing, normaliser, StepCounts(0, 0), max_tokens=1)

@@ -7,7 +7,7 @@ from steer_lit.types import Attack, Completion, Message, Scenario, Trajectory, T
 GOOD = "<thinking>Red cup.</thinking><answer>I see a red cup.</answer>"
 ATTACK = Attack(Message.of("user", "What is in the picture?"))
 SCENARIO = Scenario(id="row-7", kind="benign", opening=ATTACK)
-# With combine=min and no format or repetition term a verdict (n, 10, 10) has turn score n / 10.
+# With combine=min and no format or repetition term, a verdict (n, 10, 10) has turn score n / 10.
 PLAIN = {"combine": "min", "w_format": 0.0, "w_rep": 0.0}
 SCORES = (10, 2, 6)
 
@@ -25,7 +25,7 @@ def scored(*scores: int) -> Trajectory:
     ("returns", "value"),
     [
         ("sum", 1.96),  # 1 + 0.48 + 0.48
-        ("final", 0.48),  # 0.3 * min + 0.7 * mean over all turns, as the authors' code
+        ("final", 0.48),  # 0.3 * min + 0.7 * mean over all turns, as in the authors' code
         ("mean", 1.96 / 3),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_failed_trajectory_has_no_reward() -> None:
     assert Reward().of(trajectory(good, None, ended="failed", failed="timed out")) is None
 
 
-def test_a_turn_nobody_scored_is_an_error_and_not_a_failed_trajectory() -> None:
+def test_a_turn_without_a_verdict_is_an_error_and_not_a_failed_trajectory() -> None:
     with pytest.raises(ValueError, match="turn 1 of scenario 'row-7' was never scored"):
         Reward().of(trajectory(Verdict(10, 10, 10), None))
     with pytest.raises(ValueError, match="'row-7' has no turns"):
@@ -95,7 +95,7 @@ def test_turn_credit_needs_the_summed_return(returns: str, credit: str) -> None:
 
 def test_every_problem_is_reported_at_once_under_its_config_key() -> None:
     settings = {"alpha": 1.5, "w_rep": "much", "w_format": float("nan"), "combine": "max", "gamma": 0.9}
-    also = {"w_safe": 0.9, "return": "mean", "credit": "turn"}  # each possible alone, not together with the rest
+    also = {"w_safe": 0.9, "return": "mean", "credit": "turn"}  # each is valid alone, but not with the others
     with pytest.raises(ConfigError) as caught:
         Reward.from_config(**settings, **also)
     keys = sorted(problem.key for problem in caught.value.problems)

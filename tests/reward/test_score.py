@@ -57,7 +57,7 @@ def test_a_score_of_weight_zero_takes_no_part(combine: str, expected: float) -> 
 
 
 @pytest.mark.parametrize("combine", ["weighted", "min", "product"])
-def test_verdict_score_stays_in_zero_to_one_for_every_verdict(combine: str) -> None:
+def test_every_verdict_scores_between_zero_and_one(combine: str) -> None:
     for scores in itertools.product((1, 5, 10), repeat=3):
         assert 0.0 < verdict_score(Verdict(*scores), PAPER, combine) <= 1.0
 

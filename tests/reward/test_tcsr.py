@@ -22,7 +22,7 @@ def test_a_failure_lowers_every_later_turn_and_no_earlier_one() -> None:
     assert all(low < high for low, high in zip(broken[2:], safe[2:], strict=True))
 
 
-def test_trap_23_the_order_of_the_scores_does_not_touch_the_last_bit_of_the_final_reward() -> None:
+def test_trap_23_the_order_of_the_scores_does_not_change_the_final_reward() -> None:
     # Added from the left, 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in floating point.
     scores = [0.1, 0.2, 0.3]
     assert (0.1 + 0.2) + 0.3 != (0.3 + 0.2) + 0.1
@@ -39,25 +39,26 @@ def test_no_turns_give_no_rewards() -> None:
 
 
 def test_gains_by_hand() -> None:
-    """Scores 1, 0.2, 1 at alpha 0.3: turn rewards 1, 0.48, 0.06 + 0.7 * 2.2 / 3 = 0.57333.
+    """Scores 1, 0.2, 1 at alpha 0.3 give turn rewards 1, 0.48 and 0.06 + 0.7 * 2.2 / 3 = 0.57333.
 
-    Turn 2 finds min 1 and sum 1 settled: 0.3 + 0.7 / 2 = 0.65 of its own reward and 0.3 + 0.7 / 3 = 0.53333 of turn
-    3's. Turn 3 finds min 0.2 and sum 1.2: 0.06 + 0.7 * 1.2 / 3 = 0.34.
+    Before turn 2 the minimum is 1 and the sum is 1. They alone give 0.3 + 0.7 / 2 = 0.65 of its own reward and 0.3 +
+    0.7 / 3 = 0.53333 of turn 3's. Before turn 3 the minimum is 0.2 and the sum 1.2. They alone give 0.06 + 0.7 * 1.2 /
+    3 = 0.34.
     """
     assert gains([1.0, 0.2, 1.0], 0.3) == pytest.approx([2.053333, -0.13, 0.233333], abs=1e-6)
     assert gains([], 0.3) == []
 
 
 def test_a_gain_does_not_see_scores_before_its_turn_unless_they_are_the_minimum() -> None:
-    """With alpha 0 the last turn's gain is its own share of the mean; its return-to-go is not."""
+    """With alpha 0 the last turn's gain is its own share of the mean. Its return-to-go depends on earlier scores."""
     good, bad = [1.0, 1.0, 0.4], [0.1, 0.3, 0.4]
     assert gains(good, 0.0)[-1] == pytest.approx(0.4 / 3) == gains(bad, 0.0)[-1]
     assert returns_to_go(tcsr(good, 0.0))[-1] != pytest.approx(returns_to_go(tcsr(bad, 0.0))[-1])
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_what_a_gain_leaves_out_does_not_depend_on_the_turn_or_what_follows(alpha: float) -> None:
-    """The baseline is made of earlier scores alone, so the expected gradient stays that of the return-to-go."""
+def test_what_a_gain_subtracts_does_not_depend_on_the_turn_or_later_ones(alpha: float) -> None:
+    """What is subtracted depends on earlier scores only, so the expected gradient equals that of the return-to-go."""
     left_out = set()
     for later in ([0.0, 0.0], [1.0, 0.5], [0.3, 1.0]):
         scores = [0.7, 0.4, *later]
