@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Annotated
 
@@ -183,9 +184,9 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows, clean = read_records(path)
-        if not clean:
-            self._rewrite(self._rows)
+        rows, clean = read_records(path)
+        self._rows = rows if clean else []
+        self._rewrite(rows)
 
     @property
     def rows(self) -> Sequence[GradedDialogue]:
@@ -202,9 +203,7 @@ class RecordFile:
             append_lines(self.path, [as_line(asdict(row))])
             self._rows.append(row)
         played = {(row.policy, row.scenario) for row in new}
-        kept = [row for row in before if (row.policy, row.scenario) not in played]
-        if len(kept) < len(before):
-            self._rewrite(kept + new)
+        self._rewrite([*(row for row in before if (row.policy, row.scenario) not in played), *new])
 
     def claim(self, policy: str, fingerprint: str, keys: Container[str], conditions: str) -> None:
         """Mark the policy's rows with these keys as belonging to a run under `conditions`.
@@ -212,33 +211,30 @@ class RecordFile:
         All rows under `conditions` move to the end, where a reader looks for the latest, except this policy's rows with
         another `fingerprint`. Rows that the marked ones replace, but that a killed run left, are removed.
         """
-        held = {row.scenario: row.key for row in self._rows if row.policy == policy and row.key in keys}
-        rows = [
-            row if row.policy != policy or row.scenario not in held else replace(row, conditions=conditions)
-            for row in self._rows
-            if row.policy != policy or held.get(row.scenario, row.key) == row.key
-        ]
+        held = {row.scenario for row in self._rows if row.policy == policy and row.key in keys}
+        rows = []
+        for row in self._rows:
+            if row.policy != policy or row.scenario not in held:
+                rows.append(row)
+            elif row.key in keys:
+                rows.append(replace(row, conditions=conditions))
         rows.sort(
             key=lambda row: row.conditions == conditions and (row.policy != policy or row.fingerprint == fingerprint)
         )
-        if rows != self._rows:
-            self._rewrite(rows)
+        self._rewrite(rows)
 
     def sort(self, policy: str, keys: Sequence[str]) -> None:
         """Sort the policy's rows with these keys into the keys' order. All other rows keep their places."""
         order = {key: at for at, key in enumerate(keys)}
-        places = [at for at, row in enumerate(self._rows) if row.policy == policy and row.key in order]
-        rows = self._rows.copy()
-        sorted_rows = sorted((rows[at] for at in places), key=lambda row: order[row.key])
-        for at, row in zip(places, sorted_rows, strict=True):
-            rows[at] = row
-        if rows != self._rows:
-            self._rewrite(rows)
+        mine = [row.policy == policy and row.key in order for row in self._rows]
+        in_order = iter(sorted(compress(self._rows, mine), key=lambda row: order[row.key]))
+        self._rewrite([next(in_order) if own else row for row, own in zip(self._rows, mine, strict=True)])
 
     def _rewrite(self, rows: list[GradedDialogue]) -> None:
-        """Replace the file in one step: a run stopped here leaves the old file or the new one, never a mixture."""
-        replace_text(self.path, "".join(as_line(asdict(row)) for row in rows))
-        self._rows = rows
+        """Make the file hold these rows, in one step: a run stopped here leaves the old file or the new one."""
+        if rows != self._rows:
+            replace_text(self.path, "".join(as_line(asdict(row)) for row in rows))
+            self._rows = rows
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:

@@ -32,9 +32,9 @@ def describe_stale(run: BenchRun) -> str:
 
     Changed settings are named if the records were played under the folder's config.
     """
-    good = [row for row in run.records.rows if not row.failed]
-    stale = [row for row in good if row.key != run.keys.get(row.policy, {}).get(row.scenario, row.key)]
-    aside = [row for row in good if row.scenario not in run.keys.get(row.policy, {})]
+    played = [(row, run.keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
+    stale = [row for row, key in played if key not in (None, row.key)]
+    aside = [row for row, key in played if key is None]
     parts = []
     if stale:
         why = "settings" if all(row.conditions != run.conditions for row in stale) else "settings or weights"
