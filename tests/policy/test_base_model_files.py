@@ -16,7 +16,7 @@ SOURCE = "Qwen/Qwen2.5-VL-3B-Instruct"
 QWEN = {"name": "qwen2_5_vl_3b", "quantize": "nf4", "dtype": "bfloat16", "source": SOURCE}
 
 
-def test_a_hub_that_hangs_is_given_up_in_time(monkeypatch):
+def test_a_hub_that_hangs_counts_as_not_answering(monkeypatch):
     class Hanging:
         def head(self, *_: object, **__: object) -> None:
             time.sleep(5)
@@ -30,7 +30,7 @@ def test_a_hub_that_hangs_is_given_up_in_time(monkeypatch):
 
 @pytest.fixture
 def cached(tmp_path, monkeypatch) -> Path:
-    """The folder in the hub's cache with all that is read of a model in two shards."""
+    """Return a folder in the hub's cache with all files that are read of a model in two shards."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     repository = tmp_path / "models--Qwen--Qwen2.5-VL-3B-Instruct"
     snapshot = repository / "snapshots" / "abc"
@@ -59,7 +59,7 @@ def test_a_cached_model_has_every_shard_and_its_tokenizer(cached, monkeypatch, n
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"weight_map": [1]}'])
-def test_a_damaged_index_is_told(cached, monkeypatch, text):
+def test_a_damaged_index_is_reported(cached, monkeypatch, text):
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
     (cached / "model.safetensors.index.json").write_text(text)
     with pytest.raises(MissingResource, match=r"index\.json: is no list of a model's files: remove it"):
@@ -74,12 +74,12 @@ def test_a_tokenizer_may_come_in_two_files(cached):
     assert base_model_files.is_cached(SOURCE)
 
 
-def test_a_file_that_a_model_may_lack_is_asked_for_once(cached, monkeypatch):
+def test_the_hub_is_asked_once_for_an_optional_file(cached, monkeypatch):
     monkeypatch.setattr(gpus, "has_gpu", lambda: True)
     (cached / "generation_config.json").unlink()
     assert not base_model_files.is_cached(SOURCE)
-    assert resource_problems(QWEN) == []  # without a network it loads as it is
+    assert resource_problems(QWEN) == []  # without a network it loads without this file
     none = cached.parents[1] / ".no_exist" / "abc"
     none.mkdir(parents=True)
-    (none / "generation_config.json").touch()  # as the hub's client remembers an answer
+    (none / "generation_config.json").touch()  # the mark of the hub's client for a file that does not exist
     assert base_model_files.is_cached(SOURCE)

@@ -1,4 +1,4 @@
-"""The type of number a policy computes in."""
+"""The number type that a policy computes in."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.pretended_gpu import pretended_gpu
 
 @pytest.fixture
 def processor(monkeypatch):
-    """Makes the processor one with these instructions."""
+    """Return a function that gives the CPU exactly these instructions."""
 
     def make(*instructions: str) -> None:
         for question in device._NATIVE:
@@ -23,17 +23,17 @@ def processor(monkeypatch):
 
 
 @pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_auto_is_bfloat16_where_the_processor_multiplies_it(processor, instructions):
+def test_auto_is_bfloat16_on_a_cpu_with_bfloat16_products(processor, instructions):
     processor(instructions)
     assert number_type("auto", "cpu") == "bfloat16"
 
 
-def test_auto_is_float32_on_a_processor_without_such_instructions(processor):
+def test_auto_is_float32_on_a_cpu_without_bfloat16_products(processor):
     processor()
     assert number_type("auto", "cpu") == "float32"
 
 
-def test_a_version_of_torch_that_cannot_tell_means_float32(monkeypatch):
+def test_auto_is_float32_if_torch_cannot_tell(monkeypatch):
     for question in device._NATIVE:
         monkeypatch.delattr(torch.cpu, question, raising=False)
     assert number_type("auto", "cpu") == "float32"
@@ -46,13 +46,13 @@ def test_auto_asks_a_gpu_for_real_instructions_not_for_emulation(monkeypatch, na
 
 
 @pytest.mark.parametrize("named", ["bfloat16", "float32"])
-def test_a_type_that_is_named_stays(processor, named):
+def test_a_named_type_is_used_on_any_cpu(processor, named):
     processor(*([] if named == "bfloat16" else device._NATIVE))
     assert number_type(named, "cpu") == named
 
 
 @pytest.mark.parametrize(("instructions", "expected"), [((), torch.float32), (device._NATIVE, torch.bfloat16)])
-def test_base_and_adapter_are_loaded_in_that_type(processor, instructions, expected):
+def test_base_and_adapter_are_loaded_in_the_type_of_auto(processor, instructions, expected):
     processor(*instructions)
     policy = load_policy(
         name="tiny",
@@ -68,8 +68,8 @@ def test_base_and_adapter_are_loaded_in_that_type(processor, instructions, expec
 
 
 @pytest.mark.parametrize(("where", "allowed"), [("cpu", True), ("cuda:0", False)])
-def test_a_gpu_does_not_plan_attention_anew_for_each_shape(where, allowed):
-    """cuDNN does, which torch prefers on an H100."""
+def test_a_gpu_does_not_plan_attention_again_for_each_shape(where, allowed):
+    """cuDNN does. On an H100 torch would choose it."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     try:

@@ -1,4 +1,4 @@
-"""GPUs are counted as CUDA does, without it."""
+"""GPUs are counted as CUDA counts them, but without CUDA."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from steer_lit.policy.preflight import preflight
     [
         (0, 1, "0", True),
         (0, 0, "0", False),
-        (9, 1, "0", False),  # 9: the driver is not loaded
+        (9, 1, "0", False),  # status 9: the driver is not loaded
         (0, 1, "", False),
         (0, 1, "-1", False),
     ],
 )
-def test_a_gpu_is_one_the_driver_counts_and_the_run_may_see(monkeypatch, status, count, visible, found):
+def test_a_gpu_must_be_counted_by_the_driver_and_visible(monkeypatch, status, count, visible, found):
     a_driver(monkeypatch, count, status)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus.has_gpu() is found
 
 
 def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> None:
-    """A machine of `count` GPUs, whose driver answers with `status`. Which of them are visible stays as it is."""
+    """Simulate a driver with `count` GPUs that answers with `status`. CUDA_VISIBLE_DEVICES is not changed."""
 
     class Driver:
         def nvmlInit_v2(self) -> int:
@@ -44,7 +44,7 @@ def a_driver(monkeypatch: pytest.MonkeyPatch, count: int, status: int = 0) -> No
     monkeypatch.setattr(gpus.ctypes, "CDLL", lambda _: Driver())
 
 
-def test_no_test_sees_a_gpu_whatever_the_machine_has(monkeypatch):
+def test_no_test_sees_a_gpu_of_the_machine(monkeypatch):
     a_driver(monkeypatch, 2)
     assert gpus.visible_gpus() == 0
     assert {os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")} == {""}  # torch's ways to ask
@@ -70,7 +70,7 @@ def test_no_test_sees_a_gpu_whatever_the_machine_has(monkeypatch):
         (None, 0, "must be null, cpu, cuda or cuda:<number>"),
     ],
 )
-def test_a_device_is_one_that_is_there(monkeypatch, visible, device, said):
+def test_a_device_that_is_not_there_is_refused(monkeypatch, visible, device, said):
     a_driver(monkeypatch, 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -1,4 +1,4 @@
-"""The frozen head: values and gradients equal the plain computation, forbidden tokens are gone from both."""
+"""The frozen head: values and gradients equal the plain computation, and forbidden tokens have no part in either."""
 
 import pytest
 import torch
@@ -28,19 +28,21 @@ def test_values_and_gradients_equal_the_plain_computation(problem, temperature, 
     (logprobs * upstream).sum().backward()
     (expected * upstream).sum().backward()
     torch.testing.assert_close(logprobs.double(), expected, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-6)  # logits are float32
+    torch.testing.assert_close(ours.grad, plain.grad, atol=1e-6, rtol=1e-6)  # the head's logits are float32
 
 
 def test_trap_17_temperature_divides_the_scored_logits():
-    """Logits 0 and ln 3: at temperature 1 the second has 3/4; at 1/2, 9/10."""
+    """Logits 0 and ln 3: the second has probability 3/4 at temperature 1, and 9/10 at temperature 1/2."""
     hidden, weight = torch.ones(1, 1), torch.tensor([[0.0], [torch.tensor(3.0).log()]])
     none = torch.tensor([], dtype=torch.long)
     scored = [head_logprobs(hidden, weight, torch.tensor([1]), none, t).exp().item() for t in (1.0, 0.5)]
     assert scored == pytest.approx([0.75, 0.9], abs=1e-6)
 
 
-def test_a_confident_token_keeps_its_small_gradient_in_bfloat16():
-    """Logits 0 and 6.90625: p is 0.999, and the gradient 1 - p times the rows' difference. As bfloat16, p is 1."""
+def test_a_likely_token_keeps_its_small_gradient_in_bfloat16():
+    """Logits 0 and 6.90625: p is 0.999, and the gradient is 1 - p times the difference of the rows. In bfloat16 p would
+    be 1.
+    """
     hidden = torch.full((1, 1), 6.90625, dtype=torch.bfloat16, requires_grad=True)
     weight = torch.tensor([[0.0], [1.0]], dtype=torch.bfloat16)
     head_logprobs(hidden, weight, torch.tensor([1]), torch.tensor([], dtype=torch.long)).sum().backward()
@@ -56,8 +58,10 @@ def test_trap_14_forbidden_tokens_have_no_probability(problem):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_a_head_that_trains_gets_its_gradient(problem, temperature):
-    """d log p(v) / d logits is one at v minus the probabilities; times the hidden state over the temperature."""
+def test_a_trainable_head_gets_its_gradient(problem, temperature):
+    """d log p(v) / d logits is the one-hot of v minus the probabilities. Times the hidden state over the
+    temperature.
+    """
     hidden, weight, tokens = problem
     forbidden = torch.tensor([0, 19])
     ours, state = weight.clone().requires_grad_(), hidden.clone().requires_grad_()
@@ -74,7 +78,7 @@ def test_a_head_that_trains_gets_its_gradient(problem, temperature):
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many elements the largest tensor of a type has that any operation makes."""
+    """Records the number of elements of the largest tensor of `dtype` that any operation makes."""
 
     def __init__(self, dtype=torch.float32):
         super().__init__()
@@ -88,7 +92,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("chunk", [4, 64])
-def test_trap_29_logits_exist_a_chunk_at_a_time_and_none_are_kept_for_backward(chunk):
+def test_trap_29_logits_are_computed_in_chunks_and_none_are_kept_for_backward(chunk):
     rows, width, vocabulary = 64, 3, 500
     hidden, weight = torch.randn(rows, width, requires_grad=True), torch.randn(vocabulary, width)
     kept = []
@@ -103,7 +107,7 @@ def test_trap_29_logits_exist_a_chunk_at_a_time_and_none_are_kept_for_backward(c
     assert kept == [rows * width]
 
 
-def test_a_cpu_holds_sixteen_positions_in_float32_whatever_it_multiplies_at_a_time():
+def test_a_cpu_converts_sixteen_positions_at_a_time_to_float32():
     hidden = torch.randn(64, 3, dtype=torch.bfloat16, requires_grad=True)
     weight = torch.randn(500, 3, dtype=torch.bfloat16)
     with Largest() as wide, Largest(torch.bfloat16) as narrow:

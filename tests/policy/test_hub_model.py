@@ -1,4 +1,4 @@
-"""The way of `grpo_3b` and `grpo_7b` to their weights: a checkpoint that a hub gives, with nano's in its place."""
+"""`grpo_3b` and `grpo_7b` get their weights from a hub. Here a local hub serves nano's checkpoint instead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = (
 
 def test_a_checkpoint_is_fetched_with_a_bar_and_trained_on(tmp_path: Path) -> None:
     told = {name: value for name, value in os.environ.items() if not re.search("^HF_|OFFLINE", name)}
-    told |= {"HF_HOME": str(tmp_path / "cache"), "TQDM_POSITION": "-1"}  # the latter: bars without a terminal
+    told |= {"HF_HOME": str(tmp_path / "cache"), "TQDM_POSITION": "-1"}  # makes tqdm show bars without a terminal
     with LoopbackHub({path.name: path.read_bytes() for path in SHIPPED.iterdir()}, "models") as hub:
         words = ["train.py", "+experiment=sft_3b", "model.source=owner/name", *SMALL, f"hydra.run.dir={tmp_path}/run"]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Hand-written gradients equal autograd's on the plain formulas."""
+"""Hand-written gradients equal those of autograd on the plain formulas."""
 
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_adapters_are_added_in_place_and_may_have_another_dtype():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["alike", "base in bfloat16"])
-def test_an_adapter_behind_the_gate_makes_its_input_again_instead_of_keeping_it(dtype):
+def test_an_adapter_after_the_gate_recomputes_its_input_instead_of_keeping_it(dtype):
     gates, down, up, y = random(5, 24, dtype=dtype), random(3, 12), random(3, 7), random(5, 7, grad=False)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):

@@ -1,4 +1,4 @@
-"""A policy from its config: what is in 4 bits, what trains, what an adapter folder is checked for."""
+"""A policy from its config: which layers are in 4 bits, what trains, and how an adapter folder is checked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def policy(**changes: object) -> QwenVL:
 
 @pytest.fixture
 def a_blind_torch(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The driver counts a GPU, and this torch cannot use it. What is then said."""
+    """Simulate a torch that cannot use the GPU that the driver counts. Return the message for this."""
     monkeypatch.setattr(gpus, "visible_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda or 'none'})"
@@ -67,14 +67,18 @@ def a_blind_torch(monkeypatch: pytest.MonkeyPatch) -> str:
         ({"device": "cuda:0"}, "model.device='cuda:0'"),
     ],
 )
-def test_a_gpu_that_torch_does_not_see_is_no_gpu(changes: dict[str, object], key: str, a_blind_torch: str) -> None:
+def test_a_gpu_that_torch_cannot_use_is_refused_with_the_reason(
+    changes: dict[str, object], key: str, a_blind_torch: str
+) -> None:
     source = {"source": str(preflight.SHIPPED)} if "name" in changes else {}
     with pytest.raises(MissingResource) as refused:
         policy(**changes, **source)
     assert str(refused.value).startswith(f"{key}: {a_blind_torch}")
 
 
-def test_what_a_cpu_can_do_is_done_there_and_said(a_blind_torch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_model_falls_back_to_the_cpu_with_one_warning(
+    a_blind_torch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     monkeypatch.setattr(load.log, "warning", lambda text, *values: said.append(text % values))
     assert policy(quantize="nf4").device.type == "cpu"
@@ -85,7 +89,7 @@ def test_what_a_cpu_can_do_is_done_there_and_said(a_blind_torch: str, monkeypatc
 
 
 def logprobs(model: QwenVL) -> torch.Tensor:
-    """Of five completion tokens after a picture: float32 [1, L]."""
+    """Return log-probs of five completion tokens after a picture: float32 [1, L]."""
     opening = [*model.tokenizer("Look: <|vision_start|>").input_ids, *[model.parts.image_token_id] * 16, 40, 41]
     ids, turns = (*opening, 50, 51, 52, 53, model.eos_ids[0]), (-1,) * len(opening) + (0,) * 5
     trace = TokenTrace(ids, turns, (0.0,) * len(ids), (RED,))
@@ -115,15 +119,15 @@ def test_trap_42_a_skip_list_with_the_wrong_prefix_is_caught(monkeypatch):
         build_tiny(BaseModelSettings(quantize="nf4"))
 
 
-def test_a_whole_model_does_not_pass_for_a_quantized_one():
+def test_an_unquantized_model_fails_the_four_bit_check():
     with pytest.raises(SteerError, match=r"^model\.quantize=nf4 .*14 language-model layers that are not"):
         quantize.check_four_bit(build_tiny().model)
 
 
-def test_nf4_answers_almost_as_the_whole_model_does():
+def test_nf4_logprobs_are_close_to_the_unquantized_models():
     whole, four_bit = logprobs(policy()), logprobs(policy(quantize="nf4"))
     difference = (whole - four_bit)[whole != 0]
-    assert 1e-4 < difference.abs().mean() < 0.3  # log-probabilities of about -6: close, but not the same weights
+    assert 1e-4 < difference.abs().mean() < 0.3  # log-probs of about -6: close, but not equal
 
 
 # ---- what trains
@@ -144,14 +148,14 @@ def test_trap_28_all_and_only_lora_gets_gradients_the_same_with_checkpointing(qu
         for name, parameter in model.named_parameters():
             assert (parameter.grad is not None) == (".lora_" in name) == parameter.requires_grad, name
         gradients[checkpointing] = {name: p.grad for name, p in model.trainable().items()}
-    assert kept[True] < kept[False] / 4  # what lies within a layer is made again in backward
+    assert kept[True] < kept[False] / 4  # backward computes the inside of a layer again
     assert len(gradients[True]) == 2 * 14  # A and B of every adapted layer
     for name, gradient in gradients[False].items():
         torch.testing.assert_close(gradients[True][name], gradient, atol=1e-6, rtol=0)
         assert (gradient.abs().max() > 0) == (".lora_B." in name), name  # B starts at 0, so A's first gradient is 0
 
 
-def test_lora_sits_on_the_language_model_only_and_starts_without_effect():
+def test_lora_adapts_the_language_model_only_and_starts_without_effect():
     model = policy()
     layers = adapted_layers(model.model)
     assert len(layers) == 14
@@ -162,7 +166,7 @@ def test_lora_sits_on_the_language_model_only_and_starts_without_effect():
 
 
 @pytest.mark.parametrize(("dtype", "base"), [("float32", "bfloat16"), ("bfloat16", "float32")])
-def test_lora_dtype_is_its_own(dtype, base):
+def test_lora_has_its_own_dtype(dtype, base):
     model = policy(dtype=base, lora=LoraSettings(r=4, dtype=dtype))
     assert {p.dtype for p in model.trainable().values()} == {getattr(torch, dtype)}
 
@@ -178,8 +182,8 @@ def test_a_pattern_that_reaches_the_tower_is_an_error(monkeypatch):
         attach_adapter(build_tiny().model, LoraSettings(), seed=0)
 
 
-def test_trap_34_loading_leaves_the_random_state_and_the_seed_decides_the_adapter():
-    torch.manual_seed(20_240)  # a state no load could leave behind
+def test_trap_34_loading_keeps_the_random_state_and_the_seed_decides_the_adapter():
+    torch.manual_seed(20_240)  # a state that no load could leave behind
     before = torch.get_rng_state()
     one, same, other = (policy(seed=seed).adapter_state() for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
@@ -218,7 +222,7 @@ def test_peft_itself_reads_the_folder(tmp_path):
     assert torch.equal(logprobs(plain), logprobs(saved))
 
 
-def test_trap_39_settings_from_omegaconf_leave_nothing_of_it_behind(tmp_path):
+def test_trap_39_settings_from_omegaconf_are_saved_as_plain_types(tmp_path):
     config = OmegaConf.create(
         {"_target_": "steer_lit.policy.lora.LoraSettings", "r": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
     )
@@ -236,7 +240,7 @@ def test_saving_names_the_base_and_no_path_of_this_machine(tmp_path):
     assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
     card = (tmp_path / "README.md").read_text()
     assert card.startswith("---\nbase_model: tiny\n")
-    assert "More Information Needed" not in card  # as PEFT's says
+    assert "More Information Needed" not in card  # as PEFT's card says
     facts = json.loads((tmp_path / "steer_lit.json").read_text())
     shown = {"system_prompt": "Be brief.", "min_pixels": 784, "max_pixels": 12544}
     assert facts == {"base": "tiny", "fingerprint": build_tiny().fingerprint, **shown}
@@ -269,7 +273,7 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path, settings, said):
         policy(init_from=str(tmp_path), lora=settings)
 
 
-def test_folders_that_are_no_adapters_are_named(tmp_path):
+def test_folders_that_are_no_adapters_are_refused(tmp_path):
     with pytest.raises(MissingResource, match=r"init_from=.*nowhere"):
         policy(init_from=str(tmp_path / "nowhere"))
     policy().save_adapter(tmp_path)
@@ -289,11 +293,11 @@ def test_folders_that_are_no_adapters_are_named(tmp_path):
             r"has shape \(1, \d+\), not \(\d+, \d+\)",
         ),  # would be broadcast
         (lambda tensor: tensor * float("nan"), "holds numbers that are not finite"),
-        (lambda tensor: tensor.double() + 1e60, r"finite or too large, 1e\+60"),  # as what they are copied to
+        (lambda tensor: tensor.double() + 1e60, r"finite or too large, 1e\+60"),  # too large for the parameter's type
         (lambda tensor: tensor.int(), "is no tensor of numbers"),
     ],
 )
-def test_an_adapter_with_other_tensors_than_it_says_is_refused(tmp_path, change, said):
+def test_an_adapter_with_unusable_tensors_is_refused(tmp_path, change, said):
     from safetensors.torch import load_file, save_file
 
     policy().save_adapter(tmp_path)
@@ -315,7 +319,7 @@ def test_an_adapter_with_other_tensors_than_it_says_is_refused(tmp_path, change,
         ({"modules_to_save": ["lm_head"]}, r'modules_to_save=\["lm_head"\]'),
     ],
 )
-def test_an_adapter_of_another_kind_is_refused_though_its_tensors_fit(tmp_path, other, said):
+def test_an_adapter_other_than_plain_lora_is_refused_even_if_its_tensors_fit(tmp_path, other, said):
     policy().save_adapter(tmp_path)
     config = tmp_path / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), **other}))
@@ -330,7 +334,7 @@ def test_an_adapter_of_another_kind_is_refused_though_its_tensors_fit(tmp_path, 
         ({"max_pixels": 3136}, "was trained with max_pixels=3136, not this run's 12544"),
     ],
 )
-def test_an_adapter_that_was_shown_something_else_loads_with_a_warning(tmp_path, caplog, changes, said):
+def test_an_adapter_trained_with_another_prompt_or_resolution_loads_with_a_warning(tmp_path, caplog, changes, said):
     policy().save_adapter(tmp_path)
     facts = tmp_path / "steer_lit.json"
     facts.write_text(json.dumps({**json.loads(facts.read_text()), **changes}))
@@ -341,7 +345,7 @@ def test_an_adapter_that_was_shown_something_else_loads_with_a_warning(tmp_path,
     assert said in warned[0]
 
 
-def test_an_adapter_from_elsewhere_loads_with_a_warning(tmp_path, caplog):
+def test_an_adapter_without_our_facts_loads_with_a_warning(tmp_path, caplog):
     trained(policy()).save_adapter(tmp_path)
     (tmp_path / "steer_lit.json").unlink()
     with caplog.at_level(logging.WARNING, logger=lora_module.__name__):
@@ -366,7 +370,7 @@ def test_an_empty_folder_is_a_missing_resource(tmp_path):
         policy(name="mine", source=str(tmp_path))
 
 
-def test_an_error_without_words_names_itself_and_the_key(monkeypatch):
+def test_an_error_without_a_message_is_named_with_the_key(monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise OSError
 
@@ -375,7 +379,7 @@ def test_an_error_without_words_names_itself_and_the_key(monkeypatch):
         open_checkpoint("x", BaseModelSettings(), name="x")
 
 
-def test_a_model_that_does_not_say_how_a_turn_ends_is_refused(tmp_path):
+def test_a_model_without_an_end_token_is_refused(tmp_path):
     parts = build_tiny()
     parts.model.generation_config.eos_token_id = None
     with pytest.raises(SteerError, match=r"names no end token: add eos_token_id .*model\.source"):
@@ -390,7 +394,7 @@ def test_each_model_config_fits_the_function_and_the_check(path):
     parameters = inspect.signature(load_policy).parameters
     assert keys <= set(parameters)
     needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
-    assert keys >= needed - {"open_image"}  # comes from the data module
+    assert keys >= needed - {"open_image"}  # the data module gives it
     assert config.name == path.stem
     whole = OmegaConf.create({"model": config, "seed": 0, "system_prompt": "", "init_from": None})
     plain = OmegaConf.to_container(whole, resolve=True)["model"]

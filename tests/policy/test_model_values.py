@@ -1,4 +1,4 @@
-"""Values of the model section that cannot work on any machine: all at once, each by its key."""
+"""Values of the model section that cannot work on any machine: all are reported at once, each by its key."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_rank_is_a_whole_number(r):
     assert keys(value_problems({"name": "tiny", "lora": {"r": r}})) == ["model.lora.r"]
 
 
-def test_a_model_that_is_not_built_here_needs_a_source():
+def test_a_model_that_is_not_built_in_needs_a_source():
     assert keys(value_problems({"name": "llava"})) == ["model.source"]
 
 

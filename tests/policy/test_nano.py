@@ -1,4 +1,4 @@
-"""`nano`: the checkpoint that comes with the package, fresh weights, and a base written under its adapter."""
+"""`nano`: the shipped checkpoint, fresh weights, and a base that is written while it has an adapter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_shipped_weights_have_the_recipes_sizes(nano: ModelParts) -> None:
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 11_000_000
 
 
-def test_fresh_weights_are_always_the_same_and_others(nano: ModelParts) -> None:
+def test_fresh_weights_are_reproducible_and_not_the_shipped_ones(nano: ModelParts) -> None:
     fresh, again = build_nano(None), build_nano(None)
     assert fresh.fingerprint == again.fingerprint != nano.fingerprint
     assert fresh.tokenizer.get_vocab() == nano.tokenizer.get_vocab()
@@ -44,7 +44,7 @@ def test_fresh_weights_are_always_the_same_and_others(nano: ModelParts) -> None:
     assert weights["model.language_model.embed_tokens.weight"].std() == pytest.approx(0.05, rel=0.02)
 
 
-def test_a_base_written_under_its_adapter_opens_as_it_was(nano: ModelParts, tmp_path: Path) -> None:
+def test_a_base_written_with_its_adapter_attached_opens_unchanged(nano: ModelParts, tmp_path: Path) -> None:
     fresh = build_nano(None)
     attach_adapter(fresh.model, LoraSettings(), seed=0)
     save_base(fresh, tmp_path / "base")

@@ -1,4 +1,4 @@
-"""Attention over packed rows equals torch's over each row alone, forward and backward."""
+"""Attention over packed rows equals torch's attention over each row alone, forward and backward."""
 
 from contextlib import nullcontext
 
@@ -11,13 +11,13 @@ from steer_lit.policy.packed_attention import BLOCK, packed_attention
 from steer_lit.policy.packing import Segment
 from tests.pretended_gpu import GPU, pretended_gpu
 
-# Packed places of each row's tokens: two rows share the first 5 tokens, the third stands alone.
+# Packed places of each row's tokens. Two rows share the first 5 tokens, the third shares none.
 OWN = (slice(0, 12), slice(12, 20), slice(20, 29))
 SHARED = [Segment(own, opening) for own, opening in zip(OWN, (slice(0, 0), slice(0, 5), slice(20, 20)), strict=True)]
 
 
 def of_each_row(query, key, value, segments):
-    """torch's kernel, row by row; what a row shares is computed again and left out."""
+    """Run torch's kernel row by row. A shared opening is computed again, and its output is left out."""
     out = []
     for segment in segments:
         places = [*range(segment.opening.start, segment.opening.stop), *range(segment.own.start, segment.own.stop)]
@@ -63,10 +63,10 @@ def test_probabilities_of_short_segments_are_kept(keeps, expected, monkeypatch):
     assert kept[3:] == [(2, *size) for size in expected]
 
 
-def test_a_token_sees_neither_later_ones_nor_another_row():
+def test_a_token_sees_no_later_token_and_no_other_row():
     query, key, value = (torch.randn(29, 2, 8) for _ in range(3))
     before = packed_attention(query, key, value, SHARED)
-    key[8:12], value[8:12] = 100.0, -100.0  # the first row's, after what the second shares of it
+    key[8:12], value[8:12] = 100.0, -100.0  # the first row's tokens after the part that the second row shares
     after = packed_attention(query, key, value, SHARED)
     changed = (before != after).any(-1).any(-1)
     assert changed.tolist() == [8 <= place < 12 for place in range(29)]

@@ -1,4 +1,4 @@
-"""Rows laid end to end: what goes where, what is shared, how micro-batches are cut."""
+"""Concatenated rows: the place of each token, shared openings, and the cut into micro-batches."""
 
 from steer_lit.policy.packing import Segment, pack, packed_batches
 from steer_lit.policy.token_batch import collate
@@ -6,7 +6,7 @@ from steer_lit.types import ImageRef, TokenTrace
 
 
 def trace(opening, rest, images=()):
-    """`rest` alternates sampled and given tokens."""
+    """Return a trace. In `rest`, sampled and given tokens alternate."""
     turns = (-1,) * len(opening) + tuple(-(place % 2) for place in range(len(rest)))
     return TokenTrace((*opening, *rest), turns, (0.0,) * len(turns), images)
 
@@ -35,7 +35,7 @@ def test_other_pictures_make_another_opening():
 
 def test_micro_batches_count_a_shared_opening_once_and_keep_groups_whole():
     a, b = [1] * 10, [2] * 10
-    rows = [trace(a, [7] * 5), trace(b, [7] * 5), trace(a, [7] * 6), trace(b, [7] * 6)]  # 21 packed tokens a group
+    rows = [trace(a, [7] * 5), trace(b, [7] * 5), trace(a, [7] * 6), trace(b, [7] * 6)]  # 21 packed tokens per group
     assert packed_batches(rows, 42) == [[0, 2, 1, 3]]
     assert packed_batches(rows, 41) == [[0, 2], [1, 3]]
     assert packed_batches(rows, 20) == [[0], [2], [1], [3]]
@@ -48,7 +48,7 @@ def test_a_group_too_large_for_one_micro_batch_fills_several():
     assert packed_batches(rows, 21) == [[0, 1], [2, 3], [4]]
 
 
-def test_a_row_that_is_all_opening_adds_nothing():
+def test_a_row_without_an_answer_adds_no_token():
     packing = pack(batch(trace([5, 6], []), trace([5, 6], [])))
     assert packing.source.tolist() == [0, 1]
     assert packing.slots.tolist() == [[0, 1], [0, 1]]

@@ -1,4 +1,4 @@
-"""The tower's first layer as a product: transformers' numbers, its gradient, and on a GPU no convolution."""
+"""The tower's first layer as a matrix product: transformers' values, its gradient, and no convolution on a GPU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embedding(nano: ModelParts) -> Any:
 
 @pytest.fixture
 def patches(nano: ModelParts) -> torch.Tensor:
-    """Of a picture in which no two patches are alike."""
+    """Return the patches of a picture in which no two patches are alike."""
     picture = Image.radial_gradient("L").resize((112, 112))
     return to_patches(
         Image.merge("RGB", [picture, picture.rotate(90), picture.transpose(Image.Transpose.ROTATE_180)]), nano
@@ -37,7 +37,7 @@ def patches(nano: ModelParts) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_a_product_embeds_as_transformers_does_and_has_its_gradient(
+def test_the_product_equals_transformers_convolution_and_its_gradient(
     embedding: Any, patches: torch.Tensor, dtype: torch.dtype, most: float
 ) -> None:
     own = copy.deepcopy(embedding).to(dtype).requires_grad_()
@@ -52,17 +52,17 @@ def test_a_product_embeds_as_transformers_does_and_has_its_gradient(
         assert (found - expected).abs().max() <= most * expected.abs().max()
 
 
-def test_off_the_cpu_there_is_no_convolution_and_names_stay(
+def test_off_the_cpu_there_is_no_convolution_and_parameters_keep_their_names(
     embedding: Any, patches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = type(embedding).forward(embedding, patches)
-    assert torch.equal(embedding(patches), expected)  # on it, bit for bit what published figures were made with
+    assert torch.equal(embedding(patches), expected)  # on the CPU bit for bit, as in the published figures
 
     def refuse(*_: object) -> None:
         raise AssertionError("a convolution")
 
     monkeypatch.setattr(torch.nn.Conv3d, "forward", refuse)
-    elsewhere = copy.deepcopy(embedding).to("meta")  # which has shapes alone
+    elsewhere = copy.deepcopy(embedding).to("meta")  # meta tensors have shapes only
     assert elsewhere(patches.to("meta")).shape == expected.shape
     assert list(elsewhere.state_dict()) == ["proj.weight"]
     assert elsewhere.proj.weight.shape == (128, 3, 2, 14, 14)

@@ -1,4 +1,4 @@
-"""Golden M-RoPE positions, worked by hand."""
+"""M-RoPE positions, compared with examples worked out by hand."""
 
 import pytest
 
@@ -17,7 +17,8 @@ def test_text_alone_counts():
 
 
 def test_trap_11_one_picture_spreads_over_height_and_width():
-    # Two text tokens take 0 and 1; the 2 x 3 picture starts at 2 in all three; text goes on at 2 + max(2, 3) = 5.
+    # Two text tokens have 0 and 1. The 2 x 3 picture starts at 2 in all three axes. Text continues at 2 + max(2, 3) =
+    # 5.
     positions, following = rows([1, 2, P, P, P, P, P, P, 3], [(2, 3)])
     assert positions == [
         [0, 1, 2, 2, 2, 2, 2, 2, 5],
@@ -33,7 +34,7 @@ def test_trap_11_two_pictures_and_one_in_a_later_turn():
     assert following == 5
 
 
-def test_a_stretch_that_continues_a_dialogue_equals_the_whole():
+def test_positions_computed_in_two_parts_equal_the_whole():
     ids, grids = [1, P, P, P, P, 2, 3, P, P, 4], [(2, 2), (1, 2)]
     whole, end = rope_positions(ids, P, grids)
     first, middle = rope_positions(ids[:6], P, grids[:1])

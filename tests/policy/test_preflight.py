@@ -1,4 +1,4 @@
-"""The config check of the model section: every problem at once, in seconds, without loading anything heavy."""
+"""The config check of the model section: all problems at once, in seconds, without heavy imports."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_weights_neither_cached_nor_reachable_are_a_problem_within_seconds(monke
     (offline,) = preflight.resource_problems(QWEN)  # the tests set HF_HUB_OFFLINE
     assert "HF_HUB_OFFLINE" in offline.remedy
     monkeypatch.setattr(base_model_files, "is_offline", lambda: False)
-    (unreachable,) = preflight.resource_problems(QWEN)  # and refuse connections
+    (unreachable,) = preflight.resource_problems(QWEN)  # the tests refuse connections
     assert "does not answer" in unreachable.remedy
     assert time.perf_counter() - start < 3
 
 
-def test_files_and_folders_that_are_not_there_are_named(tmp_path):
+def test_missing_files_and_folders_are_named(tmp_path):
     model = {"name": "tiny", "tower": str(tmp_path / "tower"), "init_from": str(tmp_path)}
     assert keys(preflight.resource_problems(model)) == ["model.tower", "init_from"]
     (tmp_path / "adapter_config.json").touch()
@@ -55,7 +55,7 @@ def test_files_and_folders_that_are_not_there_are_named(tmp_path):
 SIZES = (preflight.SHIPPED / "config.json").read_text()
 
 
-def test_nano_takes_its_own_weights_a_checkpoint_folder_or_none(tmp_path):
+def test_nano_accepts_shipped_weights_a_checkpoint_folder_or_none(tmp_path):
     for weights in ("shipped", None):
         assert preflight.preflight({"name": "nano", "weights": weights}) == []
     model = {"name": "nano", "weights": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Products with weights in oneDNN's layout equal plain ones, to the rounding of their numbers."""
+"""Products with weights in oneDNN's layout equal plain ones, up to rounding."""
 
 from types import SimpleNamespace
 
@@ -24,13 +24,13 @@ def test_equals_the_plain_product(rows, shift, dtype, error):
     assert torch.allclose(prepacked_linear(x, layout, add).float(), plain, rtol=error / 4, atol=error)
 
 
-def test_bfloat16_is_not_laid_out_where_onednn_does_not_take_it(monkeypatch):
+def test_bfloat16_is_not_prepacked_if_onednn_does_not_support_it(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert not can_prepack(torch.ones(4, 4, dtype=torch.bfloat16))
 
 
 @pytest.mark.parametrize("missing", ["_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported"])
-def test_a_build_without_an_operator_multiplies_plainly(monkeypatch, missing):
+def test_nothing_is_prepacked_if_torch_lacks_an_operator(monkeypatch, missing):
     names = {"_linear_pointwise", "_reorder_linear_weight", "_is_mkldnn_bf16_supported"} - {missing}
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**dict.fromkeys(names, lambda: True)))
     assert not can_prepack(torch.ones(4, 4))

@@ -1,4 +1,4 @@
-"""The policy's forward: pictures stay with their rows, positions are transformers', nothing is left from before."""
+"""The policy's forward pass: pictures belong to their rows, positions equal transformers', and no state is kept."""
 
 import pytest
 import torch
@@ -16,7 +16,9 @@ ROWS = ((WIDE, "What is it?"), ("Only words",), (TALL, "or", SQUARE, "?"), ("Hi"
 
 
 def picture(ref):
-    """Black to white from top to bottom, so that no two patches are alike; the wide one upside down."""
+    """Return a gradient from black to white, from top to bottom, so that no two patches are alike. WIDE is rotated by
+    180 degrees.
+    """
     shades = Image.linear_gradient("L").resize(SIZES[ref]).convert("RGB")
     return shades.rotate(180) if ref == WIDE else shades
 
@@ -40,7 +42,7 @@ def model():
 
 
 def trace(model, parts):
-    """Texts and pictures, then five sampled tokens."""
+    """Return a trace of texts and pictures, then five sampled tokens."""
     ids = []
     for part in parts:
         is_text = isinstance(part, str)
@@ -54,15 +56,15 @@ def trace(model, parts):
 
 
 def scored(model, rows):
-    """Log-probs of the five sampled tokens of each row, [B, 5]."""
+    """Return the log-probs of the five sampled tokens of each row, [B, 5]."""
     batch = model.collate([trace(model, parts) for parts in rows])
     with torch.no_grad():
         return model.logprobs(batch)[batch.completion_mask].view(-1, 5)
 
 
 @pytest.mark.usefixtures("packs")
-def test_trap_13_pictures_stay_with_their_rows_however_rows_are_ordered_or_cut():
-    """Each policy encodes its pictures for the first time: the order in which they are encoded differs too."""
+def test_trap_13_pictures_stay_with_their_rows_in_any_order_and_micro_batch():
+    """Each policy encodes its pictures for the first time, so the order of encoding differs too."""
     found = []
     for cut in ([[0, 1, 2, 3]], [[3, 1], [2, 0]], [[1], [2], [0], [3]]):
         fresh, rows = policy(), torch.empty(4, 5)
@@ -77,9 +79,9 @@ def test_trap_13_pictures_stay_with_their_rows_however_rows_are_ordered_or_cut()
 
 
 @pytest.mark.usefixtures("packs")
-def test_trap_10_what_transformers_remembers_of_a_generation_is_not_used(model):
+def test_trap_10_rope_deltas_of_an_earlier_generation_are_not_used(model):
     before = scored(model, ROWS)
-    model.base.model.rope_deltas = torch.tensor([[-14]])  # what its `generate` leaves behind after a picture
+    model.base.model.rope_deltas = torch.tensor([[-14]])  # transformers' `generate` leaves this after a picture
     try:
         assert torch.equal(scored(model, ROWS), before)
     finally:
@@ -88,8 +90,8 @@ def test_trap_10_what_transformers_remembers_of_a_generation_is_not_used(model):
 
 @pytest.mark.parametrize("parts", ROWS)
 @pytest.mark.parametrize("padding", [0, 3])
-def test_trap_11_positions_are_those_of_transformers(model, parts, padding):
-    """One picture, two, a later one, none; with padding on the left, which is where the engine has it."""
+def test_trap_11_positions_equal_those_of_transformers(model, parts, padding):
+    """One picture, two pictures, a later one, none. transformers also gets padding on the left."""
     batch = model.collate([trace(model, parts)])
     pad = torch.full((1, padding), model.parts.pad_id)
     ids = torch.cat([pad, batch.input_ids], 1)
@@ -108,7 +110,7 @@ def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
     fresh.base.model.visual.register_forward_pre_hook(lambda _, arguments: patches.append(len(arguments[0])))
     kept = fresh.pictures.features([SQUARE])
     again = fresh.pictures.features([SQUARE, WIDE, SQUARE])
-    assert patches == [64, 32]  # 112 x 112 pixels are 8 x 8 patches, the wide picture has half of them
+    assert patches == [64, 32]  # 112 x 112 pixels are 8 x 8 patches; the wide picture has half of them
     assert torch.equal(again[:16], kept)  # a token is 2 x 2 patches
     assert torch.equal(again[24:], kept)
     fresh.train_only("tower")
@@ -122,7 +124,7 @@ def test_trap_30_features_are_kept_only_while_the_tower_is_frozen():
 
 
 @pytest.mark.parametrize("trains", [False, True])
-def test_the_tower_encodes_a_bounded_number_of_patches_a_pass(monkeypatch, trains):
+def test_the_tower_encodes_a_bounded_number_of_patches_per_pass(monkeypatch, trains):
     whole = policy().pictures.features([SQUARE, WIDE, TALL])
     monkeypatch.setattr(pictures, "TOWER_PATCHES", 70)
     fresh, patches = policy(), []
@@ -133,7 +135,7 @@ def test_the_tower_encodes_a_bounded_number_of_patches_a_pass(monkeypatch, train
     assert patches == [64, 64]
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)
     assert cut.requires_grad is trains
-    monkeypatch.setattr(pictures, "TOWER_PATCHES", 1)  # one picture is never cut
+    monkeypatch.setattr(pictures, "TOWER_PATCHES", 1)  # a single picture is never cut
     torch.testing.assert_close(
         policy().pictures.features([TALL, SQUARE]), whole[[*range(24, 32), *range(16)]], atol=1e-5, rtol=0
     )

@@ -1,4 +1,4 @@
-"""`smol` is SmolLM2 to the last bit on text, and its tower's weights are a file of their own."""
+"""`smol` equals SmolLM2 bit for bit on text, and its tower's weights are in a separate file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parts(source) -> ModelParts:
     return smol.build_smol()
 
 
-def test_text_logits_are_the_llamas_to_the_last_bit(parts):
+def test_text_logits_equal_the_llamas_bit_for_bit(parts):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     llama = LlamaForCausalLM(  # SmolLM2-135M's published config
@@ -66,7 +66,7 @@ def test_text_logits_are_the_llamas_to_the_last_bit(parts):
     assert torch.equal(ours, theirs)
 
 
-def test_weights_are_the_gguf_files(source, parts):
+def test_weights_equal_those_of_the_gguf_file(source, parts):
     if source.gguf_file is None:
         pytest.skip("the checkpoint was made from the Hugging Face cache, not from a GGUF file")
     from gguf import GGUFReader
@@ -85,18 +85,18 @@ def test_weights_are_the_gguf_files(source, parts):
         if name == "embed_tokens":
             vision = slice(smol.FIRST_VISION_ID, smol.FIRST_VISION_ID + 5)
             expected[vision] = ours["embed_tokens.weight"][vision]
-            assert ours["embed_tokens.weight"][vision].std() < 0.03  # fresh and small
+            assert ours["embed_tokens.weight"][vision].std() < 0.03  # new and small
         assert torch.equal(ours[f"{name}.weight"], expected), name
     assert all((value == 0).all() for key, value in ours.items() if key.endswith(".bias"))
 
 
-def test_it_still_talks(parts):
+def test_smol_answers_a_simple_question(parts):
     ids = torch.tensor([parts.tokenizer(PROMPT).input_ids])
     reply = parts.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
     assert "Paris" in parts.tokenizer.decode(reply[0, ids.shape[1] :])
 
 
-def test_the_head_is_the_embedding_and_the_stack_is_smollm2s(parts):
+def test_the_head_is_the_embedding_and_the_layers_are_smollm2s(parts):
     assert parts.model.lm_head.weight is parts.model.get_input_embeddings().weight
     rope = parts.model.config.text_config.rope_parameters
     assert (rope["rope_theta"], rope["mrope_section"]) == (1e5, [8, 12, 12])
@@ -105,7 +105,7 @@ def test_the_head_is_the_embedding_and_the_stack_is_smollm2s(parts):
     assert parts.pad_id == 0
 
 
-def test_vision_tokens_took_the_place_of_the_jupyter_marks(parts):
+def test_vision_tokens_replace_the_jupyter_tokens(parts):
     ids = parts.tokenizer.convert_tokens_to_ids(list(chat_template.VISION_TOKENS))
     assert ids == [11, 12, 13, 14, 15]
     assert parts.tokenizer("".join(chat_template.VISION_TOKENS)).input_ids == ids
@@ -113,7 +113,7 @@ def test_vision_tokens_took_the_place_of_the_jupyter_marks(parts):
     assert len(parts.tokenizer("<jupyter_text>").input_ids) > 1
 
 
-def test_a_picture_is_sixteen_visual_tokens_every_block_sees_whole(parts):
+def test_a_picture_is_sixteen_visual_tokens_in_one_window(parts):
     from transformers.vision_utils import get_vision_window_index
 
     pixel_values, grid_thw = to_patches(Image.new("RGB", (112, 112), "red"), parts)
@@ -125,7 +125,7 @@ def test_a_picture_is_sixteen_visual_tokens_every_block_sees_whole(parts):
     assert bounds.tolist() == [0, 64]  # a single window of all 64 patches
 
 
-def test_the_checkpoint_is_made_once_and_never_half(source, tmp_path, monkeypatch):
+def test_the_checkpoint_is_made_once_and_never_left_incomplete(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
     def killed(folder: Path, _: smollm2.Source) -> None:
@@ -144,7 +144,7 @@ def test_the_checkpoint_is_made_once_and_never_half(source, tmp_path, monkeypatc
     assert len(written) == 1
 
 
-def test_who_comes_while_it_is_made_waits_for_it(source, tmp_path, monkeypatch):
+def test_a_process_waits_while_another_makes_the_checkpoint(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
     begun, all_here, written = threading.Event(), threading.Barrier(3), []
 
@@ -152,7 +152,7 @@ def test_who_comes_while_it_is_made_waits_for_it(source, tmp_path, monkeypatch):
         written.append(folder)
         begun.set()
         all_here.wait(60)
-        time.sleep(0.1)  # the others are about to look
+        time.sleep(0.1)  # time for the other threads to look
         folder.mkdir()
 
     def another() -> Path:
@@ -169,7 +169,7 @@ def test_who_comes_while_it_is_made_waits_for_it(source, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [made]
 
 
-def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(source, tmp_path, monkeypatch):
+def test_a_checkpoint_that_does_not_fit_on_the_disk_raises_the_disks_error(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
     def full(folder: Path, _: smollm2.Source) -> None:
@@ -182,7 +182,7 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(sour
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_is_told_with_its_variable(source, tmp_path, monkeypatch):
+def test_an_impossible_cache_folder_is_reported_with_its_variable(source, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(NotADirectoryError, match="name another folder in the variable STEER_LIT_CACHE") as said:
@@ -190,7 +190,7 @@ def test_a_cache_that_cannot_be_is_told_with_its_variable(source, tmp_path, monk
     assert said.value.filename == str(tmp_path / "file" / "cache")
 
 
-def test_weights_that_cannot_be_read_are_not_laid_to_the_cache(source, tmp_path, monkeypatch):
+def test_unreadable_weights_are_not_blamed_on_the_cache(source, tmp_path, monkeypatch):
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
 
     for said in (OSError("these are no weights"), OSError(errno.EACCES, "Permission denied", "/weights/model.gguf")):
@@ -204,7 +204,7 @@ def test_weights_that_cannot_be_read_are_not_laid_to_the_cache(source, tmp_path,
         assert raised.value is said
 
 
-def test_a_user_without_a_home_is_told_the_variable(source, monkeypatch):
+def test_a_user_without_a_home_folder_gets_the_variables_name(source, monkeypatch):
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -214,7 +214,7 @@ def test_a_user_without_a_home_is_told_the_variable(source, monkeypatch):
         smol.smol_checkpoint()
 
 
-def test_without_weights_one_line_says_what_to_install(monkeypatch):
+def test_without_weights_one_line_names_what_to_install(monkeypatch):
     def absent(name: str) -> None:
         raise smollm2.metadata.PackageNotFoundError(name)
 
@@ -225,7 +225,7 @@ def test_without_weights_one_line_says_what_to_install(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_a_tower_survives_its_file(tmp_path):
+def test_a_tower_is_unchanged_by_saving_and_loading(tmp_path):
     donor, receiver = build_tiny(), build_tiny().model
     with torch.no_grad():
         for parameter in donor.model.model.visual.parameters():
@@ -242,7 +242,7 @@ def test_a_tower_survives_its_file(tmp_path):
 
 
 def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
-    """As the base counts what stands under any adapter and in any number type; shipped towers do not say."""
+    """The base is recognised with any adapter and in any number type. Shipped towers do not name their base."""
     path = tmp_path / "tower.safetensors"
     donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny(seed=1).model
     attach_adapter(donor.model, LoraSettings(), seed=0)

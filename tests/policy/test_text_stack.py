@@ -1,4 +1,4 @@
-"""Our stack equals transformers' modules with PEFT's adapters inside."""
+"""Our language layers equal transformers' modules with PEFT's adapters."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def policy_with(quantize="none", base="float32", **lora):
     ids=["plain", "nf4", "some layers", "bf16 adapters"],
 )
 @pytest.mark.parametrize("decoding", [False, True])
-def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, decoding):
+def test_parts_through_the_cache_equal_one_forward_pass_of_the_modules(settings, decoding):
     policy = policy_with(**settings)
     generator = torch.Generator().manual_seed(1)
     input_ids = torch.randint(5, 60, (3, 12), generator=generator)
@@ -60,7 +60,7 @@ def test_pieces_through_the_cache_equal_one_forward_of_the_modules(settings, dec
     assert torch.allclose(torch.cat(found, 1), expected, atol=tolerance)
 
 
-def test_training_stores_nothing_twice_and_the_layers_still_see_their_weights():
+def test_joint_weights_share_storage_with_the_layers():
     policy = policy_with()
     attention = policy.base.model.language_model.layers[0].self_attn
     before = attention.k_proj.base_layer.weight.clone()
@@ -75,7 +75,7 @@ def test_training_stores_nothing_twice_and_the_layers_still_see_their_weights():
     assert not joint[:, queries : queries + len(key)].any()
 
 
-def test_adapters_are_those_of_the_moment_they_were_put_together():
+def test_operands_hold_the_adapters_of_the_time_they_were_made():
     policy = policy_with()
     with torch.no_grad():
         kept = policy.stack.operands()
@@ -86,7 +86,7 @@ def test_adapters_are_those_of_the_moment_they_were_put_together():
 
 @pytest.mark.parametrize("shift", ["none", "bias", "residual"])
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 2**-5), ("float32", 1e-5)])
-def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, error):
+def test_one_product_gives_a_projection_and_its_adapters_first_factor(shift, dtype, error):
     policy = policy_with(base=dtype, dtype=dtype)
     projection = policy.stack.layers[0].out
     x, add = torch.randn(2, 5, projection.weight.shape[0], generator=torch.Generator().manual_seed(3)).to(
@@ -104,18 +104,18 @@ def test_one_product_gives_a_projection_and_its_adapters_low_rank(shift, dtype, 
         folded = projection(x, operands, residual)
         apart = projection(x, text_stack.Operands(operands.adapter, projection.prepacked), residual)
         assert torch.allclose(folded, plain, rtol=error, atol=error)
-        if dtype == "bfloat16":  # rounded as often as where the policy is scored: twice would move a quarter of them
+        if dtype == "bfloat16":  # as many roundings as in scoring: one more would change a quarter of the values
             assert (folded == apart).float().mean() > 0.95
         assert not torch.allclose(projection(x, text_stack.Operands(None), residual), plain, atol=0.1)
 
 
-def test_an_adapter_of_another_type_is_not_rounded_to_the_weights():
+def test_an_adapter_of_another_type_is_not_rounded_to_the_weights_type():
     operands = policy_with(base="bfloat16", dtype="float32").stack.layers[0].qkv.operands(decoding=True)
     assert not operands.holds_a
     assert operands.adapter[0].dtype == torch.float32
 
 
-def test_where_there_is_no_layout_nothing_is_copied(monkeypatch):
+def test_without_the_layout_nothing_is_copied(monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     projection = policy_with().stack.layers[0].qkv
     operands = projection.operands(decoding=True)
@@ -127,8 +127,8 @@ def test_where_there_is_no_layout_nothing_is_copied(monkeypatch):
 
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
-def test_what_has_generated_can_still_be_trained(quantize):
-    """bitsandbytes packs 4-bit weights anew in eval mode on some CPUs, and packed ones give no gradient."""
+def test_a_policy_can_be_trained_after_it_has_generated(quantize):
+    """On some CPUs bitsandbytes repacks 4-bit weights in eval mode, and repacked weights have no gradient."""
     from steer_lit.rollout.engine import SampledPolicy
     from steer_lit.types import Attack, Message, Scenario
 
@@ -141,14 +141,16 @@ def test_what_has_generated_can_still_be_trained(quantize):
     assert all(parameter.grad is not None for parameter in policy.trainable().values())
 
 
-# ---- rows packed for training, against the modules they stand for
+# ---- rows packed for training, against transformers' modules
 
 
 RED = ImageRef("mini://red")
 
 
 def rows(policy):
-    """Two that share an opening with a picture, one with another, and one that shares and was never answered."""
+    """Return two rows that share an opening with a picture, one with another opening, and one that shares and has no
+    answer.
+    """
     policy.pictures.open_image = lambda _: Image.new("RGB", (112, 112), "red")
     look = [40, 41, *[policy.parts.image_token_id] * policy.pictures.tokens(RED), 42]
     parts = ((look, [50, 51, 52], RED), ([43, 44, 45], [50, 53], None), (look, [54, 55, 56, 57], RED), (look, [], RED))
@@ -160,7 +162,7 @@ def rows(policy):
 
 
 def gradients(policy, batch):
-    """Of log-probs that all weigh differently, and the log-probs."""
+    """Return log-probs, and the gradients of their sum with different weights."""
     policy.zero_grad()
     logprobs = policy.logprobs(batch)
     (logprobs * torch.linspace(-1, 1, logprobs.numel()).view_as(logprobs)).sum().backward()
@@ -190,7 +192,7 @@ def test_packed_rows_and_padded_ones_give_the_same_gradients(settings, tower, mo
 
 
 @pytest.mark.usefixtures("packs")
-def test_a_disabled_adapter_is_without_effect():
+def test_a_disabled_adapter_has_no_effect():
     policy = policy_with()
     with torch.no_grad():
         batch = rows(policy)
@@ -203,8 +205,8 @@ def test_a_disabled_adapter_is_without_effect():
         assert not torch.allclose(adapted, plain, atol=1e-3)
 
 
-def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
-    """Copies in the layout of decoding would keep those of the first validation."""
+def test_a_trained_base_is_decoded_with_its_current_weights():
+    """Copies in the layout for decoding would keep the weights of the first validation."""
     policy = policy_with().train()
     policy.train_only("base")
     batch = rows(policy)
@@ -228,7 +230,7 @@ def test_a_base_that_trains_is_decoded_with_its_weights_of_now():
     torch.testing.assert_close(now, torch.ones(1, 384) @ getattr(layer, "base_layer", layer).weight.T)
 
 
-def test_rows_are_packed_unless_dropout_has_to_be_drawn():
+def test_rows_are_packed_unless_there_is_dropout():
     assert policy_with().packs
     policy = policy_with(dropout=0.5)
     assert not policy.packs
@@ -252,7 +254,7 @@ def test_only_decoding_copies_the_weights():
 
 
 @pytest.mark.parametrize("change", [lambda policy: policy.bfloat16(), lambda policy: policy.to(torch.float64)])
-def test_weights_that_are_cast_or_moved_make_the_stack_anew(change):
+def test_the_layers_are_rebuilt_after_weights_are_cast_or_moved(change):
     policy = policy_with()
     before = policy.stack
     assert policy.stack is before

@@ -1,4 +1,4 @@
-"""`tiny` has the shape of the real thing: tokens, template, pictures, positions, and a build that leaves no trace."""
+"""`tiny` has the structure of the large models: tokens, template, pictures, positions. Building it leaves no trace."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_building_takes_under_a_second_and_a_few_megabytes(tiny):
     assert not [name for name, parameter in again.model.named_parameters() if parameter.requires_grad]
 
 
-def test_a_temporary_folder_that_is_full_is_an_error_of_the_disk(monkeypatch):
+def test_a_full_temporary_folder_raises_the_disks_error(monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -56,7 +56,7 @@ def test_the_seed_decides_the_weights(tiny):
 
 @pytest.mark.parametrize("quantize", ["none", "nf4"])
 def test_trap_34_building_leaves_every_random_state_as_it_was(quantize):
-    torch.manual_seed(20_240)  # a state no build could leave behind
+    torch.manual_seed(20_240)  # a state that no build could leave behind
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     build_tiny(BaseModelSettings(quantize), seed=3)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -64,7 +64,7 @@ def test_trap_34_building_leaves_every_random_state_as_it_was(quantize):
     assert np.array_equal(np.random.get_state()[1], before[2])  # noqa: NPY002
 
 
-def test_fingerprint_is_blind_to_dtype_and_nf4(tiny):
+def test_the_fingerprint_does_not_depend_on_dtype_or_nf4(tiny):
     assert build_tiny(BaseModelSettings(dtype="bfloat16")).fingerprint == tiny.fingerprint
     assert build_tiny(BaseModelSettings("nf4", "bfloat16")).fingerprint == tiny.fingerprint
 
@@ -79,25 +79,25 @@ def test_fingerprint_is_blind_to_dtype_and_nf4(tiny):
         *(f"language_model.layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")),
     ],
 )
-def test_fingerprint_sees_what_a_merged_adapter_or_more_training_changes(tiny, tmp_path, changed):
+def test_the_fingerprint_changes_with_each_trainable_part(tiny, tmp_path, changed):
     parts = build_tiny()
     parts.model.model.get_submodule(changed).weight.data *= 1.1
     other, packed = saved_and_opened(parts, tmp_path)
     assert other == packed != tiny.fingerprint
 
 
-def test_fingerprint_is_that_of_the_weights_saved_and_opened_again(tiny, tmp_path):
+def test_the_fingerprint_is_unchanged_by_saving_and_opening(tiny, tmp_path):
     assert saved_and_opened(tiny, tmp_path) == [tiny.fingerprint] * 2
 
 
 def saved_and_opened(parts: ModelParts, folder: Path) -> list[str]:
-    """The fingerprints of a base that is written and opened again, whole and in NF4."""
+    """Write a base and open it again, unquantized and in NF4. Return both fingerprints."""
     save_base(parts, folder)
     settings = (BaseModelSettings(quantize) for quantize in ("none", "nf4"))
     return [open_checkpoint(str(folder), each, name="x").fingerprint for each in settings]
 
 
-def test_fingerprint_sees_another_base_of_the_rotation(tiny, tmp_path):
+def test_the_fingerprint_changes_with_rope_theta(tiny, tmp_path):
     save_base(tiny, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["text_config"]["rope_parameters"]["rope_theta"] = 1e6
@@ -105,7 +105,7 @@ def test_fingerprint_sees_another_base_of_the_rotation(tiny, tmp_path):
     assert open_checkpoint(str(tmp_path), BaseModelSettings(), name="x").fingerprint != tiny.fingerprint
 
 
-def test_fingerprint_reads_every_shard(tiny, tmp_path):
+def test_the_fingerprint_reads_every_shard(tiny, tmp_path):
     tiny.model.save_pretrained(tmp_path, max_shard_size="500KB")
     tiny.tokenizer.save_pretrained(tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -117,12 +117,12 @@ def test_a_checkpoint_without_safetensors_has_no_fingerprint(tiny, tmp_path):
         fingerprint(tiny.model, str(tmp_path))
 
 
-def test_what_a_tower_sees_in_front_of_is_named_as_before():
-    """Saved towers carry it: under another name none of them would load."""
+def test_the_language_fingerprint_of_nano_is_unchanged():
+    """Saved towers contain this name. With another name none of them could be loaded."""
     assert language_fingerprint(build_nano(SHIPPED).model) == "2f1e97aa06f5"
 
 
-def test_trap_08_both_of_qwens_end_tokens_are_named_the_templates_first(tiny):
+def test_trap_08_both_of_qwens_end_tokens_are_listed_the_templates_first(tiny):
     ids = tiny.tokenizer.convert_tokens_to_ids([chat_template.TURN_END, chat_template.END_OF_TEXT])
     assert tiny.eos_ids == tuple(ids)
     assert tiny.pad_id == ids[1]
@@ -159,9 +159,9 @@ def test_trap_03_template_adds_the_default_system_turn_only_where_none_is_given(
 @pytest.mark.parametrize(
     ("width", "height", "grid"),
     [
-        (112, 112, [1, 8, 8]),  # as it is: 112 / 14
+        (112, 112, [1, 8, 8]),  # unchanged: 112 / 14
         (1120, 1120, [1, 8, 8]),  # shrunk to max_pixels = 112^2
-        (10, 10, [1, 2, 2]),  # grown to min_pixels = 28^2
+        (10, 10, [1, 2, 2]),  # enlarged to min_pixels = 28^2
         (112, 56, [1, 4, 8]),  # rows first
     ],
 )
@@ -173,8 +173,8 @@ def test_patches_honour_the_pixel_bounds(tiny, width, height, grid):
 
 
 def test_patches_are_normalised_pixels_in_merge_order(tiny):
-    # Left half black, right half white. Patches come in 2x2 blocks: the first 8 cover the two left-most blocks of the
-    # first two rows (columns 0-3, black), the next 8 columns 4-7 (white).
+    # Left half black, right half white. Patches come in 2x2 blocks. The first 8 cover the two left-most blocks of the
+    # first two rows (columns 0-3, black), the next 8 cover columns 4-7 (white).
     image = Image.new("RGB", (112, 112), "black")
     image.paste((255, 255, 255), (56, 0, 112, 112))
     pixel_values, _ = to_patches(image, tiny)
@@ -185,7 +185,7 @@ def test_patches_are_normalised_pixels_in_merge_order(tiny):
 
 
 def test_positions_and_pictures_show_in_the_logits(tiny):
-    """Otherwise tests that compare two ways of computing logits would pass whatever the positions."""
+    """Otherwise tests that compare two ways of computing logits would pass with any positions."""
     ids = torch.tensor([tiny.tokenizer("Look: <|vision_start|>").input_ids + [tiny.image_token_id] * 16 + [40, 41]])
     length = ids.shape[1]
     flat = torch.arange(length).expand(3, 1, length)
@@ -206,4 +206,4 @@ def test_positions_and_pictures_show_in_the_logits(tiny):
     red = last_logits("red", flat)
     assert (last_logits("red", moved) - red).abs().max() > 1e-2
     assert (last_logits("blue", flat) - red).abs().max() > 1e-2
-    assert torch.softmax(red, -1).max() < 0.9  # far from uniform is fine, a point mass would hide errors
+    assert torch.softmax(red, -1).max() < 0.9  # may be far from uniform, but one certain token would hide errors
