@@ -11,7 +11,8 @@ pairs that differ only in the picture teach a policy to look.
 
 Near duplicates are found exactly, without hashing tricks: two sets can be that similar only if they share one of
 their rarest shingles, so an index over these leaves few pairs to compare (Bayardo, Ma and Srikant, "Scaling up
-all pairs similarity search", 2007).
+all pairs similarity search", 2007). The smaller of the two shares one of fewer still, which keeps rows of one template
+apart from each other.
 """
 
 from __future__ import annotations
@@ -76,23 +77,35 @@ def _within(places: Sequence[int], texts: Sequence[tuple[str, ...]], threshold: 
     counts = Counter(shingle for each in sets for shingle in each)
     found: dict[int, Duplicate] = {}
     same: dict[tuple[str, ...], int] = {}
-    kept: dict[tuple[str, ...], list[int]] = defaultdict(list)  # rare shingle -> rows that hold it
+    # By shingle, the kept rows that hold it among their rarest: those they must share one of with a smaller row, and
+    # those with a larger one.
+    with_smaller, with_larger = (defaultdict[tuple[str, ...], list[int]](list) for _ in range(2))
     for row, (words, own) in enumerate(zip(texts, sets, strict=True)):
         if words in same:
             found[places[row]] = Duplicate(places[same[words]], True, 1.0)
             continue
-        # A similar set shares at least ceil(threshold * size) of these shingles, hence one of any `spare` + 1.
-        spare = len(own) - math.ceil(threshold * len(own) - 1e-9)
-        rare = sorted(own, key=lambda shingle: (counts[shingle], shingle))[: spare + 1]
-        near = {other: jaccard(own, sets[other]) for shingle in rare for other in kept[shingle]}
+        rarest = sorted(own, key=lambda shingle: (counts[shingle], shingle))
+        # Similar sets of m <= n shingles share at least threshold * n, and 2 * threshold / (1 + threshold) * m.
+        many = rarest[: _spare(threshold, len(own)) + 1]
+        few = rarest[: _spare(2 * threshold / (1 + threshold), len(own)) + 1]
+        others = {other for shingle in many for other in with_larger[shingle]}
+        others |= {other for shingle in few for other in with_smaller[shingle]}
+        near = {other: jaccard(own, sets[other]) for other in others}
         first = min((other for other, similarity in near.items() if similarity >= threshold), default=None)
         if first is not None:
             found[places[row]] = Duplicate(places[first], False, near[first])
             continue
         same[words] = row
-        for shingle in rare:
-            kept[shingle].append(row)
+        for shingle in many:
+            with_smaller[shingle].append(row)
+        for shingle in few:
+            with_larger[shingle].append(row)
     return found
+
+
+def _spare(share: float, size: int) -> int:
+    """Return how many of `size` shingles may be missing where at least a `share` of them is there."""
+    return size - math.ceil(share * size - 1e-9)
 
 
 def _words(text: str) -> tuple[str, ...]:
