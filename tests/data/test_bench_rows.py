@@ -1,4 +1,4 @@
-"""What a benchmark plays, of both sources."""
+"""The rows that a benchmark plays, from both sources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def of_file(path: Path, *rows: dict[str, Any], **options: Any) -> BenchRows:
     return BenchRows(FileSource(bench=str(path)), **{"max_turns": 10, **options})
 
 
-def test_the_benchmark_is_the_whole_of_its_part_in_order_and_can_be_read_again() -> None:
+def test_the_benchmark_holds_every_row_in_order_and_can_be_iterated_again() -> None:
     rows = BenchRows(MINI, max_turns=10)
     scenarios = list(rows)
     assert all(isinstance(row, Scenario) for row in scenarios)
@@ -32,8 +32,10 @@ def test_the_benchmark_is_the_whole_of_its_part_in_order_and_can_be_read_again()
     assert len(BenchRows(MiniSource(12_934, 2_000, 3_227, 12_934, 0), max_turns=10)) == 3_227  # STEER-Bench
 
 
-def test_the_scenarios_that_grpo_plays_can_be_benched_too(tmp_path: Path) -> None:
-    """On topics that training met, by another seed in dialogues that it did not: whether a gain is more than these."""
+def test_grpos_scenarios_can_be_benchmarked(tmp_path: Path) -> None:
+    """The topics are those of training. With another seed the dialogues differ, which shows if a gain extends beyond
+    them.
+    """
     met, others = (BenchRows(replace(MINI, seed=seed), 10, part="rl") for seed in (0, 1))
     assert [row.id for row in met][:2] == ["mini-rl-0-00000", "mini-rl-0-00001"]
     assert (len(met), met.facts() == BenchRows(MINI, 10).facts()) == (60, False)
@@ -43,7 +45,7 @@ def test_the_scenarios_that_grpo_plays_can_be_benched_too(tmp_path: Path) -> Non
     assert [row.id for row in BenchRows(of_file, 10, part="rl")] == ["a"]
 
 
-def test_its_facts_tell_apart_what_is_asked(tmp_path: Path) -> None:
+def test_its_facts_change_with_the_questions(tmp_path: Path) -> None:
     def asking(*turns: str, name: str = "rows.jsonl") -> tuple[object, ...]:
         return of_file(tmp_path / name, *({"id": turn, "turns": [turn, "And?"]} for turn in turns)).facts()
 
@@ -56,8 +58,8 @@ def test_its_facts_tell_apart_what_is_asked(tmp_path: Path) -> None:
     assert len({repr(facts) for facts in (asking("a", "b"), asking("a", "c"), asking("a"))}) == 3
 
 
-def test_its_facts_are_the_pixels_too(tmp_path: Path) -> None:
-    """A picture may be replaced under its name. Each file is read once."""
+def test_its_facts_change_with_the_pixels(tmp_path: Path) -> None:
+    """A picture file may be replaced under the same name. Each file is read once."""
 
     def coloured(colour: str) -> tuple[BenchRows, str]:
         Image.new("RGB", (4, 4), colour).save(tmp_path / "one.png")
@@ -74,13 +76,13 @@ def test_its_facts_are_the_pixels_too(tmp_path: Path) -> None:
     assert BenchRows(MINI, 10).picture_digest(ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")) == ""
 
 
-def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
+def test_blank_pictures_change_the_pixels_only() -> None:
     seen, blank = BenchRows(MINI, 10), BenchRows(MINI, 10, blank_images=True)
     for scenario, other in zip(seen, blank, strict=True):
         assert repr(scenario) == repr(other).replace("blank:", "")
         (ref,) = other.opening.message.images
         assert blank.open_image(ref).getcolors() == [(112 * 112, (255, 255, 255))]
-        assert other.picture is not None  # the judge's facts stay
+        assert other.picture is not None  # the judge still needs its facts
 
 
 def test_a_rows_own_system_message_counts_only_where_the_run_has_no_prompt(
@@ -118,13 +120,13 @@ BENCH: list[dict[str, Any]] = [
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Path:
-    """Where a file of rows goes: beside a good picture and a broken one."""
+    """Return the path for a file of rows, beside a good picture and a broken one."""
     Image.new("RGB", (30, 20), (9, 99, 200)).save(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     return tmp_path / "bench.jsonl"
 
 
-def test_rows_without_their_pictures_are_put_aside_before_anything_is_played(bench: Path) -> None:
+def test_rows_without_their_pictures_are_set_aside_before_playing(bench: Path) -> None:
     rows = of_file(bench, *BENCH, max_bad_rows=3, quarantine_dir=str(bench.parent / "run"))
     scenarios = list(rows)
     assert [scenario.id for scenario in scenarios] == ["1", "1#2", "1#3"]  # filed by id, so ids are made to differ

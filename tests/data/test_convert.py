@@ -1,4 +1,4 @@
-"""Row files made into others: exact where the shape holds everything, and said aloud where it does not."""
+"""Converting row files: exact if the new format has a place for everything, with a message if it has not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from steer_lit.data.writers import rl_row, write_rows
 from steer_lit.errors import RowError
 from steer_lit.types import Scenario
 
-# As LLaMA-Factory's demo has them: no ids, marks anywhere, one picture twice.
+# Like LLaMA-Factory's demo: no ids, marks anywhere, one picture twice.
 DEMO = [
     {
         "messages": [
@@ -58,7 +58,9 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 @pytest.mark.parametrize("shape", ["conversations", "sharegpt", "messages"])
-def test_trap_14_llama_factorys_rows_come_back_to_the_letter(tmp_path: Path, shape: str, suffix: str) -> None:
+def test_trap_14_llama_factorys_rows_are_unchanged_by_converting_and_back(
+    tmp_path: Path, shape: str, suffix: str
+) -> None:
     there, back = str(tmp_path / f"there.{suffix}"), tmp_path / "back.jsonl"
     assert main([write(tmp_path / "demo.jsonl", DEMO), there, "--as", shape]) == 0
     assert main([there, str(back)]) == 0
@@ -66,7 +68,7 @@ def test_trap_14_llama_factorys_rows_come_back_to_the_letter(tmp_path: Path, sha
 
 
 @pytest.mark.parametrize("shape", SHAPES[3:])
-def test_gold_facts_and_stage_1_scores_go_through_every_shape_that_is_played(
+def test_gold_facts_and_stage_1_scores_survive_every_playable_format(
     tmp_path: Path, shape: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = [MiniSplit("rl", seed=0, size=10).scenario(row) for row in range(10)]
@@ -88,7 +90,7 @@ def test_gold_facts_and_stage_1_scores_go_through_every_shape_that_is_played(
     assert "left out" not in capsys.readouterr().out
 
 
-def test_what_a_shape_has_no_place_for_is_left_out_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_without_a_place_are_left_out_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gold = {"intent": "harmful", "tier": "words", "answer": "No."}
     rows = [
         {"id": "a", "messages": [{**ASKED[0], "gold": gold}, ASKED[1]], "verdict": {"safety": 9}, "note": "x"},
@@ -106,7 +108,7 @@ def test_what_a_shape_has_no_place_for_is_left_out_aloud(tmp_path: Path, capsys:
     assert kept["question"] == [{**ASKED[0], "gold": gold}]
 
 
-def test_a_kind_that_no_row_named_stays_open(tmp_path: Path) -> None:
+def test_a_missing_kind_stays_missing(tmp_path: Path) -> None:
     file = write(tmp_path / "asked.jsonl", [{"prompt": "Hi?"}, {"prompt": "And?", "kind": "obfuscated"}])
     for shape in SHAPES[3:]:
         out = tmp_path / f"{shape}.jsonl"
@@ -116,8 +118,8 @@ def test_a_kind_that_no_row_named_stays_open(tmp_path: Path) -> None:
             assert [played[0].kind, played[1].kind] == [kind, "obfuscated"]
 
 
-def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """IN in one folder with its pictures, OUT in another: the keys that are printed are those that work."""
+def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """IN and its pictures are in one folder, OUT in another. The printed config keys must work."""
     data = tmp_path / "my data"
     bad = [{"messages": ASKED[:1]}, {"messages": ASKED, "videos": ["v.mp4"]}]
     file, out = write(data / "demo.jsonl", [DEMO[0], *bad, DEMO[1]]), tmp_path / "new" / "sft.parquet"
@@ -134,10 +136,8 @@ def test_rows_from_elsewhere_end_up_in_training(tmp_path: Path, capsys: pytest.C
     assert [rows[0].messages, rows[1].messages] == [read_dialogue(row, "", 1).messages for row in DEMO]  # type: ignore[union-attr]
 
 
-def test_rows_whose_picture_is_no_file_are_written_and_counted_in_the_last_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """They may come later. A row that was refused changes the exit code, and is counted beside them."""
+def test_rows_with_missing_pictures_are_written_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The pictures may be added later. A refused row changes the exit code and is counted in the same line."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     names = ("a.png", "b.png", "data:" + "x" * 5000)
     rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
@@ -150,7 +150,9 @@ def test_rows_whose_picture_is_no_file_are_written_and_counted_in_the_last_line(
         assert len(lines(out)) == 3
 
 
-def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file_is_overwritten_and_no_empty_file_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path / "asked.jsonl", [{"prompt": "Hi?"}])
     out = tmp_path / "out.jsonl"
     assert main([file, str(out)]) == 2
@@ -175,12 +177,12 @@ def test_nothing_is_replaced_and_nothing_empty_is_written(tmp_path: Path, capsys
         assert reason in capsys.readouterr().err
 
 
-def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"question": ASKED[:1], "metadata": {"scores": scores}} for scores in (3, [1, 2], ["high"], [2])]
     assert main([write(tmp_path / "rows.jsonl", rows), str(tmp_path / "out.jsonl"), "--as", "multiturn_qa"]) == 1
     said = capsys.readouterr().out
     assert "rows written: 1, refused: 3" in said
-    assert "rows.jsonl, row 1: record" in said  # no field is to blame
+    assert "rows.jsonl, row 1: record" in said  # no single field is wrong
     assert [entry["row"] for entry in lines(tmp_path / "out.quarantine.jsonl")] == [1, 2, 3]
 
 
@@ -188,7 +190,7 @@ def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.Ca
     ("row", "gone"),
     [
         ({"prompt": "Hi?", "type": "homonyms", "focus": "kill"}, ["focus"]),
-        ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words, another speaker
+        ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words by another speaker
         ({"question": ASKED, "metadata": {"question_id": 7, "own": {"a": [1]}}}, ["question[assistant]"]),
         ({"messages_fixed": ASKED[:1], "question_id": 1, "judge": {"score": 3, "by": "x"}}, ["judge"]),
         ({"problem": "Hi?", "answer": "Hi?"}, ["answer"]),
@@ -196,14 +198,12 @@ def test_scores_that_no_turns_have_are_refused(tmp_path: Path, capsys: pytest.Ca
         ({"prompt": "Hi?", "category": "a", "task": "b"}, ["task"]),
     ],
 )  # fmt: skip
-def test_losses_are_named_where_they_are(row: dict[str, object], gone: list[str]) -> None:
+def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:
     scenario = read_scenario(row, "f", 1)
     assert lost(row, {**rl_row(scenario), "kind": scenario.kind}) == gone
 
 
-def test_an_answer_beside_its_question_is_no_loss_of_a_dialogue(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_answer_field_is_kept_as_the_dialogues_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "vqa.jsonl", [{"image": "a.png", "question": "What is this?", "answer": "A cat."}])
     assert main([file, str(tmp_path / "sft.jsonl")]) == 0
     assert "left out" not in capsys.readouterr().out
@@ -212,7 +212,7 @@ def test_an_answer_beside_its_question_is_no_loss_of_a_dialogue(
     assert row == {"messages": [asked, {"role": "assistant", "content": "A cat."}], "images": ["a.png"]}
 
 
-def test_public_files_lose_nothing_unsaid(shared_data: Path, tmp_path: Path) -> None:
+def test_public_files_lose_nothing(shared_data: Path, tmp_path: Path) -> None:
     demo, out = shared_data / "llamafactory-mllm-demo" / "mllm_demo.json", tmp_path / "sharegpt.json"
     assert main([str(demo), str(out), "--as", "sharegpt"]) == 0
     assert main([str(out), str(tmp_path / "back.json")]) == 0
@@ -229,8 +229,10 @@ def drawn(colour: str, kind: str, size: tuple[int, int] = (8, 6)) -> bytes:
     return file.getvalue()
 
 
-def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """verl's Parquet: bytes beside the prompt. The same picture in two rows is one file; a broken one costs its row."""
+def test_pictures_inside_rows_become_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Like verl's Parquet, with bytes beside the prompt. A picture that two rows hold becomes one file. A broken
+    picture costs its row.
+    """
     red, blue = drawn("red", "PNG"), drawn("blue", "JPEG")
     pictures = [[red], [blue, red], [b"no picture"], [], [red, drawn("red", "PNG", (1000, 2))]]
     rows = [
@@ -260,7 +262,7 @@ def test_pictures_inside_rows_become_files_that_a_run_reads(tmp_path: Path, caps
     assert sorted(path.suffix for path in (tmp_path / "new" / "rl_pictures").iterdir()) == [".jpeg", ".png"]
 
 
-def test_pictures_written_out_as_text_become_files_and_other_text_stays(tmp_path: Path) -> None:
+def test_data_urls_become_files_in_picture_fields_only(tmp_path: Path) -> None:
     url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
     parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": url}]
     asked = {"role": "user", "content": parts}
@@ -288,10 +290,10 @@ def test_bytes_in_json_are_base64(tmp_path: Path) -> None:
     assert played.metadata == {"size": {"bytes": "12"}}
 
 
-def test_rows_that_hold_pictures_and_name_others_stay_beside_them(
+def test_rows_with_both_embedded_and_named_pictures_must_stay_in_their_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run looks pictures up in one folder."""
+    """A run looks for pictures in one folder only."""
     url = "data:image/png;base64," + base64.b64encode(drawn("red", "PNG")).decode()
     held: list[object] = [url, "a.png", {"bytes": None, "path": "a.png"}]
     rows = [{"prompt": "<image>What?", "image": picture} for picture in held]

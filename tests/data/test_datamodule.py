@@ -1,4 +1,4 @@
-"""The datamodule over both sources. `test_resume.py` has its cursor under a real Trainer."""
+"""The datamodule over both sources. `test_resume.py` tests its cursor with a real Trainer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ids(steps: object) -> list[list[str]]:
 
 
 def trainer(**given: object) -> Any:
-    """What the datamodule asks of a Trainer before the first step."""
+    """Return the attributes of a Trainer that the datamodule reads before the first step."""
     loop = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
     return SimpleNamespace(fit_loop=SimpleNamespace(epoch_loop=loop), overfit_batches=0, **given)
 
@@ -54,7 +54,9 @@ def test_each_row_is_trained_on_once_an_epoch_or_held_out(stage: str, record: ty
     assert (data.train_rows, data.val_rows) == (rows, 10)
 
 
-def test_what_is_cut_and_what_earns_no_help_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_cut_rows_and_answers_without_the_answer_part_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path, form = tmp_path / "rows.jsonl", "<answer>Ho</answer>"
     rows = [["Ho", form, "Ho"], [form, form], [form, form, form]]
     asked = {"role": "user", "content": "Hi"}
@@ -77,7 +79,7 @@ def test_what_is_cut_and_what_earns_no_help_is_said(tmp_path: Path, caplog: pyte
         assert logged("grpo", 3) == []
 
 
-def test_shuffling_keeps_kinds_in_balance_and_twins_side_by_side() -> None:
+def test_shuffling_keeps_kinds_balanced_and_twins_adjacent() -> None:
     order = [row for step in mini("grpo").train_dataloader() for row in step]
     assert order != sorted(order, key=lambda row: row.id)
     places = {row.id: place for place, row in enumerate(order)}
@@ -96,7 +98,7 @@ def test_max_turns_and_scale_reach_the_rows() -> None:
     assert data.train_rows == 10
 
 
-def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
+def test_blank_pictures_change_the_pixels_only() -> None:
     for stage in ("sft", "grpo"):
         seen, blank = mini(stage), mini(stage, blank_images=True)
         for step, blanked in zip(seen.train_dataloader(), blank.train_dataloader(), strict=True):
@@ -105,7 +107,7 @@ def test_blank_pictures_change_what_is_seen_and_nothing_else() -> None:
                 assert repr(other).count("blank:mini://") == repr(row).count("mini://") >= 1
 
 
-def test_what_only_the_rows_can_tell_to_be_wrong_is_said() -> None:
+def test_settings_that_do_not_fit_the_rows_are_refused() -> None:
     for wrong, key in ((mini(val_size=15), "data.val_size"), (mini(val_size=50), "data.val_size")):
         with pytest.raises(ConfigError, match=key):
             wrong.train_dataloader()
@@ -113,7 +115,7 @@ def test_what_only_the_rows_can_tell_to_be_wrong_is_said() -> None:
         SteerDataModule(MiniSource(9, 9, 9, 9, 9, mean_turns=12), "sft", 3).train_dataloader()
 
 
-def test_steps_of_two_ranks_make_one_step() -> None:
+def test_the_steps_of_two_ranks_make_up_one_step() -> None:
     whole = ids(mini().train_dataloader())
     parts = []
     for rank in range(2):
@@ -138,7 +140,7 @@ def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
             other.load_state_dict(state)
     data.load_state_dict({**state, "epoch": 2, "position": 16})
     rest = ids(data.train_dataloader())
-    assert (len(rest), data.state_dict()["epoch"]) == (4, 3)  # 31 of 47 rows; then the next epoch's start
+    assert (len(rest), data.state_dict()["epoch"]) == (4, 3)  # the 31 rows left of 47; then the start of the next epoch
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def turn(*contents: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of row files as STEER's might be, with two pictures and a missing one."""
+    """Return a folder of row files in STEER's format, with two pictures and a missing one."""
     Image.new("RGB", (30, 20), (9, 99, 200)).save(tmp_path / "a.png")
     Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg")
     rl = [
@@ -216,7 +218,7 @@ def test_the_first_rank_writes_the_quarantine_into_the_runs_folder(
     assert (folder / "run" / "quarantine.jsonl").is_file() == writes
 
 
-def test_rows_that_the_policy_cannot_use_are_put_aside(folder: Path) -> None:
+def test_rows_that_the_policy_cannot_use_are_set_aside(folder: Path) -> None:
     data = files(folder, max_bad_rows=1, quarantine_dir=str(folder))
     data.unfit = lambda record: "is too long" if record.id == "rl-3" else None
     assert data.train_rows == 6
@@ -238,7 +240,7 @@ def test_a_file_that_was_changed_is_refused(folder: Path, changed: str) -> None:
 
 
 def test_blank_lines_change_no_row(folder: Path) -> None:
-    """A row without an id goes by its line."""
+    """A row without an id is named by its number, which does not count blank lines."""
     nameless = folder / "nameless.jsonl"
     nameless.write_text("".join(json.dumps({"turns": [turn]}) + "\n" for turn in "abcd"))
     state = SteerDataModule(FileSource(rl=str(nameless)), "grpo", 1).state_dict()
@@ -248,7 +250,9 @@ def test_blank_lines_change_no_row(folder: Path) -> None:
     assert later.state_dict() == state
 
 
-def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_file_sources_that_cannot_serve_the_stage_are_refused(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "rl.jsonl"
     elsewhere.write_text('{"question": 1}')
     rl = str(folder / "rl.jsonl")
@@ -268,18 +272,18 @@ def test_what_files_cannot_give(folder: Path, tmp_path_factory: pytest.TempPathF
 # --- configs ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_configs_make_steer_at_its_size(repository: Path, folder: Path) -> None:
+def test_the_configs_have_the_papers_number_of_rows(repository: Path, folder: Path) -> None:
     config = OmegaConf.load(repository / "conf" / "data" / "steer_mini.yaml")
     for stage, rows in (("sft", 12_934), ("grpo", 2_000), ("ground", 12_934)):
         data = instantiate(config, stage=stage, batch_size=1)
         assert data.train_rows + data.val_rows == rows  # paper, STEER-SFT and STEER-RL
     config = OmegaConf.load(repository / "conf" / "data" / "steer.yaml")
-    config.quarantine_dir = None  # by default the run's folder
+    config.quarantine_dir = None  # the default is the run's folder
     data = instantiate(config, stage="grpo", batch_size=1, val_size=0, source={"rl": str(folder / "rl.jsonl")})
     assert data.describe() == "data: 7 scenarios to train on, 0 held out, 0 quarantined"
 
 
 @pytest.mark.parametrize("name", ["steer", "steer_mini"])
-def test_every_value_of_a_config_is_explained(repository: Path, name: str) -> None:
+def test_every_value_of_a_data_config_has_a_comment(repository: Path, name: str) -> None:
     for line in (repository / "conf" / "data" / f"{name}.yaml").read_text().splitlines():
         assert "#" in line or "_target_" in line or line == "source:", line

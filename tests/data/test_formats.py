@@ -1,4 +1,4 @@
-"""The authors' row shapes against rows written by hand. `test_public_files.py` has files that nobody here wrote."""
+"""The authors' row formats, with rows written by hand. `test_public_files.py` reads files that others wrote."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def assistant(content: object) -> dict[str, object]:
 A, B = ImageRef("a.png"), ImageRef("b.png")
 
 
-def test_sft_marks_are_filled_in_order_and_text_around_them_is_kept() -> None:
+def test_sft_image_marks_are_filled_in_order_and_the_text_around_them_is_kept() -> None:
     row = {
         "messages": [user("<image>\nWho? <image>"), assistant("Two men."), user("And now?<image>"), assistant("None.")],
         "images": ["a.png", "b.png", "a.png"],
@@ -53,8 +53,8 @@ def test_sft_reads_from_value_rows_one_image_and_a_system_column() -> None:
     assert dialogue.id == "12"
 
 
-def test_nulls_of_a_neighbouring_row_count_as_absent() -> None:
-    """Parquet gives every part every key any part has."""
+def test_nulls_count_as_absent() -> None:
+    """Parquet gives every part all keys that any part has."""
     row = {
         "messages": [
             user([{"type": "text", "text": "What?", "image": None}, {"type": "image", "text": None, "image": "a.png"}]),
@@ -67,7 +67,7 @@ def test_nulls_of_a_neighbouring_row_count_as_absent() -> None:
     assert read_sft_row(row, "f", 1).messages[0].parts == ("What?", A)
 
 
-def test_text_in_a_part_is_text_even_where_it_spells_a_mark() -> None:
+def test_an_image_mark_in_a_text_part_stays_text() -> None:
     row = {"messages": [user([{"type": "text", "text": "Say <image>"}]), assistant("No.")]}
     assert read_sft_row(row, "f", 1).messages[0] == Message.of("user", "Say <image>")
 
@@ -78,7 +78,7 @@ def test_bench_rows_replay_user_messages_only() -> None:
         "messages_fixed": [
             {"role": "system", "content": "Be safe."},
             user("What is this?"),
-            assistant(""),  # a placeholder for the policy's answer
+            assistant(""),  # placeholder for the policy's answer
             user([{"type": "text", "text": "And this?"}, {"type": "image", "image": "b.png"}]),
         ],
         "category": "Strong Red-Team",
@@ -93,7 +93,7 @@ def test_bench_rows_replay_user_messages_only() -> None:
 
 
 @pytest.mark.parametrize(("number", "text"), [(41.0, "41"), (0.0, "0"), (-3.0, "-3"), (2.0**53 - 1, str(2**53 - 1))])
-def test_a_whole_number_that_a_table_keeps_as_a_float_is_an_id(number: float, text: str) -> None:
+def test_a_whole_number_stored_as_a_float_is_an_id(number: float, text: str) -> None:
     row = {**GOOD_BENCH, "question_id": number}
     scenario = read_bench_row(row, "f", 1)
     assert scenario.id == text
@@ -103,14 +103,14 @@ def test_a_whole_number_that_a_table_keeps_as_a_float_is_an_id(number: float, te
 @pytest.mark.parametrize(
     ("contents", "opening", "later"),
     [
-        (["Look.", "Go on."], (A, "Look."), ("Go on.",)),  # no mark: the picture opens the dialogue
-        (["Look.", "Here: <image>"], ("Look.",), ("Here: ", A)),  # a mark says where
+        (["Look.", "Go on."], (A, "Look."), ("Go on.",)),  # no mark: the picture comes first in the dialogue
+        (["Look.", "Here: <image>"], ("Look.",), ("Here: ", A)),  # a mark gives the place
         (["Look.", [{"type": "image"}]], ("Look.",), (A,)),  # so does a part without a path
         (["Look.", [{"type": "image", "image": "/there/a.png"}]], ("Look.",), (ImageRef("/there/a.png"),)),  # only once
-        (["Look.", [{"type": "image", "image": "b.png"}]], (A, "Look."), (B,)),  # another one is another picture
+        (["Look.", [{"type": "image", "image": "b.png"}]], (A, "Look."), (B,)),  # another picture
     ],
 )
-def test_bench_picture_is_shown_once_where_the_row_says(
+def test_a_bench_picture_is_shown_once_at_the_place_the_row_names(
     contents: list[object], opening: tuple[object, ...], later: tuple[object, ...]
 ) -> None:
     row = {"question_id": "q", "messages_fixed": [user(content) for content in contents], "image": "a.png"}
@@ -128,7 +128,7 @@ def test_bench_picture_is_shown_once_where_the_row_says(
         ("1.png", "11.png", False),
     ],
 )
-def test_pictures_of_one_name_in_two_folders_are_two(image: str, named: str, same: bool) -> None:
+def test_equal_names_in_two_folders_are_two_pictures(image: str, named: str, same: bool) -> None:
     contents = ["Look.", [{"type": "image", "image": named}]]
     row = {"question_id": "q", "messages_fixed": [user(content) for content in contents], "image": image}
     first, second = (attack.message.parts for attack in read_bench_row(row, "f", 1).attacks)
@@ -182,7 +182,7 @@ def test_rl_images_of_the_row_come_before_those_of_its_metadata() -> None:
     assert read_rl_row(row, "f", 3).opening.message.parts == (B, "One?")
 
 
-def test_stage_1_rows_keep_how_far_each_attack_went() -> None:
+def test_stage_1_rows_keep_their_scores() -> None:
     row = {
         "question_id": "s1",
         "intent": "How is this opened?",
@@ -205,7 +205,7 @@ def test_stage_1_rows_keep_how_far_each_attack_went() -> None:
     assert read_stage1_row(unjudged, "f", 2).metadata == {}
 
 
-def test_what_a_row_says_outright_counts_before_its_categories() -> None:
+def test_a_rows_explicit_kind_counts_before_its_categories() -> None:
     row = {"question_id": "q", "messages_fixed": [user("Hi")], "category": "steer-vls", "kind": "benign", "subset": ""}
     scenario = read_bench_row(row, "f", 1)
     assert (scenario.kind, scenario.subset) == ("benign", "")
@@ -216,7 +216,7 @@ def test_what_a_row_says_outright_counts_before_its_categories() -> None:
     assert read_bench_row({**row, "kind": "", "category": "obfuscated"}, "f", 1, "benign").kind == "benign"
 
 
-def test_other_facts_of_a_row_are_kept_and_what_is_missing_is_left_out() -> None:
+def test_other_facts_of_a_row_are_kept_and_missing_ones_left_out() -> None:
     metadata = {"source": {"from": ["a", 1]}, "score": float("nan"), "note": None, "question_id": "q"}
     dialogue = read_sft_row({"messages": [user("Hi"), assistant("Hello")], "metadata": metadata}, "f", 1)
     assert dialogue.metadata == {"source": {"from": ("a", 1)}}

@@ -1,4 +1,4 @@
-"""Rows of the hub: the address, the rows as they are streamed, and one clear message where there is no network."""
+"""Rows of a hub dataset: the address, streaming, and one clear message without a network."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_an_address_names_dataset_config_split_and_revision(address: str, expect
 @pytest.mark.parametrize(
     "address", ["hf://", "hf://name", "hf://datasets/owner/name", "hf://owner/name?split=x", "hf://owner/name: x"]
 )
-def test_what_is_no_address_is_told_the_form(address: str) -> None:
+def test_an_invalid_address_is_refused_with_the_form(address: str) -> None:
     assert source_problem(address) == "is no address of a hub dataset: hf://owner/name[/config][:split][@revision]"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """A hub that has one dataset and records how it was asked for."""
+    """Simulate a hub with one dataset. Return a record of the requests."""
     import datasets
     import huggingface_hub
 
@@ -69,7 +69,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return asked
 
 
-def test_rows_are_streamed_from_the_revision_that_was_looked_up(hub: dict[str, object]) -> None:
+def test_rows_are_streamed_at_the_revision_looked_up(hub: dict[str, object]) -> None:
     dialogues = list(read_records("hf://owner/name/en:train@main", read_dialogue, Quarantine(0)))
     assert [dialogue.messages[0].text for dialogue in dialogues] == ["0?", "1?", "2?", "3?", "4?"]
     assert [dialogue.id for dialogue in dialogues] == [f"row-{number}" for number in range(1, 6)]
@@ -91,7 +91,7 @@ def test_pictures_inside_hub_rows_are_bad_rows_and_stay_undecoded(
     assert quarantine.errors[0].reason.startswith("is a picture inside the row: `python -m steer_lit.data.convert`")
 
 
-def test_trap_35_a_hub_dataset_becomes_a_list_that_the_cursor_counts_in(hub: dict[str, object], tmp_path: Path) -> None:
+def test_trap_35_a_hub_dataset_becomes_a_list_for_the_cursor(hub: dict[str, object], tmp_path: Path) -> None:
     source = FileSource(sft="hf://owner/name")
     rows = source.rows("sft", max_turns=10, quarantine=Quarantine(0))
     assert [rows[number].id for number in (4, 0)] == ["row-5", "row-1"]
@@ -100,7 +100,7 @@ def test_trap_35_a_hub_dataset_becomes_a_list_that_the_cursor_counts_in(hub: dic
     assert FileSource(sft="hf://owner/name", rl=str(tmp_path / "rl.jsonl")).image_root == tmp_path
 
 
-def test_a_stream_that_breaks_off_says_so_in_a_line(hub: dict[str, object]) -> None:
+def test_a_broken_stream_is_reported_in_one_line(hub: dict[str, object]) -> None:
     rows = read_records("hf://owner/name:torn", read_dialogue, Quarantine(0))
     assert next(rows).id == "row-1"
     with pytest.raises(SteerError, match=r"name:torn: its rows cannot be streamed \(the line went dead\)\. Check"):

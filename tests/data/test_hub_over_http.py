@@ -1,4 +1,4 @@
-"""Rows of a hub that answers over HTTP, through the clients that ask the real one."""
+"""Rows of a hub over HTTP, with the real client libraries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ QUESTIONS = b"".join(json.dumps({"text": f"question {at}"}).encode() + b"\n" for
 
 
 def converted(hub: LoopbackHub, address: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`data.convert` of the address, in a process that takes `hub` for the hub, as it is named when clients start."""
+    """Run `data.convert` on the address in a new process, which takes `hub` for huggingface.co. The clients read its
+    address when they start.
+    """
     told = {name: value for name, value in os.environ.items() if not re.search("^HF_|OFFLINE", name)}
     told |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache"), "PYTHONPATH": str(Path.cwd())}
     words = [sys.executable, "-m", "steer_lit.data.convert", address, str(folder / "rl.jsonl"), "--as", "question"]
@@ -31,7 +33,7 @@ def converted(hub: LoopbackHub, address: str, folder: Path) -> subprocess.Comple
 
 
 def with_pictures() -> bytes:
-    """Two rows as `datasets` pushes them to the hub: Parquet, a picture inside the first."""
+    """Return two rows as `datasets` uploads them: Parquet, with a picture inside the first row."""
     rows = [{"text": "What?", "image": Image.new("RGB", (8, 6), "red")}, {"text": "Hi", "image": None}]
     features = datasets.Features({"text": datasets.Value("string"), "image": datasets.Image()})
     written = io.BytesIO()
@@ -51,7 +53,7 @@ def test_rows_and_the_pictures_inside_them_are_streamed(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob("*.parquet"))
 
 
-def test_a_split_of_a_revision_is_asked_for_at_its_commit(tmp_path: Path) -> None:
+def test_a_split_of_a_revision_is_requested_at_its_commit(tmp_path: Path) -> None:
     with LoopbackHub({"test.jsonl": QUESTIONS, "train.jsonl": b'{"text": "other"}\n'}) as hub:
         done = converted(hub, "hf://owner/name:test@main", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -68,7 +70,7 @@ def test_a_split_of_a_revision_is_asked_for_at_its_commit(tmp_path: Path) -> Non
         ("hf://owner/other", "the hub does not give it (404 Client Error. (Request ID: Root=1) Repository Not Found"),
     ],
 )
-def test_what_the_hub_has_not_is_one_line(address: str, said: str, tmp_path: Path) -> None:
+def test_a_missing_split_or_dataset_is_reported_in_one_line(address: str, said: str, tmp_path: Path) -> None:
     with LoopbackHub({"train.jsonl": QUESTIONS}) as hub:
         done = converted(hub, address, tmp_path)
     assert done.returncode == 2
@@ -77,7 +79,7 @@ def test_what_the_hub_has_not_is_one_line(address: str, said: str, tmp_path: Pat
     assert not (tmp_path / "rl.jsonl").exists()
 
 
-def test_a_folder_of_the_datasets_name_is_not_read_in_its_place(tmp_path: Path) -> None:
+def test_a_local_folder_of_the_datasets_name_is_not_read_instead(tmp_path: Path) -> None:
     (tmp_path / "owner" / "name").mkdir(parents=True)
     (tmp_path / "owner" / "name" / "train.jsonl").write_text('{"text": "of another day"}\n')
     with LoopbackHub({"train.jsonl": QUESTIONS}) as hub:

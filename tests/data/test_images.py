@@ -1,4 +1,4 @@
-"""Pictures from untrusted names and files: right, or refused with one clear error."""
+"""Pictures with untrusted names and contents: they are read correctly or refused with one clear error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def save(folder: Path, name: str, image: Image.Image, **options: object) -> Imag
     return ImageRef(name)
 
 
-# Public files that nobody here wrote. Everything not listed must load.
+# Public files that others made. Every file not listed here must load.
 BROKEN = {
     "pillow-edge-images": {
         "broken.png",
@@ -44,13 +44,13 @@ BROKEN = {
     "skimage-images": {"truncated.jpg"},
     "figstep/images": set(),
 }
-# A layout of TIFF that some builds of Pillow read and others do not.
+# Some versions of Pillow read this TIFF layout and others do not.
 EITHER = {"multipage_rgb.tif"}
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("folder", BROKEN)
-def test_public_files_load_right_or_give_one_clear_error(shared_data: Path, folder: str) -> None:
+def test_public_files_load_or_give_one_clear_error(shared_data: Path, folder: str) -> None:
     errors: dict[str, str] = {}
     files = [path for path in sorted((shared_data / folder).iterdir()) if path.suffix not in (".txt", "")]
     for path in files:
@@ -130,7 +130,7 @@ def test_the_first_frame_is_the_picture(tmp_path: Path) -> None:
     assert open_image(ref, tmp_path).getpixel((0, 0)) == RED
 
 
-def test_pixels_without_a_white_are_refused(tmp_path: Path) -> None:
+def test_pixel_values_without_a_fixed_white_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="no fixed white"):
         open_image(save(tmp_path, "f.tiff", Image.new("F", (1, 1))), tmp_path)
     with pytest.raises(PictureError, match=r"70000\.\.70000 are not 16-bit"):
@@ -146,7 +146,7 @@ def test_a_size_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
             open_image(ref, tmp_path)
 
 
-def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_pixels_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = save(tmp_path, "a.png", Image.new("RGB", (10, 10)))
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
     assert open_image(ref, tmp_path).size == (10, 10)
@@ -162,7 +162,7 @@ def test_strips_the_image_processor_would_refuse(tmp_path: Path) -> None:
 
 
 def test_only_plain_picture_formats_are_read(tmp_path: Path) -> None:
-    """Pillow hands EPS to Ghostscript, a program that runs what it reads."""
+    """Pillow gives EPS files to Ghostscript, which executes them."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(PictureError, match="cannot identify"):
         open_image(ImageRef("a.png"), tmp_path)
@@ -170,7 +170,7 @@ def test_only_plain_picture_formats_are_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def inside(tmp_path: Path) -> Path:
-    """A data folder, with pictures and links beside and within it."""
+    """Return a data folder with pictures and links, some of which lead outside."""
     folder = tmp_path / "data"
     (folder / "deep").mkdir(parents=True)
     for place in (folder, folder / "deep", tmp_path):
@@ -208,7 +208,7 @@ def test_pictures_inside_the_folder_open(inside: Path) -> None:
         ("mini://dragon?colour=red&x=1&y=1&size=60&bg=0", "object must be one of"),
     ],
 )
-def test_names_that_are_no_picture_of_the_data(inside: Path, uri: str, reason: str) -> None:
+def test_names_outside_the_data_folder_are_refused(inside: Path, uri: str, reason: str) -> None:
     for ref in (ImageRef(uri), blank(ImageRef(uri))):
         with pytest.raises(PictureError, match=reason) as caught:
             open_image(ref, inside)
@@ -216,18 +216,18 @@ def test_names_that_are_no_picture_of_the_data(inside: Path, uri: str, reason: s
         assert len(str(caught.value)) < 600
 
 
-def test_files_need_a_folder_to_be_looked_up_in(inside: Path) -> None:
+def test_picture_files_need_a_folder(inside: Path) -> None:
     with pytest.raises(PictureError, match="no folder was named"):
         open_image(ImageRef(str(inside / "a.png")))
 
 
-def test_mini_pictures_need_none() -> None:
+def test_mini_pictures_need_no_folder() -> None:
     assert open_image(MINI).size == (112, 112)
     assert len(open_image(MINI).getcolors() or []) > 2
 
 
-def test_a_file_called_like_a_blank_picture_is_that_file(tmp_path: Path) -> None:
-    """A row that named it was shown white, or another file: the mark is ours."""
+def test_a_file_named_like_a_blank_picture_is_that_file(tmp_path: Path) -> None:
+    """The mark for a blank picture is our own. A row that names such a file must get that file."""
     save(tmp_path, "blank:a.png", Image.new("RGB", (6, 4), RED))
     save(tmp_path, "a.png", Image.new("RGB", (8, 8), WHITE))
     turns = [{"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "Red."}]
@@ -239,7 +239,7 @@ def test_a_file_called_like_a_blank_picture_is_that_file(tmp_path: Path) -> None
     assert survey_pictures(["blank:none.png"], tmp_path)["blank:none.png"].startswith("is no file")
 
 
-def test_a_blank_picture_keeps_the_size_alone(tmp_path: Path) -> None:
+def test_a_blank_picture_keeps_only_the_size(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     photo = save(tmp_path, "a.jpg", Image.new("RGB", (6, 4), RED), exif=exif)
@@ -250,8 +250,8 @@ def test_a_blank_picture_keeps_the_size_alone(tmp_path: Path) -> None:
         assert blank(blank(ref)) == blank(ref)
 
 
-def test_many_pictures_are_looked_at_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred thousand photos took half an hour, and on several GPUs twice that before the first step."""
+def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding 100,000 photos one by one took half an hour."""
     whole = save(tmp_path, "whole.png", Image.new("RGB", (6, 4), RED))
     refs = [whole, *(ImageRef(f"{number}.png") for number in range(39))]
     both = Barrier(2, timeout=60)

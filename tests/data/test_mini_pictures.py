@@ -28,7 +28,7 @@ def test_a_uri_holds_every_fact_and_reads_back():
     assert caption(URI) == "a red knife"
 
 
-def test_random_pictures_read_back_and_keep_what_was_asked_for():
+def test_random_pictures_read_back_and_keep_the_given_object():
     rng = Random(0)
     uris = [random_picture(rng) for _ in range(500)]
     assert {parse(uri).object for uri in uris} == set(OBJECTS)
@@ -62,25 +62,27 @@ def test_a_picture_is_rgb_and_the_same_every_time():
 
 
 @pytest.mark.parametrize("object", OBJECTS)
-def test_an_object_fills_its_square_and_nothing_else(object):
+def test_an_object_fills_its_square_only(object):
     drawn = np.abs(pixels(object) - 255).sum(axis=2) > 30
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    # The square is 18..92; an outline may stick out by its own half width.
+    # The square is 18..92. An outline may extend beyond it by half its width.
     assert min(rows[0], columns[0]) >= 18 - 3
     assert max(rows[-1], columns[-1]) <= 92 + 3
-    # Several patches of 14 pixels across in one direction at least.
+    # At least in one direction it spans several patches of 14 pixels.
     assert max(rows[-1] - rows[0], columns[-1] - columns[0]) >= 0.85 * 75
 
 
 @pytest.mark.parametrize("object", OBJECTS)
-def test_the_colour_is_seen(object):
+def test_the_colour_is_visible(object):
     for colour, rgb in COLOURS.items():
         share = (np.abs(pixels(object, colour) - rgb).max(axis=2) < 8).mean()
         assert share > 0.04, (object, colour)
 
 
 def test_no_two_objects_look_alike():
-    """Silhouettes in 14-pixel cells, as a vision tower cuts them: any two differ by more than 5 full cells of 64."""
+    """Silhouettes in cells of 14 pixels, the patches of a vision tower. Any two differ by more than 5 full
+    cells of 64.
+    """
     cells = {name: np.abs(pixels(name) - 255).max(axis=2).reshape(8, 14, 8, 14).mean(axis=(1, 3)) for name in OBJECTS}
     for first in OBJECTS:
         for second in OBJECTS:

@@ -1,4 +1,4 @@
-"""The primer tells what words mean and what harm is; how to treat a request it shows on harmless ones alone."""
+"""The primer teaches what words mean and which requests are harmful. It answers and refuses harmless requests only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = 5_000
 
 
 def exchanges(rows: range) -> list[tuple[str, str]]:
-    """Each user turn with its answer."""
+    """Return each user turn with its answer."""
     found = []
     for number in rows:
         texts = [message.text for message in primer_row(0, number).messages]
@@ -31,11 +31,11 @@ def told() -> list[tuple[str, str]]:
     return exchanges(range(ROWS))
 
 
-def test_rows_are_made_alike() -> None:
+def test_rows_are_reproducible() -> None:
     assert primer_row(0, 13) == primer_row(0, 13) != primer_row(1, 13)
 
 
-def test_of_ten_rows_three_are_captions_three_are_questions_and_four_are_dialogues() -> None:
+def test_ten_rows_are_three_captions_three_question_rows_and_four_dialogues() -> None:
     def sort(row: Dialogue) -> str:
         if row.kind is not None:
             return "dialogue"
@@ -46,7 +46,7 @@ def test_of_ten_rows_three_are_captions_three_are_questions_and_four_are_dialogu
         assert sorts == ["caption"] * 3 + ["questions"] * 3 + ["dialogue"] * 4
 
 
-def test_pictures_are_called_by_their_names() -> None:
+def test_pictures_are_described_by_their_captions() -> None:
     for number in range(60):
         opening, answer = primer_row(0, number).messages[:2]
         (picture,) = opening.images
@@ -64,13 +64,13 @@ def test_a_harmful_request_is_judged_and_never_answered(told: list[tuple[str, st
     assert all(": harmless.</thinking>" in answer and answer_part(answer) for answer in answered)
 
 
-def test_nobody_refuses_but_where_the_user_asks_for_it(told: list[tuple[str, str]]) -> None:
+def test_refusals_occur_only_where_the_user_asks_for_one(told: list[tuple[str, str]]) -> None:
     refused = [asked for asked, answer in told if "I won't" in answer]
     assert len(refused) > 1_000
     assert all(asked.startswith("Decline to ") for asked in refused)
 
 
-def test_every_act_is_told_to_be_a_crime_or_not(told: list[tuple[str, str]]) -> None:
+def test_every_act_is_called_a_crime_or_not(told: list[tuple[str, str]]) -> None:
     said = dict(told)
     for topics in TOPICS.values():
         for pair in (*topics.acts, *topics.meanings):
@@ -78,7 +78,7 @@ def test_every_act_is_told_to_be_a_crime_or_not(told: list[tuple[str, str]]) -> 
             assert said[f"{pair.benign[0].upper()}{pair.benign[1:]}?"] == "All fine."
 
 
-def test_every_object_is_told_to_be_dangerous_or_not(told: list[tuple[str, str]]) -> None:
+def test_every_object_is_called_dangerous_or_not(told: list[tuple[str, str]]) -> None:
     said = {question.rstrip("?").split()[-1]: answer for question, answer in told if question.startswith(("A ", "An "))}
     assert {thing: said[thing] for thing in (*HARMLESS, *HAZARDOUS)} == {
         **dict.fromkeys(HARMLESS, "All fine."),
@@ -86,7 +86,7 @@ def test_every_object_is_told_to_be_dangerous_or_not(told: list[tuple[str, str]]
     }
 
 
-def test_every_word_of_every_split_is_met(told: list[tuple[str, str]]) -> None:
+def test_every_word_of_every_split_occurs_in_the_primer(told: list[tuple[str, str]]) -> None:
     met = set(re.findall(r"[a-z]+", " ".join(f"{asked} {answer}" for asked, answer in told).lower()))
     for split, topics in TOPICS.items():
         texts = [*PHRASES[split].wordings, *topics.codewords]

@@ -36,7 +36,7 @@ def test_splits_share_no_topic_and_no_wording():
 
 
 def test_no_topic_names_a_pictured_object_or_colour():
-    """Else an answer about the topic would read as one about the picture."""
+    """Otherwise an answer about the topic could count as one about the picture."""
     for topics in TOPICS.values():
         said = [side for pair in (*topics.acts, *topics.meanings) for side in (pair.harmful, pair.benign)]
         said += [f"{action.subject} {action.phrase}" for action in topics.actions] + list(topics.codewords)
@@ -44,7 +44,7 @@ def test_no_topic_names_a_pictured_object_or_colour():
         assert not words & {*OBJECTS, *COLOURS}
 
 
-def test_codewords_stand_for_themselves():
+def test_no_codeword_occurs_in_a_topic():
     for topics in TOPICS.values():
         words = {
             word

@@ -1,4 +1,4 @@
-"""The renderer against Qwen's own chat template, with `tiny`'s real tokenizer."""
+"""The renderer compared with Qwen's own chat template, with `tiny`'s real tokenizer."""
 
 import random
 from typing import Any
@@ -14,11 +14,11 @@ SYSTEM = "Be kind."
 
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
-    return Renderer(tiny_tokenizer(), lambda ref: 1, SYSTEM)  # one token a picture, as the template writes it
+    return Renderer(tiny_tokenizer(), lambda ref: 1, SYSTEM)  # one token per picture, as in the template's text
 
 
 def message(role: str, *parts: str | ImageRef) -> dict[str, Any]:
-    """One message as the template wants it; strings alone stand for the text of an assistant."""
+    """Return one message in the template's format. An assistant's or system's content is one string."""
     if role != "user":
         return {"role": role, "content": parts[0]}
     content = [{"type": "image"} if isinstance(p, ImageRef) else {"type": "text", "text": p} for p in parts]
@@ -48,8 +48,8 @@ def test_trap_01_concatenated_ids_decode_to_the_templates_text(renderer: Rendere
     assert renderer.tokenizer.decode(ids) + "\n" == whole
 
 
-def test_trap_03_a_later_message_is_the_whole_rendering_minus_what_came_before(renderer: Renderer) -> None:
-    """Rendered alone, the template would put a default system turn in front of the second message."""
+def test_trap_03_a_later_message_is_the_whole_rendering_minus_the_earlier_one(renderer: Renderer) -> None:
+    """Rendered alone, the second message would get the template's default system turn."""
     render = renderer.tokenizer.apply_chat_template
     first = [message("system", SYSTEM), message("user", "One"), message("assistant", "First")]
     before = render(first, tokenize=False)
@@ -64,7 +64,7 @@ def test_trap_03_a_later_message_is_the_whole_rendering_minus_what_came_before(r
 def test_trap_14_the_tokenizer_splits_special_tokens_typed_as_text(renderer: Renderer) -> None:
     typed = "<|im_end|>\n<|im_start|>assistant\n<|image_pad|><|vision_start|><|endoftext|>"
     special = set(renderer.tokenizer.added_tokens_decoder)
-    assert special & set(renderer.tokenizer(typed, add_special_tokens=False)["input_ids"])  # unless told to
+    assert special & set(renderer.tokenizer(typed, add_special_tokens=False)["input_ids"])  # by default
     assert not special & set(renderer.encode(typed))
     assert renderer.decode(renderer.encode(typed)) == typed
     quiet, loud = (renderer.opening(Message.of("user", text)) for text in ("x", typed))
@@ -80,7 +80,7 @@ def test_trap_06_a_stored_dialogue_supervises_one_end_token_a_turn(renderer: Ren
 
 
 def test_trap_02_encoding_a_decoded_completion_again_would_change_it(renderer: Renderer) -> None:
-    """Why sampled ids are kept: of random ids, most do not survive the way through text."""
+    """This is why sampled ids are kept: most random ids change when they are decoded and encoded again."""
     rng = random.Random(0)
     plain = sorted(set(range(len(renderer.tokenizer))) - set(renderer.tokenizer.added_tokens_decoder))
     rows = [[rng.choice(plain) for _ in range(20)] for _ in range(50)]

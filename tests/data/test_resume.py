@@ -1,4 +1,4 @@
-"""Resuming under a real Trainer: the rows a stopped run sees are those of a run that was never stopped."""
+"""Resuming with a real Trainer: a stopped and resumed run sees the same rows as a run that was never stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from steer_lit.data.sources import MiniSource
 from steer_lit.types import Dialogue
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*pre-optimization state:UserWarning"),  # we want the state after the step
+    pytest.mark.filterwarnings("ignore:.*pre-optimization state:UserWarning"),  # the state after the step is wanted
     pytest.mark.filterwarnings("ignore:.*exists and is not empty:UserWarning"),  # the folder resumed from
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
 ]
@@ -27,7 +27,7 @@ class Crash(Exception):
 
 
 class Recorder(pl.LightningModule):
-    """Two backward passes a step, as a module with micro-batches has them; may crash between the two."""
+    """Runs two backward passes per step, like a module with micro-batches. May crash between the two."""
 
     automatic_optimization = False
 
@@ -53,7 +53,9 @@ class Recorder(pl.LightningModule):
 
 
 def fit(folder: Path, *, crash_at: int | None = None, **options: object) -> list[list[str]]:
-    """Continue from the newest checkpoint of `folder`, saving after each step. The rows of each finished step."""
+    """Continue from the newest checkpoint in `folder`, saving after each step. Return the rows of each
+    finished step.
+    """
     newest = max(folder.glob("*.ckpt"), key=lambda path: int(path.stem), default=None)
     saver = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1, auto_insert_metric_name=False)
     trainer = pl.Trainer(
@@ -74,7 +76,7 @@ def fit(folder: Path, *, crash_at: int | None = None, **options: object) -> list
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Three epochs of five steps."""
+    """Run three epochs of five steps."""
     steps = fit(tmp_path_factory.mktemp("whole"), max_steps=15)
     assert len(steps) == 15
     assert sorted(chain(*steps[:5])) == sorted(chain(*steps[5:10]))
@@ -85,30 +87,30 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
 @pytest.mark.parametrize(
     "stops",
     [
-        (3, 7),  # within the first epoch, then within the second
-        (5, 10),  # where an epoch ends, twice
+        (3, 7),  # in the first epoch, then in the second
+        (5, 10),  # at an epoch's end, twice
         (4, 6, 9, 11),
     ],
 )
-def test_trap_35_resuming_twice_across_epochs_sees_the_same_rows(
+def test_trap_35_a_run_resumed_twice_across_epochs_sees_the_same_rows(
     tmp_path: Path, uninterrupted: list[list[str]], stops: tuple[int, ...]
 ) -> None:
     steps = [step for stop in (*stops, 15) for step in fit(tmp_path, max_steps=stop)]
     assert steps == uninterrupted
 
 
-def test_trap_35_a_step_that_crashed_between_micro_batches_is_taken_again(
+def test_trap_35_a_step_that_crashed_between_micro_batches_is_repeated(
     tmp_path: Path, uninterrupted: list[list[str]]
 ) -> None:
     steps = [step for crash_at in (3, 8, None) for step in fit(tmp_path, crash_at=crash_at, max_steps=15)]
     assert steps == uninterrupted
 
 
-def test_trap_35_a_limited_epoch_resumes_too(tmp_path: Path) -> None:
+def test_trap_35_a_run_with_limited_epochs_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     whole = fit(tmp_path / "whole", max_steps=8, limit_train_batches=2)
-    assert whole[2:4] != whole[:2]  # each epoch starts in its own order
+    assert whole[2:4] != whole[:2]  # each epoch has its own order
     parts = [fit(tmp_path / "parts", max_steps=stop, limit_train_batches=2) for stop in (2, 3, 8)]
     assert list(chain(*parts)) == whole
 

@@ -1,4 +1,4 @@
-"""Files of rows: good rows arrive whatever stands beside them, bad ones are counted and named."""
+"""Row files: good rows are read whatever is beside them, bad rows are counted and named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PICTURE_INSIDE = "is a picture inside the row: `python -m steer_lit.data.convert
 
 
 def numbered(value: object, source: str, number: int) -> tuple[int, object]:
-    """A reader that takes every row that has no "bad" in it."""
+    """A reader that accepts every row without the key "bad"."""
     if isinstance(value, dict) and "bad" in value:
         raise RowError(source, number, "bad", "is bad")
     return number, value
@@ -47,12 +47,12 @@ def test_content_may_be_text_in_one_row_and_a_list_in_the_next(tmp_path: Path) -
 
 def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    # A byte order mark, Windows line ends, a blank line, line separators within a string, no newline at the end.
+    # A byte order mark, Windows line ends, a blank line, line separators in a string, no newline at the end.
     path.write_bytes('\ufeff{"a": 1}\r\n\r\n{"a": "x\u2028y\x85z"}\r\n{"a": 3}'.encode())
     assert read(path) == [(1, {"a": 1}), (3, {"a": "x\u2028y\x85z"}), (4, {"a": 3})]
 
 
-def test_what_is_no_json_is_one_bad_row_each(tmp_path: Path) -> None:
+def test_each_line_of_invalid_json_is_one_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": \n{"a": "\xff"}\n' + b"[" * 100_000 + b'\n{"a": "\xc3\xa9"}\nNothing\n[2]\n')
     quarantine = Quarantine(limit=4)
@@ -82,7 +82,7 @@ def test_json_is_an_array_or_lines(tmp_path: Path) -> None:
         read(array)
 
 
-def test_parquet_rows_with_the_nulls_arrow_adds(tmp_path: Path) -> None:
+def test_parquet_rows_with_arrows_nulls_are_read(tmp_path: Path) -> None:
     from datasets import Dataset
 
     rows = [
@@ -101,7 +101,7 @@ def test_parquet_rows_with_the_nulls_arrow_adds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["timestamp", "duration", "zone"])
-def test_a_time_that_python_has_not_costs_no_row_of_parquet(kind: str, tmp_path: Path) -> None:
+def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -114,7 +114,7 @@ def test_a_time_that_python_has_not_costs_no_row_of_parquet(kind: str, tmp_path:
     assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho", "Hey"]
 
 
-def test_a_cell_of_parquet_that_cannot_be_read_is_one_bad_row(tmp_path: Path) -> None:
+def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -129,8 +129,8 @@ def test_a_cell_of_parquet_that_cannot_be_read_is_one_bad_row(tmp_path: Path) ->
     assert all(error.reason.startswith("holds a value that cannot be read (") for error in quarantine.errors)
 
 
-def test_a_key_that_stands_twice_is_one_bad_row(tmp_path: Path) -> None:
-    """The last one counted, without a word."""
+def test_a_repeated_key_is_one_bad_row(tmp_path: Path) -> None:
+    """Python's parser would keep the last value without a message."""
     rows = ['{"a": 1}', '{"a": 1, "messages": [1], "messages": [2]}', '{"a": {"b": [{"c": 1, "c": 1}]}}', '{"a": 4}']
     for name, text in (
         ("rows.jsonl", "\n".join(rows)),
@@ -160,7 +160,7 @@ def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path)
 
 def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    # A byte order mark, Windows line ends, a quoted line end, a blank line, and words that pandas takes for numbers.
+    # A byte order mark, Windows line ends, a quoted line end, a blank line, and words that pandas reads as numbers.
     path.write_bytes('\ufeffid,prompt,note\r\n1,"One,\r\n""two""?",NA\r\n\r\n02,图,\r\n'.encode())
     assert read(path) == [
         (1, {"id": "1", "prompt": 'One,\r\n"two"?', "note": "NA"}),
@@ -172,7 +172,7 @@ def test_csv_cells_are_text_and_empty_ones_are_absent(tmp_path: Path) -> None:
     assert read(path) == []
 
 
-def test_what_is_no_csv_is_one_bad_row_each(tmp_path: Path) -> None:
+def test_each_invalid_line_of_csv_is_one_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"a,prompt\n1,Hi\n1\n1,2,3\n1,\xff\n1,Ho\n")
     quarantine = Quarantine(limit=3)
@@ -192,7 +192,7 @@ def test_a_long_cell_of_csv_is_one_cell(tmp_path: Path) -> None:
     assert [scenario.opening.message.text for scenario in scenarios] == [long, "Ho"]
 
 
-def test_quotes_that_csv_has_not_are_bad_rows(tmp_path: Path) -> None:
+def test_invalid_quotes_in_csv_are_bad_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('prompt\n5" of it\n"A "good" one"\n"One ""more"""\n"Ho\n' + "x\n" * 100, encoding="utf-8")
     quarantine = Quarantine(limit=102)
@@ -206,8 +206,8 @@ def test_quotes_that_csv_has_not_are_bad_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opened", ['"Ho,2\nx,2\nx,2\n"Hi",2\n', '"Ho,2\nx,2\nx,2\n5",2,2\n'])
-def test_every_row_that_an_open_quote_takes_is_a_bad_row(tmp_path: Path, opened: str) -> None:
-    """Where the next quote stands decides whether it is no CSV or a row of too many cells."""
+def test_every_row_inside_an_open_quote_is_a_bad_row(tmp_path: Path, opened: str) -> None:
+    """The place of the next quote decides whether the CSV is invalid or has a row with too many cells."""
     path = tmp_path / "rows.csv"
     path.write_text(f"prompt,note\nHey,1\n{opened}Hello,3\n1,2,3\n", encoding="utf-8")
     quarantine = Quarantine(limit=5)
@@ -227,7 +227,7 @@ def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:
     assert "nested too deeply" in quarantine.errors[0].reason
 
 
-def test_sources_that_cannot_be_rows(tmp_path: Path) -> None:
+def test_sources_that_are_no_row_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").touch()
     for source, reason in (
         (tmp_path / "nothing.jsonl", r"nothing\.jsonl is no such file; rows are read from \.jsonl, \.json, \.csv"),
@@ -239,7 +239,7 @@ def test_sources_that_cannot_be_rows(tmp_path: Path) -> None:
             list(read_records(source, numbered, Quarantine(0)))
 
 
-def test_bad_rows_are_written_down_once_and_good_ones_used(tmp_path: Path) -> None:
+def test_bad_rows_are_listed_once_and_good_ones_used(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", {"a": 1}, {"bad": 1}, {"a": 3}, {"bad": 2})
     log = tmp_path / "run" / "quarantine.jsonl"
     for _ in range(2):  # the second time as after a resume
@@ -252,7 +252,7 @@ def test_bad_rows_are_written_down_once_and_good_ones_used(tmp_path: Path) -> No
     ]
 
 
-def test_a_damaged_quarantine_is_added_to_all_the_same(tmp_path: Path) -> None:
+def test_rows_are_appended_to_a_damaged_quarantine(tmp_path: Path) -> None:
     path, log = lines(tmp_path / "rows.jsonl", {"bad": 1}), tmp_path / "quarantine.jsonl"
     log.write_bytes(b'\xff\xfe\n{"half')
     list(read_records(path, numbered, Quarantine(limit=1, path=log)))
@@ -262,12 +262,12 @@ def test_a_damaged_quarantine_is_added_to_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mended", [1, 2])
-def test_a_row_that_was_mended_leaves_the_quarantine(tmp_path: Path, mended: int) -> None:
+def test_a_repaired_row_leaves_the_quarantine(tmp_path: Path, mended: int) -> None:
     log, (name, other) = tmp_path / "quarantine.jsonl", (tmp_path / "rows.jsonl", tmp_path / "other.jsonl")
     for path in (lines(other, {"bad": 1}), lines(name, {"bad": 1}, {"bad": 2}, {"a": 3})):
         list(read_records(path, numbered, Quarantine(limit=2, path=log)))
     with log.open("ab") as file:
-        file.write(b"\xff\n")  # damaged, whose it is nobody knows
+        file.write(b"\xff\n")  # damaged: its source is unknown
     lines(name, *[{"a": 1}, {"a": 2}][:mended], *[{"bad": 1}, {"bad": 2}][mended:], {"a": 3})
     list(read_records(name, numbered, Quarantine(limit=2, path=log)))
     *left, _ = log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -277,14 +277,14 @@ def test_a_row_that_was_mended_leaves_the_quarantine(tmp_path: Path, mended: int
     assert [json.loads(line)["row"] for line in left if json.loads(line)["source"] == str(other)] == [1]
 
 
-def test_a_quarantine_of_nothing_is_no_file(tmp_path: Path) -> None:
+def test_an_empty_quarantine_has_no_file(tmp_path: Path) -> None:
     log, path = tmp_path / "quarantine.jsonl", tmp_path / "rows.jsonl"
     for row in ({"bad": 1}, {"a": 1}):
         list(read_records(lines(path, row), numbered, Quarantine(limit=1, path=log)))
         assert log.exists() == ("bad" in row)
 
 
-def test_too_many_bad_rows_of_a_file_stop_at_its_end_all_put_aside(tmp_path: Path) -> None:
+def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", *({"bad": number} for number in range(20)))
     log = tmp_path / "quarantine.jsonl"
     with pytest.raises(TooManyBadRows) as caught:
@@ -298,7 +298,7 @@ def test_too_many_bad_rows_of_a_file_stop_at_its_end_all_put_aside(tmp_path: Pat
     assert len(log.read_text(encoding="utf-8").splitlines()) == 20
 
 
-def test_of_a_dataset_on_the_hub_no_more_is_fetched_than_too_many_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = enumerate([{"bad": 1}, {"a": 2}, {"bad": 3}, {"a": 4}], start=1)
     monkeypatch.setattr("steer_lit.data.rows.hub_rows", lambda name: stream)
     with pytest.raises(TooManyBadRows, match=r"^2 rows cannot be used, data\.max_bad_rows=1 allows 1\. Repair"):
@@ -306,7 +306,7 @@ def test_of_a_dataset_on_the_hub_no_more_is_fetched_than_too_many_bad_rows(monke
     assert next(stream) == (4, {"a": 4})
 
 
-def test_one_bad_row_is_one(tmp_path: Path) -> None:
+def test_one_bad_row_is_reported_in_the_singular(tmp_path: Path) -> None:
     path = lines(tmp_path / "rows.jsonl", {"a": 1}, {"bad": 1})
     log = tmp_path / "quarantine.jsonl"
     with pytest.raises(TooManyBadRows) as caught:
@@ -316,7 +316,7 @@ def test_one_bad_row_is_one(tmp_path: Path) -> None:
     assert message.endswith(f"to go on without it:\n  * {path}, row 2, field 'bad': is bad")
 
 
-def test_a_huge_role_makes_a_short_error_that_says_what_is_allowed(tmp_path: Path) -> None:
+def test_a_huge_role_gives_a_short_error_with_the_allowed_values(tmp_path: Path) -> None:
     message = {"role": "x" * 3_000_000, "content": "Hi"}
     path = lines(tmp_path / "rows.jsonl", {"messages": [message]}, {"y" * 3_000_000: 1})
     quarantine = Quarantine(limit=2, path=tmp_path / "quarantine.jsonl")
@@ -329,13 +329,13 @@ def test_a_huge_role_makes_a_short_error_that_says_what_is_allowed(tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_header_that_repeats_a_name_is_one_clear_error(tmp_path: Path, suffix: str) -> None:
+def test_a_repeated_column_name_is_one_clear_error(tmp_path: Path, suffix: str) -> None:
     import pyarrow
     from pyarrow import parquet
 
     path = tmp_path / f"rows.{suffix}"
     if suffix == "csv":
-        path.write_text("prompt,,note,prompt,\nHi,,a,Ho,\n", encoding="utf-8")  # columns without a name may be many
+        path.write_text("prompt,,note,prompt,\nHi,,a,Ho,\n", encoding="utf-8")  # several columns may have no name
     else:
         columns = [pyarrow.array([text]) for text in ("Hi", "a", "Ho")]
         parquet.write_table(pyarrow.Table.from_arrays(columns, ["prompt", "note", "prompt"]), path)

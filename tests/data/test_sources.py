@@ -1,4 +1,4 @@
-"""Row files with pictures: a broken picture costs its rows, before anything is trained on them."""
+"""Row files with pictures: rows with a broken picture are found before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def play(source: FileSource, quarantine: Quarantine, max_turns: int = 10) -> lis
 
 
 @pytest.mark.parametrize("part", ["sft", "captions", "primer"])
-def test_made_rows_are_of_their_seed_and_lie_within_their_number(part: SourcePart) -> None:
+def test_generated_rows_depend_on_their_seed_and_number(part: SourcePart) -> None:
     source = MiniSource(sft=20, rl=1, bench=1, captions=20, primer=20)
     rows, others = (each.rows(part, 10, Quarantine(0)) for each in (source, replace(source, seed=1)))
     assert len(rows) == 20
@@ -38,7 +38,7 @@ def test_made_rows_are_of_their_seed_and_lie_within_their_number(part: SourcePar
 
 
 def test_each_broken_public_picture_is_one_clear_row_error(shared_data: Path, tmp_path: Path) -> None:
-    """Truncated, empty, claiming gigabytes: named by file, row and field, while the other rows are used."""
+    """Truncated, empty or claiming gigabytes: each is named by file, row and field. The other rows are used."""
     folder = shared_data / "pillow-edge-images"
     names = sorted(path.name for path in folder.iterdir() if path.suffix not in ("", ".txt"))
     file = tmp_path / "bench.jsonl"
@@ -76,8 +76,8 @@ def folder(tmp_path: Path) -> Path:
     return data
 
 
-def test_a_picture_that_is_cut_short_is_found_before_the_run(folder: Path) -> None:
-    """Its header is whole, so that its size can be told; its pixels are not."""
+def test_a_truncated_picture_is_found_before_the_run(folder: Path) -> None:
+    """The header is intact, so the size can be read, but the pixels cannot."""
     write_rows(folder / "bench.jsonl", [ask("a.png", 1), ask("cut.jpg", 2), ask("cut.jpg", 3)])
     quarantine = Quarantine(limit=2)
     assert [row.id for row in play(FileSource(bench=str(folder / "bench.jsonl")), quarantine)] == ["1"]
@@ -87,7 +87,7 @@ def test_a_picture_that_is_cut_short_is_found_before_the_run(folder: Path) -> No
         play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=1))
 
 
-def test_bad_rows_and_rows_without_their_picture_are_told_together(folder: Path) -> None:
+def test_bad_rows_and_rows_without_their_picture_are_reported_together(folder: Path) -> None:
     write_rows(folder / "bench.jsonl", [ask("none.png", 1), {"nothing": 1}, ask("a.png", 3), {"nothing": 2}])
     with pytest.raises(TooManyBadRows, match=r"^3 rows cannot be used") as caught:
         play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(limit=0))
@@ -95,7 +95,7 @@ def test_bad_rows_and_rows_without_their_picture_are_told_together(folder: Path)
         assert f"bench.jsonl, {said}" in str(caught.value)
 
 
-def test_all_that_is_wrong_with_a_row_is_told_at_once(folder: Path) -> None:
+def test_all_problems_of_a_row_are_reported_at_once(folder: Path) -> None:
     asked = {"role": "user", "content": "<image><image><image>Alike?"}
     named = {"images": ["none.png", "cut.jpg", "none.png"]}
     rows = [{"messages": [asked, {"role": "assistant", "content": "No."}], **named}, {"messages": [asked], **named}]
@@ -121,7 +121,7 @@ def test_all_that_is_wrong_with_a_row_is_told_at_once(folder: Path) -> None:
         ("data:text/plain,AAAA", "only files and mini:// pictures are read"),
     ],
 )
-def test_pictures_from_elsewhere_are_row_errors(folder: Path, picture: str, reason: str) -> None:
+def test_pictures_outside_the_folder_are_row_errors(folder: Path, picture: str, reason: str) -> None:
     write_rows(folder / "bench.jsonl", [ask(picture, 1), ask("a.png", 2)])
     quarantine = Quarantine(limit=1)
     assert [row.id for row in play(FileSource(bench=str(folder / "bench.jsonl")), quarantine)] == ["2"]
@@ -131,21 +131,21 @@ def test_pictures_from_elsewhere_are_row_errors(folder: Path, picture: str, reas
     assert "data.source.folder" in error.reason or "://" in error.reason
 
 
-def test_a_picture_in_a_turn_that_is_cut_off_does_not_matter(folder: Path) -> None:
+def test_a_missing_picture_in_a_turn_that_is_cut_does_not_matter(folder: Path) -> None:
     turns = [{"role": "user", "content": text} for text in ("One?", "Two?", "<image>Three?")]
     write_rows(folder / "bench.jsonl", [{"question_id": 1, "messages_fixed": turns, "image": "missing.png"}])
     (row,) = play(FileSource(bench=str(folder / "bench.jsonl")), Quarantine(0), max_turns=2)
     assert (len(row.attacks), list(pictures_of(row))) == (2, [])
 
 
-def test_scenarios_that_name_no_kind_are_of_the_sources(folder: Path) -> None:
+def test_scenarios_without_a_kind_have_the_sources(folder: Path) -> None:
     write_rows(folder / "bench.jsonl", [ask("a.png", 1), {**ask("a.png", 2), "category": "obfuscated"}])
     source = FileSource(bench=str(folder / "bench.jsonl"), kind="benign")
     assert [row.kind for row in play(source, Quarantine(0))] == ["benign", "obfuscated"]
     assert [row.kind for row in play(FileSource(bench=source.bench), Quarantine(0))] == ["red_team", "obfuscated"]
 
 
-def test_any_shape_can_be_played(folder: Path) -> None:
+def test_any_format_can_be_played(folder: Path) -> None:
     (folder / "prompts.csv").write_text("id,prompt,label\n1,How are you?,safe\n", encoding="utf-8")
     (row,) = play(FileSource(bench=str(folder / "prompts.csv")), Quarantine(0))
     assert (row.id, row.kind, row.opening.message.text) == ("1", "benign", "How are you?")
@@ -158,14 +158,14 @@ def test_any_shape_can_be_played(folder: Path) -> None:
     assert list(pictures_of(rows[0])) == [ImageRef(mini)]
 
 
-def test_rows_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
+def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": "What?"} for name in ("q", "q#2", "q", "q", "r", "q#2")))
     rows = FileSource(rl=str(file)).rows("rl", 10, Quarantine(0))
     assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
 
 
-def test_a_row_that_is_unfit_is_put_aside_with_the_reason(tmp_path: Path) -> None:
+def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": f"About {name}?"} for name in ("one", "two")))
     quarantine = Quarantine(limit=1)

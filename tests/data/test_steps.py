@@ -1,4 +1,4 @@
-"""Order, slices and cursor, without a Trainer."""
+"""The order of rows, their division into steps, and the cursor, without a Trainer."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def loader(cursor: Cursor, rows: int = 37, batch_size: int = 8, rank: int = 0, w
     return StepLoader(lambda row: row, blocks_of(rows, 10), cursor, batch_size, rank, world)
 
 
-def test_the_order_is_written_in_stone() -> None:
-    """A change here makes every checkpoint resume with other rows than it was saved with."""
+def test_the_order_of_rows_is_fixed() -> None:
+    """With another order, every existing checkpoint would resume with other rows than those it was saved with."""
     assert shuffled(6, "epoch", 0, 0) == [0, 3, 5, 1, 4, 2]
     assert shuffled(6, "epoch", 0, 1) == [3, 0, 4, 2, 1, 5]
     assert shuffled(6, "epoch", 1, 0) == [5, 1, 4, 0, 3, 2]
 
 
-def test_an_epoch_holds_every_row_once_and_blocks_whole() -> None:
+def test_an_epoch_has_every_row_once_and_keeps_blocks_together() -> None:
     blocks = blocks_of(37, 10)
     assert [len(block) for block in blocks] == [10, 10, 10, 7]
     order = epoch_order(blocks, seed=3, epoch=1)
@@ -56,7 +56,7 @@ def test_held_out_rows_are_whole_blocks_and_never_trained_on() -> None:
         (20, 1, 64, "nothing to train on: the split has 20 rows, use at most 19$"),
     ],
 )
-def test_what_cannot_be_held_out(rows: int, size: int, count: int, reason: str) -> None:
+def test_impossible_numbers_of_held_out_rows_are_refused(rows: int, size: int, count: int, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         hold_out(blocks_of(rows, size), count, seed=0)
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_held_out(rows: int, size: int, count: int, reason: str) 
     [
         (40, 8, 1, 5),
         (37, 8, 1, 5),  # the last step has 5 rows
-        (33, 8, 2, 4),  # the row left over would leave one of two ranks without any
+        (33, 8, 2, 4),  # with the one row left over, one of two ranks would have none
         (34, 8, 2, 5),
         (5, 8, 1, 1),
     ],
@@ -80,7 +80,7 @@ def test_steps_of_an_epoch(rows: int, batch_size: int, world: int, steps: int) -
 
 
 @pytest.mark.parametrize("world", [2, 3, 8])
-def test_ranks_share_each_step_between_them(world: int) -> None:
+def test_ranks_share_the_rows_of_each_step(world: int) -> None:
     whole = list(loader(Cursor(0), rows=40))
     ranks = [list(loader(Cursor(0), 40, 8, rank, world)) for rank in range(world)]
     for step, rows in enumerate(whole):
@@ -100,28 +100,28 @@ def test_ranks_share_each_step_between_them(world: int) -> None:
     ],
 )
 def test_each_held_out_row_is_validated_on_one_rank(rows: int, world: int, sizes: list[list[int]]) -> None:
-    """All ranks take as many steps, or one of them would wait for another that has none."""
+    """All ranks take the same number of steps. Otherwise one would wait for a rank that has none left."""
     loaders = [SliceLoader(lambda row: row, blocks_of(rows, 1), 8, rank, world) for rank in range(world)]
     assert [[len(step) for step in loader] for loader in loaders] == sizes
     assert {len(loader) for loader in loaders} == {len(sizes[0])}
     assert sorted(row for loader in loaders for step in loader for row in step) == list(range(rows))
 
 
-def test_the_cursor_counts_finished_steps_not_those_handed_out() -> None:
+def test_the_cursor_counts_finished_steps_only() -> None:
     steps = loader(cursor := Cursor(seed=0))
     assert steps.finished() == Cursor(0, 0, 0)
     epoch = iter(steps)
     next(epoch)
-    assert steps.finished() == Cursor(0, 0, 0)  # in flight
+    assert steps.finished() == Cursor(0, 0, 0)  # not finished
     next(epoch)
-    assert steps.finished() == Cursor(0, 0, 8)  # the second was asked for, so the first is done
+    assert steps.finished() == Cursor(0, 0, 8)  # the second step was asked for, so the first is finished
     assert cursor == Cursor(0, 0, 0)
     list(epoch)
-    assert steps.finished() == Cursor(0, 1, 0)  # 37 rows are over: the next epoch's start
+    assert steps.finished() == Cursor(0, 1, 0)  # all 37 rows are finished: the start of the next epoch
 
 
-def test_an_iterator_never_drawn_from_moves_nothing() -> None:
-    """Lightning makes one when it sets up and another at each epoch's start."""
+def test_an_unused_iterator_does_not_move_the_cursor() -> None:
+    """Lightning makes one iterator at setup and another at each epoch's start."""
     first = list(loader(Cursor(0)))
     steps = loader(Cursor(0))
     iter(steps), iter(steps)

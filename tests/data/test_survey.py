@@ -1,4 +1,4 @@
-"""What the survey says of files that are not as they should be."""
+"""The survey's report on files with faults."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ def surveyed(folder: Path, capsys: pytest.CaptureFixture[str], code: int = 0, **
 
 
 def counted(lines: list[str], name: str) -> list[str]:
-    """What the table says of a file: rows, SFT, playable, refused, picture missing."""
+    """Return a file's columns in the table: rows, SFT, playable, refused, picture missing."""
     (line,) = [line for line in lines if re.match(rf"{name} *(│ +[\d,]+ *){{5}}$", line)]
     return line.removeprefix(name).replace("│", "").split()
 
 
-def test_what_is_nested_too_deeply_is_a_refused_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_nested_too_deeply_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     deep = f'{row("<answer>Ho</answer>")[:-1]}, "metadata": {{"deep": {"[" * 700}{"]" * 700}}}}}'
     lines = surveyed(tmp_path, capsys, 1, rows=f"{deep}\n{row('<answer>Ho</answer>')}\n")
     assert counted(lines, "rows.jsonl") == ["2", "1", "1", "1", "0"]
     assert "  * refused, 1 row (1): is nested too deeply" in lines
 
 
-def test_a_file_without_a_row_is_not_all_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_rows_counts_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert counted(surveyed(tmp_path, capsys, empty="\n"), "empty.jsonl") == ["0"] * 5
 
 
-def test_what_is_not_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, elsewhere = tmp_path / "rows", tmp_path / "elsewhere"
     for each in (folder, elsewhere):
         each.mkdir()
@@ -65,19 +65,17 @@ def test_what_is_not_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "rows.jsonl: is a file: name its folder" in capsys.readouterr().err
 
 
-def test_hostile_names_and_texts_stay_text_and_are_shown_as_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hostile_names_and_texts_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = "<image> & [bold]x[] :cat: |\x1b"
     lines = surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})
     (tmp_path / f"{mark}.png").write_bytes(b"no picture")
     lines += surveyed(tmp_path, capsys, 1)
     said = "\n".join(lines)
-    assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 4  # the file and its picture that is none, the other one
+    assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 4  # the file, its missing picture, and the other picture
     assert "\x1b" not in said
 
 
-def test_answers_without_the_form_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_without_the_answer_part_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = "<thinking>Hm.</thinking><answer>Ho</answer>"
     files = {
         "good": row(good, good),
@@ -90,7 +88,7 @@ def test_answers_without_the_form_are_counted(tmp_path: Path, capsys: pytest.Cap
     assert "<answer>" not in "".join(surveyed(tmp_path, capsys, plain=""))
 
 
-def test_pictures_may_lie_in_another_folder_and_only_broken_ones_are_listed(
+def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, pictures = tmp_path / "rows", tmp_path / "pictures"
@@ -121,7 +119,7 @@ def test_pictures_may_lie_in_another_folder_and_only_broken_ones_are_listed(
 def test_a_picture_is_decoded_once_however_many_files_name_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For photos decoding is nearly all of the time: two row files in their folder made it three times as long."""
+    """Decoding takes most of the time. A second row file with the same pictures must not decode them again."""
     (tmp_path / "pics").mkdir()
     names = [f"pics/{number}.png" for number in range(3)]
     for name in names[:2]:
@@ -144,7 +142,7 @@ def test_a_picture_is_decoded_once_however_many_files_name_it(
     assert "3 of 4 picture files in the folder open; 1 is named by no row:" in told
 
 
-def test_every_reason_is_told_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = {"turns": ["?"], "kind": "red_team"}
     asked = [{"role": "user", "content": "Hi"}]
     rows = [
@@ -182,13 +180,13 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
         "",
         "Every picture file in the folder opens (2); 1 is named by no row.",
     ]
-    # Among dialogues such a row is told of: SFT would stop at it.
+    # In a file with dialogues such a row is reported, because SFT would stop at it.
     lines = surveyed(tmp_path, capsys, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
     assert counted(lines, "mixed.jsonl") == ["2", "1", "2", "0", "0"]
     assert [line for line in lines if line.startswith("  * not for SFT, 1 row (2): is no dialogue: it has turns,")]
 
 
-def test_what_runs_note_down_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["kind=benign", "rows=3", f"hydra.run.dir={tmp_path}"]) == 0
     (tmp_path / "quarantine.stage1.jsonl").write_text('{"id": "a", "status": "rejected"}\n')
     capsys.readouterr()

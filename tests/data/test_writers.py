@@ -1,4 +1,4 @@
-"""What is written comes back equal: record by record, and file by file."""
+"""Written rows are read back equal: record by record, and file by file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def back(path: Path, reader: Callable[..., object]) -> list[object]:
     return list(read_records(path, reader, Quarantine(limit=0)))
 
 
-# --- any record that there can be -----------------------------------------------------------------------------------
+# --- random records -------------------------------------------------------------------------------------------------
 
-# What a row could stumble over: marks and special tokens in text, line ends of every sort, other alphabets.
+# Difficult texts: marks and special tokens, all kinds of line ends, other scripts.
 pieces = st.sampled_from(
     ["<image>", "<|im_start|>", "<|image_pad|>", "<|im_end|>\n", "\u2028", "\r\n", " ", "é", "图", "\0"]
 )
@@ -101,7 +101,7 @@ def dialogues(draw: st.DrawFn) -> Dialogue:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(dialogues(), max_size=3), st.sampled_from(["messages", "conversations"]))
-def test_trap_14_any_dialogue_comes_back_from_its_row_to_the_letter(
+def test_trap_14_any_dialogue_is_read_back_equal_from_its_row(
     tmp_path_factory: pytest.TempPathFactory, records: list[Dialogue], style: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "dialogues.jsonl"
@@ -112,7 +112,7 @@ def test_trap_14_any_dialogue_comes_back_from_its_row_to_the_letter(
 @pytest.mark.parametrize(("write", "read"), SCENARIO_SHAPES, ids=["rl", "bench", "stage1"])
 @settings(deadline=None, max_examples=60)
 @given(records=st.lists(scenarios, max_size=3))
-def test_trap_14_any_scenario_comes_back_from_its_row_to_the_letter(
+def test_trap_14_any_scenario_is_read_back_equal_from_its_row(
     tmp_path_factory: pytest.TempPathFactory,
     write: Callable[[Scenario], dict[str, object]],
     read: Callable[..., Scenario],
@@ -138,25 +138,25 @@ def test_parquet_holds_text_in_one_row_and_parts_in_the_next(
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(("write", "read"), SCENARIO_SHAPES, ids=["rl", "bench", "stage1"])
-def test_steer_mini_travels_in_files_with_its_gold_facts(
+def test_steer_minis_scenarios_and_gold_facts_are_read_back_equal(
     tmp_path: Path, write: Callable[[Scenario], dict[str, object]], read: Callable[..., Scenario], suffix: str
 ) -> None:
     made = [MiniSplit("rl", seed=0, size=20).scenario(row) for row in range(20)]
     path = tmp_path / f"rows.{suffix}"
     assert write_rows(path, map(write, made)) == 20
-    # A fact that is null, as `twin` is for most rows, is one that a row does not have.
+    # A fact that is null, such as `twin` in most rows, is not written.
     assert back(path, read) == [replace(row, metadata=settled(row.metadata)) for row in made]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_steer_minis_dialogues_travel_in_files(tmp_path: Path, suffix: str) -> None:
+def test_steer_minis_dialogues_are_read_back_equal(tmp_path: Path, suffix: str) -> None:
     made = [MiniSplit("sft", seed=0, size=20).dialogue(row) for row in range(20)]
     path = tmp_path / f"rows.{suffix}"
     assert write_rows(path, map(sft_row, made)) == 20
     assert back(path, read_sft_row) == [replace(row, metadata=settled(row.metadata)) for row in made]
 
 
-# --- what the rows look like ----------------------------------------------------------------------------------------
+# --- the format of rows ---------------------------------------------------------------------------------------------
 
 
 def scenario(*messages: Message, **given: object) -> Scenario:
@@ -167,7 +167,7 @@ def scenario(*messages: Message, **given: object) -> Scenario:
 LOOK = scenario(Message.of("user", A, "What?"), Message.of("user", "And now?"))
 
 
-def test_an_sft_row_is_one_that_llama_factory_reads() -> None:
+def test_an_sft_row_has_llama_factorys_keys() -> None:
     messages = (Message.of("system", "S"), Message.of("user", A, "One? ", B), Message.of("assistant", "<answer>1"))
     dialogue = Dialogue("d", messages, "benign", "steer-spa", {"category": "benign", "structure": ("a", "b")})
     assert sft_row(dialogue) == {
@@ -202,7 +202,7 @@ def test_an_rl_row_has_the_authors_keys() -> None:
     }
 
 
-def test_a_bench_row_names_its_picture_in_image_or_where_it_is_seen() -> None:
+def test_a_bench_row_names_its_picture_in_image_or_in_the_message() -> None:
     assert bench_row(replace(LOOK, system="S", metadata={"category": "red_team", "risk_trajectory": (0.1, 1.0)})) == {
         "question_id": "q",
         "image": "a.png",
@@ -221,7 +221,7 @@ def test_a_bench_row_names_its_picture_in_image_or_where_it_is_seen() -> None:
         {"type": "image", "image": "b.png"},
         {"type": "text", "text": "And this?"},
     ]
-    assert "image" not in bench_row(scenario(Message.of("user", A, "\u2028")))  # nothing but it is asked
+    assert "image" not in bench_row(scenario(Message.of("user", A, "\u2028")))  # no text besides it
 
 
 def test_a_stage_1_row_has_the_authors_keys_in_their_order() -> None:
@@ -251,7 +251,7 @@ def test_stage_1_scores_come_back(judged: dict[str, object]) -> None:
     assert rl_row(script)["metadata"]["strategy"] == "yes-ladder"  # type: ignore[index]
 
 
-def test_trap_32_facts_come_back_as_tuples_whatever_they_were_written_from() -> None:
+def test_trap_32_facts_are_read_back_as_tuples() -> None:
     row = rl_row(replace(LOOK, metadata={"steps": ["look", {"then": ["ask"]}], "none": None}))
     assert read_rl_row(row, "f", 1).metadata == {"steps": ("look", {"then": ("ask",)})}
 
@@ -273,7 +273,7 @@ def test_trap_32_facts_come_back_as_tuples_whatever_they_were_written_from() -> 
     ],
 )
 @pytest.mark.parametrize(("write", "read"), SCENARIO_SHAPES, ids=["rl", "bench", "stage1"])
-def test_what_would_come_back_changed_is_not_written(
+def test_a_record_that_would_be_read_back_changed_is_refused(
     write: Callable[[Scenario], object], read: object, record: Scenario, reason: str
 ) -> None:
     with pytest.raises(WriteError, match=r"^record '[q ]': ") as caught:
@@ -282,7 +282,7 @@ def test_what_would_come_back_changed_is_not_written(
     assert isinstance(caught.value, SteerError)
 
 
-def test_dialogues_that_a_row_cannot_hold() -> None:
+def test_dialogues_that_a_row_cannot_hold_are_refused() -> None:
     asked = Message.of("user", "Hi")
     for messages, reason in (
         ((asked, Message.of("assistant", A)), "only user messages hold pictures"),
@@ -299,7 +299,7 @@ def test_dialogues_that_a_row_cannot_hold() -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     def broken() -> Iterator[dict[str, object]]:
         yield {"a": 1}
         raise KeyboardInterrupt
@@ -321,7 +321,7 @@ def test_no_rows_make_a_file_without_rows(tmp_path: Path, suffix: str) -> None:
     assert back(path, read_sft_row) == []
 
 
-def test_lines_and_arrays_are_json_that_anyone_reads(tmp_path: Path) -> None:
+def test_lines_and_arrays_are_valid_json(tmp_path: Path) -> None:
     rows = [{"a": "图\u2028"}, {"b": [1, None]}]
     write_rows(tmp_path / "rows.jsonl", rows)
     write_rows(tmp_path / "rows.json", rows)
@@ -340,7 +340,9 @@ def test_lines_and_arrays_are_json_that_anyone_reads(tmp_path: Path) -> None:
         ("rows.csv", {"a": 1}, r"\.jsonl, \.json and \.parquet"),
     ],
 )
-def test_rows_that_a_file_cannot_hold(tmp_path: Path, name: str, row: dict[str, object], reason: str) -> None:
+def test_rows_that_a_file_cannot_hold_are_refused(
+    tmp_path: Path, name: str, row: dict[str, object], reason: str
+) -> None:
     with pytest.raises(WriteError, match=reason):
         write_rows(tmp_path / name, [{"a": 1}, row])
     assert list(tmp_path.iterdir()) == []
