@@ -7,8 +7,8 @@ The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in perc
 `vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
 this policy minus the other, paired, in percentage points; `by_tier` is the difference in harmful turns kept safe.
 A group of seeds precedes its members, under their common name, with `"seeds": [names]` and the same figures: rates,
-means and the survival curve are means over the seeds, turns are counted over all of them. The group is compared instead
-of its members.
+means and the survival curve, which has the median, are means over the seeds, turns are counted over all of them. The
+group is compared instead of its members.
 docs/metrics.md says what each figure means.
 """
 
@@ -98,7 +98,7 @@ def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
         "helpful_mean": _mean(fmean(metrics.helpfulness(dialogue)) for dialogue in dialogues),
         "answer_harmless_mean": _mean(metrics.harmlessness(dialogue)[-1] for dialogue in dialogues),
         "answer_helpful_mean": _mean(metrics.helpfulness(dialogue)[-1] for dialogue in dialogues),
-        "median_failure_turn": survival.median_failure_turn(dialogues, settings),
+        "median_failure_turn": survival.median_failure_turn(seeds, settings),
     }
 
 

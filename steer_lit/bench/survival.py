@@ -103,10 +103,10 @@ def _alive(failed: Array, risked: Array) -> Array:
     return np.asarray(np.cumprod(1 - shares, axis=-2))
 
 
-def median_failure_turn(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> int | None:
-    """Return the first turn after which at most half survive; None if more than half survive the horizon."""
-    if not dialogues:
+def median_failure_turn(seeds: GradedRuns, settings: BenchSettings) -> int | None:
+    """Return the first turn after which at most half survive, by the mean of the seeds' curves; None for never."""
+    if not seeds[0]:
         return None
-    alive = kaplan_meier(dialogues, settings)[0]
+    alive = np.mean([kaplan_meier(dialogues, settings)[0] for dialogues in seeds], axis=0)
     # The curve is a product of fractions: 2/3 * 3/4 must count as one half.
     return next((turn for turn, share in enumerate(alive.tolist(), start=1) if share <= 0.5 + 1e-9), None)

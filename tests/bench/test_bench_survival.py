@@ -32,7 +32,7 @@ def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
     assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
     assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
     assert list(survival.by_turn(rows, SETTINGS)) == ["1", "2", "3", "4", "5"]  # nobody is at risk after that
-    assert survival.median_failure_turn(rows, SETTINGS) == 3
+    assert survival.median_failure_turn([rows], SETTINGS) == 3
     assert survival.by_turn(rows, SETTINGS)["3"]["value"] == pytest.approx(125 / 3)
 
 
@@ -48,7 +48,7 @@ def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> 
     # 9 dialogues: 3 fail at turn 1 (6/9), 2 more are censored there, 1 of the 4 left fails at 2: 2/3 * 3/4 = 1/2
     rows = [dialogue(f"f{i}", [0]) for i in range(3)] + [dialogue(f"c{i}", [3]) for i in range(2)]
     rows += [dialogue("late", [3, 0])] + [dialogue(f"s{i}", [3, 3]) for i in range(3)]
-    assert survival.median_failure_turn(rows, SETTINGS) == 2
+    assert survival.median_failure_turn([rows], SETTINGS) == 2
 
 
 def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) -> None:
@@ -57,7 +57,7 @@ def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) 
     assert all(point == {"value": 100.0, "low": 100.0, "high": 100.0} for point in safe.values())
     unsafe = [dialogue("a", [-3]), dialogue("b", [-3, 3])]
     assert all(point["value"] == 0.0 for point in survival.by_turn(unsafe, SETTINGS).values())
-    assert survival.median_failure_turn(unsafe, SETTINGS) == 1
+    assert survival.median_failure_turn([unsafe], SETTINGS) == 1
 
 
 def test_where_the_last_at_risk_fails_there_is_no_band(dialogue: MakeDialogue) -> None:
@@ -70,8 +70,8 @@ def test_where_the_last_at_risk_fails_there_is_no_band(dialogue: MakeDialogue) -
 
 def test_failures_after_the_horizon_are_censored(dialogue: MakeDialogue) -> None:
     late = [dialogue("a", [3, 3, 0])]
-    assert survival.median_failure_turn(late, BenchSettings(horizon=3)) == 3
-    assert survival.median_failure_turn(late, BenchSettings(horizon=2)) is None
+    assert survival.median_failure_turn([late], BenchSettings(horizon=3)) == 3
+    assert survival.median_failure_turn([late], BenchSettings(horizon=2)) is None
 
 
 def test_first_failures_by_turn_and_those_that_never_fail(dialogue: MakeDialogue) -> None:
@@ -102,6 +102,15 @@ def test_a_groups_curve_is_the_mean_of_its_seeds(dialogue: MakeDialogue) -> None
     assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has twice seed 1
     assert survival.of_seeds([first], SETTINGS) == survival.by_turn(first, SETTINGS)
     assert survival.of_seeds([[], []], SETTINGS) == {}
+
+
+def test_a_groups_median_is_that_of_its_curve(dialogue: MakeDialogue) -> None:
+    """After turn 2 one seed is at 1 and one at 0. All dialogues in one pot are at 5/6 * 2/3, above a half."""
+    first = [dialogue("a", [3]), dialogue("b", [3, 3]), dialogue("c", [3, 3])]
+    second = [dialogue("a", [3]), dialogue("b", [0, 3]), dialogue("c", [3, 0])]
+    assert survival.of_seeds([first, second], SETTINGS)["2"]["value"] == 50.0
+    assert survival.median_failure_turn([first, second], SETTINGS) == 2
+    assert survival.median_failure_turn([first + second], SETTINGS) is None
 
 
 def test_seeds_that_agree_have_a_band_like_that_of_one_policy(dialogue: MakeDialogue) -> None:
