@@ -16,6 +16,7 @@ from steer_lit.lit.export import PolicyExport
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings, lr_factor
+from steer_lit.lit.random_state import random_state
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.reward.reward import Reward
@@ -265,6 +266,26 @@ def test_trap_34_the_random_state_is_restored_after_everything_is_built(
     random.random()
     fit(4, tmp_path / "checkpoints/last.ckpt")
     assert drawn == straight
+
+
+def test_trap_34_each_rank_restores_its_own_random_state(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning import Callback
+
+    drawn: list[float] = []
+
+    class Draw(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            drawn.append(random.random())
+
+    module = sft_module(tiny_policy())
+    for seed in (1, 2):
+        random.seed(seed)
+        module._random_states.append(random_state())
+    monkeypatch.setattr(SFTModule, "global_rank", 1)
+    make_trainer(1, callbacks=[Draw()]).fit(module, small_world("sft"))
+    assert drawn == [random.Random(2).random()]
 
 
 def test_a_checkpoint_of_another_base_model_is_refused(tiny_policy: Any) -> None:

@@ -2,6 +2,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def test_trap_18_ratio_is_one_and_scored_logprobs_are_the_sampled_ones(
     (step,) = run(make_trainer, make_module(tiny_policy(adapted=True)), small_world("grpo"), steps=1)
     assert step["train/ratio"] == step["train/ratio_max"] == 1.0
     assert step["train/ratio_gap_max"] < 1e-4  # float32: a cache and a full forward pass differ by rounding
+
+
+def test_trap_17_tokens_are_scored_at_the_temperature_of_their_rollout(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    module = make_module(tiny_policy(adapted=True), rollout=replace(ROLLOUT, temperature=0.5))
+    (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
+    assert step["train/ratio_gap_max"] < 1e-4
+    assert step["train/kl"] == 0.0  # so is the reference
 
 
 def test_trap_19_the_adapter_comes_back_when_scoring_the_reference_fails(
