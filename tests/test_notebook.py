@@ -52,8 +52,8 @@ class Untrained:
 def write_runs(outputs: Path) -> None:
     """Write a GRPO run and a benchmark.
 
-    The GRPO run has two steps; in each group two of three members refuse everything. The benchmark has two policies,
-    one of them under two seeds. The second seed's dialogues have other questions and one turn fewer.
+    The GRPO run has two steps on two ranks; in each group two of three members refuse everything. The benchmark has two
+    policies, one of them under two seeds. The second seed's dialogues have other questions and one turn fewer.
     """
     split = MiniSplit("bench", seed=0, size=10)
     scenarios = [split.scenario(row) for row in range(4)]
@@ -67,7 +67,8 @@ def write_runs(outputs: Path) -> None:
     (outputs / "grpo").mkdir(parents=True)
     settings = {"reward": {"credit": "gain"}, "objective": {"scale": "group"}, "data": {"source": {"rl": 2000}}}
     (outputs / "grpo" / "config.yaml").write_text(yaml.safe_dump(settings))
-    (outputs / "grpo" / "trajectories.jsonl").write_text("".join(lines))
+    for name, own in (("trajectories", lines[::2]), ("trajectories.rank1", lines[1::2])):
+        (outputs / "grpo" / f"{name}.jsonl").write_text("".join(own))
     policies = {
         "refuses": Untrained(ALWAYS_REFUSE, "a"),
         "complies@1": Untrained(ALWAYS_COMPLY, "b"),
@@ -88,8 +89,9 @@ def of_own_rows(training: Path, rows: Path) -> None:
     """Make the run look as if its rows and one picture came from the folder `rows`."""
     rows.mkdir()
     Image.new("RGB", (28, 28), "red").save(rows / "a.png")
-    log, config = training / "trajectories.jsonl", training / "config.yaml"
-    log.write_text(re.sub(r"mini://[^\"]+", "a.png", log.read_text()))
+    for log in training.glob("trajectories*.jsonl"):
+        log.write_text(re.sub(r"mini://[^\"]+", "a.png", log.read_text()))
+    config = training / "config.yaml"
     config.write_text(config.read_text().replace("rl: 2000", "{rl: rows/rl.jsonl, folder: null}"))
 
 
@@ -132,5 +134,7 @@ def test_inspect_run_shows_a_run(
 def test_without_a_run_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = cells(ROOT / "notebooks" / "inspect_run.ipynb")[0]
-    with pytest.raises(FileNotFoundError, match=r"outputs/demo/grpo and .*outputs/demo/bench: run `make demo` first"):
+    with pytest.raises(
+        FileNotFoundError, match=r"demo/grpo/trajectories\.jsonl and .*bench/records\.jsonl: run `make demo`"
+    ):
         exec(compile(ast.parse("".join(first["source"])), first["id"], "exec"), {})
