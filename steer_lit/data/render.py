@@ -73,7 +73,8 @@ class Renderer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text: special tokens written in it are split into ordinary pieces."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        # Not verbose: it would warn of a text longer than the model reads, which `too_long` refuses with its row.
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
     def opening(self, message: Message, system: str | None = None) -> list[int]:
         """Return the ids up to where the first completion begins."""

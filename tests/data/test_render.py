@@ -18,7 +18,7 @@ class ByteTokenizer:
     def convert_tokens_to_ids(self, token):
         return 256 + SPECIAL.index(token)
 
-    def __call__(self, text, add_special_tokens, split_special_tokens):
+    def __call__(self, text, add_special_tokens, split_special_tokens, verbose):
         assert not add_special_tokens
         assert split_special_tokens
         return {"input_ids": list(text.encode())}

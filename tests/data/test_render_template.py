@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+from transformers import tokenization_utils_base
 
 from steer_lit.data.render import Renderer
 from steer_lit.policy.tiny import tiny_tokenizer
@@ -85,3 +86,13 @@ def test_trap_02_encoding_a_decoded_completion_again_would_change_it(renderer: R
     plain = sorted(set(range(len(renderer.tokenizer))) - set(renderer.tokenizer.added_tokens_decoder))
     rows = [[rng.choice(plain) for _ in range(20)] for _ in range(50)]
     assert sum(renderer.encode(renderer.decode(row)) != row for row in rows) > 25
+
+
+def test_a_text_longer_than_the_model_reads_is_counted_in_silence(
+    renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is put aside with its length; transformers said that it would be run "through the model"."""
+    warned: list[str] = []
+    monkeypatch.setattr(tokenization_utils_base.logger, "warning", lambda said, *_: warned.append(said))
+    assert len(renderer.encode("a b " * renderer.tokenizer.model_max_length)) > renderer.tokenizer.model_max_length
+    assert not warned
