@@ -8,12 +8,10 @@ fault of a picture raises a `PictureError` that names it.
 from __future__ import annotations
 
 import hashlib
-import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
-_AT_ONCE = min(8, os.cpu_count() or 1)  # pictures decoded side by side; each of several ranks does the same
-_FEW = 16  # pictures, not worth the threads
 _BLANK = "blank:"  # starts the name of a white picture, which no row can use: see `picture_named`
 _ORIENTATION = 0x0112  # the EXIF tag
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -75,27 +71,6 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
         return _upright(_rgb(image), _orientation(image))
-
-
-def look_at(pictures: Collection[ImageRef], root: Path | None) -> Iterator[tuple[ImageRef, PictureError | None]]:
-    """Open each picture and yield it, in order, with what is wrong with it, None if nothing is.
-
-    Many are opened in threads: decoding is most of the work, and Pillow lets go of the interpreter for it.
-    """
-
-    def looked(ref: ImageRef) -> tuple[ImageRef, PictureError | None]:
-        try:
-            open_image(ref, root)
-        except PictureError as error:
-            return ref, PictureError(error.uri, error.reason)  # its traceback would hold on to the picture
-        return ref, None
-
-    if len(pictures) <= _FEW:
-        yield from map(looked, pictures)
-        return
-    # What `_decoding` sets aside and puts back belongs to all threads at once, so it is also done around them.
-    with warnings.catch_warnings(action="ignore"), ThreadPool(_AT_ONCE) as pool:
-        yield from pool.imap(looked, pictures, chunksize=4)
 
 
 def picture_digest(ref: ImageRef, root: Path | None = None) -> str:

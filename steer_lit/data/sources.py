@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from rich.console import Console
-from rich.progress import track
-
 from steer_lit.answer_format import has_answer
-from steer_lit.data.images import PictureError, blank, look_at
+from steer_lit.data.broken_pictures import broken_pictures
+from steer_lit.data.images import blank
 from steer_lit.data.mini import MiniSplit, caption_row
 from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
@@ -38,7 +36,6 @@ BenchPart = Literal["bench", "rl"]
 Stage = Literal["pretrain", "ground", "sft", "grpo"]
 LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
-_MANY = 200  # pictures, which take a second or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,22 +230,6 @@ def _cut(record: Record, max_turns: int) -> Record:
         return record if short else replace(record, scripted=record.scripted[: max_turns - 1])
     end = int(record.system is not None) + 2 * max_turns
     return record if len(record.messages) <= end else replace(record, messages=record.messages[:end])
-
-
-def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, PictureError]:
-    """Open each picture once; return the faults of those that do not open. Shows a progress bar if there are many."""
-    first_rank = local_rank() == 0
-    console = Console(stderr=True)
-    shown = len(pictures) >= _MANY and first_rank and console.is_terminal
-    looked = track(
-        look_at(pictures, root),
-        "looking at every picture",
-        total=len(pictures),
-        console=console,
-        transient=True,
-        disable=not shown,
-    )
-    return {ref: error for ref, error in looked if error is not None}
 
 
 def _with_pictures(

@@ -28,10 +28,11 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.images import picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
-from steer_lit.data.sources import bare_answers, broken_pictures, pictures_of, told_of_bare
+from steer_lit.data.sources import bare_answers, pictures_of, told_of_bare
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.run_files import NOTES
 from steer_lit.numbers import counted

@@ -6,17 +6,15 @@ import os
 import re
 import struct
 import time
-import warnings
 import zlib
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from steer_lit.data import images
 from steer_lit.data.formats import read_sft_row
-from steer_lit.data.images import PictureError, blank, look_at, open_image, original, picture_digest
+from steer_lit.data.images import PictureError, blank, open_image, original, picture_digest
 from steer_lit.data.survey import survey_pictures
 from steer_lit.errors import SteerError
 from steer_lit.types import ImageRef
@@ -248,23 +246,3 @@ def test_a_blank_picture_keeps_only_the_size(tmp_path: Path) -> None:
         assert empty.getcolors() == [(size[0] * size[1], WHITE)]
         assert empty.size == size
         assert blank(blank(ref)) == blank(ref)
-
-
-def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decoding 100,000 photos one by one took half an hour."""
-    whole = save(tmp_path, "whole.png", Image.new("RGB", (6, 4), RED))
-    refs = [whole, *(ImageRef(f"{number}.png") for number in range(39))]
-    both = Barrier(2, timeout=60)
-
-    def open_after_meeting(ref: ImageRef, root: Path | None) -> Image.Image:
-        both.wait()
-        return open_image(ref, root)
-
-    monkeypatch.setattr(images, "_AT_ONCE", 2)
-    monkeypatch.setattr(images, "open_image", open_after_meeting)
-    filters = list(warnings.filters)
-    looked = list(look_at(refs, tmp_path))
-    assert [ref for ref, _ in looked] == refs
-    assert [ref for ref, error in looked if error is None] == [whole]
-    assert str(looked[1][1]) == f"picture '0.png': is no file in {tmp_path} (data.source.folder)"
-    assert warnings.filters == filters
