@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from steer_lit.data import images
 from steer_lit.data.formats import read_sft_row
 from steer_lit.data.images import PictureError, blank, open_image, original, picture_digest
-from steer_lit.data.survey import survey_pictures
+from steer_lit.data.survey_file import survey_pictures
 from steer_lit.errors import SteerError
 from steer_lit.types import ImageRef
 

@@ -14,7 +14,8 @@ import pytest
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
-from steer_lit.data.survey import main, survey_rows
+from steer_lit.data.survey import main
+from steer_lit.data.survey_file import survey_rows
 from steer_lit.data.writers import bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
 
@@ -179,6 +180,6 @@ def test_a_file_without_read_permission_is_reported(
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("steer_lit.data.survey.file_rows", refuse)
+    monkeypatch.setattr("steer_lit.data.survey_file.file_rows", refuse)
     assert main([str(tmp_path)]) == 1
     assert "[Errno 13] Permission denied: 'rows.jsonl'" in capsys.readouterr().out

@@ -1,0 +1,159 @@
+"""What can be read of one row file, and why the rest cannot: see `survey.py`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from steer_lit.data.broken_pictures import broken_pictures
+from steer_lit.data.files import BadRow, file_rows
+from steer_lit.data.images import picture_named
+from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
+from steer_lit.data.sources import bare_answers, pictures_of
+from steer_lit.errors import RowError, SteerError
+from steer_lit.numbers import counted
+from steer_lit.types import Dialogue, Scenario
+
+LONGEST = 100  # characters shown of a picture's name, which may be anything
+_REASONS = 6  # shown for a file
+_FEW = 5  # rows or pictures shown for a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One row: why it gives no dialogue and why no scenario ("" if it does), and the pictures it names."""
+
+    number: int
+    no_dialogue: str
+    no_scenario: str
+    pictures: tuple[str, ...] = ()
+    bare: int = 0  # of its `answers`, those without an <answer> part
+    answers: int = 0
+
+    @property
+    def refused(self) -> bool:
+        return bool(self.no_dialogue and self.no_scenario)
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A file's rows, why it ended early, and why each picture they name does not open ("" if it does)."""
+
+    rows: Sequence[Found]
+    ended: str
+    pictures: Mapping[str, str]
+
+    @property
+    def blind(self) -> list[Found]:
+        """The rows with a picture that does not open."""
+        return [row for row in self.rows if any(self.pictures[uri] for uri in row.pictures)]
+
+    @property
+    def whole(self) -> bool:
+        return not (self.ended or self.blind or any(row.refused for row in self.rows))
+
+    def counts(self) -> tuple[int, ...]:
+        """Return the numbers of all rows, rows for SFT, playable, refused, and with a broken picture.
+
+        Rows with a broken picture are neither for SFT nor playable.
+        """
+        blind = {row.number for row in self.blind}
+        seen = [row for row in self.rows if row.number not in blind]
+        learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
+        return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
+
+    def faults(self) -> Iterator[tuple[str, int, str, str]]:
+        """Yield (sort, row, reason, picture) for each fault, refusals first.
+
+        A row to play without the keys of a dialogue is at fault only if its file has dialogues.
+        """
+        for row in self.rows:
+            if row.refused:  # by the reader that its keys call for
+                yield "refused", row.number, row.no_scenario if _no_dialogue(row) else row.no_dialogue, ""
+        for row in self.rows:
+            broken = [uri for uri in row.pictures if self.pictures[uri]]
+            yield from (("picture missing", row.number, self.pictures[uri], uri) for uri in broken)
+        learned = any(not row.no_dialogue for row in self.rows)
+        for row in self.rows:
+            if row.no_dialogue and not row.no_scenario and (learned or not _no_dialogue(row)):
+                yield "not for SFT", row.number, row.no_dialogue, ""
+            elif row.no_scenario and not row.no_dialogue:
+                yield "not playable", row.number, row.no_scenario, ""
+
+    def lines(self) -> Iterator[str]:
+        """Yield each reason with the rows that it holds for."""
+        reasons: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+        for sort, number, reason, picture in self.faults():
+            alike = re.sub(r"\d+", "0", reason)  # another place in the row is not another reason
+            reasons.setdefault((sort, alike), []).append((number, reason, picture))
+        for (sort, _), faults in islice(reasons.items(), _REASONS):
+            numbers = list(dict.fromkeys(str(number) for number, _, _ in faults))
+            uris = list(dict.fromkeys(uri for _, _, uri in faults if uri))
+            pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
+            yield f"  * {sort}, {counted(len(numbers), 'row')} ({few(numbers)}): {pictures}{faults[0][1]}"
+        if (more := len(reasons) - _REASONS) > 0:
+            yield f"  * and {counted(more, 'more reason')}"
+        if self.ended:
+            yield f"  * cannot be read to its end: {self.ended}"
+
+
+def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str] | None = None) -> Surveyed:
+    """Give every row of a file to both readers; look its pictures up in `pictures`, by default beside the file.
+
+    `opened` holds what other files have found of pictures in the same folder, and takes in what this one finds.
+    """
+    found: list[Found] = []
+    opened = {} if opened is None else opened
+    folder, ended = pictures or path.parent, ""
+    try:
+        for number, value in file_rows(path):
+            dialogue, no_dialogue = _read(read_dialogue, value, path, number)
+            scenario, no_scenario = _read(read_scenario, value, path, number)
+            record = dialogue or scenario
+            named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
+            answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
+            found.append(Found(number, no_dialogue, no_scenario, named, *answers))
+    except (SteerError, OSError) as error:
+        ended = str(error).replace(str(path), path.name)
+    new = dict.fromkeys(uri for row in found for uri in row.pictures if uri not in opened)
+    opened |= survey_pictures(new, folder)
+    return Surveyed(found, ended, opened)
+
+
+def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
+    """Return why each picture of the folder does not open, "" if it does."""
+    refs = {name: picture_named(name) for name in names}
+    broken = broken_pictures(refs.values(), folder)
+    reasons = {name: broken[ref].reason if ref in broken else "" for name, ref in refs.items()}
+    place = str(folder.resolve())
+    return {
+        name: reason.replace(place, "the folder of its pictures").replace(" (data.source.folder)", "")
+        for name, reason in reasons.items()
+    }
+
+
+def _read(
+    reader: Callable[[object, str, int], Dialogue | Scenario], value: object, path: Path, number: int
+) -> tuple[Dialogue | Scenario | None, str]:
+    """Return (record, ""), or (None, the reason)."""
+    if isinstance(value, BadRow):
+        return None, value.reason
+    try:
+        return reader(value, path.name, number), ""
+    except RecursionError:
+        return None, "is nested too deeply"
+    except RowError as error:
+        return None, f"{f'`{error.field}`: ' if error.field else ''}{error.reason}"
+
+
+def _no_dialogue(row: Found) -> bool:
+    """Return whether, by its keys, the row was never meant as a dialogue."""
+    return NO_DIALOGUE in row.no_dialogue
+
+
+def few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
+    return f"{', '.join(names[:_FEW])}{more}"
