@@ -64,18 +64,17 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # set to see tracebacks
     try:
-        words = [normalise_override(word, program) for word in words]
-        if problems := list(word_problems(words)):
-            raise ConfigError(problems)
-        frozen = [word.removeprefix(FROZEN) for word in words if word.startswith(FROZEN)]
-        typed = [] if frozen else [each for word in words for each in key_by_key(word, program)]
-        if found := [said for word in typed if (said := override_error(word, program, words))]:
-            raise SteerError("\n".join(found))
-        if frozen:
-            config = OmegaConf.load(frozen[0])
+        if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
+            config = OmegaConf.load(words[0].removeprefix(FROZEN))
             assert isinstance(config, DictConfig)  # `freeze` wrote it
             RUNS[program](config, Path(config.run_dir))
         else:
+            words = [normalise_override(word, program) for word in words]
+            if problems := list(word_problems(words)):
+                raise ConfigError(problems)
+            typed = (each for word in words for each in key_by_key(word, program))
+            if found := [said for word in typed if (said := override_error(word, program, words))]:
+                raise SteerError("\n".join(found))
             _compose_and_run(program, words, debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -494,15 +494,18 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
     assert HydraConfig.initialized()
 
 
-def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = OmegaConf.create({"run_dir": str(tmp_path), "seed": "${other}", "other": 7})
-    path = run_folder.freeze(config, tmp_path)
+@pytest.mark.parametrize("name", ["run", "größe [2]"])
+def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its path is no word that a user types: no check of those may refuse it."""
+    folder = tmp_path / name
+    config = OmegaConf.create({"run_dir": str(folder), "seed": "${other}", "other": 7})
+    path = run_folder.freeze(config, folder)
     assert "seed: 7" in path.read_text()
     assert config.other == 7
     seen = []
     monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: seen.append((config.seed, run_dir)))
     assert cli.run("train", [f"--frozen={path}"]) == 0
-    assert seen == [(7, tmp_path)]
+    assert seen == [(7, folder)]
 
 
 def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None:
