@@ -37,7 +37,7 @@ from steer_lit.cli.overrides import (
     unresolved,
 )
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
-from steer_lit.cli.signals import INTERRUPTED, sigterm_ends
+from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
@@ -67,6 +67,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
             config = OmegaConf.load(words[0].removeprefix(FROZEN))
             assert isinstance(config, DictConfig)  # `freeze` wrote it
+            end_with_parent()
             RUNS[program](config, Path(config.run_dir))
         else:
             words = [normalise_override(word, program) for word in words]

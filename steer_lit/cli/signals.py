@@ -1,4 +1,7 @@
-"""Handles signals while no run is at work: before it begins and after its end. Small, since no library has loaded."""
+"""Handles signals while no run is at work: before it begins and after its end. Small, since no library has loaded.
+
+Also ends a run's further ranks with its first.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +18,7 @@ from steer_lit.ranks import first_rank
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
+_LOOKS_S = 1.0  # between looks at whether the first rank is alive
 _AGAIN_S = 0.05  # most destructors have ended by then; if one has not, the signal is sent again
 
 
@@ -74,3 +79,19 @@ def heard_in_destructors() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+def end_with_parent() -> None:
+    """End this process, a further rank of a run, once the first rank's process has ended, which started it.
+
+    If that one was killed or failed alone, this one would finish its step and then wait for it: on GPUs, where NCCL
+    does not notice, for `hardware.rank_timeout_minutes`.
+    """
+    first = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(_LOOKS_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -502,10 +502,11 @@ def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: py
     path = run_folder.freeze(config, folder)
     assert "seed: 7" in path.read_text()
     assert config.other == 7
-    seen = []
+    seen: list[object] = []
+    monkeypatch.setattr(cli, "end_with_parent", lambda: seen.append("watches"))
     monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: seen.append((config.seed, run_dir)))
     assert cli.run("train", [f"--frozen={path}"]) == 0
-    assert seen == [(7, folder)]
+    assert seen == ["watches", (7, folder)]
 
 
 def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None:

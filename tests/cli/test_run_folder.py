@@ -521,6 +521,19 @@ def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch:
         pass
 
 
+def test_a_further_rank_ends_soon_after_the_first(repository: Path) -> None:
+    """Here the first is killed. The further one keeps the pipe open, so that both have ended when `run` returns."""
+    further = "import time; from steer_lit.cli import signals; signals.end_with_parent(); print(1, flush=True); "
+    first = f"""
+import os, subprocess, sys
+rank = subprocess.Popen([sys.executable, "-c", {further + "time.sleep(100)"!r}], stdout=subprocess.PIPE, stderr=2)
+rank.stdout.readline()
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", first], cwd=repository, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_once_a_run_is_over_says_where_its_files_are(
     repository: Path, tmp_path: Path, sent: signal.Signals
