@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import logging
 import os
 import re
 import resource
@@ -23,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.cli import main as cli
 from steer_lit.cli import overrides, players, run_folder
+from steer_lit.cli.quiet import quieten
 from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import SteerError
 from steer_lit.terminal import commands
@@ -507,6 +510,16 @@ def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: seen.append((config.seed, run_dir)))
     assert cli.run("train", [f"--frozen={path}"]) == 0
     assert seen == ["watches", (7, folder)]
+
+
+def test_what_lightning_logs_is_shown_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """By Hydra's handlers, to which it comes in any case; Lightning adds one of its own as it loads."""
+    own, shown = logging.getLogger("lightning"), logging.StreamHandler(stream := io.StringIO())
+    monkeypatch.setattr(own, "handlers", [shown])
+    quieten()
+    with caplog.at_level("INFO"):
+        logging.getLogger("lightning.fabric").info("a process has ended")
+    assert (caplog.messages, stream.getvalue()) == (["a process has ended"], "")
 
 
 def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None:
