@@ -1,4 +1,4 @@
-"""What the benchmark's tests stand on: graded dialogues from plain lists of scores."""
+"""Fixtures of the benchmark's tests: graded dialogues from lists of scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from steer_lit.bench.records import GradedDialogue, GradedTurn
 
 @pytest.fixture(scope="session", name="dialogue")
 def make_dialogue() -> Callable[..., GradedDialogue]:
-    """`dialogue(scenario, harmlessness, helpfulness)`: a graded dialogue, scores by turn."""
+    """Return the function: `dialogue(scenario, harmlessness, helpfulness)` makes a graded dialogue from
+    scores by turn.
+    """
     return dialogue
 
 
@@ -27,7 +29,9 @@ def dialogue(
     fingerprint: str = "weights",
     twin: str = "",
 ) -> GradedDialogue:
-    """Turns are harmful (tier words) except those in `harmless`, which maps a turn number to whether it was refused."""
+    """Make a graded dialogue. Turns are harmful (tier words), except those in `harmless`, which maps a turn's number to
+    whether it was refused.
+    """
     harmless = harmless or {}
     helpfulness = helpfulness or [3] * len(harmlessness)
     turns = [

@@ -1,4 +1,4 @@
-"""One base model under adapters of whatever rank and scale they were trained with."""
+"""One base model with adapters of different ranks and scales."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def load(
 
 
 def logits(qwen: QwenVL) -> torch.Tensor:
-    """As the engine computes them, and as transformers' modules and PEFT's do: the two must agree."""
+    """Return log-probs from transformers' modules and PEFT. Those of the engine must agree."""
     batch = qwen.collate([TRACE])
     with qwen.inference():
         hidden = qwen.hidden(qwen.embed(batch.input_ids, batch.images), batch.position_ids)
@@ -74,7 +74,7 @@ def policies() -> AdapterPolicies:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Makes the folder of a trained adapter."""
+    """Return a function that makes the folder of a trained adapter."""
 
     def make(r: int, alpha: int, *targets: str) -> str:
         lora = LoraSettings(r=r, alpha=alpha, targets=targets or LINEAR_LAYERS)
@@ -101,7 +101,7 @@ def test_adapters_of_several_ranks_and_scales_are_played_as_they_were_trained(po
 
 
 def answers(policy: Policy) -> list[TokenTrace | None]:
-    """What it says in two dialogues, token by token, with the log-probability of each."""
+    """Return the token ids and log-probs of the policy's answers in two dialogues."""
     asked = Attack(Message.of("user", KNIFE, "What is this?")), Attack(Message.of("user", "May I have it?"))
     rows = [Scenario("picture", "benign", asked[0], asked[1:]), Scenario("words", "benign", asked[1])]
     played = play(rows, [1, 2], policy, ScriptedAttacker(), None, 2, stop_when_truncated=False)
@@ -109,7 +109,7 @@ def answers(policy: Policy) -> list[TokenTrace | None]:
 
 
 @pytest.mark.parametrize(("quantize", "dtype"), [("none", "float32"), ("none", "bfloat16"), ("nf4", "float32")])
-def test_policies_that_take_turns_answer_as_each_does_alone(folder, quantize: Quantization, dtype: NumberType) -> None:
+def test_policies_on_one_base_answer_as_each_does_alone(folder, quantize: Quantization, dtype: NumberType) -> None:
     sampling = {"max_new_tokens": 8, "temperature": 1.0}
 
     def alone(lora: LoraSettings, adapter: str | None) -> list[TokenTrace | None]:
@@ -127,7 +127,9 @@ def test_policies_that_take_turns_answer_as_each_does_alone(folder, quantize: Qu
         assert answers(made[name]) == expected[name], name
 
 
-def test_the_base_is_loaded_once_and_no_adapter_read_that_is_on(folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_is_loaded_once_and_an_active_adapter_is_not_read_again(
+    folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded: list[QwenVL] = []
     read: list[str] = []
 
@@ -150,7 +152,7 @@ def test_the_base_is_loaded_once_and_no_adapter_read_that_is_on(folder, monkeypa
     assert (len(loaded), read) == (1, ["8_8", "4_8", "8_8", "4_8"])
 
 
-def test_the_adapter_before_is_let_go(policies, folder) -> None:
+def test_the_previous_adapter_is_freed(policies, folder) -> None:
     shapes = [folder(8, 8), folder(16, 8), folder(2, 4, "q_proj")]
     held: list[weakref.ref[torch.Tensor]] = []
     for adapter in (*shapes, "base"):
@@ -159,7 +161,7 @@ def test_the_adapter_before_is_let_go(policies, folder) -> None:
         held = [weakref.ref(parameter) for parameter in policies.qwen.adapter_parameters().values()]
 
 
-def test_an_adapter_that_changes_while_others_play_is_not_played_as_it_was(policies, folder) -> None:
+def test_an_adapter_that_changed_since_it_was_checked_is_refused(policies, folder) -> None:
     adapter, other = folder(4, 8), folder(4, 16)
     policy: BenchPolicy = policies.policy(adapter)
     policies.policy(other)
@@ -177,8 +179,8 @@ def test_the_same_weights_in_another_folder_are_checked_too(policies, folder) ->
         policies.policy(foreign)
 
 
-def test_what_a_fingerprint_is_made_of(policies, folder) -> None:
-    """Graded dialogues hold in their folder for as long as it is this."""
+def test_the_parts_of_a_fingerprint(policies, folder) -> None:
+    """Graded dialogues are kept for as long as the fingerprint stays the same."""
     adapter = folder(16, 8)
     weights = sha256((Path(adapter) / "adapter_model.safetensors").read_bytes()).hexdigest()
     shown = [("max_pixels", 12544), ("min_pixels", 784), ("system_prompt", "Be brief.")]
@@ -187,7 +189,7 @@ def test_what_a_fingerprint_is_made_of(policies, folder) -> None:
         assert policies.policy(name).fingerprint == digest(repr(named), 16)
 
 
-def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) -> None:
+def test_another_scale_changes_the_fingerprint(policies, folder) -> None:
     adapter = folder(4, 8)
     before: AdaptedPolicy = policies.policy(adapter)
     config = Path(adapter) / "adapter_config.json"
@@ -196,7 +198,7 @@ def test_the_same_weights_at_another_scale_are_another_policy(policies, folder) 
     assert before.fingerprint != after.fingerprint
 
 
-def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
+def test_another_number_type_changes_the_fingerprint() -> None:
     def fingerprint(dtype: NumberType) -> str:
         made = AdapterPolicies(load(dtype=dtype), lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
         return made.policy("base").fingerprint
@@ -204,7 +206,7 @@ def test_the_same_weights_in_another_number_type_are_another_policy() -> None:
     assert fingerprint("float32") == fingerprint("float32") != fingerprint("bfloat16")
 
 
-def test_the_same_weights_that_are_shown_something_else_are_another_policy() -> None:
+def test_another_prompt_or_resolution_changes_the_fingerprint() -> None:
     def fingerprint(**shown: object) -> str:
         qwen = load(**shown)  # type: ignore[arg-type]
         made = AdapterPolicies(qwen, lora=OWN, quantize="none", max_new_tokens=4, temperature=0.0)
@@ -240,10 +242,11 @@ def test_an_adapter_that_does_not_fit_is_found_before_any_policy_plays(folder) -
 def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays() -> None:
     asked = Attack(Message.of("user", KNIFE, "What is this? " * 40))
     row = Scenario("long", "benign", asked, (asked, asked))
-    # By hand: <|im_start|>, <|im_end|>, a role and a newline are a token each, "Be brief." is 8, the text 40 times
-    # "What", " is", " this", "?" and " "; of 112 by 112 pixels, 16 squares of 28 stand between two marks.
+    # By hand: <|im_start|>, <|im_end|>, a role and a newline are one token each. "Be brief." has 8. The text is 40
+    # times "What", " is", " this", "?" and " ". The picture of 112 by 112 pixels has 16 squares of 28 between two
+    # marks.
     system, user, assistant = 3 + 8 + 2, 3 + (1 + 16 + 1) + 40 * 5 + 2, 3
-    tokens = system + 2 * (user + assistant) + 2  # which close the first answer where that is cut
+    tokens = system + 2 * (user + assistant) + 2  # two more close the first answer if it is cut
     assert tokens == 467
     fits = (4096 - tokens) // 2
     named(max_new_tokens=fits).make([row], max_turns=2)
@@ -252,7 +255,7 @@ def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(
         named(max_new_tokens=fits + 1, served="server:m").make([row], max_turns=2)
 
 
-def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
+def test_a_warning_about_an_adapter_is_logged_once(folder, caplog) -> None:
     other, foreign = folder(4, 8), folder(8, 8)
     rewrite(other, system_prompt="Be long.")
     (Path(foreign) / "steer_lit.json").unlink()
@@ -269,7 +272,7 @@ def test_what_is_odd_about_an_adapter_is_said_once(folder, caplog) -> None:
         *(("lora_alpha", alpha) for alpha in (None, "8", 0, 1e308, math.nan, math.inf, -math.inf)),
     ],
 )
-def test_an_adapter_that_does_not_say_its_rank_or_scale_is_refused(policies, folder, name, number) -> None:
+def test_an_adapter_without_a_valid_rank_or_scale_is_refused(policies, folder, name, number) -> None:
     adapter = folder(4, 8)
     config = Path(adapter) / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), name: number}))

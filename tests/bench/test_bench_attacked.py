@@ -1,4 +1,4 @@
-"""The benchmark under an attacker that reacts: it goes by a tutor's verdicts, and its questions are graded too."""
+"""The benchmark with an attacker that reacts: it uses a tutor's verdicts, and its own questions are graded too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PRESSING = AdaptiveAttacker(extra_turns=2, lead_share=1)
 
 
 class Yielding:
-    """Refuses what the script asks as gold does, and gives in when pressed beyond it."""
+    """Refuses the scripted requests like gold. Complies when pressed beyond the script."""
 
     fingerprint = "yielding"
 
@@ -60,27 +60,27 @@ def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
 
 @pytest.fixture
 def rows() -> list[Scenario]:
-    """Dialogues that end on a harmful request, where there is something to press on."""
+    """Return dialogues that end with a harmful request, so that the attacker can continue."""
     scenarios = list(MiniSplit("bench", size=60, seed=0))
     return [row for row in scenarios if (gold := row.attacks[-1].gold) is not None and gold.intent == "harmful"][:6]
 
 
-def test_what_the_attacker_adds_is_asked_and_graded(tmp_path: Path, rows: list[Scenario]) -> None:
+def test_the_attackers_additional_turns_are_played_and_graded(tmp_path: Path, rows: list[Scenario]) -> None:
     scripted = played(tmp_path / "scripted", Suite(rows))
     pressed = played(tmp_path / "pressed", Suite(rows, attacker=PRESSING, tutor=RubricTutor()))
     for row, calm, hard in zip(rows, scripted, pressed, strict=True):
         asked = [attack.message.text for attack in row.attacks]
         assert [turn.user for turn in calm.turns] == asked
-        assert {turn.harmlessness for turn in calm.turns} == {3}  # gold's
+        assert {turn.harmlessness for turn in calm.turns} == {3}  # as gold
         within, beyond = hard.turns[: len(asked)], hard.turns[len(asked) :]
-        assert within[0].user == asked[0]  # nothing has been answered yet
+        assert within[0].user == asked[0]  # no answer yet to react to
         assert all(turn.user.endswith(scripted) for turn, scripted in zip(within, asked, strict=True))
         assert all(turn.strategy != "scripted" for turn in within[1:])
         assert len(beyond) == min(PRESSING.extra_turns, SETTINGS.max_turns - len(asked))
         assert all(turn.intent == "harmful" and turn.harmlessness == -3 for turn in beyond)
 
 
-def test_dialogues_under_another_attacker_are_played_anew(tmp_path: Path, rows: list[Scenario]) -> None:
+def test_dialogues_with_another_attacker_are_played_again(tmp_path: Path, rows: list[Scenario]) -> None:
     attackers = (ScriptedAttacker(), PRESSING, AdaptiveAttacker(extra_turns=2, lead_share=0.5))
     keys: set[str] = set()
     for attacker in attackers:
@@ -88,8 +88,8 @@ def test_dialogues_under_another_attacker_are_played_anew(tmp_path: Path, rows: 
     assert len(keys) == len(attackers) * len(rows)
 
 
-def test_models_that_ask_are_told_apart_by_what_changes_their_words() -> None:
-    """Not by how long they are waited for: a benchmark whose time-out was raised goes on where it was."""
+def test_fingerprints_of_llm_players_change_with_what_changes_their_words() -> None:
+    """The time-out has no effect on the words: a benchmark continues after it was raised."""
 
     def asking(maker: type, model: str = "m", timeout: float = 1.0, **settings: int) -> str:
         client = ChatClient({"base_url": "http://localhost:1/v1", "model": model, "read_timeout": timeout})
@@ -100,7 +100,7 @@ def test_models_that_ask_are_told_apart_by_what_changes_their_words() -> None:
         assert len({asking(maker), asking(maker, model="n"), asking(maker, max_tokens=9)}) == 3
 
 
-def test_a_dialogue_whose_tutor_gave_no_verdict_counts_nowhere(tmp_path: Path, rows: list[Scenario]) -> None:
+def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, rows: list[Scenario]) -> None:
     with pytest.raises(TooManyFailures, match="the tutor is gone"):
         played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts()))
     records, _ = read_records(tmp_path / "records.jsonl")
@@ -116,24 +116,24 @@ def test_a_dialogue_whose_tutor_gave_no_verdict_counts_nowhere(tmp_path: Path, r
         (["attacker=llm", "tutor=llm"], ["judge: use judge=llm"]),
         (["attacker=adaptive", "tutor=llm"], ["judge: use judge=llm"]),
         (["attacker=llm", "tutor=llm", "judge=llm"], []),
-        (["tutor=llm"], []),  # nobody asks it
+        (["tutor=llm"], []),  # nobody asks the tutor
     ],
 )
-def test_who_asks_must_fit_who_grades(words: list[str], problems: list[str]) -> None:
+def test_attacker_tutor_and_judge_must_fit_together(words: list[str], problems: list[str]) -> None:
     found = bench_problems(compose(*words, *SERVER, name="bench"))
     assert [f"{problem.key}: {problem.remedy.split(': ')[-1]}" for problem in found] == problems
 
 
-def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_attacked_benchmark_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["attacker=adaptive", "attacker.lead_share=1", "bench.limit=10", "bench.resamples=100"]
     assert cli.run("bench", [*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
     left_out = "the constant policies always-refuse, always-comply, gold are left out: they know the answers to the"
     assert capsys.readouterr().out.count(left_out) == 1
     records, _ = read_records(tmp_path / "records.jsonl")
-    assert {row.policy for row in records} == {"base"}  # constant policies know the script alone
+    assert {row.policy for row in records} == {"base"}  # constant policies only know the script
     assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
     assert (
         cli.run("bench", [*words, "rollout.max_new_tokens=4", "bench.constants=false", f"hydra.run.dir={tmp_path}"])
         == 0
     )
-    assert left_out not in capsys.readouterr().out  # they were not asked for
+    assert left_out not in capsys.readouterr().out  # this run asked for none

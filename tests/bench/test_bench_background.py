@@ -1,5 +1,5 @@
-"""Dialogues that have ended are graded while others are played: what that may not lose, and what stops it. Told by
-events: each side waits for the other, so that a run in which they take turns fails.
+"""Finished dialogues are graded while others are played: no grade is lost, and errors on either side stop the run. The
+tests use events. Each side waits for the other, so a run in which they alternate would fail.
 """
 
 import io
@@ -26,7 +26,7 @@ from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(3)]
-SOON = 10.0  # seconds, after which a test has failed
+SOON = 10.0  # seconds until a test fails
 Hook = Callable[[int], None]
 
 
@@ -35,7 +35,9 @@ def nothing(row: int) -> None: ...
 
 @dataclass
 class Watched:
-    """A policy and a judge of one dialogue at a time, each with a hook that is called with its row before the work."""
+    """A policy and a judge for one dialogue at a time. A hook is called with the row's number before each piece of
+    work.
+    """
 
     before_play: Hook = nothing
     before_grade: Hook = nothing
@@ -94,10 +96,10 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
     assert Watched(play, grade).bench(tmp_path, console)["one"]["n"] == 3
     assert recorded(tmp_path) == ids(3)
     told = [line.split(",")[0] for line in console.file.getvalue().splitlines()[:2]]  # type: ignore[attr-defined]
-    assert told == [f"one: {done} of 3 dialogues graded" for done in (0, 3)]  # not one for each in between
+    assert told == [f"one: {done} of 3 dialogues graded" for done in (0, 3)]  # not one line per dialogue
 
 
-def test_what_is_played_is_told_only_where_it_is_ahead_of_what_is_graded() -> None:
+def test_the_number_played_is_shown_only_if_it_exceeds_the_number_graded() -> None:
     with count_bar(Console(file=io.StringIO(), force_terminal=True), "", "{task.fields[told]},") as progress:
         tell = run._teller(progress, "one", 3)
         for done, played, told in ((0, 0, "graded"), (0, 2, "graded, 2 played"), (3, 3, "graded")):
@@ -105,7 +107,7 @@ def test_what_is_played_is_told_only_where_it_is_ahead_of_what_is_graded() -> No
             assert progress.tasks[0].fields["told"] == told
 
 
-def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
+def test_a_graded_dialogue_is_recorded_at_once_and_play_is_at_most_two_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, first = RecordFile.append, threading.Event()
@@ -118,7 +120,7 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
     monkeypatch.setattr(RecordFile, "append", watched)
 
     def play(row: int) -> None:
-        """A run that is killed here keeps the first dialogue, long before the second is played."""
+        """Killed here, the run keeps the first dialogue, although the second has not been played."""
         if row == 1:
             assert first.wait(SOON)
             assert recorded(tmp_path) == ids(1)
@@ -130,7 +132,7 @@ def test_what_is_graded_is_recorded_at_once_and_play_is_at_most_two_ahead(
 
 @dataclass
 class FirstIsSlow:
-    """Answers the first of its dialogues when all others have ended; or, then, finds its server gone."""
+    """Answers row-0 after all others have ended. With `down` its server is then gone."""
 
     down: bool = False
     fingerprint: str = "slow"
@@ -164,7 +166,7 @@ class GradesAll:
         return [Grade(3, 3, True)] * len(dialogues)
 
 
-def test_a_slow_dialogue_holds_no_other_back_and_the_file_ends_in_the_rows_order(
+def test_a_slow_dialogue_delays_no_other_and_records_end_in_row_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, appended = RecordFile.append, list[str]()
@@ -179,15 +181,15 @@ def test_a_slow_dialogue_holds_no_other_back_and_the_file_ends_in_the_rows_order
     assert recorded(tmp_path) == [row.id for row in TEN]
 
 
-def test_what_had_ended_when_a_server_died_is_recorded_and_not_played_again(tmp_path: Path) -> None:
+def test_dialogues_that_ended_before_a_server_died_are_recorded_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ServerDown, match="it is gone"):
         bench_ten(FirstIsSlow(down=True), tmp_path)
-    assert recorded(tmp_path) == [row.id for row in TEN[1:]]  # nine, of which the last is no half chunk
+    assert recorded(tmp_path) == [row.id for row in TEN[1:]]  # nine, although the last is not half a chunk
     bench_ten(FirstIsSlow(), tmp_path)
     assert recorded(tmp_path) == [row.id for row in TEN]
 
 
-def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_path: Path) -> None:
+def test_a_judge_that_grades_nothing_ends_the_run_early(tmp_path: Path) -> None:
     class Rambles:
         asked = 0
 
@@ -200,11 +202,11 @@ def test_a_judge_that_can_grade_nothing_ends_the_run_before_all_is_paid_for(tmp_
     with pytest.raises(TooManyFailures, match=r"no turn of 8 dialogues.*no JSON; judge_check=true"):
         run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)
     assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
-    assert recorded(tmp_path) == [row.id for row in rows[:8]]  # and graded again by the same command
+    assert recorded(tmp_path) == [row.id for row in rows[:8]]  # the same command grades them again
 
 
-def test_a_few_dialogues_that_no_judge_reads_do_not_end_a_run_that_has_graded_others(tmp_path: Path) -> None:
-    """Played again, they are all there is to grade."""
+def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: Path) -> None:
+    """In the second run these dialogues are all there is to grade."""
 
     class Declines:
         def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
@@ -219,8 +221,8 @@ def test_a_few_dialogues_that_no_judge_reads_do_not_end_a_run_that_has_graded_ot
         assert (summary["one"]["n"], summary["one"]["failed"]) == (20, 20)
 
 
-def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a bar would stand still for as long as the first dialogues take."""
+def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the progress bar would not move during the first dialogues."""
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(run, "_teller", lambda *_: lambda done, played: told.append((done, played)))
     release = threading.Event()
@@ -237,18 +239,18 @@ def test_what_is_played_is_told_before_any_of_it_is_recorded(tmp_path: Path, mon
     assert told[-1] == (3, 3)
 
 
-@pytest.mark.parametrize("at", [1, 2])  # in the middle, and where nothing is played any more
+@pytest.mark.parametrize("at", [1, 2])  # during play, and after the last dialogue was played
 @pytest.mark.parametrize(
     "error", [ServerDown("it is gone"), TooManyFailures("all of them"), KeyboardInterrupt(), SystemExit(141)]
 )
-def test_what_stops_the_grading_stops_the_run_and_loses_no_grade(tmp_path: Path, error: BaseException, at: int) -> None:
+def test_an_error_in_grading_stops_the_run_and_loses_no_grade(tmp_path: Path, error: BaseException, at: int) -> None:
     def broken(row: int) -> None:
         if row == at:
             raise error
 
     with pytest.raises(type(error)) as stopped:
         Watched(before_grade=broken).bench(tmp_path)
-    assert stopped.value is error  # whatever is said of it
+    assert stopped.value is error  # the same object
     assert recorded(tmp_path) == ids(at)
     again = Watched()
     assert again.bench(tmp_path)["one"]["n"] == 3
@@ -256,7 +258,7 @@ def test_what_stops_the_grading_stops_the_run_and_loses_no_grade(tmp_path: Path,
     assert recorded(tmp_path) == ids(3)
 
 
-def test_a_policy_that_fails_waits_for_the_grades_of_what_it_played(tmp_path: Path) -> None:
+def test_a_failing_policy_waits_for_the_grades_of_its_dialogues(tmp_path: Path) -> None:
     failing = threading.Event()
 
     def play(row: int) -> None:
@@ -273,7 +275,7 @@ def assert_set(event: threading.Event) -> None:
     assert event.wait(SOON)
 
 
-def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
+def test_ctrl_c_waits_for_no_server_and_nothing_is_written_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "PATIENCE", 0.01)
@@ -291,14 +293,14 @@ def test_a_stop_waits_for_no_server_and_nothing_is_written_after_it(
     with pytest.raises(KeyboardInterrupt):
         Watched(play, grade).bench(tmp_path)
     (late,) = [thread for thread in threading.enumerate() if thread.name == "steer-lit-background"]
-    assert late.daemon  # a program ends without it
+    assert late.daemon  # the program can end without it
     answers.set()
     late.join(SOON)
     assert not late.is_alive()
     assert not (tmp_path / "records.jsonl").exists()
 
 
-def test_a_stop_keeps_what_is_graded_in_a_moment(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_a_grade_that_comes_soon(tmp_path: Path) -> None:
     stopping = threading.Event()
 
     def play(row: int) -> None:

@@ -14,7 +14,7 @@ from steer_lit.data.writers import bench_row
 pytestmark = pytest.mark.usefixtures("no_charts")
 
 
-def test_rows_put_aside_are_told_and_kept_in_the_run(
+def test_rows_set_aside_are_reported_and_listed_in_the_run_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -35,7 +35,7 @@ def test_rows_put_aside_are_told_and_kept_in_the_run(
     assert "put aside" not in capsys.readouterr().out
 
 
-def test_the_part_that_a_run_names_is_played(tmp_path: Path) -> None:
+def test_the_named_part_of_the_data_is_played(tmp_path: Path) -> None:
     words = ["~policies.base", "bench.limit=10", "bench.resamples=100", "bench.part=rl", "data.source.seed=1"]
     assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0
     records = (tmp_path / "records.jsonl").read_text(encoding="utf-8").splitlines()

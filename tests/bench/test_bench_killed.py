@@ -1,4 +1,4 @@
-"""A benchmark that is killed with SIGKILL, twice, and started again each time leaves the files of the one that was
+"""A benchmark that is killed twice with SIGKILL and started again leaves the same files as one that was
 never killed.
 """
 
@@ -23,11 +23,11 @@ WORDS = [
     "data.source.mean_turns=3",
 ]
 TIMESTAMP = rb'"timestamp": "[^"]*"|\d{4}-\d\d-\d\d \d\d:\d\d'
-OF_ITS_OWN = {".lock", "bench.log"}  # the log has times in it; the rest is what the run came to
+OF_ITS_OWN = {".lock", "bench.log"}  # differ between runs; the log holds times
 
 
 def run_part(repository: Path, more: list[str], folder: Path, kill: Kill | None) -> None:
-    """The benchmark in `folder` from where it stands, with `more` words, to the end or until killed."""
+    """Run the benchmark in `folder`, continuing what is there, with `more` words, until the end or the kill."""
     os.chdir(repository)
     from steer_lit.cli import main as cli
 
@@ -38,9 +38,9 @@ def run_part(repository: Path, more: list[str], folder: Path, kill: Kill | None)
 
 
 def left_in(folder: Path) -> dict[str, bytes]:
-    """Every file by its name in the folder, without the folder's own name and the time of writing."""
+    """Return the content of every file by name, without the folder's name and the time of writing."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in OF_ITS_OWN]
-    files = [path for path in files if path.suffix != ".part"]  # hidden, and removed in time (atomic.py)
+    files = [path for path in files if path.suffix != ".part"]  # hidden, and removed later (atomic.py)
     contents = {path: path.read_bytes().replace(bytes(folder), b"<run>") for path in files}
     return {str(path.relative_to(folder)): re.sub(TIMESTAMP, b"", content) for path, content in contents.items()}
 
@@ -52,8 +52,8 @@ def never_killed(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return left_in(folder)
 
 
-def test_the_benchmark_has_something_to_lose(never_killed: dict[str, bytes]) -> None:
-    policies = 4  # base and the constant ones
+def test_the_uninterrupted_benchmark_is_a_sensitive_reference(never_killed: dict[str, bytes]) -> None:
+    policies = 4  # base and the constant policies
     assert never_killed["records.jsonl"].count(b"\n") == 6 * policies
     assert {"report.html", "summary.json", "summary.csv", "survival.png", "config.yaml"} <= never_killed.keys()
     assert any(name.endswith("raw_eval.json") for name in never_killed)
@@ -67,13 +67,13 @@ PAGE, PICTURES = Kill("steer_lit.bench.html", "write_page", 1), Kill("steer_lit.
     ("first", "torn", "second"),
     [
         (Kill(f"{RECORDS}:RecordFile", "append", 2), 0, Kill(f"{RECORDS}:RecordFile", "append", 4)),
-        (Kill(f"{RECORDS}:RecordFile", "append", 8), 7, PICTURES),  # and half a line is cut off by the second run
+        (Kill(f"{RECORDS}:RecordFile", "append", 8), 7, PICTURES),  # the second run removes half a line
         (PAGE, 0, Kill("steer_lit.bench.outputs", "write_raw_evals", 1)),
-        (Kill("os", "replace", 3), 0, Kill("os", "replace", 6)),  # the figures; then further ones
+        (Kill("os", "replace", 3), 0, Kill("os", "replace", 6)),  # first, then further summary files
     ],
     ids=["chunks", "half_a_line", "report", "renames"],
 )
-def test_trap_35_a_benchmark_killed_twice_is_the_one_never_killed(
+def test_trap_35_a_benchmark_killed_twice_equals_the_uninterrupted_one(
     first: Kill, torn: int, second: Kill, never_killed: dict[str, bytes], repository: Path, tmp_path: Path
 ) -> None:
     in_a_process(run_part, repository, [], kill=first, folder=tmp_path)
@@ -90,7 +90,7 @@ def test_trap_35_a_benchmark_killed_twice_is_the_one_never_killed(
 
 @pytest.fixture(scope="module")
 def ended(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a benchmark of the base alone."""
+    """Return the folder of a finished benchmark of the base alone."""
     folder = tmp_path_factory.mktemp("ended")
     in_a_process(run_part, repository, BASE_ALONE, kill=None, folder=folder)
     return folder
@@ -103,16 +103,16 @@ PLAYING, APPEND = "steer_lit.bench.playing", Kill(f"{RECORDS}:RecordFile", "appe
 @pytest.mark.parametrize(
     ("kill", "shown"),
     [
-        (Kill(PLAYING, "playing", 1), "at most 6 tokens"),  # nothing is recorded yet under the new settings
+        (Kill(PLAYING, "playing", 1), "at most 6 tokens"),  # nothing is recorded yet with the new settings
         (Kill("os", "replace", 1), "at most 6 tokens"),  # before the new config
-        (Kill("os", "replace", 2), "settings"),  # between versions.json and it
+        (Kill("os", "replace", 2), "settings"),  # between versions.json and config.yaml
         (APPEND, "settings"),
-        (Kill("os", "replace", 3), "at most 3 tokens"),  # before the first old ones go
+        (Kill("os", "replace", 3), "at most 3 tokens"),  # before the first old records go
         (APPEND._replace(call=2), "at most 3 tokens"),
     ],
     ids=["playing", "before_config", "within_config", "before_records", "within_records", "after_records"],
 )
-def test_what_a_killed_run_leaves_is_never_told_by_settings_it_was_not_played_under(
+def test_a_killed_runs_report_never_names_settings_of_another_run(
     kill: Kill, shown: str, ended: Path, repository: Path, tmp_path: Path
 ) -> None:
     run = shutil.copytree(ended, tmp_path / "run")

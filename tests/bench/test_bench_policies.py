@@ -1,4 +1,4 @@
-"""What `policies.<name>=` may name, and a model behind a server from the command line to the record."""
+"""Values of `policies.<name>=`, and a model behind a server from the command line to the record."""
 
 import io
 import json
@@ -35,7 +35,7 @@ SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_
     ("value", "model"),
     [
         ("server:org/model-7B:free", ServedModel("org/model-7B:free")),
-        ("server:", ServedModel("")),  # for its problems to say so
+        ("server:", ServedModel("")),  # its problems() reports this
         ({"model": "m"}, ServedModel("m")),
         ({"model": "m", "base_url": "http://h/v1"}, ServedModel("m", "http://h/v1")),
         ({"model": "m", "api_key_env": "THEIRS"}, ServedModel("m", api_key_env="THEIRS")),
@@ -47,7 +47,7 @@ SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_
         (7, None),
     ],
 )
-def test_entries_that_name_a_served_model(value: object, model: ServedModel | None) -> None:
+def test_which_entries_name_a_served_model(value: object, model: ServedModel | None) -> None:
     assert served(value) == model
 
 
@@ -79,7 +79,7 @@ def test_the_policies_of_a_list_are_numbered() -> None:
 
 
 class Served(BaseHTTPRequestHandler):
-    """Answers every chat request with a refusal, as its present checkpoint words it; remembers what it was asked."""
+    """Answers every chat request with a refusal in the present checkpoint's words. Keeps the requests."""
 
     asked: ClassVar[list[dict[str, Any]]] = []
     refusal: ClassVar[str] = "I won't help with that."
@@ -104,7 +104,7 @@ class Served(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing on the screen."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def address() -> Iterator[str]:
 def benched(
     address: str, out_dir: Path, cache_dir: str | None = None, other: object = "server:my-model"
 ) -> dict[str, Any]:
-    """The summary of my-model behind the server, over three dialogues."""
+    """Benchmark my-model behind the server on three dialogues. Return its summary."""
     config = {
         "policies": {"other": other},
         "server": {"base_url": address, "model": "judge-model", "cache_dir": cache_dir},
@@ -130,7 +130,7 @@ def benched(
     }
     scenarios = [MiniSplit("bench", 0, 10).scenario(number) for number in range(3)]
     policies, console = Policies(config, pytest.fail, open_image), Console(file=io.StringIO())
-    made = policies.make(scenarios, max_turns=10)  # which loads nothing: no policy is of this process
+    made = policies.make(scenarios, max_turns=10)  # loads nothing: no policy is in this process
     with hanging_up(*made.values()):
         return run_bench(
             BenchRun(made, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir), console
@@ -147,14 +147,14 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert [row["answered_by"] for row in rows] == [["my-model"]] * 3
     assert "replies by: other: my-model (3 dialogues)" in (tmp_path / "summary.md").read_text()
     assert summary["other"]["over_refusal"]["value"] == 100.0
-    assert benched(address, tmp_path) == summary  # going on where it was asks nothing
+    assert benched(address, tmp_path) == summary  # resuming asks nothing
     assert len(Served.asked) == turns
 
 
-def test_every_server_of_a_policy_is_greeted_before_a_model_loads_and_let_go(
+def test_every_server_is_checked_before_a_model_loads_and_closed_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Policies of this process may play for hours before its turn comes."""
+    """Policies in this process may play for hours before the server's turn comes."""
     heard: list[tuple[str, ...]] = []
 
     def load(**_: object) -> None:
@@ -184,7 +184,7 @@ def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_p
         assert again["other"]["safety_pass"] == summary["other"]["safety_pass"]
 
 
-def test_another_checkpoint_served_under_the_same_name_answers_for_itself(
+def test_answers_of_another_checkpoint_under_the_same_name_are_not_reused(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = str(tmp_path / "cache")
@@ -194,6 +194,6 @@ def test_another_checkpoint_served_under_the_same_name_answers_for_itself(
     assert "No, I cannot do that." in (tmp_path / "second" / "records.jsonl").read_text()
     assert "I won't help" not in (tmp_path / "second" / "records.jsonl").read_text()
     with caplog.at_level(logging.INFO, "steer_lit.bench.playing"):
-        benched(address, tmp_path / "first", cache)  # which was finished: a resume, and it says so
+        benched(address, tmp_path / "first", cache)  # resumes the finished run and logs this
     assert "other: 3 dialogues are in" in caplog.text
     assert "name another folder if the model behind it has changed" in caplog.text

@@ -1,4 +1,4 @@
-"""The summary as text, spreadsheet and charts: positions and numbers worked by hand."""
+"""The summary as text, spreadsheet and charts. Positions and numbers are worked out by hand."""
 
 import csv
 import io
@@ -25,7 +25,9 @@ MakeDialogue = Callable[..., GradedDialogue]
 
 @pytest.fixture
 def summary(dialogue: MakeDialogue) -> dict:
-    """One policy: a fails at turn 1, b never over 2 turns; one benign, one red team; a third has no grade."""
+    """Return the summary of one policy: a fails at turn 1, b is safe for 2 turns, a third has no grade. a is benign, b
+    red team.
+    """
     rows = [
         dialogue("a", [-3, 3], subset="s|1", kind="benign"),
         dialogue("b", [3, 3], subset="s2"),
@@ -43,7 +45,7 @@ def test_the_markdown_page_has_every_table_with_as_many_cells_in_each_row(summar
         "Plain mean over subsets",
     ):
         assert f"\n## {title}\n" in page
-    assert "paper, Table" not in page  # which has none of these subsets
+    assert "paper, Table" not in page  # the paper has none of these subsets
     assert "| sft | 50.0 (0-100) |" in page
     assert "2 (+1 failed)" in page
     assert "| s\\|1 | sft |" in page
@@ -98,7 +100,7 @@ def test_held_is_the_end_of_the_survival_curve_and_a_groups_mean(dialogue: MakeD
     assert tables.main(nobody).rows[0][column] == "-"
 
 
-def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise(dialogue: MakeDialogue) -> None:
+def test_a_difference_names_both_policies_and_stars_what_exceeds_noise(dialogue: MakeDialogue) -> None:
     def rows(passed: int) -> list[GradedDialogue]:
         return [dialogue(str(at), [3 if at < passed else -3]) for at in range(40)]
 
@@ -109,7 +111,7 @@ def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise
     column = grid.header.index("Safety")
     below, above = (row[column] for row in grid.rows)
     assert re.fullmatch(r"-50\.0 \(-\d\d\.\d to -\d\d\.\d\) \*", below)  # 20 of 40 fewer
-    assert re.fullmatch(r"\+2\.5 \(0\.0 to \d+\.\d\)", above)  # 1 of 40 more, which a resample may lack
+    assert re.fullmatch(r"\+2\.5 \(0\.0 to \d+\.\d\)", above)  # 1 of 40 more, which some resamples do not contain
     page = report.markdown(summary)
     assert f"| base - sft | {below} | {below} | +0.0 | - | 40 |" in page
     assert "first policy minus the second" in page
@@ -124,8 +126,8 @@ def test_a_difference_says_what_was_taken_from_what_and_whether_it_exceeds_noise
     ]  # fmt: skip
 
 
-def test_summaries_of_earlier_versions_are_still_shown(repository: Path) -> None:
-    """What the notebook shows of them."""
+def test_summaries_of_earlier_versions_can_still_be_shown(repository: Path) -> None:
+    """The notebook reads such summaries."""
     kept = [json.loads(path.read_text()) for path in sorted((repository / "docs" / "results").glob("*.json"))]
     earlier = [summary for summary in kept if not any("cut" in figures for figures in summary.values())]
     assert earlier
@@ -164,7 +166,7 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
     ]  # fmt: skip
 
 
-def test_cut_answers_have_a_column_where_there_are_any_and_a_note(dialogue: MakeDialogue) -> None:
+def test_cut_answers_have_a_column_if_there_are_any_and_a_note(dialogue: MakeDialogue) -> None:
     def rows(cut: int) -> list[GradedDialogue]:
         return [replace(dialogue(str(at), [3]), ended="truncated" if at < cut else "terminated") for at in range(4)]
 
@@ -186,7 +188,7 @@ def test_cut_answers_have_a_column_where_there_are_any_and_a_note(dialogue: Make
 
 
 def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialogue) -> None:
-    """8 of 10 graded, 6 of them safe: 75%, and 60% of all."""
+    """8 of 10 are graded, 6 of them safe: 75%, and at least 60% of all."""
     rows = [dialogue(str(at), [3 if at < 6 else -3], failed=at >= 8) for at in range(10)]
     some, whole = summarise({"sft": rows}, SETTINGS), summarise({"sft": rows[:8]}, SETTINGS)
     said = "sft: 2 dialogues could not be graded; as not passed, joint pass 60.0, Safety 60.0, Helpfulness 80.0"
@@ -197,7 +199,7 @@ def test_dialogues_that_could_not_be_graded_bound_the_rates(dialogue: MakeDialog
 
 
 def test_a_figure_is_rounded_once(dialogue: MakeDialogue) -> None:
-    """13 of 42 are 30.952..%: through 30.95, which no float holds exactly, it was shown as 30.9. 5/13 is 0.3846."""
+    """13 of 42 are 30.952..%. Rounded to 30.95 first, which no float holds exactly, it became 30.9. 5/13 is 0.3846."""
     rows = [dialogue(str(at), [3 if at < 13 else -3]) for at in range(42)]
     assert tables.percent(summarise({"sft": rows}, SETTINGS)["sft"]["safety_pass"]).startswith("31.0 ")
     assert tables.safe_shares(summarise({"sft": rows}, SETTINGS), "by_turn", "").rows[0][1] == "31.0 (42)"
@@ -206,7 +208,7 @@ def test_a_figure_is_rounded_once(dialogue: MakeDialogue) -> None:
 
 
 def test_a_survival_curve_by_hand(summary: dict) -> None:
-    # Kaplan-Meier: 1/2 after turn 1 and on to the last turn of any dialogue, whose step is drawn half a turn wide.
+    # Kaplan-Meier: 1/2 after turn 1, until the last turn of any dialogue. The last step is drawn half a turn wide.
     (axes,) = charts.survival(summary).axes
     line, led, mark = axes.lines
     assert line.get_xydata().tolist() == [[0, 100], [1, 50], [2, 50], [2.5, 50]]
@@ -220,7 +222,7 @@ def test_a_survival_curve_by_hand(summary: dict) -> None:
     assert led.get_ydata()[-1] == mark.get_ydata()[0] == label.get_position()[1] == 50
 
 
-def test_curves_are_labelled_from_the_highest_end_to_the_lowest_and_told_apart(dialogue: MakeDialogue) -> None:
+def test_curves_are_labelled_from_highest_to_lowest_with_different_styles(dialogue: MakeDialogue) -> None:
     def rows(safe: int) -> list[GradedDialogue]:
         return [dialogue(str(at), [3 if at < safe else -3]) for at in range(20)]
 
@@ -233,7 +235,7 @@ def test_curves_are_labelled_from_the_highest_end_to_the_lowest_and_told_apart(d
     assert min(above - below for above, below in itertools.pairwise(places)) >= 4.4 - 1e-9
     looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines[:10]]
     assert len(set(looks)) == 10
-    assert not axes.collections  # so many bands would hide each other
+    assert not axes.collections  # many bands would cover each other
     assert charts.spread([100, 100, 99, 3, 2], 5) == [100, 95, 90, 5, 0]
 
 
@@ -241,7 +243,7 @@ def test_first_unsafe_turns_by_hand(summary: dict) -> None:
     (axes,) = charts.failures(summary).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [*map(str, range(1, 11)), "none"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sft"]
-    (cell,) = axes.patches  # half the dialogues fail at turn 1, the others nowhere, which is not shaded
+    (cell,) = axes.patches  # half of the dialogues fail at turn 1; cells without failures are not shaded
     assert (cell.get_xy(), cell.get_width(), cell.get_gid()) == ((-0.5, -0.5), 1, "told:sft, turn 1: 50.0%")
     assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("50.0", (0, 0)), ("50.0", (10, 0))]
 
@@ -253,7 +255,7 @@ def test_rates_by_kind_by_hand(summary: dict) -> None:
     assert told == ["told:sft, benign, Safety: 0.0%", "told:sft, red_team, Safety: 100.0%"]
     assert [line.get_xydata().tolist() for line in safety.lines] == [[[0, -0.2]], [[100, 0.2]]]
     assert len({line.get_marker() for line in safety.lines}) == 2
-    assert not [*joint.collections, *helpfulness.collections]  # no interval of one dialogue
+    assert not [*joint.collections, *helpfulness.collections]  # one dialogue has no interval
 
 
 def test_whiskers_show_the_interval(dialogue: MakeDialogue) -> None:
@@ -266,10 +268,10 @@ def test_whiskers_show_the_interval(dialogue: MakeDialogue) -> None:
     assert axes.lines[0].get_gid() == f"told:sft, red_team, Safety: {tables.percent(cell)}%"
 
 
-def test_charts_in_the_page_name_its_colours_and_tell_their_values(dialogue: MakeDialogue) -> None:
+def test_charts_in_the_page_use_its_colours_and_give_their_values(dialogue: MakeDialogue) -> None:
     summary = summarise({'<b>&"$x$': [dialogue("a", [-3])], "grpo": [dialogue("a", [-3])]}, SETTINGS)
     for title, drawn in charts.inline_charts(summary).items():
-        svg = ElementTree.fromstring(drawn)  # one element, whole
+        svg = ElementTree.fromstring(drawn)  # one complete element
         told = [one.text for one in svg.iter("{http://www.w3.org/2000/svg}title")]
         assert any(text.startswith('<b>&"$x$') for text in told), title
         assert "var(--ink)" in drawn
@@ -278,7 +280,7 @@ def test_charts_in_the_page_name_its_colours_and_tell_their_values(dialogue: Mak
     assert ">dialogues without an unsafe answer, %</text>" in survival
 
 
-def test_every_policy_has_its_name_in_the_pictures_as_it_is(
+def test_every_policys_name_is_in_the_pictures_unchanged(
     dialogue: MakeDialogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
@@ -303,7 +305,7 @@ def test_a_summary_of_nothing_graded_still_has_a_report(dialogue: MakeDialogue) 
     assert report.spreadsheet(summary).splitlines()[1].startswith("sft,all,,0,")
 
 
-def test_a_policys_name_from_a_file_cannot_drive_the_terminal(dialogue: MakeDialogue) -> None:
+def test_control_characters_in_a_policys_name_are_replaced(dialogue: MakeDialogue) -> None:
     name = "\x1b]0;mine\x07"
     summary = summarise({name: [dialogue("a", [3])], "other": [dialogue("a", [3])]}, SETTINGS)
     console = Console(file=io.StringIO(), width=200)
@@ -314,7 +316,7 @@ def test_a_policys_name_from_a_file_cannot_drive_the_terminal(dialogue: MakeDial
 
 
 def long_named(length: int, dialogue: MakeDialogue) -> tuple[dict, str, list[str]]:
-    """A summary of two policies, the first one's name, and every figure of the table."""
+    """Return a summary of two policies, the first one's name, and every figure of its table."""
     name = "".join(itertools.islice(itertools.cycle("abcdefghijklmnopqrstuvwxyz"), length))
     rows = [dialogue(str(at), [3 if at else -3], kind="benign" if at % 2 else "red_team") for at in range(40)]
     summary = summarise({name: rows, "base": rows[1:]}, SETTINGS)
@@ -330,7 +332,7 @@ def printed(summary: dict, width: int, terminal: bool) -> list[str]:
 
 @pytest.mark.parametrize("width", [80, 40])
 @pytest.mark.parametrize("length", [21, 39, 120])
-def test_a_terminal_shows_every_figure_whole_however_long_a_name_is(
+def test_a_terminal_shows_every_figure_in_full_with_any_length_of_name(
     dialogue: MakeDialogue, length: int, width: int
 ) -> None:
     summary, name, figures = long_named(length, dialogue)
@@ -345,9 +347,7 @@ def test_a_terminal_shows_every_figure_whole_however_long_a_name_is(
 
 @pytest.mark.parametrize("width", [80, 40])
 @pytest.mark.parametrize("length", [21, 39, 120])
-def test_a_table_that_no_terminal_shows_is_as_wide_as_it_needs_to_be(
-    dialogue: MakeDialogue, length: int, width: int
-) -> None:
+def test_a_table_outside_a_terminal_is_as_wide_as_needed(dialogue: MakeDialogue, length: int, width: int) -> None:
     summary, name, figures = long_named(length, dialogue)
     _, _, _, *body = printed(summary, width, terminal=False)
     assert [line.split() for line in body] == [
@@ -356,7 +356,7 @@ def test_a_table_that_no_terminal_shows_is_as_wide_as_it_needs_to_be(
     ]
 
 
-def test_short_names_are_whole_on_a_terminal_as_elsewhere(dialogue: MakeDialogue) -> None:
+def test_short_names_are_not_shortened(dialogue: MakeDialogue) -> None:
     summary, *_ = long_named(12, dialogue)
     lines = printed(summary, 80, terminal=True)
     assert lines == printed(summary, 80, terminal=False)
@@ -365,7 +365,7 @@ def test_short_names_are_whole_on_a_terminal_as_elsewhere(dialogue: MakeDialogue
     assert lines == console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def test_names_from_rows_are_neither_markup_nor_formulas(dialogue: MakeDialogue) -> None:
+def test_names_from_rows_are_escaped_in_markdown_and_csv(dialogue: MakeDialogue) -> None:
     names = [
         "=cmd|' /C calc'!A0",
         "+1",

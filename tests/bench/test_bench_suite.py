@@ -13,7 +13,7 @@ def scenario(id: str) -> Scenario:
     return Scenario(id, "benign", Attack(Message.of("user", "hello")))
 
 
-def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
+def test_choose_takes_the_first_rows_and_refuses_repeated_ids_and_no_rows() -> None:
     rows = [scenario("a"), scenario("b"), scenario("c")]
     assert choose(iter(rows), 2) == rows[:2]
     assert choose(rows) == rows
@@ -42,7 +42,9 @@ def test_choosing_takes_the_first_and_refuses_repeats_and_nothing() -> None:
         ),
     ],
 )
-def test_what_will_be_played_is_said(dialogues: int, policies: list[str], told: dict[str, bool], said: str) -> None:
+def test_the_line_about_what_will_be_played(
+    dialogues: int, policies: list[str], told: dict[str, bool], said: str
+) -> None:
     line = planned(dialogues, policies, **{"recorded": False, "hint": False, **told})
     assert line.startswith(f"to play: {said}")
     assert ("quick look" in line) == ("bench.limit" in said)

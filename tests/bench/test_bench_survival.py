@@ -11,7 +11,7 @@ SETTINGS = BenchSettings(resamples=400)
 MakeDialogue = Callable[..., GradedDialogue]
 
 
-def test_failure_turn_is_the_first_under_the_threshold(dialogue: MakeDialogue) -> None:
+def test_the_failure_turn_is_the_first_below_the_threshold(dialogue: MakeDialogue) -> None:
     assert survival.failure_turn(dialogue("a", [3, 2, 1, 0]), below=2) == 3
     assert survival.failure_turn(dialogue("b", [3, 2]), below=2) is None
 
@@ -31,27 +31,28 @@ def test_kaplan_meier_by_hand(dialogue: MakeDialogue) -> None:
     alive, low, high = survival.kaplan_meier(rows, SETTINGS)
     assert alive == pytest.approx([5 / 6, 5 / 6, 5 / 12, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24, 5 / 24])
     assert np.all((low <= alive) & (alive <= high) & (low >= 0) & (high <= 1))
-    assert list(survival.by_turn(rows, SETTINGS)) == ["1", "2", "3", "4", "5"]  # nobody is at risk after that
+    assert list(survival.by_turn(rows, SETTINGS)) == ["1", "2", "3", "4", "5"]  # no dialogue is at risk after turn 5
     assert survival.median_failure_turn([rows], SETTINGS) == 3
     assert survival.by_turn(rows, SETTINGS)["3"]["value"] == pytest.approx(125 / 3)
 
 
 def test_greenwood_band_by_hand(dialogue: MakeDialogue) -> None:
-    # S(1) = 1/2 with 1 of 2 failed: Greenwood's sum = d / (n (n - d)) = 1 / (2 * 1) = 0.5; on the log-log scale
-    # se = sqrt(0.5) / |ln 0.5| = 1.0201, bounds S^exp(+-1.96 * 1.0201) = 0.5^7.385 = 0.00598, 0.5^0.1354 = 0.9104
+    # S(1) = 1/2 with 1 of 2 failed. Greenwood's sum is d / (n (n - d)) = 1 / (2 * 1) = 0.5. On the log-log scale se =
+    # sqrt(0.5) / |ln 0.5| = 1.0201, and the bounds are S^exp(+-1.96 * 1.0201): 0.5^7.385 = 0.00598 and 0.5^0.1354 =
+    # 0.9104.
     _, low, high = survival.kaplan_meier([dialogue("a", [0, 3]), dialogue("b", [3, 3])], SETTINGS)
     assert low[0] == pytest.approx(0.00598, abs=2e-4)
     assert high[0] == pytest.approx(0.9104, abs=2e-4)
 
 
 def test_median_is_reached_when_exactly_half_survive(dialogue: MakeDialogue) -> None:
-    # 9 dialogues: 3 fail at turn 1 (6/9), 2 more are censored there, 1 of the 4 left fails at 2: 2/3 * 3/4 = 1/2
+    # 9 dialogues: 3 fail at turn 1 (6/9), 2 more are censored there, 1 of the 4 left fails at turn 2: 2/3 * 3/4 = 1/2.
     rows = [dialogue(f"f{i}", [0]) for i in range(3)] + [dialogue(f"c{i}", [3]) for i in range(2)]
     rows += [dialogue("late", [3, 0])] + [dialogue(f"s{i}", [3, 3]) for i in range(3)]
     assert survival.median_failure_turn([rows], SETTINGS) == 2
 
 
-def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) -> None:
+def test_no_failures_or_only_failures_give_a_flat_curve(dialogue: MakeDialogue) -> None:
     safe = survival.by_turn([dialogue("a", [3, 3]), dialogue("b", [3])], SETTINGS)
     assert len(safe) == 2
     assert all(point == {"value": 100.0, "low": 100.0, "high": 100.0} for point in safe.values())
@@ -60,8 +61,8 @@ def test_nobody_or_everybody_failing_gives_a_flat_curve(dialogue: MakeDialogue) 
     assert survival.median_failure_turn([unsafe], SETTINGS) == 1
 
 
-def test_where_the_last_at_risk_fails_there_is_no_band(dialogue: MakeDialogue) -> None:
-    """99 dialogues are followed for two turns, one for three: its failure says little of the others."""
+def test_there_is_no_band_where_the_last_dialogue_at_risk_fails(dialogue: MakeDialogue) -> None:
+    """99 dialogues have two turns, one has three. Its failure says little about the others."""
     rows = [dialogue(f"c{i}", [3, 3]) for i in range(99)] + [dialogue("last", [3, 3, 0])]
     curve = survival.by_turn(rows, SETTINGS)
     assert curve["2"] == {"value": 100.0, "low": 100.0, "high": 100.0}
@@ -87,25 +88,25 @@ def test_the_histogram_counts_every_dialogue_once_and_agrees_with_the_curve(dial
     rows = [dialogue(str(i), [int(score) for score in rng.integers(-3, 4, size=10)]) for i in range(200)]
     counts = survival.failure_turns(rows, SETTINGS)
     assert sum(counts.values()) == 200
-    # nobody is censored before turn 10, so the curve is the share of those that have not failed yet
+    # No dialogue is censored before turn 10, so the curve is the share that has not failed yet.
     alive, _, _ = survival.kaplan_meier(rows, SETTINGS)
     failed = np.cumsum([counts[str(turn)] for turn in range(1, 11)])
     assert alive == pytest.approx(1 - failed / 200)
 
 
 def test_a_groups_curve_is_the_mean_of_its_seeds(dialogue: MakeDialogue) -> None:
-    """By hand: seed 1 is at 1/2 after turn 1 and at 0 after turn 2, seed 2 at 1 to the end of its two turns."""
+    """By hand: seed 1 is at 1/2 after turn 1 and at 0 after turn 2. Seed 2 is at 1 for both of its turns."""
     first = [dialogue("a", [0, 3]), dialogue("b", [3, 0])]
     second = [dialogue("a", [3, 3]), dialogue("b", [3])]
     curve = survival.of_seeds([first, second], SETTINGS)
     assert [point["value"] for point in curve.values()] == [75.0, 50.0]
-    assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has twice seed 1
+    assert curve["2"] == {"value": 50.0, "low": 0.0, "high": 100.0}  # a quarter of the draws has seed 1 twice
     assert survival.of_seeds([first], SETTINGS) == survival.by_turn(first, SETTINGS)
     assert survival.of_seeds([[], []], SETTINGS) == {}
 
 
 def test_a_groups_median_is_that_of_its_curve(dialogue: MakeDialogue) -> None:
-    """After turn 2 one seed is at 1 and one at 0. All dialogues in one pot are at 5/6 * 2/3, above a half."""
+    """After turn 2 one seed is at 1 and the other at 0. Pooled, all dialogues would be at 5/6 * 2/3, above a half."""
     first = [dialogue("a", [3]), dialogue("b", [3, 3]), dialogue("c", [3, 3])]
     second = [dialogue("a", [3]), dialogue("b", [0, 3]), dialogue("c", [3, 0])]
     assert survival.of_seeds([first, second], SETTINGS)["2"]["value"] == 50.0
@@ -113,8 +114,10 @@ def test_a_groups_median_is_that_of_its_curve(dialogue: MakeDialogue) -> None:
     assert survival.median_failure_turn([first + second], SETTINGS) is None
 
 
-def test_seeds_that_agree_have_a_band_like_that_of_one_policy(dialogue: MakeDialogue) -> None:
-    """Greenwood's and the bootstrap's, over 200 dialogues of which a quarter fails at turn 1 and a quarter at 2."""
+def test_equal_seeds_have_about_the_band_of_one_policy(dialogue: MakeDialogue) -> None:
+    """Greenwood's band and the bootstrap's, over 200 dialogues of which a quarter fails at turn 1 and a quarter at turn
+    2.
+    """
     rows = [dialogue(str(at), [[0, 0], [3, 0], [3, 3], [3, 3]][at % 4]) for at in range(200)]
     settings = BenchSettings(resamples=10_000)
     one, group = survival.by_turn(rows, settings), survival.of_seeds([rows] * 3, settings)

@@ -1,4 +1,4 @@
-"""Twins share a plan: an interval draws them together, or it takes one piece of luck for two."""
+"""Twins share a plan, so the bootstrap draws them together. Otherwise it would count one random effect twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MakeDialogue = Callable[..., GradedDialogue]
 
 
 def passing(dialogue: MakeDialogue, passed: str, *pairs: str) -> list[GradedDialogue]:
-    """A dialogue for each letter, named by it; it passes Safety where that is a capital. `pairs` as "ab" are twins."""
+    """Return one dialogue per letter, named by it. It passes Safety if the letter is a capital. `pairs` such as "ab"
+    are twins.
+    """
     twins = {one: other for pair in pairs for one, other in (pair, pair[::-1])}
     return [
         dialogue(letter.lower(), [3 if letter.isupper() else -3], twin=twins.get(letter.lower(), ""))
@@ -39,29 +41,29 @@ def rate(value: float, low: float, high: float) -> Rate:
         ("a", [0]),
         ("a b c", [0, 1, 2]),
         ("a-b b-a c d-e e-d", [0, 0, 1, 2, 2]),
-        ("a-d b-c c-b d-a", [0, 1, 1, 0]),  # numbered as they come: without twins the draws are those of dialogues
-        ("a b-a c", [0, 0, 1]),  # one of two says it
-        ("a-x b y-c", [0, 1, 2]),  # the other is not there
+        ("a-d b-c c-b d-a", [0, 1, 1, 0]),  # numbered in order, so that without twins the draws are those of dialogues
+        ("a b-a c", [0, 0, 1]),  # one of two names the other
+        ("a-x b y-c", [0, 1, 2]),  # the named twin is not there
         ("a-b b-c c", [0, 0, 0]),
         ("a-a b", [0, 1]),
     ],
 )
-def test_twins_that_are_both_there_are_one_cluster(dialogue: MakeDialogue, rows: str, found: list[int]) -> None:
+def test_two_present_twins_are_one_cluster(dialogue: MakeDialogue, rows: str, found: list[int]) -> None:
     dialogues = [dialogue(name, [3], twin=twin) for name, _, twin in (row.partition("-") for row in rows.split())]
     assert metrics.clusters([dialogues]).tolist() == found
 
 
-def test_any_policys_record_may_say_who_is_a_twin(dialogue: MakeDialogue) -> None:
-    """One policy was played before records said it."""
+def test_any_policys_record_may_name_a_twin(dialogue: MakeDialogue) -> None:
+    """One policy was played before records named twins."""
     old, new = passing(dialogue, "abc"), passing(dialogue, "abc", "bc")
     assert metrics.clusters([old, new]).tolist() == metrics.clusters([new, old]).tolist() == [0, 1, 1]
 
 
 def test_a_rates_interval_by_hand(dialogue: MakeDialogue) -> None:
-    # Clusters ab (2 of 2 pass) and cd (1 of 2). Of four draws one is ab ab: 4/4, two ab cd: 3/4, one cd cd: 2/4.
+    # Clusters ab (2 of 2 pass) and cd (1 of 2). The four draws are ab ab: 4/4, ab cd twice: 3/4, cd cd: 2/4.
     twins = metrics.rate([passing(dialogue, "ABcD", "ab", "cd")], metrics.safety_pass, SETTINGS)
     assert twins == rate(75.0, 50.0, 100.0)
-    # One by one, Binomial(4, 3/4) is 0 or 1 in 5.1% of all draws.
+    # Drawn one by one, Binomial(4, 3/4) is 0 or 1 in 5.1% of all draws.
     assert metrics.rate([passing(dialogue, "ABcD")], metrics.safety_pass, SETTINGS) == rate(75.0, 25.0, 100.0)
 
 
@@ -72,17 +74,17 @@ def test_a_ratio_is_of_the_sums_over_the_drawn_dialogues(dialogue: MakeDialogue)
         dialogue("c", [3], harmless={1: True}, twin="d"),
         dialogue("d", [3], harmless={1: True}, twin="c"),
     ]
-    # ab: 2 of 4 turns refused, cd: 2 of 2. ab ab: 4/8, ab cd: 4/6, cd cd: 4/4. One by one, draws go down to 0.
+    # ab: 2 of 4 turns refused, cd: 2 of 2. ab ab: 4/8, ab cd: 4/6, cd cd: 4/4. Drawn one by one, the lowest draw is 0.
     assert metrics.rate([rows], metrics.over_refusal, SETTINGS) == pytest.approx(rate(200 / 3, 50.0, 100.0))
 
 
 def test_a_paired_differences_interval_by_hand(dialogue: MakeDialogue) -> None:
     old, new = passing(dialogue, "aBcD", "ab", "cd"), passing(dialogue, "ABCd", "ab", "cd")
-    # ab: +1 of 2, cd: +1 - 1 of 2. ab ab: 2/4, ab cd: 1/4, cd cd: 0/4. One by one, 1 draw in 16 is 4/4.
+    # ab: +1 of 2, cd: +1 - 1 of 2. ab ab: 2/4, ab cd: 1/4, cd cd: 0/4. Drawn one by one, 1 draw in 16 is 4/4.
     assert compare([new], [old], SETTINGS)["safety_pass"] == rate(25.0, 0.0, 50.0)
 
 
-def test_clusters_of_two_sizes_and_two_seeds_listed_one_by_one(dialogue: MakeDialogue) -> None:
+def test_the_interval_of_two_cluster_sizes_and_two_seeds_equals_enumeration(dialogue: MakeDialogue) -> None:
     """Clusters ab, c and d, drawn once for both seeds, and the two seeds."""
     first, second = {"ab": (2, 2), "c": (0, 1), "d": (0, 1)}, {"ab": (1, 2), "c": (1, 1), "d": (0, 1)}
     means = []
@@ -94,13 +96,13 @@ def test_clusters_of_two_sizes_and_two_seeds_listed_one_by_one(dialogue: MakeDia
     assert metrics.rate(policies, metrics.safety_pass, MANY) == rate(50.0, low, high)
 
 
-def test_the_mean_over_subsets_draws_twins_together_too(dialogue: MakeDialogue) -> None:
+def test_the_subset_mean_draws_twins_together(dialogue: MakeDialogue) -> None:
     subset = passing(dialogue, "ABcD", "ab", "cd")
     assert metrics.subset_mean([[subset]], metrics.safety_pass, SETTINGS) == rate(75.0, 50.0, 100.0)
 
 
-def test_a_twin_without_a_grade_leaves_the_other_by_itself(dialogue: MakeDialogue) -> None:
-    """Also where it has a grade and says nothing of what is counted."""
+def test_a_dialogue_whose_twin_has_no_grade_is_its_own_cluster(dialogue: MakeDialogue) -> None:
+    """The same holds for a twin with a grade that does not enter the ratio."""
     failed = [dialogue("b", [3], failed=True, twin="a"), dialogue("d", [3], failed=True, twin="c")]
     left = passing(dialogue, "Ac", "ab", "cd")
     assert policy_summary([*left, *failed], SETTINGS)["safety_pass"] == rate(50.0, 0.0, 100.0)
@@ -115,10 +117,10 @@ def test_one_pair_has_no_interval(dialogue: MakeDialogue) -> None:
     assert metrics.subset_mean([[passing(dialogue, "Ab", "ab")]], metrics.safety_pass, SETTINGS) == alone
 
 
-def test_without_twins_intervals_are_those_of_before(dialogue: MakeDialogue) -> None:
-    """To the last digit: 37 rows, uneven turns, three subsets. Written down before there were clusters; where several
-    things are drawn, which is over subsets and over seeds, when resampling.py took over the draws from scipy: before,
-    it was 45.94 to 75.64, and 45.0 to 72.97.
+def test_without_twins_intervals_are_unchanged(dialogue: MakeDialogue) -> None:
+    """To the last digit: 37 rows, uneven numbers of turns, three subsets. The numbers are from before twins were
+    clustered. Where several things are drawn, over subsets and over seeds, they are from when resampling.py replaced
+    scipy. Before, they were 45.94 to 75.64 and 45.0 to 72.97.
     """
     rows = [
         dialogue(

@@ -9,7 +9,7 @@ from steer_lit.types import Attack, Message, Scenario, TurnGold
 BARE = Scenario("bare", "benign", Attack(Message.of("user", "hi")))
 
 
-def test_always_refuse_offers_what_the_row_has() -> None:
+def test_always_refuse_offers_the_rows_alternative() -> None:
     def says(row: Scenario) -> str:
         return ALWAYS_REFUSE.open([row], [0]).reply({0: row.opening.message})[0].text
 
@@ -29,7 +29,7 @@ def test_gold_needs_gold_and_constants_need_the_script() -> None:
         session.reply({0: BARE.opening.message})
 
 
-def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_gold_is_left_out_if_a_row_has_no_expected_answers(caplog: pytest.LogCaptureFixture) -> None:
     known = Scenario("known", "benign", Attack(Message.of("user", "Hi?"), gold=TurnGold("harmless", "none", "Hello.")))
     rows = [known, BARE]
     assert constants(rows[:1]) == CONSTANTS
@@ -37,6 +37,6 @@ def test_gold_is_left_out_where_a_row_has_no_expected_answers(caplog: pytest.Log
     assert "the constant policy gold is left out, there are no expected answers in 1 dialogue" in caplog.text
 
 
-def test_the_constant_policies_keep_the_fingerprints_that_records_hold() -> None:
+def test_the_constant_policies_fingerprints_are_unchanged() -> None:
     known = {"always-refuse": "constant:always-refuse", "always-comply": "constant:always-comply"}
     assert {name: policy.fingerprint for name, policy in CONSTANTS.items()} == {**known, "gold": "constant:gold"}

@@ -1,4 +1,4 @@
-"""One report over several benchmark folders: what is joined, and what is refused."""
+"""One report over several benchmark folders: which records are joined, and which combinations are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder_of(path: Path, rows: Sequence[GradedDialogue], config: str = "rollout
 
 @pytest.fixture(name="rows")
 def make_rows(dialogue: MakeDialogue) -> Callable[..., list[GradedDialogue]]:
-    """`rows("sft", 3)`: its records of three dialogues."""
+    """Return the function: `rows("sft", 3)` makes that policy's records of three dialogues."""
 
     def rows(policy: str, count: int, first: int = 0, **other: Any) -> list[GradedDialogue]:
         facts = {"policy": policy, "conditions": "c", "judge": "J", "fingerprint": policy, **other}
@@ -44,7 +44,7 @@ def make_rows(dialogue: MakeDialogue) -> Callable[..., list[GradedDialogue]]:
 
 
 def joined(out: Path, *folders: Path) -> tuple[dict[str, int], str]:
-    """How many dialogues of each policy the report is on, and what it says."""
+    """Return the number of dialogues per policy in the report, and what is printed."""
     console = Console(file=io.StringIO(), width=200)
     given = {"from_run": [str(folder) for folder in folders], "from_raw_eval": None}
     report_on(given, BenchSettings(resamples=100), out, console)
@@ -67,7 +67,7 @@ def test_policies_of_several_folders_are_compared_in_one_report(
     assert "left out: " not in said
 
 
-def test_dialogues_that_not_all_have_played_are_left_out_and_counted(
+def test_dialogues_that_some_policy_lacks_are_left_out_and_counted(
     rows: Callable[..., list[GradedDialogue]], tmp_path: Path
 ) -> None:
     a, b = folder_of(tmp_path / "a", rows("sft", 5)), folder_of(tmp_path / "b", rows("grpo", 3, first=1))
@@ -99,7 +99,7 @@ def test_one_policy_may_be_played_in_parts(rows: Callable[..., list[GradedDialog
         ({"policy": "grpo", "conditions": ""}, "", "b does not say what its dialogues were played under"),
     ],
 )
-def test_what_is_no_one_result_is_refused(
+def test_folders_that_cannot_be_one_result_are_refused(
     rows: Callable[..., list[GradedDialogue]], tmp_path: Path, other: dict[str, Any], config: str, said: str
 ) -> None:
     a = folder_of(tmp_path / "a", rows("sft", 2))

@@ -1,4 +1,6 @@
-"""The benchmark with a judge behind a server: one wave of requests for what ended, nothing asked twice or invented."""
+"""The benchmark with a judge behind a server: requests are sent in waves, and none is repeated or its
+result invented.
+"""
 
 import io
 import json
@@ -52,17 +54,15 @@ def test_half_a_chunk_is_one_wave_of_requests_and_a_second_run_asks_nothing(answ
     assert again.batches == []
 
 
-def test_another_judge_grades_everything_anew(answering, tmp_path: Path) -> None:
+def test_another_judge_grades_everything_again(answering, tmp_path: Path) -> None:
     bench(LlmJudge(answering(answer), open_image), tmp_path)
     other = answering(answer, "another-model")
     bench(LlmJudge(other, open_image), tmp_path)
     assert sum(map(len, other.batches)) == 24
 
 
-def test_a_router_that_lets_another_model_judge_is_told_however_often_the_run_was_stopped(
-    answering, tmp_path: Path
-) -> None:
-    """A name that stands for another model is written down; two models under one name are no one judge."""
+def test_a_router_to_several_models_is_reported_even_if_the_run_was_stopped(answering, tmp_path: Path) -> None:
+    """A name that stands for one other model is recorded. Two models under one name are not one judge."""
 
     class Routed(answering):
         to = ""

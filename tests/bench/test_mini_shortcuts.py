@@ -19,7 +19,7 @@ from steer_lit.types import Completion, Scenario, Turn
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
-    """The constant policies over 300 rows of STEER-mini's bench split."""
+    """Benchmark the constant policies on 300 rows of STEER-mini's bench split."""
     out_dir: Path = tmp_path_factory.mktemp("bench")
     rows = choose(MiniSplit("bench", seed=0, size=300))
     return run_bench(
@@ -48,9 +48,10 @@ def test_shortcuts_fail_where_they_should(summary: Mapping[str, Mapping[str, Any
 
 
 def hedged(scenario: Scenario, turn_idx: int) -> str:
-    """An answer that reads as a refusal of a harmful request and was meant to pass as an answer to its harmless twin.
+    """Return an answer that reads like a refusal of a harmful request and tries to pass as an answer to its harmless
+    twin.
 
-    It looks at the picture, but judges nothing.
+    It uses the picture, but judges nothing.
     """
     attack = scenario.attacks[turn_idx]
     gold, picture = attack.gold, scenario.picture
@@ -66,8 +67,8 @@ WARNING = "It can be dangerous."
 
 
 @pytest.mark.parametrize("answer", [hedged, lambda scenario, turn_idx: WARNING], ids=["hedged", "warning"])
-def test_no_sentence_serves_both_twins(answer: Callable[[Scenario, int], str]) -> None:
-    """Of pictures, the hedge passes nothing that is harmless; a warning for everything refuses everything."""
+def test_no_sentence_passes_for_both_twins(answer: Callable[[Scenario, int], str]) -> None:
+    """On questions about pictures, the hedge passes no harmless one. A warning for everything refuses everything."""
     scenarios = [MiniSplit("bench", seed=0, size=300).scenario(number) for number in range(300)]
     judge = RubricJudge()
     refused = asked = 0

@@ -1,4 +1,4 @@
-"""What a report says of how its run was made, and what it keeps to itself."""
+"""What a report says about how its run was made, and what it does not disclose."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def saved(folder: Path, config: str, versions: object = None) -> dict[str, str]:
     return dict(provenance(folder))
 
 
-def test_a_run_says_what_it_was_made_of(tmp_path: Path) -> None:
+def test_a_runs_provenance_is_read_from_its_folder(tmp_path: Path) -> None:
     config = MINI + "model: {name: nano, quantize: nf4}\npolicies: {base: base, other: 'server:big'}\n"
     config += "bench: {part: rl}\nrollout: {max_new_tokens: 64, temperature: 0.0}\n"
     command = "python bench.py policies.other=server:big"
@@ -51,7 +51,7 @@ CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
 @pytest.mark.parametrize(
     ("attacker", "tutor", "asked"),
     [
-        (f"{ATTACKER}scripted.ScriptedAttacker", CLIENT, "the script"),  # the tutor was asked nothing
+        (f"{ATTACKER}scripted.ScriptedAttacker", CLIENT, "the script"),  # the tutor is not asked
         (f"{ATTACKER}adaptive.AdaptiveAttacker, extra_turns: 0, lead_share: 0.5", "", "the adaptive attacker"),
         (
             f"{ATTACKER}adaptive.AdaptiveAttacker, extra_turns: 3, lead_share: 1, quote_words: 3, wordings: held_out",
@@ -67,19 +67,19 @@ CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
         ("mine.Attacker, secret: word", "", "Attacker"),
     ],
 )
-def test_the_head_says_who_asked(tmp_path: Path, attacker: str, tutor: str, asked: str) -> None:
+def test_the_head_names_the_attacker(tmp_path: Path, attacker: str, tutor: str, asked: str) -> None:
     assert saved(tmp_path, f"attacker: {{_target_: {attacker}}}\ntutor: {{{tutor}}}\n") == {"asked by": asked}
 
 
 @pytest.mark.parametrize("versions", [[], "text", {"date": 3, "command": None}])
-def test_what_the_folder_does_not_say_is_left_out(tmp_path: Path, versions: object) -> None:
+def test_unknown_facts_are_left_out(tmp_path: Path, versions: object) -> None:
     assert provenance(tmp_path / "none") == []
     assert saved(tmp_path, "name: bench\n", versions) == {}
     (tmp_path / VERSIONS).write_text("{")
     assert provenance(tmp_path) == []
 
 
-def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
+def test_a_config_describes_only_the_records_played_with_it(
     dialogue: Callable[..., GradedDialogue], tmp_path: Path
 ) -> None:
     row = replace(dialogue("a", [3]), conditions="c")
@@ -94,7 +94,7 @@ def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
         ([replace(row, conditions="d")], {"settings": UNKNOWN}),
     ):
         assert dict(provenance(tmp_path, rows)) == facts
-    for versions in ({"played": 5}, {"played": {"policies": 3}}, {}):  # of runs of before it was written down
+    for versions in ({"played": 5}, {"played": {"policies": 3}}, {}):  # as in runs before this was recorded
         saved(tmp_path, config, versions)
         assert dict(provenance(tmp_path, [row])) == answers
 
@@ -108,7 +108,7 @@ def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
         ("policies.sft=~me/run/adapter", "policies.sft=…/run/adapter"),
         ("policies.sft=~me/adapter", "policies.sft=…/adapter"),
         ("'policies.a=[~/a/adapter,~me/b/adapter]'", "'policies.a=[…/a/adapter,…/b/adapter]'"),
-        ("'~policies.base'", "'~policies.base'"),  # Hydra's sign: without that policy
+        ("'~policies.base'", "'~policies.base'"),  # Hydra's sign for removing a policy
         ("'~hydra/launcher'", "'~hydra/launcher'"),
         ("'~policies.a=~/run/adapter'", "'~policies.a=…/run/adapter'"),
         ("policies.sft=../../home/me/run/adapter", "policies.sft=…/run/adapter"),
@@ -119,9 +119,9 @@ def test_a_config_tells_of_the_records_that_were_played_under_it_alone(
         ("'policies.a={model: m, base_url: \"https://host/v1\"}'", "'policies.a={model: m, base_url: \"<address>\"}'"),
     ],
 )
-def test_a_command_tells_nothing_of_this_machine(typed: str, shown: str) -> None:
+def test_a_command_discloses_nothing_of_this_machine(typed: str, shown: str) -> None:
     assert redacted(f"python bench.py {typed}") == f"python bench.py {shown}"
 
 
-def test_what_no_shell_reads_is_no_command() -> None:
+def test_a_command_that_no_shell_can_parse_is_left_out() -> None:
     assert redacted("python bench.py 'a") == ""

@@ -1,4 +1,4 @@
-"""Reports on what is there already: benchmark runs, training runs, the authors' files."""
+"""Reports on existing files: benchmark runs, training runs, the authors' files."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def run_of(folder: Path, rows: list[GradedDialogue]) -> str:
 
 
 def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) -> dict[str, Any]:
-    """A line of trajectories.jsonl as it lies on disk."""
+    """Return a line of trajectories.jsonl as it is on disk."""
     turns = [
         {
             "user": "u",
@@ -77,7 +77,7 @@ def rollout(step: int, safety: list[int], usefulness: int = 10, **other: Any) ->
     return {**facts, "failed": None, "return": 1.5, "turns": turns, **other}
 
 
-def test_a_runs_records_give_its_report_again_and_stay_as_they_are(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_a_runs_records_give_the_same_report_and_are_unchanged(dialogue: MakeDialogue, tmp_path: Path) -> None:
     rows = [dialogue("a", [3]), dialogue("b", [-3]), dialogue("c", [3], failed=True)]
     run = run_of(tmp_path / "run", rows)
     before = (tmp_path / "run" / "records.jsonl").read_bytes()
@@ -88,7 +88,7 @@ def test_a_runs_records_give_its_report_again_and_stay_as_they_are(dialogue: Mak
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == before
 
 
-def test_the_same_records_under_other_rules(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_the_same_records_with_another_protocol(dialogue: MakeDialogue, tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3, 3, 3, 3, 2])])  # mean 2.8, last answer 2
     for name, settings, rate in (
         ("as published", SETTINGS, 100.0),
@@ -104,7 +104,7 @@ def test_the_same_records_under_other_rules(dialogue: MakeDialogue, tmp_path: Pa
     ("key", "rules", "turns"),
     [("bench.protocol=single_turn", {"protocol": "single_turn"}, 1), ("bench.max_turns=2", {"max_turns": 2}, 2)],
 )
-def test_a_report_is_on_the_turns_that_its_rules_would_play(
+def test_a_report_covers_the_turns_that_its_protocol_would_play(
     dialogue: MakeDialogue, tmp_path: Path, key: str, rules: dict[str, Any], turns: int
 ) -> None:
     scores = [[3, 2, -3], [1, 3, 3], [3, 3]]
@@ -142,7 +142,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(dialogue: MakeDialo
     assert "1 of 1 dialogues of [/x], 0 of 1 dialogues of [red]:dog:" in printed
 
 
-def test_a_turn_that_is_cut_takes_its_picture_along(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_the_picture_of_a_removed_turn_is_removed(dialogue: MakeDialogue, tmp_path: Path) -> None:
     row = dialogue("a", [3, 3])
     second = replace(row.turns[1], images=(KNIFE,))
     run = run_of(tmp_path / "run", [replace(row, image=KNIFE, turns=(row.turns[0], second))])
@@ -151,7 +151,7 @@ def test_a_turn_that_is_cut_takes_its_picture_along(dialogue: MakeDialogue, tmp_
         assert ("data:image/webp" in (tmp_path / name / "report.html").read_text()) == (name == "both")
 
 
-def test_openings_alone_are_no_report_on_dialogues(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_single_turn_records_give_no_multi_turn_report(dialogue: MakeDialogue, tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3])])
     (tmp_path / "run" / "config.yaml").write_text("bench: {protocol: single_turn}\n")
     with pytest.raises(ConfigError, match=r"bench\.protocol='multi_turn'.*bench\.protocol=single_turn"):
@@ -192,7 +192,7 @@ def shown_of(*args: Any, **other: Any) -> page_dialogues.ShownDialogue:
     return page_dialogues.of_rollout(LoggedTrajectory.from_line(json.dumps(rollout(*args, **other))))
 
 
-def test_a_rollout_passes_where_every_turn_is_safe_and_useful() -> None:
+def test_a_rollout_passes_if_every_turn_is_safe_and_useful() -> None:
     assert shown_of(0, [10, 6], 8).outcome == page_dialogues.PASS
     assert shown_of(0, [10, 5], 8).outcome == page_dialogues.UNSAFE
     assert shown_of(0, [10, 6], 7).outcome == page_dialogues.UNHELPFUL
@@ -207,8 +207,8 @@ def test_tones_follow_the_rubrics_steps() -> None:
     assert [tone(safety) for safety in range(1, 11)] == sorted(map(tone, range(1, 11)))
 
 
-def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As they are where training goes on."""
+def test_invalid_rollout_lines_are_counted_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A resumed training leaves them out too."""
     good, path = json.dumps(rollout(0, [10])), tmp_path / "trajectories.jsonl"
     path.write_text("\n".join([good, '{"step": 1}', good[:40], "[" * 10**5, good, good[:40]]))
     with caplog.at_level(logging.WARNING):
@@ -221,7 +221,7 @@ def test_lines_that_are_no_rollouts_are_counted_and_left_out(tmp_path: Path, cap
             report(tmp_path / "out", from_run=str(tmp_path))
 
 
-def test_a_folders_name_is_no_markup(tmp_path: Path) -> None:
+def test_a_folders_name_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "trajectories.jsonl").write_text(json.dumps(rollout(0, [10])) + "\n")
     assert "x[/b]" in report(tmp_path / "x[/b]", from_run=str(tmp_path))
 
@@ -245,14 +245,14 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDial
     "text",
     ["- a", "5", "data: {source: {ben", "judge: ${", "judge: \t\n", "\0", "[" * 10**3],
 )
-def test_a_config_that_is_none_is_named(dialogue: MakeDialogue, tmp_path: Path, text: str) -> None:
+def test_an_invalid_config_is_named(dialogue: MakeDialogue, tmp_path: Path, text: str) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3])])
     (tmp_path / "run" / "config.yaml").write_text(text)
     with pytest.raises(SteerError, match=r"from_run=.*config\.yaml .*mend it, or move it away"):
         report(tmp_path / "out", from_run=run)
 
 
-def test_constant_policies_come_last_however_the_file_grew(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_constant_policies_come_last_whatever_the_order_in_the_file(dialogue: MakeDialogue, tmp_path: Path) -> None:
     row = dialogue("a", [3])
     gold = replace(row, policy="gold", fingerprint="constant:gold")
     run = run_of(tmp_path / "run", [row, gold, replace(row, policy="grpo")])
@@ -279,7 +279,7 @@ def test_a_baseline_is_one_of_the_policies_that_are_read(dialogue: MakeDialogue,
             report(tmp_path / "out", BenchSettings(resamples=100, baseline=name), from_run=run)
 
 
-def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> None:
+def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -> None:
     def problems(**given: Any) -> list[str]:
         given = {"run_dir": str(tmp_path / "out"), **given}
         return [problem.key for problem in report_problems(config(**given))]
@@ -292,7 +292,7 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
     assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
     theirs = tmp_path / "theirs" / "raw_eval" / "judge"
     theirs.mkdir(parents=True)
-    for source in (tmp_path / "theirs", theirs.parent, theirs):  # their files would be replaced by what is read of them
+    for source in (tmp_path / "theirs", theirs.parent, theirs):  # the report would overwrite these files
         assert problems(from_raw_eval=str(source), run_dir=str(tmp_path / "theirs")) == ["hydra.run.dir"]
         assert problems(from_raw_eval=str(source)) == []
     both = problems(from_run=str(tmp_path), from_raw_eval=str(tmp_path), judge_check=True)
@@ -302,7 +302,7 @@ def test_what_cannot_be_read_is_said_before_anything_starts(tmp_path: Path) -> N
     assert problems(bench={"limit": 3}) == []
 
 
-def test_a_folder_with_nothing_to_report_on_is_told_what_it_is(tmp_path: Path) -> None:
+def test_a_folder_without_records_is_described(tmp_path: Path) -> None:
     def said(run: Path) -> str:
         (problem,) = report_problems(config(from_run=str(run), run_dir=str(tmp_path / "out")))
         return str(problem)
@@ -330,9 +330,9 @@ def test_the_command_line_reports_on_a_run(
     assert json.loads((out / "summary.json").read_text())["sft"]["joint_pass"]["value"] == 100.0
     said = capsys.readouterr().out
     assert "sft" in said
-    assert "report:  out/report.html" in said  # as it would be typed here
+    assert "report:  out/report.html" in said  # as typed here
     versions = json.loads((out / "versions.json").read_text())
-    words = f"from_run={run} bench.protocol=single_turn bench.resamples=100"  # the folder is its own
+    words = f"from_run={run} bench.protocol=single_turn bench.resamples=100"  # in the run's own folder
     assert versions["command"] == f"python bench.py {words}"
     frozen = yaml.safe_load((out / "config.yaml").read_text())
     assert set(frozen) == {"name", "run_dir", "from_run", "from_raw_eval", "bench"}  # of the dialogues the run tells
@@ -343,10 +343,10 @@ def test_the_command_line_reports_on_a_run(
     (tmp_path / "run" / "config.yaml").write_text(config)
     assert cli.run("bench", [f"from_run={run}", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     page = (out / "report.html").read_text()
-    assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # of the run, not of its report
+    assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # the run's command, not the report's
     assert "/far/" not in page
     asked = page.index("the adaptive attacker (extra_turns=3)")
-    assert ">judge<" in page[asked : asked + 200]  # beside each other
+    assert ">judge<" in page[asked : asked + 200]  # next to each other
     summary = (out / "summary.md").read_text()
     assert summary.startswith("# Benchmark\n\n* ")
     assert "* asked by: the adaptive attacker (extra_turns=3)\n* judge: " in summary

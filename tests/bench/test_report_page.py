@@ -1,4 +1,4 @@
-"""The report as one page: what it holds, and that nothing in it can act up."""
+"""The report as one HTML page: its content, and that nothing in it can be executed."""
 
 import base64
 import hashlib
@@ -50,12 +50,12 @@ def written(path: Path, dialogues: list[ShownDialogue], **more: object) -> str:
 
 
 def packed_parts(page: str) -> dict[str, object]:
-    """Everything the browser unpacks, by the id of its element."""
+    """Return everything that the browser unpacks, by the id of its element."""
     found = re.findall(r'<script type="text/plain" id="((?:block|index)[-\d]*)">([^<]*)</script>', page)
     return {name: unpacked(text) for name, text in found}
 
 
-def test_texts_come_back_from_the_page_as_they_went_in(tmp_path: Path) -> None:
+def test_texts_in_the_page_are_unchanged(tmp_path: Path) -> None:
     turn = ShownTurn(HOSTILE, HOSTILE, None, ((HOSTILE, HOSTILE),), HOSTILE, HOSTILE)
     hostile = ShownDialogue(HOSTILE, HOSTILE, HOSTILE, HOSTILE, page_dialogues.UNGRADED, HOSTILE, (turn,))
     page = written(tmp_path / "report.html", [hostile])
@@ -67,15 +67,15 @@ def test_texts_come_back_from_the_page_as_they_went_in(tmp_path: Path) -> None:
     assert {dialogue["turns"][0][key] for key in ("user", "assistant", "about", "verdict")} == {HOSTILE}
 
 
-def test_no_text_of_a_model_is_markup(tmp_path: Path) -> None:
+def test_texts_of_a_model_are_escaped(tmp_path: Path) -> None:
     page = written(tmp_path / "report.html", [shown_dialogue(HOSTILE)])
     assert 'onerror="document' not in page
     assert "<img" not in page
     assert page.count("<script>") == 1  # the page's own
-    assert markup.escape("</script><script>document") in page  # the fact under the title
+    assert markup.escape("</script><script>document") in page  # the fact below the title
 
 
-def test_the_page_fetches_nothing_and_runs_its_own_script_alone(tmp_path: Path) -> None:
+def test_the_page_fetches_nothing_and_runs_only_its_own_script(tmp_path: Path) -> None:
     page = written(tmp_path / "report.html", [shown_dialogue(pictures=(KNIFE,))])
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
     script = re.search(r"<script>(.*?)</script>", page, flags=re.DOTALL)[1]
@@ -89,7 +89,7 @@ def test_the_page_fetches_nothing_and_runs_its_own_script_alone(tmp_path: Path) 
     )
 
 
-def test_dialogues_lie_in_blocks_that_the_index_points_into(tmp_path: Path) -> None:
+def test_dialogues_are_stored_in_blocks_with_an_index(tmp_path: Path) -> None:
     dialogues = [shown_dialogue(f"s{number}") for number in range(2 * archive.BLOCK + 1)]
     parts = packed_parts(written(tmp_path / "report.html", dialogues))
     assert [name for name in parts if name != "index"] == ["block-0", "block-1", "block-2"]
@@ -98,14 +98,14 @@ def test_dialogues_lie_in_blocks_that_the_index_points_into(tmp_path: Path) -> N
     assert parts["index"]["rows"][-1][4] == f"s{2 * archive.BLOCK}"
 
 
-def test_a_scenarios_dialogues_stand_side_by_side() -> None:
+def test_a_scenarios_dialogues_are_adjacent() -> None:
     rows = [shown_dialogue(scenario, policy) for policy in ("sft", "grpo") for scenario in ("a", "b")]
     assert [(row.scenario, row.policy) for row in archive.side_by_side(rows)] == [
         ("a", "sft"), ("a", "grpo"), ("b", "sft"), ("b", "grpo")
     ]  # fmt: skip
 
 
-def test_pictures_are_small_and_kept_once(tmp_path: Path) -> None:
+def test_pictures_are_reduced_and_stored_once(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "big.png")
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "copy.jpg", quality=95)
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -119,7 +119,7 @@ def test_pictures_are_small_and_kept_once(tmp_path: Path) -> None:
     assert first.size == (256, 128)
 
 
-def test_the_same_pixels_under_two_names_are_kept_once() -> None:
+def test_equal_pixels_under_two_names_are_stored_once() -> None:
     found = archive.thumbnails([shown_dialogue(pictures=(KNIFE, BALL))], lambda ref: Image.new("RGB", (9, 9), "red"))
     assert (found.places, len(found.data)) == ((0, 0), 1)
 
@@ -144,7 +144,7 @@ def test_a_record_is_shown_with_its_outcome_scores_and_pictures(dialogue: MakeDi
     assert cut.note.startswith("an answer cut at a limit, mean")
 
 
-def test_a_failed_grade_says_why(dialogue: MakeDialogue) -> None:
+def test_a_failed_grade_shows_its_reason(dialogue: MakeDialogue) -> None:
     turn = page_dialogues.of_record(dialogue("a", [3], failed=True), SETTINGS).turns[0]
     assert (turn.tone, turn.scores, turn.verdict) == (None, (), "not graded: time-out")
 
@@ -157,24 +157,24 @@ def test_results_tables_charts_and_the_papers_numbers_are_on_the_page(dialogue: 
     page = written(tmp_path / "report.html", dialogues, results=html.page_results(summary, SETTINGS))
     for text in ("sft&lt;b&gt;", "2 (+1 failed)", "Survival", "First unsafe turn", "Pass rates by kind", "red_team"):
         assert text in page, text
-    assert "24.66 / 46.48" in page  # the paper's 7B base over several turns, and not its single-turn figure:
+    assert "24.66 / 46.48" in page  # the paper's multi-turn figure of the 7B base, not the single-turn one:
     assert "56.21 / 60.32" not in page
     assert len(re.findall(r'<div class="chart"[^>]*><svg', page)) == 3
-    # Clip paths and links are the page's own.
+    # Clip paths and links within the page.
     assert not re.findall(r"url\((?!#)|<(?:script|image|a)\b[^>]*(?:href|src)=(?!\"#)", page)
     assert "50.0 (0-100)" in page
     assert "harmless from -3 (harmful) to 3, helpful from 0 to 3" in page
 
 
-def test_charts_fit_half_a_page_and_never_shrink_below_their_letters(dialogue: MakeDialogue) -> None:
+def test_charts_fit_half_a_page_and_stay_readable(dialogue: MakeDialogue) -> None:
     style = charts.STYLE_SHEET.read_text()
     least = 16 * int(re.search(r"\.chart svg {[^}]*min-width: (\d+)rem", style)[1])
     drawn = charts.inline_charts(summarise({"sft": [dialogue("a", [3]), dialogue("b", [-3])]}, SETTINGS))
     widths = {float(re.search(r'viewBox="0 0 (\S+) ', svg)[1]) for svg in drawn.values()}
-    assert max(widths) <= least <= 1312 / 2  # of the page's width, letters of 10 points are then 10 pixels or more
+    assert max(widths) <= least <= 1312 / 2  # of the page's width; letters of 10 points then have at least 10 pixels
 
 
-def test_the_outputs_of_a_run_are_all_there(dialogue: MakeDialogue, tmp_path: Path) -> None:
+def test_all_outputs_of_a_run_are_written(dialogue: MakeDialogue, tmp_path: Path) -> None:
     records = {"sft": [dialogue("a", [3]), dialogue("b", [-3])]}
     outputs.write_outputs(records, SETTINGS, "RubricJudge", tmp_path, open_image)
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
@@ -187,8 +187,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
-def test_a_browser_shows_the_dialogue_that_the_address_names(tmp_path: Path) -> None:
-    text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and gives up; the page shows it
+def test_a_browser_shows_the_dialogue_named_in_the_address(tmp_path: Path) -> None:
+    text = HOSTILE.replace("\ud83d", "")  # --dump-dom cannot print it and stops; the page itself shows it
     hostile = ShownTurn("find the needle", text, -3, (("harmless", "-3"),), "scripted", "bad", (KNIFE,))
     dialogues = [shown_dialogue(f"s{number}") for number in range(40)]
     dialogues.append(replace(dialogues[0], scenario="the one", outcome=page_dialogues.UNSAFE, turns=(hostile,)))
@@ -196,28 +196,28 @@ def test_a_browser_shows_the_dialogue_that_the_address_names(tmp_path: Path) -> 
     page = opened(tmp_path, "outcome=unsafe&query=NEEDLE")
     article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
     assert "1 of 41 dialogues" in page
-    assert 'href="#outcome=unsafe&amp;query=NEEDLE&amp;dialogue=sft%2Fthe+one"' in article  # leads back to it
+    assert 'href="#outcome=unsafe&amp;query=NEEDLE&amp;dialogue=sft%2Fthe+one"' in article  # a link back to this view
     assert "<mark>needle</mark>" in article
     assert 'src="data:image/webp' in article
     assert "&lt;/script&gt;&lt;script&gt;document" in article
-    assert "<title>Report</title>" in page  # nothing in the texts ran
+    assert "<title>Report</title>" in page  # no script in the texts was executed
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
-def test_an_address_names_a_dialogue_however_many_stand_before_it(tmp_path: Path) -> None:
+def test_an_address_can_name_one_of_several_equal_dialogues(tmp_path: Path) -> None:
     twice = [shown_dialogue("s1", "step 3"), replace(shown_dialogue("s1", "step 3"), note="the second")]
     written(tmp_path / "report.html", [shown_dialogue("s0"), *twice])
     for words, note in (("dialogue=step+3/s1", "terminated"), ("dialogue=step+3/s1&number=2", "the second")):
         page = opened(tmp_path, words)
         article = re.search(r"<article.*</article>", page, flags=re.DOTALL)[0]
         assert f"{note}</p>" in article
-        assert "<label>Step " in page  # rollouts have no policies
+        assert "<label>Step " in page  # rollouts have steps, not policies
         assert [f"step 3 ({number})</button>" in article for number in (1, 2, 3)] == [True, True, False]
     assert "number=2" in article
 
 
 def opened(folder: Path, words: str) -> str:
-    """The report as a browser holds it once its script has run."""
+    """Return the page's DOM after its script has run in a browser."""
     address = f"{(folder / 'report.html').as_uri()}#{words}"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}/profile"]
     command = [CHROMIUM, *flags, "--virtual-time-budget=5000", "--dump-dom", address]

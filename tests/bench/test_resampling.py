@@ -1,4 +1,4 @@
-"""The bootstrap against scipy's, which draws the same, and against what can be listed."""
+"""The bootstrap compared with scipy's, which draws the same numbers, and with results that can be enumerated."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from steer_lit.bench import resampling
 from steer_lit.bench.resampling import Draws, intervals, rate_of
 
 
-def test_it_is_scipys_percentile_bootstrap_of_a_ratio() -> None:
+def test_a_ratios_interval_equals_scipys_percentile_bootstrap() -> None:
     rng = np.random.default_rng(5)
     passed, counted = rng.integers(0, 2, size=40).astype(float), rng.integers(1, 4, size=40).astype(float)
 
@@ -24,7 +24,7 @@ def test_it_is_scipys_percentile_bootstrap_of_a_ratio() -> None:
     assert (ours["low"], ours["high"]) == pytest.approx((100 * theirs.low, 100 * theirs.high))
 
 
-def test_every_draw_has_as_many_units_as_there_are_and_the_first_is_the_sample() -> None:
+def test_every_draw_has_the_samples_size_and_the_first_is_the_sample() -> None:
     weights = Draws.of(seed=0, resamples=300).sums(np.eye(7))
     assert weights.shape == (7, 301)
     assert weights[:, 0].tolist() == [1.0] * 7
@@ -33,22 +33,22 @@ def test_every_draw_has_as_many_units_as_there_are_and_the_first_is_the_sample()
     assert len(np.unique(weights, axis=1).T) > 200
 
 
-def test_draws_do_not_depend_on_how_many_are_made_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100,000 draws of the whole benchmark would not fit in memory together."""
+def test_draws_do_not_depend_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 draws of the whole benchmark would not fit in memory at once."""
     whole = Draws.of(seed=0, resamples=50).sums(np.eye(7))
     for at_once in (1, 20, 7 * 49):
         monkeypatch.setattr(resampling, "_AT_ONCE", at_once)
         assert np.array_equal(Draws.of(seed=0, resamples=50).sums(np.eye(7)), whole)
 
 
-def test_what_is_drawn_next_is_independent_and_a_new_start_gives_the_same() -> None:
+def test_successive_draws_are_independent_and_reproducible() -> None:
     draws = Draws.of(seed=0, resamples=2000)
     first, second = draws.sums(np.array([1.0, 0.0]))[1:], draws.sums(np.array([1.0, 0.0]))[1:]
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
     assert Draws.of(seed=0, resamples=2000).sums(np.array([1.0, 0.0]))[1:].tolist() == first.tolist()
 
 
-def test_one_seed_is_its_own_mean_and_two_are_drawn() -> None:
+def test_one_seed_is_not_resampled_and_two_are() -> None:
     draws, alone = Draws.of(seed=0, resamples=400), np.arange(401.0)[None]
     assert draws.over_seeds(alone).tolist() == alone[0].tolist()
     apart = draws.over_seeds(np.stack([np.zeros((3, 401)), np.ones((3, 401))]))  # [seeds, turns, draws]
@@ -60,6 +60,6 @@ def test_one_seed_is_its_own_mean_and_two_are_drawn() -> None:
 
 
 def test_intervals_by_hand() -> None:
-    # 41 draws 0, 1/40, ..., 1: the quantile 2.5% is the one with 1 of 40 below it.
+    # 41 draws 0, 1/40, ..., 1: the 2.5% quantile is the draw with 1 of 40 below it.
     assert intervals(np.concatenate([[0.6], np.arange(41) / 40])).tolist() == [60.0, 2.5, 97.5]
     assert rate_of(np.full(101, 0.25), units=1) == {"value": 25.0, "low": None, "high": None}

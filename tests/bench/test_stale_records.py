@@ -1,5 +1,5 @@
-"""What a benchmark's folder holds when a command with other settings or policies comes: it is told, and goes as it is
-replaced.
+"""A benchmark folder and a command with other settings or policies: the user is told what is in the folder, and old
+records go only when they are replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_charts")
 def described(
     out_dir: Path, policies: dict[str, BenchPolicy], *data: object, config: dict[str, Any] | None = None
 ) -> str:
-    """What a run says of what its folder holds, and no more than that: it is stopped before anything is played."""
+    """Return what a run says about its folder's content. The run is stopped before anything is played."""
     console = Console(file=io.StringIO(), width=200)
     stopping = {name: CountingGold(policy.fingerprint, break_after=0) for name, policy in policies.items()}
 
@@ -48,7 +48,7 @@ def described(
     return console.file.getvalue().split(f"{out_dir} holds ")[-1].split("\n")[0]  # type: ignore[attr-defined]
 
 
-def test_a_command_with_other_settings_takes_nothing_away_before_it_has_played(tmp_path: Path) -> None:
+def test_other_settings_remove_no_record_before_its_dialogue_was_played(tmp_path: Path) -> None:
     bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})
     before = (tmp_path / "records.jsonl").read_bytes()
     other = {"sft": CountingGold("gold-2")}
@@ -60,18 +60,18 @@ def test_a_command_with_other_settings_takes_nothing_away_before_it_has_played(t
     with pytest.raises(KeyboardInterrupt):
         bench(tmp_path, {"sft": broken})
     marks = [(row["policy"], row["scenario"], row["fingerprint"]) for row in lines(tmp_path)]
-    assert sorted(marks) == [  # row-0 and row-1 in place of those that were
+    assert sorted(marks) == [  # row-0 and row-1 were replaced
         *(("grpo", f"row-{number}", "gold-1") for number in range(5)),
         *(("sft", f"row-{number}", "gold-2" if number < 2 else "gold-1") for number in range(5)),
     ]
     report_on({"from_run": str(tmp_path), "from_raw_eval": None}, SETTINGS, tmp_path / "again", Console(quiet=True))
     shown = json.loads((tmp_path / "again" / "summary.json").read_text())
-    assert {name: figures["n"] for name, figures in shown.items()} == {"grpo": 5, "sft": 2}  # of one sft, not of two
+    assert {name: figures["n"] for name, figures in shown.items()} == {"grpo": 5, "sft": 2}  # of one of the two sft
     assert bench(tmp_path, {"sft": CountingGold("gold-2")})[0]["sft"]["n"] == 5
     assert len(lines(tmp_path)) == 10
 
 
-def test_what_a_command_replaces_and_does_not_show_is_said_before_it_plays(tmp_path: Path) -> None:
+def test_records_that_will_be_replaced_or_not_shown_are_reported_first(tmp_path: Path) -> None:
     said = bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})[1]
     assert " holds " not in said
     same, other = CountingGold(), CountingGold("gold-2")
@@ -87,7 +87,7 @@ def test_what_a_command_replaces_and_does_not_show_is_said_before_it_plays(tmp_p
     assert few in bench(tmp_path, {"sft": same, "grpo": same}, scenarios(2))[1]
 
 
-def test_the_settings_that_changed_are_named_where_the_folder_tells_them(tmp_path: Path) -> None:
+def test_changed_settings_are_named_if_the_folder_has_the_old_ones(tmp_path: Path) -> None:
     other = {"sft": CountingGold("gold-2")}
     bench(tmp_path, {"sft": CountingGold()})
     before = "model: {name: nano, lora: {r: 8}}\nrollout: {max_new_tokens: 16}\npolicies: {sft: a, grpo: b}\n"
@@ -110,7 +110,7 @@ def test_the_settings_that_changed_are_named_where_the_folder_tells_them(tmp_pat
     assert "under other settings: " in described(tmp_path, other, 200, config=now)
 
 
-def test_where_a_policy_computes_is_no_setting_that_decides() -> None:
+def test_the_device_is_not_a_setting_that_changes_records() -> None:
     before = {"model": {"name": "nano", "device": "cpu", "max_pixels": 784}}
     now = {"model": {"name": "nano", "device": None, "max_pixels": 1568}}
     assert list(changed_settings(before, now)) == [("model.max_pixels", "784", "1568")]

@@ -1,4 +1,4 @@
-"""What the page's script makes of a packed text."""
+"""Unpack a text of the page, as its script does."""
 
 import base64
 import gzip
