@@ -1,4 +1,4 @@
-"""One dialogue's next attack, as tests ask for it."""
+"""A function that returns one dialogue's next attack."""
 
 from collections.abc import Sequence
 

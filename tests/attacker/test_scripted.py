@@ -3,7 +3,7 @@ from steer_lit.types import Attack, Completion, Message, Scenario, Turn
 from tests.attacker.asked import next_attack
 
 
-def test_replays_the_row_in_order_and_then_stops() -> None:
+def test_the_row_is_replayed_in_order() -> None:
     attacks = [Attack(Message.of("user", text)) for text in ("one", "two", "three")]
     scenario = Scenario("row", "benign", attacks[0], tuple(attacks[1:]))
     turns: list[Turn] = []

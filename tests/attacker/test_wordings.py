@@ -18,7 +18,7 @@ def sentences(wordings: Wordings) -> list[str]:
 
 
 def runs_of_three(wordings: Wordings) -> set[tuple[str, ...]]:
-    """Every three words that follow each other, the place of a quote counting as one."""
+    """Return every three consecutive words. The place of a quote counts as one word."""
     found: set[tuple[str, ...]] = set()
     for sentence in sentences(wordings):
         words = re.findall(r"%s|\w+", sentence.lower())
@@ -26,14 +26,14 @@ def runs_of_three(wordings: Wordings) -> set[tuple[str, ...]]:
     return found
 
 
-def test_held_out_wordings_share_no_sentence_nor_three_words_in_a_row_with_training() -> None:
+def test_held_out_wordings_share_no_three_consecutive_words_with_training() -> None:
     training, held_out = WORDINGS["training"], WORDINGS["held_out"]
     assert not set(sentences(training)) & set(sentences(held_out))
     assert not runs_of_three(training) & runs_of_three(held_out)
 
 
 @pytest.mark.parametrize("name", get_args(Wording))
-def test_every_strategy_has_as_many_and_they_carry_no_content(name: Wording) -> None:
+def test_every_strategy_has_equally_many_wordings_without_content(name: Wording) -> None:
     wordings = WORDINGS[name]
     for strategy in get_args(Strategy):
         assert [quoted.count("%s") + plain.count("%s") for quoted, plain in wordings.leads[strategy]] == [1] * 4
@@ -44,7 +44,7 @@ def test_every_strategy_has_as_many_and_they_carry_no_content(name: Wording) -> 
     assert max(len(sentence.split()) for sentence in sentences(wordings)) <= 10
 
 
-def test_an_attacker_speaks_in_the_wordings_it_was_given_alone() -> None:
+def test_an_attacker_uses_only_the_wordings_it_was_given() -> None:
     answers = {
         "persistence": "<answer>I won't help with that.</answer>",
         "bait_and_switch": "<answer>I won't help steal a bike. I can help repair a bike.</answer>",
@@ -72,5 +72,5 @@ def test_an_attacker_speaks_in_the_wordings_it_was_given_alone() -> None:
             assert heard == set(wordings.presses[strategy])
 
 
-def test_wordings_are_part_of_what_tells_an_attacker_apart() -> None:
+def test_wordings_are_part_of_an_attackers_fingerprint() -> None:
     assert len({AdaptiveAttacker(wordings=name).fingerprint for name in get_args(Wording)}) == 2

@@ -1,4 +1,4 @@
-"""Unpack a text of the page, as its script does."""
+"""A function that unpacks a text of the page, as its script does."""
 
 import base64
 import gzip

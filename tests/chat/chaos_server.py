@@ -1,4 +1,4 @@
-"""A loopback server that speaks chat completions and misbehaves on demand: one named fault per request."""
+"""A loopback server for chat completions that misbehaves on demand: one named fault per request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from email.utils import formatdate
 from typing import Any
 
 Body = dict[str, Any]
-# Which fault, None for a proper answer, meets this request; `earlier` counts equal ones before it.
+# The fault of this request; None for a proper answer. `earlier` is the number of equal requests before it.
 Plan = Callable[[Body, int], str | None]
 Answer = Callable[[Body], str]
 
 DRIP_SECONDS = 0.02
-LARGEST = 16 << 20  # bytes of a body that is still read
+LARGEST = 16 << 20  # bytes of the largest body that is read
 
 
 @dataclass
 class ChaosServer:
     """`with ChaosServer(plan, answer) as server:` answers at `server.base_url` until the end of the block.
 
-    `answer` makes the text of a proper reply out of the request, `model` says who gives it. `retry_after` is what a 429
-    asks for, `models` the body of the list of models, or the status that is there instead. It listens at `port`.
+    `answer` makes the text of a proper reply from the request; `model` is the model that the reply names. `retry_after`
+    is the header of a 429. `models` is the body of the list of models, or the status to answer with instead. `port` is
+    the port to listen at.
     """
 
     plan: Plan = lambda body, earlier: None
@@ -37,7 +38,7 @@ class ChaosServer:
     model: Answer = lambda body: "chaos"
     retry_after: str = "0.05"
     models: bytes | int = 404
-    port: int = 0  # 0: any that is free
+    port: int = 0  # 0: any free port
     bodies: list[Body] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -82,7 +83,7 @@ class ChaosServer:
         writer.close()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Read one request and answer it. Returns whether the connection is still of use."""
+        """Read one request and answer it. Return whether the connection can still be used."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
         if head[0].startswith("GET "):
@@ -109,12 +110,12 @@ class ChaosServer:
         match fault:
             case "hang":
                 await asyncio.sleep(3600)
-            case "reset":  # closed with a bang: no end of stream, no answer
+            case "reset":  # reset: no end of stream, no answer
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()
                 return False
-            case "half closed":  # half an answer, then the end of our side of the connection; theirs stays open
+            case "half closed":  # half an answer, then our side of the connection is closed
                 writer.write(http(200, proper)[: -len(proper) // 2])
                 writer.write_eof()
                 await asyncio.sleep(3600)
@@ -176,7 +177,7 @@ class ChaosServer:
         return http(200, replies[fault])
 
 
-REFUSALS: dict[str | None, tuple[int, object]] = {  # as hosted services word them
+REFUSALS: dict[str | None, tuple[int, object]] = {  # in the words of hosted services
     "filter of Azure": (400, {"error": {"message": "as told", "param": "prompt", "code": "content_filter"}}),
     "filter of OpenAI": (400, {"error": {"message": "your prompt was flagged", "code": "invalid_prompt"}}),
     "filter of OpenRouter": (403, {"error": {"message": "as told", "code": 403, "metadata": {"flagged_input": "x"}}}),
@@ -205,7 +206,7 @@ def completion(content: object, finish: str = "stop", refusal: str | None = None
 
 
 def exaggerated(proper: bytes) -> str:
-    """The proper answer with every score out of range."""
+    """Return the proper answer with every score out of range."""
     with suppress(ValueError):
         answer = json.loads(json.loads(proper)["choices"][0]["message"]["content"])
         return json.dumps({**answer, **dict.fromkeys(SCORES, 11)})
@@ -219,7 +220,7 @@ def http(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> 
 
 
 async def drip(writer: asyncio.StreamWriter, answer: bytes, forever: bool) -> None:
-    """The answer in twenty small pieces; or without its last byte, which blanks keep away for ever."""
+    """Send the answer in twenty small parts. With `forever`, send blanks instead of its end."""
     head, _, body = answer.partition(b"\r\n\r\n")
     size = max(1, len(body) // 20)
     if forever:

@@ -1,4 +1,4 @@
-"""Clients for the chat tests, closed at the end, with nothing of this machine's environment in them."""
+"""Clients for the chat tests. They are closed at the end and do not see this machine's environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MakeClient = Callable[..., ChatClient]
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key and no proxy: loopback must not be asked for through one."""
+    """Remove keys and proxies: requests to loopback must not go through a proxy."""
     proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
     for name in ("OPENAI_API_KEY", *proxies, *map(str.lower, proxies)):
         monkeypatch.delenv(name, raising=False)
@@ -23,7 +23,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def client_of() -> Iterator[MakeClient]:
-    """`client_of(base_url, **settings)`: a client that waits shortly before a retry, and long enough for an answer."""
+    """`client_of(base_url, **settings)`: a client with a short wait before a retry and a long enough time-out."""
     with ExitStack() as stack:
 
         def make(base_url: str, **settings: Any) -> ChatClient:
@@ -35,5 +35,5 @@ def client_of() -> Iterator[MakeClient]:
 
 @pytest.fixture(scope="session")
 def question() -> Callable[..., ChatRequest]:
-    """`question(text, **fields)`: a request of one user message."""
+    """`question(text, **fields)`: a request with one user message."""
     return lambda text="Hello?", **fields: ChatRequest((ChatMessage("user", text),), **fields)

@@ -20,7 +20,9 @@ _SERVE = "from transformers.cli.transformers import main; main()"
 
 
 def served_folder(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint, and how its pictures are prepared: the program does that itself, a server reads it from files."""
+    """Return the checkpoint's folder with the files for preparing pictures, which a server needs and our program does
+    not.
+    """
     folder.mkdir()
     for file in checkpoint.iterdir():
         (folder / file.name).symlink_to(file)
@@ -38,16 +40,15 @@ def served_folder(checkpoint: Path, folder: Path) -> Path:
 
 
 def why_not() -> str | None:
-    """What keeps a server from being started here, None if nothing does."""
+    """Return why no server can be started here; None if one can."""
     missing = [name for name in ("fastapi", "uvicorn", "torchvision") if importlib.util.find_spec(name) is None]
     return f"transformers serve needs {' and '.join(missing)}: pip install -e '.[dev]'" if missing else None
 
 
 @contextmanager
 def serving(model: Path, log: Path) -> Iterator[str]:
-    """The base URL of a server of `model`, from when it answers until the end of the block.
-
-    `model` is also the name it serves it under.
+    """Serve `model` under that name. Yields the base URL when the server answers, and stops it at the end
+    of the block.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The client against a server that works: what is sent, what is kept, how many at once."""
+"""The client and a server that works: what is sent, what is kept, and how many requests run at once."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}, "requi
 
 @contextlib.contextmanager
 def nobody_accepts() -> Iterator[str]:
-    """An address that takes what is sent and never answers, not even that there is a connection."""
+    """Return an address that never answers, not even the request for a connection."""
     with socket.socket() as full, contextlib.ExitStack() as stack:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        for _ in range(4):  # more than it queues, so that the next is not answered
+        for _ in range(4):  # more than the queue holds, so that the next gets no answer
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -48,7 +48,7 @@ def echo(body: Body) -> str:
 
 
 def test_replies_come_in_the_order_of_the_requests(client_of: MakeClient, question: Question) -> None:
-    """The first requests are answered last: the server drips them out."""
+    """The server answers the first requests last, because it sends them slowly."""
     with ChaosServer(lambda body, _: "drip" if body["messages"][0]["content"] in "012" else None, echo) as server:
         client = client_of(server.base_url, concurrency=8)
         replies = client.ask([question(str(n)) for n in range(9)])
@@ -56,7 +56,7 @@ def test_replies_come_in_the_order_of_the_requests(client_of: MakeClient, questi
     assert all(reply.seconds > 0 and not reply.cached for reply in replies)
 
 
-def test_nothing_asked_is_nothing_answered(client_of: MakeClient) -> None:
+def test_no_requests_give_no_replies(client_of: MakeClient) -> None:
     with ChaosServer() as server:
         assert client_of(server.base_url).ask([]) == []
     assert server.bodies == []
@@ -95,8 +95,8 @@ def test_what_is_sent(client_of: MakeClient) -> None:
     ]
 
 
-def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
-    """The server counts 7 prompt and 3 completion tokens per reply; a stored reply costs none again."""
+def test_usage_counts_requests_and_tokens(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """The server counts 7 prompt and 3 completion tokens per reply. A stored reply costs none."""
     plan = lambda body, earlier: {"2": "no content", "3": "400"}.get(body["messages"][0]["content"])  # noqa: E731
     with ChaosServer(plan) as server:
         client = client_of(server.base_url, cache_dir=str(tmp_path))
@@ -111,10 +111,10 @@ def test_usage_adds_up(client_of: MakeClient, question: Question, tmp_path: Path
     assert (again.cached, again.seconds, again.prompt_tokens, again.completion_tokens) == (True, 0.0, 7, 3)
 
 
-def test_a_second_model_behind_one_name_is_told_and_an_alias_is_not(
+def test_a_second_model_behind_one_name_is_reported_and_an_alias_is_not(
     client_of: MakeClient, question: Question, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`gpt` is answered by a dated `gpt`, as it is everywhere; then a router passes requests on to others."""
+    """`gpt` is answered by a dated `gpt`, as is usual. Then a router passes requests to other models."""
     with ChaosServer(model=lambda body: "gpt-2026-01-01") as server:
         client = client_of(server.base_url, model="gpt", cache_dir=str(tmp_path))
         assert [reply.model for reply in client.ask([question("1"), question("2")])] == ["gpt-2026-01-01"] * 2
@@ -126,14 +126,14 @@ def test_a_second_model_behind_one_name_is_told_and_an_alias_is_not(
         assert "server.model=gpt is answered by more than one model: gpt-2026-01-01, small" in record.message
         again = client_of(server.base_url, model="gpt", cache_dir=str(tmp_path))
         assert [reply.model for reply in again.ask([question("2"), question("3")])] == ["gpt-2026-01-01", "small"]
-    assert len(caplog.records) == 2  # stored replies are of two models as well
+    assert len(caplog.records) == 2  # the stored replies come from two models as well
 
 
 # ---- how many at once
 
 
 def test_trap_37_the_pool_is_as_large_as_the_limit(client_of: MakeClient, question: Question) -> None:
-    """20 requests over 5 slots: never more than 5 under way, and none fails for want of a connection."""
+    """20 requests over 5 slots: at most 5 run at once, and none fails for lack of a connection."""
     with ChaosServer(lambda body, earlier: "drip") as server:
         client = client_of(server.base_url, concurrency=5)
         client.ask([question("connect first")])
@@ -142,12 +142,12 @@ def test_trap_37_the_pool_is_as_large_as_the_limit(client_of: MakeClient, questi
         passed = time.monotonic() - started
     assert all(reply.failed is None for reply in replies)
     assert server.most_at_once == 5
-    # Waiting for a slot is no part of a request's time: five slots are busy for five times the time at most.
+    # Waiting for a slot does not count as a request's time: 5 slots are busy for at most 5 times the total time.
     assert sum(reply.seconds for reply in replies) <= 5 * passed
 
 
-def test_trap_37_a_slow_connect_is_waited_for() -> None:
-    """A server that accepts nobody for a while must not cost the wave: the default allows it half a minute."""
+def test_trap_37_the_default_connect_time_out_is_at_least_30_seconds() -> None:
+    """A server that accepts no connection for a while must not fail all requests. The default waits at least 30 s."""
     assert ChatSettings("http://localhost:1/v1", "any").connect_timeout >= 30
 
 
@@ -161,8 +161,8 @@ def test_several_threads_share_one_limit(client_of: MakeClient, question: Questi
     assert server.most_at_once == 3
 
 
-def test_closing_ends_what_is_under_way(client_of: MakeClient, question: Question) -> None:
-    """Threads wait for a server that never answers; close() frees them and no thread is left behind."""
+def test_closing_ends_running_requests(client_of: MakeClient, question: Question) -> None:
+    """Threads wait for a server that never answers. close() frees them and leaves no thread behind."""
     with ChaosServer(lambda body, earlier: "hang") as server:
         client = client_of(server.base_url, read_timeout=60.0)
         with ThreadPoolExecutor(1) as pool:
@@ -174,8 +174,8 @@ def test_closing_ends_what_is_under_way(client_of: MakeClient, question: Questio
     assert "steer-lit-chat" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_what_is_asked_while_the_connection_closes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop stops once what was under way has been cancelled: what came after that would never have ended."""
+def test_a_request_during_closing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop stops after cancelling what was running. A request that came later would never have ended."""
     ending, go_on, end = threading.Event(), threading.Event(), Connection._end
 
     async def slow(connection: Connection) -> None:
@@ -194,7 +194,7 @@ def test_what_is_asked_while_the_connection_closes_is_not_waited_for(monkeypatch
         closing.result(timeout=10)
 
 
-def test_a_stopped_client_asks_nothing_more(client_of: MakeClient, question: Question) -> None:
+def test_a_stopped_client_sends_nothing_more(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         client = client_of(server.base_url)
         client.ask([question("before")])
@@ -204,10 +204,10 @@ def test_a_stopped_client_asks_nothing_more(client_of: MakeClient, question: Que
         assert len(server.bodies) == 1
 
 
-def test_a_server_that_hangs_is_given_up_before_requests_have_used_up_their_attempts(
-    client_of: MakeClient, question: Question
-) -> None:
-    """A request of the default settings takes 25 minutes to fail: 64 of them, which the share counts, most of a day."""
+def test_a_hanging_server_is_given_up_before_all_attempts_are_used(client_of: MakeClient, question: Question) -> None:
+    """With the defaults a request takes 25 minutes to fail, and 64 of them, the number that the share counts, most of a
+    day.
+    """
     with ChaosServer(lambda body, earlier: "hang") as server:
         client = client_of(server.base_url, concurrency=2, retries=3, read_timeout=0.2)
         with pytest.raises(ServerDown, match="the latest 8 attempts all timed out, and nothing else came: timed out"):
@@ -215,7 +215,7 @@ def test_a_server_that_hangs_is_given_up_before_requests_have_used_up_their_atte
     assert client.usage.requests < 8
 
 
-def test_one_answer_between_shows_that_a_server_is_there(client_of: MakeClient, question: Question) -> None:
+def test_one_answer_in_between_keeps_a_server_alive(client_of: MakeClient, question: Question) -> None:
     with ChaosServer(lambda body, earlier: "hang" if body["messages"][0]["content"] == "long" else None) as server:
         client = client_of(server.base_url, concurrency=1, retries=2, read_timeout=0.2)
         for n in range(3):
@@ -224,10 +224,10 @@ def test_one_answer_between_shows_that_a_server_is_there(client_of: MakeClient, 
             assert client.ask([question(str(n))])[0].text == "Fine."
 
 
-def test_a_server_that_hangs_now_and_then_is_told_and_not_each_time(
+def test_occasional_hangs_are_reported_but_not_each_time(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the defaults each attempt takes five minutes, and a request gets five."""
+    """With the defaults each attempt takes 5 minutes, and a request has 5 attempts."""
     plan = lambda body, earlier: "hang" if body["messages"][0]["content"] == "long" else None  # noqa: E731
     with ChaosServer(plan) as server:
         client = client_of(server.base_url, concurrency=1, retries=1, read_timeout=0.2)
@@ -242,7 +242,7 @@ def test_a_server_that_hangs_now_and_then_is_told_and_not_each_time(
         assert re.fullmatch(rf"{re.escape(f'{server.base_url}: {start} after ')}0\.\d {re.escape(gets)}", line)
 
 
-def test_an_address_that_swallows_what_is_sent_is_told_by_the_other_time_out(
+def test_an_address_that_never_answers_fails_by_the_connect_time_out(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
 ) -> None:
     with nobody_accepts() as base_url:
@@ -276,11 +276,13 @@ def test_the_strictest_format_a_server_takes_is_found_once(
         for n in range(3):
             assert client.ask([question(str(n), schema=SCHEMA)])[0].text == "Fine."
     assert [body.get("response_format", {}).get("type") for body in server.bodies] == [*sent, sent[-1], sent[-1]]
-    assert client.usage.retries == 0  # a refused format is no fault of the server's
+    assert client.usage.retries == 0  # a refused format is not a fault of the server
 
 
-def test_a_bad_request_teaches_nothing_about_formats(client_of: MakeClient, question: Question) -> None:
-    """A request that is refused in every form was wrong itself: the next one is asked in the strictest form again."""
+def test_a_bad_request_changes_nothing_about_formats(client_of: MakeClient, question: Question) -> None:
+    """A request that is refused in every format was itself wrong. The next one starts again with the
+    strictest format.
+    """
     with ChaosServer(lambda body, _: "400" if body["messages"][0]["content"] == "too long" else None) as server:
         client = client_of(server.base_url)
         [refused] = client.ask([question("too long", schema=SCHEMA)])
@@ -300,10 +302,10 @@ def test_a_format_that_was_chosen_is_kept(
     assert (reply.failed is None) is (form is None)
 
 
-def test_a_reasoning_model_is_asked_in_its_own_way(
+def test_a_reasoning_model_gets_its_own_parameters(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """OpenAI's reasoning models want max_completion_tokens and no temperature, and say which parameter is wrong."""
+    """OpenAI's reasoning models need max_completion_tokens and no temperature, and name the wrong parameter."""
 
     def plan(body: Body, earlier: int) -> str | None:
         return next((f"no {name}" for name in ("max_tokens", "temperature") if name in body), None)
@@ -312,7 +314,7 @@ def test_a_reasoning_model_is_asked_in_its_own_way(
         client = client_of(server.base_url)
         replies = [client.ask([question(str(n), max_tokens=9, schema=SCHEMA)])[0] for n in range(2)]
     assert [reply.text for reply in replies] == ["Fine.", "Fine."]
-    assert len(server.bodies) == 4  # three to find out, one that knows
+    assert len(server.bodies) == 4  # three to find the parameters, one that uses them
     assert server.bodies[-1]["max_completion_tokens"] == 9
     assert server.bodies[-1]["response_format"]["type"] == "json_schema"
     assert not {"max_tokens", "temperature"} & server.bodies[-1].keys()
@@ -320,7 +322,7 @@ def test_a_reasoning_model_is_asked_in_its_own_way(
 
 
 @pytest.mark.parametrize("fault", ["no seed, Mistral", "no seed, Gemini"])
-def test_a_strict_server_that_knows_no_seed_is_asked_without(
+def test_a_server_that_refuses_seed_is_asked_without_it(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     with ChaosServer(lambda body, earlier: fault if "seed" in body else None) as server:
@@ -338,8 +340,10 @@ def test_a_strict_server_that_knows_no_seed_is_asked_without(
 # ---- the cache
 
 
-def test_what_was_answered_is_not_asked_again(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
-    """An interrupted run: half the requests were answered, one failed; the next run asks only what is missing."""
+def test_stored_replies_are_not_requested_again(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """In an interrupted run half of the requests were answered and one failed. The next run asks only what
+    is missing.
+    """
     plan = lambda body, earlier: "500" if body["messages"][0]["content"] == "1" and earlier == 0 else None  # noqa: E731
     with ChaosServer(plan, echo) as server:
         first = client_of(server.base_url, cache_dir=str(tmp_path)).ask([question(str(n)) for n in range(3)])
@@ -353,7 +357,7 @@ def test_what_was_answered_is_not_asked_again(client_of: MakeClient, question: Q
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"text": null}', b'{"text": "x"}', b"\xff"])
-def test_an_entry_that_cannot_be_read_is_asked_for_again(
+def test_an_unreadable_cache_entry_is_requested_again(
     client_of: MakeClient, question: Question, tmp_path: Path, spoilt: bytes
 ) -> None:
     with ChaosServer() as server:
@@ -369,11 +373,13 @@ def test_an_entry_that_cannot_be_read_is_asked_for_again(
         "model": "chaos", "text": "Fine.", "prompt_tokens": 7, "completion_tokens": 3, "cut": False,
         "answered_by": "chaos",
     }  # fmt: skip
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no half-written files either
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [entry]  # no incomplete files either
 
 
-def test_a_reply_that_nobody_can_read_is_not_kept(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
-    """A gateway says 200 and `overloaded`. What an earlier version kept of it is asked for again, too."""
+def test_an_unreadable_reply_is_not_stored(client_of: MakeClient, question: Question, tmp_path: Path) -> None:
+    """A gateway answers with status 200 and `overloaded`. Such a reply stored by an earlier version is
+    asked for again.
+    """
     unread, read = question(), question(readable=lambda text: text == "Fine.")
     with ChaosServer(answer=lambda body: "overloaded, try later") as server:
         client = client_of(server.base_url, cache_dir=str(tmp_path))
@@ -391,7 +397,7 @@ def test_a_cache_that_cannot_be_written_costs_no_answer(
     with ChaosServer() as server:
         replies = client_of(server.base_url, cache_dir=str(tmp_path / "file")).ask([question("one"), question("two")])
     assert [reply.text for reply in replies] == ["Fine.", "Fine."]
-    assert caplog.text.count("could not be kept") == 1  # a run has many thousands
+    assert caplog.text.count("could not be kept") == 1  # once, not for each of many thousand requests
 
 
 # ---- the key
@@ -404,7 +410,7 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The server answers 500 with the header it was given, as misconfigured proxies do."""
+    """The server answers 500 with the received header in the text, like misconfigured proxies."""
     key = "sk-secret-of-mine"
     monkeypatch.setenv("JUDGE_KEY", f"{key}\n")
     with ChaosServer(lambda body, earlier: None if earlier else "echoes the key") as server, caplog.at_level("DEBUG"):
@@ -423,8 +429,8 @@ def test_the_key_is_sent_and_appears_nowhere_else(
     "sent",
     [
         r"sk-abc/def+ghi<jkl>",
-        r"sk-abc\/def\u002bghi\u003Cjkl\u003e",  # as PHP, Go and .NET write it
-        r"sk-abc\\\/def\\u002Bghi\\u003cjkl\\u003E",  # within an object that is itself a string
+        r"sk-abc\/def\u002bghi\u003Cjkl\u003e",  # the spelling of PHP, Go and .NET
+        r"sk-abc\\\/def\\u002Bghi\\u003cjkl\\u003E",  # in an object that is itself a string
     ],
 )
 def test_a_key_that_comes_back_escaped_is_hidden(sent: str) -> None:
@@ -433,7 +439,7 @@ def test_a_key_that_comes_back_escaped_is_hidden(sent: str) -> None:
     assert re.sub(pattern, "***", sent[:-1]) == sent[:-1]
 
 
-def test_a_key_at_the_end_of_a_shortened_message_is_hidden_whole(
+def test_a_key_at_the_end_of_a_shortened_message_is_hidden_completely(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "0123456789" * 30)
@@ -443,7 +449,7 @@ def test_a_key_at_the_end_of_a_shortened_message_is_hidden_whole(
     assert "0123" not in refused.failed
 
 
-def test_a_key_that_no_header_takes_is_refused_unseen(
+def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-søcret")
@@ -452,7 +458,7 @@ def test_a_key_that_no_header_takes_is_refused_unseen(
     assert "cret" not in str(refused.value)
 
 
-def test_without_a_key_local_servers_are_sent_a_word(client_of: MakeClient, question: Question) -> None:
+def test_without_a_key_a_placeholder_is_sent(client_of: MakeClient, question: Question) -> None:
     assert "OPENAI_API_KEY" not in os.environ
     with ChaosServer() as server:
         client_of(server.base_url).ask([question()])
@@ -468,7 +474,7 @@ def test_without_a_key_local_servers_are_sent_a_word(client_of: MakeClient, ques
         ("SSL_CERT_FILE", "/nowhere", "No such file"),
     ],
 )
-def test_an_environment_that_no_client_is_made_in_is_told(
+def test_an_environment_in_which_no_client_can_be_made_is_reported(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
@@ -480,9 +486,7 @@ def test_an_environment_that_no_client_is_made_in_is_told(
     assert "ter2" not in str(refused.value)
 
 
-def test_a_proxy_that_does_not_answer_is_told_from_the_server(
-    client_of: MakeClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_that_does_not_answer_is_named(client_of: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://me:hunter2@127.0.0.1:1")
     with ChaosServer() as server:
         with pytest.raises(ServerDown, match="through the proxy in ALL_PROXY") as down:
@@ -493,7 +497,7 @@ def test_a_proxy_that_does_not_answer_is_told_from_the_server(
 
 
 @pytest.mark.parametrize(("variable", "goes"), [("OPENAI_API_KEY", True), ("JUDGE_KEY", False), (None, False)])
-def test_what_is_set_beside_openais_key_goes_where_that_goes(
+def test_openais_other_variables_are_sent_only_with_its_key(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, variable: str | None, goes: bool
 ) -> None:
     monkeypatch.setenv("JUDGE_KEY", "sk-judge-1234")
@@ -509,7 +513,7 @@ def test_what_is_set_beside_openais_key_goes_where_that_goes(
 # ---- what it leaves alone
 
 
-def test_asking_does_not_move_the_random_state_of_the_run(client_of: MakeClient, question: Question) -> None:
+def test_requests_do_not_change_the_runs_random_state(client_of: MakeClient, question: Question) -> None:
     import random
 
     state = random.getstate()
@@ -518,17 +522,17 @@ def test_asking_does_not_move_the_random_state_of_the_run(client_of: MakeClient,
     assert random.getstate() == state
 
 
-def test_a_client_connects_when_it_is_first_asked() -> None:
-    """Making one is free: a config may hold a client that the run never uses."""
+def test_a_client_connects_at_its_first_request() -> None:
+    """Creating one is free: a config may have a client that the run never uses."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        threads = set(threading.enumerate())  # of which those that earlier tests left may end meanwhile
+        threads = set(threading.enumerate())  # some left by earlier tests may end in the meantime
         settings: dict[str, Any] = {"base_url": f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", "model": "any"}
         ChatClient(settings).close()
     assert set(threading.enumerate()) <= threads
 
 
-def test_a_server_is_greeted_without_a_request(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_greeting_a_server_sends_no_chat_request(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     listed = json.dumps({"object": "list", "data": [{"id": "other"}, {"id": "chaos"}]}).encode()
     with ChaosServer(models=listed) as server, caplog.at_level(logging.WARNING):
         client_of(server.base_url).greet()
@@ -539,14 +543,14 @@ def test_a_server_is_greeted_without_a_request(client_of: MakeClient, caplog: py
     assert len(server.headers) == 2
 
 
-def test_a_web_page_in_a_servers_place_is_told(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_web_page_instead_of_a_server_is_reported(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     with ChaosServer(models=b"\n<!doctype html>") as server, caplog.at_level(logging.WARNING):
         client_of(server.base_url).greet()
     assert f"{server.base_url} answers with a web page" in caplog.text
 
 
 @pytest.mark.parametrize("models", [404, 503, b"", b"[]", b'{"data": [1]}', b'{"data": [{"id": 1}]}', b"[" * 100_000])
-def test_a_server_that_lists_nothing_is_taken_at_its_word(
+def test_a_server_without_a_list_of_models_is_accepted(
     client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture, models: bytes | int
 ) -> None:
     with ChaosServer(models=models) as server, caplog.at_level(logging.WARNING):
@@ -569,7 +573,7 @@ def test_a_refused_key_is_found_when_the_server_is_greeted(
             client_of(server.base_url).greet()
 
 
-def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) -> None:
+def test_greeting_reports_a_closed_port_at_once(client_of: MakeClient) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -577,13 +581,13 @@ def test_where_nobody_listens_greeting_says_so_at_once(client_of: MakeClient) ->
         client_of(f"http://127.0.0.1:{port}/v1", retries=5).greet()
 
 
-def test_an_address_that_swallows_what_is_sent_is_nobody_too(client_of: MakeClient) -> None:
+def test_greeting_reports_an_address_that_never_answers(client_of: MakeClient) -> None:
     with nobody_accepts() as base_url, pytest.raises(ServerDown, match="nobody answers there"):
         client_of(base_url, connect_timeout=0.5).greet()
 
 
-def test_a_server_that_drops_the_question_was_there(client_of: MakeClient) -> None:
-    """Some proxies know one path alone."""
+def test_a_server_that_drops_the_greeting_counts_as_present(client_of: MakeClient) -> None:
+    """Some proxies know one path only."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(8)
@@ -600,7 +604,7 @@ def test_a_server_that_drops_the_question_was_there(client_of: MakeClient) -> No
 
 def test_a_server_that_is_starting_is_waited_for(client_of: MakeClient) -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))  # refuses until it listens
+        server.bind(("127.0.0.1", 0))  # refuses connections until it listens
 
         def begin() -> None:
             server.listen(8)

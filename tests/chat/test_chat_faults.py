@@ -1,4 +1,4 @@
-"""What each thing that can go wrong on the way gives: a reply or a failed one, after how many attempts."""
+"""The effect of each fault: a reply or a failed one, and the number of attempts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Question = Callable[..., ChatRequest]
 SCHEMA = {"type": "object"}
 IMPATIENT = {"connect_timeout": 0.3, "read_timeout": 0.3}
 
-# Fault, what the failed reply says (None: it is an answer like any other), whether it is worth another attempt.
+# Fault, the failed reply's reason (None: it is an ordinary answer), whether it is tried again.
 TABLE = [
     ("429", "HTTP 429: slow down", True),
     ("quota spent", "HTTP 429: pay first", False),
@@ -35,7 +35,7 @@ TABLE = [
     ("deep body", "the body is not JSON", True),
     ("no choices", "the body holds no choices: overloaded", True),
     ("no message", "the first choice holds no message", True),
-    ("endless drip", "no answer within 0.6 s", True),  # every single read is in time
+    ("endless drip", "no answer within 0.6 s", True),  # each single read is in time
     ("redirect", "HTTP 307: a redirect to http://127.0.0.1:", False),
     ("gzip bomb", "the body is packed (gzip), although it was asked for as it is", False),
     ("gzip bomb of an error", "the body is packed (gzip)", False),
@@ -65,12 +65,12 @@ NAMES = [fault for fault, _, _ in TABLE]
 
 
 def patience(fault: str) -> dict[str, float]:
-    """Short time-outs where one of them shall end the attempt, and only there: machines can be busy."""
+    """Return short time-outs for faults that end by a time-out only. A busy machine could exceed them otherwise."""
     return IMPATIENT if fault in ("hang", "endless drip") else {}
 
 
 @pytest.mark.parametrize(("fault", "reason", "retried"), TABLE, ids=NAMES)
-def test_a_fault_that_stays(
+def test_a_permanent_fault(
     client_of: MakeClient, question: Question, fault: str, reason: str | None, retried: bool
 ) -> None:
     with ChaosServer(lambda body, earlier: fault) as server:
@@ -89,7 +89,7 @@ def test_a_fault_that_stays(
 
 
 @pytest.mark.parametrize("fault", [fault for fault, _, retried in TABLE if retried])
-def test_a_fault_that_passes(client_of: MakeClient, question: Question, fault: str) -> None:
+def test_a_passing_fault(client_of: MakeClient, question: Question, fault: str) -> None:
     with ChaosServer(lambda body, earlier: fault if earlier == 0 else None) as server:
         client = client_of(server.base_url, retries=1, **patience(fault))
         [reply] = client.ask([question()])
@@ -97,7 +97,7 @@ def test_a_fault_that_passes(client_of: MakeClient, question: Question, fault: s
     assert (client.usage.retries, client.usage.requests, client.usage.failed) == (1, 1, 0)
 
 
-def test_text_that_no_file_could_hold_is_mended(client_of: MakeClient, question: Question) -> None:
+def test_text_that_cannot_be_encoded_is_repaired(client_of: MakeClient, question: Question) -> None:
     with ChaosServer(lambda body, earlier: "half a surrogate") as server:
         [reply] = client_of(server.base_url).ask([question("And back: \ud83d.")])
     assert reply.text == "Fine ?."
@@ -110,14 +110,14 @@ def test_an_answer_cut_off_without_a_schema_is_an_answer(client_of: MakeClient, 
     assert reply.text == '{"score": 1'
 
 
-def test_nobody_listens(client_of: MakeClient, question: Question) -> None:
+def test_a_closed_port_gives_a_failed_reply(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         gone = server.base_url
     [reply] = client_of(gone, retries=1).ask([question()])
     assert reply.failed == f"no connection to {gone}: ConnectError('All connection attempts failed'), after 2 attempts"
 
 
-def test_bodies_are_asked_for_as_they_are(client_of: MakeClient, question: Question) -> None:
+def test_bodies_are_requested_uncompressed(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         client_of(server.base_url).ask([question()])
     assert server.headers[0]["accept-encoding"] == "identity"
@@ -130,7 +130,7 @@ def test_bodies_are_asked_for_as_they_are(client_of: MakeClient, question: Quest
 def test_trap_37_retry_after_is_honoured(
     client_of: MakeClient, question: Question, asked: str | None, least: float
 ) -> None:
-    """As seconds, and as a date: 2 s ahead is between 1 and 2 s ahead once it is written in whole seconds."""
+    """In seconds, and as a date. A date 2 s ahead, written in whole seconds, is 1 to 2 s ahead."""
     retry_after = asked if asked is not None else http_date(seconds_ahead=2)
     with ChaosServer(lambda body, earlier: "429" if earlier == 0 else None, retry_after=retry_after) as server:
         [reply] = client_of(server.base_url, retries=1).ask([question()])
@@ -138,10 +138,10 @@ def test_trap_37_retry_after_is_honoured(
     assert least <= server.times[1] - server.times[0] < 10
 
 
-def test_long_waits_that_a_server_asks_for_are_told_now_and_then(
+def test_long_waits_requested_by_a_server_are_logged_occasionally(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Minutes may go by in which nothing else is heard."""
+    """Otherwise nothing would be printed for minutes."""
     monkeypatch.setattr(client_module, "LONG_WAIT", 0.04)
     with ChaosServer(lambda body, earlier: "429" if earlier < 2 else None, retry_after="0.03") as server:
         client_of(server.base_url, retries=2).ask([question("short waits")])
@@ -154,7 +154,7 @@ def test_long_waits_that_a_server_asks_for_are_told_now_and_then(
     assert caplog.messages == [f"{server.base_url}: {told}"]
 
 
-def test_a_server_that_asks_for_hours_is_not_waited_for(client_of: MakeClient, question: Question) -> None:
+def test_a_wait_of_hours_is_not_accepted(client_of: MakeClient, question: Question) -> None:
     with ChaosServer(lambda body, earlier: "429", retry_after="3600") as server:
         [reply] = client_of(server.base_url, retries=4).ask([question()])
     assert reply.failed == "HTTP 429: slow down"
@@ -165,7 +165,7 @@ def test_trap_37_waits_double_and_spread(client_of: MakeClient, question: Questi
     with ChaosServer(lambda body, earlier: "503") as server:
         client_of(server.base_url, retries=3, backoff=0.1).ask([question()])
     waits = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
-    # Between half and all of 0.1, 0.2, 0.4 s; a busy machine may add to each.
+    # Between half and all of 0.1, 0.2, 0.4 s. A busy machine may add to each.
     assert all(wait >= 0.05 * 2**n for n, wait in enumerate(waits))
     assert len(waits) == 3
 
@@ -182,21 +182,21 @@ def test_a_server_that_fails_most_requests_stops_the_run(client_of: MakeClient, 
         client = client_of(server.base_url, concurrency=1, min_requests=6, max_failed_share=0.5, cache_dir=cache)
         with pytest.raises(ServerDown) as stop:
             client.ask([question(str(n)) for n in range(20)])
-        # Of the latest 6 requests more than 3 failed: 0 and 1 were answered, 2 to 5 were not.
+        # More than 3 of the latest 6 requests failed: 0 and 1 were answered, 2 to 5 were not.
         assert len(server.bodies) == 6
         said = str(stop.value)
         assert "4 of the latest 6 requests failed (67%, server.max_failed_share allows 50%)" in said
         assert "The first reason: HTTP 500: as told" in said
         assert f"server.base_url={server.base_url}" in said
         assert f"Replies so far are kept in {cache}." in said
-        with pytest.raises(ServerDown):  # at once: nothing more is sent
+        with pytest.raises(ServerDown):  # at once, without another request
             client.ask([question("another")])
         assert len(server.bodies) == 6
-        # What was answered is still there, and is read without the server.
+        # Stored answers are still there and are read without the server.
         assert [reply.text for reply in client.ask([question("0"), question("1")])] == ["Fine.", "Fine."]
 
 
-def test_where_nothing_was_answered_no_reply_is_said_to_be_kept(
+def test_without_answers_no_stored_replies_are_mentioned(
     client_of: MakeClient, question: Question, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -216,7 +216,7 @@ def test_answers_cut_at_the_token_limit_are_no_fault_of_the_server(client_of: Ma
 
 
 def test_the_breaker_looks_at_the_latest_requests(client_of: MakeClient, question: Question) -> None:
-    """A server that dies after a long good time is noticed as soon as one that never worked."""
+    """A server that dies after a long time is noticed as soon as one that never worked."""
     with ChaosServer(lambda body, earlier: None if int(body["messages"][0]["content"]) < 40 else "500") as server:
         client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
         with pytest.raises(ServerDown):
@@ -231,7 +231,7 @@ def test_the_breaker_stays_closed_at_the_allowed_share(client_of: MakeClient, qu
     assert [reply.failed is None for reply in replies] == [True, False] * 10
 
 
-def test_a_closed_client_starts_afresh(client_of: MakeClient, question: Question) -> None:
+def test_a_closed_client_starts_again(client_of: MakeClient, question: Question) -> None:
     down = True
     with ChaosServer(lambda body, earlier: "500" if down else None) as server:
         client = client_of(server.base_url, min_requests=1)
@@ -251,7 +251,7 @@ def test_a_closed_client_starts_afresh(client_of: MakeClient, question: Question
         ("404", "not server.model=chaos"),
     ],
 )
-def test_what_no_retry_can_help_stops_at_the_first_request(
+def test_an_error_that_retries_cannot_solve_stops_at_the_first_request(
     client_of: MakeClient, question: Question, status: str, said: str
 ) -> None:
     with ChaosServer(lambda body, earlier: status) as server:
@@ -264,7 +264,7 @@ def test_what_no_retry_can_help_stops_at_the_first_request(
 
 
 def test_many_requests_through_seeded_chaos(client_of: MakeClient, question: Question) -> None:
-    """Three in ten requests meet a fault: 200 requests give 200 replies in order, the failed ones with a reason."""
+    """Three in ten requests meet a fault. 200 requests give 200 replies in order, the failed ones with a reason."""
     chance = random.Random(4)
     transient = [fault for fault, _, retried in TABLE if retried and fault != "endless drip"]
     lasting = ["no content", "content filter", "refusal", "400"]
@@ -282,18 +282,18 @@ def test_many_requests_through_seeded_chaos(client_of: MakeClient, question: Que
     assert all(reply.text in (None, f"to question {n}") for n, reply in enumerate(replies))
     assert outcome["answered"] > 150
     assert client.usage.retries > 40
-    # Five attempts in a row meet a passing fault once in 400: what failed is nearly all what was doomed to fail.
+    # Five attempts in a row meet a passing fault once in 400 requests, so nearly all failures are permanent faults.
     doomed = {n for n in range(200) if random.Random(f"question {n}").random() < 0.1}
     assert {n for n, reply in enumerate(replies) if reply.failed is not None} >= doomed
     assert len(replies) - outcome["answered"] - len(doomed) <= 5
 
 
 def test_a_model_that_declines_does_not_make_a_server_down(client_of: MakeClient, question: Question) -> None:
-    """Behind a filter a red-team run meets nothing else: asked again, it would stop at the same place for ever."""
+    """With a content filter a red-team run gets many refusals. Stopping would stop at the same place every time."""
     filters = ["content filter", *(fault for fault in REFUSALS if "filter" in str(fault))]
     with ChaosServer(lambda body, earlier: filters[len(server.bodies) % len(filters)]) as server:
         client = client_of(server.base_url, concurrency=1, min_requests=4, max_failed_share=0.5)
         replies = client.ask([question(str(n), schema=SCHEMA) for n in range(10)])
-    assert len(server.bodies) == 10  # in another form they would say the same
+    assert len(server.bodies) == 10  # another format would not help
     assert all(reply.declined and "content filter" in (reply.failed or "") for reply in replies)
     assert str(client.usage).startswith("10 requests (0 failed, 0 retries)")

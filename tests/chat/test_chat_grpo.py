@@ -1,4 +1,4 @@
-"""GRPO with its tutor behind a server that fails three requests in ten: nothing invented, nothing lost, no bias."""
+"""GRPO with a tutor behind a server that fails three requests in ten: no verdict is invented, lost or biased."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SERVER = ["server.model=chaos", "server.cache_dir=null", "server.retries=1", "ro
 
 
 def case(body: Body) -> str:
-    """Names what is judged by the dialogue quoted in the first question: a repair attempt is about the same case, and
-    another wording of the prompt makes no other cases.
+    """Return a name for the dialogue in the first question. A repair attempt has the same name, and the prompt's
+    wording does not change it.
     """
     quoted = re.findall(r"(?<=\\n)\| .*?(?=\\n)", json.dumps(body["messages"][1]))
     return hashlib.sha256(json.dumps(quoted).encode()).hexdigest()[:16]
@@ -49,7 +49,7 @@ def tutor(body: Body) -> str:
 
 
 def chaos(body: Body, earlier: int) -> str | None:
-    """Three requests in ten meet a fault: two that pass, one that stays."""
+    """Three requests in ten meet a fault: two passing ones and a permanent one."""
     lasting = random.Random(f"{case(body)} persists")
     if lasting.random() < 0.1:
         return lasting.choice(LASTING)
@@ -59,7 +59,7 @@ def chaos(body: Body, earlier: int) -> str | None:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run left behind: its folder, exit code, rollouts, words on stderr, and the faults it met."""
+    """The result of a training run: its folder, exit code, rollouts, standard error, and the faults it met."""
 
     folder: Path
     code: int
@@ -80,7 +80,7 @@ def train(folder: Path, plan: Plan, *words: str) -> Run:
         server = stack.enter_context(ChaosServer(plan, tutor))
         every = ["+experiment=grpo_tiny", "tutor=llm", *SMALL, *SHORT, *SERVER, *words]
         code = cli.run("train", [*every, f"server.base_url={server.base_url}", f"hydra.run.dir={folder}"])
-    lines = (folder / "trajectories.jsonl").read_text().split("\n")[:-1]  # a policy's text may hold other line ends
+    lines = (folder / "trajectories.jsonl").read_text().split("\n")[:-1]  # a policy's text may contain other line ends
     assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     return Run(folder, code, [json.loads(line) for line in lines], said.getvalue(), server.faults)
 
@@ -97,7 +97,7 @@ def stormy(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_completes_under_faults(calm: Run, stormy: Run) -> None:
     met = [fault for fault in stormy.faults if fault is not None]
-    # Three in ten, more or less: what is drawn for 56 requests goes by the sampled words, which differ by machine.
+    # About three in ten: the draws for 56 requests depend on the sampled words, which differ between machines.
     assert 0.1 < len(met) / len(stormy.faults) < 0.5
     assert len(set(met)) >= 8
     assert not any(calm.faults)
@@ -107,7 +107,7 @@ def test_a_run_completes_under_faults(calm: Run, stormy: Run) -> None:
 
 
 def test_no_verdict_is_invented(stormy: Run) -> None:
-    """Every number comes from the reply to that very case; where there was none, there is a reason and no number."""
+    """Every number comes from the reply to this case. Without a reply there is a reason and no number."""
     failed = 0
     for row in stormy.rollouts:
         for turn in row["turns"]:
@@ -125,8 +125,8 @@ def test_no_verdict_is_invented(stormy: Run) -> None:
     assert any("unreadable twice: safety" in (row["failed"] or "") for row in stormy.rollouts)
 
 
-def test_what_no_fault_reached_is_as_in_a_run_without_faults(calm: Run, stormy: Run) -> None:
-    """The first step, before a lost trajectory could change the weights: same words, verdicts, r_t and R."""
+def test_dialogues_without_a_fault_equal_those_of_a_run_without_faults(calm: Run, stormy: Run) -> None:
+    """In the first step, before a lost trajectory can change the weights, texts, verdicts, r_t and R are the same."""
     reference, rows = calm.step(0), stormy.step(0)
     assert reference.keys() == rows.keys()
     unaffected = [name for name, row in rows.items() if row["failed"] is None]
@@ -136,8 +136,8 @@ def test_what_no_fault_reached_is_as_in_a_run_without_faults(calm: Run, stormy: 
     assert all(row["failed"] is None for row in reference.values())
 
 
-def test_trap_24_a_lost_trajectory_has_no_say_in_the_baseline(stormy: Run) -> None:
-    """Within a group the advantages of those that count add up to nothing; a lost one has none."""
+def test_trap_24_a_lost_trajectory_does_not_count_in_the_baseline(stormy: Run) -> None:
+    """Within a group the advantages of valid rows sum to zero. A lost row has none."""
     groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for row in stormy.rollouts:
         groups.setdefault((row["step"], row["scenario"]), []).append(row)
@@ -157,7 +157,7 @@ def test_no_file_of_a_run_holds_the_key(stormy: Run) -> None:
     assert KEY not in stormy.said
 
 
-def test_a_server_that_dies_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -> None:
+def test_a_dying_server_ends_the_run_saved_and_with_the_reason(tmp_path: Path) -> None:
     answered = iter(range(40))
     down: Callable[[Body, int], str | None] = lambda body, earlier: None if next(answered, None) is not None else "503"  # noqa: E731
     run = train(tmp_path, down, "server.retries=0", "server.min_requests=8", "trainer.max_steps=20")
@@ -171,7 +171,7 @@ def test_a_server_that_dies_ends_the_run_saved_and_with_the_reason(tmp_path: Pat
 
 
 def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
-    """Advantages compare with the group, which may have lost a member."""
+    """Return the row without advantages, which depend on the other members of the group."""
     turns = [{key: value for key, value in turn.items() if key != "advantage"} for turn in row["turns"]]
     return {**row, "turns": turns}
 
@@ -181,10 +181,10 @@ def without_advantages(row: dict[str, Any]) -> dict[str, Any]:
     [
         ["+experiment=grpo_tiny", "tutor=llm"],
         ["judge=llm", "bench.limit=10"],
-        ["policies.other=server:any", "bench.limit=10"],  # whose turn comes after the base's
+        ["policies.other=server:any", "bench.limit=10"],  # asked after the base
     ],
 )
-def test_a_server_that_is_not_there_is_told_before_anything_is_loaded(
+def test_an_unreachable_server_is_reported_before_anything_is_loaded(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as taken:

@@ -1,4 +1,4 @@
-"""The client against a real server: `transformers serve` with `smol` behind it."""
+"""The client and a real server: `transformers serve` with `smol`."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_a_question_is_answered(client: ChatClient) -> None:
     [reply] = client.ask([asked("What is the capital of France?")])
     assert reply.text is not None
     assert "Paris" in reply.text
-    # 13 tokens of template and 13 of words at least; the answer ends itself or is cut off at 8.
+    # At least 13 tokens of template and 13 of words. The answer ends by itself or is cut at 8 tokens.
     assert reply.prompt_tokens >= 20
     assert 1 <= reply.completion_tokens <= 8
 
 
 def test_pictures_reach_the_model(client: ChatClient) -> None:
-    """112 x 112 pixels are 8 x 8 patches, 4 x 4 after merging: 16 tokens, and a mark on either side."""
+    """112 x 112 pixels are 8 x 8 patches, 4 x 4 after merging: 16 tokens, and one mark on each side."""
     bare, one, two = client.ask([asked("Look.", *[square("red"), square("blue")][:n]) for n in range(3)])
     assert bare.failed is one.failed is two.failed is None
     assert one.prompt_tokens - bare.prompt_tokens == 18
@@ -82,7 +82,7 @@ def test_four_at_once_answer_as_one_by_one(client: ChatClient, served: ChatSetti
 
 
 def test_a_schema_is_asked_for_or_fallen_back_from(client: ChatClient) -> None:
-    """This server knows no schemas. Whatever it does about one, there is an answer or a plain reason, never a guess."""
+    """This server has no schemas. The result must be an answer or a clear reason, never a guess."""
     [reply] = client.ask([asked("Rate this. Reply as JSON.", schema=SCHEMA)])
     if reply.text is not None:
         assert reply.completion_tokens >= 1
@@ -90,7 +90,7 @@ def test_a_schema_is_asked_for_or_fallen_back_from(client: ChatClient) -> None:
         assert reply.failed == "cut off at max_tokens=8"
 
 
-def test_what_the_server_refuses_says_why(served: ChatSettings) -> None:
+def test_a_refused_request_gives_the_servers_reason(served: ChatSettings) -> None:
     with closing(ChatClient({**settings_of(served), "model": "another"})) as client:
         [reply] = client.ask([asked("Hello?")])
     assert reply.failed is not None

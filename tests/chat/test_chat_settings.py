@@ -1,4 +1,4 @@
-"""What the settings refuse, under which key a config's check names it, and that no key ends up in a config."""
+"""Which settings are refused, under which key they are reported, and that no key is in a config."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_value_that_cannot_work_is_refused(name: str, value: object, said: str
     assert "sk-1234" not in str(refused.value)
 
 
-def test_all_problems_come_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
         ChatSettings("nowhere", "", concurrency=0, max_failed_share=2)
     assert {problem.key for problem in refused.value.problems} == {
@@ -75,8 +75,8 @@ def test_all_problems_come_at_once() -> None:
     }
 
 
-def test_a_problem_is_named_where_the_value_was_given() -> None:
-    """What came from `server` is changed there; what a client overrides, at the client."""
+def test_a_problem_is_reported_at_the_key_that_was_set() -> None:
+    """A value from `server` is reported there, a client's own value at the client."""
     server = {**GOOD, "base_url": None, "concurrency": 0}
     own = {**server, "base_url": "http://localhost:1/v1", "retries": -1, "concurency": 4}
     config = {
@@ -93,7 +93,7 @@ def test_a_problem_is_named_where_the_value_was_given() -> None:
     ]
 
 
-def test_a_setting_of_a_clients_own_takes_the_servers_place() -> None:
+def test_a_clients_own_setting_replaces_the_servers() -> None:
     shared = ChatSettings(**GOOD, retries=2)
     own: dict[str, Any] = {"model": "weaker", "base_url": None, "concurrency": 3}
     for settings in (shared, {**GOOD, "retries": 2}, {**GOOD, "retries": 2, "model": None}):
@@ -105,7 +105,7 @@ def test_a_setting_of_a_clients_own_takes_the_servers_place() -> None:
     assert [problem.key for problem in client_problems(config)] == ["target.keys", "target.model", "server.retries"]
 
 
-def test_a_server_that_nobody_asks_may_stay_unnamed() -> None:
+def test_an_unused_server_needs_no_address() -> None:
     assert list(client_problems({"server": {"base_url": None}, "tutor": {"_target_": "RubricTutor"}})) == []
 
 
@@ -126,7 +126,7 @@ def test_trap_37_a_short_connect_time_out_is_refused(repository: Path, name: str
     assert "server.connect_timeout" in [problem.key for problem in problems_of(config)]
 
 
-def test_trap_37_so_is_one_that_a_client_has_for_itself() -> None:
+def test_trap_37_a_clients_own_short_connect_time_out_is_refused() -> None:
     server = {"base_url": "http://h/v1", "model": "m", "connect_timeout": 30.0}
     client = {"_target_": CLIENT, "settings": server, "connect_timeout": 5}
     (problem,) = client_problems({"server": server, "tutor": {"client": client}})
@@ -140,21 +140,19 @@ def test_trap_37_so_is_one_that_a_client_has_for_itself() -> None:
         ("http://a:1/v1", {"base_url": "http://A:1/v2/"}, "KEY"),  # another path, the same server
         ("http://a:1/v1", {"base_url": "http://b:1/v1"}, None),
         ("http://a:1/v1", {"base_url": "http://a:2/v1"}, None),
-        ("https://a:1/v1", {"base_url": "http://a:1/v1"}, None),  # in plain text
+        ("https://a:1/v1", {"base_url": "http://a:1/v1"}, None),  # unencrypted
         ("http://a:1/v1", {"base_url": "http://b:1/v1", "api_key_env": "B_KEY"}, "B_KEY"),
-        (None, {"base_url": "http://b:1/v1"}, None),  # another client may be elsewhere
+        (None, {"base_url": "http://b:1/v1"}, None),  # another client may use another server
         (None, {"base_url": "http://b:1/v1", "api_key_env": "KEY"}, "KEY"),
         ("http://a:1/v1", {"base_url": "http://["}, None),
     ],
 )
-def test_a_key_goes_to_the_server_it_was_given_for(
-    shared: str | None, own: dict[str, str], variable: str | None
-) -> None:
+def test_a_key_is_sent_only_to_its_own_server(shared: str | None, own: dict[str, str], variable: str | None) -> None:
     given = {"base_url": shared, "model": "any", "api_key_env": "KEY", "retries": 2}
     assert with_own(given, {"model": None, **own}) == {**given, **own, "api_key_env": variable}
 
 
-def test_the_key_is_what_its_variable_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", " sk-1 ")
     settings = {"base_url": "http://a/v1", "model": "m"}
     assert ChatSettings(**settings, api_key_env="KEY").key == "sk-1"

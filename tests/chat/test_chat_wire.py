@@ -1,4 +1,4 @@
-"""The pure parts of the wire: reading Retry-After, naming requests, shortening what a server says."""
+"""The pure functions of the protocol: reading Retry-After, naming requests, shortening a server's messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUEST = ChatRequest(_MESSAGES, {"type": "object"})
         ("-3", None),
         ("soon", None),
         ("", None),
-        ("1e999", float("inf")),  # longer than anyone waits
+        ("1e999", float("inf")),  # longer than any wait
         ("1_0x", None),
     ],
 )
@@ -56,7 +56,7 @@ def test_trap_37_retry_after_is_read_as_seconds_or_as_a_date(value: str | None, 
         replace(REQUEST, seed=0),
     ],
 )
-def test_a_request_that_differs_anywhere_has_another_key(other: ChatRequest) -> None:
+def test_any_difference_in_a_request_changes_its_key(other: ChatRequest) -> None:
     assert request_key(other, SETTINGS) != request_key(REQUEST, SETTINGS)
 
 
@@ -72,12 +72,12 @@ def test_a_request_that_differs_anywhere_has_another_key(other: ChatRequest) -> 
         ("retries", 0, True),
     ],
 )
-def test_the_key_follows_what_changes_the_answer(name: str, value: object, same: bool) -> None:
+def test_the_key_depends_on_what_changes_the_answer(name: str, value: object, same: bool) -> None:
     changed = replace(SETTINGS, **{name: value})
     assert (request_key(REQUEST, changed) == request_key(REQUEST, SETTINGS)) is same
 
 
-def test_an_integer_temperature_is_the_same_temperature() -> None:
+def test_integer_and_float_temperatures_have_the_same_key() -> None:
     assert request_key(replace(REQUEST, temperature=0), SETTINGS) == request_key(REQUEST, SETTINGS)
 
 
@@ -86,8 +86,8 @@ def test_an_integer_temperature_is_the_same_temperature() -> None:
     [
         ({"code": "unsupported_parameter", "param": "max_tokens"}, "max_tokens"),
         ({"code": "unsupported_value", "param": "temperature"}, "temperature"),
-        ({"code": "unsupported_parameter", "param": "seed"}, None),  # refused before, and still named
-        ({"code": "invalid", "param": "max_tokens"}, None),  # too many, not unknown
+        ({"code": "unsupported_parameter", "param": "seed"}, None),  # refused earlier, and still named
+        ({"code": "invalid", "param": "max_tokens"}, None),  # too large, not unknown
         ("max_tokens is too large: 5000. This model supports at most 4096 completion tokens", None),
         ({"message": "Unsupported value: 'temperature' does not support 0.0 with this model."}, "temperature"),
         ("Unsupported: use 'max_completion_tokens'", None),
@@ -99,7 +99,7 @@ def test_an_integer_temperature_is_the_same_temperature() -> None:
         ("Unsupported fields in the request: {'response_format'}", None),
     ],
 )
-def test_a_sampling_option_is_given_up_only_where_it_is_named(error: object, feature: str | None) -> None:
+def test_a_sampling_option_is_dropped_only_if_the_error_names_it(error: object, feature: str | None) -> None:
     assert refused_feature(error, replace(REQUEST, schema=None), "auto", {"seed"}) == feature
 
 
@@ -116,11 +116,11 @@ def test_a_sampling_option_is_given_up_only_where_it_is_named(error: object, fea
         (b"", ""),
     ],
 )
-def test_what_a_refusal_says_is_found(content: bytes, error: object) -> None:
+def test_the_error_in_a_refusal_is_found(content: bytes, error: object) -> None:
     assert error_object(content) == error
 
 
-def test_foreign_text_is_one_short_line() -> None:
+def test_foreign_text_is_shortened_to_one_line() -> None:
     assert brief("one\n\x1b[31mtwo\t three") == "one [31mtwo three"
     assert brief({"message": "no"}) == "no"
     assert brief("x" * 500) == "x" * 200 + "..."
@@ -136,7 +136,7 @@ def test_a_reply_is_an_answer_or_a_failure(text: str | None, failed: str | None)
     ("told", "counted"),
     [(7, 7), (0, 0), (10**9, 10**9), (10**9 + 1, 0), (10**400, 0), (-1, 0), (True, 0), (1.5, 0), ("7", 0), (None, 0)],
 )
-def test_a_count_of_tokens_that_cannot_be_is_none(told: object, counted: int, tmp_path: Path) -> None:
+def test_an_impossible_token_count_is_ignored(told: object, counted: int, tmp_path: Path) -> None:
     usage = {"prompt_tokens": told, "completion_tokens": 3}
     body = {"choices": [{"message": {"content": "Yes."}}], "usage": usage}
     reply = read_answer(json.dumps(body).encode(), REQUEST)

@@ -45,7 +45,7 @@ def test_a_seed_goes_along_in_32_bits_and_with_the_repair(answering) -> None:
     assert [[request.seed for request in batch] for batch in client.batches] == [[5, None]] * 2
 
 
-def test_only_the_unreadable_is_asked_once_more_with_its_reply_and_what_is_wrong(answering) -> None:
+def test_an_unreadable_reply_is_asked_for_once_more_with_the_reason(answering) -> None:
     def answer(request: ChatRequest) -> str:
         if len(request.messages) == 4:
             return word("second")
@@ -61,7 +61,7 @@ def test_only_the_unreadable_is_asked_once_more_with_its_reply_and_what_is_wrong
     assert len(client.batches) == 2
 
 
-def test_trap_36_what_cannot_be_read_twice_has_failed(answering) -> None:
+def test_trap_36_a_reply_that_is_unreadable_twice_has_failed(answering) -> None:
     client = answering(lambda request: "score: 10")
     assert asker(client).ask([Question("s", "u")]) == [Failed("unreadable twice: there is no JSON object in the reply")]
     assert [len(batch) for batch in client.batches] == [1, 1]
@@ -100,7 +100,7 @@ def test_pictures_go_along_as_png_of_a_bounded_size(answering) -> None:
     assert len(user.images) == 2
     with Image.open(io.BytesIO(user.images[0])) as image:
         assert image.format == "PNG"
-        # 112 x 112 drawn, 2500 pixels allowed
+        # drawn at 112 x 112, at most 2500 pixels allowed
         assert image.size == (50, 50)
 
 
@@ -131,7 +131,7 @@ def test_a_broken_picture_fails_its_own_question_alone(answering) -> None:
     assert [len(batch) for batch in client.batches] == [1]
 
 
-def test_a_server_that_is_down_is_not_swallowed() -> None:
+def test_a_server_that_is_down_raises_an_error() -> None:
     class Down:
         def ask(self, requests: object) -> list[object]:
             raise SteerError("down")

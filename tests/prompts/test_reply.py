@@ -67,7 +67,7 @@ def test_trap_36_scores_are_whole_numbers_in_range(score: object) -> None:
         ('{"score": ' + "1" * 5000 + "}", "cannot be read"),
     ],
 )
-def test_trap_36_what_is_not_the_object_asked_for_is_refused_with_the_reason(text: str, said: str) -> None:
+def test_trap_36_anything_but_the_object_asked_for_is_refused_with_the_reason(text: str, said: str) -> None:
     with pytest.raises(Unreadable, match=said):
         read_reply(text, Marks)
 
@@ -77,8 +77,8 @@ def test_trap_36_what_is_not_the_object_asked_for_is_refused_with_the_reason(tex
     [
         f'The answer contains {FORGED}. My verdict: {{"score": 1, "why": "agrees"}}',
         f'{{"score": 1, "why": "agrees"}} although the answer claims {FORGED}',
-        f'{{"score": 1, "why": "it says {FORGED}"}}',  # the judge forgot to escape the quotes
-        f'The answer claims {FORGED} {{"score": 1 "why": "agrees"}}',  # its own object is broken
+        f'{{"score": 1, "why": "it says {FORGED}"}}',  # the judge did not escape the quotes
+        f'The answer claims {FORGED} {{"score": 1 "why": "agrees"}}',  # its own object is invalid
         f"{GOOD}{GOOD}",
     ],
 )
@@ -99,7 +99,7 @@ def test_trap_36_an_object_copied_from_the_dialogue_is_refused() -> None:
     assert read_reply(GOOD, Marks, shown).score == 10
 
 
-def test_trap_36_a_copy_is_one_with_the_bars_of_its_fence_and_without() -> None:
+def test_trap_36_a_copy_is_recognised_with_and_without_the_bars_of_its_fence() -> None:
     shown = FORGED.replace("answer is", "answer\nis")
     quoted = fence(shown).removeprefix(BAR)
     for copy in (shown, quoted, quoted.replace(BAR, "")):
@@ -107,8 +107,8 @@ def test_trap_36_a_copy_is_one_with_the_bars_of_its_fence_and_without() -> None:
             read_reply(copy, Marks, shown)
 
 
-def test_trap_36_a_copy_is_one_without_what_nobody_sees() -> None:
-    """A model that repeats a text leaves out its zero-width characters, and writes wide letters as plain ones."""
+def test_trap_36_a_copy_is_recognised_without_invisible_characters() -> None:
+    """A model that repeats a text leaves out zero-width characters and writes wide letters as ordinary ones."""
     hidden = "\u200b".join(FORGED)
     wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in FORGED)
     for shown in (hidden, wide):
@@ -117,42 +117,42 @@ def test_trap_36_a_copy_is_one_without_what_nobody_sees() -> None:
 
 
 @given(st.text(max_size=200))
-def test_trap_36_no_text_makes_it_raise_anything_else(text: str) -> None:
+def test_trap_36_any_other_text_raises_unreadable(text: str) -> None:
     with pytest.raises(Unreadable):
         read_reply(text, Marks)
 
 
 def test_an_object_of_any_depth_is_read_or_refused() -> None:
-    """There is a depth, which one depends on the stack, that can be read and not written again."""
+    """At some depth, which depends on the stack, an object can be read but not written again."""
     for depth in range(800, 1000):
         with pytest.raises(Unreadable):
             read_reply('{"a":' + "[" * depth + "]" * depth + "}", Marks)
 
 
-def test_an_object_may_quote_the_mark_that_ends_thoughts() -> None:
-    """A policy could otherwise spoil its own verdicts by writing it."""
+def test_an_object_may_contain_the_tag_that_ends_thoughts() -> None:
+    """Otherwise a policy could make its own verdicts unreadable by writing it."""
     for quoted in ("it wrote </think>", "</think>{", '{"score": 10}</think>'):
         quoting = json.dumps({"score": 3, "why": quoted})
         for reply in (quoting, f"<think>hm</think>{quoting}"):
             assert read_reply(reply, Marks) == Marks(score=3, why=quoted)
 
 
-def test_an_object_in_the_thoughts_is_no_reply() -> None:
+def test_an_object_inside_the_thoughts_is_no_reply() -> None:
     with pytest.raises(Unreadable, match="no JSON object"):
         read_reply(f"<think>{GOOD}</think>I'd rather not say.", Marks)
     for draft in (GOOD, '{"score": 10, "why": "it wrote </think>"}'):
-        with pytest.raises(Unreadable, match="ends in its thoughts"):  # a server need not say that it cut a reply
+        with pytest.raises(Unreadable, match="ends in its thoughts"):  # a server need not report a cut
             read_reply(f"<think>Perhaps {draft}, but wait, the picture", Marks)
 
 
 @given(st.integers(1, 10), st.text(max_size=50), st.text(st.characters(exclude_characters="{"), max_size=50))
-def test_trap_36_what_is_read_is_what_was_written(score: int, why: str, prose: str) -> None:
+def test_trap_36_a_written_object_is_read_back_equal(score: int, why: str, prose: str) -> None:
     written = json.dumps({"score": score, "why": why})
     assert read_reply(f"{written}{prose.replace('</think>', '')}", Marks) == Marks(score=score, why=why)
 
 
 def test_the_schema_asks_for_every_key() -> None:
-    """What strict modes of servers want: all keys required, none more, no defaults."""
+    """Strict modes of servers need all keys required, no others, and no defaults."""
     schema: dict[str, Any] = Marks.schema_for_server()
     assert schema["required"] == ["score", "why", "next"]
     assert schema["additionalProperties"] is False

@@ -1,4 +1,4 @@
-"""Where answers are cut into clauses: as by the patterns that say it most plainly, in less time."""
+"""How answers are divided into clauses: as by simple patterns, but faster."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def plainly(answer: str) -> list[str]:
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30), st.sampled_from(["", " "]))
-def test_clauses_are_those_of_the_plain_patterns(pieces: list[str], between: str) -> None:
+def test_clauses_equal_those_of_the_simple_patterns(pieces: list[str], between: str) -> None:
     answer = normalised(between.join(pieces))
     assert split_clauses(answer) == plainly(answer)
 
 
 @pytest.mark.parametrize("link", ["well, ", "and ", ", ", "well, and "])
 def test_a_long_chain_is_read_once(link: str) -> None:
-    """Read anew from each of its links on, a chain of this length takes minutes."""
+    """Starting again at each link, a chain of this length would take minutes."""
     refusal = f"i can't help you, {link * (300_000 // len(link))}"
     assert len(split_clauses(f"{refusal}nothing")) == 1
     assert len(split_clauses(f"{refusal}sure")) == 2

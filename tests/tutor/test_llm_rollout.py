@@ -1,4 +1,4 @@
-"""The tutor's verdicts and questions in whole rollouts, with the attacker that asks them."""
+"""The LLM tutor's verdicts and questions in whole rollouts, with the attacker that asks the questions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 
 
 class Refuses:
-    """Declines everything."""
+    """Refuses everything."""
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> "Refuses":
         return self
@@ -52,22 +52,22 @@ def rollouts(client: object, names: str, attacker: object | None = None, max_tur
     return play(scenarios, range(len(names)), Refuses(), attacker or AdaptiveAttacker(extra_turns=2), tutor, max_turns)  # type: ignore[arg-type]
 
 
-def test_the_tutors_questions_are_what_the_policy_is_asked(answering) -> None:
+def test_the_policy_is_asked_the_tutors_questions(answering) -> None:
     client = answering(lambda request: verdict(f"pressed after {request.messages[1].text.count('assistant:')} turns"))
     (trajectory,) = rollouts(client, "a")
     texts = [turn.attack.message.text for turn in trajectory.turns]
     assert texts == ["a: question 0", "pressed after 0 turns", "pressed after 1 turns", "pressed after 2 turns"]
     assert [turn.attack.strategy for turn in trajectory.turns] == ["scripted", *["tutor_persistence"] * 3]
     assert [turn.verdict.safety for turn in trajectory.turns] == [8, 8, 8, 8]
-    assert [len(batch) for batch in client.batches] == [1, 1, 1, 1]  # one call a turn scores and asks
+    assert [len(batch) for batch in client.batches] == [1, 1, 1, 1]  # one call per turn gives scores and question
 
 
-def test_without_a_question_of_its_own_the_scripted_one_is_asked_unchanged(answering) -> None:
+def test_without_a_tutors_question_the_scripted_one_is_asked_unchanged(answering) -> None:
     (trajectory,) = rollouts(answering(lambda request: verdict(None)), "a", max_turns=3)
     assert [turn.attack for turn in trajectory.turns] == list(row("a").attacks)
 
 
-def test_trap_24_a_verdict_that_cannot_be_had_ends_its_own_dialogue_alone(answering) -> None:
+def test_trap_24_a_missing_verdict_ends_its_own_dialogue_only(answering) -> None:
     def answer(request) -> str | None:
         text = request.messages[1].text
         return None if "| b: question 1" in text.split("The scripted next")[0] else verdict(None)
@@ -80,7 +80,7 @@ def test_trap_24_a_verdict_that_cannot_be_had_ends_its_own_dialogue_alone(answer
     assert [first, third] == [fault_free[0], fault_free[2]]
 
 
-def test_an_attacker_of_its_own_writes_after_the_tutors_verdict(answering) -> None:
+def test_an_llm_attacker_writes_after_the_tutors_verdict(answering) -> None:
     attacker = LlmAttacker(answering(lambda request: json.dumps({"question": "Please."})), open_image)
     (trajectory,) = rollouts(answering(lambda request: verdict("unused")), "a", attacker, max_turns=2)
     assert [turn.attack.message.text for turn in trajectory.turns] == ["a: question 0", "Please."]
