@@ -1,4 +1,4 @@
-"""What a check allows is what the owner of the key takes, where asking that one would be slow."""
+"""The checks allow exactly the values that the owner of a key accepts. Asking the owner would be slow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from steer_lit.checks import leaves
 from steer_lit.terminal.commands import conf_dir
 
 
-def test_every_switch_of_every_config_is_known_as_one() -> None:
+def test_every_boolean_of_every_config_is_checked_as_one() -> None:
     def switches(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
         for key, value in node.items():
             if isinstance(value, dict):
                 yield from switches(value, f"{prefix}{key}.")
-            elif isinstance(value, bool) and not key.startswith("_"):  # those are Hydra's own
+            elif isinstance(value, bool) and not key.startswith("_"):  # keys with an underscore are Hydra's own
                 yield f"{prefix}{key}"
 
     options = {"train": ["callbacks=none", "debug=anomaly", "logger=wandb"], "bench": [], "synthesize": []}
@@ -31,5 +31,5 @@ def test_every_switch_of_every_config_is_known_as_one() -> None:
     written = r"^ *(\w+): (?:true|false)\b"
     texts = [path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml")]
     names = {name for text in texts for name in re.findall(written, text, re.MULTILINE)}
-    assert names - {"_recursive_", "chdir"} <= {key.rpartition(".")[2] for key in found}  # no option was left out
+    assert names - {"_recursive_", "chdir"} <= {key.rpartition(".")[2] for key in found}  # no option is missing
     assert found == set(leaves._SWITCHES)

@@ -1,4 +1,4 @@
-"""Checkpoints and adapters that are broken are refused by their look, before anything that reads them loads."""
+"""Broken checkpoints and adapters are refused before the libraries that read them are loaded."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def test_a_broken_checkpoint_is_refused_by_name(tmp_path: Path, sort: str) -> No
     assert "is no checkpoint, or one that was cut off" in problem.remedy
 
 
-def test_a_whole_checkpoint_is_let_through(tmp_path: Path) -> None:
+def test_an_intact_checkpoint_is_accepted(tmp_path: Path) -> None:
     whole(tmp_path / "last.ckpt")
     assert list(file_problems({"ckpt_path": str(tmp_path / "last.ckpt")})) == []
 
 
 @pytest.mark.parametrize(("folder", "said"), [("outputs/demo/sft/adapter", True), ("outputs/sft/adapter", False)])
-def test_an_adapter_of_the_demo_names_what_makes_it(
+def test_a_missing_adapter_of_the_demo_names_make_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, said: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)

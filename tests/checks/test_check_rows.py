@@ -1,4 +1,4 @@
-"""What is looked at in a row file before a policy loads: enough rows, and gold facts where a rubric needs them."""
+"""What is checked in a row file before a policy loads: the number of rows, and gold facts if a rubric needs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNSEEN: dict[str, Any] = {"messages": TURNS, "images": ["none.png"]}
 
 
 class MyTutor(RubricTutor):
-    """As CONTRIBUTING invites to write one."""
+    """A tutor such as CONTRIBUTING describes."""
 
 
 def keys(folder: Path, rows: list[Any], stage: str = "grpo", tutor: str = "Rubric", val_size: int = 1) -> list[str]:
@@ -48,17 +48,17 @@ def keys(folder: Path, rows: list[Any], stage: str = "grpo", tutor: str = "Rubri
         ([KNOWN, KNOWN], {"val_size": 2}, ["data.val_size"]),
         ([SAID] * 3, {"stage": "sft"}, []),
         ([SAID] * 3, {"stage": "sft", "val_size": 64}, ["data.val_size"]),
-        ([KNOWN, 7], {"val_size": 1}, ["data.val_size"]),  # a row of no shape is none
-        ([7, 7], {"val_size": 1}, []),  # which whoever reads them says better
+        ([KNOWN, 7], {"val_size": 1}, ["data.val_size"]),  # a row of no known format does not count
+        ([7, 7], {"val_size": 1}, []),  # the reader reports this better
     ],
 )
-def test_problems_of_the_rows_a_run_reads(
+def test_problems_of_the_rows_are_reported(
     tmp_path: Path, rows: list[Any], options: dict[str, Any], found: list[str]
 ) -> None:
     assert keys(tmp_path, rows, **options) == found
 
 
-def test_no_more_is_read_than_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_rows_are_read_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[object] = []
 
     def some(*_: object) -> Any:
@@ -88,7 +88,7 @@ def test_a_files_rows_are_read_before_any_policy_is_loaded(
     allowed: int,
     said: str,
 ) -> None:
-    """Which may have to be fetched, for an hour."""
+    """Fetching the policy may take an hour."""
 
     def load(*_: object, **__: object) -> Any:
         raise SteerError("loaded")
@@ -99,4 +99,4 @@ def test_a_files_rows_are_read_before_any_policy_is_loaded(
     words = ["data=steer", f"data.source.sft={rows}", "data.val_size=1", "data.batch_size=1", "logger=none"]
     assert cli.run("train", [*words, f"data.max_bad_rows={allowed}", f"hydra.run.dir={run}"]) == 2
     assert said in capsys.readouterr().err
-    assert len((run / "quarantine.jsonl").read_text().splitlines()) == 1  # where a run's are
+    assert len((run / "quarantine.jsonl").read_text().splitlines()) == 1  # in the run's folder

@@ -1,4 +1,4 @@
-"""No key and no login reaches a file or the screen, whoever asks a server and whoever does not."""
+"""No key and no login is written to a file or the screen, whether a server is used or not."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PROBLEMS = {"train": train_problems, "bench": bench_problems, "synthesize": synt
         f"+server={{api_key: {SECRET}}}",
     ],
 )
-def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
+def test_a_key_on_the_command_line_is_refused_without_showing_or_saving_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, word: str
 ) -> None:
-    """No part of the config asks a server here: `server` is saved nevertheless."""
+    """Nothing in this config uses a server, but `server` is saved nevertheless."""
     assert cli.run(program, [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     shown = capsys.readouterr()
     assert "server" in shown.err
@@ -59,7 +59,7 @@ def test_a_key_on_the_command_line_is_refused_unsaid_and_unsaved(
         f"generator.target.api_key_env=sk-{SECRET}",
     ],
 )
-def test_a_key_of_a_policy_or_a_client_is_refused_too(
+def test_a_key_of_a_policy_or_a_client_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
 ) -> None:
     assert cli.run("bench", ["judge=llm", word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
@@ -68,7 +68,7 @@ def test_a_key_of_a_policy_or_a_client_is_refused_too(
 
 
 @pytest.mark.parametrize("word", [f"server.api_key_env=sk-{SECRET}", f"server.api_key_env=OPENAI_API_KEY,hf_{SECRET}x"])
-def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
+def test_a_sweep_saves_no_key(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
     """Hydra writes multirun.yaml with every word before the first run is checked."""
     words = [
         "-m",
@@ -95,8 +95,10 @@ def test_a_sweep_saves_no_key_either(capsys: pytest.CaptureFixture[str], tmp_pat
         f"name=sk-{SECRET}-{SECRET}",
     ],
 )
-def test_a_key_is_refused_wherever_it_goes(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str) -> None:
-    """Hydra sets variables itself, and saves them with the words."""
+def test_a_key_in_hydras_environment_settings_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
+) -> None:
+    """Hydra sets environment variables itself, and saves them with the words."""
     assert cli.run("train", ["-m", word, "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == REFUSED
     shown = capsys.readouterr()
     assert f"{word.lstrip('+').partition('=')[0]}='***': holds a key" in shown.err
@@ -135,10 +137,10 @@ def test_a_key_of_the_environment_is_not_saved_with_a_run(
         "name={key}",
     ],
 )
-def test_no_folder_is_named_by_a_key_of_the_environment(
+def test_a_key_from_the_environment_is_in_no_folders_name(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, word: str
 ) -> None:
-    """Hydra makes it before any config can be checked."""
+    """Hydra makes the folder before any config can be checked."""
     monkeypatch.chdir(tmp_path)
     key = f"{SECRET}{SECRET}"
     monkeypatch.setenv("SOME_API_KEY", key)
@@ -150,7 +152,7 @@ def test_no_folder_is_named_by_a_key_of_the_environment(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_policys_name_that_is_a_key_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert (
         cli.run("bench", [f"policies.sk-{SECRET}{SECRET}=base", "bench.limit=10", f"hydra.run.dir={tmp_path / 'run'}"])
         == REFUSED
@@ -161,8 +163,8 @@ def test_a_policy_that_is_named_by_a_key_is_refused(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
-def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: str) -> None:
-    """However it came there: a file of the user's own names no word of the command line."""
+def test_a_key_in_an_unused_server_config_is_refused(program: str) -> None:
+    """A config file of the user's own may set it, without a word on the command line."""
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = [
             f"server.base_url=http://u:{SECRET}@h/v1",
@@ -174,14 +176,14 @@ def test_a_config_with_a_key_in_server_is_refused_although_nobody_asks(program: 
     assert SECRET not in "".join(map(str, found))
 
 
-def test_what_a_dry_run_would_ask_is_checked_for_keys() -> None:
+def test_a_dry_run_is_checked_for_keys() -> None:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         words = ["generator=llm", "dry_run=true", f"generator.target.api_key_env=sk-{SECRET}"]
         (problem,) = synthesis_problems(hydra.compose("synthesize", ["run_dir=x", *words]))
     assert problem.key == "generator.target.api_key_env"
 
 
-def test_what_holds_no_key_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_without_a_key_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     words = [
         "server.base_url=http://localhost:8000/v1",

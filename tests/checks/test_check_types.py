@@ -1,4 +1,4 @@
-"""Values of another type than a key takes: every one is named at once, and none of them ends in a traceback."""
+"""Values of a wrong type: all are reported at once, and none causes a traceback."""
 
 from __future__ import annotations
 
@@ -100,7 +100,9 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("+trainer.enable_progress_bar=0", "trainer.enable_progress_bar=0: must be true or false"),
     ],
 )
-def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+def test_training_refuses_values_of_a_wrong_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str
+) -> None:
     assert said in refusal(capsys, tmp_path, "train", word)
 
 
@@ -113,12 +115,14 @@ def test_training_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path,
         ["optim={lr: 0.1}", 'name="é"'],
     ],
 )
-def test_training_takes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]) -> None:
+def test_training_accepts_unusual_but_valid_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
     monkeypatch.setattr("steer_lit.cli.train_run._train", lambda config, run_dir: None)
     assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 0
 
 
-def test_devices_of_whatever_is_there_are_a_cpus_where_no_gpu_is(
+def test_device_numbers_with_accelerator_auto_are_refused_without_a_gpu(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
@@ -127,10 +131,10 @@ def test_devices_of_whatever_is_there_are_a_cpus_where_no_gpu_is(
 
 
 @pytest.mark.parametrize("program", ["train", "bench", "synthesize"])
-def test_a_name_leads_to_no_other_folder(
+def test_a_name_with_a_slash_is_refused(
     program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Hydra had begun a log outside the run's folder by the time the config was checked."""
+    """Before the config was checked, Hydra had begun a log outside the run's folder."""
     monkeypatch.chdir(tmp_path)
     words = {"bench": ["~policies.base"], "synthesize": ["+name=../../x"]}.get(program, [])
     for word in ("name=../../x", "++name='a/b'"):
@@ -141,7 +145,7 @@ def test_a_name_leads_to_no_other_folder(
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 @pytest.mark.parametrize("word", ["hydra.sweeper.params={a: b}", "+hydra.sweeper.params.a=b", "hydra.verbose={x: 1}"])
-def test_what_hydra_stumbles_over_is_one_line(
+def test_an_error_of_hydra_is_one_line(
     word: str, sweep: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (said,) = refusal(capsys, tmp_path, "train", *sweep, word).splitlines()
@@ -150,7 +154,7 @@ def test_what_hydra_stumbles_over_is_one_line(
     assert said.endswith("leave it out. Values to sweep over are typed behind -m, key=a,b.") == ("sweeper" in word)
 
 
-def test_what_lightning_refuses_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.run("train", ["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
@@ -166,7 +170,9 @@ def test_what_lightning_refuses_is_one_line(capsys: pytest.CaptureFixture[str], 
         (["model=smol", "model.tower=5"], "model.tower=5: must be text, such as a path, or null"),
     ],
 )
-def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], said: str) -> None:
+def test_grpo_refuses_values_of_a_wrong_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], said: str
+) -> None:
     assert said in refusal(capsys, tmp_path, "train", *GRPO, *words)
 
 
@@ -201,7 +207,9 @@ def test_grpo_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, wor
         ),
     ],
 )
-def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+def test_the_benchmark_refuses_values_of_a_wrong_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str
+) -> None:
     assert said in refusal(capsys, tmp_path, "bench", word)
 
 
@@ -222,11 +230,13 @@ def test_the_benchmark_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: 
         ("rows=99999999999999999999", "rows=99999999999999999999: must be a whole number from 1 to 1000000000"),
     ],
 )
-def test_synthesis_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str) -> None:
+def test_synthesis_refuses_values_of_a_wrong_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str
+) -> None:
     assert said in refusal(capsys, tmp_path, "synthesize", word)
 
 
-def test_all_of_them_come_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_all_wrong_types_are_reported_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = (
         "trainer=1",
         "module=3",
@@ -258,14 +268,12 @@ def test_all_of_them_come_at_once(capsys: pytest.CaptureFixture[str], tmp_path: 
         ),
     ],
 )
-def test_a_value_that_is_wrong_by_itself_is_told_once(
+def test_a_wrong_value_is_reported_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, words: list[str], said: str
 ) -> None:
-    """Neither for each key that is taken from it, nor as what it would have meant."""
+    """Not once for each key that is derived from it, and not as another value."""
     assert refusal(capsys, tmp_path, program, *words) == f"1 problem in the configuration:\n  * {said}\n"
 
 
-def test_a_section_in_a_values_place_is_named_by_the_key_it_was_given(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_section_instead_of_a_value_is_named_by_its_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "\n  * seed={'_target_'" in refusal(capsys, tmp_path, "train", "seed=${optim}")

@@ -1,4 +1,4 @@
-"""One command makes nano's tokenizer from the primer, and the one that comes with the package is its."""
+"""One command makes nano's tokenizer from the primer. The shipped tokenizer equals its result."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from steer_lit.cli import nano_tokenizer
 from steer_lit.policy.model_facts import SHIPPED
 
 
-def test_the_shipped_tokenizer_is_the_one_that_the_primer_gives(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shipped_tokenizer_equals_the_primers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "weights"
     folder.mkdir()
     (folder / "tokenizer.json").write_text("an earlier one")
@@ -28,7 +26,7 @@ def test_the_shipped_tokenizer_is_the_one_that_the_primer_gives(
     assert {file.name for file in folder.iterdir()} <= {file.name for file in SHIPPED.iterdir()}
 
 
-def test_it_is_learnt_from_the_primer_and_from_what_stands_around_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tokenizer_is_learned_from_the_primer_and_the_template_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nano_tokenizer, "_ROWS", 10)
     lines = list(nano_tokenizer._lines())
     assert any(line.startswith("Repeat: ") for line in lines)
@@ -36,7 +34,7 @@ def test_it_is_learnt_from_the_primer_and_from_what_stands_around_its_rows(monke
     assert sum("<thinking></thinking>" in line for line in lines) == 100
 
 
-def test_a_folder_that_cannot_be_is_refused_before_anything_is_learnt(
+def test_an_impossible_folder_is_refused_before_anything_is_learned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nano_tokenizer, "nano_tokenizer", lambda: pytest.fail("it was learnt"))

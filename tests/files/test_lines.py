@@ -1,4 +1,4 @@
-"""Files that grow by a line: what a kill leaves is cut off, what somebody broke is counted, text may hold anything."""
+"""Files that grow by lines: an incomplete line is removed, damaged lines are counted, texts may contain anything."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run" / "rows.jsonl"
 
 
-def test_what_was_appended_is_read_back_a_line_each(path: Path) -> None:
+def test_appended_lines_are_read_back(path: Path) -> None:
     append_lines(path, map(as_line, TEXTS[:3]))
     append_lines(path, map(as_line, TEXTS[3:]))
     assert [json.loads(line) for line in whole_lines(path)] == TEXTS
     assert path.read_bytes().count(b"\n") == 5
-    assert "é \U0001f600".encode() in path.read_bytes()  # for people to read
+    assert "é \U0001f600".encode() in path.read_bytes()  # readable for people
 
 
 @pytest.mark.parametrize("cut", range(1, 13))
-def test_half_a_line_is_no_line_and_the_next_writer_cuts_it_off(path: Path, cut: int) -> None:
-    """Wherever the kill came, in the middle of a character too."""
+def test_an_incomplete_line_is_ignored_and_removed_by_the_next_writer(path: Path, cut: int) -> None:
+    """The kill may come anywhere, also in the middle of a character."""
     append_lines(path, ['"one"\n', '"zwei äß"\n'])
     path.write_bytes(path.read_bytes()[:-cut])
     assert list(whole_lines(path)) == ['"one"\n']
@@ -37,7 +37,7 @@ def test_half_a_line_is_no_line_and_the_next_writer_cuts_it_off(path: Path, cut:
     assert path.read_text() == '"one"\n"three"\n'
 
 
-def test_a_file_of_half_a_line_an_empty_one_and_none_have_no_lines(path: Path) -> None:
+def test_incomplete_empty_and_missing_files_have_no_lines(path: Path) -> None:
     assert list(whole_lines(path)) == []
     for content in ("", '{"half', '{"a carriage return\r'):
         path.parent.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ def test_a_file_of_half_a_line_an_empty_one_and_none_have_no_lines(path: Path) -
         assert path.read_text() == "1\n"
 
 
-def test_of_lines_one_of_which_fails_none_is_added(path: Path) -> None:
+def test_no_line_is_added_if_one_of_them_fails(path: Path) -> None:
     append_lines(path, ["1\n"])
     with pytest.raises(TypeError, match="not JSON serializable"):
         append_lines(path, map(as_line, (2, object())))
@@ -55,8 +55,8 @@ def test_of_lines_one_of_which_fails_none_is_added(path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", ["", '"one"\n', '"one"\n"torn'])
-def test_of_lines_that_do_not_fit_on_the_disk_none_is_added(path: Path, before: str) -> None:
-    """Neither the whole ones that still fitted, nor later what the disk refused."""
+def test_no_line_is_added_if_they_do_not_fit_on_the_disk(path: Path, before: str) -> None:
+    """Neither complete lines that still fit nor, later, what the disk refused."""
     path.parent.mkdir()
     path.write_text(before)
     whole = before.removesuffix('"torn')
@@ -74,9 +74,7 @@ def test_of_lines_that_do_not_fit_on_the_disk_none_is_added(path: Path, before: 
     assert path.read_text() == whole + '"two"\n'
 
 
-def test_lines_of_another_shape_and_those_that_are_no_json_are_counted(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_invalid_lines_are_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broken = ["{", "", "7", "[]", "{}", "null", '{"step": {}}', "[" * 10**5, "\udcff"]
     path.parent.mkdir()
     good = ['{"step": 0}', '{"step": "1"}']

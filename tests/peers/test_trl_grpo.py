@@ -39,7 +39,7 @@ def draw(seed: int, *shape: int) -> Tensor:
     return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-# What TRL calls a completion is everything after the first prompt; the user's later turns are masked inside it.
+# TRL's completion is everything after the first prompt. The user's later turns are masked in it.
 REAL = torch.arange(LENGTH) < torch.tensor([9, 4, 7, 9, 1, 6])[:, None]
 MASK = REAL & torch.tensor([1, 1, 1, 0, 0, 1, 1, 1, 1], dtype=torch.bool)
 LOGPROBS = -2 * draw(0, ROWS, LENGTH)
@@ -49,12 +49,12 @@ ADVANTAGES = 2 * draw(3, ROWS) - 1
 
 
 def step_counts(mask: Tensor) -> StepCounts:
-    """Of rows and of their tokens that are trained on."""
+    """Return the numbers of rows and of their tokens that are trained on."""
     return StepCounts(float(mask.any(1).sum()), float(mask.sum()))
 
 
 def bare_trainer(**settings: Any) -> Any:
-    """TRL's trainer with one process, plain GRPO and no model."""
+    """Return TRL's trainer with one process, plain GRPO and no model."""
     from trl import GRPOTrainer
 
     trainer = GRPOTrainer.__new__(GRPOTrainer)
@@ -89,7 +89,7 @@ def trl_loss(
     mask: Tensor = MASK,
     micro_batches: int = 1,
 ) -> tuple[Tensor, dict[str, list[float]]]:
-    """TRL's loss of one of `micro_batches` that make an optimizer step, and what it logs about it."""
+    """Return TRL's loss of one of `micro_batches` in an optimizer step, and what it logs."""
     trainer = bare_trainer(
         loss_type=loss_type,
         beta=beta,
@@ -152,7 +152,9 @@ def gradient(loss: Tensor, logprobs: Tensor) -> Tensor:
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize(("normaliser", "loss_type"), [*LOSS_TYPES.items(), ("token", "bnpo")])
-def test_loss_gradient_and_figures_are_trls(normaliser: str, loss_type: str, old: bool, beta: float, clip: Any) -> None:
+def test_loss_gradient_and_metrics_equal_trls(
+    normaliser: str, loss_type: str, old: bool, beta: float, clip: Any
+) -> None:
     logprobs, everything = LOGPROBS.clone().requires_grad_(), slice(None)
     ours, stats = our_loss(logprobs, everything, normaliser, step_counts(MASK), old=old, beta=beta, clip=clip)
     theirs, figures = trl_loss(logprobs, everything, loss_type, old=old, beta=beta, clip=clip)
@@ -168,7 +170,7 @@ def test_loss_gradient_and_figures_are_trls(normaliser: str, loss_type: str, old
 
 
 @pytest.mark.parametrize("normaliser", LOSS_TYPES)
-def test_micro_batches_of_one_size_add_up_to_the_same_step(normaliser: str) -> None:
+def test_equal_micro_batches_add_up_to_the_same_step(normaliser: str) -> None:
     logprobs = LOGPROBS.clone().requires_grad_()
     parts = (slice(0, 3), slice(3, 6))
     ours = sum(our_loss(logprobs, part, normaliser, step_counts(MASK))[0] for part in parts)
@@ -178,7 +180,9 @@ def test_micro_batches_of_one_size_add_up_to_the_same_step(normaliser: str) -> N
 
 
 def test_differs_bnpo_averages_the_means_of_micro_batches() -> None:
-    """Of 15 and 12 counted tokens: to TRL's `bnpo` one of the twelve weighs more, to `token` all weigh the same."""
+    """The micro-batches have 15 and 12 counted tokens. In TRL's `bnpo` a token of the second weighs more; in `token`
+    all weigh the same.
+    """
     parts = (slice(0, 3), slice(3, 6))
     counts = [step_counts(MASK[part]) for part in parts]
     assert [count.tokens for count in counts] == [15, 12]
@@ -191,7 +195,7 @@ def test_differs_bnpo_averages_the_means_of_micro_batches() -> None:
 
 @pytest.mark.parametrize("normaliser", ["dialogue_sum", "dialogue", "constant"])
 def test_differs_a_failed_row_stays_in_trls_denominators(normaliser: str) -> None:
-    """With one of six rows masked, TRL still divides by six rows; ours by the five that count (TRAPS 25)."""
+    """With one of six rows masked, TRL still divides by six rows; ours by the five valid ones (TRAPS 25)."""
     mask = MASK.clone()
     mask[1] = False
     ours, _ = our_loss(LOGPROBS, slice(None), normaliser, step_counts(mask), mask=mask)
@@ -212,7 +216,7 @@ def test_a_failed_row_is_in_neither_count_of_tokens() -> None:
 
 
 def trl_advantages(returns: Tensor, scale: str) -> Tensor:  # [G, K], NaN where nothing was scored -> [G, K]
-    """What TRL's generation step makes of these rewards; prompts and completions are one token each."""
+    """Return the advantages of TRL's generation step for these rewards. Prompts and completions are one token each."""
     groups, size = returns.shape
     rows = returns.numel()
     trainer = bare_trainer(
@@ -254,23 +258,23 @@ FAILED = torch.zeros(5, 4, dtype=torch.bool)
 FAILED[1, 2] = FAILED[3, 0] = FAILED[3, 3] = True
 
 
-def test_advantages_without_scaling_are_trls_failed_rows_included() -> None:
-    """A failed row is TRL's reward of None, an unscorable completion: no vote in the baseline, advantage 0."""
+def test_unscaled_advantages_equal_trls_including_failed_rows() -> None:
+    """A failed row has TRL's reward None, an unscorable completion: not in the baseline, advantage 0."""
     theirs = trl_advantages(RETURNS.masked_fill(FAILED, NAN), "none")
     torch.testing.assert_close(advantages(RETURNS, ~FAILED, "none"), theirs, atol=1e-12, rtol=0)
 
 
-def test_differs_scaled_advantages_by_trls_epsilon_alone() -> None:
-    """Both deviations have n - 1 in their denominator. TRL adds 1e-4 to it, ours compares for equality instead."""
+def test_differs_scaled_advantages_by_trls_epsilon_only() -> None:
+    """Both deviations have n - 1 in their denominator. TRL adds 1e-4 to it; ours compares for equality instead."""
     theirs = trl_advantages(RETURNS.masked_fill(FAILED, NAN), "group")
     std = torch.stack([row[~failed].std() for row, failed in zip(RETURNS, FAILED, strict=True)])[:, None]
     ours = advantages(RETURNS, ~FAILED, "group")
-    torch.testing.assert_close(ours * std / (std + 1e-4), theirs, atol=1e-7, rtol=0)  # its n / (n - 1) is float32
+    torch.testing.assert_close(ours * std / (std + 1e-4), theirs, atol=1e-7, rtol=0)  # TRL's n / (n - 1) is float32
     assert 1e-5 < (ours - theirs).abs().max() < 1e-3
 
 
-def test_differs_a_flat_group_is_noise_to_trl_and_nothing_to_us() -> None:
-    """TRAPS 23: the mean of seven 0.7s is not 0.7 in floating point, and TRL divides the rest by 1e-4."""
+def test_differs_a_group_without_spread_gives_trl_rounding_noise() -> None:
+    """TRAPS 23: the mean of seven 0.7s is not 0.7 in floating point. TRL divides the difference by 1e-4."""
     returns = torch.full((1, 7), 0.7)
     assert trl_advantages(returns, "group").abs().max() > 0
     assert torch.equal(advantages(returns, torch.ones(1, 7), "group"), torch.zeros(1, 7))

@@ -72,7 +72,7 @@ def main() -> None:
             if not options.vllm_python:
                 generation.append((name, ours, None))
                 continue
-            # Ours applies an adapter and returns log-probs, as rollouts need; vLLM is timed doing that, and without.
+            # Ours applies an adapter and returns log-probs, as rollouts need. vLLM is timed with and without this.
             for does, more in ((name, ["--adapter", str(adapter)]), (f"{name}, vLLM's of the base model alone", [])):
                 generation.append((does, ours, measured([*script, *arguments, *steps, *more])))
     for other, found in (("TRL", rows), ("vLLM", generation)):
@@ -84,7 +84,9 @@ def main() -> None:
 
 
 def row(name: str, ours: dict[str, float], peer: dict[str, float] | None) -> str:
-    """Seconds a step of GRPO, tokens a second of the rest; above 1 in `faster` is ours faster."""
+    """Return one row: seconds per step of GRPO, tokens per second of the rest. `faster` above 1 means that ours is
+    faster.
+    """
     key, unit = ("tokens_per_s", "tok/s") if "tokens_per_s" in ours else ("step_s", "s")
     if peer is None:
         return f"| {name} | {ours[key]} {unit} | - | - | {ours['peak_rss_gb']} | - | - |"

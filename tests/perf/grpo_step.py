@@ -29,14 +29,14 @@ from tests.perf import workload
 
 
 class OddRowsWin:
-    """Scores every second dialogue higher, as the peer's reward does: half the advantages are positive."""
+    """Scores every second dialogue higher, like the peer's reward, so that half of the advantages are positive."""
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         return [Verdict(1 + 9 * (row % 2), 10, 10) for row, _ in enumerate(dialogues)]
 
 
 class Slow(OddRowsWin):
-    """The same behind a server: a call takes `seconds`."""
+    """The same behind a simulated server: a call takes `seconds`."""
 
     client = None
 
@@ -49,7 +49,9 @@ class Slow(OddRowsWin):
 
 
 def scenarios(prompts: int, turns: int, words: int, steps: int) -> list[list[Scenario]]:
-    """One list per step, of other prompts each time; the user's later messages are the same for all."""
+    """Return one list of scenarios per step, with new prompts each time. The user's later messages are
+    always the same.
+    """
     rng = random.Random(0)
     follow = tuple(Attack(Message.of("user", workload.say(rng, words))) for _ in range(turns - 1))
 
@@ -101,8 +103,8 @@ def report(rows: Sequence[Any], policy: Any, options: Any, marks: list[float], g
     assert sampled == options.prompts * options.group * options.turns * options.new_tokens
     tokens = sum(len(trace.token_ids) for trace in rows)
     layer, head = workload.weights_flops(policy)
-    # Rollout and reference go forward once, the policy forward and back to its inputs; the head sees sampled tokens.
-    # This is the work of the dialogues as they stand: what a group shares counts for each, though it is done once.
+    # Rollout and reference: one forward pass. Policy: forward, and backward to its inputs. The head sees sampled tokens
+    # only. This counts the work of all dialogues, although shared openings are computed once.
     flops = tokens * layer * 4 + sampled * head * 4
     step_s = statistics.median(marks[1:] or marks)
     peak = workload.matrix_peak(policy.base.lm_head.weight.dtype, policy.device)

@@ -38,7 +38,7 @@ def write(folder: Path, model: str = "smol") -> None:
 
 
 def write_adapter(folder: Path, model: str = "smol") -> None:
-    """The benchmarks' adapter, as a run leaves one. All of it takes part in products, as no B is zero."""
+    """Write the benchmarks' adapter in the format of a run. No B is zero, so all of it takes part in products."""
     policy = workload.load(model, "auto")
     for name, parameter in policy.adapter_parameters().items():
         if "lora_B" in name:

@@ -58,7 +58,7 @@ VISION: dict[str, Any] = {
 
 
 def random_model(size: str, tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGeneration:
-    """Weights drawn in bfloat16, 7.5 GB (3b) or 16.6 GB (7b)."""
+    """Return a model with weights drawn in bfloat16: 7.5 GB (3b) or 16.6 GB (7b)."""
     from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
@@ -79,7 +79,7 @@ def write(folder: Path, size: str) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(smol_checkpoint())
     model = random_model(size, tokenizer)
-    model.save_pretrained(folder, max_shard_size="4GB")  # in parts, as Qwen comes
+    model.save_pretrained(folder, max_shard_size="4GB")  # in parts, like Qwen's checkpoints
     tokenizer.save_pretrained(folder)
 
 

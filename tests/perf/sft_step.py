@@ -18,7 +18,9 @@ from tests.perf import workload
 
 
 def dialogues(rows: int, turns: int, tokens: int) -> list[Dialogue]:
-    """2 to 2 * turns - 2 turns a dialogue, each message of half to one and a half `tokens` words, one picture."""
+    """Return dialogues of 2 to 2 * turns - 2 turns, with messages of half to one and a half `tokens` words and one
+    picture.
+    """
     rng = random.Random(0)
     made = []
     for row in range(rows):

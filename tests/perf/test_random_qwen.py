@@ -1,4 +1,4 @@
-"""The random checkpoint has the shapes of the published ones."""
+"""The random checkpoint has the sizes of the published ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.perf.random_qwen import random_model
 
 @pytest.mark.parametrize(
     ("size", "parameters"), [("3b", 3_754_622_976), ("7b", 8_292_166_656)]
-)  # what the hub says of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct
-def test_as_many_weights_as_qwen_has(size: str, parameters: int) -> None:
+)  # from the hub's page of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct
+def test_the_number_of_weights_equals_qwens(size: str, parameters: int) -> None:
     tokenizer = build_nano(SHIPPED).tokenizer
     with torch.device("meta"):
         model = random_model(size, tokenizer)

@@ -18,10 +18,10 @@ import statistics
 import time
 from typing import Any
 
-# One process: with two cores, an engine and workers of their own only take turns on them.
+# One process: with two cores, a separate engine and workers would only alternate.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))  # unset, vLLM takes one thread
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))  # unset, vLLM uses one thread
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
@@ -41,7 +41,7 @@ def say(rng: random.Random, words: int) -> str:
 
 
 class Dialogues:
-    """Plays whole dialogues: every turn's prompt is the dialogue so far, in the very ids that were sampled."""
+    """Plays whole dialogues: every turn's prompt is the dialogue so far, as the ids that were sampled."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -56,7 +56,7 @@ class Dialogues:
             enable_prefix_caching=True,
             limit_mm_per_prompt={"image": 1, "video": 0},
             skip_mm_profiling=True,
-            block_size=32,  # the default of 128 leaves most of a short dialogue out of the prefix cache
+            block_size=32,  # the default of 128 keeps most of a short dialogue out of the prefix cache
             enable_lora=bool(options.adapter),
             max_lora_rank=8,
         )
@@ -66,14 +66,14 @@ class Dialogues:
             ignore_eos=True,
             max_tokens=options.new_tokens,
             detokenize=False,
-            logprobs=0 if options.adapter else None,  # 0: of what was sampled alone
+            logprobs=0 if options.adapter else None,  # 0: of the sampled token only
         )
 
     def ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def play(self, openings: list[tuple[str, Any]], follow: list[str]) -> tuple[float, int]:
-        """The seconds it took, and the tokens of all dialogues, a picture counted as one."""
+        """Return the seconds, and the number of tokens of all dialogues; a picture counts as one."""
         start = time.perf_counter()
         group = range(self.options.group)
         prompts = [
@@ -90,7 +90,7 @@ class Dialogues:
                 said = output.outputs[0].token_ids
                 assert len(said) == self.options.new_tokens
                 assert self.adapter is None or len(output.outputs[0].logprobs) == self.options.new_tokens
-                # A sampled picture token would stand for a second picture.
+                # A sampled picture token would count as a second picture.
                 prompt["prompt_token_ids"] += [self.filler if token in self.special else token for token in said]
                 if question is not None:
                     prompt["prompt_token_ids"] += self.ids(f"<|im_end|>\n<|im_start|>user\n{question}{ANSWER}")

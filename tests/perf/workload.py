@@ -1,4 +1,4 @@
-"""What every benchmark here runs on: the peers' words and pictures, and what the machine can do at best."""
+"""The common workload of all speed benchmarks: the peers' words and pictures, and the machine's peak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def say(rng: random.Random, words: int) -> str:
 
 
 def flat_picture(ref: Any) -> Any:
-    """`flat:<red>,<green>,<blue>`: one colour, as the peers' scripts draw them."""
+    """Open `flat:<red>,<green>,<blue>`: a picture of one colour, as in the peers' scripts."""
     from PIL import Image
 
     red, green, blue = map(int, ref.uri.removeprefix("flat:").split(","))
@@ -29,7 +29,7 @@ def flat_picture(ref: Any) -> Any:
 
 
 def load(model: str, dtype: str, device: str | None = None) -> Any:
-    """The policy of `model=` with the peers' adapter: rank 8 on the language layers, nothing quantized on a CPU."""
+    """Load the policy of `model=` with the peers' adapter: rank 8 on the language layers, not quantized on a CPU."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
@@ -45,7 +45,7 @@ def load(model: str, dtype: str, device: str | None = None) -> Any:
 
 
 def step_marks(module: Any) -> list[float]:
-    """Wraps `module.training_step`; the list fills with the seconds of each step."""
+    """Wrap `module.training_step`. The returned list gets the seconds of each step."""
     marks: list[float] = []
     step = module.training_step
 
@@ -75,7 +75,7 @@ def trainer(steps: int, folder: Path) -> Trainer:
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """TFLOP/s of the best of several matrix products of a decoder layer's shape."""
+    """Return the TFLOP/s of the fastest of several matrix products of a decoder layer's size."""
     rows, inner, columns = 4096, 576, 1536
     left, right = (
         torch.randn(rows, inner, device=device).to(dtype),
@@ -93,7 +93,9 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def weights_flops(policy: Any) -> tuple[int, int]:
-    """Floating point operations of one token's forward pass through the decoder layers, and through the head."""
+    """Return the floating point operations of one token's forward pass through the decoder layers, and through the
+    head.
+    """
     layers = sum(
         parameter.numel()
         for name, parameter in policy.base.model.language_model.layers.named_parameters()
@@ -103,7 +105,7 @@ def weights_flops(policy: Any) -> tuple[int, int]:
 
 
 class Steps(LightningDataModule):
-    """One item a step, handed over untouched, as SteerDataModule does."""
+    """One item per step, passed on unchanged, like SteerDataModule's."""
 
     def __init__(self, batches: list[Any]) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ def peak_rss_gb() -> float:
 
 
 def arguments(description: str, **defaults: float) -> argparse.Namespace:
-    """`--model`, `--dtype` and one option per keyword, with its default and of its type."""
+    """Parse `--model`, `--dtype` and one option per keyword, with its default and of its type."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="smol")
     parser.add_argument("--dtype", default="auto", help="auto: what the device is fast in")

@@ -1,4 +1,4 @@
-"""Six seeds over one picture, rules for both stages, and a generator whose every part one client plays."""
+"""Fixtures: six seeds with one picture, settings for both stages, and a generator that one client plays completely."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDS = [{"question_id": f"q{number}", "question": f"How would one take number {
 
 @pytest.fixture
 def seeds_file(tmp_path: Path) -> Path:
-    """Six questions about one picture each."""
+    """Write six questions about one picture. Return their file."""
     from PIL import Image
 
     Image.new("RGB", (40, 30), "red").save(tmp_path / "shop.png")
@@ -29,7 +29,7 @@ def seeds_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(seeds_file: Path) -> Callable[..., SynthesisSettings]:
-    """`settings(stages=..., kind=...)`: both stages of red_team over the six seeds unless told otherwise."""
+    """`settings(stages=..., kind=...)`: by default both stages of red_team over the six seeds."""
 
     def make(stages: str = "both", kind: str = "red_team", turns: tuple[int, int] = (3, 5)) -> SynthesisSettings:
         return SynthesisSettings(
@@ -47,7 +47,7 @@ def settings(seeds_file: Path) -> Callable[..., SynthesisSettings]:
 
 @pytest.fixture
 def played(seeds_file: Path) -> Callable[..., tuple[PlayedClient, Generator]]:
-    """`played(answer)` is a client and the generator whose every part is played by it."""
+    """`played(answer)` returns a client, and a generator in which it plays every part."""
 
     def make(answer: Answer = plays_well, **wording: int) -> tuple[PlayedClient, Generator]:
         client = PlayedClient(answer)

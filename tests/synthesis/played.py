@@ -1,4 +1,4 @@
-"""A server that plays every part of synthesis: writer, target, judges, red and blue agent."""
+"""A client that plays every part of synthesis: writer, target, judges, red and blue agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = Callable[[str, ChatRequest], str | ChatReply | None]
 
 
 def part_of(request: ChatRequest) -> str:
-    """Which part a request wants played, told by its schema, or by what else it brings."""
+    """Return the part that a request is for, by its schema or else by its first message."""
     schemas = {
         "LookReply": "look", "RewriteReply": "rewrite", "Plan": "plan", "Scores": "attack judge",
         "AttackReply": "red", "TutorReply": "tutor",
@@ -26,21 +26,21 @@ def part_of(request: ChatRequest) -> str:
 
 
 def count_in(request: ChatRequest) -> int:
-    """How many turns the prompt speaks of."""
+    """Return the number of turns that the prompt asks for."""
     found = re.search(r"exactly (\d+) user turns|each of the (\d+) answers", request.messages[1].text)
     assert found is not None
     return int(found[1] or found[2])
 
 
 def subject_of(request: ChatRequest) -> str:
-    """What the row is about: "number 3"."""
+    """Return the subject of the row, such as "number 3"."""
     found = re.search(r"number \d+", str([part.text for part in request.messages]))
     assert found is not None
     return found[0]
 
 
 def plays_well(part: str, request: ChatRequest) -> str:
-    """What a model that does as it is told replies."""
+    """Return the reply of a model that follows its instructions."""
     match part:
         case "look":
             return json.dumps({"details": ["a shop window", "a red coat"]})
@@ -63,7 +63,7 @@ def plays_well(part: str, request: ChatRequest) -> str:
 
 
 class PlayedClient:
-    """A chat client whose replies `answer(part, request)` writes; None is a failed request. Counts what it is asked."""
+    """A chat client with the replies of `answer(part, request)`; None is a failed request. Keeps the requests."""
 
     def __init__(self, answer: Answer) -> None:
         self.settings = ChatSettings("http://127.0.0.1:1/v1", "played", concurrency=3)

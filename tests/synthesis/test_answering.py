@@ -1,4 +1,4 @@
-"""The policy of a synthesis behind a server: the benchmark's session, and rows that end where it has no answer."""
+"""Synthesis with a policy behind a server: the benchmark's session, and rows that end if it gives no answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROW = Scenario("q", "red_team", Attack(ASKED[0]), system="Be brief.")
 
 
 class Counts:
-    """A client that answers `text` and says that it took `tokens`. Notes what it was asked."""
+    """A client that answers `text` and reports `tokens`. Keeps the requests."""
 
     def __init__(self, text: str = SAFE, tokens: int = 9) -> None:
         self.reply = ChatReply(text, completion_tokens=tokens)
@@ -38,7 +38,7 @@ def policy(client: Client, temperature: float = 0.7, in_form: bool = True) -> Ro
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_both_served_policies_ask_the_same_for_the_same_seed(answering: Any, temperature: float) -> None:
+def test_benchmark_and_synthesis_send_the_same_requests_for_the_same_seed(answering: Any, temperature: float) -> None:
     client, named = Counts(), answering(lambda request: SAFE)
     benched = ServerPolicy(named, open_image, system_prompt="", max_new_tokens=64, temperature=temperature)
     for session in (policy(client, temperature).open([ROW], [7]), benched.open([ROW], [7])):
@@ -50,7 +50,7 @@ def test_both_served_policies_ask_the_same_for_the_same_seed(answering: Any, tem
 
 
 @pytest.mark.parametrize("text", [SAFE, "<thinking>On and on"])
-def test_an_answer_as_long_as_allowed_was_cut_and_is_not_asked_for_again(text: str) -> None:
+def test_an_answer_of_max_tokens_counts_as_cut_and_is_not_repeated(text: str) -> None:
     client = Counts(text, tokens=64)
     completion = policy(client).open([ROW], [7]).reply({0: ASKED[0]})[0]
     assert (completion.text, completion.finish) == (text, "length")
@@ -58,7 +58,7 @@ def test_an_answer_as_long_as_allowed_was_cut_and_is_not_asked_for_again(text: s
 
 
 @pytest.mark.parametrize("mumbled", ["Well.", "<thinking>A hat.</thinking><answer> </answer>"])
-def test_what_was_repaired_is_what_was_said(mumbled: str) -> None:
+def test_a_repaired_answer_is_the_recorded_one(mumbled: str) -> None:
     class Mumbles(Counts):
         def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
             first = not self.asked
@@ -71,7 +71,7 @@ def test_what_was_repaired_is_what_was_said(mumbled: str) -> None:
     assert told == ["Be brief.", "One?", SAFE, "Two?"]
 
 
-def test_a_picture_that_cannot_be_opened_ends_the_row_before_anything_is_asked() -> None:
+def test_a_picture_that_cannot_be_opened_ends_the_row_without_a_request() -> None:
     client = Counts()
     with pytest.raises(RowEnds, match="its picture cannot be used") as caught:
         policy(client).open([ROW], [7]).reply({0: Message.of("user", ImageRef("gone.png"), "What?")})

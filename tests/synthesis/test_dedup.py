@@ -1,4 +1,4 @@
-"""Which rows count as said before: by hand, and against every pair compared."""
+"""Which rows count as duplicates: by hand, and compared with checking every pair."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_case_spaces_and_punctuation_do_not_make_a_new_row() -> None:
     assert found("Help me, please.\nNow!", "another thing", "help  ME please now") == {2: Duplicate(0, True, 1.0)}
 
 
-def test_vowel_signs_tell_words_apart() -> None:
+def test_vowel_signs_distinguish_words() -> None:
     assert found("मेरी की", "मेरा के") == {}
     assert found("ที่นี่", "ทูนา") == {}
 
 
-def test_one_letter_encoded_in_two_ways_is_the_same() -> None:
+def test_two_encodings_of_one_letter_are_equal() -> None:
     assert found("caf\u00e9 au lait", "cafe\u0301 au lait", "ｃａｆé au lait") == {
         1: Duplicate(0, True, 1.0),
         2: Duplicate(0, True, 1.0),
@@ -33,14 +33,14 @@ def test_one_letter_encoded_in_two_ways_is_the_same() -> None:
 
 
 def test_without_blanks_between_words_letters_are_compared() -> None:
-    """40 letters, one of them changed, as 40 words would be."""
+    """40 letters with one changed, like 40 words."""
     letters = [chr(0x4E00 + number) for number in range(40)]
     text, near = "".join(letters), "".join([*letters[:10], "龍", *letters[11:]])
     assert found(text, near) == {1: Duplicate(0, False, 35 / 41)}
 
 
 def test_the_threshold_by_hand() -> None:
-    """40 words are 38 shingles; one changed word inside changes 3: 35 shared of 41. Two words apart: 32 of 44."""
+    """40 words are 38 shingles. One changed word inside changes 3: 35 shared of 41. Two changed words: 32 of 44."""
     words = [f"w{number}" for number in range(40)]
     one, two = list(words), list(words)
     one[10] = two[10] = two[20] = "x"
@@ -58,7 +58,9 @@ def test_the_same_words_over_another_picture_are_another_row() -> None:
 
 
 def test_rows_are_compared_with_kept_rows_only() -> None:
-    """b repeats a, and c repeats b; c differs enough from a to stay. Order decides, not the luck of a chain."""
+    """b repeats a, and c repeats b, but c differs enough from a to stay. The order decides, not chains of
+    similar rows.
+    """
     words = [f"w{number}" for number in range(40)]
     b, c = list(words), list(words)
     b[10] = "x"
@@ -68,11 +70,11 @@ def test_rows_are_compared_with_kept_rows_only() -> None:
     assert jaccard(shingles(b), shingles(c)) >= 0.8 > jaccard(shingles(words), shingles(c))
 
 
-def test_texts_without_a_word_are_told_apart_by_their_signs() -> None:
+def test_texts_without_words_are_compared_by_their_signs() -> None:
     assert found("🔪 👶", "🍎", "🔪  👶\n", "?!", "") == {2: Duplicate(0, True, 1.0)}
 
 
-def test_short_texts_are_compared_whole() -> None:
+def test_short_texts_are_compared_as_a_whole() -> None:
     assert found("yes", "no", "Yes.", "yes no") == {2: Duplicate(0, True, 1.0)}
 
 
@@ -90,7 +92,7 @@ def test_the_index_finds_what_comparing_every_pair_finds() -> None:
 
 
 def test_rows_of_one_template_are_not_compared_pair_by_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 words with two of them filled in: alike, but not enough. 4,000 such rows took a minute and a half."""
+    """40 words with two of them filled in: similar, but not enough. 4,000 such rows took a minute and a half."""
     compared: list[int] = []
     monkeypatch.setattr(dedup, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
     words = [f"w{number}" for number in range(40)]
@@ -101,6 +103,6 @@ def test_rows_of_one_template_are_not_compared_pair_by_pair(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1])
-def test_a_threshold_that_means_nothing_is_refused(threshold: float) -> None:
+def test_an_impossible_threshold_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match="threshold"):
         found("a", threshold=threshold)

@@ -1,4 +1,4 @@
-"""Synthesis through the real client and a real connection: faults, Ctrl-C while the server hangs, replies kept."""
+"""Synthesis with the real client over HTTP: faults, Ctrl-C while the server hangs, stored replies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 
 def request_of(body: Body) -> ChatRequest:
-    """The request as it was before it went over the wire, pictures left out."""
+    """Return the request that was sent over HTTP, without pictures."""
     parts = []
     for message in body["messages"]:
         content = message["content"]
@@ -59,7 +59,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trap_37_a_third_of_the_requests_failing_changes_no_row(
     seeds_file: Path, settings: Callable[..., SynthesisSettings], tmp_path: Path
 ) -> None:
-    """Every third request meets a fault the first time. The files are those of a run without any."""
+    """Every third request meets a fault the first time. The files equal those of a run without faults."""
 
     def plan(body: Body, earlier: int) -> str | None:
         met = len(server.bodies)
@@ -77,15 +77,15 @@ def test_trap_37_a_third_of_the_requests_failing_changes_no_row(
             for journal in run_dir.glob("work.*.jsonl"):
                 journal.unlink()
             run_synthesis(generator_of(client, seeds_file), settings(), run_dir, Console(file=io.StringIO()))
-            assert len(server.bodies) == asked  # every reply was kept: made again, nothing is paid for twice
+            assert len(server.bodies) == asked  # every reply was stored: making the rows again costs nothing
             client.close()
             faults = [fault for fault in server.faults if fault is not None]
     assert len(faults) > 20
     assert made["chaos"] == made["calm"]
 
 
-def test_ctrl_c_stops_at_once_and_the_run_goes_on(seeds_file: Path, repository: Path, tmp_path: Path) -> None:
-    """The server hangs after its 20th answer: whoever waits for it is not waited for."""
+def test_ctrl_c_stops_at_once_and_the_run_can_be_resumed(seeds_file: Path, repository: Path, tmp_path: Path) -> None:
+    """The server hangs after its 20th answer. Ctrl-C does not wait for the threads that wait for it."""
     run_dir = tmp_path / "run"
     command = [
         sys.executable, "synthesize.py", "generator=llm", "rows=6", f"data.seeds={seeds_file}", "server.model=chaos",
@@ -119,4 +119,4 @@ def test_ctrl_c_stops_at_once_and_the_run_goes_on(seeds_file: Path, repository: 
     assert "dialogues:" in done.stdout
     assert len((run_dir / "sft.jsonl").read_text().splitlines()) == 6
     again = sum(body in server.bodies[:20] for body in server.bodies[first:])
-    assert again <= 3  # what was answered is not asked again; three requests may have been under way
+    assert again <= 3  # stored answers are not requested again; up to three requests may have been running

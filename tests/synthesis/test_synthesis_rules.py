@@ -1,4 +1,6 @@
-"""The pure parts: when a dialogue is kept, how tactics are drawn, what a run will cost, which questions are read."""
+"""The pure functions: when a dialogue is kept, how tactics are drawn, what a run costs, and which questions
+are read.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)
 
 
 def played(*scores: tuple[int, int]) -> Trajectory:
-    """A dialogue whose turns got these (safety, usefulness)."""
+    """Return a dialogue whose turns have these (safety, usefulness)."""
     attacks = [Attack(Message.of("user", f"turn {number}")) for number in range(len(scores))]
     turns = tuple(
         Turn(attack, Completion(f"answer {number}"), Verdict(safety, usefulness, 10))
@@ -38,9 +40,9 @@ def played(*scores: tuple[int, int]) -> Trajectory:
     ("scores", "kept"),
     [
         ([(8, 8), (10, 10)], True),
-        ([(8, 7), (8, 7)], True),  # both at their threshold
+        ([(8, 7), (8, 7)], True),  # both equal their threshold
         ([(10, 10), (7, 10), (10, 10)], False),  # the worst turn decides on safety
-        ([(10, 1), (10, 10), (10, 10)], True),  # the mean on usefulness: 21 / 3
+        ([(10, 1), (10, 10), (10, 10)], True),  # the mean decides on usefulness: 21 / 3
         ([(10, 1), (10, 10), (10, 9)], False),  # 20 / 3 = 6.67
     ],
 )
@@ -54,7 +56,7 @@ def test_the_reason_holds_the_numbers() -> None:
     assert why_not(played((10, 1), (10, 1)), RULES) == reason
 
 
-def test_a_dialogue_holds_what_was_said_not_what_was_scripted() -> None:
+def test_a_dialogue_holds_the_played_messages_not_the_script() -> None:
     trajectory = played((10, 10), (10, 10))
     rewritten = Turn(Attack(Message.of("user", "rewritten"), strategy="persistence"), Completion("held"))
     dialogue = dialogue_of(Trajectory(trajectory.scenario, (trajectory.turns[0], rewritten), None, 0))
@@ -76,7 +78,9 @@ def test_all_tactics_are_drawn() -> None:
 
 
 def test_the_cost_by_hand() -> None:
-    """Four turns: whoever answers reads 4 x 334 of picture, 40 x (1 + 2 + 3 + 4) of user, 250 x (0 + 1 + 2 + 3)."""
+    """Four turns: every answering part reads 4 x 334 of picture, 40 x (1 + 2 + 3 + 4) of user, 250 x (0 + 1
+    + 2 + 3).
+    """
     steps = {step.step: step for step in estimate("red_team", 10, (4, 4), "both")}
     assert {name: step.calls for name, step in steps.items()} == {
         "look": 10, "rewrite": 10, "plan": 10, "target": 40, "judge the attack": 10,
@@ -102,7 +106,7 @@ def test_every_prompt_of_synthesis_is_known_by_its_digest() -> None:
     assert all(Prompt.load(name).text for name in PROMPTS)
 
 
-def test_seeds_are_read_from_any_shape_and_bad_rows_put_aside(tmp_path: Path) -> None:
+def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "question": "What is this?"},
         {"id": "a", "prompt": "And this?"},
@@ -147,8 +151,8 @@ def test_without_a_file_questions_of_steer_mini_are_used(kind: str) -> None:
     assert seeds == mini_seed_questions(1, kind, (3, 5), 8)  # type: ignore[arg-type]
 
 
-def test_what_the_keys_of_finished_rows_are_made_of_reads_as_ever() -> None:
-    """They are digests of these texts: with others a run that goes on would pay for all its rows again."""
+def test_the_texts_behind_the_keys_of_finished_rows_are_unchanged() -> None:
+    """Keys are digests of these texts. With other texts a resumed run would pay for all its rows again."""
     asked = SeedQuestion("q0", "How?", ImageRef("a.png"))
     assert repr(asked) == f"SeedQuestion(id='q0', question='How?', image={ImageRef('a.png')!r})"
     rules = Stage1Settings("red_team", (3, 5), 4, seed=1)

@@ -1,4 +1,4 @@
-"""`python synthesize.py`: what runs, what is refused, and the command that follows it."""
+"""`python synthesize.py`: what runs, what is refused, and the next command it prints."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
 
 
 def finished(rows: int, generator: str = "llm") -> dict[str, Any]:
-    """What a manifest says of two stages that wrote so many rows each."""
+    """Return a manifest of two stages with these numbers of written rows."""
     stage = {"failed": 0, "written": rows, "generator": {"generator": generator}}
     return {"stages": {"stage1": {**stage}, "stage2": {**stage}}}
 
 
 def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = tmp_path / "a, run"  # which a shell and Hydra would each take apart
+    run = tmp_path / "a, run"  # shell and Hydra would each split this name
     assert cli.run("synthesize", ["kind=red_team", "rows=30", f'hydra.run.dir="{run}"']) == 0
     out = capsys.readouterr().out
     (command,) = re.findall(r"next: +python train\.py (.*)", out)
@@ -45,12 +45,12 @@ def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsy
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     assert value_problems(plain) == []
-    assert config.model.name == "nano"  # knows STEER-mini's words; `tiny` has random weights, and learns nothing
+    assert config.model.name == "nano"  # nano knows STEER-mini's words; `tiny` has random weights and learns nothing
     assert config.data.source.sft == str(run / "sft.jsonl")
-    assert "mean_turns" not in config.data.source  # an option of STEER-mini, which FileSource would not take
+    assert "mean_turns" not in config.data.source  # an option of STEER-mini that FileSource does not have
 
 
-def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_run_can_be_resumed_in_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["kind=benign", "rows=20", f"hydra.run.dir={tmp_path}"]
     assert cli.run("synthesize", words) == 0
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
@@ -63,7 +63,9 @@ def test_a_stopped_run_goes_on_in_its_folder(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
-    """Stage II in Stage I's folder, without its words: the kind is that of the scripts, not the run's default."""
+    """Stage II in Stage I's folder, without its command line. The kind is that of the scripts, not the
+    run's default.
+    """
     folder = f"hydra.run.dir={tmp_path}"
     assert cli.run("synthesize", ["kind=benign", "rows=3", "stages=1", "seed=5", "near_duplicate=0.9", folder]) == 0
     assert cli.run("synthesize", ["rows=3", "stages=2", folder]) == 0
@@ -71,7 +73,7 @@ def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
     first, second = (manifest["stages"][stage] for stage in ("stage1", "stage2"))
     assert (first["kinds"], first["seed"], first["settings"]["near_duplicate"]) == (["benign"], 5, 0.9)
     assert (second["kinds"], second["seed"], second["settings"]["near_duplicate"]) == (["benign"], 1, 0.8)
-    assert not manifest.keys() & {"kind", "seed", "settings"}  # of which stage?
+    assert not manifest.keys() & {"kind", "seed", "settings"}  # they differ between stages
     files = {**first["files"], **second["files"]}
     assert {name: re.findall(r"data\.\S+(?==<this file>)", file["read_by"]) for name, file in files.items()} == {
         "stage1.jsonl": ["data.scripts"], "rl.jsonl": ["data.source.rl"], "sft.jsonl": ["data.source.sft"]
@@ -79,7 +81,7 @@ def test_the_manifest_keeps_how_each_stage_was_made(tmp_path: Path) -> None:
 
 
 def test_one_stage_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["kind=obfuscated", "rows=60", "max_turns=3"]  # not the defaults, which Stage II would fall back to
+    words = ["kind=obfuscated", "rows=60", "max_turns=3"]  # not the defaults, which Stage II would otherwise use
     assert cli.run("synthesize", ["stages=1", *words, f"hydra.run.dir={tmp_path / 'stage one'}"]) == 0
     (command,) = re.findall(r"next: +python synthesize\.py (.*)", capsys.readouterr().out)
     assert shlex.split(command)[:3] == words
@@ -113,9 +115,7 @@ def test_the_next_command_keeps_the_system_prompt(settings: Callable[..., Synthe
     assert "rows=5" not in command
 
 
-def test_a_handful_of_rows_is_trained_on_by_the_next_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_next_command_can_train_on_a_few_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["rows=5", f"hydra.run.dir={tmp_path / 'rows'}"]) == 0
     (command,) = re.findall(r"next: +python train\.py (.*)", capsys.readouterr().out)
     words = [*shlex.split(command), "trainer.max_steps=1", f"hydra.run.dir={tmp_path / 'run'}"]
@@ -124,10 +124,10 @@ def test_a_handful_of_rows_is_trained_on_by_the_next_command(
 
 
 @pytest.mark.parametrize(("stages", "failed"), [("1", 2), ("2", 1), ("both", 3)])
-def test_rows_without_an_answer_come_with_the_command_that_makes_them(
+def test_the_command_that_makes_missing_rows_is_printed(
     settings: Callable[..., SynthesisSettings], stages: str, failed: int
 ) -> None:
-    """A stage that an earlier start ran is not made again by this one's command."""
+    """A stage that an earlier command ran is not repeated by this one's command."""
     manifest = finished(5)
     manifest["stages"]["stage1"]["failed"], manifest["stages"]["stage2"]["failed"] = 2, 1
     first = next_steps(manifest, settings(stages), Path("run"), ["rows=6"]).splitlines()[0]
@@ -136,8 +136,8 @@ def test_rows_without_an_answer_come_with_the_command_that_makes_them(
     assert first == f"{rows} had no answer, and this makes only {them} again: {again}"
 
 
-def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No server is named: none is needed to know what one would be asked."""
+def test_a_dry_run_prints_the_cost_and_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No server is named, because none is needed to compute the cost."""
     assert cli.run("synthesize", ["generator=llm", "rows=1000", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
     out = capsys.readouterr().out
     (total,) = re.findall(r"all\s+│\s+([\d,]+)", out)
@@ -145,7 +145,7 @@ def test_a_dry_run_tells_the_cost_and_asks_nothing(tmp_path: Path, capsys: pytes
     assert not list(tmp_path.glob("*.jsonl"))
 
 
-def test_a_dry_run_offline_tells_what_it_would_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_offline_prints_what_it_would_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["rows=1200", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
     first, second, free, done = capsys.readouterr().out.splitlines()
     assert first.startswith("stage 1: up to 1,200 red_team scripts of 4 to 8 turns from STEER-mini's dialogues; kept")
@@ -155,7 +155,7 @@ def test_a_dry_run_offline_tells_what_it_would_make(tmp_path: Path, capsys: pyte
     assert not list(tmp_path.glob("*.jsonl"))
 
 
-def test_the_cost_is_told_before_anything_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cost_is_printed_before_any_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["generator=llm", *SERVER, "rows=1", "server.retries=0", "server.min_requests=1",
                            "server.max_failed_share=0", "server.cache_dir=null",
                            f"hydra.run.dir={tmp_path}"]) == REFUSED  # fmt: skip
@@ -198,7 +198,7 @@ def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[
     assert [problem.key for problem in synthesis_problems(compose(*overrides))] == keys
 
 
-def test_refusals_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_command_gives_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["rows=0", "kind=red", f"hydra.run.dir={tmp_path}"]) == REFUSED
     shown = capsys.readouterr().err
     assert shown.splitlines()[0] == "2 problems in the configuration:"
@@ -214,7 +214,7 @@ def test_every_generator_can_be_built(generator: str) -> None:
     json.dumps(dict(made.identity))
 
 
-def test_every_value_names_its_source() -> None:
+def test_every_value_of_the_config_names_its_source() -> None:
     conf = commands.conf_dir()
     for path in (conf / "synthesize.yaml", *sorted((conf / "generator").glob("*.yaml"))):
         for line in path.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Both stages offline: what the rows hold, and that the filters have something to filter."""
+"""Both stages offline: the content of the rows, and that the filters reject some."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(rules: SynthesisSettings, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", list(TURNS))
-def test_what_is_written_trains(tmp_path: Path, kind: str) -> None:
+def test_written_rows_can_be_trained_on(tmp_path: Path, kind: str) -> None:
     manifest = run(settings(kind), tmp_path)
     written = manifest["stages"]["stage2"]["written"]
     source = FileSource(sft=str(tmp_path / "sft.jsonl"), rl=str(tmp_path / "rl.jsonl"))
@@ -52,14 +52,14 @@ def test_what_is_written_trains(tmp_path: Path, kind: str) -> None:
         )
 
 
-def test_the_red_agent_reacts_to_what_the_blue_agent_said(tmp_path: Path) -> None:
+def test_the_red_agent_reacts_to_the_blue_agents_answers(tmp_path: Path) -> None:
     run(settings("red_team"), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").read_text().splitlines()]
     assert any("bait_and_switch" in row["metadata"]["red"] for row in rows)
 
 
-def test_attacks_that_do_not_press_on_fail_against_the_target(tmp_path: Path) -> None:
-    """The target refuses two harmful turns: only scripts with three or more can succeed."""
+def test_attacks_with_too_few_harmful_turns_fail_against_the_target(tmp_path: Path) -> None:
+    """The target refuses two harmful turns, so only scripts with three or more can succeed."""
     manifest = run(settings("red_team", "1", rows=60), tmp_path)
     counts = manifest["stages"]["stage1"]
     assert 0 < counts["rejected"] < 30
@@ -72,7 +72,7 @@ def test_attacks_that_do_not_press_on_fail_against_the_target(tmp_path: Path) ->
         assert row["max_score"] == 5
 
 
-def test_one_stage_after_the_other_is_both_at_once(tmp_path: Path) -> None:
+def test_both_stages_in_turn_equal_both_in_one_run(tmp_path: Path) -> None:
     both = run(settings("red_team"), tmp_path / "both")
     run(settings("red_team", "1"), tmp_path / "one")
     manifest = run(settings("red_team", "2"), tmp_path / "one")
@@ -82,7 +82,7 @@ def test_one_stage_after_the_other_is_both_at_once(tmp_path: Path) -> None:
         assert manifest["stages"][stage]["files"] == counts["files"]
 
 
-def test_scripts_of_another_generator_are_put_aside(tmp_path: Path) -> None:
+def test_scripts_of_another_generator_are_set_aside(tmp_path: Path) -> None:
     row = {"question_id": "q", "multiturn_qa": [{"role": "user", "content": "Hello?"}]}
     (tmp_path / "stage1.jsonl").write_text(json.dumps(row))
     with pytest.raises(SteerError, match="plays only its own scripts"):

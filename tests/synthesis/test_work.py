@@ -1,4 +1,4 @@
-"""The journal: what is finished stays finished, whatever kills the run and wherever."""
+"""The journal of finished rows: a finished row stays finished, wherever the run is killed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
     return make_rows(STARTS, make, WorkFile(path), workers, lambda outcome: None, stop)
 
 
-def test_outcomes_come_in_the_order_of_the_starts(tmp_path: Path) -> None:
+def test_outcomes_are_in_the_order_of_the_starts(tmp_path: Path) -> None:
     def slow_first(start: Started) -> Outcome:
         time.sleep(0.02 if start.number == 0 else 0)
         return kept(start)
@@ -51,7 +51,7 @@ def test_outcomes_come_in_the_order_of_the_starts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7, 60, 199])
-def test_a_line_left_half_costs_that_row_only(tmp_path: Path, cut: int) -> None:
+def test_an_incomplete_line_loses_that_row_only(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "work"
     expected = run(path, kept)
     whole = path.read_bytes()
@@ -68,7 +68,7 @@ def test_a_line_left_half_costs_that_row_only(tmp_path: Path, cut: int) -> None:
     assert path.read_bytes().count(b"\n") == 20
 
 
-def test_a_line_that_cannot_be_read_costs_that_row_only(tmp_path: Path) -> None:
+def test_an_unreadable_line_loses_that_row_only(tmp_path: Path) -> None:
     path = tmp_path / "work"
     expected = run(path, kept)
     lines = path.read_bytes().split(b"\n")
@@ -86,7 +86,7 @@ def test_a_line_that_cannot_be_read_costs_that_row_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"status": "done"}, {"rows": []}, {"text": None}, {"id": 3}, {"key": []}])
-def test_a_line_with_a_field_of_another_type_costs_that_row_only(
+def test_a_line_with_a_field_of_a_wrong_type_loses_that_row_only(
     tmp_path: Path, wrong: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "work"
@@ -99,7 +99,7 @@ def test_a_line_with_a_field_of_another_type_costs_that_row_only(
     assert f"1 of 20 lines are no finished rows and are left out, such as line 4: {next(iter(wrong))} is" in caplog.text
 
 
-def test_rows_without_an_answer_are_made_again_and_results_are_not(tmp_path: Path) -> None:
+def test_failed_rows_are_made_again_and_others_are_not(tmp_path: Path) -> None:
     def mixed(start: Started) -> Outcome:
         status = ("kept", "rejected", "unreadable", "failed")[start.number % 4]
         if status == "kept":
@@ -113,9 +113,9 @@ def test_rows_without_an_answer_are_made_again_and_results_are_not(tmp_path: Pat
 
 
 def test_an_error_ends_the_run_and_loses_no_finished_row(tmp_path: Path) -> None:
-    """Row 1 finds the server down while 0 and 2 are running: those are written down, the rest never begins.
+    """Row 1 finds the server down while 0 and 2 are running. Those are recorded, and the others never begin.
 
-    The thread of row 1 may have begun one more row before the others were called off; it ends like 0 and 2.
+    The thread of row 1 may begin one more row before the others are cancelled. It ends like 0 and 2.
     """
     begun: list[int] = []
     down = threading.Event()
@@ -129,7 +129,7 @@ def test_an_error_ends_the_run_and_loses_no_finished_row(tmp_path: Path) -> None
             down.set()
             raise ServerDown("gone")
         down.wait()
-        stopped.wait(10)  # the run tells the rows that are running
+        stopped.wait(10)  # the run reports this to the running rows
         return kept(start)
 
     with pytest.raises(ServerDown, match="gone"):
@@ -158,7 +158,7 @@ make_rows(starts, make, WorkFile(Path(sys.argv[1])), 4, lambda outcome: None, la
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_leaves_whole_lines_and_goes_on(
+def test_a_killed_process_leaves_complete_lines_and_can_be_resumed(
     tmp_path: Path, repository: Path, with_signal: signal.Signals
 ) -> None:
     path = tmp_path / "work"

@@ -1,4 +1,4 @@
-"""A run's bar tells how long it still takes, however seldom something is done."""
+"""Progress bars show the time left, even if updates are rare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from steer_lit.terminal.bars import LinesApart, count_bar
 
 
-def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
+def test_the_time_left_is_shown_with_minutes_between_updates() -> None:
     console, now = Console(file=io.StringIO(), width=100), 0.0
     bar = count_bar(console, "{task.description}", "{task.fields[said]}")
     bar.get_time = lambda: now
@@ -26,7 +26,7 @@ def test_time_left_is_told_where_minutes_lie_between_updates() -> None:
 
 
 @pytest.mark.parametrize(("width", "fields"), [(60, 1), (80, 3), (130, 5)])
-def test_a_narrow_terminal_leaves_out_whole_fields_and_no_step_or_time(width: int, fields: int) -> None:
+def test_a_narrow_terminal_omits_whole_fields_but_not_step_and_time(width: int, fields: int) -> None:
     console = Console(file=io.StringIO(), width=width)
     bar = count_bar(console, "step", "{task.fields[said]}")
     said = ["score 0.378", "right 0%", "over-refusal 0%", "KL 0.0000", "tokens/s 2041"]
@@ -44,7 +44,7 @@ def test_lines_are_due_at_once_then_seconds_apart_and_at_the_end(monkeypatch: py
     assert due == [True, False, True, True, False, True]
 
 
-def test_without_a_terminal_there_is_no_bar_beside_the_lines() -> None:
+def test_there_is_no_bar_without_a_terminal() -> None:
     for terminal in (False, True):
         console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
         with count_bar(console, "{task.description}", "dialogues") as bar:

@@ -1,4 +1,4 @@
-"""What becomes of a program whose standard output cannot take what it prints."""
+"""Programs whose standard output cannot take what they print."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(words: list[str], repository: Path, **more: object) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("name", ["convert", "survey"])
-def test_what_the_encoding_lacks_is_escaped(repository: Path, rows: Path, name: str) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(repository: Path, rows: Path, name: str) -> None:
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = run(command(name, rows), repository, stdout=subprocess.PIPE, env=ascii_only)
     assert (done.returncode, done.stderr) == (0, "")
@@ -54,7 +54,7 @@ def test_what_the_encoding_lacks_is_escaped(repository: Path, rows: Path, name: 
 
 @needs_full
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_full_output_is_said_once_and_is_no_success(repository: Path, rows: Path, name: str) -> None:
+def test_a_full_disk_at_the_output_is_reported_once_as_a_failure(repository: Path, rows: Path, name: str) -> None:
     with FULL.open("w") as full:
         done = run(command(name, rows), repository, stdout=full)
     assert (done.returncode, done.stderr) == (LOST, "standard output: No space left on device\n")
@@ -62,7 +62,7 @@ def test_a_full_output_is_said_once_and_is_no_success(repository: Path, rows: Pa
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_where_nobody_reads_on_a_program_ends_silently(repository: Path, rows: Path, name: str) -> None:
+def test_a_program_with_a_closed_pipe_ends_silently(repository: Path, rows: Path, name: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = run(command(name, rows), repository, stdout=writing)
@@ -71,7 +71,7 @@ def test_where_nobody_reads_on_a_program_ends_silently(repository: Path, rows: P
 
 
 @needs_full
-def test_a_run_goes_on_without_its_output(tmp_path: Path) -> None:
+def test_a_run_continues_without_its_output(tmp_path: Path) -> None:
     said = tmp_path / "said"
     running = started("train", ["+debug=step", f"hydra.run.dir={tmp_path / 'run'}"], said, output=FULL)
     running.join()
@@ -79,8 +79,8 @@ def test_a_run_goes_on_without_its_output(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
-    """Its step is finished and saved first, though nothing was due: Ctrl-C ends a `| tee` together with the run."""
+def test_a_run_with_a_closed_pipe_stops_and_prints_the_command_that_resumes_it(tmp_path: Path) -> None:
+    """The step is finished and saved first, although no save was due: Ctrl-C ends `| tee` together with the run."""
     often = ["trainer.max_steps=400", "callbacks.progress.line_every_s=0", "callbacks.checkpoint.every_n_steps=500"]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -94,7 +94,7 @@ def test_a_run_whose_pipe_is_closed_is_stopped_and_says_how_to_go_on(tmp_path: P
     assert "Traceback" not in said
 
 
-def test_what_ctrl_c_interrupts_while_it_is_written_is_written_once(repository: Path) -> None:
+def test_a_write_interrupted_by_ctrl_c_is_not_repeated(repository: Path) -> None:
     code = """
 import io, signal
 from steer_lit.terminal import stdout
@@ -116,7 +116,7 @@ stdout.printing(main)
     assert (done.returncode, done.stdout, done.stderr) == (0, "one line\n", "")
 
 
-def test_a_small_program_ends_with_the_code_of_its_work_or_with_the_reason_alone(
+def test_a_small_program_returns_its_exit_code_or_prints_the_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     parser = ArgumentParser("small")
@@ -140,9 +140,7 @@ def test_a_small_program_ends_with_the_code_of_its_work_or_with_the_reason_alone
 
 
 @pytest.mark.parametrize(("number", "stopped"), [(errno.EPIPE, 1), (errno.ENOSPC, 0)])
-def test_a_reader_that_is_gone_stops_a_training_and_a_full_disk_does_not(
-    number: int, stopped: int, tmp_path: Path
-) -> None:
+def test_a_closed_pipe_stops_a_training_and_a_full_disk_does_not(number: int, stopped: int, tmp_path: Path) -> None:
     calls: list[str] = []
     output = stdout._Output(tmp_path / "out", "w")
     stdout.stop_unread_by(lambda: calls.append("stop"))

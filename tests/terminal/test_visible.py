@@ -1,4 +1,4 @@
-"""What rows, servers and files say is shown; a terminal is not made to do it."""
+"""Texts of rows, servers and files are shown without effect on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from steer_lit.terminal.visible import encodable, first_lines, markdown_line, pr
 @pytest.mark.parametrize(
     "obeyed", ["\x1b", "\x00", "\x07", "\x08", "\r", "\x7f", "\x9b", "\u202e", "\u2066", "\u200f", "\u061c", "\ud800"]
 )
-def test_what_a_terminal_would_obey_is_replaced(obeyed: str) -> None:
+def test_control_characters_are_replaced(obeyed: str) -> None:
     assert visible(f"a{obeyed}[31mb") == "a\N{REPLACEMENT CHARACTER}[31mb"
 
 
@@ -23,18 +23,18 @@ def test_an_error_of_another_library_becomes_one_line() -> None:
     assert first_lines(OSError()) == "OSError"
 
 
-def test_halves_of_pairs_are_told_apart_from_text() -> None:
+def test_half_a_surrogate_pair_is_replaced() -> None:
     assert encodable("a\ud83db 😀") == "a?b 😀"
 
 
-def test_other_text_stays_as_it_is() -> None:
+def test_other_text_is_unchanged() -> None:
     text = "Größe 5 µm → 日本語 😀\n\tzwei"
     assert visible(text) == text
     assert visible("a\r\nb") == "a\nb"
     assert visible_line("a\nb") == "a b"
 
 
-def test_a_line_is_printed_as_it_is() -> None:
+def test_a_line_is_printed_without_markup() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=10)
     print_lines(console, "[/x] [red]7 of /tmp/file:100:", "a\nb\x1b")
     printed = console.file.getvalue()  # type: ignore[attr-defined]
@@ -45,12 +45,12 @@ def test_a_line_is_printed_as_it_is() -> None:
     ("text", "shown"),
     [
         ("![x](http://x)", "![x]\\(http://x)"),
-        ("![x\\](http://x)", "![x\\\\]\\(http://x)"),  # its backslash is none of ours
+        ("![x\\](http://x)", "![x\\\\]\\(http://x)"),  # the text's own backslash
         ("<img src=x>&lt;", "&lt;img src=x>&amp;lt;"),
         ("a|b\nc\x1b", "a\\|b c\N{REPLACEMENT CHARACTER}"),
         ("**a** *", "\\*\\*a\\*\\* *"),
         ("+4.2 [0.8, 7.9] *", "+4.2 [0.8, 7.9] *"),
     ],
 )
-def test_marks_of_markdown_are_shown(text: str, shown: str) -> None:
+def test_markdown_is_escaped(text: str, shown: str) -> None:
     assert markdown_line(text) == shown
