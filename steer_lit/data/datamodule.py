@@ -87,9 +87,12 @@ class SteerDataModule(LightningDataModule):
             self._read  # noqa: B018
 
     def setup(self, stage: str) -> None:
-        """Read the rows of the fit before anything is trained on them."""
+        """Read the rows of the fit before anything is trained on them.
+
+        Raises SteerError if the processes of the run have read different rows.
+        """
         if stage == "fit":
-            self._facts  # noqa: B018  # now, while every picture is there
+            self._check_ranks_agree()  # also reads the facts now, while every picture is there
         if stage == "fit" and self._blocks and self._place[0] == 0:
             log.info(self.describe())
             if self.stage == "sft" and isinstance(self.source, FileSource):
@@ -97,6 +100,19 @@ class SteerDataModule(LightningDataModule):
                 bare, answers = map(sum, zip(*counts, strict=True))
                 if bare:
                     log.warning(told_of_bare(bare, answers))
+
+    def _check_ranks_agree(self) -> None:
+        """Compare the rows of all processes: each takes its share of what it has read itself."""
+        mine = (self._facts, self.train_rows)
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        found: list[tuple[str, int]] = [mine] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(found, mine)
+        if other := [rank for rank, theirs in enumerate(found) if theirs != found[0]]:
+            raise SteerError(
+                f"process {other[0]} has read other rows or pictures than process 0 ({found[other[0]][1]:,} and "
+                f"{found[0][1]:,} rows to train on): start again once the files are whole, and the same on every node"
+            )
 
     def train_dataloader(self) -> StepLoader[Record]:
         """Return the steps from the cursor on; each item is this rank's `list[Dialogue]` or `list[Scenario]`."""

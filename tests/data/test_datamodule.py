@@ -15,11 +15,13 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from torch import distributed
 
 from steer_lit.data.datamodule import SteerDataModule
 from steer_lit.data.sources import FileSource, MiniSource
 from steer_lit.errors import ConfigError, MissingResource, SteerError
 from steer_lit.types import Dialogue, Scenario
+from tests.forked import on_two_ranks
 
 MINI = MiniSource(sft=47, rl=60, bench=20, captions=30, primer=100)
 
@@ -197,6 +199,32 @@ def test_files_are_cut_shuffled_and_held_out_row_by_row(folder: Path) -> None:
     assert [len(step) for step in steps] == [3, 2]
     assert {len(row.attacks) for step in steps for row in step} == {2}
     assert sorted(chain(*ids(steps), *ids(data.val_dataloader()))) == [f"rl-{number}" for number in range(7)]
+
+
+def read_on_a_rank(rank: int, folder: str, second: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    source = FileSource(rl=f"{folder}/{('rows', second)[rank]}.jsonl")
+    try:
+        SteerDataModule(source, "grpo", 2).setup("fit")
+        said = "agreed"
+    except SteerError as error:
+        said = str(error)
+    Path(folder, f"{second}.{rank}").write_text(said)
+    distributed.destroy_process_group()
+
+
+def test_ranks_that_read_different_rows_are_stopped(tmp_path: Path) -> None:
+    """A node with an older copy, or a file that is still being written, would train on some rows twice."""
+    for name, last in (("rows", "three"), ("same", "three"), ("older", "four")):
+        rows = [{"turns": [word]} for word in ("one", "two", last)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for second in ("same", "older"):
+        on_two_ranks(read_on_a_rank, str(tmp_path), second)
+        (tmp_path / "rendezvous").unlink(missing_ok=True)
+    assert [(tmp_path / f"same.{rank}").read_text() for rank in (0, 1)] == ["agreed"] * 2
+    told = [(tmp_path / f"older.{rank}").read_text() for rank in (0, 1)]
+    assert told[0] == told[1]
+    assert told[0].startswith("process 1 has read other rows or pictures than process 0 (3 and 3 rows")
 
 
 def test_sft_files_give_dialogues(folder: Path) -> None:
