@@ -1,4 +1,4 @@
-"""The command line: what runs, what is refused and how, and what other processes are told."""
+"""The command line: what runs, what is refused and with which message, and what other processes are told."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.test_conf import empty_adapter
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str, program: str = "train") -> str:
-    """Run the command in this process; it must be refused with one message. Returns the message."""
+    """Run the command in this process. It must be refused with one message, which is returned."""
     assert cli.run(program, list(words)) == REFUSED
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err
@@ -48,7 +48,7 @@ def run_dir(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["+experiment=grpo_7b", "--cfg", "job"]])
-def test_help_and_config_answer_at_once(repository: Path, words: list[str]) -> None:
+def test_help_and_config_answer_quickly(repository: Path, words: list[str]) -> None:
     """Three seconds of CPU time, so that a busy machine does not fail the test."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     command = [sys.executable, "-X", "importtime", "train.py", *words]
@@ -84,13 +84,13 @@ def test_every_problem_is_named_before_anything_loads(
         (["+experiment=grpo_nano", "init_from=null", "model=tiny", "stage=pretrain"], "experiment=null"),
     ],
 )
-def test_an_experiment_for_another_model_names_one_that_there_is(
+def test_an_experiment_for_another_model_names_an_existing_one(
     words: list[str], other: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert f": take {other}\n" in refused(capsys, *words, f"hydra.run.dir={tmp_path}") + "\n"
 
 
-def test_what_is_said_can_be_typed_and_no_number_is_called_one(
+def test_problems_name_words_to_type_and_values_that_are_no_number(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.has_gpu", lambda: False)
@@ -100,7 +100,7 @@ def test_what_is_said_can_be_typed_and_no_number_is_called_one(
     assert "* init_from is not given: this run starts from an SFT adapter" in message
 
 
-def test_training_refuses_a_gpu_that_the_driver_has_and_torch_does_not_see(
+def test_training_refuses_a_gpu_that_torch_cannot_use(
     capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.policy.gpus.visible_gpus", lambda: 1)
@@ -160,7 +160,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("name=[a]", "name=['a']: must be text, and names the run's log and a folder: 1 to 100 letters"),
     ],
 )
-def test_a_wrong_override_is_told_the_nearest_right_one(
+def test_a_wrong_override_suggests_the_nearest_valid_one(
     capsys: pytest.CaptureFixture[str], run_dir: str, word: str, said: str
 ) -> None:
     message = refused(capsys, word, run_dir)
@@ -168,14 +168,14 @@ def test_a_wrong_override_is_told_the_nearest_right_one(
     assert len(message.splitlines()) <= 4
 
 
-def test_blanks_beside_the_sign_are_told_with_the_keys_of_the_chosen_run(
+def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(
     capsys: pytest.CaptureFixture[str], run_dir: str
 ) -> None:
     message = refused(capsys, "+experiment=grpo_tiny", "rollout.max_turns", "=", "6", run_dir)
     assert "rollout.max_turns: is no key=value. Did you mean rollout.max_turns=<value>?" in message
 
 
-def test_options_known_for_hydras_are_those_of_the_hydra_installed() -> None:
+def test_the_known_options_equal_those_of_the_installed_hydra() -> None:
     assert set(overrides._HYDRAS_OPTIONS) == set(get_args_parser()._option_string_actions)
 
 
@@ -190,20 +190,20 @@ def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(
 
 
 @pytest.mark.parametrize("word", ["name=a\udcff", "hydra.run.dir=/tmp/\udcff", "\udcff=1"])
-def test_words_that_are_no_utf_8_are_refused(capsys: pytest.CaptureFixture[str], word: str) -> None:
+def test_words_that_are_not_utf_8_are_refused(capsys: pytest.CaptureFixture[str], word: str) -> None:
     key = word.partition("=")[0].replace("\udcff", "\N{REPLACEMENT CHARACTER}")
     said = refused(capsys, word)
     assert said == f"{key}: holds bytes that are no UTF-8: type others, or rename the file or folder"
 
 
-def test_a_plus_is_taken_off_where_a_group_has_an_option_already() -> None:
+def test_a_plus_is_removed_from_a_group_that_has_an_option_already() -> None:
     for group in ("ablation", "experiment", "debug", "reward", "model"):
         assert overrides.normalise_override(f"+{group}=x", "train") == f"{group}=x"
-    assert overrides.normalise_override("+ablation=x", "bench") == "+ablation=x"  # which has no such group
+    assert overrides.normalise_override("+ablation=x", "bench") == "+ablation=x"  # bench has no such group
     assert overrides.normalise_override("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
-def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
+def test_a_new_key_is_accepted_if_another_word_reads_it() -> None:
     words = [
         "+rate=0.1",
         "optim.lr=${rate}",
@@ -220,8 +220,8 @@ def test_a_key_of_ones_own_is_taken_where_another_word_reads_it() -> None:
 
 
 @pytest.mark.parametrize("word", ["data.val_size=5", "+data.val_size=5", "data.val_size=5,6", "data._target_=x.Rows"])
-def test_a_key_of_trainings_data_is_refused_by_a_benchmark(word: str) -> None:
-    """Its config has them, since both choose from conf/data/, and nothing of it reads them."""
+def test_a_benchmark_refuses_data_keys_of_training(word: str) -> None:
+    """The config of a benchmark contains them, because it also uses conf/data/, but nothing reads them."""
     key = word.lstrip("+").partition("=")[0]
     said = f"{key}: nothing of a benchmark reads it. Of data it reads source, max_turns, "
     assert overrides.override_error(word, "bench", [word]).startswith(said)
@@ -248,7 +248,7 @@ def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
 
 
 @pytest.mark.parametrize("option", ["steer", "steer_mini"])
-def test_every_key_of_data_that_a_benchmark_takes_reaches_its_rows(option: str) -> None:
+def test_every_data_key_that_a_benchmark_accepts_reaches_its_rows(option: str) -> None:
     taken = {key.split(".")[1] for key in overrides.keys_of("bench", [f"data={option}"]) if key.startswith("data.")}
     assert taken <= signature(BenchRows).parameters.keys()
     words = ["data.source.folder=null", "data.max_turns=4", "data.blank_images=true", "data.source.scale=0.1"]
@@ -265,9 +265,9 @@ def test_every_key_of_data_that_a_benchmark_takes_reaches_its_rows(option: str) 
         ("synthesize", "+keep.min_safty=9"),
     ],
 )
-def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str, word: str) -> None:
+def test_an_added_key_that_its_section_does_not_accept_is_refused(program: str, word: str) -> None:
     key = word.lstrip("+").partition("=")[0]
-    for words in ([word], [word, "seed=1,2", "-m"]):  # a sweep's too
+    for words in ([word], [word, "seed=1,2", "-m"]):  # a sweep's as well
         assert overrides.override_error(word, program, words).startswith(f"{key}: there is no such key in this run.")
 
 
@@ -282,20 +282,20 @@ def test_a_key_added_to_a_section_that_does_not_take_it_is_refused(program: str,
         ["+optim.base=1", "optim.lr=${optim.base}"],
         ["+optim.base=1", "optim.lr=${.base}"],
         ["++tutor._target_=my.Tutor", "++tutor.url=x", "experiment=grpo_tiny"],
-        ["+model.source=/checkpoint", "+model.tower=x"],  # the check of models refuses the second, and says why
-        ["+optim.lrr=1", "stage=sft,grpo"],  # composed run by run: the run refuses it
+        ["+model.source=/checkpoint", "+model.tower=x"],  # the check of models refuses the second and gives the reason
+        ["+optim.lrr=1", "stage=sft,grpo"],  # composed run by run, so the run refuses it
     ],
 )
-def test_a_key_added_where_something_may_take_it_is_left_to_that(words: list[str]) -> None:
+def test_an_added_key_that_something_may_accept_is_not_refused_here(words: list[str]) -> None:
     assert [overrides.override_error(word, "train", words) for word in words] == [""] * len(words)
 
 
 @pytest.mark.parametrize("broken", ["rmdir", "iterdir"])
-def test_a_folder_that_cannot_be_removed_hides_no_refusal(
+def test_a_folder_that_cannot_be_removed_does_not_hide_the_refusal(
     broken: str, capsys: pytest.CaptureFixture[str], run_dir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:
-        raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # as of a disk of its own
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))  # as for a mount point
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, broken, refuse)
@@ -310,16 +310,14 @@ def test_a_refused_run_removes_no_file_but_its_empty_log(capsys: pytest.CaptureF
     assert (tmp_path / ".gitkeep").exists()
 
 
-def test_bench_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
+def test_a_benchmark_names_every_problem(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
     wrong = ("policies.mine=nowhere", "policies.gold=base", "bench.limit=0", "bench.chunk=0")
     message = refused(capsys, *wrong, run_dir, program="bench")
     for key in ("policies.mine='nowhere'", "policies.gold='base'", "bench.limit=0", "bench.chunk=0"):
         assert f"* {key}" in message
 
 
-def test_a_policy_under_a_misspelt_section_is_told_the_right_one(
-    capsys: pytest.CaptureFixture[str], run_dir: str
-) -> None:
+def test_a_misspelt_policies_section_suggests_the_right_one(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
     message = refused(capsys, "policy.sft=base", run_dir, program="bench")
     assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
 
@@ -327,7 +325,7 @@ def test_a_policy_under_a_misspelt_section_is_told_the_right_one(
 @pytest.mark.parametrize(
     ("program", "word", "said"),
     [
-        ("train", "policies.sft=base", "policies belongs to python bench.py."),  # once taken to no effect
+        ("train", "policies.sft=base", "policies belongs to python bench.py."),  # once accepted without effect
         ("train", "++policies.sft=base", "policies belongs to python bench.py."),
         ("synthesize", "policies.sft=base", "policies belongs to python bench.py."),
         ("train", "bench.limit=3", "bench belongs to python bench.py."),
@@ -343,7 +341,7 @@ def test_a_key_of_another_program_names_it(
     assert f"{key}: there is no such key in this run. {said}" in refused(capsys, word, run_dir, program=program)
 
 
-def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
+def test_a_benchmark_refuses_an_adapter_of_another_model_by_its_key(
     capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
 ) -> None:
     empty_adapter(tmp_path / "a")
@@ -353,29 +351,25 @@ def test_bench_refuses_an_adapter_of_another_model_under_the_key_that_names_it(
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
 
 
-def test_a_benchmark_of_nothing_but_random_weights_says_what_to_name(
-    capsys: pytest.CaptureFixture[str], run_dir: str
-) -> None:
+def test_a_benchmark_of_random_weights_only_names_what_to_add(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
     message = refused(capsys, run_dir, program="bench")
     assert "bench.limit=null: plays 3,227 dialogues, and model=tiny is random weights: name what to measure" in message
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
 
 @pytest.mark.parametrize("word", ["reward.alpha=0", "reward.alpha=0,0.3", "reward.return=final"])
-def test_a_key_of_the_return_is_refused_where_each_turn_has_its_own_score(
+def test_a_key_of_the_return_is_refused_with_score_credit(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
 ) -> None:
-    """A sweep over alpha under `grpo_nano` would train the same policy again and again."""
+    """A sweep over alpha with `grpo_nano` would train the same policy several times."""
     start = ["+experiment=grpo_nano", f"init_from={tmp_path}", f"hydra.run.dir={tmp_path / 'run'}"]
     message = refused(capsys, *start, word, *(["-m"] if "," in word else []))
     assert f"{word.partition('=')[0]}: changes nothing that this run learns" in message
-    by_return = refused(capsys, *start, "reward.alpha=0", "reward.credit=trajectory")  # for there is no adapter
+    by_return = refused(capsys, *start, "reward.alpha=0", "reward.credit=trajectory")  # refused: there is no adapter
     assert "changes nothing" not in by_return
 
 
-def test_a_benchmark_without_a_policy_that_can_be_asked_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_benchmark_without_a_policy_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["~policies.base", "bench.limit=5", f"hydra.run.dir={tmp_path / 'run'}"]
     message = refused(capsys, *words, "attacker=adaptive", program="bench")
     assert "policies={}: is empty" in message
@@ -383,7 +377,7 @@ def test_a_benchmark_without_a_policy_that_can_be_asked_is_refused(
 
 
 @pytest.mark.parametrize("folder", ['""', "Makefile", "Makefile/aside", "3"])
-def test_a_quarantine_folder_that_is_none_is_refused(
+def test_an_invalid_quarantine_folder_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: str
 ) -> None:
     words = ["data=steer", f"data.quarantine_dir={folder}", f"hydra.run.dir={tmp_path / 'run'}"]
@@ -392,7 +386,7 @@ def test_a_quarantine_folder_that_is_none_is_refused(
     )
 
 
-def test_a_benchmark_of_a_served_policy_alone_names_no_model_that_does_not_play(
+def test_a_benchmark_of_a_served_policy_only_names_no_other_model(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     server = ["server.base_url=http://127.0.0.1:9/v1", "server.retries=1", "server.backoff=0.01"]
@@ -404,7 +398,7 @@ def test_a_benchmark_of_a_served_policy_alone_names_no_model_that_does_not_play(
 
 
 @pytest.mark.parametrize(("limit", "hinted"), [([], True), (["bench.limit=121"], False)])
-def test_a_benchmark_says_what_it_will_play_before_it_begins(
+def test_a_benchmark_prints_what_it_will_play_first(
     run_dir: str,
     limit: list[str],
     hinted: bool,
@@ -416,8 +410,8 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     monkeypatch.setattr(made, lambda _, rows, turns: checked.append(len(rows)) or {"base": ALWAYS_REFUSE})
     monkeypatch.setattr("steer_lit.bench.run.run_bench", lambda played: checked.append(len(played.policies)) or {})
     assert cli.run("bench", ["data.source.scale=0.05", *limit, run_dir]) == 0
-    assert checked[0] > 100  # whether all fit is known
-    assert checked[1:] == [4]  # before any plays
+    assert checked[0] > 100  # to check that all rows fit
+    assert checked[1:] == [4]  # before any policy plays
     first, said = capsys.readouterr().out.splitlines()
     assert first.startswith("benchmark with model=tiny, into ")
     assert re.match(
@@ -426,7 +420,7 @@ def test_a_benchmark_says_what_it_will_play_before_it_begins(
     assert said.endswith("; bench.limit=120 is a quick look") == hinted
 
 
-def test_a_record_that_cannot_be_read_is_told_before_a_model_loads(
+def test_an_unreadable_record_is_reported_before_a_model_loads(
     run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steer_lit.bench.policies.Policies.make", pytest.fail)
@@ -441,7 +435,7 @@ PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for n
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of four rows without gold facts. No policy may be loaded or made."""
+    """Write a file of four rows without gold facts. No policy may be loaded or made."""
     monkeypatch.setattr("steer_lit.policy.load.load_policy", pytest.fail)
     monkeypatch.setattr("steer_lit.bench.policies.Policies", pytest.fail)
     path = tmp_path / "rows.jsonl"
@@ -449,7 +443,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(path)
 
 
-def test_rows_the_rubric_cannot_grade_are_refused_before_anything_is_played(
+def test_rows_that_the_rubric_cannot_grade_are_refused_before_playing(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
@@ -468,7 +462,7 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
     assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message
 
 
-def test_an_error_of_ours_behind_hydras_is_shown_alone() -> None:
+def test_our_own_error_is_shown_without_hydras() -> None:
     own = SteerError("the adapter belongs to another base")
     hydras = RuntimeError("Error in call to target")
     hydras.__cause__ = own
@@ -484,7 +478,7 @@ def test_conf_is_found_in_the_checkout(repository: Path) -> None:
 def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lightning starts further ranks with `sys.argv`, and asks Hydra for more where Hydra is in charge."""
+    """Lightning starts further ranks with `sys.argv`, and with Hydra's own arguments if Hydra is initialized."""
     from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", "+experiment=grpo_tiny", "seed=1,2"])
@@ -498,8 +492,8 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
 
 
 @pytest.mark.parametrize("name", ["run", "größe [2]"])
-def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Its path is no word that a user types: no check of those may refuse it."""
+def test_trap_40_a_frozen_config_is_run_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its path is not an override typed by a user, so no check of those may refuse it."""
     folder = tmp_path / name
     config = OmegaConf.create({"run_dir": str(folder), "seed": "${other}", "other": 7})
     path = run_folder.freeze(config, folder)
@@ -513,7 +507,7 @@ def test_trap_40_a_frozen_config_is_run_as_it_is(tmp_path: Path, monkeypatch: py
 
 
 def test_what_lightning_logs_is_shown_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """By Hydra's handlers, to which it comes in any case; Lightning adds one of its own as it loads."""
+    """Hydra's handlers show it in any case. Lightning adds a handler of its own when it loads."""
     own, shown = logging.getLogger("lightning"), logging.StreamHandler(stream := io.StringIO())
     monkeypatch.setattr(own, "handlers", [shown])
     quieten()
@@ -522,8 +516,8 @@ def test_what_lightning_logs_is_shown_once(monkeypatch: pytest.MonkeyPatch, capl
     assert (caplog.messages, stream.getvalue()) == (["a process has ended"], "")
 
 
-def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None:
-    """data.blank_images measures what the pictures add to a policy: the judge must still know what they show."""
+def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:
+    """data.blank_images measures what the pictures add to a policy. The judge must still see them."""
     from steer_lit.data.images import blank
     from steer_lit.types import ImageRef
 
@@ -536,8 +530,8 @@ def test_who_judges_sees_the_picture_where_the_policy_sees_a_blank_one() -> None
 
 
 @pytest.mark.parametrize("judge", ["rubric", "llm"])
-def test_a_judge_is_given_pictures_where_it_asks_for_them(judge: str) -> None:
-    """No key of the config stands for what the program hands over."""
+def test_a_judge_with_the_parameter_open_image_gets_it(judge: str) -> None:
+    """No key of the config stands for the function that the program passes."""
     config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
     assert "open_image" not in config.judge
     players.build_player(config.judge, str)
@@ -552,7 +546,7 @@ class Seeing:
 
 
 def test_a_tutor_behind_a_server_reaches_the_module() -> None:
-    """As `run_training` builds it: made once, with the pictures, and handed over as it is."""
+    """`run_training` builds it once, with the pictures, and passes it on unchanged."""
     from hydra.utils import instantiate
 
     from steer_lit.tutor.llm import LlmTutor
@@ -564,7 +558,7 @@ def test_a_tutor_behind_a_server_reaches_the_module() -> None:
     assert instantiate(config.module, tutor=made)["tutor"] is made
 
 
-def test_one_runs_foreseen_failure_does_not_end_a_sweep(
+def test_one_runs_expected_failure_does_not_end_a_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[int] = []
@@ -581,7 +575,7 @@ def test_one_runs_foreseen_failure_does_not_end_a_sweep(
     assert capsys.readouterr().err.splitlines() == said
 
 
-def test_a_sweeps_folders_are_named_for_what_it_sweeps_and_found_again(
+def test_a_sweeps_folders_are_named_by_its_swept_values_and_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str] = []
@@ -599,21 +593,21 @@ def test_a_sweeps_folders_are_named_for_what_it_sweeps_and_found_again(
         (["init_from=a/b,../../c", "seed=1,2"], ["init_from=../../c", "seed=2"], "_seed-2"),  # a path is no name
         (["data.source.rl='a, b','c=d'"], ["data.source.rl='a, b'"], ""),
         ([f"name={'x' * 200},y", "seed=1,2"], [f"name={'x' * 200}", "seed=1"], "_seed-1"),
-        (["name=x"], ["name=x", "optim.lr=1e-3"], "_optim.lr-1e-3"),  # swept by a config's hydra.sweeper.params
+        (["name=x"], ["name=x", "optim.lr=1e-3"], "_optim.lr-1e-3"),  # swept by the config's hydra.sweeper.params
     ],
 )  # fmt: skip
-def test_what_a_sweeps_folder_is_named_for(typed: list[str], of_run: list[str], name: str) -> None:
+def test_the_name_of_a_sweeps_folder(typed: list[str], of_run: list[str], name: str) -> None:
     assert commands._swept(typed, of_run) == name
-    assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # it can be typed as it is
+    assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # can be typed as it is
 
 
-def test_where_a_sweeps_words_are_not_known_its_folders_have_numbers() -> None:
-    """As in a process that a launcher has started."""
+def test_a_sweeps_folders_have_numbers_if_its_words_are_unknown() -> None:
+    """For example in a process that a launcher started."""
     name_sweeps_folders([])
     assert OmegaConf.create({"a": ["seed=1"], "b": "3${swept:${a}}"}).b == "3"
 
 
-@pytest.mark.parametrize("stop", [SystemExit(130), KeyboardInterrupt()])  # the run has told, or it had not begun
+@pytest.mark.parametrize("stop", [SystemExit(130), KeyboardInterrupt()])  # the run has printed it, or it had not begun
 @pytest.mark.parametrize("named", [True, False])
 def test_ctrl_c_ends_a_sweep_with_the_command_that_runs_the_rest(
     stop: BaseException,
@@ -640,7 +634,7 @@ def test_ctrl_c_ends_a_sweep_with_the_command_that_runs_the_rest(
 
 
 @pytest.mark.parametrize("wanted", [None, "0"])
-def test_what_a_run_starts_does_not_take_tracebacks_for_wanted(
+def test_child_processes_of_a_run_do_not_inherit_hydra_full_error(
     wanted: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str | None] = []
@@ -671,10 +665,10 @@ def folders(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def test_a_refused_run_takes_along_the_empty_folders_that_were_made_for_it(
+def test_a_refused_run_removes_the_empty_folders_made_for_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not those that were there, nor `outputs` itself, nor what another run stands in."""
+    """It keeps folders that were there before, `outputs` itself, and folders that contain another run."""
     monkeypatch.chdir(tmp_path)
     refused(capsys, "optim.lr=abc")
     assert folders(tmp_path) == {"outputs"}
@@ -686,7 +680,7 @@ def test_a_refused_run_takes_along_the_empty_folders_that_were_made_for_it(
         assert folders(tmp_path) == before
 
 
-def test_a_sweeps_refused_run_leaves_its_sweep_alone(
+def test_a_refused_run_of_a_sweep_keeps_the_sweeps_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(config: DictConfig, run_dir: Path) -> None:
@@ -714,21 +708,21 @@ def test_a_dry_run_leaves_nothing(
     ("word", "key"), [("bench.max_turns=abc", "bench.max_turns"), ("bench=null", "bench"), ("policies=foo", "policies"),
     ("bench.seed=-1", "bench.seed"), ("bench.chunk=2.5", "bench.chunk")]
 )  # fmt: skip
-def test_bench_refuses_values_of_another_type(
+def test_a_benchmark_refuses_values_of_a_wrong_type(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, key: str
 ) -> None:
     assert cli.run("bench", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     assert f"{key}=" in capsys.readouterr().err
 
 
-def test_each_program_explains_itself(repository: Path) -> None:
+def test_each_program_has_a_help_text(repository: Path) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
         done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
         assert word in done.stdout
         assert done.stdout.rstrip().endswith(f"by <group>=<option>:\n{overrides.choices(name)}")
 
 
-def test_help_lists_what_can_be_chosen_and_no_more() -> None:
+def test_help_lists_exactly_the_possible_choices() -> None:
     listed = dict(line.split(": ") for line in overrides.choices("train").splitlines())
     assert (listed["callbacks"], listed["tutor"]) == ("default, none", "llm, rubric")
     assert not {"generator", "judge", "hydra"} & set(listed)
@@ -736,7 +730,7 @@ def test_help_lists_what_can_be_chosen_and_no_more() -> None:
     assert "judge: llm, rubric" in overrides.choices("bench").splitlines()
 
 
-def test_what_a_row_says_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_control_characters_in_a_row_are_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"\\u001b[2J\\u202ekey": 1}\n')
     words = ["data=steer", f"data.source.sft={tmp_path / 'rows.jsonl'}", "data.val_size=0"]
     message = refused(capsys, *words, f"hydra.run.dir={tmp_path / 'run'}")

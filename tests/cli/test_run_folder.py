@@ -1,4 +1,4 @@
-"""A run's folder: one run's at a time, whole at any moment, and said in words where it cannot be used."""
+"""A run's folder: used by one run at a time, consistent at any moment, with clear messages if it cannot be used."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ NOT_BEGUN = "stopped before the run began: nothing new was saved and nothing is 
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an earlier test's trainer said about ranks does not count."""
+    """Remove rank variables that an earlier test's trainer may have set."""
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK", "SLURM_NODEID"):
         monkeypatch.delenv(name, raising=False)
 
 
 def checkpoint(step: int) -> dict[str, Any]:
-    """One with all that is looked for in it, and nothing to train."""
+    """Return a checkpoint with all expected keys and no weights."""
     from steer_lit.lit.training_checkpoint import _RESUMED
 
     return {**dict.fromkeys(_RESUMED), "global_step": step}
 
 
-def test_a_lock_is_one_holders_until_it_is_let_go(tmp_path: Path) -> None:
+def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
     with holding(tmp_path / "lock") as taken:
         assert taken is True
         with holding(tmp_path / "lock") as again:
@@ -76,7 +76,7 @@ def test_a_second_run_in_the_same_folder_is_refused(
     ("program", "words", "left"),
     [("train", [], "records.jsonl"), ("bench", CONSTANTS, "trajectories.jsonl"), ("synthesize", ROWS, "records.jsonl")],
 )
-def test_a_program_leaves_the_folder_of_another_alone(
+def test_a_program_refuses_the_folder_of_another_program(
     program: str, words: list[str], left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / left).touch()
@@ -86,7 +86,7 @@ def test_a_program_leaves_the_folder_of_another_alone(
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
+def test_a_refused_run_keeps_the_folder_of_a_run_that_has_just_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with run_folder.alone_in(tmp_path / "run"):
@@ -95,7 +95,7 @@ def test_a_refused_run_leaves_the_folder_of_one_that_has_just_begun(
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
+def test_a_killed_run_releases_its_folder(repository: Path, tmp_path: Path) -> None:
     code = (
         "import sys, time, pathlib; from steer_lit.cli.run_folder import alone_in\n"
         "with alone_in(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
@@ -124,10 +124,10 @@ def test_a_killed_run_holds_no_folder(repository: Path, tmp_path: Path) -> None:
         ("synthesize", [*ROWS, "run_dir={other}"]),
     ],
 )
-def test_a_run_writes_nowhere_but_into_the_folder_that_is_looked_at(
+def test_a_run_writes_only_into_the_folder_that_is_checked(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`run_dir=` went past the lock and past the run that was there, whose adapter the new one replaced."""
+    """`run_dir=` once bypassed the lock and the check for an existing run, whose adapter was then overwritten."""
     monkeypatch.setattr(train_run, "_train", pytest.fail)
     key = "hydra.sweep.dir" if "-m" in words else "hydra.run.dir"
     other = tmp_path / "other"
@@ -156,7 +156,7 @@ def test_the_ranks_of_one_run_share_its_folder(variable: str, tmp_path: Path, mo
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -165,7 +165,7 @@ def test_a_file_system_without_locks_is_done_without(tmp_path: Path, monkeypatch
         pass
 
 
-def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_saved_config_is_complete_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = run_folder.freeze(OmegaConf.create({"seed": 1}), tmp_path)
 
     def stopped(place: Path, text: str, **_: object) -> None:
@@ -180,7 +180,7 @@ def test_the_saved_config_is_whole_at_any_moment(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str | None] = []
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: taken.append(config.ckpt_path))
     saved = tmp_path / "checkpoints" / "last.ckpt"
@@ -189,14 +189,14 @@ def test_what_slurm_started_again_goes_on_in_its_folder(tmp_path: Path, monkeypa
     assert cli.run("train", words) == 0  # stopped before anything was saved
     saved.parent.mkdir()
     torch.save({}, saved)
-    assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # which the checkpoint holds
+    assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # the checkpoint holds this adapter
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
     assert cli.run("train", words) == 2
     assert taken == [None, str(saved)]
 
 
 @pytest.mark.usefixtures("alone")
-def test_another_runs_checkpoint_is_no_reason_to_overwrite_a_run(
+def test_another_runs_checkpoint_does_not_allow_overwriting_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: None)
@@ -221,7 +221,7 @@ LEFT = [
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("left", LEFT)
-def test_a_training_does_not_begin_anew_over_another(
+def test_a_training_does_not_overwrite_another(
     left: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_run, "_train", pytest.fail)
@@ -244,7 +244,7 @@ def test_a_training_does_not_begin_anew_over_another(
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_resumed_run_tells_every_command_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_records_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_run, "_train", lambda config, run_dir: run_folder.freeze(config, run_dir) and None)
     monkeypatch.chdir(tmp_path)
     words = ["+experiment=sft_tiny", "seed=2", "hydra.run.dir=my run"]
@@ -260,7 +260,7 @@ def test_a_resumed_run_tells_every_command_that_made_it(tmp_path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("alone")
-def test_the_later_checkpoint_is_the_one_to_go_on_from(tmp_path: Path) -> None:
+def test_the_later_checkpoint_is_suggested_for_resuming(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     for age, name in enumerate(("failed.ckpt", "last.ckpt", "failed.ckpt")):
         (tmp_path / "checkpoints" / name).touch()
@@ -274,7 +274,7 @@ def test_the_later_checkpoint_is_the_one_to_go_on_from(tmp_path: Path) -> None:
     [("trajectories.jsonl", "training"), ("records.jsonl", "benchmark"), ("manifest.json", "synthesis")],
 )
 def test_a_folder_holds_runs_of_one_kind(left: str, other: str, tmp_path: Path) -> None:
-    """A benchmark put its config in place of a training's, and whoever read that run again went by the wrong one."""
+    """A benchmark once replaced a training's config, so that later reports used the wrong one."""
     (tmp_path / left).touch()
     for kind in run_folder.LEFT_BY:
         if kind == other:
@@ -305,7 +305,7 @@ def test_a_further_rank_joins_the_training_that_the_first_began(
         ("bench", ["from_run={rows}"]),
     ],
 )
-def test_what_is_no_run_leaves_the_config_of_the_one_before(
+def test_commands_that_are_no_run_keep_the_earlier_runs_config(
     program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
@@ -323,7 +323,7 @@ def test_what_is_no_run_leaves_the_config_of_the_one_before(
 # --- the disk -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_told_with_the_command_that_goes_on(
+def test_a_full_disk_is_reported_with_the_command_that_resumes(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*CONSTANTS, f"hydra.run.dir={tmp_path}"]
@@ -341,7 +341,7 @@ def test_a_full_disk_is_told_with_the_command_that_goes_on(
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 90
 
 
-def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_run_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/x"), Path("/proc")):
         for program in ("train", "bench", "synthesize"):
@@ -351,7 +351,7 @@ def test_a_run_folder_that_cannot_be_is_told(tmp_path: Path, capsys: pytest.Capt
             assert said.endswith("Make room there, or name another folder with hydra.run.dir=<folder>")
 
 
-def test_a_file_of_the_run_named_from_here_comes_with_the_remedy(
+def test_an_error_on_a_relative_path_in_the_run_folder_has_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -360,7 +360,7 @@ def test_a_file_of_the_run_named_from_here_comes_with_the_remedy(
     assert cli._unusable(full, tmp_path / "run") == f"run/sft.jsonl.part: Disk quota exceeded. {remedy}"
 
 
-def test_a_file_elsewhere_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_an_error_on_a_file_elsewhere_has_no_remedy(tmp_path: Path) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
     assert cli._unusable(missing, tmp_path) == "/else/where: No such file or directory"
     copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, str(tmp_path / "last.ckpt.part"))
@@ -395,7 +395,7 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
 
 
 @pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "tower.safetensors", "base/model.safetensors"])
-def test_a_disk_that_is_full_at_the_last_save_leaves_what_was_exported_and_says_so(name: str, tmp_path: Path) -> None:
+def test_a_full_disk_at_the_last_save_keeps_and_names_the_export(name: str, tmp_path: Path) -> None:
     weights = tmp_path / name
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
@@ -408,7 +408,7 @@ def test_a_disk_that_is_full_at_the_last_save_leaves_what_was_exported_and_says_
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
 def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[SteerError], tmp_path: Path) -> None:
-    """Told by the first rank; the others, which failed with it, leave without a word."""
+    """The first rank prints it. The others, which failed with it, end silently."""
     import torch
 
     saved = tmp_path / "checkpoints" / "failed.ckpt"
@@ -426,10 +426,10 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[Ste
         command = f"python train.py a=b hydra.run.dir={tmp_path} ckpt_path={saved}"
         assert said == ([f"stopped, step 7 is saved\nnext:    {command}"] if first_rank else [])
     assert isinstance(caught.value, SystemExit)
-    assert not caught.value.code  # Lightning would kill the first rank
+    assert not caught.value.code  # otherwise Lightning would kill the first rank
 
 
-def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_typed_words_of_a_run_exclude_its_folder_and_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     own = ["hydra.run.dir=x", "+hydra.job.env_set.FOO=1"]
     task = ["experiment=sft_nano", "seed=2", "++ckpt_path=old.ckpt", "optim.lr=1", "++policies.a-1=b"]
     task += ["~policies.base", "++policies.b.c=d"]
@@ -439,7 +439,7 @@ def test_the_words_of_a_run_are_those_that_are_its_own(monkeypatch: pytest.Monke
     plain = ["policies.a-1=b", "~policies.base", "++policies.b.c=d"]
     words = ["+experiment=sft_nano", "seed=2", "optim.lr=1", *plain, "+hydra.job.env_set.FOO=1"]
     assert commands.typed_words() == words
-    assert commands.typed_command().endswith(" policies.a-1=b '~policies.base' ++policies.b.c=d")  # a report's head
+    assert commands.typed_command().endswith(" policies.a-1=b '~policies.base' ++policies.b.c=d")  # in a report's head
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     assert commands.typed_words() == []
 
@@ -478,14 +478,14 @@ runpy.run_path("{program}.py", run_name="__main__")
 
 
 class Ended(BaseException):
-    """In the place of the process's end."""
+    """Raised instead of ending the process."""
 
 
-def test_sigterm_ends_a_run_until_lightning_listens_and_again_once_it_does_not(
+def test_sigterm_ends_a_run_except_while_lightning_handles_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Lightning sets up for seconds before it listens, and calls a handler that it finds besides its own, which would
-    end a step in its middle.
+    """Lightning needs seconds before it handles SIGTERM. It also calls a handler that it finds, which would end a step
+    in the middle.
     """
     from lightning import Trainer
 
@@ -507,10 +507,10 @@ def test_sigterm_ends_a_run_until_lightning_listens_and_again_once_it_does_not(
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     said = [line for line in capfd.readouterr().err.splitlines() if line in ("setting-up", "outside")]
-    assert said == ["setting-up", "outside"]  # among what Lightning says of itself
+    assert said == ["setting-up", "outside"]  # among Lightning's own messages
 
 
-def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_ranks_and_existing_handlers_keep_their_sigterm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     with signals.sigterm_ends(str):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -522,7 +522,7 @@ def test_other_ranks_and_whoever_listens_already_keep_their_sigterm(monkeypatch:
 
 
 def test_a_further_rank_ends_soon_after_the_first(repository: Path) -> None:
-    """Here the first is killed. The further one keeps the pipe open, so that both have ended when `run` returns."""
+    """The first process is killed. The further one holds the pipe open, so both have ended when `run` returns."""
     further = "import time; from steer_lit.cli import signals; signals.end_with_parent(); print(1, flush=True); "
     first = f"""
 import os, subprocess, sys
@@ -535,7 +535,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_once_a_run_is_over_says_where_its_files_are(
+def test_a_signal_after_a_run_prints_where_its_files_are(
     repository: Path, tmp_path: Path, sent: signal.Signals
 ) -> None:
     code = f"""
@@ -556,7 +556,7 @@ runpy.run_path("bench.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_a_destructor_stops_the_run_too(repository: Path, tmp_path: Path, sent: signal.Signals) -> None:
+def test_a_signal_in_a_destructor_stops_the_run(repository: Path, tmp_path: Path, sent: signal.Signals) -> None:
     code = f"""
 import runpy, signal, sys, time
 from steer_lit.cli import main, stopping
@@ -584,13 +584,13 @@ def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("own", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
-def test_memory_for_growing_caches_is_asked_for_unless_one_has_said_how(
+def test_expandable_memory_segments_are_set_unless_the_user_set_something(
     own: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process and in those that it starts, as the ranks are."""
+    """In this process and in those that it starts, such as further ranks."""
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
     for name in names:
-        monkeypatch.setenv(name, "")  # so that it is taken back, whatever sets it
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it, whoever sets it
         monkeypatch.delenv(name)
     if own is not None:
         monkeypatch.setenv(own, "max_split_size_mb:128")
@@ -607,7 +607,7 @@ def test_memory_for_growing_caches_is_asked_for_unless_one_has_said_how(
     assert told == [f"{expected if own else ['expandable_segments:True'] * 3}\n"]
 
 
-def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_sigterm_ends_a_benchmark_with_the_command_that_resumes(tmp_path: Path) -> None:
     words = ["bench.limit=60", "bench.chunk=1", "rollout.max_new_tokens=8", "system_prompt='Look, and say.'"]
     words += [f"hydra.run.dir={tmp_path / 'run'}"]
     command = started("bench", words, tmp_path / "said")
@@ -624,7 +624,7 @@ def test_sigterm_ends_a_benchmark_with_the_command_that_goes_on(tmp_path: Path) 
     assert "Traceback" not in said
 
 
-def test_sigterm_ends_a_synthesis_with_the_command_that_goes_on(
+def test_sigterm_ends_a_synthesis_with_the_command_that_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, write = [], synthesis_run.write_script

@@ -1,4 +1,4 @@
-"""A sweep as a whole: checked before its first run, and one command that goes on from all."""
+"""A sweep as a whole: it is checked before its first run, and ends with one command that uses all runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.test_conf import empty_adapter
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders of the runs that begin, each of which leaves an adapter and is finished."""
+    """Return a list of the folders of runs that begin. Each run writes an adapter and is marked finished."""
     folders: list[Path] = []
 
     def run(config: DictConfig, run_dir: Path) -> None:
@@ -34,7 +34,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return folders
 
 
-def test_no_run_begins_where_one_cannot_work(
+def test_no_run_begins_if_one_of_them_cannot_work(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,2", "seed=1,2", "optim.lr=-1"]
@@ -45,22 +45,22 @@ def test_no_run_begins_where_one_cannot_work(
     assert heading == "2 problems in this sweep of 4 runs, none was started:"
     (rate,) = [line for line in problems if "optim.lr" in line]
     (alpha,) = [line for line in problems if "reward.alpha" in line]
-    assert "(in " not in rate  # all have it
+    assert "(in " not in rate  # all runs have it
     assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
 
 
-def test_what_a_config_sweeps_over_is_checked_too(
+def test_the_sweep_of_a_config_is_checked(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=ablation_nano", "seed=1", "sft_adapter=nowhere", f"hydra.sweep.dir={tmp_path}/sweep"]
     assert cli.run("train", words) == REFUSED
     said = capsys.readouterr().err
     assert "1 problem in this sweep of 5 runs, none was started:" in said
-    assert "sft_adapter='nowhere': no such folder" in said  # not init_from, which is taken from it
-    assert "no_bootstrapping" not in said  # which starts from none
+    assert "sft_adapter='nowhere': no such folder" in said  # not init_from, which is derived from it
+    assert "no_bootstrapping" not in said  # this row starts from no adapter
 
 
-def test_what_cannot_be_resolved_starts_no_run_either(
+def test_an_unresolvable_value_starts_no_run(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run("train", ["-m", "seed=1,2", "ckpt_path=${nothing}", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
@@ -75,7 +75,7 @@ def test_what_cannot_be_resolved_starts_no_run_either(
     assert capsys.readouterr().out.splitlines()[-2].startswith("next:    python bench.py model=tiny")
 
 
-def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
+def test_the_comparing_command_names_the_adapters_of_hydras_folders(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "reward.alpha=0,0.3", "seed=1,2", "model.lora.r=8"]
@@ -88,7 +88,7 @@ def test_a_sweeps_adapters_are_compared_where_hydra_has_put_them(
     ]
 
 
-def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
+def test_a_sweep_keeps_its_folder_with_a_time_in_its_name(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["-m", "+experiment=grpo_tiny", "seed=1,2", f"hydra.sweep.dir={tmp_path}/${{now:%H-%M-%S-%f}}"]
@@ -98,7 +98,7 @@ def test_a_sweeps_folder_that_is_named_for_the_time_is_one_while_time_goes_on(
     assert len({folder.parent for folder in begun}) == 1
 
 
-def test_a_sweep_again_leaves_finished_runs_as_they_are_and_compares_no_others(
+def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[int] = []
@@ -127,12 +127,12 @@ def test_a_sweep_again_leaves_finished_runs_as_they_are_and_compares_no_others(
     assert again.err.endswith("not finished, for the reasons above: #1 of this sweep\n")
     mark_finished(tmp_path / "1_seed-2")
     assert cli.run("train", words) == 0
-    assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # of which none is finished
+    assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
     assert capsys.readouterr().err.endswith(": #0, #1, #2 of this sweep\n")
     assert begun == [1, 2, 3]
 
 
-def test_a_problem_names_the_first_runs_that_have_it_where_not_all_do() -> None:
+def test_a_problem_names_the_first_runs_that_have_it_unless_all_do() -> None:
     having = ["seed=1", "seed=2", "seed=3", "seed=4"]
     said = sweeps._describe_problems(
         {"one": having[:3], "more": having, "all": [*having, "seed=5"]}, runs=5
@@ -149,7 +149,7 @@ OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plug
 
 
 @pytest.mark.parametrize(("part", "other"), [("sweeper", OPTUNA), ("launcher", JOBLIB)])
-def test_runs_that_are_chosen_later_or_run_elsewhere_are_left_alone(part: str, other: str) -> None:
+def test_runs_of_other_sweepers_and_launchers_are_not_checked(part: str, other: str) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
     assert sweeps.runs_in_process(config.hydra)
@@ -158,7 +158,7 @@ def test_runs_that_are_chosen_later_or_run_elsewhere_are_left_alone(part: str, o
     assert list(sweeps._points(config)) == []
 
 
-def test_the_check_of_a_sweeps_run_sees_the_environment_it_will_have(
+def test_the_check_of_a_sweeps_run_has_the_runs_environment(
     begun: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str | None] = []
@@ -195,7 +195,7 @@ GROUND = {**GRPO, "stage": "ground"}
         ([GROUND, GROUND], [("seed=1",), ("seed=2",)], None),
     ],
 )
-def test_what_a_sweeps_policies_are_called(
+def test_the_names_of_a_sweeps_policies(
     configs: list[dict[str, object]], runs: list[tuple[str, ...]], policies: str | None
 ) -> None:
     adapters = {run: Path(str(number)) for number, run in enumerate(runs)}
@@ -204,15 +204,15 @@ def test_what_a_sweeps_policies_are_called(
     assert said == ("" if policies is None else wanted)
 
 
-def test_a_sweep_on_rows_of_ones_own_says_what_its_benchmark_lacks() -> None:
+def test_a_sweep_on_the_users_rows_names_what_its_benchmark_needs() -> None:
     config = OmegaConf.create({**GRPO, "data": {"source": {"_target_": "steer_lit.data.sources.FileSource"}}})
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
     assert "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file>)" in said
 
 
-def test_a_sweep_of_sft_has_no_longest_answers() -> None:
+def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
     config = OmegaConf.create(composed("train", ["experiment=sft_tiny"]))
-    OmegaConf.set_struct(config, True)  # as Hydra makes it
+    OmegaConf.set_struct(config, True)  # as Hydra does
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
     assert said.splitlines()[0] == "next:    python bench.py model=tiny 'policies.sft=[0,1]' bench.limit=300"
 
@@ -232,7 +232,7 @@ def test_a_sweep_of_sft_has_no_longest_answers() -> None:
         ("seed=range(0,1001)", "1,001 runs in this sweep, at most 1,000 are allowed: make several sweeps"),
     ],
 )
-def test_runs_that_cannot_be_made_are_refused_without_a_trace(
+def test_impossible_sweeps_are_refused_and_leave_nothing(
     begun: list[Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
