@@ -35,6 +35,7 @@ SourcePart = Literal["sft", "rl", "bench", "captions", "primer"]
 BenchPart = Literal["bench", "rl"]
 Stage = Literal["pretrain", "ground", "sft", "grpo"]
 LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
+_LOOKED_INTO = 100  # refused rows
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
 
 
@@ -172,7 +173,10 @@ class FileSource:
         return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
 
     def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[int, Record]]:
-        """Yield (number, record) of each row. With `look`, a refused row's error also names its broken pictures."""
+        """Yield (number, record) of each row. With `look`, the first refused rows' errors name their broken pictures.
+
+        Not all of them: where a whole file is of the wrong kind, that should be said at once.
+        """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         own, other = readers if part == "sft" else reversed(readers)
 
@@ -180,7 +184,7 @@ class FileSource:
             try:
                 return number, own(value, source, number)
             except RowError as error:
-                if look:
+                if look and len(quarantine) < _LOOKED_INTO:
                     raise _with_pictures(error, value, other, self.image_root) from None
                 raise
 

@@ -179,3 +179,13 @@ def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     (error,) = quarantine.errors
     assert (error.source, error.row) == (str(file), 2)
     assert error.reason.endswith("takes 9 tokens")
+
+
+def test_a_file_of_the_wrong_kind_is_refused_without_opening_all_its_pictures(tmp_path: Path) -> None:
+    """100,000 rows to play, given as rows to learn from: six minutes of decoding small pictures before the error."""
+    path = tmp_path / "rl.jsonl"
+    path.write_text('{"turns": ["?"], "images": ["none.png"]}\n' * 150)
+    quarantine = Quarantine(limit=0)
+    with pytest.raises(TooManyBadRows):
+        FileSource(sft=str(path)).rows("sft", 10, quarantine)
+    assert ["none.png" in error.reason for error in quarantine.errors] == [True] * 100 + [False] * 50
