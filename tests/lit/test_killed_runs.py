@@ -14,8 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,21 +23,11 @@ import torch
 
 from steer_lit.cli import main as cli
 from steer_lit.lit.training_checkpoint import read_checkpoint
-from steer_lit.types import SoFar, Verdict
 from tests.forked import started
 from tests.kills import Kill, arm, in_a_process
+from tests.lit.test_gradient_exact import ChecksumTutor
 
 BATCHES = 6  # two epochs: an epoch has 13 rows in steps of 5, 5 and 3
-
-
-class ChecksumTutor:
-    """Its scores are pseudo-random and depend on every letter. The rubric would give all of tiny's nonsense
-    one score.
-    """
-
-    def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
-        numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
-        return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10) for n in numbers]
 
 
 def run_part(stage: str, folder: Path, kill: Kill | None) -> None:
