@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -161,13 +162,27 @@ def test_a_wait_of_hours_is_not_accepted(client_of: MakeClient, question: Questi
     assert len(server.bodies) == 1
 
 
-def test_trap_37_waits_double_and_spread(client_of: MakeClient, question: Question) -> None:
+def test_trap_37_waits_double_and_spread(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the n-th retry a request waits between half and all of 2 s x 2^(n - 1); no two wait equally long."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("steer_lit.chat.client.asyncio.sleep", noted)
     with ChaosServer(lambda body, earlier: "503") as server:
-        client_of(server.base_url, retries=3, backoff=0.1).ask([question()])
-    waits = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
-    # Between half and all of 0.1, 0.2, 0.4 s. A busy machine may add to each.
-    assert all(wait >= 0.05 * 2**n for n, wait in enumerate(waits))
-    assert len(waits) == 3
+        client = client_of(server.base_url, retries=3, backoff=2.0, concurrency=1)
+        client.ask([question(str(n)) for n in range(5)])
+    assert len(waits) == 15
+    for n in range(3):
+        longest = 2.0 * 2**n
+        same = waits[n::3]
+        assert all(longest / 2 <= wait <= longest for wait in same)
+        assert len(set(same)) == 5
 
 
 # ---- the circuit breaker
