@@ -20,6 +20,7 @@ def quieten() -> None:
     from transformers.utils import logging as transformers_logging
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the table of +trainer.profiler=simple
     logging.getLogger("lightning").handlers.clear()  # Hydra's handlers print its messages too
     transformers_logging.disable_progress_bar()
     enable_progress_bars()  # the line above disables the hub's too, and downloading a large model takes minutes

@@ -506,14 +506,18 @@ def test_trap_40_a_frozen_config_is_run_unchanged(tmp_path: Path, monkeypatch: p
     assert seen == ["watches", (7, folder)]
 
 
-def test_what_lightning_logs_is_shown_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_lightning_logs_is_shown_once_and_its_banners_are_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Hydra's handlers show it in any case. Lightning adds a handler of its own when it loads."""
     own, shown = logging.getLogger("lightning"), logging.StreamHandler(stream := io.StringIO())
     monkeypatch.setattr(own, "handlers", [shown])
     quieten()
+    said = {"fabric": "a process has ended", "pytorch.utilities": "GPU available", "pytorch.profilers.simple": "table"}
     with caplog.at_level("INFO"):
-        logging.getLogger("lightning.fabric").info("a process has ended")
-    assert (caplog.messages, stream.getvalue()) == (["a process has ended"], "")
+        for name, message in said.items():
+            logging.getLogger(f"lightning.{name}").info(message)
+    assert (caplog.messages, stream.getvalue()) == (["a process has ended", "table"], "")
 
 
 def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:
