@@ -272,6 +272,13 @@ def test_trap_41_the_headline_is_registered_first_and_written_at_the_end(sft: Ru
     assert "optim.lr" in (sft.folder / "tensorboard/hparams.yaml").read_text()
 
 
+def test_the_settings_shown_are_those_that_the_stage_reads(sft: Run, grpo: Run) -> None:
+    common = {"name", "ablation", "seed", "model", "quantize", "lora", "data", "optim"}
+    for run, own in ((sft, set()), (grpo, {"init_from", "rollout", "objective", "reward"})):
+        shown = OmegaConf.load(run.folder / "tensorboard/hparams.yaml")
+        assert {str(key).partition(".")[0] for key in shown} == common | own
+
+
 def test_the_headline_of_a_run_resumed_at_its_end_is_written_again() -> None:
     written: list[float] = []
     logger = Mock(spec=TensorBoardLogger)
