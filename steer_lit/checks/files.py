@@ -32,11 +32,11 @@ _DEMO = Path("outputs/demo")  # where `make demo` writes
 
 def file_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the checkpoint, the adapter and the row files of a training run."""
-    path = config.get("ckpt_path")
-    adapter = None if start_is_gone(config.get("init_from"), resumed=bool(path)) else config.get("init_from")
+    path, adapter = config.get("ckpt_path"), at(config, "model.init_from")
+    needed = isinstance(adapter, str) and not start_is_gone(adapter, resumed=bool(path))
     if isinstance(path, str) and (remedy := _checkpoint_remedy(Path(path))):
         yield Problem("ckpt_path", path, remedy)
-    if isinstance(adapter, str) and (problem := adapter_problem("init_from", adapter, config.get("model", {}))):
+    if needed and (problem := adapter_problem("init_from", adapter, config["model"])):
         yield problem
     yield from source_problems(config)
 

@@ -28,7 +28,6 @@ from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import MANY, is_whole, whole
 from steer_lit.policy import base_model_files, gpus, preflight
-from steer_lit.policy.model_facts import start_is_gone
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -291,8 +290,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
 
 def _machine_problems(config: Config) -> Iterator[Problem]:
     readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
-    gone = start_is_gone(at(config, "model.init_from"), resumed=bool(config.get("ckpt_path")))
-    model = {**config["model"], "init_from": None} if gone else config["model"]
+    model = {**config["model"], "init_from": None}  # `file_problems` looks at it; a benchmark's is refused
     found = preflight.preflight(model) if readable else []
     yield from found
     accelerator = at(config, "trainer.accelerator")

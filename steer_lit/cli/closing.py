@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
-from steer_lit.policy.model_facts import UNTRAINED, start_is_gone
+from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
@@ -83,9 +83,8 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     config = configs[0]
     if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
         return ""
-    start, *others = {other.get("init_from") for other in configs}
-    one = start and not others and not _start_is_gone(config)
-    policies = {"sft": [Path(start)]} if one and config.stage == "grpo" else {}
+    start, *others = {_start(other) for other in configs}
+    policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
         policies.setdefault(_name(run) or config.stage, []).append(adapter)
     named = []
@@ -137,13 +136,14 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     return [command, *_wanted(config, "rl", "tutor", given, asks=asks)]
 
 
-def _start_is_gone(config: DictConfig) -> bool:
-    return start_is_gone(config.get("init_from"), resumed=bool(config.get("ckpt_path")))
+def _start(config: DictConfig) -> str | None:
+    """Return the folder of the adapter that the run began with, unless it is gone."""
+    start: str | None = config.get("init_from")
+    return start if start and no_adapter(Path(start)) is None else None
 
 
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
-    start = None if _start_is_gone(config) else config.get("init_from")
-    policies = {"sft": start, config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
+    policies = {"sft": _start(config), config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
     return _bench_command(
         config, [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
     )

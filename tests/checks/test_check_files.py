@@ -97,7 +97,7 @@ def test_an_adapter_of_another_base_is_refused_by_name(tmp_path: Path, base: obj
     (tmp_path / "steer_lit.json").write_text(json.dumps({"base": base}))
     problem = adapter_problem("policies.a", str(tmp_path), model)
     assert (said in str(problem)) if said else problem is None
-    found = list(file_problems({"init_from": str(tmp_path), "model": model}))
+    found = list(file_problems({"model": {**model, "init_from": str(tmp_path)}}))
     assert [one.key for one in found] == (["init_from"] if said else [])
 
 

@@ -196,8 +196,14 @@ GROUND = {**GRPO, "stage": "ground"}
     ],
 )
 def test_the_names_of_a_sweeps_policies(
-    configs: list[dict[str, object]], runs: list[tuple[str, ...]], policies: str | None
+    configs: list[dict[str, object]],
+    runs: list[tuple[str, ...]],
+    policies: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty_adapter(Path("s"))
     adapters = {run: Path(str(number)) for number, run in enumerate(runs)}
     said = compared(list(map(OmegaConf.create, configs)), adapters, [])
     wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
