@@ -87,10 +87,7 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
         policies.setdefault(_name(run) or config.stage, []).append(adapter)
-    named = []
-    for name, seeds in policies.items():
-        listed = ",".join(typed("", seed).removeprefix("=") for seed in seeds)
-        named.append(f"'policies.{name}=[{listed}]'" if len(seeds) > 1 else typed(f"policies.{name}", seeds[0]))
+    named = [typed(f"policies.{name}", *seeds) for name, seeds in policies.items()]
     if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
     noise = [f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"]

@@ -170,13 +170,18 @@ def sweeping_on(name: str, words: Sequence[str]) -> str:
     return " ".join([program(name), *kept, typed("hydra.sweep.dir", folder)])
 
 
-def typed(key: str, path: Path) -> str:
-    """Return `key=path` as one types it. A path of more than plain letters is quoted for both the shell and Hydra."""
-    shown = str(shown_path(path))
-    if re.fullmatch(r"[\w./+-]+", shown, re.ASCII):
-        return f"{key}={shown}"
-    quoted = shown.replace('"', r"\"")
-    return shlex.quote(f'{key}="{quoted}"')
+def typed(key: str, *paths: Path) -> str:
+    """Return `key=path`, or `key=[path,path]` for several, as one types it, quoted for both the shell and Hydra."""
+    read = [_read_by_hydra(str(shown_path(path))) for path in paths]
+    return shlex.quote(f"{key}={read[0]}" if len(read) == 1 else f"{key}=[{','.join(read)}]")
+
+
+def _read_by_hydra(path: str) -> str:
+    """Return the path, in quotes if it has more than plain letters."""
+    if re.fullmatch(r"[\w./+-]+", path, re.ASCII):
+        return path
+    quoted = path.replace('"', r"\"")
+    return f'"{quoted}"'
 
 
 def shown_path(run_dir: Path) -> Path:

@@ -651,7 +651,10 @@ def test_sigterm_ends_a_synthesis_with_the_command_that_resumes(
 def test_printed_commands_can_be_typed_again(tmp_path: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    for folder in (Path("/runs/2025-01-01_10-00"), Path("/my rún, (1)/a=b"), Path('/it\'s `a` "b"')):
+    folders = (Path("/runs/2025-01-01_10-00"), Path("/my rún, (1)/a=b"), Path('/it\'s `a` "b"'))
+    for folder in folders:
         (word,) = shlex.split(commands.typed("init_from", folder))
         assert OverridesParser.create().parse_override(word).value() == str(folder)
+    (word,) = shlex.split(commands.typed("policies.grpo", *folders))
+    assert OverridesParser.create().parse_override(word).value() == [str(folder) for folder in folders]
     assert commands.typed("init_from", Path("/runs/a")) == "init_from=/runs/a"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from steer_lit.cli import main as cli
@@ -208,6 +210,14 @@ def test_the_names_of_a_sweeps_policies(
     said = compared(list(map(OmegaConf.create, configs)), adapters, [])
     wanted = f"next:    python bench.py model=nano {policies} bench.limit=300 rollout.max_new_tokens=64"
     assert said == ("" if policies is None else wanted)
+
+
+def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -> None:
+    folders = [Path("my runs/0"), Path("my runs/1")]
+    adapters = {(f"seed={number}",): folder for number, folder in enumerate(folders)}
+    words = shlex.split(compared([OmegaConf.create(GRPO)] * 2, adapters, []))
+    (word,) = (word for word in words if word.startswith("policies."))
+    assert OverridesParser.create().parse_override(word).value() == list(map(str, folders))
 
 
 def test_a_sweep_on_the_users_rows_names_what_its_benchmark_needs() -> None:
