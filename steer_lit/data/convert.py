@@ -21,6 +21,8 @@ from functools import partial
 from os.path import isfile  # accepts any text as a name
 from pathlib import Path
 
+from rich.console import Console
+
 from steer_lit.data.losses import lost
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
@@ -28,6 +30,7 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
+from steer_lit.terminal.bars import running_count
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
@@ -77,6 +80,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     def rows() -> Iterator[Row]:
         for row, losses, pictures in read_records(source, partial(_converted, shape, folder), quarantine):
             named = [name for name in pictures if name not in folder.names]
+            converted()
             done.written += 1
             done.lost.update(losses)
             done.pictures |= bool(named)
@@ -92,7 +96,8 @@ def convert(source: str, out: Path, shape: str) -> Converted:
             first = f"; the first of {len(quarantine):,}: {quarantine.errors[0]}{remedy}" if quarantine.errors else ""
             raise SteerError(f"no row of {source} can be written as {shape}{first}")
 
-    write_rows(out, rows())
+    with running_count(Console(stderr=True), "rows converted") as converted:
+        write_rows(out, rows())
     return done
 
 

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from rich.console import Console
+
 from steer_lit.answer_format import has_answer
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.images import blank
@@ -26,6 +28,7 @@ from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted
 from steer_lit.ranks import local_rank
+from steer_lit.terminal.bars import running_count
 from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
 log = logging.getLogger(__name__)
@@ -139,10 +142,13 @@ class FileSource:
         """
         file, root = self._file(part), self.image_root
         read, cut = [], 0
-        for number, record in self._whole(part, quarantine, look=True):
-            read.append((number, short := _cut(record, max_turns)))
-            cut += short is not record
-        if cut and local_rank() == 0:
+        first_rank = local_rank() == 0
+        with running_count(Console(stderr=True, quiet=not first_rank), "rows read") as one_read:
+            for number, record in self._whole(part, quarantine, look=True):
+                one_read()
+                read.append((number, short := _cut(record, max_turns)))
+                cut += short is not record
+        if cut and first_rank:
             log.info("%s: %s cut after data.max_turns=%d", file, counted(cut, "row"), max_turns)
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import LinesApart, count_bar, running_count
 
 
 def test_the_time_left_is_shown_with_minutes_between_updates() -> None:
@@ -50,3 +50,19 @@ def test_there_is_no_bar_without_a_terminal() -> None:
         with count_bar(console, "{task.description}", "dialogues") as bar:
             bar.update(bar.add_task("sft", total=4), completed=4)
         assert ("sft" in console.file.getvalue()) is terminal  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_count_without_a_total_is_shown_once_it_takes_longer(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    now = 0.0
+    monkeypatch.setattr("steer_lit.terminal.bars.time", SimpleNamespace(perf_counter=lambda: now))
+    console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+    shown = console.file.getvalue  # type: ignore[attr-defined]
+    with running_count(console, "rows read") as one:
+        for _ in range(1234):
+            one()
+        assert shown() == ""
+        now = 1.5
+        one()
+        assert ("1,235 rows read elapsed" in shown()) is terminal
+    assert shown().endswith("\x1b[2K") is terminal  # the line is gone
