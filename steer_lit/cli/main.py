@@ -38,7 +38,7 @@ from steer_lit.cli.overrides import (
 )
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
-from steer_lit.cli.sweeps import NotBegun, runs_in_process
+from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
@@ -53,6 +53,7 @@ RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "bench": run_benchmark,
     "synthesize": run_synthesizing,
 }
+_STILL_GOING = "stopped waiting for this sweep. Runs that the launcher has started go on in {}; for the rest, later:"
 
 
 class AlreadyReported(Exception):
@@ -92,15 +93,17 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
 def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> None:
     failed: list[str] = []  # the runs of a sweep
     begun: list[Path] = []
-
     rest: list[str] = []  # the command that goes on with a sweep
 
     def stopped() -> str:
+        if folder := WholeSweep.elsewhere:
+            return f"{_STILL_GOING.format(folder)}\nsweep:   {sweeping_on(program, words, folder)}"
         return "\n".join([_stopped(begun[-1] if begun else None, alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
-        rest[:] = [f"sweep:   {sweeping_on(program, words)}"] if sweeping() else []
+        if sweeping():
+            rest[:] = [f"sweep:   {sweeping_on(program, words, Path.cwd() / str(HydraConfig.get().sweep.dir))}"]
         try:
             with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
                 return RUNS[program](config, folder)
@@ -140,11 +143,13 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             print(line, file=sys.stderr)
         raise
     except AlreadyReported:
-        runs = ", ".join(failed) or "runs"  # a launcher that starts other processes does not say which
-        print(f"not finished, for the reasons above: {runs} of this sweep", file=sys.stderr)
+        runs, logs = ", ".join(failed), ""
+        if folder := WholeSweep.elsewhere:  # a launcher that starts other processes does not say which failed
+            runs, logs = "runs", f" or in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
+        print(f"not finished, for the reasons above{logs}: {runs} of this sweep", file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
-        sys.argv = arguments
+        sys.argv, WholeSweep.elsewhere = arguments, None
 
 
 def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> None:

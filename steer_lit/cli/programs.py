@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 
-from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, sigterm_ends
+from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, leave_other_ranks, sigterm_ends
 from steer_lit.ranks import first_rank
 from steer_lit.terminal.stdout import printing
 
@@ -24,7 +24,13 @@ def run(program: str) -> int:
         # rollout leaves gaps between segments of fixed size into which nothing fits.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
     with heard_in_destructors():
-        return printing(partial(_called, program))
+        try:
+            code = printing(partial(_called, program))
+        except BaseException as error:
+            leave_other_ranks(error)
+            raise
+        leave_other_ranks(SystemExit(code))
+        return code
 
 
 def _called(program: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +40,8 @@ from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
 
+log = logging.getLogger(__name__)
+
 FROZEN = "--frozen="  # the option that gives a further process its run's config
 LOCK = ".lock"
 _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
@@ -47,6 +50,7 @@ CHECKPOINTS = (LAST, FAILED)
 EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
+_ASIDE = "before_restart_"
 _OWN: set[Path] = set()  # folders whose lock this process holds
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
@@ -143,17 +147,33 @@ def _holds(run_dir: Path, kind: str) -> bool:
 def check_unused(run_dir: Path, words: Sequence[str]) -> None:
     """Raise SteerError if the folder already holds a training, which one with `words` would overwrite.
 
-    Only the first rank checks: the others find there what it has written.
+    If Slurm has restarted that training before its first save, what it wrote is set aside instead. Only the first rank
+    checks: the others find there what it has written.
     """
     if not first_rank() or not _holds(run_dir, "training"):
         return
     folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."
     if not (saved := [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]):
+        if restarted():
+            _set_aside(run_dir)
+            return
         raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
     latest = max(saved, key=lambda path: path.stat().st_mtime)
     raise SteerError(
         f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"
+    )
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Move all but logs into a new folder inside."""
+    inside = [path for path in run_dir.iterdir() if not _is_log_or_lock(path) and not path.match(f"{_ASIDE}*")]
+    aside = next(at for number in count(1) if not (at := run_dir / f"{_ASIDE}{number}").exists())
+    aside.mkdir()
+    for path in inside:
+        path.rename(aside / path.name)
+    log.info(
+        "Slurm restarts this run, which had saved nothing, from its beginning: what it had written is in %s", aside
     )
 
 

@@ -1,6 +1,6 @@
 """Handles signals while no run is at work: before it begins and after its end. Small, since no library has loaded.
 
-Also ends a run's further ranks with its first.
+Also ends a run's ranks if one of them ends by an error.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from steer_lit.ranks import first_rank
 
@@ -84,8 +86,8 @@ def heard_in_destructors() -> Iterator[None]:
 def end_with_parent() -> None:
     """End this process, a further rank of a run, once the first rank's process has ended, which started it.
 
-    If that one was killed or failed alone, this one would finish its step and then wait for it: on GPUs, where NCCL
-    does not notice, for `hardware.rank_timeout_minutes`.
+    If that one was killed or failed alone (`leave_other_ranks`), this one would finish its step and then wait for it:
+    on GPUs, where NCCL does not notice, for `hardware.rank_timeout_minutes`.
     """
     first = os.getppid()
 
@@ -95,3 +97,23 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def leave_other_ranks(error: BaseException) -> None:
+    """End this process at once if it is one of several ranks and ends by `error`. Return if it is not, or succeeded.
+
+    At a normal exit Lightning closes NCCL's communicators, which waits for the other ranks, while these wait for this
+    one. Once this process is gone, Lightning in the first rank, or `end_with_parent` in the others, ends the rest.
+    """
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
+        return
+    code = error.code if isinstance(error, SystemExit) else 1
+    if code in (None, 0) or distributed.get_world_size() == 1:
+        return
+    with suppress(Exception):
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, inf
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -36,6 +36,12 @@ _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
 # each run is checked when it begins.
 _SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# Launchers of this machine. Others may start runs where there is a GPU that this machine lacks.
+_HERE = {
+    _LAUNCHER,
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+}
 _NAMED = 3  # runs that are named per problem
 _MOST = 1_000  # runs of a sweep: more are surely a mistake
 
@@ -62,9 +68,11 @@ class NotBegun(BaseException):
 class WholeSweep(Callback):
     """Hydra callback around a sweep.
 
-    Sweepers that choose runs as they go are not checked, nor launchers that run elsewhere, perhaps on a GPU that this
-    machine lacks.
+    Sweepers that choose runs as they go are not checked, nor launchers that run on other machines. `elsewhere` is the
+    sweep's folder while other processes do its runs, else None.
     """
+
+    elsewhere: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -76,12 +84,15 @@ class WholeSweep(Callback):
             self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
+        if not runs_in_process(config.hydra):
+            WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, name: str) -> None:
         found: dict[str, list[str]] = {}
+        here = config.hydra.launcher._target_ in _HERE
         self.common = [word for word in _typed(config) if not sweeps(word)]
         for point in _points(config):
-            problems = _problems(name, point.config, [*point.words, *self.common])
+            problems = _problems(name, point.config, [*point.words, *self.common]) if here else []
             for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
             if not problems:
@@ -119,7 +130,7 @@ def runs_in_process(settings: Any) -> bool:
 
 def _points(config: DictConfig) -> Iterator[Point]:
     """Yield the runs of Hydra's own sweeper. Each is Hydra's current run until the next is asked for."""
-    if not runs_in_process(config.hydra):
+    if config.hydra.sweeper._target_ != _SWEEPER:
         return
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # exists, since the sweep will use it
 

@@ -181,7 +181,7 @@ class QwenVL(nn.Module):
 
         positions = batch.position_ids.flatten(1)[:, packing.source].to(self.device)
         states = self.stack(embeds.flatten(0, 1)[packing.source], positions, attend, self.stack.operands())
-        # Rows of a group share their opening's last state; unlike plain indexing, this sums its gradients in order.
+        # Rows of a group share their opening's last state; unlike plain indexing, a CPU sums its gradients in order.
         return states.index_select(0, packing.slots.to(self.device)[:, :-1][mask[:, 1:]])
 
     @contextmanager

@@ -163,9 +163,9 @@ def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:
     return " ".join([program(name), *map(shlex.quote, words), typed("hydra.run.dir", run_dir)])
 
 
-def sweeping_on(name: str, words: Sequence[str]) -> str:
-    """Return the command that runs the rest of a stopped sweep, begun with `words`."""
-    folder, named = Path.cwd() / str(HydraConfig.get().sweep.dir), carried(words, ["hydra.sweep.dir"])
+def sweeping_on(name: str, words: Sequence[str], folder: Path) -> str:
+    """Return the command that runs the rest of a stopped sweep in `folder`, begun with `words`."""
+    named = carried(words, ["hydra.sweep.dir"])
     kept = [shlex.quote(_as_taught(word)) for word in words if word not in named]
     return " ".join([program(name), *kept, typed("hydra.sweep.dir", folder)])
 

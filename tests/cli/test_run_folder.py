@@ -196,6 +196,26 @@ def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypa
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_run_restarted_by_slurm_before_its_first_save_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had written is kept aside: it would be mixed with what the run writes now."""
+    monkeypatch.setattr(train_run, "_train", lambda config, run_dir: (run_dir / "trajectories.jsonl").touch())
+    words = [f"hydra.run.dir={tmp_path}"]
+    assert cli.run("train", words) == 0
+    (tmp_path / "tensorboard").mkdir()
+    assert cli.run("train", words) == 2
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    for restart in (1, 2):
+        assert cli.run("train", words) == 0
+        aside = tmp_path / f"before_restart_{restart}"
+        assert (aside / "trajectories.jsonl").is_file()
+        assert (aside / "tensorboard").is_dir() is (restart == 1)
+    assert (tmp_path / "trajectories.jsonl").is_file()
+    assert len(list(tmp_path.glob("before_restart_*"))) == 2
+
+
+@pytest.mark.usefixtures("alone")
 def test_another_runs_checkpoint_does_not_allow_overwriting_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -532,6 +552,33 @@ os.kill(os.getpid(), 9)
 """
     done = subprocess.run([sys.executable, "-c", first], cwd=repository, stderr=subprocess.PIPE, timeout=60)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, b"")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "raised", "code"),
+    [(2, RuntimeError("CUDA out of memory"), 1), (2, None, 2), (1, None, None), (2, SystemExit(0), None)],
+)
+def test_a_rank_that_fails_alone_ends_without_waiting_for_the_others(
+    ranks: int, raised: BaseException | None, code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a normal exit NCCL would wait for them. `code` is that of `os._exit`, None if the process exits normally."""
+    group = SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: ranks)
+    monkeypatch.setitem(sys.modules, "torch.distributed", group)
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    def run(program: str) -> int:
+        if raised is not None:
+            raise raised
+        return 2
+
+    monkeypatch.setattr(cli, "run", run)
+    if raised is None:
+        assert programs.train() == 2
+    else:
+        with pytest.raises(type(raised)):
+            programs.train()
+    assert left == ([] if code is None else [code])
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

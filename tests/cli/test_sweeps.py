@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import sweeps, train_run
 from steer_lit.cli.closing import compared
 from steer_lit.cli.run_folder import freeze, mark_finished
+from steer_lit.cli.signals import INTERRUPTED
 from steer_lit.errors import ServerDown
 from steer_lit.terminal.commands import composed, conf_dir
 from steer_lit.terminal.stdout import REFUSED
@@ -147,17 +154,87 @@ def test_a_problem_names_the_first_runs_that_have_it_unless_all_do() -> None:
     assert sweeps._describe_problems({"one": [""]}, runs=1).startswith("1 problem in this sweep of 1 run, none was")
 
 
-OPTUNA, JOBLIB = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.hydra_joblib.JoblibLauncher"
+OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"
 
 
-@pytest.mark.parametrize(("part", "other"), [("sweeper", OPTUNA), ("launcher", JOBLIB)])
-def test_runs_of_other_sweepers_and_launchers_are_not_checked(part: str, other: str) -> None:
+def test_runs_of_other_sweepers_are_not_listed() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("train", return_hydra_config=True)
     assert sweeps.runs_in_process(config.hydra)
     with read_write(config.hydra):
-        config.hydra[part]._target_ = other
+        config.hydra.sweeper._target_ = OPTUNA
     assert list(sweeps._points(config)) == []
+
+
+class Elsewhere(Launcher):
+    """Starts no run; `outcome` is what it returns or raises."""
+
+    __module__ = "hydra_plugins.elsewhere"  # Hydra takes plugins of no other package
+
+    outcome: Callable[[], JobReturn] = JobReturn
+
+    def setup(self, **_: object) -> None: ...
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        return [Elsewhere.outcome() for _ in job_overrides]
+
+
+@pytest.fixture
+def elsewhere(begun: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that starts a sweep of two runs with `Elsewhere`."""
+    Plugins.instance().register(Elsewhere)
+    package = SimpleNamespace(elsewhere=SimpleNamespace(Elsewhere=Elsewhere))
+    monkeypatch.setitem(sys.modules, "hydra_plugins", package)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.elsewhere", package.elsewhere)
+
+    def sweep(outcome: Callable[[], JobReturn], *words: str) -> int:
+        monkeypatch.setattr(Elsewhere, "outcome", staticmethod(outcome))
+        given = ["-m", *words, f"hydra.sweep.dir={tmp_path}", f"hydra.launcher={{_target_: {ELSEWHERE}}}"]
+        return cli.run("train", given)
+
+    return sweep
+
+
+def _fails() -> JobReturn:
+    lost = JobReturn(status=JobStatus.FAILED)
+    lost.return_value = cli.AlreadyReported()
+    return lost
+
+
+def test_a_sweep_on_other_machines_is_not_checked_here(
+    elsewhere: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have what this one lacks. A failed run's reasons are in the launcher's logs."""
+    words = ["seed=1,2", "trainer.max_steps=-7"]
+    assert elsewhere(_fails, *words) == REFUSED
+    logs = f"submitit's are in {tmp_path}/.submitit"
+    last = capsys.readouterr().err.splitlines()[-1]  # after a line of Hydra's
+    assert last == f"not finished, for the reasons above or in the launcher's logs ({logs}): runs of this sweep"
+    monkeypatch.setattr(sweeps, "_HERE", {ELSEWHERE})
+    assert elsewhere(_fails, *words) == REFUSED
+    assert "trainer.max_steps=-7" in capsys.readouterr().err
+
+
+def test_ctrl_c_does_not_claim_that_runs_elsewhere_have_stopped(
+    elsewhere: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def stops() -> JobReturn:
+        raise KeyboardInterrupt
+
+    assert elsewhere(stops, "seed=1,2") == INTERRUPTED
+    told, again = capsys.readouterr().err.splitlines()
+    assert f"go on in {tmp_path}" in told
+    assert again.startswith("sweep:   python train.py -m seed=1,2 ")
+    assert again.endswith(f" hydra.sweep.dir={tmp_path}")
+
+
+def test_runs_elsewhere_are_compared_at_the_end(
+    elsewhere: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) == 0
+    (following,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
+    assert elsewhere(lambda: JobReturn(status=JobStatus.COMPLETED), "seed=1,2") == 0
+    assert following in capsys.readouterr().out
 
 
 def test_the_check_of_a_sweeps_run_has_the_runs_environment(
