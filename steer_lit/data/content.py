@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ _ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "system": "system",
 }
+_MARKS = 64  # in a row; normalising a text takes the square of their number
 _PICTURE_TYPES = ("image", "image_url")
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
 
@@ -95,6 +97,8 @@ class Row:
             value.encode()
         except UnicodeEncodeError:
             raise self.error(field, "holds half of a surrogate pair: the text was cut or decoded wrongly") from None
+        if not value.isascii() and _many_marks(value):
+            raise self.error(field, f"has more than {_MARKS} accents on one letter: no language does")
         return value
 
     def listed(self, value: object, field: str, wanted: str = "a list") -> Sequence[object]:
@@ -273,3 +277,12 @@ def _kind(value: object) -> str:
     """Return a value's type in the words of JSON."""
     names = {type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
+
+
+def _many_marks(text: str) -> bool:
+    row = 0
+    for character in text:
+        row = row + 1 if unicodedata.combining(character) else 0
+        if row > _MARKS:
+            return True
+    return False

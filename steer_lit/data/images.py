@@ -8,11 +8,13 @@ fault of a picture raises a `PictureError` that names it.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from steer_lit.data.mini_pictures import draw
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # Pillow knows some forty more formats; some of them start other programs (EPS), some are never fuzzed.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
+_LARGE = 8 * 2**20  # pixels; with copies for transparency, 64 megapixels take 1.5 GB, so threads take turns
+_ALONE = Lock()
 MAX_ASPECT = 200  # Qwen2.5-VL's image processor refuses longer strips
 _BLANK = "blank:"  # starts the name of a white picture, which no row can use: see `picture_named`
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -67,7 +71,7 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
         return Image.new("RGB", open_image(whole, root).size, "white")
     if ref.uri.startswith("mini://"):
         return _drawn(ref.uri)
-    with _opened(ref.uri, root) as image:
+    with _opened(ref.uri, root) as image, _ALONE if math.prod(image.size) > _LARGE else nullcontext():
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
         return _upright(_rgb(image), _orientation(image))

@@ -19,6 +19,7 @@ from steer_lit.prompts.fill import BAR, writable
 
 _THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffd"  # show nothing, though by their categories they would
 
 
 class Reply(BaseModel):
@@ -118,8 +119,14 @@ def _told(problem: Any) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """Return the text without whitespace, bars and invisible characters, wide letters made plain. Fencing adds the
-    first two, a policy may add the others, and a copy is a copy with or without them.
+    """Return the text without whitespace, bars, invisible characters and accents, wide letters made plain.
+
+    Fencing adds the first two, a policy may add the others, and a copy is a copy with or without them. Marks go first:
+    many in a row would take the normalisation hours. Those that it makes itself, out of letters, go after it.
     """
-    plain = unicodedata.normalize("NFKC", text.replace(BAR.strip(), ""))
-    return "".join(c for c in "".join(plain.split()) if unicodedata.category(c) != "Cf")
+    plain = unicodedata.normalize("NFKC", _without_marks(text.replace(BAR.strip(), "")))
+    return _without_marks("".join(plain.split()))
+
+
+def _without_marks(text: str) -> str:
+    return "".join(c for c in text if c not in _BLANKS and unicodedata.category(c) not in ("Cf", "Cc", "Mn", "Me"))

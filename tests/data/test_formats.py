@@ -276,6 +276,7 @@ GOOD_BENCH = {"question_id": "q", "messages_fixed": [user("Hi")]}
             "'video'",
         ),
         (read_sft_row, {"messages": [user("cut \ud83d"), assistant("x")]}, "messages[0].content", "surrogate"),
+        (read_sft_row, {"messages": [user("a" + 65 * "\u0315"), assistant("x")]}, "messages[0].content", "accents"),
         (read_bench_row, {"messages_fixed": [user("Hi")]}, "question_id", "is missing"),
         (read_bench_row, {"question_id": "q"}, "messages_fixed", "must be a list, got null"),
         (read_bench_row, {"question_id": "q", "messages_fixed": [assistant("x")]}, "messages_fixed", "no user message"),

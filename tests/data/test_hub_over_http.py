@@ -86,3 +86,17 @@ def test_a_local_folder_of_the_datasets_name_is_not_read_instead(tmp_path: Path)
         done = converted(hub, "hf://owner/name", tmp_path)
     assert done.returncode == 2
     assert "owner/name is also a folder here, which would be read in its place" in done.stderr
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_dataset_cannot_name_files_outside_itself(tmp_path: Path, local: bool) -> None:
+    """A README says which files are the rows. It must not send a local file, or another site's, through a run."""
+    (tmp_path / "private.jsonl").write_bytes(QUESTIONS)
+    with LoopbackHub({"private.jsonl": QUESTIONS}) as other:
+        path = tmp_path / "private.jsonl" if local else f"{other.url}/datasets/owner/name/resolve/main/private.jsonl"
+        readme = f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: {path}\n---\n"
+        with LoopbackHub({"README.md": readme.encode(), "train.jsonl": QUESTIONS}) as hub:
+            done = converted(hub, "hf://owner/name", tmp_path)
+    assert done.returncode == 2
+    assert "its rows cannot be streamed (Data files don't belong to owner/name" in done.stderr
+    assert not (tmp_path / "rl.jsonl").exists()

@@ -144,6 +144,18 @@ def test_a_size_bomb_is_refused_from_its_header(tmp_path: Path) -> None:
             open_image(ref, tmp_path)
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    """Eight at once, as `broken_pictures` opens them, would take twelve gigabytes."""
+    ref = save(tmp_path, "a.png", Image.new("RGB", (10, 10)))
+    monkeypatch.setattr(images, "_LARGE", 99 if large else 100)
+    held: list[bool] = []
+    monkeypatch.setattr(images, "_rgb", lambda image: held.append(images._ALONE.locked()) or image)
+    assert open_image(ref, tmp_path).size == (10, 10)
+    assert held == [large]
+    assert not images._ALONE.locked()
+
+
 def test_the_number_of_pixels_is_checked_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = save(tmp_path, "a.png", Image.new("RGB", (10, 10)))
     monkeypatch.setattr(images, "MAX_PIXELS", 100)
