@@ -84,7 +84,7 @@ class WholeSweep(Callback):
             self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
-        if not runs_in_process(config.hydra):
+        if config.hydra.launcher._target_ != _LAUNCHER:
             WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, name: str) -> None:

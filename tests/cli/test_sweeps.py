@@ -164,6 +164,8 @@ def test_runs_of_other_sweepers_are_not_listed() -> None:
     with read_write(config.hydra):
         config.hydra.sweeper._target_ = OPTUNA
     assert list(sweeps._points(config)) == []
+    sweeps.WholeSweep().on_multirun_start(config, "train")
+    assert sweeps.WholeSweep.elsewhere is None  # the launcher is still the one that runs in this process
 
 
 class Elsewhere(Launcher):
