@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from typing import Any
 
 
 def local_rank() -> int:
@@ -23,3 +25,11 @@ def first_rank() -> bool:
 def restarted() -> bool:
     """Return whether Slurm has restarted this job, for example after a preemption (SLURM_RESTART_COUNT)."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def several_ranks() -> bool:
+    """Return whether this process is connected to further ranks."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return bool(distributed.get_world_size() > 1)

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
+from steer_lit.ranks import several_ranks
 from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping, sweeping_on
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
@@ -110,17 +112,19 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging or (refusal := _refusal(error)) is None:
                 raise
-            leave_nothing(folder)
-            # Not raised further: Hydra would print every override around the message.
-            said = _unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
-            print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
-            if not sweeping():
+            _report(refusal, folder, program, words)
+            if not sweeping() or several_ranks():  # the next run would wait for ranks that this one has left
                 raise SystemExit(REFUSED) from None
             failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
             if runs_in_process(HydraConfig.get()):
                 return None
             # In another process, only Hydra can report the failure: it raises one run's error after the last run.
             raise AlreadyReported from None
+        except Exception:
+            if sweeping() and several_ranks():
+                traceback.print_exc()  # Hydra would show it after the last run
+                raise SystemExit(1) from None
+            raise
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
@@ -143,13 +147,25 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             print(line, file=sys.stderr)
         raise
     except AlreadyReported:
-        runs, logs = ", ".join(failed), ""
-        if folder := WholeSweep.elsewhere:  # a launcher that starts other processes does not say which failed
-            runs, logs = "runs", f" or in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
-        print(f"not finished, for the reasons above{logs}: {runs} of this sweep", file=sys.stderr)
+        print(_not_finished(failed), file=sys.stderr)
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
+
+
+def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
+    """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
+    leave_nothing(folder)
+    said = _unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
+    print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
+
+
+def _not_finished(failed: Sequence[str]) -> str:
+    """Return the last message of a sweep. A launcher that starts other processes does not say which runs failed."""
+    if folder := WholeSweep.elsewhere:
+        logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
+        return f"not finished, for the reasons above or {logs}: runs of this sweep"
+    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep"
 
 
 def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> None:

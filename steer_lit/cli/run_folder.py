@@ -37,7 +37,7 @@ from steer_lit.files.run_files import (
     VERSIONS,
 )
 from steer_lit.prompts.fill import digests
-from steer_lit.ranks import first_rank, local_rank, restarted
+from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), 
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
 _ASIDE = "before_restart_"
+# Set by Lightning in the process that starts further ones; with LOCAL_RANK set, it would start none for the next run.
+_OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 _OWN: set[Path] = set()  # folders whose lock this process holds
 RECORDED = ("torch", "lightning", "transformers", "peft", "bitsandbytes", "hydra-core", "datasets")
 
@@ -237,12 +239,19 @@ def _versions(run_dir: Path) -> dict[str, Any]:
 def children_read(frozen: Path) -> Iterator[None]:
     """Make the processes that Lightning starts for further devices read this run's frozen config.
 
-    Otherwise they would get this process's own command line, which in a sweep names every run of it (TRAPS 40).
+    Otherwise they would get this process's own command line, which in a sweep names every run of it (TRAPS 40). After a
+    success nothing of them is left, so that a sweep's next run can start its own.
     """
     hydra_config = HydraConfig.instance()
-    arguments, held = sys.argv, hydra_config.cfg
+    arguments, held, environment = sys.argv, hydra_config.cfg, {name: os.environ.get(name) for name in _OF_RANKS}
     sys.argv, hydra_config.cfg = [sys.argv[0], f"{FROZEN}{frozen}"], None
     try:
         yield
+        if several_ranks():
+            sys.modules["torch.distributed"].destroy_process_group()
     finally:
         sys.argv, hydra_config.cfg = arguments, held
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -14,9 +14,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from steer_lit.ranks import first_rank
+from steer_lit.ranks import first_rank, several_ranks
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells report Ctrl-C and SIGTERM
 
@@ -105,11 +104,8 @@ def leave_other_ranks(error: BaseException) -> None:
     At a normal exit Lightning closes NCCL's communicators, which waits for the other ranks, while these wait for this
     one. Once this process is gone, Lightning in the first rank, or `end_with_parent` in the others, ends the rest.
     """
-    distributed: Any = sys.modules.get("torch.distributed")
-    if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
-        return
     code = error.code if isinstance(error, SystemExit) else 1
-    if code in (None, 0) or distributed.get_world_size() == 1:
+    if code in (None, 0) or not several_ranks():
         return
     with suppress(Exception):
         if not isinstance(error, SystemExit):

@@ -122,7 +122,7 @@ def _squeezed(text: str) -> str:
     """Return the text without whitespace, bars, invisible characters and accents, wide letters made plain.
 
     Fencing adds the first two, a policy may add the others, and a copy is a copy with or without them. Marks go first:
-    many in a row would take the normalisation hours. Those that it makes itself, out of letters, go after it.
+    normalising takes the square of their number in a row. Those that it makes itself, out of letters, go after it.
     """
     plain = unicodedata.normalize("NFKC", _without_marks(text.replace(BAR.strip(), "")))
     return _without_marks("".join(plain.split()))

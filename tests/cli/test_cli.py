@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra._internal.utils import get_args_parser
@@ -489,6 +490,26 @@ def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
         assert sys.argv[1:] == [f"--frozen={tmp_path / 'config.yaml'}"]
     assert sys.argv[1:] == ["-m", "+experiment=grpo_tiny", "seed=1,2"]
     assert HydraConfig.initialized()
+
+
+@pytest.mark.parametrize("given", ["0", None])
+def test_trap_40_a_sweeps_next_run_starts_ranks_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """Lightning starts none if LOCAL_RANK is set, and reuses a connection that is left. `given` is torchrun's."""
+    closed: list[bool] = []
+    group = SimpleNamespace(is_available=lambda: True, is_initialized=lambda: True, get_world_size=lambda: 2)
+    group.destroy_process_group = lambda: closed.append(True)
+    monkeypatch.setitem(sys.modules, "torch.distributed", group)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if given is not None:
+        monkeypatch.setenv("LOCAL_RANK", given)
+    with run_folder.children_read(tmp_path / "config.yaml"):
+        monkeypatch.setenv("LOCAL_RANK", "7")
+    assert os.environ.get("LOCAL_RANK") == given
+    with pytest.raises(RuntimeError), run_folder.children_read(tmp_path / "config.yaml"):
+        raise RuntimeError  # closing would wait for the others
+    assert closed == [True]
 
 
 @pytest.mark.parametrize("name", ["run", "größe [2]"])

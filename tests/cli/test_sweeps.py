@@ -22,7 +22,7 @@ from steer_lit.cli import sweeps, train_run
 from steer_lit.cli.closing import compared
 from steer_lit.cli.run_folder import freeze, mark_finished
 from steer_lit.cli.signals import INTERRUPTED
-from steer_lit.errors import ServerDown
+from steer_lit.errors import ServerDown, SteerError
 from steer_lit.terminal.commands import composed, conf_dir
 from steer_lit.terminal.stdout import REFUSED
 from tests.test_conf import empty_adapter
@@ -152,6 +152,26 @@ def test_a_problem_names_the_first_runs_that_have_it_unless_all_do() -> None:
         "  * all",
     ]
     assert sweeps._describe_problems({"one": [""]}, runs=1).startswith("1 problem in this sweep of 1 run, none was")
+
+
+@pytest.mark.parametrize("error", [SteerError("too large"), RuntimeError("CUDA out of memory")])
+def test_a_sweep_ends_if_a_run_on_several_devices_fails(
+    error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next run would wait for the ranks that the failed one has left. The others can be run later."""
+    begun: list[int] = []
+
+    def fails(config: DictConfig, run_dir: Path) -> None:
+        begun.append(config.seed)
+        raise error
+
+    monkeypatch.setitem(cli.RUNS, "train", fails)
+    monkeypatch.setattr(cli, "several_ranks", lambda: True)
+    assert cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"]) != 0
+    assert begun == [1]
+    said = capsys.readouterr().err
+    assert str(error) in said
+    assert said.splitlines()[-1] == f"sweep:   python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"
 
 
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"

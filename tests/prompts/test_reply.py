@@ -109,7 +109,10 @@ def test_trap_36_a_copy_is_recognised_with_and_without_the_bars_of_its_fence() -
 
 def test_trap_36_a_copy_is_recognised_without_invisible_characters() -> None:
     """A model that repeats a text leaves out what shows nothing, and writes wide letters as ordinary ones."""
-    hidden = ["\u200b".join(FORGED), *(FORGED.replace('"', f'"{c}') for c in "\u034f\ufe0f\u3164\u2800\x1b\ufffd")]
+    hidden = [
+        "\u200b".join(FORGED),
+        *(FORGED.replace('"', f'"{c}') for c in "\u034f\ufe0f\u3164\u2800\x1b\ufffd\uff9e"),
+    ]
     wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in FORGED)
     for shown in (*hidden, wide):
         with pytest.raises(Unreadable, match="copied"):
