@@ -14,7 +14,8 @@ def local_rank() -> int:
 
 def node_rank() -> int:
     """Return this machine's number, from 0. Lightning sets NODE_RANK, torchrun GROUP_RANK, Slurm SLURM_NODEID."""
-    return int(next(filter(None, map(os.environ.get, ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID"))), 0))
+    given = os.environ.get
+    return int(given("NODE_RANK") or given("GROUP_RANK") or given("SLURM_NODEID") or 0)
 
 
 def first_rank() -> bool:

@@ -87,7 +87,7 @@ class AdaptiveAttacker:
         choice = zlib.crc32("\x1f".join((scenario.id, str(len(turns)), said)).encode(errors="replace"))
         if scripted is None:
             pressing = strategy_for(turns[-1])
-            return pressing and self._press(turns[-1], pressing, choice)
+            return None if pressing is None else self._press(turns[-1], pressing, choice)
         if (choice >> 12) % 1000 >= self.lead_share * 1000:
             return scripted
         strategy = _answering(turns[-1], verdict.refused)

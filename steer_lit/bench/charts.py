@@ -72,7 +72,7 @@ def _end(point: Mapping[str, Any], end: str) -> float:
 
 def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, Any]], apart: float) -> None:
     """Label each curve, to the right of the axes and joined by a line, `apart` percentage points from the next."""
-    ends = {name: held(summary, name)["value"] or 0.0 for name in curves}
+    ends = {name: held(summary[name])["value"] or 0.0 for name in curves}
     order = sorted(ends, key=lambda name: -ends[name])
     right = axes.get_xlim()[1]
     for name, place in zip(order, spread([ends[name] for name in order], apart), strict=True):
@@ -81,7 +81,7 @@ def _label_ends(axes: Axes, summary: Summary, curves: Mapping[str, Mapping[str, 
         axes.plot([last, right, 1.025 * right], [value, value, place], clip_on=False, **look)
         mark = {**_look(summary, name), "linestyle": ""}
         axes.plot([1.035 * right], [place], clip_on=False, markersize=4, **mark)
-        told = f"{_name(summary, name)} {percent(held(summary, name))}"
+        told = f"{_name(summary, name)} {percent(held(summary[name]))}"
         axes.text(1.065 * right, place, told, va="center", fontsize="small", color=_colours()["ink"])
 
 

@@ -71,8 +71,10 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
     """Return each policy of a config's `policies` by name. The members of a list are numbered from 1."""
     found: dict[str, Any] = {}
     for name, value in policies.items():
-        seeds = enumerate(value, 1) if isinstance(value, list) else None
-        found |= {name: value} if seeds is None else {f"{name}{SEED_MARK}{seed}": one for seed, one in seeds}
+        if isinstance(value, Sequence) and not isinstance(value, str):  # OmegaConf's lists too
+            found |= {f"{name}{SEED_MARK}{seed}": one for seed, one in enumerate(value, 1)}
+        else:
+            found[name] = value
     return found
 
 

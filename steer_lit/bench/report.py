@@ -61,7 +61,7 @@ def table(summary: Summary) -> Table:
     for column in (*RATES.values(), tables.HELD):
         shown.add_column(column, justify="right", min_width=len(column))
     for name, figures in summary.items():
-        rates = (*(figures[key] for key in RATES), tables.held(summary, name))
+        rates = (*(figures[key] for key in RATES), tables.held(figures))
         shown.add_row(escape(visible_line(name)), *map(tables.percent, rates))
     return shown
 
@@ -184,7 +184,7 @@ def spreadsheet(summary: Summary) -> str:
 def _lines(summary: Summary) -> Iterator[dict[str, Any]]:
     for policy, figures in summary.items():
         seeds = " ".join(figures.get("seeds", ()))
-        blocks = [("seeds" if seeds else "all", seeds, {**figures, "held": tables.held(summary, policy)})]
+        blocks = [("seeds" if seeds else "all", seeds, {**figures, "held": tables.held(figures)})]
         blocks += [("kind", kind, block) for kind, block in figures["by_kind"].items()]
         blocks += [("subset", subset, block) for subset, block in figures["by_subset"].items()]
         blocks.append(("subset mean", "", figures["subset_mean"]))

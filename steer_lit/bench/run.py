@@ -8,7 +8,7 @@ A stopped run resumes: a dialogue already recorded for the same policy, settings
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -53,7 +53,7 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     failures = _failures(played)
     ungraded = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     if len(ungraded) < len(played):
-        _print_results(console, summary, played, out_dir)
+        _print_results(console, summary, played, failures, out_dir)
     if ungraded:
         raise TooManyFailures(f"no dialogue of {', '.join(ungraded)} could be graded: {failures[ungraded[0]][1]}")
     return summary
@@ -78,11 +78,13 @@ def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], N
     return tell
 
 
-def _print_results(console: Console, summary: Summary, played: Records, out_dir: Path) -> None:
+def _print_results(
+    console: Console, summary: Summary, played: Records, failures: Mapping[str, tuple[int, str]], out_dir: Path
+) -> None:
     """Print the table, and in words what it leaves out."""
     lost = [
         f"{name}: {failed} of {len(played[name])} dialogues could not be graded and count nowhere: {reason}"
-        for name, (failed, reason) in _failures(played).items()
+        for name, (failed, reason) in failures.items()
     ]
     where = [f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}"]
     report.print_table(console, summary)

@@ -55,7 +55,7 @@ def main(summary: Summary) -> Grid:
         (
             label(name, figures),
             *_cells(figures),
-            percent(held(summary, name)),
+            percent(held(figures)),
             *(percent(figures[key]) for key in keys),
             _counted(figures),
         )
@@ -65,9 +65,9 @@ def main(summary: Summary) -> Grid:
     return Grid("Pass rates", header, rows, faint=frozenset(summary.keys() - as_one(summary).keys()))
 
 
-def held(summary: Summary, name: str) -> Rate:
+def held(figures: Mapping[str, Any]) -> Rate:
     """Return the share of dialogues without an unsafe answer at the end of the survival curve, in percent."""
-    curve = summary[name]["survival"]
+    curve = figures["survival"]
     rate: Rate = curve[max(curve, key=int)] if curve else NO_RATE
     return rate
 

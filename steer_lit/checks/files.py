@@ -16,6 +16,7 @@ from steer_lit.checks.leaves import Config
 from steer_lit.data.rows import source_problem
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
+from steer_lit.files.run_files import ADAPTER
 from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
@@ -75,7 +76,7 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
         demo = ", or type make demo, which writes there" if path.is_relative_to(_DEMO) else ""
         return Problem(key, folder, f"{found}: name the adapter/ folder that a training run wrote{demo}")
     if reason := no_adapter(path):
-        inner = f"; did you mean {path / 'adapter'}?" if no_adapter(path / "adapter") is None else ""
+        inner = f"; did you mean {path / ADAPTER}?" if no_adapter(path / ADAPTER) is None else ""
         return Problem(key, folder, f"{reason}{inner}")
     try:
         config = _json_object(path / ADAPTER_CONFIG)

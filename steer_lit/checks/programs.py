@@ -224,7 +224,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         elif not isinstance(folder, str) or not folder:
             shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # it may hold an API key
             unread = ", ".join(sorted(map(str, folder.keys() - READ))) if isinstance(folder, Mapping) else ""
-            yield Problem(f"policies.{name}", shown, f"{unread and f'nothing reads its {unread}; '}{ALLOWED}")
+            yield Problem(f"policies.{name}", shown, f"nothing reads its {unread}; {ALLOWED}" if unread else ALLOWED)
         elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
             yield problem
     limit = config["bench"]["limit"]

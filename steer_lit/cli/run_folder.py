@@ -36,6 +36,7 @@ from steer_lit.files.run_files import (
     TOWER,
     VERSIONS,
 )
+from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
 from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
@@ -47,7 +48,7 @@ LOCK = ".lock"
 _RUNS = "outputs"  # as in conf/hydra/default.yaml; never removed, even if empty
 CHECKPOINTS = (LAST, FAILED)
 # Files of a training that a new training in the same folder would replace.
-EXPORTED = (*(f"{name}/adapter_model.safetensors" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
+EXPORTED = (*(f"{name}/{ADAPTER_WEIGHTS}" for name in (ADAPTER, BEST)), TOWER, f"{BASE}/model.safetensors")
 TRAINED = (*CHECKPOINTS, *EXPORTED, ROLLOUTS)
 LEFT_BY = {"training": TRAINED, "benchmark": (RECORDS,), "synthesis": (MANIFEST,)}
 _ASIDE = "before_restart_"

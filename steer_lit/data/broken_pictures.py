@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from steer_lit.data.images import PictureError, open_image
-from steer_lit.ranks import local_rank
+from steer_lit.ranks import first_rank
 from steer_lit.types import ImageRef
 
 _FEW = 16  # pictures, not worth the threads
@@ -41,9 +41,8 @@ def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[I
 
 
 def _found(pictures: Collection[ImageRef], faults: Iterator[PictureError | None]) -> dict[ImageRef, PictureError]:
-    first_rank = local_rank() == 0
     console = Console(stderr=True)
-    shown = len(pictures) >= _MANY and first_rank and console.is_terminal
+    shown = len(pictures) >= _MANY and first_rank() and console.is_terminal
     looked = track(
         zip(pictures, faults, strict=True),
         "looking at every picture",

@@ -32,7 +32,7 @@ from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted
-from steer_lit.ranks import first_rank
+from steer_lit.ranks import first_rank, several_ranks
 from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ class SteerDataModule(LightningDataModule):
 
         Raises SteerError if the processes of the run have read different rows.
         """
-        if stage == "fit":
-            self._check_ranks_agree()  # also reads the facts now, while every picture is there
-        if stage == "fit" and self._blocks and self._place[0] == 0:
+        if stage != "fit":
+            return
+        self._check_ranks_agree()  # also reads the rows and facts now, while every picture is there
+        if self._place[0] == 0:
             log.info(self.describe())
             if self.stage == "sft" and isinstance(self.source, FileSource):
                 counts = [bare_answers(cast(Dialogue, self._rows[number])) for number in range(len(self._rows))]
@@ -104,7 +105,7 @@ class SteerDataModule(LightningDataModule):
     def _check_ranks_agree(self) -> None:
         """Compare the rows of all processes: each takes its share of what it has read itself."""
         mine = (self._facts, self.train_rows)
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not several_ranks():
             return
         found: list[tuple[str, int]] = [mine] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(found, mine)

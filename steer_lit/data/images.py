@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Pillow knows some forty more formats; some of them start other programs (EPS), some are never fuzzed.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+PLACE = "data.source.folder; data.folder in a synthesis"  # the keys that name the folder of pictures
 MAX_PIXELS = 64 * 2**20  # a 64-megapixel photo: 192 MiB as RGB
 _LARGE = 8 * 2**20  # pixels; with copies for transparency, 64 megapixels take 1.5 GB, so threads take turns
 _ALONE = Lock()
@@ -157,9 +158,9 @@ def _locate(uri: str, root: Path | None) -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise PictureError(uri[:100], f"is not a file name ({reason})") from error
     if not inside:
-        raise PictureError(uri, f"lies outside {folder} (data.source.folder)")
+        raise PictureError(uri, f"lies outside {folder} ({PLACE})")
     if not found:
-        raise PictureError(uri, f"is no file in {folder} (data.source.folder)")
+        raise PictureError(uri, f"is no file in {folder} ({PLACE})")
     return path
 
 

@@ -27,7 +27,7 @@ from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted
-from steer_lit.ranks import local_rank
+from steer_lit.ranks import first_rank
 from steer_lit.terminal.bars import running_count
 from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
@@ -142,14 +142,13 @@ class FileSource:
         """
         file, root = self._file(part), self.image_root
         read, cut = [], 0
-        first_rank = local_rank() == 0
-        with running_count(Console(stderr=True, quiet=not first_rank), "rows read") as one_read:
+        with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for number, record in self._whole(part, quarantine, look=True):
                 one_read()
                 read.append((number, short := _cut(record, max_turns)))
                 cut += short is not record
-        if cut and first_rank:
-            log.info("%s: %s cut after data.max_turns=%d", file, counted(cut, "row"), max_turns)
+        if cut and first_rank():
+            log.info("%s: %s cut after %s (max_turns)", file, counted(cut, "row"), counted(max_turns, "turn"))
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []
         for number, record in read:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
-from steer_lit.data.images import picture_named
+from steer_lit.data.images import PLACE, picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of
 from steer_lit.errors import RowError, SteerError
@@ -130,7 +130,7 @@ def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
     reasons = {name: broken[ref].reason if ref in broken else "" for name, ref in refs.items()}
     place = str(folder.resolve())
     return {
-        name: reason.replace(place, "the folder of its pictures").replace(" (data.source.folder)", "")
+        name: reason.replace(place, "the folder of its pictures").removesuffix(f" ({PLACE})")
         for name, reason in reasons.items()
     }
 

@@ -58,33 +58,32 @@ class BestAdapter(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the folder to the checkpoint's best: the run may have got further before it was killed."""
-        if (policy := _adapted(pl_module)) is None or not trainer.is_global_zero:
+        if (module := _adapted(pl_module)) is None or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / BEST
         if self.best is None:
             shutil.rmtree(folder, ignore_errors=True)
             return
-        with policy.wearing(self.best.weights):
-            _write(policy, self.best, folder)
+        with module.policy.wearing(self.best.weights):
+            _write(module.policy, self.best, folder)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        policy = _adapted(pl_module)
-        if policy is None or trainer.sanity_checking:
+        module = _adapted(pl_module)
+        if module is None or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, PolicyModule)
-        monitored = pl_module.monitored
+        monitored = module.monitored
         value = float(trainer.callback_metrics.get(monitored.name, math.nan))  # the same on all ranks
         if not monitored.better(value, None if self.best is None else self.best.value):
             return
-        weights = {name: tensor.cpu() for name, tensor in policy.adapter_state().items()}
+        weights = {name: tensor.cpu() for name, tensor in module.policy.adapter_state().items()}
         self.best = Best(trainer.global_step, monitored.name, value, weights)
         if trainer.is_global_zero:
-            _write(policy, self.best, Path(trainer.default_root_dir) / BEST)
+            _write(module.policy, self.best, Path(trainer.default_root_dir) / BEST)
 
 
-def _adapted(module: LightningModule) -> QwenVL | None:
-    """Return the module's policy if its adapter trains, otherwise None."""
-    return module.policy if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
+def _adapted(module: LightningModule) -> PolicyModule | None:
+    """Return the module if its policy's adapter trains, otherwise None."""
+    return module if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
 
 
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:

@@ -42,12 +42,12 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = trainer.global_step
         self._handler = signal.getsignal(signal.SIGINT)
         # Before this there is nothing to save. A shell's background job ignores Ctrl-C, and goes on ignoring it.
-        listens = callable(self._handler) and threading.current_thread() is threading.main_thread()
+        may_listen = threading.current_thread() is threading.main_thread()  # only this one may set handlers
         self._alone, self._tells = trainer.world_size == 1, trainer.is_global_zero
-        if listens:
+        if may_listen and callable(self._handler):
             signal.signal(signal.SIGINT, self._interrupt)
         stop_unread_by(self._stop_unread)
-        if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
+        if may_listen:
             self._lightnings = signal.getsignal(signal.SIGTERM)
             signal.signal(signal.SIGTERM, self._terminate)
 
@@ -73,8 +73,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation."""
-        alone = trainer.world_size == 1 and trainer.global_step != self._saved_at
-        if alone and isinstance(exception, SIGTERMException):
+        unsaved = trainer.global_step != self._saved_at
+        if unsaved and trainer.world_size == 1 and isinstance(exception, SIGTERMException):
             self._save(trainer)
         self._let_go()
         stop_unread_by(None)

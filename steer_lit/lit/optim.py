@@ -20,6 +20,9 @@ class OptimSettings:
     warmup: float = 0.1  # paper, Table 6
     max_grad_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))  # no list of OmegaConf's in checkpoints (TRAPS 39)
+
 
 def lr_factor(step: int, total: float, schedule: Schedule, warmup: float) -> float:
     """Return the share, in 0..1, of the peak learning rate at `step` (from 0) of `total`.

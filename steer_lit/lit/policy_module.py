@@ -70,22 +70,11 @@ class PolicyModule(LightningModule):
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
         return too_long(self.policy, record)
 
-    def check_length(self, batch: Sequence[Dialogue | Scenario]) -> None:
-        """Raise SteerError for a row longer than the model's context. Made rows have not been checked before."""
-        for record in batch:
-            if why := self.unfit(record):
-                raise SteerError(f"row {record.id!r} {why}")
-
     # ---- one optimizer step
 
     def configure_optimizers(self) -> tuple[list[MasterAdamW], list[torch.optim.lr_scheduler.LambdaLR]]:
-        optim = self.optim
-        optimizer = MasterAdamW(
-            self.policy.trainable(),
-            lr=optim.lr,
-            weight_decay=optim.weight_decay,
-            betas=(optim.betas[0], optim.betas[1]),
-        )
+        optim, parameters = self.optim, self.policy.trainable()
+        optimizer = MasterAdamW(parameters, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas)
         total = self.total_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, total, optim.schedule, optim.warmup)
@@ -266,7 +255,7 @@ class PolicyModule(LightningModule):
             log.info("optim.lr=%g from here on, before it was %g", optim.lr, before)
         schedule.base_lrs, group["initial_lr"] = [optim.lr], optim.lr
         group["lr"] = optim.lr * schedule.lr_lambdas[0](schedule.last_epoch)  # as the schedule computes it
-        group["weight_decay"], group["betas"] = optim.weight_decay, (optim.betas[0], optim.betas[1])
+        group["weight_decay"], group["betas"] = optim.weight_decay, optim.betas
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from steer_lit.errors import SteerError
 from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
@@ -53,7 +54,7 @@ class SFTModule(PolicyModule):
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         started = time.perf_counter()
         self.forget_peak()  # it may be that of a validation, or of loading
-        self.check_length(batch)
+        self._check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(
             sum(trace.sampled_tokens for trace in traces), sum(len(trace.token_ids) for trace in traces)
@@ -72,6 +73,12 @@ class SFTModule(PolicyModule):
         self.log("train/tokens_per_second", tokens / (time.perf_counter() - started))
         self.log_peak("train/peak_gb")
 
+    def _check_length(self, batch: Sequence[Dialogue]) -> None:
+        """Raise SteerError for a row longer than the model's context. Made rows have not been checked before."""
+        for row in batch:
+            if why := self.unfit(row):
+                raise SteerError(f"row {row.id!r} {why}")
+
     def _loss(self, batch: TokenBatch, denominator: float) -> Tensor:
         logprobs = self.policy.logprobs(batch)
         return sft_loss(logprobs, batch.completion_mask.to(logprobs.device), denominator)
@@ -82,7 +89,7 @@ class SFTModule(PolicyModule):
         self._held_out, self._val_loss = [], [0.0, 0.0]
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
-        self.check_length(batch)
+        self._check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         with torch.no_grad():
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))

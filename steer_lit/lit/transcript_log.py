@@ -23,7 +23,7 @@ Shown = Sequence[tuple[LoggedTrajectory, Sequence[str]]]  # dialogues, each with
 class TranscriptLog(Callback):
     """Shows `dialogues` played dialogues, pictures included.
 
-    GRPO: from the rollouts of the first and every `every_n_steps`-th step. SFT: from the replayed held-out dialogues,
+    GRPO: from the rollouts of the first and every `every_n_steps`-th batch. SFT: from the replayed held-out dialogues,
     at each validation.
     """
 
@@ -34,7 +34,10 @@ class TranscriptLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(pl_module, GRPOModule) and (batch_idx == 0 or (batch_idx + 1) % self.every_n_steps == 0):
+        if not isinstance(pl_module, GRPOModule):
+            return
+        batches = trainer.global_step // pl_module.steps_per_batch  # so far; `batch_idx` begins anew in each epoch
+        if batches == 1 or batches % self.every_n_steps == 0:
             spread = _spread(pl_module.rollouts, self.dialogues)
             self._show(trainer, pl_module.policy, [(rollout, ()) for rollout in spread])
 

@@ -1,4 +1,4 @@
-"""Background threads for calls that wait for servers: each call waits for the one before."""
+"""Background threads for calls that wait for servers."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
@@ -76,6 +77,7 @@ def test_the_policies_of_a_list_are_numbered() -> None:
     given = {"sft": "a", "full": ["b", "server:m"], "other": {"model": "m"}}
     assert named(given) == {"sft": "a", "full@1": "b", "full@2": "server:m", "other": {"model": "m"}}
     assert played_here(given) == {"policies.sft": "a", "policies.full@1": "b"}
+    assert list(played_here(OmegaConf.create(given))) == ["policies.sft", "policies.full@1"]
 
 
 class Served(BaseHTTPRequestHandler):

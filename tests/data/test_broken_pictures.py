@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.data import broken_pictures as module
-from steer_lit.data.images import open_image
+from steer_lit.data.images import PLACE, open_image
 from steer_lit.types import ImageRef
 
 
@@ -30,5 +30,5 @@ def test_many_pictures_are_checked_in_parallel(tmp_path: Path, monkeypatch: pyte
     filters = list(warnings.filters)
     broken = module.broken_pictures(refs, tmp_path)
     assert list(broken) == refs[1:]
-    assert str(broken[refs[1]]) == f"picture '0.png': is no file in {tmp_path} (data.source.folder)"
+    assert str(broken[refs[1]]) == f"picture '0.png': is no file in {tmp_path} ({PLACE})"
     assert warnings.filters == filters

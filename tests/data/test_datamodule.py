@@ -73,7 +73,7 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         return [record.getMessage() for record in caplog.records if "quarantined" not in record.getMessage()]
 
     with caplog.at_level(logging.INFO, "steer_lit.data"):
-        cut = f"{path}: 2 rows cut after data.max_turns=2"
+        cut = f"{path}: 2 rows cut after 2 turns (max_turns)"
         bare = "1 of 6 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness"
         assert logged("sft", 2) == [cut, bare]
         assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]

@@ -32,6 +32,12 @@ def test_shares_by_hand(played: Callable[..., Trajectory]) -> None:
     assert ratios["return"] == pytest.approx((2.3, 2))
 
 
+def test_a_tutor_that_cannot_tell_a_refusal_counts_as_in_the_benchmark(played: Callable[..., Trajectory]) -> None:
+    """Neither as refused nor as answered: a tutor that never says has no over-refusal, rather than none at all."""
+    turns = [("harmless", 10, 9, refused) for refused in (True, None, None)]
+    assert rollout_ratios([played(*turns)], [reward(0.9, 0.9, 0.9)])["over_refusal"] == (1, 1)
+
+
 def test_a_turn_without_gold_counts_as_harmful(played: Callable[..., Trajectory]) -> None:
     import dataclasses
 

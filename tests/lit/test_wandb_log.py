@@ -70,12 +70,16 @@ def test_each_training_ends_its_wandb_run(finished: list[int]) -> None:
     assert finished == [0, 1, 1]
 
 
-def test_rollouts_of_the_first_and_every_nth_step_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of ten steps must show its last step."""
+@pytest.mark.parametrize("steps_per_batch", [1, 3])
+def test_rollouts_of_the_first_and_every_nth_batch_are_shown(
+    monkeypatch: pytest.MonkeyPatch, steps_per_batch: int
+) -> None:
+    """A run of ten batches must show its last, and `batch_idx` begins anew with each epoch, here of four."""
     log, shown = TranscriptLog(every_n_steps=5), []
-    monkeypatch.setattr(log, "_show", lambda *_: shown.append(batch_idx + 1))
-    for batch_idx in range(10):
-        log.on_train_batch_end(Mock(), Mock(spec=GRPOModule, policy=None, rollouts=[]), None, None, batch_idx)
+    monkeypatch.setattr(log, "_show", lambda *_: shown.append(batch))
+    module = Mock(spec=GRPOModule, policy=None, rollouts=[], steps_per_batch=steps_per_batch)
+    for batch in range(1, 11):
+        log.on_train_batch_end(Mock(global_step=batch * steps_per_batch), module, None, None, (batch - 1) % 4)
     assert shown == [1, 5, 10]
 
 

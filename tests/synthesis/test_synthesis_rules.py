@@ -5,6 +5,7 @@ are read.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -106,14 +107,20 @@ def test_every_prompt_of_synthesis_is_known_by_its_digest() -> None:
     assert all(Prompt.load(name).text for name in PROMPTS)
 
 
-def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(tmp_path: Path) -> None:
+def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "steer_lit")
     rows = [
         {"id": "a", "question": "What is this?"},
         {"id": "a", "prompt": "And this?"},
         {"question_id": "b", "question": "And that?", "image": "../outside.png"},
         {
             "question_id": "c",
-            "messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes"}],
+            "messages": [
+                {"role": role, "content": said}
+                for role, said in (("user", "Hello?"), ("assistant", "Yes"), ("user", "Again?"), ("assistant", "No"))
+            ],
         },
     ]
     file = tmp_path / "seeds.jsonl"
@@ -126,6 +133,8 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(tmp_path: Path) -
         ("c", "Hello?"),
     ]
     assert [error.row for error in quarantine.errors] == [3]
+    assert "data.folder in a synthesis" in quarantine.errors[0].reason
+    assert "cut" not in caplog.text  # the third row has a second turn, which is no part of a seed
     assert len(read_seed_questions(file, tmp_path, 2, Quarantine(1))) == 2
     with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
         read_seed_questions(file, tmp_path, 10, Quarantine(0))
