@@ -6,14 +6,11 @@ check their own. Nothing here imports torch.
 
 from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems, value_problems
 from steer_lit.checks.rows import read_row_problems
-from steer_lit.checks.servers import client_problems, server_problems
 from steer_lit.checks.words import word_problems
 
 __all__ = [
     "bench_problems",
-    "client_problems",
     "read_row_problems",
-    "server_problems",
     "synthesis_problems",
     "train_problems",
     "value_problems",

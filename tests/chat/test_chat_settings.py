@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from steer_lit.chat import ChatClient, ChatSettings
 from steer_lit.chat.settings import with_own
-from steer_lit.checks import bench_problems, client_problems, train_problems
+from steer_lit.checks import bench_problems, train_problems
+from steer_lit.checks.servers import client_problems
 from steer_lit.errors import ConfigError
 
 GOOD: dict[str, Any] = {"base_url": "http://localhost:8000/v1", "model": "judge"}
