@@ -154,6 +154,14 @@ def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[
     assert [problem.key for problem in value_problems(resolved(config))] == keys
 
 
+def test_a_reward_of_ones_own_has_its_own_keys() -> None:
+    own = ["reward._target_=my_module.MyReward", "+reward.floor=0.1", "reward.alpha=7"]
+    words = ("experiment=grpo_tiny", "init_from=null")
+    assert value_problems(resolved(compose(*words, *own))) == []
+    problems = value_problems(resolved(compose(*words, *own[1:])))
+    assert sorted(problem.key for problem in problems) == ["reward.alpha", "reward.floor"]
+
+
 def test_single_turn_grpo_keeps_the_scenarios_it_takes_openings_from() -> None:
     words = ("experiment=grpo_smol", "init_from=null", "rollout.max_turns=1")
     (problem,) = value_problems(resolved(compose(*words)))

@@ -61,8 +61,8 @@ class BenchRun:
     begun: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        asking = (self.judge, self.suite.attacker, self.suite.tutor)
-        who = (player.fingerprint if isinstance(player, Fingerprinted) else type(player).__name__ for player in asking)
+        asking = {"judge": self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
+        who = [self._identity(section, player) for section, player in asking.items()]
         procedure = settings_digest(self.settings.turns_played, self.settings.seed, *who)
         self.conditions = settings_digest(procedure, *self.played_on)
         self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -72,6 +72,14 @@ class BenchRun:
             name: {row.id: dialogue_key(row, digests, policy.fingerprint, procedure) for row, digests in pictures}
             for name, policy in self.policies.items()
         }
+
+    def _identity(self, section: str, player: object) -> object:
+        """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
+        if isinstance(player, Fingerprinted):
+            return player.fingerprint
+        values = {} if self.config is None or player is None else self.config.values.get(section, {})
+        made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
+        return (type(player).__name__, made_of) if made_of else type(player).__name__
 
     def begin(self) -> None:
         """Freeze the config into the folder, at the first call only.

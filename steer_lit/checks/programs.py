@@ -40,6 +40,7 @@ _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": (
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _COUNT = whole(1, MANY)
+_REWARD = "steer_lit.reward.reward.Reward.from_config"
 _MISSING = {
     "init_from": "this run starts from an SFT adapter, init_from=<run>/adapter of an sft run; init_from=null starts "
     "from the base policy (paper, Table 5: without synthetic bootstrapping)",
@@ -151,6 +152,8 @@ def _as_far_as_resolved(config: DictConfig) -> Config:
 
 
 def _reward_problems(config: Config) -> Sequence[Problem]:
+    if at(config, "reward._target_") not in (ABSENT, _REWARD):  # the user's own has keys of its own
+        return ()
     settings = {key: value for key, value in config.get("reward", {}).items() if not key.startswith("_")}
     try:
         Reward.from_config(**settings)

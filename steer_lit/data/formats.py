@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steer_lit.data.content import Draft, Row, place_pictures, read_messages
+from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages
 from steer_lit.data.labels import identity, read_labels, read_picture_gold, read_turn_gold
 from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of, turns_of
 
@@ -53,11 +53,15 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
 def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
     """Read a STEER-RL row: `question`, `images` or `metadata.image`, `label`, `metadata.{question_id, rest_messages}`.
 
-    The attacks are the user messages of `question`, then those of `rest_messages`. Messages without a role or a
-    content are dropped, as in the authors' code. A row that names no kind gets `kind`.
+    The attacks are the user messages of `question`, or that text, then those of `rest_messages`. Messages without a
+    role or a content are dropped, as in the authors' code. A row that names no kind gets `kind`.
     """
     row = Row.of(value, source, number)
-    drafts = read_messages(row, row.get("question"), "question", skip=("assistant",), drop_incomplete=True)
+    question = row.get("question")
+    if isinstance(question, str):
+        drafts = [Draft("user", read_content(row, question, "question"), "question")]
+    else:
+        drafts = read_messages(row, question, "question", skip=("assistant",), drop_incomplete=True)
     rest = row.get("metadata", "rest_messages")
     if rest is not None:
         field = "metadata.rest_messages"
@@ -108,7 +112,7 @@ def scenario_of(
         kind=labels.kind or kind,
         opening=attacks[0],
         scripted=tuple(attacks[1:]),
-        system=system_of(messages),
+        system=system_of(_with_system(row, messages, field)),
         subset=labels.subset,
         picture=read_picture_gold(row),
         metadata={**labels.metadata, **(more or {})},

@@ -30,7 +30,7 @@ _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
 _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
     "messages_fixed": read_bench_row,
     "multiturn_qa": read_stage1_row,
-    "question": read_rl_row,  # a list; a text is a prompt
+    "question": read_rl_row,  # a list, or a text that more follows; a text alone is a prompt
     "messages": read_asked,
     "conversations": read_asked,
     "history": read_pairs_asked,
@@ -56,11 +56,12 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
     """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
     row = Row.of(value, source, number)
+    alone = isinstance(row.get("question"), str) and row.get("metadata", "rest_messages") is None
     for key, reader in _SCENARIOS.items():
-        if row.get(key) is not None:
-            if key == "question" and isinstance(row.get(key), str):
-                reader = read_prompt
+        if row.get(key) is not None and not (key == "question" and alone):
             return reader(value, source, number, kind)
+    if alone:
+        return read_prompt(value, source, number, kind)
     raise row.error("", f"is nothing to play: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}")
 
 

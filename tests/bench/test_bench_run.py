@@ -13,7 +13,7 @@ from rich.console import Console
 
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
-from steer_lit.bench.playing import BenchRun
+from steer_lit.bench.playing import BenchRun, RunConfig
 from steer_lit.bench.records import read_records
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -96,6 +96,19 @@ def bench(
 
 def lines(out_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (out_dir / "records.jsonl").read_text().split("\n")[:-1]]  # U+2028 stays
+
+
+def test_a_judge_without_a_fingerprint_is_told_by_the_values_it_is_made_of(tmp_path: Path) -> None:
+    """Otherwise a benchmark that continues would keep the grades that other values gave."""
+
+    def keys(judge: Mapping[str, object], **others: Mapping[str, object]) -> str:
+        values = {"judge": {"_target_": "WordJudge", **judge}, "attacker": {}, "tutor": {}, **others}
+        run = RunConfig(values, lambda records: None)
+        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=run).conditions
+
+    assert keys({"cap": 3}) == keys({"cap": 3}) != keys({"cap": -3})
+    assert keys({}) == BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path).conditions
+    assert keys({}, tutor={"unused": 1}) == keys({})  # nobody is there to be made of it
 
 
 def test_a_run_writes_records_summary_table_and_plot(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_user_and_bot_pairs_can_be_learned_from_or_played() -> None:
         ({"multiturn_qa": [HI], "prompt": "not this"}, "Hi"),
         ({"question": [HI], "text": "not this"}, "Hi"),
         ({"question": "Hi", "instruction": "not this"}, "Hi"),
+        ({"question": "not this", "messages": [HI, HELLO, HI]}, "Hi"),  # learned from and played alike
         ({"messages": [HI, {"role": "assistant", "content": 5}]}, "Hi"),  # assistant messages are not read
         ({"conversations": [{"from": "human", "value": "Hi"}], "chosen": {}}, "Hi"),
         ({"history": [{"user": "Hi"}]}, "Hi"),
@@ -68,6 +69,19 @@ def test_user_and_bot_pairs_can_be_learned_from_or_played() -> None:
 )
 def test_a_rows_keys_decide_how_it_is_played(row: dict[str, object], opening: str) -> None:
     assert read_scenario(row, "f", 1).opening.message.text == opening
+
+
+def test_a_question_in_text_is_followed_by_the_rest_of_its_dialogue() -> None:
+    """It used to be played alone, whatever followed it."""
+    row = {"question": "<image>One?", "images": ["a.png"], "metadata": {"rest_messages": [HI, HELLO, HI]}}
+    assert contents(read_scenario(row, "f", 1)) == [(A, "One?"), ("Hi",), ("Hi",)]
+
+
+@pytest.mark.parametrize("row", [{"messages": [HI, HELLO]}, {"history": PAIRS}, {"prompt": "Hi", "output": "Hello"}])
+def test_a_rows_system_prompt_is_the_same_played_as_learned_from(row: dict[str, object]) -> None:
+    row = {**row, "system": "Be brief."}
+    assert read_dialogue(row, "f", 1).messages[0] == Message.of("system", "Be brief.")
+    assert read_scenario(row, "f", 1).system == "Be brief."
 
 
 def test_a_rows_keys_decide_how_it_is_learned_from() -> None:

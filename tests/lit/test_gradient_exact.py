@@ -43,7 +43,7 @@ class ChecksumTutor:
 
     def score(self, dialogues: Sequence[SoFar]) -> list[Verdict]:
         numbers = [zlib.crc32(turns[-1].completion.text.encode()) for _, turns in dialogues]
-        return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10) for n in numbers]
+        return [Verdict(1 + n % 10, 1 + n // 10 % 10, 1 + n // 100 % 10, refused=n % 2 == 1) for n in numbers]
 
 
 def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, **trainer: Any) -> Step:
