@@ -40,7 +40,7 @@ def _plan(settings: SynthesisSettings, generator: str) -> Iterator[str]:
     if "stage1" in settings.stage_names:
         low, high = scripts.turns
         start = settings.seeds or ("STEER-mini's dialogues" if generator == "template" else "questions of STEER-mini")
-        success = f"; kept with an attack score of {scripts.success}" if scripts.kind == "red_team" else ""
+        success = f"; kept with an attack score of at least {scripts.success}" if scripts.kind == "red_team" else ""
         made = counted(settings.rows, f"{scripts.kind} script")
         yield f"stage 1: up to {made} of {low} to {high} turns from {start}{success}"
     if "stage2" in settings.stage_names:
