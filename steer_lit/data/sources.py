@@ -147,7 +147,7 @@ class FileSource:
                 one_read()
                 read.append((number, short := _cut(record, max_turns)))
                 cut += short is not record
-        if cut and first_rank():
+        if cut and max_turns > 1 and first_rank():  # one turn: openings were asked for
             log.info("%s: %s cut after %s (max_turns)", file, counted(cut, "row"), counted(max_turns, "turn"))
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []

@@ -34,8 +34,7 @@ def read_scripts(
 
 def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
     """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from."""
-    scripts = read_scripts(file, root, rows, sys.maxsize, quarantine, _asks_nothing)
-    return [_opening(script) for script in scripts]
+    return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine, _asks_nothing)]
 
 
 def _asks_nothing(row: Record) -> str | None:

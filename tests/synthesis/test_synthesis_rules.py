@@ -119,7 +119,11 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
             "question_id": "c",
             "messages": [
                 {"role": role, "content": said}
-                for role, said in (("user", "Hello?"), ("assistant", "Yes"), ("user", "Again?"), ("assistant", "No"))
+                for role, said in (
+                    ("user", "Hello?"),
+                    ("assistant", "Yes"),
+                    ("user", [{"type": "image", "image": "gone.png"}, "And this?"]),
+                )
             ],
         },
     ]
@@ -134,7 +138,7 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
     ]
     assert [error.row for error in quarantine.errors] == [3]
     assert "data.folder in a synthesis" in quarantine.errors[0].reason
-    assert "cut" not in caplog.text  # the third row has a second turn, which is no part of a seed
+    assert "cut" not in caplog.text  # the last row's second turn, whose picture is missing, is no part of a seed
     assert len(read_seed_questions(file, tmp_path, 2, Quarantine(1))) == 2
     with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
         read_seed_questions(file, tmp_path, 10, Quarantine(0))
