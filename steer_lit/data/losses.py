@@ -37,7 +37,7 @@ def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
 
 
 def unread(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
-    """Return the row's keys, and those of its `metadata`, of whose values `made` holds none: `note`, `metadata.note`."""
+    """Return those of the row's keys (`note`) and its metadata's (`metadata.note`) of which `made` holds nothing."""
     kept = _kept(row, made)
     known: dict[str, bool] = {}
     for path, leaf in _leaves(row):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
+from steer_lit.data.alike import alike, few, few_rows
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
@@ -19,7 +18,6 @@ from steer_lit.types import Dialogue, Scenario
 
 LONGEST = 100  # characters shown of a picture's name, which may be anything
 _REASONS = 6  # shown for a file
-_FEW = 5  # rows or pictures shown for a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +82,13 @@ class Surveyed:
                 yield "not playable", row.number, row.no_scenario, ""
 
     def lines(self) -> Iterator[str]:
-        """Yield each reason with the rows that it holds for."""
-        reasons: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
-        for sort, number, reason, picture in self.faults():
-            alike = re.sub(r"\d+", "0", reason)  # another place in the row is not another reason
-            reasons.setdefault((sort, alike), []).append((number, reason, picture))
-        for (sort, _), faults in islice(reasons.items(), _REASONS):
-            numbers = list(dict.fromkeys(str(number) for number, _, _ in faults))
-            uris = list(dict.fromkeys(uri for _, _, uri in faults if uri))
+        """Yield each reason, as the first of the rows that it holds for gives it, with these rows."""
+        reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
+        for faults in reasons[:_REASONS]:
+            uris = list(dict.fromkeys(uri for *_, uri in faults if uri))
             pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
-            yield f"  * {sort}, {counted(len(numbers), 'row')} ({few(numbers)}): {pictures}{faults[0][1]}"
+            sort, _, reason, _ = faults[0]
+            yield f"  * {sort}, {few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
         if (more := len(reasons) - _REASONS) > 0:
             yield f"  * and {counted(more, 'more reason')}"
         if self.ended:
@@ -152,8 +147,3 @@ def _read(
 def _no_dialogue(row: Found) -> bool:
     """Return whether, by its keys, the row was never meant as a dialogue."""
     return NO_DIALOGUE in row.no_dialogue
-
-
-def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
-    return f"{', '.join(names[:_FEW])}{more}"

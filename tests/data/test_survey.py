@@ -155,9 +155,9 @@ def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.Capt
     assert counted(lines, "rows.jsonl") == ["13", "0", "3", "10", "0"]
     told = lines[lines.index("rows.jsonl:") + 1 :]
     assert [line.split(":")[0] for line in told] == [
+        "  * refused, 2 rows (4, 9)",
         "  * refused, 1 row (2)",
         "  * refused, 1 row (3)",
-        "  * refused, 2 rows (4, 9)",
         "  * refused, 1 row (5)",
         "  * refused, 1 row (6)",
         "  * refused, 1 row (7)",
