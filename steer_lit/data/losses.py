@@ -47,6 +47,13 @@ def unread(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
     return [name for name, read in known.items() if not read]
 
 
+def keys_said(row: Mapping[str, object]) -> list[str]:
+    """Return those of the keys that `unread` tells apart whose values say something."""
+    facts = row.get("metadata")
+    inner = {f"metadata.{name}": value for name, value in facts.items()} if isinstance(facts, Mapping) else {}
+    return [str(name) for name, value in {**row, **inner}.items() if next(_leaves(value), None) is not None]
+
+
 def _kept(row: Mapping[str, object], made: Mapping[str, object]) -> set[Leaf]:
     """Return what `made` holds, with an `instruction` and its `input` apart, which readers join to one text."""
     kept = {leaf for _, leaf in _leaves(made)} | _UNSAID
