@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from itertools import groupby
 
 from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
 from steer_lit.data.losses import keys_said, unread
@@ -96,9 +97,11 @@ def key_lines(rows: Sequence[Unread]) -> Iterator[str]:
     keys = Counter(key for row in rows for key, _ in row).most_common()
     meant = {key: known for row in rows for key, known in row if known}
     if odd := [f"{_shown(key)} for {meant[key]} ({counted(count, 'row')})" for key, count in keys if key in meant]:
-        yield f"perhaps misspelt: {_first(odd)}"
-    if told := [f"{_shown(key)} ({count:,})" for key, count in keys if key not in meant]:
-        yield f"keys without effect, with their rows: {_first(told)}"
+        yield f"perhaps misspelt: {', '.join(odd[:_KEYS])}{_more(odd)}"
+    if others := [(key, count) for key, count in keys if key not in meant]:
+        alike = groupby(others[:_KEYS], key=lambda other: other[1])
+        told = [f"{', '.join(_shown(key) for key, _ in same)} ({counted(count, 'row')})" for count, same in alike]
+        yield f"keys without effect: {', '.join(told)}{_more(others)}"
 
 
 def _turns(turns: Sequence[int]) -> str:
@@ -119,8 +122,8 @@ def _shown(key: str) -> str:
     return key[:_LONGEST] or "(no name)"
 
 
-def _first(told: Sequence[str]) -> str:
-    return ", ".join(told[:_KEYS]) + (f" and {len(told) - _KEYS:,} more" if len(told) > _KEYS else "")
+def _more(keys: Sequence[object]) -> str:
+    return f" and {len(keys) - _KEYS:,} more" if len(keys) > _KEYS else ""
 
 
 @cache

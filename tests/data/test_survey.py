@@ -76,6 +76,7 @@ def test_hostile_names_and_texts_are_shown_as_text(tmp_path: Path, capsys: pytes
     (tmp_path / f"{mark}.png").write_bytes(b"no picture")
     lines += surveyed(tmp_path, capsys, 1)
     said = "\n".join(lines)
+    assert "The only picture that rows name does not open: <image> & [bold]x" in said
     assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 4  # the file, its missing picture, and the other picture
     assert "\x1b" not in said
 

@@ -45,7 +45,7 @@ rows.jsonl:
   pictures: one in 1 row, several in 1 row, none in 2 rows
   perhaps misspelt: metadata.rest_mesages for rest_messages (1 row),
     metadata.is_saef for is_safe (1 row), imags for images (1 row)
-  keys without effect, with their rows: note (2), metadata.source (1), � (1)
+  keys without effect: note (2 rows), metadata.source, � (1 row)
   * refused, 2 rows (6, 7): `turns[1]`: must be text or a list of parts, got a
     number
   * refused, 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture
@@ -87,6 +87,14 @@ def test_keys_without_effect(tmp_path: Path, row: object, unread: list[tuple[str
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     (found,) = survey_rows(tmp_path / "rows.jsonl").rows
     assert list(found.unread) == unread
+
+
+def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"prompt": "Hi", **{f"{'k' * 50}{n}": n for n in range(14)}, "": 1})
+    )
+    *_, told = survey_rows(tmp_path / "rows.jsonl").lines()
+    assert told == f"  keys without effect: {', '.join(['k' * 40] * 12)} (1 row) and 3 more"
 
 
 def test_rows_of_any_depth_are_surveyed(tmp_path: Path) -> None:
