@@ -28,12 +28,39 @@ Leaf = tuple[str, object]
 
 def lost(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
     """Return where `row` holds what `made` does not, such as `note`, `messages[assistant]` or `messages[user].gold`."""
-    kept = {leaf for _, leaf in _leaves(made)} | _UNSAID
+    kept = _kept(row, made)
     leaves = list(_leaves(row))
     known = {path[:depth] for path, leaf in leaves if leaf in kept for depth in range(len(path) + 1)}
     gone = (path for path, leaf in leaves if leaf not in kept)
     firsts = (next((path[:depth] for depth in range(len(path)) if path[:depth] not in known), path) for path in gone)
     return list(dict.fromkeys(".".join(path) for path in firsts))
+
+
+def unread(row: Mapping[str, object], made: Mapping[str, object]) -> list[str]:
+    """Return those of the row's keys (`note`) and its metadata's (`metadata.note`) of which `made` holds nothing."""
+    kept = _kept(row, made)
+    known: dict[str, bool] = {}
+    for path, leaf in _leaves(row):
+        first, *inner = (key.partition("[")[0] for key in path)
+        name = f"{first}.{inner[0]}" if first == "metadata" and inner else first
+        known[name] = known.get(name, False) or leaf in kept
+    return [name for name, read in known.items() if not read]
+
+
+def keys_said(row: Mapping[str, object]) -> list[str]:
+    """Return those of the keys that `unread` tells apart whose values say something."""
+    facts = row.get("metadata")
+    inner = {f"metadata.{name}": value for name, value in facts.items()} if isinstance(facts, Mapping) else {}
+    return [str(name) for name, value in {**row, **inner}.items() if next(_leaves(value), None) is not None]
+
+
+def _kept(row: Mapping[str, object], made: Mapping[str, object]) -> set[Leaf]:
+    """Return what `made` holds, with an `instruction` and its `input` apart, which readers join to one text."""
+    kept = {leaf for _, leaf in _leaves(made)} | _UNSAID
+    texts = [text for name in ("instruction", MORE) if isinstance(text := row.get(name), str)]
+    if {leaf for _, leaf in _leaves({"instruction": "\n".join(texts)})} <= kept:
+        kept |= {leaf for text in texts for _, leaf in _leaves({"instruction": text})}
+    return kept
 
 
 def _leaves(value: object, path: KeyPath = (), speaker: str = "user") -> Iterator[tuple[KeyPath, Leaf]]:

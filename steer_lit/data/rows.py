@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from steer_lit.data.alike import alike, few_rows
 from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
@@ -22,7 +23,7 @@ from steer_lit.numbers import counted
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
-_FEW = 5
+_FEW = 5  # sorts of problems shown
 
 
 class Quarantine:
@@ -67,8 +68,10 @@ class Quarantine:
         """Raise TooManyBadRows past the limit."""
         if (count := len(self.errors)) <= self.limit:
             return
-        shown = "\n".join(f"  * {bad}" for bad in self.errors[:_FEW])
-        more = f"\n  ... and {count - _FEW:,} more" if count > _FEW else ""
+        groups = alike(self.errors, lambda bad: f"{bad.source}\n{bad.field}\n{bad.reason}", lambda bad: bad.row)
+        shown = "\n".join(f"  * {_told(group)}" for group in groups[:_FEW])
+        others = sum(map(len, groups[_FEW:]))
+        more = f"\n  ... and {counted(others, 'row')} with other problems" if others else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {self.path}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(str(Path(source).parent))}` shows what can be read. "
@@ -77,6 +80,12 @@ class Quarantine:
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
             f"on without {'them' if count > 1 else 'it'}:\n{shown}{more}"
         )
+
+
+def _told(group: Sequence[RowError]) -> str:
+    if len(group) == 1:
+        return str(group[0])
+    return f"{few_rows(error.row for error in group)}, the first: {group[0]}"
 
 
 def _line(error: RowError) -> str:

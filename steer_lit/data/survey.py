@@ -4,10 +4,11 @@
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
 Row files: how many rows can be learned from (SFT) and how many played (GRPO, the benchmark), how many are refused, and
-how many name a picture that does not open, which are good for neither; under the table every reason with the rows it
-holds for. Pictures: how many of those that rows name open, and which files do not. A last sentence counts answers that
-a policy should not learn from as they are. The exit code is 1 where a run would put a row aside - it is refused, a
-picture of it does not open, or its file cannot be read to the end - and where files are not read, or there are none.
+how many name a picture that does not open, which are good for neither. Under the table, for each file: turns, kinds,
+system prompts and pictures of the readable rows, keys that have no effect, and every reason with the rows it holds for.
+Pictures: how many of those that rows name open, and which files do not. A last sentence counts answers that a policy
+should not learn from as they are. The exit code is 1 where a run would put a row aside - it is refused, a picture of it
+does not open, or its file cannot be read to the end - and where files are not read, or there are none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
@@ -26,16 +28,18 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from steer_lit.data.alike import few
 from steer_lit.data.files import SUFFIXES
 from steer_lit.data.sources import told_of_bare
-from steer_lit.data.survey_file import LONGEST, Surveyed, few, survey_pictures, survey_rows
+from steer_lit.data.survey_file import LONGEST, Surveyed, survey_pictures, survey_rows
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import NOTES
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-_WIDE = 1000  # columns of a file or a pipe, where nothing is folded
+_WIDE = 1000  # columns of the table in a file or a pipe, where no name is folded
+_COLUMNS = 80  # of the text below it
 
 
 @dataclass(slots=True)
@@ -119,7 +123,9 @@ class Survey:
         if named:
             lost = [self._name(path) for path, why in named.items() if why]
             told = f"Every picture that rows name opens ({len(named):,})."
-            if lost:
+            if lost and len(named) == 1:
+                told = f"The only picture that rows name does not open: {lost[0]}."
+            elif lost:
                 count, fail = len(named) - len(lost), "does" if len(lost) == 1 else "do"
                 told = f"{count:,} of the {len(named):,} pictures that rows name {'opens' if count == 1 else 'open'}; "
                 told += f"{len(lost):,} {fail} not: {few(lost)}."
@@ -164,8 +170,14 @@ def _survey(given: argparse.Namespace) -> int:
     survey = Survey(root, given.pictures)
     survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
     shown.print(survey.table())
-    print_lines(shown, *survey.lines())
+    print_lines(shown, *(part for line in survey.lines() for part in _folded(line)))
     return 0 if survey.whole else 1
+
+
+def _folded(line: str) -> list[str]:
+    """Return a line in parts of at most 80 characters; words, such as names of pictures, stay whole."""
+    shown, indent = visible_line(line), " " * 4
+    return wrap(shown, _COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _file(folder: Path, uri: str) -> Path:

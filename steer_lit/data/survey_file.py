@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
+from steer_lit.data.alike import alike, few, few_rows
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of
+from steer_lit.data.survey_held import Held, Seen, Unread, held, held_lines, key_lines, unread_keys
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted
-from steer_lit.types import Dialogue, Scenario
 
+T = TypeVar("T")
 LONGEST = 100  # characters shown of a picture's name, which may be anything
 _REASONS = 6  # shown for a file
-_FEW = 5  # rows or pictures shown for a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Found:
     pictures: tuple[str, ...] = ()
     bare: int = 0  # of its `answers`, those without an <answer> part
     answers: int = 0
+    held: Held | None = None  # None if it is refused
+    unread: Unread = ()
 
     @property
     def refused(self) -> bool:
@@ -84,16 +86,16 @@ class Surveyed:
                 yield "not playable", row.number, row.no_scenario, ""
 
     def lines(self) -> Iterator[str]:
-        """Yield each reason with the rows that it holds for."""
-        reasons: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
-        for sort, number, reason, picture in self.faults():
-            alike = re.sub(r"\d+", "0", reason)  # another place in the row is not another reason
-            reasons.setdefault((sort, alike), []).append((number, reason, picture))
-        for (sort, _), faults in islice(reasons.items(), _REASONS):
-            numbers = list(dict.fromkeys(str(number) for number, _, _ in faults))
-            uris = list(dict.fromkeys(uri for _, _, uri in faults if uri))
+        """Yield what the readable rows hold; then each reason, in the words of its first row, with its rows."""
+        readable = [row.held for row in self.rows if row.held]
+        yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
+        yield from (f"  {line}" for line in key_lines([row.unread for row in self.rows]))
+        reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
+        for faults in reasons[:_REASONS]:
+            uris = list(dict.fromkeys(uri for *_, uri in faults if uri))
             pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
-            yield f"  * {sort}, {counted(len(numbers), 'row')} ({few(numbers)}): {pictures}{faults[0][1]}"
+            sort, _, reason, _ = faults[0]
+            yield f"  * {sort}, {few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
         if (more := len(reasons) - _REASONS) > 0:
             yield f"  * and {counted(more, 'more reason')}"
         if self.ended:
@@ -106,16 +108,12 @@ def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str]
     `opened` holds what other files have found of pictures in the same folder, and takes in what this one finds.
     """
     found: list[Found] = []
+    seen: Seen = {}
     opened = {} if opened is None else opened
     folder, ended = pictures or path.parent, ""
     try:
         for number, value in file_rows(path):
-            dialogue, no_dialogue = _read(read_dialogue, value, path, number)
-            scenario, no_scenario = _read(read_scenario, value, path, number)
-            record = dialogue or scenario
-            named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
-            answers = bare_answers(dialogue) if isinstance(dialogue, Dialogue) else (0, 0)
-            found.append(Found(number, no_dialogue, no_scenario, named, *answers))
+            found.append(_found(value, path, number, seen))
     except (SteerError, OSError) as error:
         ended = str(error).replace(str(path), path.name)
     new = dict.fromkeys(uri for row in found for uri in row.pictures if uri not in opened)
@@ -135,9 +133,17 @@ def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
     }
 
 
-def _read(
-    reader: Callable[[object, str, int], Dialogue | Scenario], value: object, path: Path, number: int
-) -> tuple[Dialogue | Scenario | None, str]:
+def _found(value: object, path: Path, number: int, seen: Seen) -> Found:
+    dialogue, no_dialogue = _read(read_dialogue, value, path, number)
+    scenario, no_scenario = _read(read_scenario, value, path, number)
+    record = dialogue or scenario
+    named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
+    bare, answers = bare_answers(dialogue) if dialogue else (0, 0)
+    holds, unread = held(value, dialogue, scenario), unread_keys(value, dialogue, scenario, seen)
+    return Found(number, no_dialogue, no_scenario, named, bare, answers, holds, unread)
+
+
+def _read(reader: Callable[[object, str, int], T], value: object, path: Path, number: int) -> tuple[T | None, str]:
     """Return (record, ""), or (None, the reason)."""
     if isinstance(value, BadRow):
         return None, value.reason
@@ -152,8 +158,3 @@ def _read(
 def _no_dialogue(row: Found) -> bool:
     """Return whether, by its keys, the row was never meant as a dialogue."""
     return NO_DIALOGUE in row.no_dialogue
-
-
-def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
-    return f"{', '.join(names[:_FEW])}{more}"

@@ -196,6 +196,7 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
         ({"problem": "Hi?", "answer": "Hi?"}, ["answer"]),
         ({"turns": ["<image>Look"], "images": ["a.png"], "kind": "Red-Team", "score": float("nan")}, []),
         ({"prompt": "Hi?", "category": "a", "task": "b"}, ["task"]),
+        ({"instruction": "<image>Say", "input": "it", "images": ["a.png"], "output": "It."}, ["output"]),
     ],
 )  # fmt: skip
 def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:

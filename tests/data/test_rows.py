@@ -292,10 +292,40 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
     message = str(caught.value)
     assert message.startswith(f"20 rows cannot be used, data.max_bad_rows=6 allows 6; all are in {log}. ")
     assert f"`python -m steer_lit.data.survey {tmp_path}`" in message
-    assert "row 5, field 'bad': is bad" in message
-    assert "row 6," not in message
-    assert message.endswith("... and 15 more")
+    assert message.endswith(
+        f":\n  * 20 rows (1, 2, 3, 4, 5 and 15 more), the first: {path}, row 1, field 'bad': is bad"
+    )
     assert len(log.read_text(encoding="utf-8").splitlines()) == 20
+
+
+def test_a_rare_problem_is_not_hidden_by_a_frequent_one(tmp_path: Path) -> None:
+    """The first five bad rows may all be of one sort; what is wrong with the others must be seen too."""
+    good = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    rows: list[object] = [{**good, "images": [f"{number}.png"]} for number in range(7)]
+    rows += [{**good, "kind": "'odd'"}, {**good, "images": ["7.png"]}, {**good, "kind": "other's"}, good]
+    rows += [{name: 1} for name in "abcde"]
+    path = lines(tmp_path / "rows.jsonl", *rows)
+    with pytest.raises(TooManyBadRows) as caught:
+        list(read_records(path, read_sft_row, Quarantine(limit=0)))
+    _, *told = str(caught.value).replace(f"{path}, ", "").splitlines()
+    assert told[:2] == [
+        "  * 8 rows (1, 2, 3, 4, 5 and 3 more), the first: row 1, field 'images': 1 picture for 0 <image> marks: every "
+        "picture has one <image> in a user's text, where it belongs",
+        "  * 5 rows (12, 13, 14, 15, 16), the first: row 12, field 'conversations': must be a list, got null",
+    ]
+    assert told[2].startswith("  * 2 rows (8, 10), the first: row 8, field 'kind': is \"'odd'\", must be one of")
+    assert len(told) == 3
+
+
+def test_the_rarest_problems_are_only_counted(tmp_path: Path) -> None:
+    rows: list[object] = [{"messages": 3}, {"messages": {}}, {"messages": [3]}, {"messages": [{"role": "user"}]}]
+    rows += [{"videos": [1]}, {"chosen": 1}, {"audio": 1}, "a", "b"]
+    path = lines(tmp_path / "rows.jsonl", *rows)
+    with pytest.raises(TooManyBadRows) as caught:
+        list(read_records(path, read_sft_row, Quarantine(limit=0)))
+    _, first, *_, last = str(caught.value).splitlines()
+    assert first == f"  * 2 rows (8, 9), the first: {path}, row 8: a row must be an object, got text"
+    assert last == "  ... and 3 rows with other problems"
 
 
 def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,166 @@
+"""What the readable rows of a file hold: turns, kinds, system prompts, pictures, and keys that have no effect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from itertools import groupby
+
+from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
+from steer_lit.data.losses import keys_said, unread
+from steer_lit.data.plain import ANSWERS, CATEGORIES, MORE, PROMPTS
+from steer_lit.data.shapes import read_scenario
+from steer_lit.data.sources import pictures_of
+from steer_lit.data.writers import WriteError, rl_row, sft_row
+from steer_lit.numbers import counted
+from steer_lit.types import Dialogue, Scenario
+
+MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
+NO_KIND = "none"
+_KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
+# Keys that readers look at and no record keeps: those that refuse an answer, and a kind in the row's own spelling.
+_LOOKED_AT = {"is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "kind"}
+_LOOKED_AT |= {"metadata.is_safe", "metadata.is_response_safe"}
+# Facts of the authors' shapes and of the kit's own programs. Any other fact in `metadata` is only carried along.
+_FACTS = {*FACTS, *LABELLED_FACTS, *STAGE1_FACTS, "risk_trajectory", "scores", "framing", "structure", "twin", "red"}
+_NAMES = {*_FACTS, *_LOOKED_AT, *PROMPTS, *ANSWERS, *CATEGORIES, MORE, "messages", "conversations", "history", "turns"}
+_NAMES |= {"messages_fixed", "multiturn_qa", "rest_messages", "image", "images", "system", "subset", "picture"}
+_NAMES |= {"id", "question_id", "metadata"}
+_ALIKE = 0.85  # of 1: is_saef and is_safe have 0.86, prompt_type and prompt_text 0.82
+_KEYS = 12  # shown of a file
+_LONGEST = 40  # characters shown of a key
+
+
+Unread = tuple[tuple[str, str], ...]
+Seen = dict[tuple[object, ...], Unread]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one readable row holds. `kind` is NO_KIND if the row names none."""
+
+    turns: int
+    kind: str
+    system: bool
+    pictures: int
+
+
+def held(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -> Held | None:
+    """Return what a row holds that was read as `dialogue`, as `scenario` or as both, None if as neither."""
+    record = scenario or dialogue
+    if record is None:
+        return None
+    turns = len(record.attacks) if isinstance(record, Scenario) else len(record.turns)
+    shown = sum(1 for _ in pictures_of(record))
+    return Held(turns, _kind(value, dialogue, scenario), record.system is not None, shown)
+
+
+def unread_keys(value: object, dialogue: Dialogue | None, scenario: Scenario | None, seen: Seen) -> Unread:
+    """Return a row's keys without effect, each with the known name that it may be a misspelling of, or "".
+
+    Of a row that is read as neither, only the latter are told. `seen` takes in the answers for a file's rows: rows with
+    the same keys are alike in this, and to look at each would take longer than to read it.
+    """
+    if not isinstance(value, Mapping):
+        return ()
+    try:
+        keys = (dialogue is None, scenario is None, *keys_said(value))
+        if keys not in seen:
+            seen[keys] = _unread(value, dialogue, scenario)
+        return seen[keys]
+    except (WriteError, RecursionError):  # what the records hold cannot be told
+        return ()
+
+
+def held_lines(rows: Sequence[Held], every: int) -> Iterator[str]:
+    """Yield what the readable rows of `every` row hold, a line for each sort of fact; nothing if there are none."""
+    if not rows:
+        return
+    if len(rows) < every:
+        yield f"readable: {len(rows):,} of {counted(every, 'row')}; of these:"
+    yield _turns([row.turns for row in rows])
+    kinds = Counter(row.kind for row in rows)
+    named = ", ".join(f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind])
+    yield f"kinds: {named}{' (data.source.kind decides)' if kinds[NO_KIND] else ''}"
+    yield f"system prompt: {_of(sum(row.system for row in rows), len(rows))}"
+    pictures = Counter(min(row.pictures, 2) for row in rows)
+    shown = {"one": pictures[1], "several": pictures[2], "none": pictures[0]}
+    yield f"pictures: {', '.join(f'{word} {_of(count, len(rows))}' for word, count in shown.items() if count)}"
+
+
+def key_lines(rows: Sequence[Unread]) -> Iterator[str]:
+    """Yield the keys without effect, those of most rows first; before them those that are nearly a known name."""
+    keys = Counter(key for row in rows for key, _ in row).most_common()
+    meant = {key: known for row in rows for key, known in row if known}
+    if odd := [f"{_shown(key)} for {meant[key]} ({counted(count, 'row')})" for key, count in keys if key in meant]:
+        yield f"perhaps misspelt: {', '.join(odd[:_KEYS])}{_more(odd)}"
+    if others := [(key, count) for key, count in keys if key not in meant]:
+        alike = groupby(others[:_KEYS], key=lambda other: other[1])
+        told = [f"{', '.join(_shown(key) for key, _ in same)} ({counted(count, 'row')})" for count, same in alike]
+        yield f"keys without effect: {', '.join(told)}{_more(others)}"
+
+
+def _turns(turns: Sequence[int]) -> str:
+    low, high = min(turns), max(turns)
+    if low == high:
+        told = f"turns: {low} in every row"
+    else:
+        told = f"turns: {low} to {high}, mean {sum(turns) / len(turns):.1f}"
+    long = sum(number > MAX_TURNS for number in turns)
+    return f"{told}; {counted(long, 'row')} cut after {MAX_TURNS} (data.max_turns)" if long else told
+
+
+def _of(count: int, rows: int) -> str:
+    return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"
+
+
+def _shown(key: str) -> str:
+    return key[:_LONGEST] or "(no name)"
+
+
+def _more(keys: Sequence[object]) -> str:
+    return f" and {len(keys) - _KEYS:,} more" if len(keys) > _KEYS else ""
+
+
+@cache
+def _meant(key: str) -> str:
+    """Return the known name that a key may be a misspelling of, "" if there is none."""
+    return "" if key in _NAMES else next(iter(get_close_matches(key[:_LONGEST], sorted(_NAMES), 1, _ALIKE)), "")
+
+
+def _kind(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -> str:
+    if dialogue is not None and dialogue.kind is not None:
+        return dialogue.kind
+    if scenario is None:
+        return NO_KIND
+    if scenario.kind == "red_team":  # a row that names no kind gets the one that its reader is given
+        with suppress(RecursionError):  # the row is nested almost too deeply
+            return NO_KIND if read_scenario(value, "", 1, "benign").kind == "benign" else "red_team"
+    return scenario.kind
+
+
+def _unread(value: Mapping[str, object], dialogue: Dialogue | None, scenario: Scenario | None) -> Unread:
+    made = [sft_row(dialogue)] if dialogue else []
+    made += [rl_row(scenario)] if scenario else []
+    names = [name for name in unread(value, {"": [*map(_with_effect, made)]}) if not _quiet(name)]
+    meant = [(name, _meant(name.removeprefix("metadata."))) for name in names]
+    told = tuple((name, known if value.get(known) is None else "") for name, known in meant)
+    return told if made else tuple((name, known) for name, known in told if known)
+
+
+def _with_effect(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a written row without the facts that are only carried along."""
+    facts = row.get("metadata")
+    if not isinstance(facts, Mapping):
+        return row
+    known = {*_FACTS, "question_id", "rest_messages"}
+    return {**row, "metadata": {name: fact for name, fact in facts.items() if name in known}}
+
+
+def _quiet(key: str) -> bool:
+    """Return whether a key needs no mention: a reader looks at it, or it is known from published rows."""
+    return key in _LOOKED_AT or key.removeprefix("metadata.") in _FACTS
