@@ -3,14 +3,16 @@
 policies.sft=outputs/sft/adapter                        policies.other=server:Qwen/Qwen2.5-VL-7B-Instruct
 policies.other={model: my-model, base_url: http://localhost:8001/v1, api_key_env: THEIR_KEY}
 policies.full=[<run 1>/adapter,<run 2>/adapter,<run 3>/adapter]    seeds of one training: full@1, full@2 and full@3
+policies.prompted={adapter: base, system_prompt: "..."}            a prompt of its own; a served model may have one too
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from steer_lit.bench.prompted import PromptedPolicy, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.bench.suite import BenchPolicy
 from steer_lit.errors import ConfigError, Problem
@@ -24,18 +26,30 @@ if TYPE_CHECKING:
 
 SERVER = "server:"
 ALLOWED = (
-    "must be base, an adapter folder, server:<model>, {model: <model>, base_url: <address>, api_key_env: <variable>}, "
-    "or a list of such"
+    "must be base, an adapter folder, server:<model>, {model: <model>, base_url: <address>, api_key_env: <variable>, "
+    "system_prompt: <text>}, {adapter: <base or folder>, system_prompt: <text>}, or a list of such"
 )
 
 
 @dataclass(frozen=True, slots=True)
+class LocalPolicy:
+    """A policy that this process plays: `base` or an adapter folder. `system_prompt` None is the run's."""
+
+    adapter: str
+    system_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model behind a server. A field that is None takes the value of the run's `server` settings."""
+    """A model behind a server. A field that is None takes the value of the run, of its `server` settings."""
 
     model: str
     base_url: str | None = None
     api_key_env: str | None = None
+    system_prompt: str | None = None
+
+    def _own(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "system_prompt"}
 
     def client(self, server: Mapping[str, Any]) -> ChatClient:
         """Make the model's client from the run's `server` settings, overridden by this model's own.
@@ -44,27 +58,46 @@ class ServedModel:
         """
         from steer_lit.chat import ChatClient
 
-        return ChatClient({**server, "cache_dir": None}, **asdict(self))
+        return ChatClient({**server, "cache_dir": None}, **self._own())
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield what keeps the client from being made, under `key` for own settings and under `server` for others."""
         from steer_lit.chat.settings import settings_problems, with_own
 
-        for problem in settings_problems(with_own(server, asdict(self))):
+        for problem in settings_problems(with_own(server, self._own())):
             own = getattr(self, problem.key, None) is not None
             yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
 
 
-READ = frozenset(field.name for field in fields(ServedModel))  # a served model's keys in a config
+READ = frozenset(field.name for kind in (ServedModel, LocalPolicy) for field in fields(kind))  # keys in braces
 
 
 def served(value: object) -> ServedModel | None:
     """Return the served model that a `policies` entry names, or None."""
     if isinstance(value, str) and value.startswith(SERVER):
         return ServedModel(value.removeprefix(SERVER))
-    if isinstance(value, Mapping) and set(value) <= READ and isinstance(value.get("model"), str):
-        return ServedModel(**value)
-    return None
+    return ServedModel(**value) if _is_made_of(value, "model", ServedModel) else None
+
+
+def local(value: object) -> LocalPolicy | None:
+    """Return the policy of this process that a `policies` entry names, or None."""
+    if isinstance(value, str) and value and not value.startswith(SERVER):
+        return LocalPolicy(value)
+    return LocalPolicy(**value) if _is_made_of(value, "adapter", LocalPolicy) else None
+
+
+def own_prompt(value: object) -> str | None:
+    """Return the system prompt that a `policies` entry brings, or None."""
+    policy = served(value) or local(value)
+    return None if policy is None else policy.system_prompt
+
+
+def _is_made_of(value: object, name: str, kind: type[ServedModel | LocalPolicy]) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether an entry in braces names a `kind` by its key `name`, with no other keys than it has."""
+    if not isinstance(value, Mapping) or not set(value) <= {field.name for field in fields(kind)}:
+        return False
+    prompt = value.get("system_prompt")
+    return bool(value.get(name)) and isinstance(value[name], str) and (prompt is None or isinstance(prompt, str))
 
 
 def named(policies: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +116,11 @@ def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
 
 
+def own_prompts(policies: Mapping[str, Any]) -> dict[str, str]:
+    """Return the system prompts that policies bring, by the policies' names."""
+    return {name: prompt for name, value in named(policies).items() if (prompt := own_prompt(value)) is not None}
+
+
 class Policies:
     """The policies that a benchmark's config names.
 
@@ -93,6 +131,7 @@ class Policies:
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
         self._config, self._load = config, load
         self._each = named(config["policies"])
+        self._prompts = own_prompts(config["policies"])
         self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
         seeing = {"open_image": open_image, "system_prompt": config["system_prompt"], **self._decoding}
         behind = {name: model for name, value in self._each.items() if (model := served(value)) is not None}
@@ -105,15 +144,18 @@ class Policies:
         plays for hours. Raises what `AdapterPolicies.policy` raises, and ConfigError if the first `max_turns` turns of
         a scenario, with answers of the greatest length, exceed the model's context.
         """
-        if self.served.keys() == self._each.keys():
-            return {**self.served}
-        base = self._base()
-        policies: dict[str, BenchPolicy] = {
-            name: self.served[name] if name in self.served else base.policy(value, f"policies.{name}")
-            for name, value in self._each.items()
-        }
-        _check_length(base.qwen, scenarios, max_turns, self._decoding["max_new_tokens"])
-        return policies
+        policies: dict[str, BenchPolicy] = {**self.served}
+        here = {name: policy for name, value in self._each.items() if (policy := local(value)) is not None}
+        if here:
+            base = self._base()
+            policies |= {name: base.policy(policy.adapter, f"policies.{name}") for name, policy in here.items()}
+            for prompt in dict.fromkeys(policy.system_prompt for policy in here.values()):
+                opened = scenarios if prompt is None else with_prompt(scenarios, prompt)
+                _check_length(base.qwen, opened, max_turns, self._decoding["max_new_tokens"])
+        return {name: self._prompted(name, policies[name]) for name in self._each}
+
+    def _prompted(self, name: str, policy: BenchPolicy) -> BenchPolicy:
+        return PromptedPolicy(policy, self._prompts[name]) if name in self._prompts else policy
 
     def _base(self) -> AdapterPolicies:
         from steer_lit.bench.adapters import AdapterPolicies

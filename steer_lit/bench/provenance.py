@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from steer_lit.bench.names import configured_model
-from steer_lit.bench.policies import named, played_here, served
+from steer_lit.bench.policies import named, own_prompts, played_here, served
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, VERSIONS
 
@@ -49,6 +49,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("data", ", ".join(_data(saved))),
         (ASKED, _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
+        ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
@@ -96,6 +97,14 @@ def _models(saved: Mapping[str, Any]) -> Iterator[str]:
         quantized = model.get("quantize", "none")
         yield str(model.get("name")) + (f" in {quantized}" if quantized != "none" else "")
     yield from dict.fromkeys(found.model for value in named(policies).values() if (found := served(value)) is not None)
+
+
+def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
+    """Return the system prompts of policies that bring their own, and that of the others; nothing if none does."""
+    policies = saved.get("policies", {})
+    own = own_prompts(policies)
+    others = {"all others": str(saved.get("system_prompt", ""))} if own.keys() < named(policies).keys() else {}
+    return {**others, **own} if own else {}
 
 
 def _data(saved: Mapping[str, Any]) -> Iterator[str]:

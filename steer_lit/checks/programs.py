@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.policies import ALLOWED, READ, named, played_here, served
+from steer_lit.bench.policies import ALLOWED, READ, local, named, played_here, served
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -221,14 +221,16 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
             yield Problem(f"policies.{name}", value, "is the name of a constant policy: choose another")
         if value == []:
             yield Problem(f"policies.{name}", value, ALLOWED)
-    for name, folder in policies.items():
-        if (model := served(folder)) is not None:
+    for name, value in policies.items():
+        if (model := served(value)) is not None:
             yield from model.problems(f"policies.{name}", config["server"])
-        elif not isinstance(folder, str) or not folder:
-            shown = HIDDEN if isinstance(folder, Mapping | list) else folder  # it may hold an API key
-            unread = ", ".join(sorted(map(str, folder.keys() - READ))) if isinstance(folder, Mapping) else ""
+        elif (policy := local(value)) is None:
+            shown = HIDDEN if isinstance(value, Mapping | list) else value  # it may hold an API key
+            unread = ", ".join(sorted(map(str, value.keys() - READ))) if isinstance(value, Mapping) else ""
             yield Problem(f"policies.{name}", shown, f"nothing reads its {unread}; {ALLOWED}" if unread else ALLOWED)
-        elif folder != "base" and (problem := adapter_problem(f"policies.{name}", folder, config["model"])):
+        elif policy.adapter != "base" and (
+            problem := adapter_problem(f"policies.{name}", policy.adapter, config["model"])
+        ):
             yield problem
     limit = config["bench"]["limit"]
     if limit is not None and not _COUNT.fits(limit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from steer_lit.numbers import counted
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.types import Dialogue, ImageRef, Message, Scenario
@@ -39,7 +40,7 @@ def no_room(policy: QwenVL, scenario: Scenario, max_turns: int, max_new_tokens: 
     asked = _asked(policy, messages, scenario.system) + len(messages) - 1
     if asked + answers <= context_length:
         return None
-    said = f"over the {len(messages)} turns of row {scenario.id!r}, which takes {asked:,} tokens itself,"
+    said = f"over the {counted(len(messages), 'turn')} of row {scenario.id!r}, which takes {asked:,} tokens itself,"
     remedy = "lower it or bench.max_turns, or shorten the row"
     return f"{said} is more than the {context_length:,} tokens the model reads: {remedy}"
 

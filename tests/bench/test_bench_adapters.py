@@ -216,7 +216,7 @@ def test_another_prompt_or_resolution_changes_the_fingerprint() -> None:
     assert len({fingerprint(), *(fingerprint(**shown) for shown in others)}) == 4
 
 
-def named(load: Callable[[], QwenVL] = load, max_new_tokens: int = 4, **others: str) -> Policies:
+def named(load: Callable[[], QwenVL] = load, max_new_tokens: int = 4, **others: object) -> Policies:
     config = {
         "policies": {"base": "base", **others},
         "rollout": {"max_new_tokens": max_new_tokens, "temperature": 0.0},
@@ -253,6 +253,31 @@ def test_a_dialogue_that_may_outgrow_the_model_is_found_before_any_policy_plays(
     said = rf"max_new_tokens={fits + 1}: over the 2 turns of row 'long', which takes {tokens:,} tokens itself, is more"
     with pytest.raises(ConfigError, match=rf"rollout\.{said} than the 4,096 tokens the model reads: lower it or bench"):
         named(max_new_tokens=fits + 1, served="server:m").make([row], max_turns=2)
+
+
+def test_a_system_prompt_of_a_policys_own_acts_as_the_runs_would(folder) -> None:
+    adapter = folder(4, 8)
+    own = {name: {"adapter": name, "system_prompt": "Be long. Be kind."} for name in ("base", adapter)}
+    made = named(long=own["base"], sft=adapter, asked=own[adapter], empty={**own["base"], "system_prompt": ""}).make(
+        [], max_turns=2
+    )
+    said = {name: answers(policy) for name, policy in made.items()}
+    alone = {"max_new_tokens": 4, "temperature": 0.0}
+    assert said["base"] == answers(SampledPolicy(load(), **alone))
+    assert said["long"] == answers(SampledPolicy(load(system_prompt="Be long. Be kind."), **alone))
+    assert said["sft"] == answers(SampledPolicy(load(init_from=adapter), **alone))
+    asked = load(init_from=adapter, system_prompt="Be long. Be kind.")
+    assert said["asked"] == answers(SampledPolicy(asked, **alone))
+    assert said["empty"] == answers(SampledPolicy(load(system_prompt=""), **alone))
+    assert len({policy.fingerprint for policy in made.values()}) == 5
+
+
+def test_a_long_system_prompt_of_a_policys_own_counts_before_any_policy_plays() -> None:
+    asked = Attack(Message.of("user", "What is this?"))
+    row = Scenario("short", "benign", asked)
+    named(max_new_tokens=64).make([row], max_turns=1)
+    with pytest.raises(ConfigError, match="over the 1 turn of row 'short'"):
+        named(max_new_tokens=64, long={"adapter": "base", "system_prompt": "Be kind. " * 1000}).make([row], max_turns=1)
 
 
 def test_a_warning_about_an_adapter_is_logged_once(folder, caplog) -> None:

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.policies import Policies, ServedModel, named, played_here, served
+from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, local, named, played_here, served
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
@@ -45,11 +45,33 @@ SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_
         ({"base_url": "http://h/v1"}, None),
         ({"model": "m", "key": "secret"}, None),
         ({"model": 3}, None),
+        ({"model": "m", "system_prompt": "Be kind."}, ServedModel("m", system_prompt="Be kind.")),
+        ({"model": "m", "system_prompt": 3}, None),
+        ({"adapter": "base", "system_prompt": "Be kind."}, None),
         (7, None),
     ],
 )
 def test_which_entries_name_a_served_model(value: object, model: ServedModel | None) -> None:
     assert served(value) == model
+
+
+@pytest.mark.parametrize(
+    ("value", "policy"),
+    [
+        ("base", LocalPolicy("base")),
+        ("a/adapter", LocalPolicy("a/adapter")),
+        ({"adapter": "a"}, LocalPolicy("a")),
+        ({"adapter": "base", "system_prompt": ""}, LocalPolicy("base", "")),
+        ({"adapter": "base", "prompt": "Be kind."}, None),
+        ({"adapter": "base", "model": "m"}, None),
+        ({"adapter": ""}, None),
+        ("server:m", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_which_entries_name_a_policy_of_this_process(value: object, policy: LocalPolicy | None) -> None:
+    assert local(value) == policy
 
 
 def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:
@@ -151,6 +173,13 @@ def test_a_served_policy_from_its_name_to_the_record(address: str, tmp_path: Pat
     assert summary["other"]["over_refusal"]["value"] == 100.0
     assert benched(address, tmp_path) == summary  # resuming asks nothing
     assert len(Served.asked) == turns
+
+
+def test_a_served_policys_own_system_prompt_is_sent(address: str, tmp_path: Path) -> None:
+    summary = benched(address, tmp_path, other=["server:my-model", {"model": "my-model", "system_prompt": "Be kind."}])
+    assert list(summary) == ["other", "other@1", "other@2"]
+    systems = [request["messages"][0]["content"] for request in Served.asked]
+    assert systems.count("Look.") == systems.count("Be kind.") == len(systems) / 2 > 0
 
 
 def test_every_server_is_checked_before_a_model_loads_and_closed_at_the_end(

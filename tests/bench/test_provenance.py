@@ -44,6 +44,12 @@ def test_a_runs_provenance_is_read_from_its_folder(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_system_prompts_are_told_if_a_policy_brings_its_own(tmp_path: Path) -> None:
+    config = "system_prompt: Look.\npolicies: {base: base, kind: {adapter: base, system_prompt: Be kind.}}\n"
+    assert saved(tmp_path, config)["system prompts"] == 'all others: "Look."; kind: "Be kind."'
+    assert "system prompts" not in saved(tmp_path, "system_prompt: Look.\npolicies: {base: base}\n")
+
+
 ATTACKER = "steer_lit.attacker."
 CLIENT = "client: {settings: {model: big, base_url: 'http://h/v1'}}"
 

@@ -187,7 +187,7 @@ def test_grpo_refuses_values_of_a_wrong_type(
         ("bench.constants=no", "bench.constants='no': must be true or false"),
         ("judge_check=1", "judge_check=1: must be true or false"),
         ("judge._target_=null", "judge._target_=null: must name a class, <module>.<class>"),
-        ("policies.x={adapter: a, foo: 1}", "policies.x='***': nothing reads its adapter, foo; must be base"),
+        ("policies.x={adapter: a, foo: 1}", "policies.x='***': nothing reads its foo; must be base"),
         ("policies.x={model: m, foo: 1}", "policies.x='***': nothing reads its foo; must be base, an"),
         ("policies.x={model: 1}", "policies.x='***': must be base, an adapter folder"),
         ("policies=[]", "policies=[]: must hold keys of its own, such as policies.<name>=<value>"),
