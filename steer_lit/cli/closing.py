@@ -14,7 +14,7 @@ from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
-from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
+from steer_lit.terminal.commands import carried, composed, conf_file, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
@@ -125,7 +125,7 @@ def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
 def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     """Return the command of the GRPO experiment that matches this SFT run's name, or of the benchmark if none does."""
     name = config.name.replace("sft", "grpo", 1)
-    if not (conf_dir() / "experiment" / f"{name}.yaml").is_file():
+    if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
     given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
     command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
