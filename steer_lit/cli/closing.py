@@ -49,12 +49,13 @@ def closing(
     value: Any,
     words: Sequence[str] = (),
     best: tuple[int, float] | None = None,
+    early: str = "",
 ) -> str:
     """Return the lines that say where the result is, and which command comes next unless nothing was exported.
 
     The next command repeats those of the run's `words` that describe the model and the server. What the command still
     lacks is on separate lines, so that it can be pasted. `best` is the step of the best adapter and the metric's value
-    there; None if the run ended with the best.
+    there; None if the run ended with the best. `early` says where and by what the run was ended early.
     """
     shown = "" if value is None else f"   {metric} {float(value):.3f}"
     kept = ""
@@ -62,8 +63,10 @@ def closing(
         kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
+    kept += f"\nearly:   stopped {early}" if early else ""
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
+    kept += f"; {export} is of that step" if early else ""
     if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label + ':':<8} {export}{shown}{kept}"
     return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"
