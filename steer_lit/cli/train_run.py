@@ -88,11 +88,13 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
 
     from steer_lit.data.sources import FileSource
     from steer_lit.lit.early_stop import early_stop
-    from steer_lit.lit.training_checkpoint import PLACE, read_checkpoint
+    from steer_lit.lit.training_checkpoint import PLACE, check_stage, read_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     quieten()
-    saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
+    saved = None if config.ckpt_path is None else read_checkpoint(at := Path(config.ckpt_path))
+    if saved is not None:
+        check_stage(saved, config.stage, at)
     begins_at = None if saved is None else saved["global_step"]
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
