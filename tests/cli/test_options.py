@@ -6,12 +6,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.run_folder import children_read
 from steer_lit.terminal.commands import going_on, program, typed_command, typed_words
 from steer_lit.terminal.stdout import REFUSED
+
+
+@pytest.fixture(autouse=True)
+def hydras_config_is_left_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--cfg job` and `--help` leave the config that they show, which has no folder, as that of a run."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
 
 
 @pytest.fixture
