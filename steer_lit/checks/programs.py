@@ -31,7 +31,7 @@ from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.terminal.commands import conf_dir
+from steer_lit.terminal.commands import conf_file
 
 # Sections, which must hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
@@ -166,7 +166,7 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
     stage, model = config.get("stage"), at(config, "model.name")
     if model != (tuned_for := config.get("tuned_for", model)):
         own = f"{stage}_{str(model).removeprefix('qwen2_5_vl_')}"
-        there = (conf_dir() / "experiment" / f"{own}.yaml").is_file()
+        there = conf_file(f"experiment/{own}.yaml") is not None
         other = f"+experiment={own}, or experiment=null" if there else "experiment=null"
         yield Problem("model", model, f"this experiment's settings are for {tuned_for}: take {other}")
     if stage == "pretrain" and model != "nano":

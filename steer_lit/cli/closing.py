@@ -14,7 +14,7 @@ from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
-from steer_lit.terminal.commands import carried, composed, conf_dir, program, shown_path, sweeping, typed
+from steer_lit.terminal.commands import carried, composed, conf_file, program, shown_path, sweeping, typed
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
@@ -49,12 +49,13 @@ def closing(
     value: Any,
     words: Sequence[str] = (),
     best: tuple[int, float] | None = None,
+    early: str = "",
 ) -> str:
     """Return the lines that say where the result is, and which command comes next unless nothing was exported.
 
     The next command repeats those of the run's `words` that describe the model and the server. What the command still
     lacks is on separate lines, so that it can be pasted. `best` is the step of the best adapter and the metric's value
-    there; None if the run ended with the best.
+    there; None if the run ended with the best. `early` says where and by what the run was ended early.
     """
     shown = "" if value is None else f"   {metric} {float(value):.3f}"
     kept = ""
@@ -62,8 +63,10 @@ def closing(
         kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
+    kept += f"\nearly:   stopped {early}" if early else ""
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
+    kept += f"; {export} is of that step" if early else ""
     if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label + ':':<8} {export}{shown}{kept}"
     return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"
@@ -125,7 +128,7 @@ def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
 def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     """Return the command of the GRPO experiment that matches this SFT run's name, or of the benchmark if none does."""
     name = config.name.replace("sft", "grpo", 1)
-    if not (conf_dir() / "experiment" / f"{name}.yaml").is_file():
+    if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
     given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
     command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))

@@ -23,6 +23,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
+from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import (
     NO_OPTION,
     key_by_key,
@@ -44,7 +45,15 @@ from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.ranks import several_ranks
-from steer_lit.terminal.commands import conf_dir, name_sweeps_folders, shown_path, sweeping, sweeping_on
+from steer_lit.terminal.commands import (
+    conf_dir,
+    find_configs_in,
+    folder_of_hydra,
+    name_sweeps_folders,
+    shown_path,
+    sweeping,
+    sweeping_on,
+)
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
@@ -73,13 +82,15 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             end_with_parent()
             RUNS[program](config, Path(config.run_dir))
         else:
+            options, words, folder = options_first(words)
+            find_configs_in(folder)
             words = [normalise_override(word, program) for word in words]
             if problems := list(word_problems(words)):
                 raise ConfigError(problems)
             typed = (each for word in words for each in key_by_key(word, program))
             if found := [said for word in typed if (said := override_error(word, program, words))]:
                 raise SteerError("\n".join(found))
-            _compose_and_run(program, words, debugging)
+            _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     # ValueError: raised by Hydra for `model=3`, and by `logging` for a folder that cannot hold a log.
@@ -89,6 +100,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             raise
         print(visible(explain(error, program, words)), file=sys.stderr)
         return REFUSED
+    finally:
+        find_configs_in(None)
     return 0
 
 
@@ -103,6 +116,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         return "\n".join([_stopped(begun[-1] if begun else None, alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
+        find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         if sweeping():
             rest[:] = [f"sweep:   {sweeping_on(program, words, Path.cwd() / str(HydraConfig.get().sweep.dir))}"]

@@ -17,16 +17,20 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import at, nodes
-from steer_lit.terminal.commands import Word, composed, conf_dir, names_policy, program, sweeps
+from steer_lit.terminal.commands import (
+    Word,
+    composed,
+    conf_file,
+    conf_files,
+    names_policy,
+    program,
+    program_conf,
+    script,
+    sweeps,
+)
 from steer_lit.terminal.visible import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
-# Hydra has no public list of them.
-_HYDRAS_OPTIONS = (
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
-    *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--config-dir", "-cd", "--experimental-rerun", "--info", "-i"),
-)
 _PROGRAMS = ("train", "bench", "synthesize")
 _OWN_NAMES = ("callbacks", "logger", "policies")  # sections that accept keys of any name
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # Hydra reads it as no option of a group, then misses its keys
@@ -118,15 +122,13 @@ def _idle(key: str, name: str, words: Sequence[str]) -> str:
 
 
 def _dashed(word: str, name: str) -> str:
-    """Return the error for `--seed 3` and the like, or "" for Hydra's own options."""
+    """Return the error for `--seed 3` and the like, which is none of Hydra's options."""
     option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
-    if not key or option in _HYDRAS_OPTIONS:
+    if not key:
         return ""
     known = [*_groups(name), *keys_of(name, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    if any(own.startswith(option) for own in _HYDRAS_OPTIONS):  # as argparse takes them: --multi
-        return ""
     return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
 
 
@@ -209,7 +211,7 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     if section in config or section in _groups(name):
         return ""
     having = [each for each in _PROGRAMS if section in _groups(each) or section in _sections(each)]
-    return "" if not having or name in having else f" {section} belongs to {' and '.join(map(program, having))}."
+    return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
 
 
 @cache
@@ -260,14 +262,14 @@ def _known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
 
 def options_of(group: str) -> list[str]:
     """Return the options of a group, without the parts of its `default`: choosing one part would drop the others."""
-    return sorted({path.stem for path in (conf_dir() / group).glob("*.yaml")} - set(_parts_of(group)))
+    return sorted({path.stem for path in conf_files(group)} - set(_parts_of(group)))
 
 
 @cache
 def _parts_of(group: str) -> tuple[str, ...]:
     """Return the files of a group that its `default` combines."""
-    whole = conf_dir() / group / "default.yaml"
-    listed = OmegaConf.select(OmegaConf.load(whole), "defaults") if whole.is_file() else None
+    whole = conf_file(f"{group}/default.yaml")
+    listed = None if whole is None else OmegaConf.select(OmegaConf.load(whole), "defaults")
     return tuple(entry for entry in listed or () if isinstance(entry, str) and entry != "_self_")
 
 
@@ -311,7 +313,7 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
 @cache
 def _groups(name: str) -> tuple[str, ...]:
     """Return the config groups from which the program `name` takes an option."""
-    defaults = OmegaConf.select(OmegaConf.load(conf_dir() / f"{name}.yaml"), "defaults")
+    defaults = OmegaConf.select(OmegaConf.load(program_conf(name)), "defaults")
     return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
 
 
@@ -321,13 +323,13 @@ def _unread(name: str) -> frozenset[str]:
 
     A benchmark, for example, holds out no rows.
     """
-    files = (conf_dir() / "data").glob("*.yaml") if name == "bench" else ()
+    files = conf_files("data") if name == "bench" else ()
     return frozenset(f"data.{key}" for path in files for key in map(str, OmegaConf.load(path)) if key not in READ)
 
 
 def _top_keys(name: str) -> set[str]:
-    """Return the top-level keys of the program `name`, with those that any option in `conf/` adds at the top level."""
-    files = [conf_dir() / f"{name}.yaml", *conf_dir().glob("*/*.yaml")]
+    """Return the top-level keys of the program `name`, with those that any option adds at the top level."""
+    files = [program_conf(name), *conf_files("*")]
     texts = [path.read_text(encoding="utf-8") for path in files]
     spread = [text for text in texts if text.startswith("# @package _global_")]
     return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}

@@ -157,15 +157,20 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
         return
     folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."
-    if not (saved := [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]):
+    if (latest := latest_checkpoint(run_dir)) is None:
         if restarted():
             _set_aside(run_dir)
             return
         raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
-    latest = max(saved, key=lambda path: path.stat().st_mtime)
     raise SteerError(
         f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"
     )
+
+
+def latest_checkpoint(run_dir: Path) -> Path | None:
+    """Return the checkpoint in the folder that was written last."""
+    saved = [run_dir / name for name in CHECKPOINTS if (run_dir / name).is_file()]
+    return max(saved, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _set_aside(run_dir: Path) -> None:

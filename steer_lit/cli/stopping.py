@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from steer_lit.cli.run_folder import EXPORTED
+from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
@@ -68,10 +68,10 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
     """Say how to go on with a training run, started with `words`, that was stopped.
 
     Ctrl-C, a scheduler's SIGTERM, a dead server, failed verdicts, a full disk or a closed pipe may have stopped it.
+    Nothing is saved after any other exception, for instance one of a user's callback: it may have left the policy half
+    changed. The run goes on from the checkpoint before.
     """
     from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    from steer_lit.lit.training_checkpoint import read_checkpoint
 
     try:
         yield
@@ -86,8 +86,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
             again = f"begin again in another folder, or remove {shown_path(run_dir)}"
             _tell(stop, f"stopped before anything was saved that a run goes on from: {again}{kept}")
         else:
-            command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
-            _tell(stop, f"stopped, step {read_checkpoint(saved)['global_step']} is saved\nnext:    {command}")
+            _tell(stop, _resuming(run_dir, words, saved))
         if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
             raise
         unread = any(getattr(callback, "unread", False) for callback in trainer.checkpoint_callbacks)
@@ -98,3 +97,18 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if (failed or interrupted) and not trainer.is_global_zero:
             raise SystemExit from None  # with exit code 0: Lightning kills the first rank if another fails
         raise SystemExit(TERMINATED if terminated else INTERRUPTED) from None
+    except Exception as error:
+        if trainer.is_global_zero and (latest := latest_checkpoint(run_dir)) is not None:
+            error.add_note(_resuming(run_dir, words, latest, trainer.global_step))
+        elif trainer.is_global_zero and trainer.global_step:
+            error.add_note(f"stopped at step {trainer.global_step}, before anything was saved that a run goes on from")
+        raise
+
+
+def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0) -> str:
+    """Return the message with the command that goes on from the checkpoint `saved`. `reached` is the last step."""
+    from steer_lit.lit.training_checkpoint import read_checkpoint
+
+    step = read_checkpoint(saved)["global_step"]
+    command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
+    return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\nnext:    {command}"

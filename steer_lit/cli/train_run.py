@@ -87,11 +87,14 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     from lightning import seed_everything
 
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.training_checkpoint import PLACE, read_checkpoint
+    from steer_lit.lit.early_stop import early_stop
+    from steer_lit.lit.training_checkpoint import PLACE, check_stage, read_checkpoint
     from steer_lit.lit.transcripts import excerpt
 
     quieten()
-    saved = None if config.ckpt_path is None else read_checkpoint(Path(config.ckpt_path))
+    saved = None if config.ckpt_path is None else read_checkpoint(at := Path(config.ckpt_path))
+    if saved is not None:
+        check_stage(saved, config.stage, at)
     begins_at = None if saved is None else saved["global_step"]
     seed_everything(config.seed, verbose=False)
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
@@ -134,7 +137,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             name = config.model.name
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
-        print(closing(config, run_dir, module.monitored.name, value, words, best=_better(trainer)))
+        early = "" if trainer.global_step == begins_at else early_stop(trainer)
+        print(closing(config, run_dir, module.monitored.name, value, words, best=_better(trainer), early=early))
     return None if value is None else float(value)
 
 

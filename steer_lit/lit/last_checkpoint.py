@@ -72,7 +72,11 @@ class LastCheckpoint(Checkpoint):
         stop_unread_by(None)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save after a SIGTERM during validation."""
+        """Save after a SIGTERM during validation.
+
+        Not after other exceptions: a callback that raised one may have left the policy or itself half changed, and a
+        resumed run would not call it again for that step.
+        """
         unsaved = trainer.global_step != self._saved_at
         if unsaved and trainer.world_size == 1 and isinstance(exception, SIGTERMException):
             self._save(trainer)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
+from hydra._internal.hydra import Hydra  # hydra.main does with them what is done here
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -24,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from steer_lit.errors import SteerError
 
 _POLICY = re.compile(r"policies\.[\w-]+")
+_CONFIG_DIR = "--config-dir="
+_TYPED = "command-line"  # Hydra's name for who added the folder of --config-dir
 _LONGEST = 150  # letters of a folder's name: file systems allow 255 bytes
 
 
@@ -67,19 +71,73 @@ def conf_dir() -> Path:
     raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
 
 
+class _Added:
+    folder: ClassVar[Path | None] = None  # of --config-dir, absolute
+
+
+def find_configs_in(folder: Path | None) -> None:
+    """Look for configs in `folder`, that of `--config-dir`, before conf/, and name it in every command."""
+    _Added.folder = folder
+
+
+def folder_of_hydra() -> Path | None:
+    """Return the folder of `--config-dir` that Hydra composed the run's config with."""
+    sources = HydraConfig.get().runtime.config_sources
+    return next((Path(source.path) for source in sources if source.provider == _TYPED), None)
+
+
+def conf_dirs() -> list[Path]:
+    """Return the folders in which Hydra looks for configs, in its order."""
+    return [*([] if _Added.folder is None else [_Added.folder]), conf_dir()]
+
+
+def conf_file(name: str) -> Path | None:
+    """Return the config file that Hydra takes for `name`, such as `judge/llm.yaml`, or None."""
+    return next((path for folder in conf_dirs() if (path := folder / name).is_file()), None)
+
+
+def conf_files(group: str) -> Iterator[Path]:
+    """Yield the config files of a group, or with `*` those of all groups."""
+    for folder in conf_dirs():
+        yield from folder.glob(f"{group}/*.yaml")
+
+
+def program_conf(name: str) -> Path:
+    """Return the config that the program `name` begins with."""
+    return conf_file(f"{name}.yaml") or conf_dir() / f"{name}.yaml"
+
+
 def composed(name: str, words: Sequence[str]) -> dict[str, Any] | None:
     """Return the config composed of `words`, unresolved, or None if they do not compose."""
     taken = [word for word in words if not word.startswith("-")]
-    running = GlobalHydra.instance().is_initialized()  # then it knows the folder, and must not be initialized again
-    begun = nullcontext() if running else hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
-    with suppress(HydraException, OmegaConfBaseException), begun:
+    with suppress(HydraException, OmegaConfBaseException), _hydra_begun():
         config: Any = OmegaConf.to_container(hydra.compose(name, taken), resolve=False)
         return dict(config)
     return None
 
 
+@contextmanager
+def _hydra_begun() -> Iterator[None]:
+    if GlobalHydra.instance().is_initialized():  # it knows the folders, and must not be initialized again
+        yield
+        return
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        if _Added.folder is not None:  # hydra.searchpath would put it behind conf/
+            path = create_config_search_path(str(conf_dir()))
+            path.prepend(_TYPED, f"file://{_Added.folder}")
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2("app", path)
+        yield
+
+
 def program(name: str) -> str:
-    """Return the command of the program `name`: the checkout's script, or the installed command."""
+    """Return the beginning of a command of the program `name`, with `--config-dir` if that was typed."""
+    given = [] if _Added.folder is None else [shlex.quote(f"{_CONFIG_DIR}{shown_path(_Added.folder)}")]
+    return " ".join([script(name), *given])
+
+
+def script(name: str) -> str:
+    """Return the program `name` as it is called: the checkout's script, or the installed command."""
     return f"python {name}.py" if (conf_dir().parent / f"{name}.py").is_file() else f"steer-{name}"
 
 
@@ -166,7 +224,8 @@ def going_on(name: str, words: Sequence[str], run_dir: Path) -> str:
 def sweeping_on(name: str, words: Sequence[str], folder: Path) -> str:
     """Return the command that runs the rest of a stopped sweep in `folder`, begun with `words`."""
     named = carried(words, ["hydra.sweep.dir"])
-    kept = [shlex.quote(_as_taught(word)) for word in words if word not in named]
+    kept = [word for word in words if word not in named and not word.startswith(_CONFIG_DIR)]  # as `program` adds it
+    kept = [shlex.quote(_as_taught(word)) for word in kept]
     return " ".join([program(name), *kept, typed("hydra.sweep.dir", folder)])
 
 

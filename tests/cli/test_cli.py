@@ -19,7 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -176,10 +175,6 @@ def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(
     assert "rollout.max_turns: is no key=value. Did you mean rollout.max_turns=<value>?" in message
 
 
-def test_the_known_options_equal_those_of_the_installed_hydra() -> None:
-    assert set(overrides._HYDRAS_OPTIONS) == set(get_args_parser()._option_string_actions)
-
-
 def test_a_key_of_another_stage_names_its_experiment_of_the_same_model(
     capsys: pytest.CaptureFixture[str], run_dir: str
 ) -> None:
@@ -216,8 +211,6 @@ def test_a_new_key_is_accepted_if_another_word_reads_it() -> None:
     assert [overrides.override_error(word, "train", words) for word in words] == [""] * len(words)
     assert overrides.override_error("+rate=0.1", "train", words[:1]).startswith("rate: there is no such key")
     assert overrides.override_error("+experiment=grpo_tiny", "bench", []).startswith("experiment: there is no such key")
-    for option in ("--hydra-help", "-m", "--multi", "-sc", "-c"):
-        assert overrides.override_error(option, "train", [option]) == ""
 
 
 @pytest.mark.parametrize("word", ["data.val_size=5", "+data.val_size=5", "data.val_size=5,6", "data._target_=x.Rows"])

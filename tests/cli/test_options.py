@@ -1,0 +1,126 @@
+"""Hydra's options among the words of a command: where they may stand, and a config folder of the user's own."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from steer_lit.cli import main as cli
+from steer_lit.cli.run_folder import children_read
+from steer_lit.terminal.commands import going_on, program, typed_command, typed_words
+from steer_lit.terminal.stdout import REFUSED
+
+
+@pytest.fixture(autouse=True)
+def hydras_config_is_left_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--cfg job` and `--help` leave the config that they show, which has no folder, as that of a run."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand in a folder that holds `mine/conf/judge/mine.yaml` and an experiment."""
+    for name, text in (
+        ("judge/mine.yaml", "_target_: my.Judge\ncap: 3\n"),
+        ("experiment/sft_own.yaml", "# @package _global_\nname: sft_own\nseed: 5\n"),
+    ):
+        (path := tmp_path / "mine/conf" / name).parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("option", [["--config-dir", "mine/conf"], ["--config-dir=mine/conf"], ["-cd", "mine/conf"]])
+@pytest.mark.parametrize("last", [False, True])
+def test_printed_commands_name_the_own_config_folder(
+    own: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], last: bool
+) -> None:
+    said: list[str] = []
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        assert config.seed == 5
+        words = typed_words()
+        said.append(typed_command())
+        with children_read(run_dir / "config.yaml"):  # Hydra's config is unset while a training runs
+            said.extend([going_on("train", words, run_dir), program("bench")])
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    words = ["+experiment=sft_own", "hydra.run.dir=run"]
+    assert cli.run("train", [*words, *option] if last else [*option, *words]) == 0
+    begun = "python train.py --config-dir=mine/conf +experiment=sft_own"
+    assert said == [begun, f"{begun} hydra.run.dir=run", "python bench.py --config-dir=mine/conf"]
+    assert cli.run("train", shlex.split(said[1])[2:]) == 0
+    assert said[3:] == said[:3]
+    assert program("bench") == "python bench.py"  # the folder was of that command alone
+
+
+def test_a_stopped_sweep_names_the_own_config_folder_once(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: DictConfig, run_dir: Path) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    assert cli.run("train", ["+experiment=sft_own", "--config-dir", "mine/conf", "-m", "optim.lr=1e-4,1e-5"]) == 143
+    command = capsys.readouterr().err.splitlines()[-1]
+    begun = "sweep:   python train.py --config-dir=mine/conf -m +experiment=sft_own optim.lr=1e-4,1e-5 hydra.sweep.dir="
+    assert command.startswith(begun)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("judge=mien", "Did you mean mine? Choose from: llm, mine, rubric"),
+        ("judge.cup=4", "Did you mean judge.cap or judge?"),
+    ],
+)
+def test_suggestions_know_the_own_config_folder(
+    own: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert cli.run("bench", ["--config-dir", "mine/conf", "judge=mine", word, "hydra.run.dir=run"]) == REFUSED
+    assert said in capsys.readouterr().err
+
+
+def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run("bench", ["--help", "--config-dir=mine/conf"]) == 0
+    assert "judge: llm, mine, rubric" in capsys.readouterr().out
+
+
+def test_a_config_folder_that_does_not_exist_is_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run("train", ["seed=1", "--config-dir", "mine/cnf"]) == REFUSED
+    assert capsys.readouterr().err == "--config-dir=mine/cnf: there is no such folder here\n"
+
+
+def test_options_may_stand_between_words(
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """argparse, which reads them for Hydra, refuses words on both sides of an option."""
+    found: list[int] = []
+    monkeypatch.setitem(cli.RUNS, "train", lambda config, run_dir: found.append(config.seed))
+    assert cli.run("train", ["+experiment=sft_tiny", "-m", "seed=1,2", "hydra.sweep.dir=sweep"]) == 0
+    assert found == [1, 2]
+    assert cli.run("train", ["+experiment=sft_tiny", "--cfg", "job", "seed=17"]) == 0
+    assert "\nseed: 17\n" in capsys.readouterr().out
+    assert cli.run("train", ["seed=1", "--help", "model=tiny"]) == 0
+    assert "Keys most often typed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--cfg", "jobs"], "argument --cfg/-c: invalid choice: 'jobs' (choose from"),
+        (["seed=1", "--config-dir"], "argument --config-dir/-cd: expected one argument"),
+        (["-m", "--cfg", "job", "seed=1,2"], "-m --cfg=job: exclude each other, leave one out"),
+        (["seed=1", "--resolve"], "--resolve: goes with --cfg job"),
+        (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+    assert cli.run("train", words) == REFUSED
+    message = capsys.readouterr().err
+    assert message.startswith(said)
+    assert len(message.splitlines()) == 1
