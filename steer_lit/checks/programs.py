@@ -22,6 +22,7 @@ from steer_lit.checks.files import adapter_problem, file_problems, folder_proble
 from steer_lit.checks.leaves import Config, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
+from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.dotted import ABSENT, at, leaves
@@ -59,6 +60,7 @@ def bench_problems(config: DictConfig) -> list[Problem]:
 
     def deeper(plain: Config) -> Iterator[Problem]:
         yield from _bench_problems(plain)
+        yield from target_problems(plain)
         yield from server_problems(plain)
         yield from client_problems(plain)
         yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench")
@@ -85,6 +87,7 @@ def _training_problems(config: Config) -> list[Problem]:
         *_reward_problems(config),
         *trainer_problems(config),
         *part_problems(config),
+        *target_problems(config),
         *_stage_problems(config),
         *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
@@ -279,6 +282,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
     except ConfigError as error:
         yield from error.problems
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
+    yield from target_problems(config)
     yield from server_problems(config)
     for problem in client_problems(config):  # a dry run needs no server
         if not (config["dry_run"] and problem.value is None):

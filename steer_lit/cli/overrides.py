@@ -186,7 +186,7 @@ def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
     other = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
-    plus = f" Lightning's Trainer takes more: +{wrong}=<value> adds one." if wrong.startswith("trainer.") else ""
+    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) else ""
     return (
         f"{wrong}: there is no such key in this run.{other or _nearest(wrong, known)}{plus} `--cfg job` lists them all."
     )

@@ -1,0 +1,101 @@
+"""Whether the classes that a config names exist and take the keys beside them: `_target_` of a user's own parts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+from steer_lit.checks.leaves import Config
+from steer_lit.errors import Problem
+
+_PLAYERS = ("attacker", "tutor", "judge")
+_PARTS = (*_PLAYERS, "reward", "generator")
+_NAMED_PARTS = ("callbacks", "logger")  # sections of parts by name
+# Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
+_KNOWN = ("steer_lit.lit.", "lightning.pytorch.loggers.TensorBoardLogger")
+_GIVEN = {"open_image"}  # by the program, to a player that takes it
+
+
+def target_problems(config: Config) -> Iterator[Problem]:
+    """Yield parts whose class cannot be imported, or does not take the keys that the config gives it.
+
+    Imports the modules of a user's own parts, as a run would soon after.
+    """
+    for key in _PARTS:
+        yield from _part_problems(key, config.get(key))
+    for section in _NAMED_PARTS:
+        for name, part in dict(config.get(section) or {}).items():
+            yield from _part_problems(f"{section}.{name}", part)
+
+
+def _part_problems(key: str, part: object) -> Iterator[Problem]:
+    if not isinstance(part, Mapping) or not isinstance(target := part.get("_target_"), str):
+        return  # refused elsewhere
+    if target.startswith(_KNOWN):
+        return
+    made = _found(target)
+    if isinstance(made, str):
+        yield Problem(f"{key}._target_", target, f"{made}; must be <module>.<class>")
+        return
+    given = [name for name in part if not name.startswith("_")]  # keys with an underscore are Hydra's own
+    try:
+        takes = inspect.signature(made).parameters
+    except ValueError:  # written in C without one
+        return
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
+    names = [name for name, parameter in takes.items() if parameter.kind not in _UNNAMED]
+    if not open_ended and (unread := [name for name in given if name not in names]):
+        allowed = f"takes {', '.join(names)}" if names else "takes nothing"
+        yield Problem(f"{key}._target_", target, f"does not take {', '.join(unread)}, it {allowed}{_way_out(key)}")
+    if part.get("_args_") or part.get("_partial_"):
+        return
+    by_program = _GIVEN if key in _PLAYERS else set()
+    lacking = [name for name in names if takes[name].default is inspect.Parameter.empty]
+    for name in lacking:
+        if name not in {*given, *by_program}:
+            yield Problem(f"{key}.{name}", None, f"{target} needs it: add +{key}.{name}=<value>")
+
+
+_UNNAMED = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
+
+
+def _way_out(key: str) -> str:
+    """Return how to be rid of keys that belong to the option chosen by default."""
+    bare = {"attacker": "scripted", "tutor": "rubric", "judge": "rubric"}.get(key)
+    return f": put {key}={bare}, which has no keys, before it" if bare else ""
+
+
+def _found(target: str) -> Any:
+    """Return what `target` names, or a text that says why there is no such class or function."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        return "names no module"
+    parts, attributes = target.split("."), list[str]()
+    while len(parts) > 1:  # as Hydra does: a class may have a maker, such as `Reward.from_config`
+        attributes.insert(0, parts.pop())
+        if isinstance(found := _imported(".".join(parts)), str):
+            return found
+        if found is not None:
+            break
+    else:
+        return f"there is no module {module}"
+    for name in attributes:
+        if not hasattr(found, name):
+            return f"{getattr(found, '__name__', module)} has no {name}"
+        found = getattr(found, name)
+    return found if callable(found) else "is no class or function"
+
+
+def _imported(module: str) -> Any:
+    """Return the module, None if there is none of that name, or a text that says why it cannot be imported."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module == missing or module.startswith(f"{missing}."):
+            return None
+        return f"{module} cannot be imported: {error}"
+    except Exception as error:  # the user's own module may raise anything
+        return f"{module} cannot be imported: {type(error).__name__}: {error}"

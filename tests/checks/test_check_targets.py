@@ -1,0 +1,109 @@
+"""Classes that a config names are looked at before anything loads: they exist, and take the keys beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steer_lit.checks.targets import target_problems
+from steer_lit.cli import main as cli
+from steer_lit.terminal.stdout import REFUSED
+
+PARTS = """
+class Attacker:
+    def __init__(self, open_image, cap: int = 3): ...
+
+class Open:
+    def __init__(self, needed, **others): ...
+
+def made(needed): ...
+
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_parts.py").write_text(PARTS)
+    (tmp_path / "own_broken.py").write_text("import no_such_module_at_all\n")
+    (tmp_path / "own_raising.py").write_text("raise OSError('no licence')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("nowhere.Mine", "there is no module nowhere; must be <module>.<class>"),
+        ("Mine", "names no module; must be <module>.<class>"),
+        ("own_parts.Mine", "own_parts has no Mine; must be <module>.<class>"),
+        ("own_parts.Open.made", "Open has no made; must be <module>.<class>"),
+        ("own_parts.number", "is no class or function; must be <module>.<class>"),
+        ("own_broken.Mine", "own_broken cannot be imported: No module named 'no_such_module_at_all'; must be"),
+        ("own_raising.Mine", "own_raising cannot be imported: OSError: no licence; must be"),
+    ],
+)
+def test_a_class_that_cannot_be_found_is_named(target: str, said: str) -> None:
+    for section in ("attacker", "judge", "reward", "generator"):
+        (problem,) = target_problems({section: {"_target_": target}})
+        assert (problem.key, problem.value) == (f"{section}._target_", target)
+        assert problem.remedy.startswith(said)
+    (problem,) = target_problems({"callbacks": {"mine": {"_target_": target}}})
+    assert problem.key == "callbacks.mine._target_"
+
+
+@pytest.mark.parametrize(
+    ("node", "keys"),
+    [
+        ({"_target_": "own_parts.Attacker"}, []),  # the program gives open_image
+        ({"_target_": "own_parts.Attacker", "cap": 4, "_convert_": "all"}, []),
+        ({"_target_": "own_parts.Attacker", "cup": 4, "cop": 5}, ["attacker._target_"]),
+        ({"_target_": "own_parts.Open", "needed": 1, "more": 2}, []),
+        ({"_target_": "own_parts.Open", "more": 2}, ["attacker.needed"]),
+        ({"_target_": "own_parts.made", "_args_": [1]}, []),
+        ({"_target_": "own_parts.made", "_partial_": True}, []),
+        ({"_target_": "steer_lit.attacker.scripted.ScriptedAttacker", "lead_share": 1}, ["attacker._target_"]),
+    ],
+)
+def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, Any], keys: list[str]) -> None:
+    assert [problem.key for problem in target_problems({"attacker": node})] == keys
+
+
+def test_only_players_are_given_pictures() -> None:
+    (problem,) = target_problems({"reward": {"_target_": "own_parts.Attacker"}})
+    assert problem.key == "reward.open_image"
+
+
+def test_a_run_is_refused_with_every_problem_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["+experiment=grpo_tiny", "seed=x", "reward._target_=nowhere.Mine", "attacker._target_=own_parts.Attacker"]
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    told = capsys.readouterr().err
+    assert told.startswith("3 problems in the configuration:")
+    assert "own_parts.Attacker': does not take extra_turns, lead_share, quote_words, wordings, it takes" in told
+    assert "put attacker=scripted, which has no keys, before it" in told
+    assert "Traceback" not in told
+    words = ["attacker=scripted", "attacker._target_=own_parts.Attacker", "judge._target_=own_parts.Judge"]
+    assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    told = capsys.readouterr().err
+    assert "judge._target_='own_parts.Judge': own_parts has no Judge" in told
+    assert "attacker._target_" not in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["callbacks.early._target_=own_parts.Open"],
+        ["+callbacks.early._target_=own_parts.Open", "callbacks.early.monitor=loss"],
+        ["trainer.max_time=3"],
+    ],
+)
+def test_a_key_that_can_be_added_is_offered_with_its_plus(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    key = words[-1].partition("=")[0]
+    assert f"{key}: there is no such key in this run." in (told := capsys.readouterr().err)
+    assert f"+{key}=<value> adds it." in told
