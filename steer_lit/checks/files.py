@@ -39,6 +39,8 @@ def file_problems(config: Config) -> Iterator[Problem]:
         yield Problem("ckpt_path", path, remedy)
     if needed and (problem := adapter_problem("init_from", adapter, config["model"])):
         yield problem
+    elif needed:
+        yield from _shape_problems(Path(adapter), config["model"])
     yield from source_problems(config)
 
 
@@ -86,6 +88,15 @@ def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:
         return Problem(key, folder, f"is no whole adapter, {error}: copy it again, or name another")
     reason = no_plain_lora(config) or _base_reason(facts.get("base"), model)
     return None if reason is None else Problem(key, folder, reason)
+
+
+def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
+    """Yield settings of `model.lora` that are not those of the adapter that training goes on from."""
+    saved = _json_object(adapter / ADAPTER_CONFIG)
+    for name, key in (("r", "r"), ("lora_alpha", "alpha")):
+        here = at(model, f"lora.{key}")
+        if name in saved and here not in (ABSENT, saved[name]):
+            yield Problem(f"model.lora.{key}", here, f"init_from={adapter} was trained with {saved[name]}: set that")
 
 
 def _base_reason(base: object, model: Config) -> str | None:

@@ -131,3 +131,22 @@ def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weig
         assert problem is not None
         assert (problem.key, problem.value) == ("policies.mine", str(tmp_path))
         assert said in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"r": 4, "lora_alpha": 8}, []),
+        ({"r": 16, "lora_alpha": 8}, [("model.lora.r", 4, "was trained with 16: set that")]),
+        ({"r": 4, "lora_alpha": 32}, [("model.lora.alpha", 8, "was trained with 32: set that")]),
+    ],
+)
+def test_training_goes_on_with_the_adapters_rank_and_alpha(
+    tmp_path: Path, saved: dict[str, int], said: list[tuple[str, int, str]]
+) -> None:
+    """Loading would refuse it too, but minutes later for a large model."""
+    (tmp_path / "adapter_config.json").write_text(json.dumps(saved))
+    (tmp_path / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    model = {"name": "tiny", "lora": {"r": 4, "alpha": 8}, "init_from": str(tmp_path)}
+    found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
+    assert found == [(key, value, f"init_from={tmp_path} {remedy}") for key, value, remedy in said]
