@@ -50,8 +50,9 @@ class RowAsker:
 
 
 class RowAttacker(LlmAttacker):
-    """The red agent of Stage II, which rewrites each scripted turn (SaFeR-Steer, Eq. 12). If it cannot
-    rewrite a turn, `attack` raises RowEnds: a turn asked as scripted would pass for a rewritten one.
+    """The red agent of Stage II, which rewrites each scripted turn after the opening (SaFeR-Steer, Eq. 12).
+
+    If it cannot rewrite a turn, `attack` raises RowEnds: a turn asked as scripted would pass for a rewritten one.
     """
 
     def unwritten(self, scripted: Attack | None, answer: AttackReply | Failed) -> NoReturn:

@@ -1,8 +1,9 @@
 """Stage II, synthetic bootstrapping: a red agent presses, a blue agent answers, good dialogues become SFT rows.
 
-The red agent rewrites each scripted turn given the history, the blue agent answers under safety guidelines, the tutor
-scores every turn (SaFeR-Steer, Eq. 12-14). A dialogue is kept if its worst turn is safe enough and its turns are useful
-enough on average (Eq. 15). Kept dialogues train the policy.
+The red agent rewrites each scripted turn given the history (the opening, which has none, is asked as scripted, and
+generator=template puts its own words before half of the others), the blue agent answers under safety guidelines, the
+tutor scores every turn (SaFeR-Steer, Eq. 12-14). A dialogue is kept if its worst turn is safe enough and its turns are
+useful enough on average (Eq. 15). Kept dialogues train the policy.
 """
 
 from __future__ import annotations
