@@ -154,8 +154,10 @@ def test_values_that_cannot_work_are_all_named(overrides: list[str], keys: list[
     assert [problem.key for problem in value_problems(resolved(config))] == keys
 
 
-def test_a_reward_of_ones_own_has_its_own_keys() -> None:
-    own = ["reward._target_=my_module.MyReward", "+reward.floor=0.1", "reward.alpha=7"]
+def test_a_reward_of_ones_own_has_its_own_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_reward.py").write_text("class MyReward:\n    def __init__(self, floor, alpha, **others): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["reward._target_=own_reward.MyReward", "+reward.floor=0.1", "reward.alpha=7"]
     words = ("experiment=grpo_tiny", "init_from=null")
     assert value_problems(resolved(compose(*words, *own))) == []
     problems = value_problems(resolved(compose(*words, *own[1:])))

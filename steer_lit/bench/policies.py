@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from steer_lit.bench.prompted import PromptedPolicy, with_prompt
+from steer_lit.bench.prompted import PromptedPolicy, PromptedServer, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.bench.suite import BenchPolicy
 from steer_lit.errors import ConfigError, Problem
@@ -131,11 +131,17 @@ class Policies:
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
         self._config, self._load = config, load
         self._each = named(config["policies"])
-        self._prompts = own_prompts(config["policies"])
         self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
-        seeing = {"open_image": open_image, "system_prompt": config["system_prompt"], **self._decoding}
-        behind = {name: model for name, value in self._each.items() if (model := served(value)) is not None}
-        self.served = {name: ServerPolicy(model.client(config["server"]), **seeing) for name, model in behind.items()}
+        seeing = {"open_image": open_image, **self._decoding}
+        self.served: dict[str, ServerPolicy] = {}
+        for name, value in self._each.items():
+            if (model := served(value)) is not None:
+                client, prompt = model.client(config["server"]), model.system_prompt
+                self.served[name] = (
+                    ServerPolicy(client, system_prompt=config["system_prompt"], **seeing)
+                    if prompt is None
+                    else PromptedServer(client, system_prompt=prompt, **seeing)
+                )
 
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
         """Return all policies by name, in the config's order.
@@ -148,14 +154,13 @@ class Policies:
         here = {name: policy for name, value in self._each.items() if (policy := local(value)) is not None}
         if here:
             base = self._base()
-            policies |= {name: base.policy(policy.adapter, f"policies.{name}") for name, policy in here.items()}
+            for name, policy in here.items():
+                made, prompt = base.policy(policy.adapter, f"policies.{name}"), policy.system_prompt
+                policies[name] = made if prompt is None else PromptedPolicy(made, prompt)
             for prompt in dict.fromkeys(policy.system_prompt for policy in here.values()):
                 opened = scenarios if prompt is None else with_prompt(scenarios, prompt)
                 _check_length(base.qwen, opened, max_turns, self._decoding["max_new_tokens"])
-        return {name: self._prompted(name, policies[name]) for name in self._each}
-
-    def _prompted(self, name: str, policy: BenchPolicy) -> BenchPolicy:
-        return PromptedPolicy(policy, self._prompts[name]) if name in self._prompts else policy
+        return {name: policies[name] for name in self._each}
 
     def _base(self) -> AdapterPolicies:
         from steer_lit.bench.adapters import AdapterPolicies

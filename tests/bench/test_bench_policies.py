@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -180,6 +181,28 @@ def test_a_served_policys_own_system_prompt_is_sent(address: str, tmp_path: Path
     assert list(summary) == ["other", "other@1", "other@2"]
     systems = [request["messages"][0]["content"] for request in Served.asked]
     assert systems.count("Look.") == systems.count("Be kind.") == len(systems) / 2 > 0
+    assert (
+        len({row["fingerprint"] for row in map(json.loads, (tmp_path / "records.jsonl").read_text().splitlines())}) == 2
+    )
+
+
+def test_a_policys_own_system_prompt_takes_the_place_of_a_rows_own(address: str) -> None:
+    row = replace(MiniSplit("bench", 0, 10).scenario(0), system="Be short.")
+    said = {None: "Be short.", "Be kind.": "Be kind.", "": None}
+    for prompt, first in said.items():
+        config = {
+            "policies": {"other": {"model": "m", "system_prompt": prompt}},
+            "server": {"base_url": address, "model": "judge-model"},
+            "system_prompt": "",
+            "rollout": {"max_new_tokens": 64, "temperature": 0.0},
+        }
+        policies = Policies(config, pytest.fail, open_image)
+        Served.asked.clear()
+        with hanging_up(*policies.served.values()):
+            session = policies.make([row], max_turns=1)["other"].open([row], [1])
+            session.reply({0: row.opening.message})
+        message = Served.asked[0]["messages"][0]
+        assert (message["content"] if message["role"] == "system" else None) == first
 
 
 def test_every_server_is_checked_before_a_model_loads_and_closed_at_the_end(

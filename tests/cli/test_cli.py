@@ -152,7 +152,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
         ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
-        ("trainer.precision=16", "+trainer.precision=<value> adds one"),
+        ("trainer.precision=16", "+trainer.precision=<value> adds it"),
         ("ckpt_path=${nothing}", "ckpt_path=${nothing}: interpolation key 'nothing' not found: type the value, or "),
         ("seed=${sed}", "with a key that the run has. Did you mean seed?"),
         ("optim.lr=${nope:3}", "optim.lr=${nope:3}: unsupported interpolation type nope: type the value, or "),
