@@ -60,6 +60,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import Suite, check_gold, check_worth, planned
+    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -89,6 +90,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         recorded = bool(read_records(run_dir / RECORDS)[0])  # unreadable lines are reported before a model loads
         if not recorded:  # otherwise everything may be graded already
             greet(*players)
+        for said in unlike_seeds(plain["policies"]):
+            log.warning("%s", said)
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]

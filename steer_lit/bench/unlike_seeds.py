@@ -1,0 +1,61 @@
+"""Warns of a list of adapters that is compared as seeds of one training although the trainings differed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from steer_lit.bench.policies import local
+from steer_lit.bench.provenance import saved_config
+from steer_lit.dotted import leaves
+from steer_lit.errors import SteerError
+
+# Sections and keys of a training's config that decide what it teaches.
+_DECIDING = (
+    "stage", "model", "data", "objective", "optim", "reward", "rollout", "attacker", "tutor", "ablation",
+    "trainer.max_steps", "trainer.max_epochs",
+)  # fmt: skip
+_OWN = ("seed", "init_from", "device", "quarantine_dir", "cache_dir")  # last parts of keys that seeds need not share
+_NAMED = 3
+
+
+def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each list of `policies` whose adapters' runs saved configs that differ beyond the seed.
+
+    An adapter whose run has no config beside it is left out.
+    """
+    for name, members in policies.items():
+        if isinstance(members, str) or not isinstance(members, Sequence):
+            continue
+        trainings = [found for member in members if (found := _training(member))]
+        differing = [key for key in dict.fromkeys(k for one in trainings for k in one) if _several(trainings, key)]
+        if differing:
+            told = [f"{key} ({', '.join(_values(trainings, key))})" for key in differing[:_NAMED]]
+            more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+            yield f"policies.{name} counts as seeds of one training, but they differ in {', '.join(told)}{more}"
+
+
+def _training(member: object) -> dict[str, object]:
+    """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
+    policy = local(member)
+    if policy is None:
+        return {}
+    with suppress(SteerError):
+        saved = leaves(saved_config(Path(policy.adapter).parent))
+        return {key: value for key, value in saved if _decides(key)}
+    return {}
+
+
+def _decides(key: str) -> bool:
+    deciding = any(f"{key}.".startswith(f"{part}.") for part in _DECIDING)
+    return deciding and key.rpartition(".")[2] not in _OWN
+
+
+def _several(trainings: Sequence[Mapping[str, object]], key: str) -> bool:
+    return len({repr(one.get(key)) for one in trainings}) > 1
+
+
+def _values(trainings: Sequence[Mapping[str, object]], key: str) -> list[str]:
+    return list(dict.fromkeys(str(one.get(key, "not there")) for one in trainings))
