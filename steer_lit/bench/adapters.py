@@ -35,15 +35,17 @@ class AdapterPolicies:
         self._lora = self._shape = lora  # the base's settings; those of the adapter that is on
         self._on: tuple[str, str] | None = (BASE, BASE)  # the adapter and its weights
 
-    def policy(self, adapter: str, key: str = "policies") -> AdaptedPolicy:
+    def policy(self, adapter: str, key: str = "policies", system_prompt: str | None = None) -> AdaptedPolicy:
         """Return the policy of `base` or of an adapter folder, named by the config's `key`.
 
         The adapter is put on once to check that it fits. Warns if it was trained under another prompt or resolution, or
-        does not say what it belongs to. Raises what `put_on` raises.
+        does not say what it belongs to; `system_prompt` is the policy's own, if its dialogues are to open with one.
+        Raises what `put_on` raises.
         """
         policy = AdaptedPolicy(self, adapter, key)
         if adapter != BASE:
-            AdapterFolder(Path(adapter), key).warn_of_other_showing(self.qwen.shown_as)
+            shown = self.qwen.shown_as | ({} if system_prompt is None else {"system_prompt": system_prompt})
+            AdapterFolder(Path(adapter), key).warn_of_other_showing(shown)
         return policy
 
     def is_on(self, adapter: str, weights: str) -> bool:

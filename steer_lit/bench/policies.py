@@ -83,7 +83,9 @@ def local(value: object) -> LocalPolicy | None:
     """Return the policy of this process that a `policies` entry names, or None."""
     if isinstance(value, str) and value and not value.startswith(SERVER):
         return LocalPolicy(value)
-    return LocalPolicy(**value) if _is_made_of(value, "adapter", LocalPolicy) else None
+    if not _is_made_of(value, "adapter", LocalPolicy) or value["adapter"].startswith(SERVER):
+        return None
+    return LocalPolicy(**value)
 
 
 def own_prompt(value: object) -> str | None:
@@ -114,6 +116,11 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
 def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
     """Return, by key, the policies of a config that this process plays: the base model and its adapters."""
     return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
+
+
+def adapters(policies: Mapping[str, Any]) -> set[str | None]:
+    """Return the adapters that policies name, `base` among them; None stands for a policy behind a server."""
+    return {None if (policy := local(value)) is None else policy.adapter for value in named(policies).values()}
 
 
 def own_prompts(policies: Mapping[str, Any]) -> dict[str, str]:
@@ -155,7 +162,8 @@ class Policies:
         if here:
             base = self._base()
             for name, policy in here.items():
-                made, prompt = base.policy(policy.adapter, f"policies.{name}"), policy.system_prompt
+                prompt = policy.system_prompt
+                made = base.policy(policy.adapter, f"policies.{name}", prompt)
                 policies[name] = made if prompt is None else PromptedPolicy(made, prompt)
             for prompt in dict.fromkeys(policy.system_prompt for policy in here.values()):
                 opened = scenarios if prompt is None else with_prompt(scenarios, prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -76,9 +76,9 @@ def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: 
     return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
 
 
-def check_worth(model: str, policies: Mapping[str, object], dialogues: int) -> None:
+def check_worth(model: str, adapters: Collection[str | None], dialogues: int) -> None:
     """Raise ConfigError if hours would go into random weights alone, as with a bare `python bench.py`."""
-    if model == UNTRAINED and dialogues > _MANY and all(value == "base" for value in policies.values()) and policies:
+    if model == UNTRAINED and dialogues > _MANY and adapters == {"base"}:
         remedy = (
             f"plays {dialogues:,} dialogues, and model={model} is random weights: name what to measure, model=nano "
             "policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"

@@ -96,7 +96,8 @@ def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
     for name, key in (("r", "r"), ("lora_alpha", "alpha")):
         here = at(model, f"lora.{key}")
         if name in saved and here not in (ABSENT, saved[name]):
-            yield Problem(f"model.lora.{key}", here, f"init_from={adapter} was trained with {saved[name]}: set that")
+            remedy = f"init_from={adapter} was trained with another: set model.lora.{key}={saved[name]}"
+            yield Problem(f"model.lora.{key}", here, remedy)
 
 
 def _base_reason(base: object, model: Config) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,9 @@ _NAMED_PARTS = ("callbacks", "logger")  # sections of parts by name
 # Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
 _KNOWN = ("steer_lit.lit.", "lightning.pytorch.loggers.TensorBoardLogger")
 _GIVEN = {"open_image"}  # by the program, to a player that takes it
+_UNNAMED = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
+# Of players: the option without keys, and a key that tells another option.
+_BARE = {"attacker": ("scripted", "lead_share"), "tutor": ("rubric", "client"), "judge": ("rubric", "client")}
 
 
 def target_problems(config: Config) -> Iterator[Problem]:
@@ -47,8 +51,8 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     names = [name for name, parameter in takes.items() if parameter.kind not in _UNNAMED]
     if not open_ended and (unread := [name for name in given if name not in names]):
-        allowed = f"takes {', '.join(names)}" if names else "takes nothing"
-        yield Problem(f"{key}._target_", target, f"does not take {', '.join(unread)}, it {allowed}{_way_out(key)}")
+        said = f"does not take {', '.join(unread)}, it takes {', '.join(names) or 'nothing'}"
+        yield Problem(f"{key}._target_", target, f"{said}{_way_out(key, unread, names)}")
     if part.get("_args_") or part.get("_partial_"):
         return
     by_program = _GIVEN if key in _PLAYERS else set()
@@ -58,13 +62,13 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
             yield Problem(f"{key}.{name}", None, f"{target} needs it: add +{key}.{name}=<value>")
 
 
-_UNNAMED = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
-
-
-def _way_out(key: str) -> str:
-    """Return how to be rid of keys that belong to the option chosen by default."""
-    bare = {"attacker": "scripted", "tutor": "rubric", "judge": "rubric"}.get(key)
-    return f": put {key}={bare}, which has no keys, before it" if bare else ""
+def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
+    """Return how to be rid of keys of the option that the class stands in for, or the names that may be meant."""
+    bare, others = _BARE.get(key, ("", ""))
+    if others in unread:
+        return f": put {key}={bare}, which has no keys, before it"
+    near = [found for name in unread for found in get_close_matches(name, names, 1)]
+    return f". Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _found(target: str) -> Any:

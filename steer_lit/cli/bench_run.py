@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.bench.policies import played_here
+from steer_lit.bench.policies import adapters, played_here
 from steer_lit.checks import bench_problems
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
@@ -77,7 +77,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         return
     whole = config.bench.limit is None and makes_rows(plain)
     if whole:
-        check_worth(config.model.name, plain["policies"], len(scenarios))
+        check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
@@ -140,7 +140,7 @@ def _benchmark(config: DictConfig, dialogues: int) -> str:
     quick = []
     try:
         if config.bench.limit is None:
-            check_worth(config.model.name, config.policies, dialogues)
+            check_worth(config.model.name, adapters(config.policies), dialogues)
     except ConfigError:
         quick = [f"bench.limit={QUICK}"]
     checked = carried(words, ["judge_check", *(["bench.limit"] if quick else [])])

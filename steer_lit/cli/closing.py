@@ -63,10 +63,10 @@ def closing(
         kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
     exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
     export = shown_path(run_dir / exported)
-    kept += f"\nearly:   stopped {early}" if early else ""
+    if early:
+        kept += f"\nearly:   stopped {early}" + (f"; {export} is of that step" if export.exists() else "")
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
-    kept += f"; {export} is of that step" if early else ""
     if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label + ':':<8} {export}{shown}{kept}"
     return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"

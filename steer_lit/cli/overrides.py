@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,6 +24,7 @@ from steer_lit.terminal.commands import (
     names_policy,
     program,
     program_conf,
+    read_once,
     script,
     sweeps,
 )
@@ -214,7 +214,7 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
 
 
-@cache
+@read_once
 def _sections(name: str, *words: str) -> frozenset[str]:
     """Return the config's top-level keys."""
     return frozenset(composed(name, words) or {})
@@ -265,7 +265,7 @@ def options_of(group: str) -> list[str]:
     return sorted({path.stem for path in conf_files(group)} - set(_parts_of(group)))
 
 
-@cache
+@read_once
 def _parts_of(group: str) -> tuple[str, ...]:
     """Return the files of a group that its `default` combines."""
     whole = conf_file(f"{group}/default.yaml")
@@ -310,14 +310,14 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
 
 
-@cache
+@read_once
 def _groups(name: str) -> tuple[str, ...]:
     """Return the config groups from which the program `name` takes an option."""
     defaults = OmegaConf.select(OmegaConf.load(program_conf(name)), "defaults")
     return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
 
 
-@cache
+@read_once
 def _unread(name: str) -> frozenset[str]:
     """Return the keys that the program `name` has but does not read, because it shares config files with another.
 

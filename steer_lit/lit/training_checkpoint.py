@@ -25,7 +25,7 @@ _EXPORTS = {
     "ground": ("model.tower", TOWER, "tower"),
     "pretrain": ("model.weights", BASE, "weights"),
 }
-_LATER = {"sft": ("grpo",), "grpo": ("sft",), "ground": ("sft", "grpo"), "pretrain": ("ground", "sft", "grpo")}
+_STARTS = {"sft": ("grpo",), "grpo": ("sft",), "ground": ("sft", "grpo"), "pretrain": ("ground", "sft", "grpo")}
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
 
 
@@ -55,7 +55,7 @@ def check_stage(saved: Mapping[str, Any], stage: str, path: Path) -> None:
     if there is None or there == stage:
         return
     said = f"ckpt_path={str(path)!r}: is a checkpoint of stage {there}, this run is of stage {stage}"
-    if stage not in _LATER[there]:
+    if stage not in _STARTS[there]:
         raise SteerError(f"{said}: resume with the experiment that wrote it")
     key, name, export = _EXPORTS[there]
     run = path.parent.parent

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import hydra
 from hydra._internal.hydra import Hydra  # hydra.main does with them what is done here
@@ -25,9 +25,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.errors import SteerError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _POLICY = re.compile(r"policies\.[\w-]+")
 _CONFIG_DIR = "--config-dir="
-_TYPED = "command-line"  # Hydra's name for who added the folder of --config-dir
+_PROVIDER = "command-line"  # Hydra's name for who added the folder of --config-dir
 _LONGEST = 150  # letters of a folder's name: file systems allow 255 bytes
 
 
@@ -73,17 +75,28 @@ def conf_dir() -> Path:
 
 class _Added:
     folder: ClassVar[Path | None] = None  # of --config-dir, absolute
+    forget: ClassVar[list[Callable[[], None]]] = []  # what was read while other folders held the configs
 
 
 def find_configs_in(folder: Path | None) -> None:
     """Look for configs in `folder`, that of `--config-dir`, before conf/, and name it in every command."""
-    _Added.folder = folder
+    if folder != _Added.folder:
+        _Added.folder = folder
+        for forget in _Added.forget:
+            forget()
+
+
+def read_once(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep what a function reads of the configs until `find_configs_in` changes where they lie."""
+    kept: Any = cache(function)
+    _Added.forget.append(kept.cache_clear)
+    return cast(Callable[P, T], kept)
 
 
 def folder_of_hydra() -> Path | None:
     """Return the folder of `--config-dir` that Hydra composed the run's config with."""
     sources = HydraConfig.get().runtime.config_sources
-    return next((Path(source.path) for source in sources if source.provider == _TYPED), None)
+    return next((Path(source.path) for source in sources if source.provider == _PROVIDER), None)
 
 
 def conf_dirs() -> list[Path]:
@@ -124,7 +137,7 @@ def _hydra_begun() -> Iterator[None]:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         if _Added.folder is not None:  # hydra.searchpath would put it behind conf/
             path = create_config_search_path(str(conf_dir()))
-            path.prepend(_TYPED, f"file://{_Added.folder}")
+            path.prepend(_PROVIDER, f"file://{_Added.folder}")
             GlobalHydra.instance().clear()
             Hydra.create_main_hydra2("app", path)
         yield

@@ -272,6 +272,14 @@ def test_a_system_prompt_of_a_policys_own_acts_as_the_runs_would(folder) -> None
     assert len({policy.fingerprint for policy in made.values()}) == 5
 
 
+def test_an_adapter_is_warned_of_if_its_own_prompt_is_not_what_it_was_trained_with(folder, caplog) -> None:
+    adapter = folder(4, 8)  # under "Be brief."
+    named(same={"adapter": adapter, "system_prompt": "Be brief."}).make([], max_turns=2)
+    assert "that adapter was trained with" not in caplog.text
+    named(other={"adapter": adapter, "system_prompt": "Be long."}).make([], max_turns=2)
+    assert "was trained with system_prompt='Be brief.', not this run's 'Be long.'" in caplog.text
+
+
 def test_a_long_system_prompt_of_a_policys_own_counts_before_any_policy_plays() -> None:
     asked = Attack(Message.of("user", "What is this?"))
     row = Scenario("short", "benign", asked)

@@ -15,17 +15,17 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, local, named, played_here, served
+from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, adapters, local, named, played_here, served
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.bench.suite import Suite
+from steer_lit.bench.suite import Suite, check_worth
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
-from steer_lit.errors import SteerError
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
 
@@ -66,6 +66,7 @@ def test_which_entries_name_a_served_model(value: object, model: ServedModel | N
         ({"adapter": "base", "prompt": "Be kind."}, None),
         ({"adapter": "base", "model": "m"}, None),
         ({"adapter": ""}, None),
+        ({"adapter": "server:m", "system_prompt": "Be kind."}, None),
         ("server:m", None),
         ("", None),
         (None, None),
@@ -73,6 +74,16 @@ def test_which_entries_name_a_served_model(value: object, model: ServedModel | N
 )
 def test_which_entries_name_a_policy_of_this_process(value: object, policy: LocalPolicy | None) -> None:
     assert local(value) == policy
+
+
+def test_random_weights_alone_are_not_worth_hours_whatever_their_prompt() -> None:
+    prompted = {"adapter": "base", "system_prompt": "Be kind."}
+    assert adapters({"base": "base", "kind": [prompted, "base"]}) == {"base"}
+    with pytest.raises(ConfigError, match="is random weights"):
+        check_worth("tiny", adapters({"kind": prompted}), 3227)
+    check_worth("tiny", adapters({"base": "base", "sft": "a/adapter"}), 3227)
+    check_worth("tiny", adapters({"base": "base", "other": "server:m"}), 3227)
+    check_worth("nano", adapters({"kind": prompted}), 3227)
 
 
 def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:

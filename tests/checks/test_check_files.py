@@ -137,8 +137,8 @@ def test_a_broken_adapter_is_refused_by_name(tmp_path: Path, config: bytes, weig
     ("saved", "said"),
     [
         ({"r": 4, "lora_alpha": 8}, []),
-        ({"r": 16, "lora_alpha": 8}, [("model.lora.r", 4, "was trained with 16: set that")]),
-        ({"r": 4, "lora_alpha": 32}, [("model.lora.alpha", 8, "was trained with 32: set that")]),
+        ({"r": 16, "lora_alpha": 8}, [("model.lora.r", 4, "was trained with another: set model.lora.r=16")]),
+        ({"r": 4, "lora_alpha": 32}, [("model.lora.alpha", 8, "was trained with another: set model.lora.alpha=32")]),
     ],
 )
 def test_training_goes_on_with_the_adapters_rank_and_alpha(

@@ -70,6 +70,25 @@ def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, A
     assert [problem.key for problem in target_problems({"attacker": node})] == keys
 
 
+@pytest.mark.parametrize(
+    ("section", "given", "said"),
+    [
+        ("attacker", {"cup": 4}, "does not take cup, it takes open_image, cap. Did you mean cap?"),
+        ("attacker", {"strength": 4}, "does not take strength, it takes open_image, cap"),
+        ("attacker", {"lead_share": 1, "cap": 3}, "takes open_image, cap: put attacker=scripted, which has no keys, "),
+        (
+            "judge",
+            {"client": {}, "sees": "answer"},
+            "takes open_image, cap: put judge=rubric, which has no keys, before",
+        ),
+        ("judge", {"cup": 4}, "it takes open_image, cap. Did you mean cap?"),
+    ],
+)
+def test_the_way_out_is_that_of_the_keys(section: str, given: dict[str, Any], said: str) -> None:
+    (problem,) = target_problems({section: {"_target_": "own_parts.Attacker", **given}})
+    assert said in problem.remedy
+
+
 def test_only_players_are_given_pictures() -> None:
     (problem,) = target_problems({"reward": {"_target_": "own_parts.Attacker"}})
     assert problem.key == "reward.open_image"

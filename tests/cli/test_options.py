@@ -10,8 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
+from steer_lit.cli.overrides import options_of
 from steer_lit.cli.run_folder import children_read
-from steer_lit.terminal.commands import going_on, program, typed_command, typed_words
+from steer_lit.terminal.commands import find_configs_in, going_on, program, typed_command, typed_words
 from steer_lit.terminal.stdout import REFUSED
 
 
@@ -124,3 +125,15 @@ def test_a_wrong_option_is_refused_in_one_line(capsys: pytest.CaptureFixture[str
     message = capsys.readouterr().err
     assert message.startswith(said)
     assert len(message.splitlines()) == 1
+
+
+def test_what_was_read_is_read_again_where_other_folders_hold_the_configs(tmp_path: Path) -> None:
+    assert options_of("callbacks") == ["default", "none"]
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks" / "default.yaml").write_text("defaults: [checkpoint]\n")
+    find_configs_in(tmp_path)
+    try:
+        assert {"best", "default", "export", "none"} < set(options_of("callbacks"))  # no parts of that default
+    finally:
+        find_configs_in(None)
+    assert options_of("callbacks") == ["default", "none"]
