@@ -108,8 +108,9 @@ def _check_alike(one: ReadRun, other: ReadRun) -> None:
 def _check_weights(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
     if before.fingerprint != row.fingerprint:
         raise SteerError(
-            f"from_run: {row.policy} in {place} and in {folder} are other weights, or were played in another precision "
-            "or by another version of steer-lit: play one of them under another name, policies.<name>="
+            f"from_run: {row.policy} in {place} and in {folder} are other weights, or were played with another system "
+            "prompt, in another precision or by another version of steer-lit: play one of them under another name, "
+            "policies.<name>="
         )
 
 

@@ -40,6 +40,7 @@ _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", 
 _OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
+_PLAYED = ("attacker", "tutor", "reward")  # made in GRPO alone
 _COUNT = whole(1, MANY)
 _REWARD = "steer_lit.reward.reward.Reward.from_config"
 _MISSING = {
@@ -60,7 +61,8 @@ def bench_problems(config: DictConfig) -> list[Problem]:
 
     def deeper(plain: Config) -> Iterator[Problem]:
         yield from _bench_problems(plain)
-        yield from target_problems(plain)
+        if plain["from_run"] is None and plain["from_raw_eval"] is None:
+            yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
         yield from server_problems(plain)
         yield from client_problems(plain)
         yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench")
@@ -87,7 +89,7 @@ def _training_problems(config: Config) -> list[Problem]:
         *_reward_problems(config),
         *trainer_problems(config),
         *part_problems(config),
-        *target_problems(config),
+        *target_problems(config, (*(_PLAYED if config.get("stage") == "grpo" else ()), "callbacks", "logger")),
         *_stage_problems(config),
         *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
@@ -282,7 +284,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
     except ConfigError as error:
         yield from error.problems
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
-    yield from target_problems(config)
+    yield from target_problems(config, ("generator",))
     yield from server_problems(config)
     for problem in client_problems(config):  # a dry run needs no server
         if not (config["dry_run"] and problem.value is None):

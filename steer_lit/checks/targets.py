@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -12,8 +12,8 @@ from steer_lit.checks.leaves import Config
 from steer_lit.errors import Problem
 
 _PLAYERS = ("attacker", "tutor", "judge")
-_PARTS = (*_PLAYERS, "reward", "generator")
-_NAMED_PARTS = ("callbacks", "logger")  # sections of parts by name
+_SEVERAL = ("callbacks", "logger")  # sections of parts by name
+_HYDRAS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
 # Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
 _KNOWN = ("steer_lit.lit.", "lightning.pytorch.loggers.TensorBoardLogger")
 _GIVEN = {"open_image"}  # by the program, to a player that takes it
@@ -22,14 +22,15 @@ _UNNAMED = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL, ins
 _BARE = {"attacker": ("scripted", "lead_share"), "tutor": ("rubric", "client"), "judge": ("rubric", "client")}
 
 
-def target_problems(config: Config) -> Iterator[Problem]:
-    """Yield parts whose class cannot be imported, or does not take the keys that the config gives it.
+def target_problems(config: Config, sections: Iterable[str]) -> Iterator[Problem]:
+    """Yield parts of a run whose class cannot be imported, or does not take the keys that the config gives it.
 
-    Imports the modules of a user's own parts, as a run would soon after.
+    `sections` are those whose parts the run makes. Imports a user's own modules, as the run would soon after.
     """
-    for key in _PARTS:
-        yield from _part_problems(key, config.get(key))
-    for section in _NAMED_PARTS:
+    for section in sections:
+        if section not in _SEVERAL:
+            yield from _part_problems(section, config.get(section))
+            continue
         for name, part in dict(config.get(section) or {}).items():
             yield from _part_problems(f"{section}.{name}", part)
 
@@ -43,10 +44,10 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
     if isinstance(made, str):
         yield Problem(f"{key}._target_", target, f"{made}; must be <module>.<class>")
         return
-    given = [name for name in part if not name.startswith("_")]  # keys with an underscore are Hydra's own
+    given = [str(name) for name in part if name not in _HYDRAS]
     try:
-        takes = inspect.signature(made).parameters
-    except ValueError:  # written in C without one
+        takes = inspect.signature(made, follow_wrapped=False).parameters  # a decorator may give or take more
+    except (TypeError, ValueError):  # written in C without one, or with one of its own making
         return
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values())
     names = [name for name, parameter in takes.items() if parameter.kind not in _UNNAMED]
@@ -86,9 +87,12 @@ def _found(target: str) -> Any:
     else:
         return f"there is no module {module}"
     for name in attributes:
-        if not hasattr(found, name):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
             return f"{getattr(found, '__name__', module)} has no {name}"
-        found = getattr(found, name)
+        except Exception as error:  # a module that imports its parts as they are asked for
+            return f"{target} cannot be imported: {type(error).__name__}: {error}"
     return found if callable(found) else "is no class or function"
 
 
@@ -101,5 +105,5 @@ def _imported(module: str) -> Any:
         if module == missing or module.startswith(f"{missing}."):
             return None
         return f"{module} cannot be imported: {error}"
-    except Exception as error:  # the user's own module may raise anything
+    except (Exception, SystemExit) as error:  # the user's own module may raise anything
         return f"{module} cannot be imported: {type(error).__name__}: {error}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
+from steer_lit.checks import bench_problems, train_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.cli import main as cli
+from steer_lit.terminal.commands import conf_dir
 from steer_lit.terminal.stdout import REFUSED
 
-PARTS = """
+PARTS = """import functools
 class Attacker:
     def __init__(self, open_image, cap: int = 3): ...
 
@@ -21,6 +25,21 @@ class Open:
 def made(needed): ...
 
 number = 3
+
+class Under:
+    def __init__(self, _seed): ...
+
+def giving(function):
+    @functools.wraps(function)
+    def given(*args, **others):
+        return function(*args, needed=1, **others)
+    return given
+
+@giving
+def wrapped(needed, more=2): ...
+
+class Signed:
+    __signature__ = "none"
 """
 
 
@@ -28,6 +47,8 @@ number = 3
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_parts.py").write_text(PARTS)
     (tmp_path / "own_broken.py").write_text("import no_such_module_at_all\n")
+    (tmp_path / "own_ending.py").write_text("raise SystemExit('bye')\n")
+    (tmp_path / "own_lazy.py").write_text("def __getattr__(name): raise ImportError('no licence')\n")
     (tmp_path / "own_raising.py").write_text("raise OSError('no licence')\n")
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -41,15 +62,17 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("own_parts.Open.made", "Open has no made; must be <module>.<class>"),
         ("own_parts.number", "is no class or function; must be <module>.<class>"),
         ("own_broken.Mine", "own_broken cannot be imported: No module named 'no_such_module_at_all'; must be"),
+        ("own_ending.Mine", "own_ending cannot be imported: SystemExit: bye; must be"),
+        ("own_lazy.Mine", "own_lazy.Mine cannot be imported: ImportError: no licence; must be"),
         ("own_raising.Mine", "own_raising cannot be imported: OSError: no licence; must be"),
     ],
 )
 def test_a_class_that_cannot_be_found_is_named(target: str, said: str) -> None:
     for section in ("attacker", "judge", "reward", "generator"):
-        (problem,) = target_problems({section: {"_target_": target}})
+        (problem,) = target_problems({section: {"_target_": target}}, [section])
         assert (problem.key, problem.value) == (f"{section}._target_", target)
         assert problem.remedy.startswith(said)
-    (problem,) = target_problems({"callbacks": {"mine": {"_target_": target}}})
+    (problem,) = target_problems({"callbacks": {"mine": {"_target_": target}}}, ["callbacks"])
     assert problem.key == "callbacks.mine._target_"
 
 
@@ -62,12 +85,17 @@ def test_a_class_that_cannot_be_found_is_named(target: str, said: str) -> None:
         ({"_target_": "own_parts.Open", "needed": 1, "more": 2}, []),
         ({"_target_": "own_parts.Open", "more": 2}, ["attacker.needed"]),
         ({"_target_": "own_parts.made", "_args_": [1]}, []),
+        ({"_target_": "own_parts.Under", "_seed": 1}, []),
+        ({"_target_": "own_parts.Attacker", "_seed": 1}, ["attacker._target_"]),
+        ({"_target_": "own_parts.wrapped", "verbose": 1}, []),
+        ({"_target_": "own_parts.Signed", "cap": 1}, []),
+        ({"_target_": "own_parts.Attacker", 3: 1}, ["attacker._target_"]),
         ({"_target_": "own_parts.made", "_partial_": True}, []),
         ({"_target_": "steer_lit.attacker.scripted.ScriptedAttacker", "lead_share": 1}, ["attacker._target_"]),
     ],
 )
 def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, Any], keys: list[str]) -> None:
-    assert [problem.key for problem in target_problems({"attacker": node})] == keys
+    assert [problem.key for problem in target_problems({"attacker": node}, ["attacker"])] == keys
 
 
 @pytest.mark.parametrize(
@@ -85,12 +113,12 @@ def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, A
     ],
 )
 def test_the_way_out_is_that_of_the_keys(section: str, given: dict[str, Any], said: str) -> None:
-    (problem,) = target_problems({section: {"_target_": "own_parts.Attacker", **given}})
+    (problem,) = target_problems({section: {"_target_": "own_parts.Attacker", **given}}, [section])
     assert said in problem.remedy
 
 
 def test_only_players_are_given_pictures() -> None:
-    (problem,) = target_problems({"reward": {"_target_": "own_parts.Attacker"}})
+    (problem,) = target_problems({"reward": {"_target_": "own_parts.Attacker"}}, ["reward"])
     assert problem.key == "reward.open_image"
 
 
@@ -109,6 +137,22 @@ def test_a_run_is_refused_with_every_problem_and_no_traceback(
     told = capsys.readouterr().err
     assert "judge._target_='own_parts.Judge': own_parts has no Judge" in told
     assert "attacker._target_" not in told
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train", ["experiment=sft_tiny", "tutor._target_=gone.T", "reward._target_=gone.R"]),
+        ("bench", ["tutor._target_=gone.T"]),  # the default attacker needs no verdicts
+        ("bench", ["from_run=here", "judge._target_=gone.J"]),
+    ],
+)
+def test_parts_that_a_run_does_not_make_are_not_looked_for(program: str, words: list[str]) -> None:
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra.compose(program, [*words, "run_dir=unused"])
+    OmegaConf.update(config, "trainer.default_root_dir", "unused") if program == "train" else None
+    problems = {"train": train_problems, "bench": bench_problems}[program](config)
+    assert not [problem for problem in problems if "_target_" in problem.key]
 
 
 @pytest.mark.parametrize(
