@@ -32,7 +32,7 @@ from tests.test_conf import empty_adapter
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REQUIREMENTS = {(found := Requirement(line)).name: found for line in PYPROJECT["project"]["dependencies"]}
-MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL"}  # distributions whose module has another name
+MODULE_OF = {"hydra-core": "hydra", "pillow": "PIL", "pyyaml": "yaml"}  # distributions whose module has another name
 
 
 PAGES = ("benchmark", "experiments", "gpus", "method", "results", "rows", "runs", "servers")

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
@@ -94,7 +95,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     # ValueError: raised by Hydra for `model=3`, and by `logging` for a folder that cannot hold a log.
-    except (SteerError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+    except (SteerError, HydraException, OmegaConfBaseException, MarkedYAMLError, OSError, ValueError) as error:
         unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and _refusal(error) is None
         if debugging or unknown:
             raise
@@ -244,6 +245,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return unresolved(refusal, name, words)
     if isinstance(error, OverrideParseException):
         return unreadable_override(error, name, words)
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
+        return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole

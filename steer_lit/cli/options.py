@@ -34,7 +34,7 @@ def options_first(words: Sequence[str]) -> tuple[list[str], list[str], Path | No
     if given.resolve and not (given.cfg or given.help):
         raise SteerError("--resolve: goes with --cfg job, which shows the config: add that")
     folder = None if given.config_dir is None else Path(given.config_dir).absolute()
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not (given.config_dir and folder.is_dir()):
         raise SteerError(f"--config-dir={given.config_dir}: there is no such folder here")
     options = list(_typed(given, [name for name in vars(given) if name != "overrides"]))
     return options, [*unknown, *given.overrides], folder

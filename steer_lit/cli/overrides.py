@@ -185,11 +185,10 @@ def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that is missing from the config composed of `words`."""
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
-    other = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
-    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) else ""
-    return (
-        f"{wrong}: there is no such key in this run.{other or _nearest(wrong, known)}{plus} `--cfg job` lists them all."
-    )
+    hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or _nearest(wrong, known)
+    inside_text = isinstance(at(config, wrong.rpartition(".")[0]), str)  # `policies.base.system_prompt`
+    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not inside_text else ""
+    return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
 
 
 def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:

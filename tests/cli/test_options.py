@@ -94,6 +94,17 @@ def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pyte
 def test_a_config_folder_that_does_not_exist_is_refused(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("train", ["seed=1", "--config-dir", "mine/cnf"]) == REFUSED
     assert capsys.readouterr().err == "--config-dir=mine/cnf: there is no such folder here\n"
+    assert cli.run("train", ["seed=1", "--config-dir="]) == REFUSED  # an empty variable of the shell
+    assert capsys.readouterr().err == "--config-dir=: there is no such folder here\n"
+
+
+def test_a_config_file_that_is_no_yaml_is_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (own / "mine/conf/experiment/sft_own.yaml").write_text("# @package _global_\nseed: [5\n")
+    assert cli.run("train", ["--config-dir=mine/conf", "+experiment=sft_own"]) == REFUSED
+    told = capsys.readouterr().err
+    assert told.endswith(
+        "mine/conf/experiment/sft_own.yaml, line 3: is no YAML, expected ',' or ']', but got '<stream end>'\n"
+    )
 
 
 def test_options_may_stand_between_words(
