@@ -160,8 +160,8 @@ def _answering(turn: Turn, refused: bool | None) -> Strategy:
 
 
 def quote(completion: str, words: int, last: bool = False) -> str:
-    """Return at most `words` words of the answer part: the first of its first statement, or the `last` of what it
-    offers or else of its last statement.
+    """Return at most `words` words of the answer part: the first of its first statement, or the `last` of its last one,
+    or of what it offers if that one says no.
 
     A quote is data inside the next prompt: only letters with their marks, digits, apostrophes and hyphens pass, so that
     no special token, tag or quotation mark is carried over (TRAPS 14). A word is cut after 16 characters, as is a
@@ -172,7 +172,10 @@ def quote(completion: str, words: int, last: bool = False) -> str:
     if answer is None or words == 0:
         return ""
     statements = _statements(answer)
-    found = _words((_offer(answer) or statements[-1]) if last else statements[0])
+    quoted = statements[-1 if last else 0]
+    if last and _NEGATES.search(quoted):
+        quoted = _offer(answer) or quoted
+    found = _words(quoted)
     return " ".join(found[-words:] if last else found[:words])
 
 
