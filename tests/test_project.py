@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import shlex
@@ -257,3 +258,12 @@ def test_citation_and_changelog_know_the_version() -> None:
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2604.16358"
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert headings[0] in {"Unreleased", steer_lit.__version__}
+
+
+def test_seeds_of_one_table_were_measured_on_the_same_dialogues() -> None:
+    """Summaries of other dialogues look alike: a seed's row was once from the scenarios that it had trained on."""
+    for pattern in ("smol_seed*_rl.json", "smol_seed?.json"):
+        summaries = [json.loads(path.read_text()) for path in sorted((ROOT / "docs/results").glob(pattern))]
+        assert len(summaries) >= 2
+        tiers = [{tier: found["n"] for tier, found in summary["grpo"]["by_tier"].items()} for summary in summaries]
+        assert all(counts == tiers[0] for counts in tiers)
