@@ -197,6 +197,18 @@ def test_a_served_policys_own_system_prompt_is_sent(address: str, tmp_path: Path
     )
 
 
+def test_no_prompt_and_the_runs_empty_one_are_two_policies() -> None:
+    """The first hides a row's own system message, the second shows it."""
+    config = {
+        "policies": {"own": {"model": "m", "system_prompt": ""}, "runs": "server:m"},
+        "server": SERVER,
+        "system_prompt": "",
+        "rollout": {"max_new_tokens": 64, "temperature": 0.0},
+    }
+    served = Policies(config, pytest.fail, open_image).served
+    assert served["own"].fingerprint != served["runs"].fingerprint
+
+
 def test_a_policys_own_system_prompt_takes_the_place_of_a_rows_own(address: str) -> None:
     row = replace(MiniSplit("bench", 0, 10).scenario(0), system="Be short.")
     said = {None: "Be short.", "Be kind.": "Be kind.", "": None}
