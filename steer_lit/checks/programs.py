@@ -24,6 +24,7 @@ from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
+from steer_lit.checks.unread import unread_problems
 from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
@@ -119,7 +120,8 @@ def _checked(
         # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
         if not alone:
-            alone, others = list(leaf_problems(plain)), [*folder_problems(plain), *deeper(plain)]
+            alone = [*unread_problems(config), *leaf_problems(plain)]
+            others = [*folder_problems(plain), *deeper(plain)]
     # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {_changed_by(config, problem.key) for problem in alone}
     found += [problem for problem in alone if problem.key not in missing]

@@ -6,9 +6,7 @@ fix, are printed without a traceback and end with exit code 2.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +15,9 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from steer_lit.checks import word_problems
@@ -28,17 +26,10 @@ from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import (
     NO_OPTION,
     key_by_key,
-    no_choice,
-    no_key,
-    no_option,
-    no_sweep,
     normalise_override,
-    options_of,
     override_error,
-    stumbled,
-    unreadable_override,
-    unresolved,
 )
+from steer_lit.cli.refusals import explain, refusal_in, stumbled, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
@@ -58,7 +49,6 @@ from steer_lit.terminal.commands import (
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.visible import visible
 
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 # The function that each program calls with its config and its run's folder.
 RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "train": run_training,
@@ -96,7 +86,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     # ValueError: raised by Hydra for `model=3`, and by `logging` for a folder that cannot hold a log.
     except (SteerError, HydraException, OmegaConfBaseException, MarkedYAMLError, OSError, ValueError) as error:
-        unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and _refusal(error) is None
+        unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and refusal_in(error) is None
         if debugging or unknown:
             raise
         print(visible(explain(error, program, words)), file=sys.stderr)
@@ -125,7 +115,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
-            if debugging or (refusal := _refusal(error)) is None:
+            if debugging or (refusal := refusal_in(error)) is None:
                 raise
             _report(refusal, folder, program, words)
             if not sweeping() or several_ranks():  # the next run would wait for ranks that this one has left
@@ -171,7 +161,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
     """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
     leave_nothing(folder)
-    said = _unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
+    said = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
     print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
 
 
@@ -215,49 +205,3 @@ def _full_error(value: str | None) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before
-
-
-def _refusal(error: BaseException | None) -> BaseException | None:
-    """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
-    while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
-        error = error.__cause__
-    return error
-
-
-def _unusable(error: OSError, folder: Path | None = None) -> str:
-    """Say what the system refused, and for which path. `folder` is the run's, if Hydra could make it."""
-    where = error.filename2 or error.filename  # if a copy failed, the second is its target
-    if where is None and error.errno in FULL:
-        where = folder
-    reason = error.strerror or str(error) or type(error).__name__
-    if where is None:
-        return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
-    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
-        return f"{where}: {reason}"
-    return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
-
-
-def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
-    """Say in one or two lines what is wrong with the command line, with the nearest name that exists."""
-    if isinstance(refusal := _refusal(error), OSError) and not isinstance(error, HydraException):
-        return _unusable(refusal)
-    if isinstance(refusal, InterpolationResolutionError):
-        return unresolved(refusal, name, words)
-    if isinstance(error, OverrideParseException):
-        return unreadable_override(error, name, words)
-    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
-        return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
-    text = str(error).split("Config search path:")[0].strip()
-    if key := re.match(r"Could not override '([^'@]+)", text):
-        inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
-        others = [word for word in words if key[1] not in word]
-        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
-    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return no_sweep(several[1], name)
-    if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
-        known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        return no_choice(option[1], option[2], known)
-    if text.startswith(NO_OPTION):
-        return "\n".join(no_option(name, words)) or text
-    cause = error.__cause__
-    return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
@@ -28,6 +26,7 @@ from steer_lit.terminal.commands import (
     script,
     sweeps,
 )
+from steer_lit.terminal.nearest import did_you_mean, nearest
 from steer_lit.terminal.visible import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
@@ -129,7 +128,7 @@ def _dashed(word: str, name: str) -> str:
     known = [*_groups(name), *keys_of(name, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{_nearest(key, known)}"
+    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{nearest(key, known)}"
 
 
 def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
@@ -141,7 +140,7 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
     chosen = [other for other in words if "=" in other.strip("=") and Word.read(other) is not None]
     if word in (keys := keys_of(name, [other for other in chosen if not sweeps(other)])):
         options = {f"{word}=<value>"}
-    found = _did_you_mean(sorted(options)) or _nearest(word, keys) or " --help lists the keys most often typed."
+    found = did_you_mean(sorted(options)) or nearest(word, keys) or " --help lists the keys most often typed."
     return f"{word}: is no key=value.{found}\nType {quoted}"
 
 
@@ -170,8 +169,8 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     It suggests the nearest option by spelling, or those that contain what was typed: `3b` finds `qwen2_5_vl_3b`.
     """
     holding = [name for name in known if option and option.lower() in name]
-    nearest = _nearest(option, known) or _did_you_mean(holding)
-    return f"{group}={option}: there is no such option.{nearest} Choose from: {', '.join(known)}"
+    meant = nearest(option, known) or did_you_mean(holding)
+    return f"{group}={option}: there is no such option.{meant} Choose from: {', '.join(known)}"
 
 
 def no_sweep(word: str, name: str) -> str:
@@ -185,7 +184,7 @@ def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that is missing from the config composed of `words`."""
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
-    hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or _nearest(wrong, known)
+    hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or nearest(wrong, known)
     inside_text = isinstance(at(config, wrong.rpartition(".")[0]), str)  # `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not inside_text else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
@@ -217,30 +216,6 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
 def _sections(name: str, *words: str) -> frozenset[str]:
     """Return the config's top-level keys."""
     return frozenset(composed(name, words) or {})
-
-
-def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
-    """Return the error for an interpolation that cannot be resolved."""
-    key, reason = str(error.full_key), first_lines(error)
-    given = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
-    absent = re.match(r"Interpolation key '(.+)' not found", reason)
-    found = _nearest(absent[1], keys_of(name, words)) if absent else ""
-    remedy = f"type the value, or ${{<key>}} with a key that the run has.{found} `--cfg job` lists them all."
-    return f"{key}{given.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"
-
-
-def stumbled(error: BaseException, words: Sequence[str]) -> str:
-    """Return the message for an error that Hydra's code raised over a `hydra.*` setting, or "" for any other error."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
-    own = [word for word in words if (read := Word.read(word)) is not None and read.key.startswith("hydra.")]
-    if not own or raised_in.partition(".")[0] not in ("hydra", "omegaconf"):
-        return ""
-    sweep = " Values to sweep over are typed behind -m, key=a,b." if any("sweeper" in word for word in own) else ""
-    reason = first_lines(error) or type(error).__name__
-    return f"{' '.join(own)}: Hydra cannot begin with that ({reason:.200}): leave it out.{sweep}"
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
@@ -332,18 +307,3 @@ def _top_keys(name: str) -> set[str]:
     texts = [path.read_text(encoding="utf-8") for path in files]
     spread = [text for text in texts if text.startswith("# @package _global_")]
     return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
-
-
-def _nearest(wrong: str, known: Sequence[str]) -> str:
-    """Return ` Did you mean ...?` or "". The last part of a dotted key counts too: `lr` finds `optim.lr`."""
-    section, _, name = wrong.partition(".")
-    if name and section != "policies" and "policies" in difflib.get_close_matches(section, known, cutoff=0.7):
-        return f" Did you mean policies.{name}?"  # the user chooses the names there, so none is known
-    found = difflib.get_close_matches(wrong, known, n=3, cutoff=0.7)
-    tails = {key.rsplit(".", 1)[-1]: key for key in sorted(known, key=len, reverse=True)}  # the shortest key wins
-    found += [tails[tail] for tail in difflib.get_close_matches(wrong.rsplit(".", 1)[-1], tails, n=3, cutoff=0.8)]
-    return _did_you_mean(found)
-
-
-def _did_you_mean(found: Sequence[str]) -> str:
-    return f" Did you mean {' or '.join(list(dict.fromkeys(found))[:3])}?" if found else ""

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems
 from steer_lit.cli.closing import compared
-from steer_lit.cli.overrides import unresolved
+from steer_lit.cli.refusals import unresolved
 from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER

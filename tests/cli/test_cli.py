@@ -26,6 +26,7 @@ from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.cli import main as cli
 from steer_lit.cli import overrides, players, run_folder
 from steer_lit.cli.quiet import quieten
+from steer_lit.cli.refusals import refusal_in
 from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import SteerError
 from steer_lit.terminal import commands
@@ -460,8 +461,8 @@ def test_our_own_error_is_shown_without_hydras() -> None:
     own = SteerError("the adapter belongs to another base")
     hydras = RuntimeError("Error in call to target")
     hydras.__cause__ = own
-    assert cli._refusal(hydras) is own
-    assert cli._refusal(RuntimeError("a bug")) is None
+    assert refusal_in(hydras) is own
+    assert refusal_in(RuntimeError("a bug")) is None
 
 
 def test_conf_is_found_in_the_checkout(repository: Path) -> None:

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import programs, run_folder, signals, stopping, train_run
+from steer_lit.cli.refusals import unusable
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
@@ -377,15 +378,15 @@ def test_an_error_on_a_relative_path_in_the_run_folder_has_the_remedy(
     monkeypatch.chdir(tmp_path)
     full = OSError(errno.EDQUOT, "Disk quota exceeded", "run/sft.jsonl.part")
     remedy = "Make room there, or name another folder with hydra.run.dir=<folder>"
-    assert cli._unusable(full, tmp_path / "run") == f"run/sft.jsonl.part: Disk quota exceeded. {remedy}"
+    assert unusable(full, tmp_path / "run") == f"run/sft.jsonl.part: Disk quota exceeded. {remedy}"
 
 
 def test_an_error_on_a_file_elsewhere_has_no_remedy(tmp_path: Path) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "/else/where")
-    assert cli._unusable(missing, tmp_path) == "/else/where: No such file or directory"
+    assert unusable(missing, tmp_path) == "/else/where: No such file or directory"
     copied = OSError(errno.ENOSPC, "No space left on device", "/tmp/x", None, str(tmp_path / "last.ckpt.part"))
-    assert cli._unusable(copied, tmp_path).startswith(f"{tmp_path}/last.ckpt.part: No space left on device. Make room")
-    assert cli._unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
+    assert unusable(copied, tmp_path).startswith(f"{tmp_path}/last.ckpt.part: No space left on device. Make room")
+    assert unusable(OSError("the hub says no"), tmp_path) == "the hub says no (HYDRA_FULL_ERROR=1 shows where)"
 
 
 @pytest.mark.parametrize(("saved", "first_rank"), [(True, True), (False, True), (False, False)])

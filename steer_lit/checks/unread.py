@@ -1,0 +1,77 @@
+"""Finds keys that nothing reads, such as a mistyped one in a config file. Hydra takes any key that a file adds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from steer_lit.dotted import leaves, nodes
+from steer_lit.errors import Problem
+from steer_lit.terminal.commands import composed, conf_files, read_once
+from steer_lit.terminal.nearest import nearest
+
+_OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
+# Groups whose option decides which keys there are. Experiments, hardware and servers only change values.
+_DECIDING = ("model", "data", "stage", "attacker", "tutor", "reward", "judge", "generator", "callbacks", "logger")
+
+
+def unread_problems(config: DictConfig) -> list[Problem]:
+    """Return the keys of a run's config that nothing reads. Without a command line, which says what was chosen: none.
+
+    A key is read if the program's own config files have it, if another key refers to it by `${...}`, or if it is given
+    to a class of the user's or of a library, which may take any.
+    """
+    if not HydraConfig.initialized():
+        return []
+    told = HydraConfig.get()
+    chosen = {group: option for group, option in told.runtime.choices.items() if group in _DECIDING}
+    ours = _without_experiment(str(told.job.config_name), tuple(sorted(chosen.items())))
+    if ours is None:
+        return []
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    if not (unknown := dict(_unread(plain, ours))):
+        return []
+    references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
+    return [
+        Problem(key, value, f"nothing reads it.{nearest(key, names)} `--cfg job` lists every key")
+        for key, value in unknown.items()
+        if not any(_refers(reference, key) for reference in references)
+    ]
+
+
+@read_once
+def _without_experiment(program: str, chosen: tuple[tuple[str, str | None], ...]) -> dict[str, Any] | None:
+    words = [f"{group}={option}" for group, option in chosen if option is not None]
+    return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
+
+
+def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    target = str(section.get("_target_", ""))
+    if target and (target != ours.get("_target_") or not target.startswith("steer_lit.")):
+        return
+    for name, value in section.items():
+        if name in ours:
+            if isinstance(value, Mapping) and isinstance(ours[name], Mapping):
+                yield from _unread(value, ours[name], f"{prefix}{name}.")
+        elif prefix.rstrip(".") not in _OWN_NAMES and not name.startswith("_"):  # `_recursive_` is Hydra's
+            yield f"{prefix}{name}", value
+
+
+def _references(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys in `${...}` of the config and of every experiment: `ablation_nano` names its `sft_adapter` even in
+    the row that does not start from it.
+    """
+    texts = [value for _, value in leaves(config, lists=True) if isinstance(value, str)]
+    for text in (*texts, *(path.read_text(encoding="utf-8") for path in conf_files("experiment"))):
+        yield from re.findall(r"[$]{(?:oc\.select:)?([\w.]+)", text)
+
+
+def _refers(reference: str, key: str) -> bool:
+    """Return whether `reference`, which may be relative, names `key` or something below it."""
+    if reference.startswith("."):
+        return key.endswith(f".{reference.lstrip('.')}")
+    return f"{reference}.".startswith(f"{key}.")

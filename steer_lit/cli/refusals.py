@@ -1,0 +1,103 @@
+"""Says in a line or two what is wrong: errors of Hydra, OmegaConf, YAML and the system, meant for the user."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from yaml import MarkedYAMLError
+
+from steer_lit.cli.overrides import (
+    NO_OPTION,
+    keys_of,
+    no_choice,
+    no_key,
+    no_option,
+    no_sweep,
+    options_of,
+    unreadable_override,
+)
+from steer_lit.dotted import leaves
+from steer_lit.errors import SteerError
+from steer_lit.terminal.commands import Word, composed
+from steer_lit.terminal.nearest import nearest
+from steer_lit.terminal.visible import first_lines
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
+
+
+def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
+    """Say in one or two lines what is wrong with the command line, with the nearest name that exists."""
+    if isinstance(refusal := refusal_in(error), OSError) and not isinstance(error, HydraException):
+        return unusable(refusal)
+    if isinstance(refusal, InterpolationResolutionError):
+        return unresolved(refusal, name, words)
+    if isinstance(error, OverrideParseException):
+        return unreadable_override(error, name, words)
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
+        return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
+    text = str(error).split("Config search path:")[0].strip()
+    if key := re.match(r"Could not override '([^'@]+)", text):
+        inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
+        others = [word for word in words if key[1] not in word]
+        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
+    if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
+        return no_sweep(several[1], name)
+    if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
+        known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        return no_choice(option[1], option[2], known)
+    if text.startswith(NO_OPTION):
+        return "\n".join(no_option(name, words)) or text
+    cause = error.__cause__
+    return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
+
+
+def refusal_in(error: BaseException | None) -> BaseException | None:
+    """Return the error meant for the user, perhaps the cause of one of Hydra's: ours, OmegaConf's or an OSError."""
+    while error is not None and not isinstance(error, SteerError | OmegaConfBaseException | OSError):
+        error = error.__cause__
+    return error
+
+
+def unusable(error: OSError, folder: Path | None = None) -> str:
+    """Say what the system refused, and for which path. `folder` is the run's, if Hydra could make it."""
+    where = error.filename2 or error.filename  # if a copy failed, the second is its target
+    if where is None and error.errno in FULL:
+        where = folder
+    reason = error.strerror or str(error) or type(error).__name__
+    if where is None:
+        return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
+    if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
+        return f"{where}: {reason}"
+    return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
+
+
+def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
+    """Return the error for an interpolation that cannot be resolved."""
+    key, reason = str(error.full_key), first_lines(error)
+    given = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
+    absent = re.match(r"Interpolation key '(.+)' not found", reason)
+    if absent and key.startswith("hydra."):  # whose run folder and log are named after the run's `name`
+        there = leaves(composed(name, words) or {}, lists=True)
+        key = next((its for its, value in there if f"${{{absent[1]}}}" in str(value)), key)
+    found = nearest(absent[1], keys_of(name, words)) if absent else ""
+    remedy = f"type the value, or ${{<key>}} with a key that the run has.{found} `--cfg job` lists them all."
+    return f"{key}{given.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"
+
+
+def stumbled(error: BaseException, words: Sequence[str]) -> str:
+    """Return the message for an error that Hydra's code raised over a `hydra.*` setting, or "" for any other error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = str(trace.tb_frame.f_globals.get("__name__", "")) if trace is not None else ""
+    own = [word for word in words if (read := Word.read(word)) is not None and read.key.startswith("hydra.")]
+    if not own or raised_in.partition(".")[0] not in ("hydra", "omegaconf"):
+        return ""
+    sweep = " Values to sweep over are typed behind -m, key=a,b." if any("sweeper" in word for word in own) else ""
+    reason = first_lines(error) or type(error).__name__
+    return f"{' '.join(own)}: Hydra cannot begin with that ({reason:.200}): leave it out.{sweep}"

@@ -1,0 +1,118 @@
+"""Keys in config files that nothing reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from steer_lit.checks.unread import unread_problems
+from steer_lit.cli import main as cli
+from steer_lit.terminal.commands import conf_files
+from steer_lit.terminal.stdout import REFUSED
+
+
+def experiment(text: str) -> None:
+    """Write `conf/experiment/mine.yaml` on top of `grpo_tiny`."""
+    (path := Path("conf/experiment/mine.yaml")).parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"# @package _global_\ndefaults:\n  - grpo_tiny\n  - _self_\n{text}", encoding="utf-8")
+
+
+@pytest.fixture
+def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return what is found, by key, in the latest run, which begins nothing. Stand in an empty folder."""
+    found: dict[str, str] = {}
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        found.clear()
+        found.update({problem.key: problem.remedy for problem in unread_problems(config)})
+
+    for program in cli.RUNS:
+        monkeypatch.setitem(cli.RUNS, program, run)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("optim: {lrr: 1.0e-4}", "optim.lrr", "Did you mean optim.lr"),
+        ("hardware: {micro_token: 9}", "hardware.micro_token", "Did you mean hardware.micro_tokens"),
+        ("objective: {}\nmax_steps: 3", "max_steps", "Did you mean trainer.max_steps"),
+        ("rewards: {alpha: 0}", "rewards", "Did you mean reward"),
+        ("model: {lora: {rank: 4}}", "model.lora.rank", "`--cfg job` lists every key"),
+        ("callbacks: {checkpoint: {every: 4}}", "callbacks.checkpoint.every", "nothing reads it."),
+        ("data: {source: {scales: 1}}", "data.source.scales", "Did you mean data.source.scale"),
+        ("replay: {dialogues: 4}", "replay", "nothing reads it."),  # a section of another stage
+    ],
+)
+def test_a_mistyped_key_of_a_file_is_found(unread: dict[str, str], text: str, key: str, said: str) -> None:
+    experiment(text)
+    assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == 0
+    assert list(unread) == [key]
+    assert said in unread[key]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rate: 1.0e-4\noptim: {lr: '${rate}'}",
+        "mine: {rate: 1.0e-4}\noptim: {lr: '${mine.rate}'}",
+        "optim: {base: 1.0e-4, lr: '${.base}'}",
+        "shown: 3\ncallbacks: {settings: {settings: {shown: '${oc.select:shown,0}', mine: 1}}}",
+        "reward: {_target_: mine.Reward, bonus: 3}",  # its class may take it
+        "callbacks: {early: {_target_: mine.Early, patience: 3}}",
+        "trainer: {profiler: simple}",  # a library's class
+        "attacker: {_recursive_: false}",
+    ],
+)
+def test_a_key_that_something_may_read_is_left_alone(unread: dict[str, str], text: str) -> None:
+    experiment(text)
+    assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == 0
+    assert unread == {}
+
+
+def test_the_experiments_here_have_no_key_that_nothing_reads(unread: dict[str, str]) -> None:
+    unread["none"] = "has run yet"
+    names = sorted(path.stem for path in conf_files("experiment"))
+    words = ["init_from=x", "logger=wandb", "+debug=step", "ablation=scripted"]  # `sft_adapter` is not read then
+    assert names
+    for name in names:
+        assert cli.run("train", [f"+experiment={name}", *words, "hardware=ddp_8x80gb"]) == 0
+        assert unread == {}, name
+
+
+@pytest.mark.parametrize("program", ["bench", "synthesize"])
+@pytest.mark.parametrize("words", [[], ["client=llm"]])
+def test_the_other_programs_have_none_either(unread: dict[str, str], program: str, words: list[str]) -> None:
+    players = {"bench": ["judge", "tutor", "attacker"], "synthesize": ["generator"]}[program]
+    unread["none"] = "has run yet"
+    assert cli.run(program, [f"{player}=llm" for player in players] if words else []) == 0
+    assert unread == {}
+
+
+def test_keys_are_told_before_anything_loads_and_in_a_sweep_before_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("optim: {lrr: 1.0e-4}\nhardware: {micro_tokens: 0}")
+    words = ["--config-dir=conf", "+experiment=mine", "init_from=null"]
+    assert cli.run("train", [*words, "hydra.run.dir=run"]) == REFUSED
+    said = capsys.readouterr().err
+    assert said.startswith("2 problems in the configuration:\n  * optim.lrr=0.0001: nothing reads it.")
+    assert "hardware.micro_tokens=0: must be a whole number" in said
+    assert not Path("run").exists()
+    assert cli.run("train", [*words, "-m", "seed=1,2", "hydra.sweep.dir=sweep"]) == REFUSED
+    assert capsys.readouterr().err.count("nothing reads it") == 1
+    assert not Path("sweep/0_seed-1").exists()
+
+
+def test_a_name_that_refers_to_nothing_is_told_by_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra trips over it first in its own settings, which name the log after the run."""
+    monkeypatch.chdir(tmp_path)
+    experiment("name: run_${seeds}")
+    assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == REFUSED
+    assert capsys.readouterr().err.startswith("name: interpolation key 'seeds' not found: type the value, or")
