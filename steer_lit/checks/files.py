@@ -22,6 +22,7 @@ from steer_lit.policy.model_facts import (
     ADAPTER_FACTS,
     ADAPTER_WEIGHTS,
     BUILT_HERE,
+    LINEAR_LAYERS,
     no_adapter,
     no_plain_lora,
     start_is_gone,
@@ -98,6 +99,17 @@ def _shape_problems(adapter: Path, model: Config) -> Iterator[Problem]:
         if name in saved and here not in (ABSENT, saved[name]):
             remedy = f"init_from={adapter} was trained with another: set model.lora.{key}={saved[name]}"
             yield Problem(f"model.lora.{key}", here, remedy)
+    targets, trained = at(model, "lora.targets"), _adapted_layers(adapter / ADAPTER_WEIGHTS)
+    if trained and isinstance(targets, list) and set(targets) != set(trained):
+        remedy = f"init_from={adapter} has others: set model.lora.targets=[{','.join(trained)}]"
+        yield Problem("model.lora.targets", targets, remedy)
+
+
+def _adapted_layers(weights: Path) -> list[str]:
+    """Return the names of the layers that an adapter's weights belong to, such as `q_proj`."""
+    with safe_open(weights, framework="numpy") as file:
+        names = {name.partition(".lora_A.")[0].rpartition(".")[2] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+    return [layer for layer in LINEAR_LAYERS if layer in names] + sorted(names - set(LINEAR_LAYERS))
 
 
 def _base_reason(base: object, model: Config) -> str | None:

@@ -150,3 +150,15 @@ def test_training_goes_on_with_the_adapters_rank_and_alpha(
     model = {"name": "tiny", "lora": {"r": 4, "alpha": 8}, "init_from": str(tmp_path)}
     found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
     assert found == [(key, value, f"init_from={tmp_path} {remedy}") for key, value, remedy in said]
+
+
+@pytest.mark.parametrize(("targets", "fits"), [(["v_proj", "q_proj"], True), (["q_proj"], False)])
+def test_training_goes_on_with_the_adapters_layers(tmp_path: Path, targets: list[str], fits: bool) -> None:
+    layer = "base_model.model.model.language_model.layers.0.self_attn.{}.lora_A.weight"
+    weights = {layer.format(name): np.zeros((4, 3)) for name in ("v_proj", "q_proj")}
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(save(weights))
+    model = {"name": "tiny", "lora": {"r": 4, "alpha": 8, "targets": targets}, "init_from": str(tmp_path)}
+    found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
+    remedy = f"init_from={tmp_path} has others: set model.lora.targets=[q_proj,v_proj]"
+    assert found == ([] if fits else [("model.lora.targets", targets, remedy)])
