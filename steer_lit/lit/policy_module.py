@@ -22,8 +22,14 @@ from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.tensorboard_log import hide_after
-from steer_lit.lit.training_checkpoint import ANOTHER, OWN
-from steer_lit.lit.validation_schedule import at_end, owes_validation, validate
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE
+from steer_lit.lit.validation_schedule import (
+    at_end,
+    owes_validation,
+    resumed_at_end,
+    uncount_broken_epoch,
+    validate,
+)
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
@@ -65,6 +71,7 @@ class PolicyModule(LightningModule):
         self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # gets the progress of a step
         self._random_states: list[dict[str, Any]] = []
         self._validated_at: int | None = None  # the step of the last complete validation
+        self._whole_epochs = 0  # of the checkpoint that this run goes on from
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -229,6 +236,8 @@ class PolicyModule(LightningModule):
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
         self._validated_at = saved.get("validated_at")
+        self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
+        uncount_broken_epoch(checkpoint)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
@@ -238,7 +247,7 @@ class PolicyModule(LightningModule):
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
         owed = owes_validation(self.trainer)
-        self.trainer.should_stop |= at_end(self.trainer)  # Lightning would begin another epoch if resumed at the end
+        self.trainer.should_stop |= resumed_at_end(self.trainer, self._whole_epochs)
         if self.global_rank < len(self._random_states):
             restore_random_state(self._random_states[self.global_rank])
             self._random_states = []

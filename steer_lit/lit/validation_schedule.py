@@ -1,17 +1,48 @@
-"""The validations that Lightning alone would skip: after a run's last step, and one due when the run was saved.
+"""The validations that Lightning alone would skip, after a run's last step and one due when the run was saved; the
+epochs that it counts wrongly in a checkpoint.
 
 Lightning has no public interface for either, so this module reads and sets counters and flags of its loops.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from lightning import Trainer
+
+from steer_lit.lit.training_checkpoint import PLACE
 
 
 def at_end(trainer: Trainer) -> bool:
-    """Return whether the run's last step has been taken."""
+    """Return, after a step, whether it was the run's last."""
     last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
     return last_epoch or trainer.global_step >= trainer.max_steps > 0
+
+
+def resumed_at_end(trainer: Trainer, epochs: int) -> bool:
+    """Return whether a run that was saved after this number of whole epochs has nothing left to train.
+
+    Lightning tells for itself, except of a run saved in the validation after its last step: to Lightning that epoch is
+    trained but not ended, and it would begin another. (Its own count of epochs cannot be asked: for a run saved after
+    an epoch's last step it has moved on by now.)
+    """
+    return epochs >= (trainer.max_epochs or -1) > 0 or trainer.global_step >= trainer.max_steps > 0
+
+
+def uncount_broken_epoch(checkpoint: dict[str, Any]) -> None:
+    """Take an epoch that was broken off out of Lightning's counts in a checkpoint.
+
+    Lightning counts it as completed, after `max_steps` or an early stop. A run that goes on from there would end an
+    epoch too early, and log other epochs than one that was not stopped. The data's own place has it right.
+    """
+    place, loops = checkpoint.get(PLACE), checkpoint.get("loops")
+    if place is None or loops is None or not place["position"]:
+        return
+    epochs = loops["fit_loop"]["epoch_progress"]
+    extra = max(0, epochs["current"]["processed"] - place["epoch"])
+    for counts in (epochs["current"], epochs["total"]):
+        for event in ("processed", "completed"):
+            counts[event] -= extra
 
 
 def owes_validation(trainer: Trainer) -> bool:

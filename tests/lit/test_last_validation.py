@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.optim import OptimSettings
@@ -84,3 +85,62 @@ def test_a_checkpoint_saved_in_the_last_validation_resumes_as_finished(
     assert fit(make_trainer, resumed, small_world("sft", **world), path, **settings) == []
     for name, tensor in module.policy.adapter_state().items():
         assert torch.equal(resumed.adapter_state()[name], tensor), name
+
+
+class Stop(Callback):
+    """Ends a run at a step as an early stop does, or saves it as at Ctrl-C or at a server's death in a validation."""
+
+    def __init__(self, how: str, step: int, path: Path) -> None:
+        self.how, self.step, self.path = how, step, path
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step and self.how == "saved":
+            trainer.save_checkpoint(self.path)
+        trainer.should_stop |= trainer.global_step == self.step and self.how == "should_stop"
+
+    def on_validation_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.step and self.how == "validating":
+            trainer.save_checkpoint(self.path)
+
+
+class Epochs(Callback):
+    """Notes the epoch of every step, as loggers are told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        self.seen.append((trainer.global_step, trainer.current_epoch))
+
+
+@pytest.mark.parametrize(
+    ("how", "steps"),
+    [
+        ("saved", [1, 3, 6, 9]),
+        ("validating", [2, 6]),
+        ("should_stop", [1, 3, 4, 6]),
+        ("max_steps", [2, 3, 7]),
+        ("max_epochs", [3, 6]),
+    ],
+)
+def test_a_run_of_epochs_goes_on_to_its_end(
+    how: str, steps: list[int], make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Lightning counts an epoch twice that was saved after its last step, or broken off by `max_steps`."""
+    world = {"batch_size": 10, "val_size": 10}
+    whole = {"max_steps": -1, "max_epochs": 3, "val_check_interval": 2}
+    straight, seen = tiny_policy(adapted=True), Epochs()
+    fit(make_trainer, straight, small_world("sft", **world), **whole, callbacks=[LastCheckpoint(100), seen])
+    assert seen.seen == [(number + 1, number // 3) for number in range(9)]
+    for step in steps:
+        folder = tmp_path / str(step)
+        stop, resumed, rest = Stop(how, step, folder / "saved.ckpt"), tiny_policy(), Epochs()
+        shorter = {"max_steps": {"max_steps": step}, "max_epochs": {"max_epochs": step // 3}}.get(how, {})
+        begun = {**whole, **shorter, "default_root_dir": folder, "callbacks": [LastCheckpoint(100), stop]}
+        fit(make_trainer, tiny_policy(adapted=True), small_world("sft", **world), **begun)
+        saved = stop.path if stop.path.exists() else folder / "checkpoints" / "last.ckpt"
+        going_on = {**whole, "default_root_dir": folder, "callbacks": [LastCheckpoint(100), rest]}
+        fit(make_trainer, resumed, small_world("sft", **world), saved, **going_on)
+        assert rest.seen == seen.seen[step:]
+        for name, tensor in straight.adapter_state().items():
+            assert torch.equal(resumed.adapter_state()[name], tensor), name
