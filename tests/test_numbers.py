@@ -7,7 +7,7 @@ import math
 import pytest
 
 from steer_lit.bench.suite import planned
-from steer_lit.chat.client import ChatUsage
+from steer_lit.chat.health import ChatUsage
 from steer_lit.errors import Problem
 from steer_lit.numbers import ABOVE_0, FROM_0, Bound, bound_problems, counted, whole
 

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
-from steer_lit.files.run_files import FAILED
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.lit.credit import AssignedCredit, assign_credit
+from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
+from steer_lit.lit.saved_reference import saved_reference, with_reference
 from steer_lit.lit.step_batch import StepBatch, stacked
-from steer_lit.lit.training_checkpoint import ANOTHER, OWN
+from steer_lit.lit.step_cost import StepCost
+from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
 from steer_lit.objective.grpo import GrpoStats, grpo_loss
 from steer_lit.objective.normalise import StepCounts, denominator
-from steer_lit.policy.lora import same_adapter
 from steer_lit.policy.qwen_vl import QwenVL
-from steer_lit.policy.tensors import tensor_mismatch
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.reward.reward import Reward, TrajectoryReward
 from steer_lit.rollout.answer_length import answers_too_long
@@ -99,63 +95,25 @@ class GRPOModule(PolicyModule):
         self._resumed_reference: dict[str, Tensor] | None = None
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
-    def on_fit_start(self) -> None:
-        self.policy.freeze_reference(self._resumed_reference)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[OWN] |= {"reference": self.policy.reference_state, "init_from": self.policy.started_from}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raise SteerError as `PolicyModule` does, and if the run did not start from this policy's adapter."""
-        saved = checkpoint[OWN]
-        if "reference" not in saved:
-            raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
-        super().on_load_checkpoint(checkpoint)
-        if reason := tensor_mismatch(saved["reference"], self.policy.adapter_state()):
-            raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
-        if not self._started_as(saved):
-            there = f"init_from={saved['init_from'] or 'null'}" if "init_from" in saved else "its config.yaml names it"
-            remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
-            raise SteerError(str(Problem("init_from", self.policy.started_from, remedy)))
-        self._resumed_reference = saved["reference"]
-
-    def _started_as(self, saved: Mapping[str, Any]) -> bool:
-        """Return whether the saved run began with this policy's adapter.
-
-        The weights are compared, as the folder may have been moved; if the folder is gone, its path.
-        """
-        if not self.policy.start_is_gone:
-            return same_adapter(saved["reference"], self.policy.adapter_state())
-        here, there = self.policy.started_from, saved.get("init_from", self.policy.started_from)
-        return here is not None and there is not None and os.path.abspath(here) == os.path.abspath(there)
-
     # ---- one step
 
     def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
-        started, step = time.perf_counter(), self.global_step
-        self.forget_peak()  # it may be that of a validation, or of loading
+        cost = StepCost(self)
         group_size = self.rollout.group_size
         scenarios = [scenario for scenario in batch for _ in range(group_size)]
-        seeds = [stable_hash(self.seed, step, row.id, at % group_size) for at, row in enumerate(scenarios)]
-        trajectories = self._play_or_save(scenarios, seeds, self.rollout.temperature)
+        places = [(scenario.id, at % group_size) for at, scenario in enumerate(scenarios)]
+        seeds = [stable_hash(self.seed, self.global_step, *place) for place in places]
+        with stopping_together(self):
+            trajectories = self.play(scenarios, seeds, self.rollout.temperature)
         rewards = [self.reward.of(trajectory) for trajectory in trajectories]
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
-        self.rollouts = [
-            logged(trajectory, step, reward, advantages)
-            for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
-        ]
-        played = time.perf_counter()
-        self.log_peak("train/rollout_peak_gb")
+        cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
-        self._stop_when_too_many_failed(trajectories)
+        stop_when_too_many_failed(self, trajectories, self.rollout.max_failed_share)
         self._learn(self._step_batch(trajectories, credit))
-        tokens = self.add_up(sum(len(t.trace.token_ids) for t in trajectories if t.trace is not None))[0]
-        finished = time.perf_counter()
-        self.log("train/rollout_seconds", played - started)
-        self.log("train/learn_seconds", finished - played)
-        self.log("train/tokens_per_second", tokens / (finished - started))
-        self.log_peak("train/learn_peak_gb")
+        tokens = sum(len(trajectory.trace.token_ids) for trajectory in trajectories if trajectory.trace is not None)
+        cost.log_speed(self.add_up(tokens)[0])
+        cost.log_part("learn")
 
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
         """Return one trajectory per scenario, in order. `temperature` 0 is greedy."""
@@ -163,52 +121,13 @@ class GRPOModule(PolicyModule):
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
         what = "validated" if self.trainer.validating else "played"
         self.tell(what, 0, len(scenarios))
-        players, played = (policy, self.attacker, self.tutor), dict[int, Trajectory]()
-        most = rollout.side_by_side
-        for row, trajectory in playing(scenarios, seeds, *players, rollout.max_turns, side_by_side=most):
+        played: dict[int, Trajectory] = {}
+        for row, trajectory in playing(
+            scenarios, seeds, policy, self.attacker, self.tutor, rollout.max_turns, side_by_side=rollout.side_by_side
+        ):
             played[row] = trajectory
             self.tell(what, len(played), len(scenarios))
         return [played[row] for row in range(len(scenarios))]
-
-    def _play_or_save(
-        self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float
-    ) -> list[Trajectory]:
-        """Call `play`. If a server has died on one rank, all ranks save and stop, so that none waits for another."""
-        down: ServerDown | None = None
-        trajectories: list[Trajectory] = []
-        try:
-            trajectories = self.play(scenarios, seeds, temperature)
-        except ServerDown as error:
-            down = error
-        if self.add_up(down is not None)[0]:
-            reason = next(said for said in self.gather(down and str(down)) if said is not None)
-            self._save()
-            raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
-        return trajectories
-
-    def _stop_when_too_many_failed(self, trajectories: Sequence[Trajectory]) -> None:
-        failures = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
-        failed, played = self.add_up(len(failures), len(trajectories))
-        if failed <= self.rollout.max_failed_share * played:
-            return
-        first = next(chain.from_iterable(self.gather(failures[:1])))
-        self._save()
-        raise TooManyFailures(
-            f"{failed:.0f} of {played:.0f} trajectories failed in step {self.global_step + 1}, more than "
-            f"rollout.max_failed_share={self.rollout.max_failed_share:g}; the first: {first}. "
-            "The run is saved, to go on once that is mended"
-        )
-
-    def _save(self) -> None:
-        """Save the run as it was before this step, in a separate file."""
-        path = Path(self.trainer.default_root_dir) / FAILED
-        # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
-        # which decides when to validate.
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        batches.ready = batches.started = batches.processed = batches.completed
-        self.trainer.save_checkpoint(path)
-
-    # ---- learning
 
     def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:
         """Gather the rows to learn from. Rows whose gradient is exactly zero (no advantage, no KL) are only counted."""
@@ -223,34 +142,15 @@ class GRPOModule(PolicyModule):
 
     def _learn(self, step_batch: StepBatch) -> None:
         for epoch in range(self.objective.epochs):
-            stats = self._gradients(step_batch, first=epoch == 0)
-            if epoch == 0:
-                self._log_gap(step_batch)
+            stats = self.accumulate(step_batch.traces, partial(self._loss, step_batch, first=epoch == 0))
             self.step_optimizer()
         # Only the last epoch's are logged, furthest from the policy that sampled: in the first every ratio is 1.
-        stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
-        for name, value in stats.means().items():
-            self.log(f"train/{name}", value)
-
-    def _gradients(self, step_batch: StepBatch, *, first: bool) -> GrpoStats:
-        """Add up the gradients of all rows, and return this rank's statistics.
-
-        In the `first` epoch of a step, the policy is still the one that sampled.
-        """
-        stats = GrpoStats.none(self.policy.device)
-
-        def loss_of(batch: TokenBatch, rows: list[int]) -> Tensor:
-            nonlocal stats
-            loss, found = self._loss(batch, rows, step_batch, first=first)
-            stats += found
-            return loss
-
-        self.accumulate(step_batch.traces, loss_of)
-        return stats
+        self._log_learning(step_batch, sum(stats, start=GrpoStats.none(self.policy.device)))
 
     def _loss(
-        self, batch: TokenBatch, rows: list[int], step_batch: StepBatch, *, first: bool
+        self, step_batch: StepBatch, batch: TokenBatch, rows: list[int], *, first: bool
     ) -> tuple[Tensor, GrpoStats]:
+        """Return the loss of a micro-batch. In the `first` epoch, the policy is still the one that sampled."""
         objective, policy = self.objective, self.policy
         mask = batch.completion_mask.to(policy.device)
         logprobs = policy.logprobs(batch, self.rollout.temperature)
@@ -260,7 +160,7 @@ class GRPOModule(PolicyModule):
                 with policy.reference():
                     step_batch.ref.update(zip(rows, policy.logprobs(batch, self.rollout.temperature), strict=True))
         turns = batch.turn_ids.clamp_min(0)
-        loss, stats = grpo_loss(
+        return grpo_loss(
             logprobs,
             None if first else stacked(step_batch.old, rows),
             stacked(step_batch.ref, rows) if objective.kl_coef else None,
@@ -274,13 +174,32 @@ class GRPOModule(PolicyModule):
                 mask, objective.normaliser, step_batch.counts, self.rollout.max_turns * self.rollout.max_new_tokens
             ),
         )
-        return loss, stats
+
+    # ---- validation: every held-out scenario once, greedily
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = []
+
+    def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
+        with stopping_together(self):
+            trajectories = self.play(batch, [0] * len(batch), 0.0)
+        self._validated += [(trajectory, self.reward.of(trajectory)) for trajectory in trajectories]
+
+    def on_validation_epoch_end(self) -> None:
+        trajectories = [trajectory for trajectory, _ in self._validated]
+        ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
+        self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
+        self.log_at_step()
 
     # ---- numbers
 
     def _log_rollouts(
         self, trajectories: Sequence[Trajectory], rewards: Sequence[TrajectoryReward | None], credit: AssignedCredit
     ) -> None:
+        self.rollouts = [
+            logged(trajectory, self.global_step, reward, advantages)
+            for trajectory, reward, advantages in zip(trajectories, rewards, credit.advantages, strict=True)
+        ]
         groups = len(trajectories) / self.rollout.group_size
         ratios = {
             **rollout_ratios(trajectories, rewards),
@@ -294,21 +213,25 @@ class GRPOModule(PolicyModule):
         square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))
         self.log("train/advantage_std", math.sqrt(square / max(count, 1.0)))
 
-    def _log_gap(self, step_batch: StepBatch) -> None:
+    def _log_learning(self, step_batch: StepBatch, stats: GrpoStats) -> None:
         self.log_ratios({"train/ratio_gap": (step_batch.gap_sum, step_batch.tokens)})
         self.log("train/ratio_gap_max", self.largest(step_batch.gap_max))
+        stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
+        for name, value in stats.means().items():
+            self.log(f"train/{name}", value)
 
-    # ---- validation: every held-out scenario once, greedily
+    # ---- the reference
 
-    def on_validation_epoch_start(self) -> None:
-        self._validated = []
+    def on_fit_start(self) -> None:
+        self.policy.freeze_reference(self._resumed_reference)
 
-    def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
-        trajectories = self._play_or_save(batch, [0] * len(batch), temperature=0.0)
-        self._validated += [(trajectory, self.reward.of(trajectory)) for trajectory in trajectories]
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[OWN] = with_reference(checkpoint[OWN], self.policy)
 
-    def on_validation_epoch_end(self) -> None:
-        trajectories = [trajectory for trajectory, _ in self._validated]
-        ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
-        self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
-        self.log_at_step()
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raise SteerError as `PolicyModule` does, and if the run did not start from this policy's adapter."""
+        if "reference" not in checkpoint[OWN]:
+            raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
+        super().on_load_checkpoint(checkpoint)
+        self._resumed_reference = saved_reference(checkpoint[OWN], self.policy)

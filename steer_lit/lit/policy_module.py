@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning import LightningModule
@@ -38,6 +38,7 @@ from steer_lit.types import Dialogue, Scenario, TokenTrace
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 # Name to (sum, count): added up over ranks before they are divided (TRAPS 31).
 Ratios = Mapping[str, tuple[float, float]]
 
@@ -94,17 +95,26 @@ class PolicyModule(LightningModule):
         steps, most = self.trainer.estimated_stepping_batches * self.steps_per_batch, self.trainer.max_steps
         return steps if most == -1 else min(steps, most)
 
-    def accumulate(self, traces: Sequence[TokenTrace], loss_of: Callable[[TokenBatch, list[int]], Tensor]) -> None:
-        """Add up the gradients of `loss_of(batch, rows)` over micro-batches; `rows` index into `traces`."""
+    def accumulate(
+        self, traces: Sequence[TokenTrace], loss_of: Callable[[TokenBatch, list[int]], tuple[Tensor, T]]
+    ) -> list[T]:
+        """Add up the gradients of the losses of micro-batches. Returns what `loss_of` gives beside each loss.
+
+        The `rows` in `loss_of(batch, rows)` index into `traces`.
+        """
         strategy = self.trainer.strategy
         optimizer = self.optimizers()
         # DDP would average over ranks after every backward; `step_optimizer` adds up once.
         with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
-            done = 0
+            done, found = 0, list[T]()
             for batch, rows in self.micro_batches(traces):
-                self.manual_backward(loss_of(batch, rows))
+                loss, beside = loss_of(batch, rows)
+                self.manual_backward(loss)
+                del loss  # and its graph, before the next is built
                 optimizer.collect()
+                found.append(beside)
                 self.tell("learned", done := done + len(rows), len(traces))
+        return found
 
     def micro_batches(self, traces: Sequence[TokenTrace]) -> Iterator[tuple[TokenBatch, list[int]]]:
         """Yield the traces in batches of at most `micro_tokens` tokens, each with the indices of its rows."""
@@ -185,29 +195,6 @@ class PolicyModule(LightningModule):
         self.log("step", float(self.global_step))
         self.log("epoch", float(self.current_epoch))
 
-    def forget_peak(self) -> None:
-        """Start `log_peak`'s measurement anew."""
-        if self.policy.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.policy.device)
-
-    def log_peak(self, name: str) -> None:
-        """Log the peak GPU memory of tensors since `forget_peak`, in GB of 2^30 bytes, as the maximum over ranks.
-
-        The measurement starts anew. On a CPU, nothing is logged.
-        """
-        if self.policy.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.policy.device) / 2**30
-            self.log(name, self.largest(peak))
-            self.forget_peak()
-
-    def on_validation_start(self) -> None:
-        """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
-            self.trainer.loggers = []
-
-    def on_validation_end(self) -> None:
-        self._validated_at = self.global_step
-
     # ---- checkpoints
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -239,9 +226,7 @@ class PolicyModule(LightningModule):
         self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
         uncount_broken_epoch(checkpoint)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
-        self.trainer.should_stop |= at_end(self.trainer)  # Lightning runs validation once before it stops
+    # ---- where a run begins, ends and validates
 
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
@@ -265,6 +250,18 @@ class PolicyModule(LightningModule):
         schedule.base_lrs, group["initial_lr"] = [optim.lr], optim.lr
         group["lr"] = optim.lr * schedule.lr_lambdas[0](schedule.last_epoch)  # as the schedule computes it
         group["weight_decay"], group["betas"] = optim.weight_decay, optim.betas
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop after the last step, so that the run validates then, wherever trainer.val_check_interval falls."""
+        self.trainer.should_stop |= at_end(self.trainer)  # Lightning runs validation once before it stops
+
+    def on_validation_start(self) -> None:
+        """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
+            self.trainer.loggers = []
+
+    def on_validation_end(self) -> None:
+        self._validated_at = self.global_step
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

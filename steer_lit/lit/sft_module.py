@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +12,7 @@ from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay
+from steer_lit.lit.step_cost import StepCost, log_peak
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
 from steer_lit.policy.model_facts import Trains
@@ -52,26 +52,23 @@ class SFTModule(PolicyModule):
         self._val_loss = [0.0, 0.0]  # sum over supervised tokens, their number
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
-        started = time.perf_counter()
-        self.forget_peak()  # it may be that of a validation, or of loading
+        cost = StepCost(self)
         self._check_length(batch)
         traces = [self.renderer.dialogue(row) for row in batch]
         supervised, tokens = self.add_up(
             sum(trace.sampled_tokens for trace in traces), sum(len(trace.token_ids) for trace in traces)
         )
-        losses: list[Tensor] = []
 
-        def loss_of(micro_batch: TokenBatch, rows: list[int]) -> Tensor:
+        def loss_of(micro_batch: TokenBatch, rows: list[int]) -> tuple[Tensor, Tensor]:
             loss = self._loss(micro_batch, supervised)
-            losses.append(loss.detach())
-            return loss
+            return loss, loss.detach()
 
-        self.accumulate(traces, loss_of)
+        losses = self.accumulate(traces, loss_of)
         self.step_optimizer()
         self.log("train/loss", self.add_up(float(sum(losses)))[0])
         self.log("train/supervised_tokens", supervised)
-        self.log("train/tokens_per_second", tokens / (time.perf_counter() - started))
-        self.log_peak("train/peak_gb")
+        cost.log_speed(tokens)
+        log_peak(self, "train/peak_gb")
 
     def _check_length(self, batch: Sequence[Dialogue]) -> None:
         """Raise SteerError for a row longer than the model's context. Made rows have not been checked before."""

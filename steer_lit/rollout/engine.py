@@ -22,14 +22,12 @@ from steer_lit.policy.positions import rope_positions
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.cached_attention import through_cache
+from steer_lit.rollout.places import Places
 from steer_lit.rollout.sampling import drawn, likeliest
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Completion, Finish, ImageRef, Message, Scenario, TokenTrace
 
 ENDED_SHARE = 0.25  # share of the dialogues being answered that complete their answer before any is returned
-# Share of the cache's places that are idle before it is rearranged: attention reads idle places, moving them copies.
-IDLE_SHARE = 0.25
-
 _NOTHING = torch.empty(0)
 _NO_NUMBERS = (
     "model={0}: what it computes for the next token is not a number. Its weights or its adapter's are too large, or "
@@ -95,7 +93,7 @@ class SampledSession:
         self.policy = policy
         self.rows = [_Row(scenario.system, seed) for scenario, seed in zip(scenarios, seeds, strict=True)]
         self.cache = TurnCache(policy.qwen.device)
-        self.places: list[int | None] = []  # the dialogue in each row of the cache; None if it has ended
+        self.places = Places(self.cache)
         self.answering: list[int] = []  # in the order of their places
         with policy.qwen.inference():
             self.decoding = policy.qwen.stack.operands(decoding=True)  # nothing trains while a session is open
@@ -115,10 +113,7 @@ class SampledSession:
     def end(self, row: int) -> TokenTrace:
         """End the dialogue and free its place for another. Returns its tokens."""
         trace, self.rows[row] = self.rows[row].built.trace(), _ENDED
-        if row in self.places:
-            at = self.places.index(row)
-            self.places[at] = None
-            self.cache.clear(at)
+        self.places.free(row)
         return trace
 
     # ---- questions
@@ -154,46 +149,26 @@ class SampledSession:
         closing = [] if state.token_ids[-1] in self.policy.qwen.eos_ids else [renderer.im_end]
         return closing + renderer.following(message)
 
-    # ---- assigning places, reading questions
+    # ---- reading questions
 
     def _join(self, asked: Sequence[int]) -> None:
         """Read the new questions. Dialogues that open alike, as a group does, have their opening read once."""
-        placed = {row for row in self.places if row is not None}
+        placed = self.places.taken()
         new = [row for row in asked if row not in placed]
-        self._place(new)
-        self._in_front({*self.answering, *asked})
+        self.places.give(new)
+        self.places.put_in_front({*self.answering, *asked})
         holders = {self.rows[row].opening: row for row in placed}
         like = {row: holder for row in new if (holder := holders.setdefault(self.rows[row].opening, row)) != row}
         for rows in (placed.intersection(asked), [row for row in new if row not in like]):  # openings are much longer
             self._read(rows)
         self._copy(like)
-        self.answering = self._in_order({*self.answering, *asked})
-
-    def _place(self, new: Sequence[int]) -> None:
-        """Give each new dialogue a row of the cache: a free one while there are any, then an added one."""
-        free = [at for at, row in enumerate(self.places) if row is None]
-        for at, row in zip(free, new, strict=False):
-            self.places[at] = row
-        more = new[len(free) :]
-        self.cache.add(len(more))
-        self.places += more
-
-    def _in_front(self, active: Collection[int]) -> None:
-        """Once IDLE_SHARE of the places are idle, put the active ones in front and drop those without a dialogue."""
-        busy = [at for at, row in enumerate(self.places) if row in active]
-        if len(self.places) - len(busy) >= IDLE_SHARE * len(self.places):
-            held = [at for at, row in enumerate(self.places) if row is not None and row not in active]
-            self.cache.keep(busy + held)
-            self.places = [self.places[at] for at in busy + held]
-
-    def _in_order(self, rows: Collection[int]) -> list[int]:
-        return [row for row in self.places if row is not None and row in rows]
+        self.answering = self.places.in_order({*self.answering, *asked})
 
     def _read(self, rows: Collection[int]) -> None:
         """Run these dialogues' new tokens through the model: the last token of an answer, and the question."""
         if not rows:
             return
-        qwen, reading = self.policy.qwen, {row: self.rows[row] for row in self._in_order(rows)}
+        qwen, reading = self.policy.qwen, {row: self.rows[row] for row in self.places.in_order(rows)}
         fresh = {row: state.token_ids[state.cached :] for row, state in reading.items()}
         positions: list[Tensor] = []
         for row, state in reading.items():
@@ -216,9 +191,7 @@ class SampledSession:
             state.opened = holder.opened
             state.hidden, state.next_position = holder.opened
             state.cached = len(state.token_ids)
-        place = {row: at for at, row in enumerate(self.places)}
-        sources, targets = ([place[row] for row in rows] for rows in (like.values(), like))
-        self.cache.copy(sources, targets, [self.rows[row].cached for row in like])
+        self.places.copy(like, [self.rows[row].cached for row in like])
 
     # ---- answers
 
@@ -274,7 +247,7 @@ class SampledSession:
         `embeds` [N, H] and `positions` [3, N] hold the dialogues' tokens end to end.
         """
         qwen = self.policy.qwen
-        new = self.cache.append([0 if row is None else counts.get(row, 0) for row in self.places])
+        new = self.places.append(counts)
         operands = self.decoding if max(counts.values()) == 1 else self.reading
         states = qwen.stack(embeds, positions.to(qwen.device), through_cache(self.cache, new, embeds.dtype), operands)
         lasts = states[[end - 1 for end in accumulate(counts.values())]]

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.chat import ChatClient, ChatReply, ChatRequest
-from steer_lit.chat import client as client_module
+from steer_lit.chat import ChatClient, ChatReply, ChatRequest, health
 from steer_lit.errors import ServerDown
 from tests.chat.chaos_server import REFUSALS, Body, ChaosServer, http_date
 
@@ -143,7 +142,7 @@ def test_long_waits_requested_by_a_server_are_logged_occasionally(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Otherwise nothing would be printed for minutes."""
-    monkeypatch.setattr(client_module, "LONG_WAIT", 0.04)
+    monkeypatch.setattr(health, "LONG_WAIT", 0.04)
     with ChaosServer(lambda body, earlier: "429" if earlier < 2 else None, retry_after="0.03") as server:
         client_of(server.base_url, retries=2).ask([question("short waits")])
         assert caplog.messages == []

@@ -172,7 +172,7 @@ def test_no_token_is_padded_or_read_twice(hasty, monkeypatch):
     session = policy.open(SCENARIOS, SEEDS)
     answered(session, {row: scenario.opening.message for row, scenario in enumerate(SCENARIOS)})
     answered(session, {row: SCENARIOS[row].scripted[0].message for row in (1, 2, 3)})
-    held = dict(zip(session.places, session.cache.lengths, strict=True))
+    held = dict(zip(session.places.dialogues, session.cache.lengths, strict=True))
     lengths = [len(session.end(row).token_ids) for row in range(4)]
     assert len(set(lengths)) == 4
     assert held == {row: length - 1 for row, length in enumerate(lengths)}

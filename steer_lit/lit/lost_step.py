@@ -1,0 +1,55 @@
+"""A GRPO step that cannot be finished: every rank saves the run as it was before the step, and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+from lightning import Trainer
+
+from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.files.run_files import FAILED
+from steer_lit.lit.policy_module import PolicyModule
+from steer_lit.types import Trajectory
+
+
+@contextmanager
+def stopping_together(module: PolicyModule) -> Iterator[None]:
+    """If a server has died on one rank, all ranks save and raise ServerDown, so that none waits for another."""
+    down: ServerDown | None = None
+    try:
+        yield
+    except ServerDown as error:
+        down = error
+    if module.add_up(down is not None)[0]:
+        reason = next(said for said in module.gather(down and str(down)) if said is not None)
+        _save(module.trainer)
+        raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
+
+
+def stop_when_too_many_failed(
+    module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float
+) -> None:
+    """Save and raise TooManyFailures if more than `max_failed_share` of all ranks' trajectories failed."""
+    failures = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
+    failed, played = module.add_up(len(failures), len(trajectories))
+    if failed <= max_failed_share * played:
+        return
+    first = next(chain.from_iterable(module.gather(failures[:1])))
+    _save(module.trainer)
+    raise TooManyFailures(
+        f"{failed:.0f} of {played:.0f} trajectories failed in step {module.global_step + 1}, more than "
+        f"rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
+        "The run is saved, to go on once that is mended"
+    )
+
+
+def _save(trainer: Trainer) -> None:
+    """Save the run as it was before this step, in a separate file."""
+    # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
+    # which decides when to validate.
+    batches = trainer.fit_loop.epoch_loop.batch_progress.total
+    batches.ready = batches.started = batches.processed = batches.completed
+    trainer.save_checkpoint(Path(trainer.default_root_dir) / FAILED)
