@@ -30,13 +30,13 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
 from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
+from steer_lit.numbers import few
 from steer_lit.terminal.bars import running_count
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
 
-_FEW = 8  # losses shown
-
+_SHOWN = 8  # losses
 
 _DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
     "messages": sft_row,
@@ -108,9 +108,8 @@ def quarantine_of(out: Path) -> Path:
 def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]:
     """Yield lines that say what was left out, what was refused, and how a run names the new file."""
     if done.lost:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in done.lost.most_common(_FEW))
-        more = f" and {len(done.lost) - _FEW} more" if len(done.lost) > _FEW else ""
-        yield f"left out of so many rows, as {shape} has no place for it: {shown}{more}"
+        shown = few([f"{name} ({count:,})" for name, count in done.lost.most_common()], _SHOWN)
+        yield f"left out of so many rows, as {shape} has no place for it: {shown}"
     if done.refused:
         yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
     if done.saved:
