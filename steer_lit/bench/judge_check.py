@@ -23,7 +23,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted
-from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.types import Grade, Judge, Scenario
@@ -152,16 +152,13 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
 
 
 def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> list[Grade]:
-    """Grade some rows at a time, showing how many are: by a bar or, without a terminal, by a line now and then."""
-    lines, grades = LinesApart(), list[Grade]()
-    lines.due(end=False)  # a judge that takes only seconds gets no line
+    """Grade some rows at a time, showing how many are."""
+    grades: list[Grade] = []
     with count_bar(console, "labelled turns", "graded") as progress:
-        task = progress.add_task("", total=len(rows))
+        bar = BarOrLines(progress, "", len(rows), if_long=True)
         for start in range(0, len(rows), _AT_ONCE):
             grades += judge.grade([(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]])
-            progress.update(task, completed=len(grades))
-            if not console.is_terminal and lines.due(end=False):
-                print_lines(console, f"{len(grades)} of {len(rows)} labelled turns graded")
+            bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns graded")
     return grades
 
 
