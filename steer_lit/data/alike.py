@@ -13,14 +13,14 @@ T = TypeVar("T")
 _VALUES = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)|\d+""")
 
 
-def alike(problems: Iterable[T], said: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
-    """Return the problems in groups that `said` tells apart only by numbers and quoted texts.
+def alike(problems: Iterable[T], message: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
+    """Return the problems in groups that `message` tells apart only by numbers and quoted texts.
 
     The group of most different rows comes first, of equally many the one that begins first.
     """
     groups: dict[str, list[T]] = {}
     for problem in problems:
-        groups.setdefault(_VALUES.sub("'", said(problem)), []).append(problem)
+        groups.setdefault(_VALUES.sub("'", message(problem)), []).append(problem)
     return sorted(groups.values(), key=lambda group: -len(set(map(row, group))))
 
 

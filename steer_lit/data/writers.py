@@ -145,8 +145,8 @@ def _replayed(scenario: Scenario) -> tuple[Row, list[Row]]:
     """Return the row's `image`, if the only picture opens the dialogue and words follow it, and the messages."""
     pictures = [ref for attack in scenario.attacks for ref in attack.message.images]
     first, *rest = scenario.opening.message.parts or ("",)
-    said = any(isinstance(part, str) and part.strip() for part in rest)
-    if len(pictures) != 1 or not isinstance(first, ImageRef) or not said:
+    worded = any(isinstance(part, str) and part.strip() for part in rest)
+    if len(pictures) != 1 or not isinstance(first, ImageRef) or not worded:
         return {}, [_message(attack, named=True) for attack in scenario.attacks]
     opening = {"role": "user", "content": _content(rest), **write_attack(scenario.opening)}
     return {"image": first.uri}, [opening, *map(_message, scenario.scripted)]
