@@ -28,7 +28,7 @@ from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
-from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
+from steer_lit.data.writers import WriteError, WrittenRow, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import few
 from steer_lit.terminal.bars import running_count
@@ -38,12 +38,12 @@ from steer_lit.types import Dialogue, Scenario
 
 _SHOWN = 8  # losses
 
-_DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
+_DIALOGUES: dict[str, Callable[[Dialogue], WrittenRow]] = {
     "messages": sft_row,
     "conversations": partial(sft_row, style="conversations"),
     "sharegpt": partial(sft_row, style="conversations"),
 }
-_SCENARIOS: dict[str, Callable[[Scenario], Row]] = {
+_SCENARIOS: dict[str, Callable[[Scenario], WrittenRow]] = {
     "question": rl_row,
     "messages_fixed": bench_row,
     "multiturn_qa": stage1_row,
@@ -77,7 +77,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     done = Converted(refused=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[WrittenRow]:
         for row, losses, pictures in read_records(source, partial(_converted, shape, folder), quarantine):
             named = [name for name in pictures if name not in folder.names]
             converted()
@@ -141,7 +141,7 @@ def _convert(given: argparse.Namespace) -> int:
 
 def _converted(
     shape: str, folder: PictureFolder, value: object, source: str, number: int
-) -> tuple[Row, list[str], list[str]]:
+) -> tuple[WrittenRow, list[str], list[str]]:
     """Return (the row in its new shape, the facts lost, the pictures named). Raises RowError."""
     record: Dialogue | Scenario
     value = folder.unpacked(value, source, number)

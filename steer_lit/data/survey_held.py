@@ -16,7 +16,7 @@ from steer_lit.data.writers import WriteError, rl_row, sft_row
 from steer_lit.numbers import and_more, counted
 from steer_lit.types import Dialogue, Scenario
 
-MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
+DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
 NO_KIND = "none"
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
 # Keys that readers look at and no record keeps: those that refuse an answer, and a kind in the row's own spelling.
@@ -101,8 +101,8 @@ def _turns(turns: Sequence[int]) -> str:
         told = f"turns: {low} in every row"
     else:
         told = f"turns: {low} to {high}, mean {sum(turns) / len(turns):.1f}"
-    long = sum(number > MAX_TURNS for number in turns)
-    return f"{told}; {counted(long, 'row')} cut after {MAX_TURNS} (data.max_turns)" if long else told
+    long = sum(number > DATA_MAX_TURNS for number in turns)
+    return f"{told}; {counted(long, 'row')} cut after {DATA_MAX_TURNS} (data.max_turns)" if long else told
 
 
 def _of(count: int, rows: int) -> str:

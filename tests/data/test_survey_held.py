@@ -11,7 +11,7 @@ from PIL import Image
 
 from steer_lit.data.survey import main
 from steer_lit.data.survey_file import survey_rows
-from steer_lit.data.survey_held import MAX_TURNS
+from steer_lit.data.survey_held import DATA_MAX_TURNS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,4 +107,4 @@ def test_rows_of_any_depth_are_surveyed(tmp_path: Path) -> None:
 
 def test_the_number_of_turns_is_that_of_the_configs() -> None:
     for name in ("steer", "steer_mini"):
-        assert OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml").max_turns == MAX_TURNS
+        assert OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml").max_turns == DATA_MAX_TURNS
