@@ -20,6 +20,7 @@ DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
 NO_KIND = "none"
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
 # Keys that readers look at and no record keeps: those that refuse an answer, and a kind in the row's own spelling.
+# These and the facts below need no mention.
 _LOOKED_AT = {"is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "kind"}
 _LOOKED_AT |= {"metadata.is_safe", "metadata.is_response_safe"}
 # Facts of the authors' shapes and of the kit's own programs. Any other fact in `metadata` is only carried along.
@@ -123,7 +124,8 @@ def _kind(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -
 def _unread(value: Mapping[str, object], dialogue: Dialogue | None, scenario: Scenario | None) -> Unread:
     made = [sft_row(dialogue)] if dialogue else []
     made += [rl_row(scenario)] if scenario else []
-    return tuple(name for name in unread(value, {"": [*map(_with_effect, made)]}) if not _quiet(name))
+    names = unread(value, {"": [*map(_with_effect, made)]})
+    return tuple(name for name in names if name not in _LOOKED_AT and name.removeprefix("metadata.") not in _FACTS)
 
 
 def _with_effect(row: Mapping[str, object]) -> Mapping[str, object]:
@@ -133,8 +135,3 @@ def _with_effect(row: Mapping[str, object]) -> Mapping[str, object]:
         return row
     known = {*_FACTS, "question_id", "rest_messages"}
     return {**row, "metadata": {name: fact for name, fact in facts.items() if name in known}}
-
-
-def _quiet(key: str) -> bool:
-    """Return whether a key needs no mention: a reader looks at it, or it is known from published rows."""
-    return key in _LOOKED_AT or key.removeprefix("metadata.") in _FACTS
