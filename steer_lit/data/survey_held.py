@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import fmean
 
 from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
 from steer_lit.data.losses import keys_said, unread
@@ -20,7 +21,6 @@ DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
 NO_KIND = "none"
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
 # Keys that readers look at and no record keeps: those that refuse an answer, and a kind in the row's own spelling.
-# These and the facts below need no mention.
 _LOOKED_AT = {"is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "kind"}
 _LOOKED_AT |= {"metadata.is_safe", "metadata.is_response_safe"}
 # Facts of the authors' shapes and of the kit's own programs. Any other fact in `metadata` is only carried along.
@@ -98,10 +98,7 @@ def key_lines(rows: Sequence[Unread]) -> Iterator[str]:
 
 def _turns(turns: Sequence[int]) -> str:
     low, high = min(turns), max(turns)
-    if low == high:
-        told = f"turns: {low} in every row"
-    else:
-        told = f"turns: {low} to {high}, mean {sum(turns) / len(turns):.1f}"
+    told = f"turns: {low} in every row" if low == high else f"turns: {low} to {high}, mean {fmean(turns):.1f}"
     long = sum(number > DATA_MAX_TURNS for number in turns)
     return f"{told}; {counted(long, 'row')} cut after {DATA_MAX_TURNS} (data.max_turns)" if long else told
 
