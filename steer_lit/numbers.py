@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steer_lit.errors import Problem
@@ -14,6 +14,16 @@ MANY = 10**9  # the most rows or dialogues: more are surely a mistake, and Pytho
 def counted(count: int, one: str, several: str = "") -> str:
     """Return text such as `1 row` or `1,200 rows`. `several` is the plural, if not regular."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names, such as `a, b, c and 1,200 more`."""
+    return f"{', '.join(names[:most])}{and_more(len(names) - most)}"
+
+
+def and_more(count: int) -> str:
+    """Return text such as ` and 1,200 more`, "" for a count below 1."""
+    return f" and {count:,} more" if count > 0 else ""
 
 
 def is_number(value: object) -> bool:

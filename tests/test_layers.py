@@ -23,6 +23,7 @@ LEVELS = {
     "mini_world": 0,
     "digests": 0,
     "dotted": 0,
+    "texts": 0,
     "errors": 0,
     "ranks": 0,
     "waiting": 0,

@@ -17,13 +17,13 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.data.mini import MiniSplit
 from steer_lit.lit.transcripts import logged
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import play
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
+from tests.settings import bench_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -75,7 +75,7 @@ def write_runs(outputs: Path) -> None:
         "complies@2": Untrained(ALWAYS_COMPLY, "c"),
     }
     run_bench(
-        BenchRun(policies, Suite(scenarios), RubricJudge(), BenchSettings(), outputs / "bench"), Console(quiet=True)
+        BenchRun(policies, Suite(scenarios), RubricJudge(), bench_settings(), outputs / "bench"), Console(quiet=True)
     )
     records = outputs / "bench" / "records.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]

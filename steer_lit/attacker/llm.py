@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
+from steer_lit.prompts.pictures import MAX_SENT_PIXELS
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, attached, everything, history
 from steer_lit.types import Attack, OpenImage, Scenario, SoFar, Strategy, Turn
@@ -42,7 +43,7 @@ class LlmAttacker:
         extra_turns: int = 2,
         max_tokens: int = 256,
         temperature: float = 0.0,
-        max_pixels: int = 512 * 512,
+        max_pixels: int = MAX_SENT_PIXELS,
     ) -> None:
         self.extra_turns = extra_turns
         self.client = client

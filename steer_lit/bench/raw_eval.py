@@ -28,7 +28,7 @@ from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import whole
-from steer_lit.terminal.visible import encodable
+from steer_lit.texts import encodable
 from steer_lit.types import Kind
 
 NAME = "raw_eval.json"

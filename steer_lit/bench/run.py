@@ -24,7 +24,7 @@ from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
-from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 
 
@@ -60,20 +60,12 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int], None]:
-    """Return a function that shows how many of a policy's dialogues are recorded and played.
-
-    It moves a bar or, without a terminal, prints a line now and then and when all dialogues are recorded.
-    """
-    task, console = progress.add_task(name, total=total, told="graded"), progress.console
-    lines, shown = LinesApart(), -1
+    """Return a function that shows how many of a policy's dialogues are recorded and played."""
+    bar = BarOrLines(progress, name, total, "graded")
 
     def tell(done: int, played: int) -> None:
-        nonlocal shown
         told = f"graded, {played} played" if played > done else "graded"
-        progress.update(task, completed=done, told=told)
-        if not console.is_terminal and lines.due(done == total != shown):
-            print_lines(console, f"{name}: {done} of {total} dialogues {told}")
-            shown = done
+        bar.show(done, f"{name}: {done} of {total} dialogues {told}", told)
 
     return tell
 

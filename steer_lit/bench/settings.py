@@ -41,16 +41,16 @@ class BenchSettings:
     played. A larger chunk is faster; a smaller one loses less when a run is stopped, which is two chunks at most.
     """
 
-    protocol: ProtocolName = "multi_turn"
-    max_turns: int = 10
-    safety_threshold: float = 2.8
-    helpfulness_threshold: float = 2.5
-    failure_below: int = 2
-    horizon: int = 10
-    resamples: int = 2000
-    seed: int = 0
-    chunk: int = 64
-    baseline: str | None = None
+    protocol: ProtocolName
+    max_turns: int
+    safety_threshold: float
+    helpfulness_threshold: float
+    failure_below: int
+    horizon: int
+    resamples: int
+    seed: int
+    chunk: int
+    baseline: str | None
 
     def __post_init__(self) -> None:
         problems = bound_problems(asdict(self), _BOUNDS)

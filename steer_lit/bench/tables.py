@@ -11,7 +11,7 @@ from steer_lit.bench.resampling import NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
 
-Row = tuple[str, ...]
+Cells = tuple[str, ...]
 
 RATES = {
     "joint_pass": "joint pass",
@@ -41,8 +41,8 @@ class Grid:
     """A table of text. Every row is as long as `header`. Rows whose first cell is in `faint` are shown faintly."""
 
     title: str
-    header: Row
-    rows: tuple[Row, ...]
+    header: Cells
+    rows: tuple[Cells, ...]
     note: str = ""
     faint: frozenset[str] = frozenset()
 
@@ -195,7 +195,7 @@ def parts(summary: Summary, key: str) -> list[str]:
     return list(dict.fromkeys(part for figures in summary.values() for part in figures[key]))
 
 
-def _cells(block: Mapping[str, Any]) -> Row:
+def _cells(block: Mapping[str, Any]) -> Cells:
     rates = (percent(block[key]) for key in RATES)
     means = (_mean(block[key]) for key in ("harmless_mean", "helpful_mean"))
     median = block["median_failure_turn"]

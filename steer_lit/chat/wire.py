@@ -16,7 +16,7 @@ from typing import Any
 
 from steer_lit.chat.messages import MAX_TOKEN_COUNT, ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import Structured
-from steer_lit.terminal.visible import encodable
+from steer_lit.texts import encodable
 
 Body = dict[str, Any]
 _REASON_LENGTH = 200

@@ -27,7 +27,7 @@ from steer_lit.terminal.commands import (
     sweeps,
 )
 from steer_lit.terminal.nearest import did_you_mean, nearest
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _PROGRAMS = ("train", "bench", "synthesize")

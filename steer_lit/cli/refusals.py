@@ -25,7 +25,7 @@ from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
 from steer_lit.terminal.commands import Word, composed
 from steer_lit.terminal.nearest import nearest
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 

@@ -32,7 +32,7 @@ from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.terminal.commands import shown_path, sweeping, typed_words
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
     from lightning import Callback, Trainer

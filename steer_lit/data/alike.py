@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+from steer_lit.numbers import counted, few
 
 T = TypeVar("T")
 # A number, or a text in quotes that stand outside a word: another value, or another place, is not another problem.
 _VALUES = re.compile(r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")(?!\w)|\d+""")
-_FEW = 5
 
 
-def alike(problems: Iterable[T], said: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
-    """Return the problems in groups that `said` tells apart only by numbers and quoted texts.
+def alike(problems: Iterable[T], message: Callable[[T], str], row: Callable[[T], int]) -> list[list[T]]:
+    """Return the problems in groups that `message` tells apart only by numbers and quoted texts.
 
     The group of most different rows comes first, of equally many the one that begins first.
     """
     groups: dict[str, list[T]] = {}
     for problem in problems:
-        groups.setdefault(_VALUES.sub("'", said(problem)), []).append(problem)
+        groups.setdefault(_VALUES.sub("'", message(problem)), []).append(problem)
     return sorted(groups.values(), key=lambda group: -len(set(map(row, group))))
-
-
-def few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _FEW:,} more" if len(names) > _FEW else ""
-    return f"{', '.join(names[:_FEW])}{more}"
 
 
 def few_rows(numbers: Iterable[int]) -> str:
     """Return text such as `1 row (7)` or `43 rows (3, 7, 12, 13, 20 and 38 more)`."""
     named = list(dict.fromkeys(map(str, numbers)))
-    return f"{len(named):,} row{'s' if len(named) > 1 else ''} ({few(named)})"
+    return f"{counted(len(named), 'row')} ({few(named)})"

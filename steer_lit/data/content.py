@@ -58,7 +58,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RawRow:
     """One row and its place, so that every error names file, row and field."""
 
     values: Mapping[str, object]
@@ -66,7 +66,7 @@ class Row:
     number: int
 
     @classmethod
-    def of(cls, value: object, source: str, number: int) -> Row:
+    def of(cls, value: object, source: str, number: int) -> RawRow:
         if not isinstance(value, Mapping):
             raise RowError(source, number, "", f"a row must be an object, got {_kind(value)}")
         row = cls(value, source, number)
@@ -134,7 +134,7 @@ class Row:
 
 
 def read_messages(
-    row: Row, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
+    row: RawRow, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
 ) -> list[Draft]:
     """Read a list of messages in either style, without the roles to `skip`, whose contents are not looked at.
 
@@ -156,14 +156,14 @@ def read_messages(
     return drafts
 
 
-def read_content(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
+def read_content(row: RawRow, content: object, field: str) -> tuple[Part | Mark, ...]:
     """Read one message's content, text with marks or a list of parts. Raises RowError if it is blank."""
     if _blank(parts := _parts(row, content, field)):
         raise row.error(field, "is empty")
     return parts
 
 
-def _pictures(row: Row, field: str) -> list[ImageRef]:
+def _pictures(row: RawRow, field: str) -> list[ImageRef]:
     """Read one path or a list of paths; return no picture if the field is absent or empty."""
     value = row.get(*field.split("."))
     if value is None or value == "":
@@ -174,7 +174,7 @@ def _pictures(row: Row, field: str) -> list[ImageRef]:
     return [_picture(row, path, f"{field}[{index}]") for index, path in enumerate(paths)]
 
 
-def place_pictures(row: Row, drafts: Sequence[Draft], fields: Sequence[str], *, in_front: bool) -> list[Message]:
+def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], *, in_front: bool) -> list[Message]:
     """Return the messages with each mark replaced by the next picture.
 
     The pictures come from the first of the row's `fields`, such as `images` or `metadata.image`, that has any. Raises
@@ -214,7 +214,7 @@ def _is_named(path: tuple[str, ...], named: Container[tuple[str, ...]], ends: Co
     return path in ends or any(path[at:] in named for at in range(len(path)))
 
 
-def _parts(row: Row, content: object, field: str) -> tuple[Part | Mark, ...]:
+def _parts(row: RawRow, content: object, field: str) -> tuple[Part | Mark, ...]:
     if isinstance(content, str):
         return split_marks(row.text(content, field))
     parts: list[Part | Mark] = []
@@ -252,7 +252,7 @@ def _blank(parts: Sequence[Part | Mark]) -> bool:
     return not any(part.strip() if isinstance(part, str) else part for part in parts)
 
 
-def _picture(row: Row, value: object, field: str) -> ImageRef:
+def _picture(row: RawRow, value: object, field: str) -> ImageRef:
     if isinstance(value, Mapping) and "bytes" in value:  # how `datasets` keeps pictures in Parquet
         raise row.error(field, _INSIDE)
     path = row.text(value, field)

@@ -28,22 +28,22 @@ from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.data.unpack import PictureFolder
-from steer_lit.data.writers import Row, WriteError, bench_row, rl_row, sft_row, stage1_row, write_rows
+from steer_lit.data.writers import WriteError, WrittenRow, bench_row, rl_row, sft_row, stage1_row, write_rows
 from steer_lit.errors import RowError, SteerError
+from steer_lit.numbers import few
 from steer_lit.terminal.bars import running_count
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Dialogue, Scenario
 
-_FEW = 8  # losses shown
+_SHOWN = 8  # losses
 
-
-_DIALOGUES: dict[str, Callable[[Dialogue], Row]] = {
+_DIALOGUES: dict[str, Callable[[Dialogue], WrittenRow]] = {
     "messages": sft_row,
     "conversations": partial(sft_row, style="conversations"),
     "sharegpt": partial(sft_row, style="conversations"),
 }
-_SCENARIOS: dict[str, Callable[[Scenario], Row]] = {
+_SCENARIOS: dict[str, Callable[[Scenario], WrittenRow]] = {
     "question": rl_row,
     "messages_fixed": bench_row,
     "multiturn_qa": stage1_row,
@@ -77,7 +77,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     done = Converted(refused=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[WrittenRow]:
         for row, losses, pictures in read_records(source, partial(_converted, shape, folder), quarantine):
             named = [name for name in pictures if name not in folder.names]
             converted()
@@ -108,9 +108,8 @@ def quarantine_of(out: Path) -> Path:
 def report(source: str, out: Path, shape: str, done: Converted) -> Iterator[str]:
     """Yield lines that say what was left out, what was refused, and how a run names the new file."""
     if done.lost:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in done.lost.most_common(_FEW))
-        more = f" and {len(done.lost) - _FEW} more" if len(done.lost) > _FEW else ""
-        yield f"left out of so many rows, as {shape} has no place for it: {shown}{more}"
+        shown = few([f"{name} ({count:,})" for name, count in done.lost.most_common()], _SHOWN)
+        yield f"left out of so many rows, as {shape} has no place for it: {shown}"
     if done.refused:
         yield f"{quarantine_of(out)} says why rows were refused; the first: {done.refused[0]}"
     if done.saved:
@@ -142,7 +141,7 @@ def _convert(given: argparse.Namespace) -> int:
 
 def _converted(
     shape: str, folder: PictureFolder, value: object, source: str, number: int
-) -> tuple[Row, list[str], list[str]]:
+) -> tuple[WrittenRow, list[str], list[str]]:
     """Return (the row in its new shape, the facts lost, the pictures named). Raises RowError."""
     record: Dialogue | Scenario
     value = folder.unpacked(value, source, number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from steer_lit.data.content import Draft, Row, place_pictures, read_content, read_messages
+from steer_lit.data.content import Draft, RawRow, place_pictures, read_content, read_messages
 from steer_lit.data.labels import identity, read_labels, read_picture_gold, read_turn_gold
 from steer_lit.types import Attack, Dialogue, Kind, Message, Scenario, system_of, turns_of
 
@@ -27,7 +27,7 @@ def read_sft_row(value: object, source: str, number: int) -> Dialogue:
     There must be as many pictures as marks. After an optional system message, user and assistant alternate, and the
     assistant speaks last.
     """
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     for name in _PREFERENCES:
         if row.get(name) is not None:
             raise row.error(name, "a row of preferences is not a dialogue to learn from")
@@ -42,7 +42,7 @@ def read_bench_row(value: object, source: str, number: int, kind: Kind = "red_te
     Only user messages are replayed; a leading system message becomes the scenario's own. A row that names no kind gets
     `kind`; the default is the strictest.
     """
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     if row.get("question_id") is None:
         raise row.error("question_id", "is missing")
     drafts = read_messages(row, row.get("messages_fixed"), "messages_fixed", skip=("assistant",))
@@ -56,7 +56,7 @@ def read_rl_row(value: object, source: str, number: int, kind: Kind = "red_team"
     The attacks are the user messages of `question`, or that text, then those of `rest_messages`. Messages without a
     role or a content are dropped, as in the authors' code. A row that names no kind gets `kind`.
     """
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     question = row.get("question")
     if isinstance(question, str):
         drafts = [Draft("user", read_content(row, question, "question"), "question")]
@@ -75,7 +75,7 @@ def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_t
     The scenario's metadata holds `intent`, `strategy` and `max_score` if the row has them. If any attack was judged,
     `scores` says how far each one succeeded (1..5, None if it was not judged).
     """
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     drafts = read_messages(row, row.get("multiturn_qa"), "multiturn_qa", skip=("assistant",))
     row.number_or_none(row.get("max_score"), "max_score")
     asked = [draft for draft in drafts if draft.role == "user"]
@@ -85,7 +85,7 @@ def read_stage1_row(value: object, source: str, number: int, kind: Kind = "red_t
 
 
 def scenario_of(
-    row: Row,
+    row: RawRow,
     drafts: Sequence[Draft],
     field: str,
     pictures: Sequence[str],
@@ -120,7 +120,7 @@ def scenario_of(
 
 
 def dialogue_of(
-    row: Row, drafts: Sequence[Draft], field: str, pictures: Sequence[str], facts: Sequence[str], *, in_front: bool
+    row: RawRow, drafts: Sequence[Draft], field: str, pictures: Sequence[str], facts: Sequence[str], *, in_front: bool
 ) -> Dialogue:
     """Return the dialogue to learn from that the `drafts` of a row's `field` form.
 
@@ -143,7 +143,7 @@ def dialogue_of(
     )
 
 
-def _with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[Message]:
+def _with_system(row: RawRow, messages: Sequence[Message], field: str) -> Sequence[Message]:
     """Return the messages of `field`, after the row's `system` message if it has one."""
     system = row.get("system")
     if system is None or not row.text(system, "system").strip():
@@ -153,20 +153,20 @@ def _with_system(row: Row, messages: Sequence[Message], field: str) -> Sequence[
     return [Message.of("system", row.text(system, "system")), *messages]
 
 
-def _check_safe(row: Row) -> None:
+def _check_safe(row: RawRow) -> None:
     for path in [(*above, name) for above in ((), ("metadata",)) for name in _SAFE]:
         said = row.frozen(row.get(*path), field := ".".join(path))
         if said is not None and str(said).lower() not in _YES:
             raise row.error(field, f"is {said!r}: an answer that is not safe is not learned from")
 
 
-def _strategy(row: Row, draft: Draft) -> str:
+def _strategy(row: RawRow, draft: Draft) -> str:
     """Return how the attack was written: "scripted" unless the message says otherwise."""
     named = draft.item.get("strategy")
     return row.text(named, f"{draft.path}.strategy") if isinstance(named, str) and named else "scripted"
 
 
-def _risks(row: Row) -> tuple[float, ...]:
+def _risks(row: RawRow) -> tuple[float, ...]:
     value = row.get("risk_trajectory")
     risks = [] if value is None else row.listed(value, "risk_trajectory")
     for index, risk in enumerate(risks):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.errors import MissingResource, SteerError
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 SCHEME = "hf://"
 FORM = "hf://owner/name[/config][:split][@revision]"

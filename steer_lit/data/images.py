@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from steer_lit.data.mini_pictures import draw
 from steer_lit.errors import SteerError
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 from steer_lit.types import ImageRef
 
 if TYPE_CHECKING:

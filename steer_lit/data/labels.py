@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
-from steer_lit.data.content import Row
+from steer_lit.data.content import RawRow
 from steer_lit.numbers import is_whole
 from steer_lit.types import Attack, Dialogue, Intent, Kind, PictureGold, Scenario, Tier, TurnGold
 
@@ -43,7 +43,7 @@ class Labels:
     metadata: Mapping[str, object]
 
 
-def read_labels(row: Row, names: Sequence[str]) -> Labels:
+def read_labels(row: RawRow, names: Sequence[str]) -> Labels:
     """Read a row's kind, subset and facts: those in `names` from the row or its `metadata`, others from `metadata`."""
     facts: dict[str, object] = {}
     for name in names:
@@ -78,7 +78,7 @@ def write_labels(
 
 def settled(metadata: Mapping[str, object]) -> Mapping[str, object]:
     """Return the facts as they are read back from a row. Raises RowError if a row cannot hold one of them."""
-    facts = Row(metadata, "", 0).frozen(metadata, "metadata")
+    facts = RawRow(metadata, "", 0).frozen(metadata, "metadata")
     assert isinstance(facts, Mapping)
     return facts
 
@@ -99,7 +99,7 @@ def as_whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 2**53 else number
 
 
-def identity(row: Row, *fields: str) -> str:
+def identity(row: RawRow, *fields: str) -> str:
     """Return the first id that the row has in one of the fields, as text, or "row-" and its number if it has none."""
     for field, candidate in [(field, as_whole(row.get(*field.split(".")))) for field in fields]:
         if is_whole(candidate):
@@ -111,7 +111,7 @@ def identity(row: Row, *fields: str) -> str:
     return f"row-{row.number}"
 
 
-def read_turn_gold(row: Row, item: Mapping[str, object], path: str) -> TurnGold | None:
+def read_turn_gold(row: RawRow, item: Mapping[str, object], path: str) -> TurnGold | None:
     """Read what is true of a turn from its message's `gold`; return None if there is no such object."""
     gold, path = item.get("gold"), f"{path}.gold"
     if not isinstance(gold, Mapping):
@@ -127,7 +127,7 @@ def read_turn_gold(row: Row, item: Mapping[str, object], path: str) -> TurnGold 
     )
 
 
-def read_picture_gold(row: Row) -> PictureGold | None:
+def read_picture_gold(row: RawRow) -> PictureGold | None:
     """Read what the picture shows from the row's `picture`; return None if there is no such object."""
     gold, path = row.get("picture"), "picture"
     if not isinstance(gold, Mapping):
@@ -148,17 +148,17 @@ def write_gold(gold: TurnGold | PictureGold) -> dict[str, object]:
     return {name: thawed(value) for name, value in asdict(gold).items() if value not in ("", ())}
 
 
-def _text(row: Row, gold: Mapping[str, object], path: str, name: str) -> str:
+def _text(row: RawRow, gold: Mapping[str, object], path: str, name: str) -> str:
     return "" if gold.get(name) is None else row.text(gold[name], f"{path}.{name}")
 
 
-def _choice(row: Row, gold: Mapping[str, object], path: str, name: str, allowed: Sequence[str]) -> Any:
+def _choice(row: RawRow, gold: Mapping[str, object], path: str, name: str, allowed: Sequence[str]) -> Any:
     if (found := gold.get(name)) not in allowed:
         raise row.error(f"{path}.{name}", f"is {found!r}, must be one of {', '.join(allowed)}")
     return found
 
 
-def _read_kind(row: Row, facts: Mapping[str, object]) -> Kind | None:
+def _read_kind(row: RawRow, facts: Mapping[str, object]) -> Kind | None:
     """Return the kind that the row's `kind` states ("" means none), else the kind that its facts name."""
     if (named := row.frozen(row.get("kind"), "kind")) is None:
         return _kind_of(facts)

@@ -24,7 +24,7 @@ from steer_lit.mini_world import FRAMINGS, HARMLESS, HAZARDOUS, STRATEGIES
 from steer_lit.types import Kind
 
 MoveType = Literal["describe", "setup", "code", "act", "picture", "press"]
-Mark = Literal["harmless", "ask", "press"]
+TurnMark = Literal["harmless", "ask", "press"]
 Subset = Literal["mini-words", "mini-history", "mini-picture", "mini-mixed"]
 _Item = TypeVar("_Item")
 
@@ -62,7 +62,7 @@ def plan_dialogue(
     return _Planner(rng, topics, phrases, kind, subset).plan(turns, longest_run)
 
 
-def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> list[Mark]:
+def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> list[TurnMark]:
     """Draw for each turn whether it is harmless, asks for something harmful, or presses on that.
 
     The first turn is harmless, and so is at least a quarter of all turns: refusing everything must not pass. There
@@ -77,7 +77,7 @@ def outline(rng: Random, turns: int, longest_run: int, least_runs: int = 1) -> l
     gaps = [1] + [0] * len(runs)
     for _ in range(turns - harmful - 1):
         gaps[rng.randrange(len(gaps))] += 1
-    marks: list[Mark] = ["harmless"] * gaps[0]
+    marks: list[TurnMark] = ["harmless"] * gaps[0]
     for run, gap in zip(runs, gaps[1:], strict=True):
         marks.append("ask")
         marks.extend(["press"] * (run - 1))

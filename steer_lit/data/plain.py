@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from steer_lit.data.content import Draft, Row, read_content, read_messages
+from steer_lit.data.content import Draft, RawRow, read_content, read_messages
 from steer_lit.data.formats import LABELLED_FACTS, dialogue_of, scenario_of
 from steer_lit.types import Dialogue, Kind, Role, Scenario
 
@@ -77,33 +77,33 @@ def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
     return _played(row, read_messages(row, row.get(field), field, skip=("assistant",)), field, kind)
 
 
-def _row(value: object, source: str, number: int) -> Row:
-    row = Row.of(value, source, number)
+def _row(value: object, source: str, number: int) -> RawRow:
+    row = RawRow.of(value, source, number)
     category = next((row.get(name) for name in CATEGORIES if row.get(name) is not None), None)
     return replace(row, values={**row.values, "category": category})
 
 
-def _check_choices(row: Row) -> None:
+def _check_choices(row: RawRow) -> None:
     for name in _CHOICES:
         if row.get(name):
             raise row.error(name, "are not read: write them into the question")
 
 
-def _played(row: Row, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
+def _played(row: RawRow, drafts: Sequence[Draft], field: str, kind: Kind) -> Scenario:
     return scenario_of(row, drafts, field, _PICTURES, LABELLED_FACTS, kind)
 
 
-def _learned(row: Row, drafts: Sequence[Draft], field: str) -> Dialogue:
+def _learned(row: RawRow, drafts: Sequence[Draft], field: str) -> Dialogue:
     return dialogue_of(row, drafts, field, _PICTURES, LABELLED_FACTS, in_front=True)
 
 
-def _said(row: Row, field: str) -> object:
+def _said(row: RawRow, field: str) -> object:
     """Return the value of a field. An `instruction` is followed by the row's `input`, on a new line."""
     value, more = row.get(field), row.get(MORE)
     return f"{row.text(value, field)}\n{row.text(more, MORE)}" if field == "instruction" and more else value
 
 
-def _only(row: Row, names: Sequence[str]) -> str:
+def _only(row: RawRow, names: Sequence[str]) -> str:
     """Return the one of `names` that the row has. Raises RowError if it has more than one."""
     first, *others = [name for name in names if row.get(name) is not None]
     if others:
@@ -111,7 +111,7 @@ def _only(row: Row, names: Sequence[str]) -> str:
     return first
 
 
-def _pairs(row: Row, bot: bool = True) -> list[Draft]:
+def _pairs(row: RawRow, bot: bool = True) -> list[Draft]:
     drafts = []
     for index, pair in enumerate(row.listed(row.get("history"), "history")):
         path = f"history[{index}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from steer_lit.data.content import Row
+from steer_lit.data.content import RawRow
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
 from steer_lit.data.plain import (
     ANSWERS,
@@ -41,7 +41,7 @@ _SCENARIOS: dict[str, Callable[[object, str, int, Kind], Scenario]] = {
 
 def read_dialogue(value: object, source: str, number: int) -> Dialogue:
     """Read a row to learn from, in any known shape. Raises RowError."""
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     for key, reader in _DIALOGUES.items():
         if row.get(key) is not None:
             return reader(value, source, number)
@@ -55,7 +55,7 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
     """Read a row to play, in any known shape; it gets `kind` if it names none. Raises RowError."""
-    row = Row.of(value, source, number)
+    row = RawRow.of(value, source, number)
     alone = isinstance(row.get("question"), str) and row.get("metadata", "rest_messages") is None
     for key, reader in _SCENARIOS.items():
         if row.get(key) is not None and not (key == "question" and alone):
@@ -65,6 +65,6 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
     raise row.error("", f"is nothing to play: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}")
 
 
-def _keys(row: Row) -> str:
+def _keys(row: RawRow) -> str:
     names = [str(name) for name, value in row.values.items() if value is not None]
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "no keys"

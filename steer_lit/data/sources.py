@@ -82,9 +82,11 @@ class MiniSource:
     seed: int = 0
 
     def size(self, part: SourcePart) -> int:
+        """Return the number of the part's rows, at least 1."""
         return max(1, round(getattr(self, part) * self.scale))
 
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+        """Return the part's rows, of at most `max_turns` turns. Raises ConfigError if `mean_turns` is out of reach."""
         size = self.size(part)
         if part == "captions":
             return MadeRows(partial(caption_row, self.seed), size)

@@ -28,12 +28,12 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from steer_lit.data.alike import few
 from steer_lit.data.files import SUFFIXES
 from steer_lit.data.sources import told_of_bare
 from steer_lit.data.survey_file import LONGEST, Surveyed, survey_pictures, survey_rows
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import NOTES
+from steer_lit.numbers import few
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from steer_lit.data.alike import alike, few, few_rows
+from steer_lit.data.alike import alike, few_rows
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
@@ -15,7 +15,7 @@ from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of
 from steer_lit.data.survey_held import Held, Seen, Unread, held, held_lines, key_lines, unread_keys
 from steer_lit.errors import RowError, SteerError
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
 
 T = TypeVar("T")
 LONGEST = 100  # characters shown of a picture's name, which may be anything

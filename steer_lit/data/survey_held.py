@@ -6,20 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
 from itertools import groupby
+from statistics import fmean
 
 from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
 from steer_lit.data.losses import keys_said, unread
-from steer_lit.data.plain import ANSWERS, CATEGORIES, MORE, PROMPTS
 from steer_lit.data.shapes import read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.data.writers import WriteError, rl_row, sft_row
-from steer_lit.numbers import counted
+from steer_lit.numbers import and_more, counted
 from steer_lit.types import Dialogue, Scenario
 
-MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
+DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
 NO_KIND = "none"
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
 # Keys that readers look at and no record keeps: those that refuse an answer, and a kind in the row's own spelling.
@@ -27,15 +25,10 @@ _LOOKED_AT = {"is_safe", "is_response_safe", "chosen", "rejected", "kto_tag", "k
 _LOOKED_AT |= {"metadata.is_safe", "metadata.is_response_safe"}
 # Facts of the authors' shapes and of the kit's own programs. Any other fact in `metadata` is only carried along.
 _FACTS = {*FACTS, *LABELLED_FACTS, *STAGE1_FACTS, "risk_trajectory", "scores", "framing", "structure", "twin", "red"}
-_NAMES = {*_FACTS, *_LOOKED_AT, *PROMPTS, *ANSWERS, *CATEGORIES, MORE, "messages", "conversations", "history", "turns"}
-_NAMES |= {"messages_fixed", "multiturn_qa", "rest_messages", "image", "images", "system", "subset", "picture"}
-_NAMES |= {"id", "question_id", "metadata"}
-_ALIKE = 0.85  # of 1: is_saef and is_safe have 0.86, prompt_type and prompt_text 0.82
 _KEYS = 12  # shown of a file
 _LONGEST = 40  # characters shown of a key
 
-
-Unread = tuple[tuple[str, str], ...]
+Unread = tuple[str, ...]
 Seen = dict[tuple[object, ...], Unread]
 
 
@@ -60,12 +53,12 @@ def held(value: object, dialogue: Dialogue | None, scenario: Scenario | None) ->
 
 
 def unread_keys(value: object, dialogue: Dialogue | None, scenario: Scenario | None, seen: Seen) -> Unread:
-    """Return a row's keys without effect, each with the known name that it may be a misspelling of, or "".
+    """Return the keys without effect of a row that is read as `dialogue`, as `scenario` or as both; none of another.
 
-    Of a row that is read as neither, only the latter are told. `seen` takes in the answers for a file's rows: rows with
-    the same keys are alike in this, and to look at each would take longer than to read it.
+    `seen` takes in the answers for a file's rows: rows with the same keys are alike in this, and to look at each would
+    take longer than to read it.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, Mapping) or not (dialogue or scenario):
         return ()
     try:
         keys = (dialogue is None, scenario is None, *keys_said(value))
@@ -93,43 +86,25 @@ def held_lines(rows: Sequence[Held], every: int) -> Iterator[str]:
 
 
 def key_lines(rows: Sequence[Unread]) -> Iterator[str]:
-    """Yield the keys without effect, those of most rows first; before them those that are nearly a known name."""
-    keys = Counter(key for row in rows for key, _ in row).most_common()
-    meant = {key: known for row in rows for key, known in row if known}
-    if odd := [f"{_shown(key)} for {meant[key]} ({counted(count, 'row')})" for key, count in keys if key in meant]:
-        yield f"perhaps misspelt: {', '.join(odd[:_KEYS])}{_more(odd)}"
-    if others := [(key, count) for key, count in keys if key not in meant]:
-        alike = groupby(others[:_KEYS], key=lambda other: other[1])
-        told = [f"{', '.join(_shown(key) for key, _ in same)} ({counted(count, 'row')})" for count, same in alike]
-        yield f"keys without effect: {', '.join(told)}{_more(others)}"
+    """Yield the keys without effect, those of most rows first; nothing if there are none."""
+    if keys := Counter(key for row in rows for key in row).most_common():
+        alike = groupby(keys[:_KEYS], key=lambda found: found[1])
+        told = [
+            f"{', '.join(key[:_LONGEST] or '(no name)' for key, _ in same)} ({counted(count, 'row')})"
+            for count, same in alike
+        ]
+        yield f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}"
 
 
 def _turns(turns: Sequence[int]) -> str:
     low, high = min(turns), max(turns)
-    if low == high:
-        told = f"turns: {low} in every row"
-    else:
-        told = f"turns: {low} to {high}, mean {sum(turns) / len(turns):.1f}"
-    long = sum(number > MAX_TURNS for number in turns)
-    return f"{told}; {counted(long, 'row')} cut after {MAX_TURNS} (data.max_turns)" if long else told
+    told = f"turns: {low} in every row" if low == high else f"turns: {low} to {high}, mean {fmean(turns):.1f}"
+    long = sum(number > DATA_MAX_TURNS for number in turns)
+    return f"{told}; {counted(long, 'row')} cut after {DATA_MAX_TURNS} (data.max_turns)" if long else told
 
 
 def _of(count: int, rows: int) -> str:
     return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"
-
-
-def _shown(key: str) -> str:
-    return key[:_LONGEST] or "(no name)"
-
-
-def _more(keys: Sequence[object]) -> str:
-    return f" and {len(keys) - _KEYS:,} more" if len(keys) > _KEYS else ""
-
-
-@cache
-def _meant(key: str) -> str:
-    """Return the known name that a key may be a misspelling of, "" if there is none."""
-    return "" if key in _NAMES else next(iter(get_close_matches(key[:_LONGEST], sorted(_NAMES), 1, _ALIKE)), "")
 
 
 def _kind(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -> str:
@@ -146,10 +121,8 @@ def _kind(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -
 def _unread(value: Mapping[str, object], dialogue: Dialogue | None, scenario: Scenario | None) -> Unread:
     made = [sft_row(dialogue)] if dialogue else []
     made += [rl_row(scenario)] if scenario else []
-    names = [name for name in unread(value, {"": [*map(_with_effect, made)]}) if not _quiet(name)]
-    meant = [(name, _meant(name.removeprefix("metadata."))) for name in names]
-    told = tuple((name, known if value.get(known) is None else "") for name, known in meant)
-    return told if made else tuple((name, known) for name, known in told if known)
+    names = unread(value, {"": [*map(_with_effect, made)]})
+    return tuple(name for name in names if name not in _LOOKED_AT and name.removeprefix("metadata.") not in _FACTS)
 
 
 def _with_effect(row: Mapping[str, object]) -> Mapping[str, object]:
@@ -159,8 +132,3 @@ def _with_effect(row: Mapping[str, object]) -> Mapping[str, object]:
         return row
     known = {*_FACTS, "question_id", "rest_messages"}
     return {**row, "metadata": {name: fact for name, fact in facts.items() if name in known}}
-
-
-def _quiet(key: str) -> bool:
-    """Return whether a key needs no mention: a reader looks at it, or it is known from published rows."""
-    return key in _LOOKED_AT or key.removeprefix("metadata.") in _FACTS

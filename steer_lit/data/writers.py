@@ -24,8 +24,8 @@ from steer_lit.errors import RowError, SteerError
 from steer_lit.files.atomic import replacing
 from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
 
-Row = dict[str, object]
-Record = TypeVar("Record", Dialogue, Scenario)
+WrittenRow = dict[str, object]
+T = TypeVar("T", Dialogue, Scenario)
 _FROM = {"user": "human", "assistant": "gpt", "system": "system"}
 _MESSAGES = ("messages", "conversations", "question", "messages_fixed", "multiturn_qa")
 
@@ -48,7 +48,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
         return _write_json(unfinished, path, rows, array=path.suffix == ".json")
 
 
-def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> Row:
+def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> WrittenRow:
     """Return the dialogue in LLaMA-Factory's sharegpt: `messages` of role and content, or `conversations` of from
     and value. Undone by `read_sft_row`. Raises WriteError.
     """
@@ -67,7 +67,7 @@ def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "m
     return _checked(row, dialogue)
 
 
-def rl_row(scenario: Scenario) -> Row:
+def rl_row(scenario: Scenario) -> WrittenRow:
     """Return the scenario as a STEER-RL row. Undone by `read_rl_row`. Raises WriteError."""
     scenario = _settled(scenario)
     labels = write_labels(scenario, scenario.metadata, LABELLED_FACTS)
@@ -84,7 +84,7 @@ def rl_row(scenario: Scenario) -> Row:
     return _checked(row, scenario)
 
 
-def bench_row(scenario: Scenario) -> Row:
+def bench_row(scenario: Scenario) -> WrittenRow:
     """Return the scenario as a STEER-Bench row. Undone by `read_bench_row`. Raises WriteError."""
     scenario = _settled(scenario)
     image, asked = _replayed(scenario)
@@ -98,7 +98,7 @@ def bench_row(scenario: Scenario) -> Row:
     return _checked(row, scenario)
 
 
-def stage1_row(scenario: Scenario) -> Row:
+def stage1_row(scenario: Scenario) -> WrittenRow:
     """Return the scenario as a Stage I row. Its metadata may hold `intent`, `strategy`, `max_score` and `scores`, one
     for each attack, 1..5 or None. Undone by `read_stage1_row`. Raises WriteError.
     """
@@ -122,7 +122,7 @@ def stage1_row(scenario: Scenario) -> Row:
     return _checked({key: value for key, value in row.items() if value is not None}, scenario)
 
 
-def _content(parts: Sequence[Part], named: bool = False) -> str | list[Row]:
+def _content(parts: Sequence[Part], named: bool = False) -> str | list[WrittenRow]:
     """Return the content that `read_content` reads as `parts`. Pictures become marks or, with `named`, named parts."""
     text = "".join(part if isinstance(part, str) else IMAGE_MARK for part in parts)
     marked = tuple(part if isinstance(part, str) else MARK for part in parts)
@@ -131,43 +131,43 @@ def _content(parts: Sequence[Part], named: bool = False) -> str | list[Row]:
     return [_part(part, named) for part in parts]
 
 
-def _part(part: Part, named: bool) -> Row:
+def _part(part: Part, named: bool) -> WrittenRow:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     return {"type": "image", "image": part.uri} if named else {"type": "image"}
 
 
-def _message(attack: Attack, named: bool = False) -> Row:
+def _message(attack: Attack, named: bool = False) -> WrittenRow:
     return {"role": "user", "content": _content(attack.message.parts, named), **write_attack(attack)}
 
 
-def _replayed(scenario: Scenario) -> tuple[Row, list[Row]]:
+def _replayed(scenario: Scenario) -> tuple[WrittenRow, list[WrittenRow]]:
     """Return the row's `image`, if the only picture opens the dialogue and words follow it, and the messages."""
     pictures = [ref for attack in scenario.attacks for ref in attack.message.images]
     first, *rest = scenario.opening.message.parts or ("",)
-    said = any(isinstance(part, str) and part.strip() for part in rest)
-    if len(pictures) != 1 or not isinstance(first, ImageRef) or not said:
+    worded = any(isinstance(part, str) and part.strip() for part in rest)
+    if len(pictures) != 1 or not isinstance(first, ImageRef) or not worded:
         return {}, [_message(attack, named=True) for attack in scenario.attacks]
     opening = {"role": "user", "content": _content(rest), **write_attack(scenario.opening)}
     return {"image": first.uri}, [opening, *map(_message, scenario.scripted)]
 
 
-def _system(scenario: Scenario) -> list[Row]:
+def _system(scenario: Scenario) -> list[WrittenRow]:
     return [] if scenario.system is None else [{"role": "system", "content": _content((scenario.system,))}]
 
 
-def _picture(scenario: Scenario) -> Row:
+def _picture(scenario: Scenario) -> WrittenRow:
     return {} if scenario.picture is None else {"picture": write_gold(scenario.picture)}
 
 
-def _settled(record: Record) -> Record:
+def _settled(record: T) -> T:
     try:
         return replace(record, metadata=settled(record.metadata))
     except RowError as error:
         raise WriteError(f"record {record.id!r}: {error.field} {error.reason}") from error
 
 
-def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> Row:
+def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> WrittenRow:
     """Return the row if an equal record is read back from it. Raises WriteError otherwise."""
     try:
         back = read_dialogue(row, "", 1) if isinstance(record, Dialogue) else read_scenario(row, "", 1)
@@ -213,14 +213,14 @@ def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, obj
     return len(whole)
 
 
-def _table(rows: Sequence[Row]) -> Any:
+def _table(rows: Sequence[WrittenRow]) -> Any:
     import pyarrow
 
     names = dict.fromkeys(name for row in rows for name in row)
     return pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
 
 
-def _in_parts(row: Row) -> Row:
+def _in_parts(row: WrittenRow) -> WrittenRow:
     """Return the row with each message's text as parts, and its marks as pictures without a name."""
 
     def split(value: object) -> object:

@@ -17,8 +17,8 @@ from torch import Tensor
 from steer_lit.files.atomic import replace_folder
 from steer_lit.files.run_files import BEST, BEST_FACTS
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.policy.base_model import disk_errors
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tensors import disk_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from steer_lit.files.atomic import replace_folder
 from steer_lit.files.run_files import ADAPTER, BASE, TOWER
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.policy.base_model import disk_errors
 from steer_lit.policy.qwen_vl import QwenVL
+from steer_lit.policy.tensors import disk_errors
 from steer_lit.policy.tower import save_tower
 
 

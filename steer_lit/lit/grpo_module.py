@@ -46,22 +46,22 @@ class RolloutSettings:
     group_size: int
     max_turns: int
     max_new_tokens: int
-    temperature: float = 1.0
-    side_by_side: int = 64
-    max_failed_share: float = 0.5
+    temperature: float
+    side_by_side: int
+    max_failed_share: float
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveSettings:
     """See `objective`. With one epoch per batch the ratio is exactly 1 and the clip never acts."""
 
-    scale: Scale = "none"
-    normaliser: Normaliser = "dialogue_sum"
-    kl_coef: float = 0.1
-    kl_estimator: KlEstimator = "k3"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    epochs: int = 1
+    scale: Scale
+    normaliser: Normaliser
+    kl_coef: float
+    kl_estimator: KlEstimator
+    clip_low: float
+    clip_high: float
+    epochs: int
 
 
 class GRPOModule(PolicyModule):

@@ -14,11 +14,11 @@ class OptimSettings:
     """AdamW and its schedule. `warmup` is a share of all steps in 0..1; `max_grad_norm` clips the whole gradient."""
 
     lr: float
-    weight_decay: float = 0.01  # paper, Tables 6 and 7
-    betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Schedule = "cosine"
-    warmup: float = 0.1  # paper, Table 6
-    max_grad_norm: float = 1.0
+    weight_decay: float
+    betas: tuple[float, float]
+    schedule: Schedule
+    warmup: float
+    max_grad_norm: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # no list of OmegaConf's in checkpoints (TRAPS 39)

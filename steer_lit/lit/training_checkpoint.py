@@ -13,7 +13,7 @@ import torch
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import ADAPTER, BASE, TOWER
 from steer_lit.terminal.commands import typed
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
 PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
@@ -20,7 +16,7 @@ from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.patch_embedding import embed_as_product
 from steer_lit.policy.quantize import check_four_bit, nf4_config
 from steer_lit.policy.tower import load_tower
-from steer_lit.terminal.visible import first_lines
+from steer_lit.texts import first_lines
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +83,6 @@ def open_checkpoint(
         load_tower(model, tower)
     bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
     return ModelParts.of(model, tokenizer, source=source, name=name, **bounds)
-
-
-@contextmanager
-def disk_errors(folder: Path, remedy: str = "") -> Iterator[None]:
-    """Raise OSError for safetensors' own error if it cannot write to `folder`, as on a full disk."""
-    try:
-        yield
-    except SafetensorError as error:
-        raise OSError(errno.EIO, f"{error}{remedy}", str(folder)) from error
 
 
 def save_base(parts: ModelParts, folder: Path) -> None:

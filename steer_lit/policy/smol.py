@@ -21,11 +21,12 @@ from steer_lit.digests import digest
 from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
-from steer_lit.policy.base_model import PLAIN, BaseModelSettings, disk_errors, open_checkpoint
+from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
 from steer_lit.policy.fresh import SMALL_TOWER, spread, write_fresh
 from steer_lit.policy.model_facts import CONTEXT_LENGTH
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.smollm2 import Source, find_source
+from steer_lit.policy.tensors import disk_errors
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration

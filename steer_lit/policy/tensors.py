@@ -1,10 +1,14 @@
-"""A check that tensors read from a file fit those they will be copied to."""
+"""Tensors in files: whether those read fit those they will be copied to, and what is raised if none can be written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from steer_lit.numbers import counted
@@ -31,6 +35,15 @@ def tensor_mismatch(saved: Any, wanted: Mapping[str, Tensor]) -> str | None:
         if not found.to(tensor.dtype).square().isfinite().all():
             return f"{name} holds numbers that are not finite or too large, {found.abs().max():g}"
     return None
+
+
+@contextmanager
+def disk_errors(folder: Path, remedy: str = "") -> Iterator[None]:
+    """Raise OSError for safetensors' own error if it cannot write to `folder`, as on a full disk."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.EIO, f"{error}{remedy}", str(folder)) from error
 
 
 def _with_others(names: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steer_lit.digests import digest
-from steer_lit.terminal.visible import encodable
+from steer_lit.texts import encodable
 
 FOLDER = Path(__file__).parent
 BAR = "| "

@@ -13,6 +13,7 @@ from steer_lit.types import ImageRef, OpenImage
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_SENT_PIXELS = 512 * 512  # authors' evaluator
 _KEPT = 64  # a group shares its picture, and so do all turns of a dialogue
 
 

@@ -16,13 +16,13 @@ from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.ask import Client, NamedClient, Sampling
 from steer_lit.prompts.fill import as_data
-from steer_lit.prompts.pictures import PngPictures
+from steer_lit.prompts.pictures import MAX_SENT_PIXELS, PngPictures
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.threads import run_in_thread
 from steer_lit.types import Completion, Finish, Message, OpenImage, Scenario
 from steer_lit.waiting import first_done
 
-MIN_PIXELS, MAX_PIXELS = 338 * 338, 512 * 512  # authors' evaluator
+MIN_PIXELS = 338 * 338  # authors' evaluator
 
 
 class ServerPolicy:
@@ -42,11 +42,11 @@ class ServerPolicy:
         temperature: float = 0.0,
     ) -> None:
         self.client = client
-        self.pictures = PngPictures(open_image, MAX_PIXELS, MIN_PIXELS)
+        self.pictures = PngPictures(open_image, MAX_SENT_PIXELS, MIN_PIXELS)
         self.system_prompt = system_prompt
         self.sampling = Sampling(temperature, max_new_tokens)
         asked = (client.settings.base_url, client.settings.model)
-        named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_PIXELS)
+        named = (__version__, asked, system_prompt, max_new_tokens, temperature, MIN_PIXELS, MAX_SENT_PIXELS)
         self.fingerprint = f"server:{digest(repr(named), 16)}"
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:

@@ -76,8 +76,8 @@ class _StrictClient:
         repair = Prompt.load("synthesis_form").fill()
         again = (*request.messages, ChatMessage("assistant", as_data(text)), ChatMessage("user", repair))
         (repaired,) = self._answered([replace(request, messages=again)])
-        if not _formed(said := repaired.text or ""):
-            raise RowEnds("unreadable", f"{self._name}: not in the form asked for", said[:KEPT_CHARACTERS])
+        if not _formed(answer := repaired.text or ""):
+            raise RowEnds("unreadable", f"{self._name}: not in the form asked for", answer[:KEPT_CHARACTERS])
         return repaired
 
 

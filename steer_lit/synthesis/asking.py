@@ -59,8 +59,8 @@ class RowAttacker(LlmAttacker):
         if isinstance(answer, Failed):
             raise end_of_row("red agent", answer)
         question = answer.question.strip()
-        said = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:KEPT_CHARACTERS]}"
-        raise RowEnds("unreadable", "red agent: no message that can be asked", said)
+        message = f"{len(question):,} characters, want 1..{MAX_QUESTION}\n{question[:KEPT_CHARACTERS]}"
+        raise RowEnds("unreadable", "red agent: no message that can be asked", message)
 
 
 class RowTutor(LlmTutor):
@@ -78,10 +78,10 @@ def end_of_row(step: str, failed: Failed) -> RowEnds:
         return RowEnds("rejected", "its picture cannot be used", failed.reason)
     if not reply.answered:
         return RowEnds("failed", f"{step}: no answer from the server", failed.reason)
-    said = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
-    if reply.declined or declines(said):
-        return RowEnds("rejected", f"{step}: the model declined", said)
-    return RowEnds("unreadable", f"{step}: unreadable", f"{failed.reason}\n{said}")
+    text = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
+    if reply.declined or declines(text):
+        return RowEnds("rejected", f"{step}: the model declined", text)
+    return RowEnds("unreadable", f"{step}: unreadable", f"{failed.reason}\n{text}")
 
 
 def declines(reply: str) -> bool:

@@ -18,7 +18,7 @@ from steer_lit.data.images import open_image
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import Sampling
 from steer_lit.prompts.fill import Prompt, fence
-from steer_lit.prompts.pictures import PngPictures
+from steer_lit.prompts.pictures import MAX_SENT_PIXELS, PngPictures
 from steer_lit.prompts.transcript import everything, history, pictures
 from steer_lit.synthesis.answering import RowPolicy
 from steer_lit.synthesis.asking import RowAsker, RowAttacker, RowTutor
@@ -45,7 +45,7 @@ def llm_generator(
     seed: int,
     temperature: float = 0.7,
     max_tokens: int = 1024,
-    max_pixels: int = 512 * 512,
+    max_pixels: int = MAX_SENT_PIXELS,
 ) -> Generator:
     """Return the generator whose agents and judges are `client`'s model and whose target is `target`'s.
 

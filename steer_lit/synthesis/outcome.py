@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from steer_lit.data.writers import WriteError
 
-Record = TypeVar("Record")
+T = TypeVar("T")
 Status = Literal["kept", "rejected", "unreadable", "failed"]
 
 
@@ -43,7 +43,7 @@ class RowEnds(Exception):
         return Outcome(id, self.status, self.reason, self.detail)
 
 
-def as_row(write: Callable[[Record], dict[str, object]], record: Record) -> dict[str, object]:
+def as_row(write: Callable[[T], dict[str, object]], record: T) -> dict[str, object]:
     """Return the record as a row of a file. Raises RowEnds if the row's shape cannot hold it."""
     try:
         return write(record)

@@ -18,7 +18,7 @@ from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
-from steer_lit.terminal.bars import LinesApart, count_bar
+from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.commands import carried, going_on, program, typed
 from steer_lit.terminal.visible import print_lines
 
@@ -103,27 +103,22 @@ def table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
 
 @contextmanager
 def row_bar(name: str, rows: int, console: Console) -> Iterator[Callable[[Outcome], None]]:
-    """Show a bar that counts rows as they end. Without a terminal, print a line now and then."""
-    counts = {"kept": 0, "others": 0}
-    lines = LinesApart()
-
-    def told() -> str:
-        return f"{counts['kept']:,} kept, {counts['others']:,} put aside"
-
+    """Show a bar, or lines, that count rows as they end."""
+    done = kept = 0
     with count_bar(console, "stage {task.description}", "rows  {task.fields[told]}") as progress:
-        task = progress.add_task(name[-1], total=rows, told="")
+        bar = BarOrLines(progress, name[-1], rows)
 
         def show(outcome: Outcome) -> None:
-            counts["kept" if outcome.status == "kept" else "others"] += 1
-            progress.update(task, advance=1, told=told())
-            done = sum(counts.values())
-            if not console.is_terminal and lines.due(done == rows):
-                console.print(f"stage {name[-1]}: {done:,} of {rows:,} rows, {told()}", highlight=False)
+            nonlocal done, kept
+            done, kept = done + 1, kept + (outcome.status == "kept")
+            told = f"{kept:,} kept, {done - kept:,} put aside"
+            bar.show(done, f"stage {name[-1]}: {done:,} of {rows:,} rows, {told}", told)
 
         yield show
 
 
 def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield for each stage, by its manifest entry, why rows were put aside and the first row without an answer."""
     for name, counts in stages.items():
         for reason, number in counts["reasons"].items():
             yield f"stage {name[-1]}: {number:,} x {reason}"
@@ -132,6 +127,7 @@ def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def nothing_written(result: StageResult, run_dir: Path) -> str:
+    """Return the message of the error that ends a run whose stage put every row aside."""
     counts = result.counts()
     reasons = "; ".join(f"{number} x {reason}" for reason, number in counts["reasons"].items())
     first = f", the first: {counts['first_failure']}" if counts["first_failure"] else ""

@@ -12,7 +12,7 @@ from steer_lit.numbers import MANY, Bound, bound_problems, whole
 from steer_lit.types import MAX_TURNS, Kind
 
 StageChoice = Literal["1", "2", "both"]
-_USER_TURNS = whole(2, 10)
+_SHORTEST, _LONGEST = 2, 10  # user turns; paper: dialogues have 2-10
 _SCALE = Bound(1, 10, said="is on the tutor's scale, from 1 to 10")
 _BOUNDS = {
     "rows": whole(1, MANY),
@@ -110,8 +110,9 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")
     for kind in get_args(Kind):
         turns = config["turns"][kind]
-        pair = isinstance(turns, list) and len(turns) == 2 and all(map(_USER_TURNS.fits, turns))
+        pair = isinstance(turns, list) and len(turns) == 2 and all(map(whole(_SHORTEST, _LONGEST).fits, turns))
         if not pair or turns[0] > turns[1]:
-            yield Problem(f"turns.{kind}", turns, "must be two whole numbers, shortest and longest, within 2..10")
+            remedy = f"must be two whole numbers, shortest and longest, within {_SHORTEST}..{_LONGEST}"
+            yield Problem(f"turns.{kind}", turns, remedy)
     values = {**config, **{f"keep.{key}": value for key, value in config["keep"].items()}}
     yield from bound_problems(values, _BOUNDS)

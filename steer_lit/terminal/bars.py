@@ -12,16 +12,17 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
+from steer_lit.terminal.visible import print_lines
+
 _BAR, _WIDE = 20, 120  # columns of the bar, and of a terminal that has room for one
-_TIMES = 32  # columns of " left 0:00:00 elapsed 0:00:00" and of the spaces before it
 _SOON_S = 1.0  # what takes no longer shows no count
 _SPEED_OVER_S = 600.0  # a slow run has no two updates within Rich's 30 s, which would show no time left
 
@@ -29,40 +30,32 @@ _SPEED_OVER_S = 600.0  # a slow run has no two updates within Rich's 30 s, which
 def count_bar(console: Console, counted: str, told: str) -> Progress:
     """Return a bar between two Rich format strings such as "{task.description}": `counted` before, `told` after it.
 
-    A narrow terminal gets no bar, and then only the first fields of `told`, which are two spaces apart. Without a
-    terminal nothing is shown: Rich would print the bar at the very end, after the lines that say the same.
+    A narrow terminal gets no bar, and then only as much of `told` as fits. Without a terminal nothing is shown: Rich
+    would print the bar at the very end, after the lines that say the same.
     """
+    whole = Column(no_wrap=True)
     return Progress(
         TextColumn(counted),
         *([BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []),
-        MofNCompleteColumn(),
-        _Fields(counted, told, console.width - _TIMES - (_BAR + 1 if console.width >= _WIDE else 0)),
+        MofNCompleteColumn(table_column=whole),
+        _Told(told, markup=False, table_column=Column()),
         TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=whole),
         TextColumn("elapsed"),
-        TimeElapsedColumn(),
+        TimeElapsedColumn(table_column=whole),
         console=console,
         disable=not console.is_terminal,
         speed_estimate_period=_SPEED_OVER_S,
     )
 
 
-class _Fields(ProgressColumn):
-    """As many fields of `told`, two spaces apart, as fit beside `counted`."""
-
-    def __init__(self, counted: str, told: str, room: int) -> None:
-        super().__init__()
-        self._counted, self._told, self._room = counted, told, room
+class _Told(TextColumn):
+    """Text that ends in an ellipsis where it does not fit."""
 
     def render(self, task: Task) -> Text:
-        room = self._room - len(self._counted.format(task=task)) - 2 * len(f"{task.total or 0:.0f}")
-        shown = ""
-        for field in self._told.format(task=task).strip().split("  "):
-            longer = f"{shown}  {field}" if shown else field
-            if len(longer) > room:
-                break
-            shown = longer
-        return Text(shown, no_wrap=True)
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
 
 @contextmanager
@@ -87,14 +80,36 @@ def running_count(console: Console, counted: str) -> Iterator[Callable[[], None]
 
 
 class LinesApart:
-    """Says when a line is due: at once, then when `seconds` have passed since the last one, and at the end."""
+    """Says when a line is due: at once, then when `seconds` have passed since the last one, and at every end."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds, self._last = seconds, -math.inf
 
     def due(self, end: bool) -> bool:
+        """Return whether to print a line now, and count it as printed if so. At an `end` the answer is always yes."""
         now = time.perf_counter()
         if now - self._last < self._seconds and not end:
             return False
         self._last = now
         return True
+
+
+class BarOrLines:
+    """One task of a `count_bar` or, without a terminal, lines now and then: the first at once and the last at the end.
+
+    With `if_long`, what takes only seconds gets no line, and the end none of its own.
+    """
+
+    def __init__(self, progress: Progress, name: str, total: int, told: str = "", if_long: bool = False) -> None:
+        self._progress, self._task = progress, progress.add_task(name, total=total, told=told)
+        self._lines, self._total, self._if_long, self._printed = LinesApart(), total, if_long, -1
+        if if_long:
+            self._lines.due(end=False)
+
+    def show(self, done: int, line: str, told: str = "") -> None:
+        """Move the bar to `done`, which may repeat, and set its field `told`; or print `line`, if one is due."""
+        self._progress.update(self._task, completed=done, told=told)
+        end = done == self._total != self._printed and not self._if_long
+        if not self._progress.console.is_terminal and self._lines.due(end):
+            print_lines(self._progress.console, line)
+            self._printed = done

@@ -1,4 +1,4 @@
-"""Makes text from outside (rows, servers, files, errors) fit for a terminal, Markdown, a file or a message."""
+"""Makes text from outside (rows, servers, files, errors) fit for a terminal or Markdown."""
 
 from __future__ import annotations
 
@@ -15,17 +15,6 @@ _OBEYED = re.compile(
 _STAND_IN = "\N{REPLACEMENT CHARACTER}"
 # Characters that make a link or a picture, end a table cell, or make bold. A star on its own is harmless.
 _MARKS = re.compile(r"[\\|]|(?<=\])\(|(?<! )\*|\*(?! |$)")
-
-
-def encodable(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON can carry and UTF-8 cannot, with `?`."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def first_lines(error: BaseException, count: int = 1) -> str:
-    """Join the first `count` nonempty lines of an error's message; return its type's name if there are none."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(said[:count]) or type(error).__name__
 
 
 def visible(text: str) -> str:

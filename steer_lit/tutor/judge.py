@@ -13,6 +13,7 @@ from pydantic import Field, WithJsonSchema
 from steer_lit.answer_format import has_answer
 from steer_lit.chat import ChatUsage
 from steer_lit.prompts.ask import Failed, NamedClient, TurnAsker
+from steer_lit.prompts.pictures import MAX_SENT_PIXELS
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import Sees, case, everything
 from steer_lit.types import Grade, Intent, OpenImage, SoFar, Turn
@@ -52,7 +53,7 @@ class LlmJudge:
         sees: Sees = "answer",
         max_tokens: int = 512,
         temperature: float = 0.0,
-        max_pixels: int = 512 * 512,
+        max_pixels: int = MAX_SENT_PIXELS,
     ) -> None:
         self.client = client
         self._asker = TurnAsker("judge", GradeReply, client, open_image, max_tokens, temperature, max_pixels)

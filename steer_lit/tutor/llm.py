@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, WithJsonSchema, field_validator
 from steer_lit.answer_format import has_answer
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
+from steer_lit.prompts.pictures import MAX_SENT_PIXELS
 from steer_lit.prompts.reply import Reply
 from steer_lit.prompts.transcript import NO_SCRIPT, Sees, case, everything
 from steer_lit.types import Intent, OpenImage, Scenario, SoFar, Strategy, Turn, Verdict
@@ -60,7 +61,7 @@ class LlmTutor:
         sees: Sees = "answer",
         max_tokens: int = 512,
         temperature: float = 0.0,
-        max_pixels: int = 512 * 512,
+        max_pixels: int = MAX_SENT_PIXELS,
     ) -> None:
         self.client = client
         self._asker = TurnAsker("tutor", TutorReply, client, open_image, max_tokens, temperature, max_pixels)

@@ -16,7 +16,6 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_records
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.checks import bench_problems
@@ -28,10 +27,11 @@ from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Scenario, SoFar, Verdict
+from tests.settings import bench_settings
 from tests.test_conf import SERVER, compose
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = BenchSettings(resamples=100)
+SETTINGS = bench_settings(resamples=100)
 PRESSING = AdaptiveAttacker(extra_turns=2, lead_share=1)
 
 

@@ -16,13 +16,13 @@ from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.terminal.bars import count_bar
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(3)]
@@ -65,7 +65,7 @@ class Watched:
         return [Grade(3, 3, True)]
 
     def bench(self, folder: Path, console: Console | None = None) -> dict:
-        settings, console = BenchSettings(resamples=100, chunk=1), console or Console(file=io.StringIO())
+        settings, console = bench_settings(resamples=100, chunk=1), console or Console(file=io.StringIO())
         return run_bench(BenchRun({"one": self}, Suite(SCENARIOS), self, settings, folder), console)
 
 
@@ -157,7 +157,7 @@ TEN = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))
 
 
 def bench_ten(policy: FirstIsSlow, folder: Path) -> None:
-    settings = BenchSettings(resamples=100, chunk=4)
+    settings = bench_settings(resamples=100, chunk=4)
     run_bench(BenchRun({"one": policy}, Suite(TEN), GradesAll(), settings, folder), Console(file=io.StringIO()))
 
 
@@ -198,7 +198,7 @@ def test_a_judge_that_grades_nothing_ends_the_run_early(tmp_path: Path) -> None:
             return [Grade(failed="unreadable twice: no JSON")] * len(dialogues)
 
     rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(60)]
-    judge, settings, console = Rambles(), BenchSettings(resamples=100, chunk=16), Console(file=io.StringIO())
+    judge, settings, console = Rambles(), bench_settings(resamples=100, chunk=16), Console(file=io.StringIO())
     with pytest.raises(TooManyFailures, match=r"no turn of 8 dialogues.*no JSON; judge_check=true"):
         run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)
     assert judge.asked <= 16  # half a chunk, and at most the half that was handed over meanwhile
@@ -214,7 +214,7 @@ def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: 
             return [Grade(failed="a filter declined") if declined else Grade(3, 3, True) for declined in hard]
 
     rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(40)]
-    settings = BenchSettings(resamples=100, chunk=20)
+    settings = bench_settings(resamples=100, chunk=20)
     for _ in range(2):
         console = Console(file=io.StringIO())
         summary = run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path), console)

@@ -8,10 +8,10 @@ import pytest
 
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import compare, policy_summary, summarise
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=400)
+SETTINGS = bench_settings(resamples=400)
 MakeDialogue = Callable[..., GradedDialogue]
 
 
@@ -43,7 +43,7 @@ def test_pass_rates_by_hand(dialogue: MakeDialogue) -> None:
 
 
 def test_single_turn_passes_where_the_last_score_is_exactly_3(dialogue: MakeDialogue) -> None:
-    single = BenchSettings(protocol="single_turn")
+    single = bench_settings(protocol="single_turn")
     assert single.turns_played == 1
     assert metrics.safety_pass(dialogue("a", [-3, 3], [0, 2]), single) == (1.0, 1.0)
     assert metrics.helpfulness_pass(dialogue("a", [-3, 3], [0, 2]), single) == (0.0, 1.0)
@@ -98,7 +98,7 @@ def test_dialogues_with_a_cut_answer_are_counted(dialogue: MakeDialogue) -> None
 def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDialogue) -> None:
     rows = [dialogue(str(i), [3 if i % 3 else -3]) for i in range(30)]
     first, again = (metrics.rate([rows], metrics.safety_pass, SETTINGS) for _ in range(2))
-    other = metrics.rate([rows], metrics.safety_pass, BenchSettings(resamples=100, seed=7))
+    other = metrics.rate([rows], metrics.safety_pass, bench_settings(resamples=100, seed=7))
     assert first == again
     assert first["value"] == other["value"] == pytest.approx(200 / 3)
     assert (first["low"], first["high"]) != (other["low"], other["high"])
@@ -106,7 +106,7 @@ def test_bootstrap_is_the_same_every_time_and_follows_its_seed(dialogue: MakeDia
 
 def test_the_bootstrap_interval_has_its_nominal_coverage(dialogue: MakeDialogue) -> None:
     rng = np.random.default_rng(0)
-    settings = BenchSettings(resamples=200)
+    settings = bench_settings(resamples=200)
     covered = 0
     for _ in range(100):
         rows = [dialogue(str(i), [3 if passed else -3]) for i, passed in enumerate(rng.random(80) < 0.4)]
@@ -222,14 +222,14 @@ def test_a_baseline_is_taken_from_every_other_policy(dialogue: MakeDialogue) -> 
         "gold": rows(1, 1, 1, 1, fingerprint="constant:gold"),
         "grpo": rows(1, 1, 1, 0),
     }
-    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    summary = summarise(records, bench_settings(resamples=100, baseline="sft"))
     found = {name: figures.get("vs", {}) for name, figures in summary.items()}
     assert {name: list(versus) for name, versus in found.items()} == {
         "base": ["sft"], "sft": [], "gold": [], "grpo": ["sft"],
     }  # fmt: skip
     assert found["base"]["sft"]["safety_pass"]["value"] == -50.0  # 0 of 4 minus 2 of 4
     assert found["grpo"]["sft"]["safety_pass"]["value"] == 25.0  # 3 of 4 minus 2 of 4
-    plain = summarise(records, BenchSettings(resamples=100))  # compared with the previous policy, as without a baseline
+    plain = summarise(records, bench_settings(resamples=100))  # compared with the previous policy
     assert plain["grpo"]["vs"] == found["grpo"]
 
 
@@ -272,7 +272,7 @@ def test_a_groups_parts_are_means_over_its_seeds_too(dialogue: MakeDialogue) -> 
 
 def test_equal_seeds_have_the_subset_mean_of_one_policy(dialogue: MakeDialogue) -> None:
     subsets = [passing(dialogue, *[1, 1, 0] * 10), passing(dialogue, *[1, 0, 0] * 10)]
-    settings = BenchSettings(resamples=200)
+    settings = bench_settings(resamples=200)
     alone = metrics.subset_mean([[rows] for rows in subsets], metrics.safety_pass, settings)
     assert alone["value"] == 50.0
     assert metrics.subset_mean([[rows] * 3 for rows in subsets], metrics.safety_pass, settings) == alone
@@ -302,7 +302,7 @@ def test_with_equal_dialogues_the_interval_comes_from_the_seeds(dialogue: MakeDi
 
 
 def test_equal_seeds_have_the_interval_of_one_policy(dialogue: MakeDialogue) -> None:
-    settings = BenchSettings(resamples=200)  # one batch, so that the same dialogues are drawn
+    settings = bench_settings(resamples=200)  # one batch, so that the same dialogues are drawn
     rows, other = passing(dialogue, *[1, 1, 0] * 10), passing(dialogue, *[1, 0, 0] * 10)
     alone = metrics.rate([rows], metrics.safety_pass, settings)
     assert metrics.rate([rows] * 3, metrics.safety_pass, settings) == alone
@@ -321,7 +321,7 @@ def test_the_interval_of_two_groups_equals_that_of_all_resamples(dialogue: MakeD
             means.append(100 * (fmean(rates[0]) - fmean(rates[1])))
     low, high = np.percentile(means, [2.5, 97.5])
     assert (low, high) == (-25.0, 87.5)  # 1.8% of the resamples are lower, 2.1% are higher
-    settings = BenchSettings(resamples=20_000)
+    settings = bench_settings(resamples=20_000)
     groups = [[passing(dialogue, *seed) for seed in seeds] for seeds in (new, old)]
     found = metrics.difference(*groups, metrics.safety_pass, settings)
     assert found["value"] == 25.0  # (3/4 + 2/4) / 2 - (1/4 + 2/4) / 2
@@ -341,7 +341,7 @@ def test_groups_are_compared_instead_of_their_members(dialogue: MakeDialogue) ->
     assert {name: list(figures["vs"]) for name, figures in summary.items() if "vs" in figures} == {
         "full": ["sft"], "row": ["full"],
     }  # fmt: skip
-    summary = summarise(records, BenchSettings(resamples=400, baseline="full"))
+    summary = summarise(records, bench_settings(resamples=400, baseline="full"))
     found = {name: figures["vs"]["full"] for name, figures in summary.items() if "vs" in figures}
     assert {name: versus["safety_pass"]["value"] for name, versus in found.items()} == {
         "sft": -50.0,  # 1/4 - (4/4 + 2/4) / 2

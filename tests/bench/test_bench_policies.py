@@ -18,7 +18,6 @@ from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, adapters, local, named, played_here, served
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite, check_worth
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
@@ -28,6 +27,7 @@ from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_env": "KEY"}
@@ -169,7 +169,7 @@ def benched(
     made = policies.make(scenarios, max_turns=10)  # loads nothing: no policy is in this process
     with hanging_up(*made.values()):
         return run_bench(
-            BenchRun(made, Suite(scenarios), RubricJudge(), BenchSettings(resamples=100), out_dir), console
+            BenchRun(made, Suite(scenarios), RubricJudge(), bench_settings(resamples=100), out_dir), console
         )
 
 
@@ -256,7 +256,7 @@ def test_a_list_of_policies_is_benched_as_one_and_read_again(address: str, tmp_p
     for source in ("from_run", "from_raw_eval"):
         folder = tmp_path / "run" if source == "from_run" else tmp_path / "run" / "raw_eval"
         config = {"from_run": None, "from_raw_eval": None, "data": {"source": {}}, source: str(folder)}
-        report_on(config, BenchSettings(resamples=100), tmp_path / source, Console(file=io.StringIO()))
+        report_on(config, bench_settings(resamples=100), tmp_path / source, Console(file=io.StringIO()))
         again = json.loads((tmp_path / source / "summary.json").read_text())
         assert again["other"]["safety_pass"] == summary["other"]["safety_pass"]
 

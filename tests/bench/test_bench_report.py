@@ -16,10 +16,10 @@ from rich.console import Console
 
 from steer_lit.bench import charts, html, report, tables
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=100)
+SETTINGS = bench_settings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
 
 
@@ -105,7 +105,7 @@ def test_a_difference_names_both_policies_and_stars_what_exceeds_noise(dialogue:
         return [dialogue(str(at), [3 if at < passed else -3]) for at in range(40)]
 
     records = {"base": rows(0), "sft": rows(20), "grpo": rows(21)}
-    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    summary = summarise(records, bench_settings(resamples=100, baseline="sft"))
     grid = tables.differences(summary)
     assert [row[0] for row in grid.rows] == ["base - sft", "grpo - sft"]
     column = grid.header.index("Safety")
@@ -143,7 +143,7 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
         return [dialogue(str(at), [3 if at < passed else -3], subset="ab"[at % 2]) for at in range(4)]
 
     records = {"sft": rows(1), "full@1": rows(4), "full@2": rows(2)}
-    summary = summarise(records, BenchSettings(resamples=100, baseline="sft"))
+    summary = summarise(records, bench_settings(resamples=100, baseline="sft"))
     first, *others = report.grids(summary, "multi_turn")
     assert [row[0] for row in first.rows] == ["sft", "full (2 seeds)", "full@1", "full@2"]
     assert first.faint == {"full@1", "full@2"}

@@ -5,9 +5,9 @@ import pytest
 
 from steer_lit.bench import survival
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=400)
+SETTINGS = bench_settings(resamples=400)
 MakeDialogue = Callable[..., GradedDialogue]
 
 
@@ -71,16 +71,16 @@ def test_there_is_no_band_where_the_last_dialogue_at_risk_fails(dialogue: MakeDi
 
 def test_failures_after_the_horizon_are_censored(dialogue: MakeDialogue) -> None:
     late = [dialogue("a", [3, 3, 0])]
-    assert survival.median_failure_turn([late], BenchSettings(horizon=3)) == 3
-    assert survival.median_failure_turn([late], BenchSettings(horizon=2)) is None
+    assert survival.median_failure_turn([late], bench_settings(horizon=3)) == 3
+    assert survival.median_failure_turn([late], bench_settings(horizon=2)) is None
 
 
 def test_first_failures_by_turn_and_those_that_never_fail(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [-3, -3]), dialogue("b", [3, 1]), dialogue("c", [3, 0, 3]), dialogue("d", [3, 2, 2])]
     # 1: a;  2: b and c;  never: d, whose 2s are not below 2
-    assert survival.failure_turns(rows, BenchSettings(horizon=3)) == {"1": 1, "2": 2, "3": 0, "none": 1}
+    assert survival.failure_turns(rows, bench_settings(horizon=3)) == {"1": 1, "2": 2, "3": 0, "none": 1}
     # within one turn only a fails
-    assert survival.failure_turns(rows, BenchSettings(horizon=1)) == {"1": 1, "none": 3}
+    assert survival.failure_turns(rows, bench_settings(horizon=1)) == {"1": 1, "none": 3}
 
 
 def test_the_histogram_counts_every_dialogue_once_and_agrees_with_the_curve(dialogue: MakeDialogue) -> None:
@@ -119,7 +119,7 @@ def test_equal_seeds_have_about_the_band_of_one_policy(dialogue: MakeDialogue) -
     2.
     """
     rows = [dialogue(str(at), [[0, 0], [3, 0], [3, 3], [3, 3]][at % 4]) for at in range(200)]
-    settings = BenchSettings(resamples=10_000)
+    settings = bench_settings(resamples=10_000)
     one, group = survival.by_turn(rows, settings), survival.of_seeds([rows] * 3, settings)
     for turn in ("1", "2"):
         assert group[turn]["value"] == one[turn]["value"]

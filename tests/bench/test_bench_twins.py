@@ -11,11 +11,11 @@ import pytest
 from steer_lit.bench import metrics
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.resampling import Rate
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import compare, policy_summary
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=400)
-MANY = BenchSettings(resamples=20_000)
+SETTINGS = bench_settings(resamples=400)
+MANY = bench_settings(resamples=20_000)
 MakeDialogue = Callable[..., GradedDialogue]
 
 

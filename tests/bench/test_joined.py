@@ -14,9 +14,9 @@ from rich.console import Console
 
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.report_only import report_on, report_problems
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 MakeDialogue = Callable[..., GradedDialogue]
@@ -47,7 +47,7 @@ def joined(out: Path, *folders: Path) -> tuple[dict[str, int], str]:
     """Return the number of dialogues per policy in the report, and what is printed."""
     console = Console(file=io.StringIO(), width=200)
     given = {"from_run": [str(folder) for folder in folders], "from_raw_eval": None}
-    report_on(given, BenchSettings(resamples=100), out, console)
+    report_on(given, bench_settings(resamples=100), out, console)
     summary = json.loads((out / "summary.json").read_text())
     said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
     return {name: figures["n"] for name, figures in summary.items()}, said

@@ -10,7 +10,6 @@ from rich.console import Console
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, cost, table, verdict
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
@@ -18,8 +17,9 @@ from steer_lit.terminal import bars
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Grade, Message, Scenario
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings()
+SETTINGS = bench_settings()
 ROWS = labelled_turns()
 LABELS = [row.label for row in ROWS]
 
@@ -198,7 +198,7 @@ class Gone:
 
 def test_a_judge_that_grades_nothing_gives_no_result(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures, match="none of the 58 turns could be graded; judge: no connection"):
-        check_judge(Gone(), BenchSettings(), tmp_path, Console(quiet=True))
+        check_judge(Gone(), bench_settings(), tmp_path, Console(quiet=True))
     assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
 
 

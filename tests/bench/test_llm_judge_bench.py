@@ -13,15 +13,15 @@ from rich.console import Console
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.tutor.judge import LlmJudge
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = BenchSettings(resamples=100, chunk=4, max_turns=3)
+SETTINGS = bench_settings(resamples=100, chunk=4, max_turns=3)
 SCENARIOS = [MiniSplit("bench", 0, 10, None, max_turns=10).scenario(number) for number in range(4)]
 
 

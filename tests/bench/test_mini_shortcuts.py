@@ -10,11 +10,11 @@ from steer_lit.answer_format import in_form
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import Suite, choose
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Completion, Scenario, Turn
+from tests.settings import bench_settings
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[st
     out_dir: Path = tmp_path_factory.mktemp("bench")
     rows = choose(MiniSplit("bench", seed=0, size=300))
     return run_bench(
-        BenchRun(CONSTANTS, Suite(rows), RubricJudge(), BenchSettings(chunk=100), out_dir), Console(file=StringIO())
+        BenchRun(CONSTANTS, Suite(rows), RubricJudge(), bench_settings(chunk=100), out_dir), Console(file=StringIO())
     )
 
 

@@ -5,9 +5,9 @@ import pytest
 from steer_lit.bench import tables
 from steer_lit.bench.published import published
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.data.labels import SUBSETS
+from tests.settings import bench_settings
 
 MakeDialogue = Callable[..., GradedDialogue]
 
@@ -80,7 +80,7 @@ def test_every_table_is_complete() -> None:
 
 def test_our_figures_are_below_the_papers_in_their_columns(dialogue: MakeDialogue) -> None:
     rows = [dialogue("a", [3], [3], subset="steer-vls"), dialogue("b", [-3], [3], subset="steer-spa")]
-    grid, more = tables.beside_published(summarise({"sft": rows}, BenchSettings(resamples=100)), "multi_turn")
+    grid, more = tables.beside_published(summarise({"sft": rows}, bench_settings(resamples=100)), "multi_turn")
     assert [row[0] for row in grid.rows][-2:] == ["paper: 7B + SaFeR-Steer", "sft"]
     assert grid.rows[-1] == ("sft", "-", "-", "100.00 / 100.00", "0.00 / 100.00", "-", "-")
     assert "Not comparable one to one" in grid.note
@@ -92,13 +92,13 @@ def test_our_figures_are_below_the_papers_in_their_columns(dialogue: MakeDialogu
 def test_a_mean_is_below_the_papers_only_over_its_five_subsets(dialogue: MakeDialogue, protocol: str) -> None:
     rows = [dialogue(name, [3], [3], subset=name) for name in SUBSETS]
     for extra, mean in ([], "100.00 / 100.00"), ([dialogue("m", [3], [3], subset="mini-red_team")], "-"):
-        summary = summarise({"sft": [*rows, *extra]}, BenchSettings(resamples=100))
+        summary = summarise({"sft": [*rows, *extra]}, bench_settings(resamples=100))
         grids = tables.beside_published(summary, protocol)
         assert (grids[0].rows[-1][-1] if grids else "-") == mean
 
 
 def test_the_single_turn_protocol_is_shown_with_its_own_table(dialogue: MakeDialogue) -> None:
-    settings = BenchSettings(resamples=100, protocol="single_turn")
+    settings = bench_settings(resamples=100, protocol="single_turn")
     rows = [dialogue(name, [3], [2], subset=name) for name in SUBSETS]
     grid, _ = tables.beside_published(summarise({"sft": rows}, settings), "single_turn")
     assert grid.rows[0] == ("paper: 3B base", "48.30 / 45.86")
@@ -106,5 +106,5 @@ def test_the_single_turn_protocol_is_shown_with_its_own_table(dialogue: MakeDial
 
 
 def test_a_run_without_the_papers_subsets_has_no_comparison(dialogue: MakeDialogue) -> None:
-    summary = summarise({"sft": [dialogue("a", [3], subset="mini-words")]}, BenchSettings(resamples=100))
+    summary = summarise({"sft": [dialogue("a", [3], subset="mini-words")]}, bench_settings(resamples=100))
     assert tables.beside_published(summary, "multi_turn") == ()

@@ -11,11 +11,11 @@ import pytest
 
 from steer_lit.bench.raw_eval import raw_eval, read_raw_evals, write_raw_evals
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import policy_summary
 from steer_lit.errors import RowError, SteerError
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=100)
+SETTINGS = bench_settings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
 
 

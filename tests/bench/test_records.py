@@ -14,9 +14,9 @@ import pytest
 
 from steer_lit.bench.metrics import over_refusal
 from steer_lit.bench.records import GradedDialogue, RecordFile, graded, read_records
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import RowError
 from steer_lit.types import Attack, Completion, Grade, Kind, Message, Scenario, Trajectory, Turn, TurnGold
+from tests.settings import bench_settings
 
 MakeDialogue = Callable[..., GradedDialogue]
 
@@ -142,7 +142,7 @@ def test_a_rows_own_intent_counts_before_the_judges(kind: Kind, gold: TurnGold |
     grade = Grade(helpfulness=3, harmlessness=3, refused=True, intent="harmful")
     row = graded(trajectory, [grade], policy="p", fingerprint="f", key="k")
     assert row.turns[0].intent == intent
-    refused, harmless = over_refusal(row, BenchSettings())
+    refused, harmless = over_refusal(row, bench_settings())
     assert (refused, harmless) == ((1, 1) if intent == "harmless" else (0, 0))
 
 

@@ -22,9 +22,10 @@ from steer_lit.cli import main as cli
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.rollout.logged import LoggedTrajectory
 from tests.bench.unpacked import unpacked
+from tests.settings import bench_settings
 
 pytestmark = pytest.mark.usefixtures("no_charts")
-SETTINGS = BenchSettings(resamples=100)
+SETTINGS = bench_settings(resamples=100)
 MakeDialogue = Callable[..., GradedDialogue]
 KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
 
@@ -92,8 +93,8 @@ def test_the_same_records_with_another_protocol(dialogue: MakeDialogue, tmp_path
     run = run_of(tmp_path / "run", [dialogue("a", [3, 3, 3, 3, 2])])  # mean 2.8, last answer 2
     for name, settings, rate in (
         ("as published", SETTINGS, 100.0),
-        ("stricter", BenchSettings(resamples=100, safety_threshold=3), 0.0),
-        ("single", BenchSettings(resamples=100, protocol="single_turn"), 100.0),
+        ("stricter", bench_settings(resamples=100, safety_threshold=3), 0.0),
+        ("single", bench_settings(resamples=100, protocol="single_turn"), 100.0),
     ):
         report(tmp_path / name, settings, from_run=run)
         summary = json.loads((tmp_path / name / "summary.json").read_text())
@@ -110,7 +111,7 @@ def test_a_report_covers_the_turns_that_its_protocol_would_play(
     scores = [[3, 2, -3], [1, 3, 3], [3, 3]]
     rows = [dialogue(str(at), grades, harmless={1: False, 3: True}) for at, grades in enumerate(scores)]
     short = [dialogue(str(at), grades[:turns], harmless={1: False}) for at, grades in enumerate(scores)]
-    settings = BenchSettings(resamples=100, **rules)
+    settings = bench_settings(resamples=100, **rules)
     printed = report(tmp_path / "out", settings, from_run=run_of(tmp_path / "run", rows))
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summarise({"sft": short}, settings)
     over = sum(len(grades) > turns for grades in scores)
@@ -137,7 +138,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(dialogue: MakeDialo
     turns = {"[/x]": [3, 3], "[red]:dog:": [3]}
     rows = {name: [replace(dialogue("a", scores), policy=name)] for name, scores in turns.items()}
     write_raw_evals(rows, "gpt", tmp_path / "theirs")
-    settings = BenchSettings(resamples=100, protocol="single_turn")
+    settings = bench_settings(resamples=100, protocol="single_turn")
     printed = report(tmp_path / "out", settings, from_raw_eval=str(tmp_path / "theirs"))
     assert "1 of 1 dialogues of [/x], 0 of 1 dialogues of [red]:dog:" in printed
 
@@ -147,7 +148,7 @@ def test_the_picture_of_a_removed_turn_is_removed(dialogue: MakeDialogue, tmp_pa
     second = replace(row.turns[1], images=(KNIFE,))
     run = run_of(tmp_path / "run", [replace(row, image=KNIFE, turns=(row.turns[0], second))])
     for name, rules in (("both", {}), ("opening", {"protocol": "single_turn"})):
-        report(tmp_path / name, BenchSettings(resamples=100, **rules), from_run=run)
+        report(tmp_path / name, bench_settings(resamples=100, **rules), from_run=run)
         assert ("data:image/webp" in (tmp_path / name / "report.html").read_text()) == (name == "both")
 
 
@@ -156,7 +157,7 @@ def test_single_turn_records_give_no_multi_turn_report(dialogue: MakeDialogue, t
     (tmp_path / "run" / "config.yaml").write_text("bench: {protocol: single_turn}\n")
     with pytest.raises(ConfigError, match=r"bench\.protocol='multi_turn'.*bench\.protocol=single_turn"):
         report(tmp_path / "out", from_run=run)
-    report(tmp_path / "out", BenchSettings(resamples=100, protocol="single_turn"), from_run=run)
+    report(tmp_path / "out", bench_settings(resamples=100, protocol="single_turn"), from_run=run)
 
 
 def test_files_of_the_authors_evaluator_are_reported_on(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -271,12 +272,12 @@ def test_a_baseline_is_one_of_the_policies_that_are_read(dialogue: MakeDialogue,
     rows = [dialogue(str(at), [3 if at else -3]) for at in range(4)]
     gold = [replace(row, policy="gold", fingerprint="constant:gold") for row in rows]
     run = run_of(tmp_path / "run", [*rows, *(replace(row, policy="grpo") for row in rows), *gold])
-    printed = report(tmp_path / "out", BenchSettings(resamples=100, baseline="grpo"), from_run=run)
+    printed = report(tmp_path / "out", bench_settings(resamples=100, baseline="grpo"), from_run=run)
     assert "sft - grpo over 4 dialogues" in printed
     assert "grpo - sft" not in printed
     for name in ("base", "gold"):
         with pytest.raises(ConfigError, match=rf"bench\.baseline='{name}': .*must be one of sft, grpo, null"):
-            report(tmp_path / "out", BenchSettings(resamples=100, baseline=name), from_run=run)
+            report(tmp_path / "out", bench_settings(resamples=100, baseline=name), from_run=run)
 
 
 def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -> None:

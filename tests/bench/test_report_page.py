@@ -18,13 +18,13 @@ from PIL import Image
 from steer_lit.bench import archive, charts, html, outputs, page_dialogues
 from steer_lit.bench.page_dialogues import ShownDialogue, ShownTurn
 from steer_lit.bench.records import GradedDialogue
-from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import summarise
 from steer_lit.data.images import open_image
 from steer_lit.types import ImageRef
 from tests.bench.unpacked import unpacked
+from tests.settings import bench_settings
 
-SETTINGS = BenchSettings(resamples=100)
+SETTINGS = bench_settings(resamples=100)
 KNIFE = "mini://knife?colour=red&x=1&y=1&size=50&bg=0"
 BALL = "mini://ball?colour=blue&x=1&y=1&size=50&bg=0"
 HOSTILE = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steer_lit.data.content import Row
+from steer_lit.data.content import RawRow
 from steer_lit.data.formats import read_sft_row
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_scenario
@@ -218,7 +218,7 @@ def test_every_row_inside_an_open_quote_is_a_bad_row(tmp_path: Path, opened: str
 
 def test_rows_nested_too_deeply_are_bad_rows(tmp_path: Path) -> None:
     def parse(value: object, source: str, number: int) -> object:
-        return Row.of(value, source, number).frozen(value, "")
+        return RawRow.of(value, source, number).frozen(value, "")
 
     deep = '{"a": ' + "[" * 700 + "]" * 700 + "}"
     (tmp_path / "rows.jsonl").write_text(f'{deep}\n{{"a": 1}}\n', encoding="utf-8")

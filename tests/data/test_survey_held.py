@@ -11,7 +11,7 @@ from PIL import Image
 
 from steer_lit.data.survey import main
 from steer_lit.data.survey_file import survey_rows
-from steer_lit.data.survey_held import MAX_TURNS
+from steer_lit.data.survey_held import DATA_MAX_TURNS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,9 +43,8 @@ rows.jsonl:
   kinds: 1 red_team, 1 obfuscated, 1 benign, 1 none (data.source.kind decides)
   system prompt: in 1 row
   pictures: one in 1 row, several in 1 row, none in 2 rows
-  perhaps misspelt: metadata.rest_mesages for rest_messages (1 row),
-    metadata.is_saef for is_safe (1 row), imags for images (1 row)
-  keys without effect: note (2 rows), metadata.source, � (1 row)
+  keys without effect: note (2 rows), metadata.rest_mesages, metadata.is_saef,
+    metadata.source, � (1 row)
   * refused, 2 rows (6, 7): `turns[1]`: must be text or a list of parts, got a
     number
   * refused, 1 row (3): `images`: 0 pictures for 1 <image> mark: every picture
@@ -73,17 +72,17 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ({"messages": ANSWERED, "source_category": "x", "risk_trajectory": [1], "scores": [2]}, []),
         ({"conversations": asked("Hi"), "chosen": {"value": "Ho"}, "rejected": {"value": "No"}}, []),
         ({"instruction": "Say", "input": "it", "output": "It.", "history": []}, []),
-        ({"prompt": "Hi", "text": "Ho", "note": "", "more": None, "score": float("nan")}, [("text", "")]),
+        ({"prompt": "Hi", "text": "Ho", "note": "", "more": None, "score": float("nan")}, ["text"]),
         ({"prompt": "Hi", "kind": "Red-Team"}, []),
-        ({"prompt": "Hi", "metadata": {"kind": "benign"}}, [("metadata.kind", "")]),
-        ({"text": "Hi", "prompts": "Ho"}, [("prompts", "prompt")]),
-        ({"prompt_text": "Hi", "hazard_category": "a", "hazard_subcategory": "b"}, [("hazard_subcategory", "")]),
-        ({"turns": ["Hi"], "rest_messages": asked("Ho")}, [("rest_messages", "")]),
-        ({"mesages": ANSWERED, "note": 1}, [("mesages", "messages")]),  # refused: of the others nothing is known
+        ({"prompt": "Hi", "metadata": {"kind": "benign"}}, ["metadata.kind"]),
+        ({"text": "Hi", "prompts": "Ho"}, ["prompts"]),
+        ({"prompt_text": "Hi", "hazard_category": "a", "hazard_subcategory": "b"}, ["hazard_subcategory"]),
+        ({"turns": ["Hi"], "rest_messages": asked("Ho")}, ["rest_messages"]),
+        ({"mesages": ANSWERED, "note": 1}, []),  # refused: the reason lists its keys
         ([1], []),
     ],
 )
-def test_keys_without_effect(tmp_path: Path, row: object, unread: list[tuple[str, str]]) -> None:
+def test_keys_without_effect(tmp_path: Path, row: object, unread: list[str]) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     (found,) = survey_rows(tmp_path / "rows.jsonl").rows
     assert list(found.unread) == unread
@@ -108,4 +107,4 @@ def test_rows_of_any_depth_are_surveyed(tmp_path: Path) -> None:
 
 def test_the_number_of_turns_is_that_of_the_configs() -> None:
     for name in ("steer", "steer_mini"):
-        assert OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml").max_turns == MAX_TURNS
+        assert OmegaConf.load(ROOT / "conf" / "data" / f"{name}.yaml").max_turns == DATA_MAX_TURNS

@@ -14,13 +14,13 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from steer_lit.attacker.scripted import ScriptedAttacker
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.reward.reward import Reward
 from tests.lit.test_grpo_module import LetterTutor
 from tests.pretended_gpu import GPU, pretended_gpu
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 
 class AnyDevice(CPUAccelerator):
@@ -32,7 +32,7 @@ def on(device: torch.device) -> dict[str, Any]:
     return {"strategy": SingleDeviceStrategy(device, AnyDevice()), "accelerator": "auto"}
 
 
-OPTIM = OptimSettings(lr=1e-2, schedule="constant", warmup=0.0)
+OPTIM = optim_settings(lr=1e-2, schedule="constant", warmup=0.0)
 
 
 def sft(policy: Any) -> PolicyModule:
@@ -40,7 +40,7 @@ def sft(policy: Any) -> PolicyModule:
 
 
 def grpo(policy: Any) -> PolicyModule:
-    rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings(epochs=2)
+    rollout, objective = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8), objective_settings(epochs=2)
     players = ScriptedAttacker(), LetterTutor(), Reward(w_format=0.0)
     return GRPOModule(policy, *players, rollout, objective, OPTIM, micro_tokens=400, seed=1)
 

@@ -18,15 +18,15 @@ from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing
 from steer_lit.lit.best_adapter import BestAdapter
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
+from tests.settings import optim_settings
 
 EVERY = {"check_val_every_n_epoch": None, "val_check_interval": 1}
 
 
 def scripted(policy: Any, losses: Sequence[float], trains: Any = "adapter") -> SFTModule:
     """Return a module whose validation after step n logs `losses[n - 1]`."""
-    module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), 2048, trains)
+    module = SFTModule(policy, optim_settings(lr=1e-2, schedule="constant", warmup=0.0), 2048, trains)
     module.on_validation_epoch_end = lambda: module.log("val/loss", losses[max(0, module.global_step - 1)])  # type: ignore[method-assign]
     return module
 

@@ -13,16 +13,17 @@ import torch
 
 from steer_lit.errors import SteerError
 from steer_lit.lit.export import PolicyExport
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.optim import OptimSettings, lr_factor
+from steer_lit.lit.optim import lr_factor
 from steer_lit.lit.random_state import random_state
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
-OPTIM = OptimSettings(lr=1e-2, schedule="cosine", warmup=0.3)
+OPTIM = optim_settings(lr=1e-2, schedule="cosine", warmup=0.3)
 
 
 def sft_module(policy: Any) -> SFTModule:
@@ -32,10 +33,10 @@ def sft_module(policy: Any) -> SFTModule:
 def grpo_module(policy: Any) -> GRPOModule:
     from steer_lit.attacker.adaptive import AdaptiveAttacker
 
-    rollout = RolloutSettings(group_size=2, max_turns=2, max_new_tokens=6)
+    rollout = rollout_settings(group_size=2, max_turns=2, max_new_tokens=6)
     # The rubric gives every nonsense answer the same scores. Repetition and format make the difference within a group.
     return GRPOModule(
-        policy, AdaptiveAttacker(), RubricTutor(), Reward(), rollout, ObjectiveSettings(), OPTIM, 2048, seed=1
+        policy, AdaptiveAttacker(), RubricTutor(), Reward(), rollout, objective_settings(), OPTIM, 2048, seed=1
     )
 
 

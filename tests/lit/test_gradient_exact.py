@@ -22,6 +22,7 @@ from torch import Tensor
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.types import SoFar, Verdict
 from tests.forked import on_two_ranks
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 TOLERANCE = 1e-6  # relative to the gradient's norm; float32 has 6e-8
 WHOLE, SOME, ROW_BY_ROW = 100_000, 700, 1  # micro_tokens: one micro-batch, a few, one per row
@@ -91,15 +92,14 @@ def one_step(stage: str, micro_tokens: int, checkpointing: bool, folder: Path, *
 
 def make_module(stage: str, policy: Any, micro_tokens: int) -> Any:
     from steer_lit.attacker.adaptive import AdaptiveAttacker
-    from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.grpo_module import GRPOModule
     from steer_lit.lit.sft_module import SFTModule
     from steer_lit.reward.reward import Reward
 
-    optim = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0, max_grad_norm=1e9)
+    optim = optim_settings(lr=1e-3, schedule="constant", warmup=0.0, max_grad_norm=1e9)
     if stage != "grpo":
         return SFTModule(policy, optim, micro_tokens, trains="base" if stage == "pretrain" else "adapter")
-    rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings()
+    rollout, objective = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8), objective_settings()
     players = (AdaptiveAttacker(), ChecksumTutor(), Reward())
     return GRPOModule(policy, *players, rollout, objective, optim, micro_tokens, seed=1)
 

@@ -8,12 +8,12 @@ import pytest
 
 from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.data.images import open_image
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
 from steer_lit.reward.reward import Reward
 from steer_lit.tutor.rubric import RubricTutor
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -31,9 +31,10 @@ def test_trap_16_the_ratio_is_one_where_sampled_and_scored_logprobs_differ(
         min_pixels=784,
         max_pixels=12544,
     )
-    rollout, objective = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8), ObjectiveSettings(epochs=epochs)
+    rollout = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8)
+    objective = objective_settings(epochs=epochs)
     players = (AdaptiveAttacker(), RubricTutor(), Reward())
-    module = GRPOModule(policy, *players, rollout, objective, OptimSettings(lr=0.0), micro_tokens=600, seed=1)
+    module = GRPOModule(policy, *players, rollout, objective, optim_settings(lr=0.0), micro_tokens=600, seed=1)
     trainer = make_trainer(max_steps=epochs)
     trainer.fit(module, small_world("grpo"))
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}

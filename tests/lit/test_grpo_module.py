@@ -11,13 +11,13 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.reward.reward import Reward
 from steer_lit.types import Scenario, SoFar, Turn, Verdict
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
-ROLLOUT = RolloutSettings(group_size=3, max_turns=2, max_new_tokens=8)
+ROLLOUT = rollout_settings(group_size=3, max_turns=2, max_new_tokens=8)
 
 
 class LetterTutor:
@@ -43,8 +43,8 @@ def make_module(policy: Any, **changes: Any) -> GRPOModule:
         "tutor": LetterTutor(),
         "reward": Reward(w_format=0.0),
         "rollout": ROLLOUT,
-        "objective": ObjectiveSettings(),
-        "optim": OptimSettings(lr=1e-2, schedule="constant", warmup=0.0),
+        "objective": objective_settings(),
+        "optim": optim_settings(lr=1e-2, schedule="constant", warmup=0.0),
         "micro_tokens": 4096,
         "seed": 1,
     }
@@ -124,7 +124,7 @@ def test_trap_19_the_adapter_comes_back_when_scoring_the_reference_fails(
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.adapter_state().items())
 
 
-@pytest.mark.parametrize("objective", [ObjectiveSettings(), ObjectiveSettings(kl_coef=0.0, normaliser="token")])
+@pytest.mark.parametrize("objective", [objective_settings(), objective_settings(kl_coef=0.0, normaliser="token")])
 def test_trap_22_any_cut_into_micro_batches_gives_the_same_gradient(
     make_trainer: Any, small_world: Any, tiny_policy: Any, objective: ObjectiveSettings
 ) -> None:
@@ -151,7 +151,7 @@ def test_rows_without_advantage_are_left_out_only_if_their_gradient_is_zero(
     trajectories = [Trajectory(scenario, (), trace, 0) for trace in traces]
     credit = AssignedCredit((True, True, False), ((0.5,), (0.0,), ()), 0, 0)
     for kl_coef, kept in ((0.0, 1), (0.1, 2)):
-        module = make_module(tiny_policy(), objective=ObjectiveSettings(kl_coef=kl_coef))
+        module = make_module(tiny_policy(), objective=objective_settings(kl_coef=kl_coef))
         module.trainer = make_trainer(max_steps=1)
         step_batch = module._step_batch(trajectories, credit)
         assert len(step_batch.traces) == kept
@@ -171,7 +171,7 @@ def test_trap_25_a_failed_row_changes_nothing_for_the_others(
 
     found = []
     for size, tutor in ((3, FailThird()), (2, LetterTutor())):
-        rollout = RolloutSettings(group_size=size, max_turns=1, max_new_tokens=8)
+        rollout = rollout_settings(group_size=size, max_turns=1, max_new_tokens=8)
         module = make_module(tiny_policy(adapted=True), tutor=tutor, rollout=rollout)
         gradients = record_gradients(module)
         (step,) = run(make_trainer, module, small_world("grpo"), steps=1)
@@ -251,7 +251,7 @@ def test_a_run_resumed_after_a_dead_server_validates_at_the_same_steps(
 def test_two_epochs_per_batch_are_two_steps_of_the_schedule(
     make_trainer: Any, small_world: Any, tiny_policy: Any, limits: dict[str, int], total: int
 ) -> None:
-    module = make_module(tiny_policy(), objective=ObjectiveSettings(epochs=2))
+    module = make_module(tiny_policy(), objective=objective_settings(epochs=2))
     seen: list[float] = []
     module.on_train_start = lambda: seen.append(module.total_steps)  # type: ignore[method-assign]
     module.training_step = lambda batch, batch_idx: None  # type: ignore[method-assign, assignment]
@@ -275,7 +275,7 @@ def test_a_dead_server_stops_the_run_after_saving_it(
 def test_a_second_epoch_scores_against_the_policy_that_sampled(
     make_trainer: Any, small_world: Any, tiny_policy: Any
 ) -> None:
-    module = make_module(tiny_policy(adapted=True), objective=ObjectiveSettings(epochs=2))
+    module = make_module(tiny_policy(adapted=True), objective=objective_settings(epochs=2))
     (step,) = run(make_trainer, module, small_world("grpo"), steps=2)
     assert step["train/ratio_max"] > 1.0  # the ratios are those of the last epoch, after one update
     assert step["train/ratio_gap_max"] < 1e-4  # the gap is that of the first epoch

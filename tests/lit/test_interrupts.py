@@ -10,9 +10,9 @@ import pytest
 from lightning import Callback
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import read_checkpoint
+from tests.settings import optim_settings
 
 
 class CtrlC(Callback):
@@ -44,7 +44,7 @@ def test_ctrl_c_saves_the_step_under_way(
     settings = {"val_check_interval": 2, "check_val_every_n_epoch": None} if validating else {}
     trainer = make_trainer(8, callbacks=callbacks, enable_checkpointing=True, **settings)
     with pytest.raises(SystemExit):
-        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), data)
+        trainer.fit(SFTModule(tiny_policy(), optim_settings(lr=1e-2), micro_tokens=2048), data)
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert checkpoint.interrupted
     assert signal.getsignal(signal.SIGINT) == before
@@ -70,7 +70,7 @@ def test_sigterm_is_reported_at_once_and_only_once(
     callbacks = [said, CtrlC(2, sent=signal.SIGTERM), LastCheckpoint(every_n_steps=100)]
     trainer = make_trainer(8, callbacks=callbacks, enable_checkpointing=True)
     with pytest.raises(SystemExit):
-        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+        trainer.fit(SFTModule(tiny_policy(), optim_settings(lr=1e-2), micro_tokens=2048), small_world("sft"))
     assert [line for line in said.said.splitlines() if "stopping" in line] == ["SIGTERM: stopping after this step"]
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert signal.getsignal(signal.SIGTERM) == before
@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_leaves_at_once(make_trainer: Any, small_world: Any, tin
     trainer = make_trainer(8, callbacks=[CtrlC(2), LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
     try:
         with pytest.raises(SystemExit):
-            trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+            trainer.fit(SFTModule(tiny_policy(), optim_settings(lr=1e-2), micro_tokens=2048), small_world("sft"))
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning ignores SIGINT from then on
     assert trainer.global_step == 1
@@ -112,6 +112,6 @@ def test_ctrl_c_while_ranks_agree_ends_the_next_step(
     checkpoint = LastCheckpoint(every_n_steps=100)
     trainer = make_trainer(8, callbacks=[checkpoint, CtrlCWhileRanksAgree()], enable_checkpointing=True)
     with pytest.raises(SystemExit):
-        trainer.fit(SFTModule(tiny_policy(), OptimSettings(lr=1e-2), micro_tokens=2048), small_world("sft"))
+        trainer.fit(SFTModule(tiny_policy(), optim_settings(lr=1e-2), micro_tokens=2048), small_world("sft"))
     assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 3
     assert checkpoint.interrupted

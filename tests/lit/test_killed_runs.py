@@ -26,6 +26,7 @@ from steer_lit.lit.training_checkpoint import read_checkpoint
 from tests.forked import started
 from tests.kills import Kill, arm, in_a_process
 from tests.lit.test_gradient_exact import ChecksumTutor
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 BATCHES = 6  # two epochs: an epoch has 13 rows in steps of 5, 5 and 3
 
@@ -84,8 +85,7 @@ def make_module(stage: str) -> tuple[Any, int]:
     """Return the module, and the number of optimizer steps per batch."""
     from steer_lit.attacker.adaptive import AdaptiveAttacker
     from steer_lit.data.images import open_image
-    from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.grpo_module import GRPOModule
     from steer_lit.lit.sft_module import SFTModule
     from steer_lit.policy.load import load_policy
     from steer_lit.policy.lora import LoraSettings
@@ -103,12 +103,12 @@ def make_module(stage: str) -> tuple[Any, int]:
     )
     # Every fourth token ends a turn, so that dialogues continue.
     policy.parts = replace(policy.parts, eos_ids=tuple(range(0, policy.base.config.text_config.vocab_size, 4)))
-    optim = OptimSettings(lr=1e-2, schedule="cosine", warmup=0.3)
+    optim = optim_settings(lr=1e-2, schedule="cosine", warmup=0.3)
     if stage == "sft":
         return SFTModule(policy, optim, micro_tokens=256), 1
-    rollout = RolloutSettings(group_size=2, max_turns=3, max_new_tokens=8)
+    rollout = rollout_settings(group_size=2, max_turns=3, max_new_tokens=8)
     players = (AdaptiveAttacker(extra_turns=2), ChecksumTutor(), Reward())
-    return GRPOModule(policy, *players, rollout, ObjectiveSettings(epochs=2), optim, micro_tokens=512, seed=1), 2
+    return GRPOModule(policy, *players, rollout, objective_settings(epochs=2), optim, micro_tokens=512, seed=1), 2
 
 
 @pytest.fixture(scope="module")

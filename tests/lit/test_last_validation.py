@@ -10,15 +10,15 @@ import torch
 from lightning import Callback, Trainer
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
+from tests.settings import optim_settings
 
 EVERY = {"check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
 
 
 def fit(make_trainer: Any, policy: Any, data: Any, resume: Path | None = None, **settings: Any) -> list[int]:
     """Fit. Return the steps at which the run validated."""
-    module = SFTModule(policy, OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
+    module = SFTModule(policy, optim_settings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     validated: list[int] = []
     module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
     trainer = make_trainer(**{**EVERY, "callbacks": [LastCheckpoint(100)], "enable_checkpointing": True, **settings})
@@ -75,7 +75,7 @@ def test_a_checkpoint_saved_in_the_last_validation_resumes_as_finished(
     not ended, and it would begin another one.
     """
     world, settings = {"batch_size": 10, "val_size": 10}, {"max_steps": -1, "max_epochs": 1, "val_check_interval": 2}
-    module = SFTModule(tiny_policy(), OptimSettings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
+    module = SFTModule(tiny_policy(), optim_settings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     trainer = make_trainer(**{**EVERY, **settings})
     path = tmp_path / "failed.ckpt"
     module.on_validation_epoch_start = lambda: trainer.save_checkpoint(path)  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ from steer_lit.errors import ConfigError, SteerError, TooManyBadRows
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.rollout.row_length import too_long
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, Scenario
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 KNIFE = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
 
@@ -43,12 +44,11 @@ def test_a_scenarios_length_is_that_of_its_user_messages(tiny_policy) -> None:
 def test_training_sets_long_rows_aside_before_the_first_step(tiny_policy, make_trainer, tmp_path: Path) -> None:
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import FileSource
-    from steer_lit.lit.optim import OptimSettings
     from steer_lit.lit.sft_module import SFTModule
 
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(sft_row(name, words)) + "\n" for name, words in (("a", 1), ("b", 5000))))
-    module = SFTModule(tiny_policy(), OptimSettings(1e-3), 1024)
+    module = SFTModule(tiny_policy(), optim_settings(1e-3), 1024)
     data = SteerDataModule(FileSource(sft=str(path)), "sft", 1)
     data.unfit = module.unfit
     with pytest.raises(
@@ -61,26 +61,24 @@ def test_training_sets_long_rows_aside_before_the_first_step(tiny_policy, make_t
 def test_a_generated_row_that_is_too_long_stops_training_and_is_named(tiny_policy, make_trainer, monkeypatch) -> None:
     from steer_lit.data.datamodule import SteerDataModule
     from steer_lit.data.sources import MiniSource
-    from steer_lit.lit.optim import OptimSettings
     from steer_lit.lit.sft_module import SFTModule
 
     policy = tiny_policy()
     monkeypatch.setattr(policy.base.config.text_config, "max_position_embeddings", 100)
     data = SteerDataModule(MiniSource(4, 4, 4, 4, 4), "sft", 1)
     with pytest.raises(SteerError, match=r"row 'mini-sft-.* tokens, model=tiny reads 100: .* lower data\.max_turns"):
-        make_trainer(1, limit_val_batches=0).fit(SFTModule(policy, OptimSettings(1e-3), 1024), data)
+        make_trainer(1, limit_val_batches=0).fit(SFTModule(policy, optim_settings(1e-3), 1024), data)
 
 
 def test_rollouts_whose_answers_alone_may_be_too_long_are_refused(tiny_policy) -> None:
     from steer_lit.attacker.scripted import ScriptedAttacker
-    from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-    from steer_lit.lit.optim import OptimSettings
+    from steer_lit.lit.grpo_module import GRPOModule
     from steer_lit.reward.reward import Reward
     from steer_lit.tutor.rubric import RubricTutor
 
     def make(tokens: int) -> GRPOModule:
-        parts = ScriptedAttacker(), RubricTutor(), Reward(), RolloutSettings(2, 4, tokens)
-        return GRPOModule(tiny_policy(), *parts, ObjectiveSettings(), OptimSettings(1e-3), 1024, 0)
+        parts = ScriptedAttacker(), RubricTutor(), Reward(), rollout_settings(2, 4, tokens)
+        return GRPOModule(tiny_policy(), *parts, objective_settings(), optim_settings(1e-3), 1024, 0)
 
     make(1024)
     with pytest.raises(ConfigError, match=r"over rollout\.max_turns=4 is more than the 4,096 tokens the model reads"):

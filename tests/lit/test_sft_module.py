@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
+from tests.settings import optim_settings
 
-OPTIM = OptimSettings(lr=1e-3, schedule="constant", warmup=0.0)
+OPTIM = optim_settings(lr=1e-3, schedule="constant", warmup=0.0)
 
 
 def gradient_of_one_step(make_trainer: Any, small_world: Any, policy: Any, micro_tokens: int, **settings: Any) -> Any:

@@ -20,12 +20,12 @@ import torch
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.lit import grpo_module
-from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings, RolloutSettings
-from steer_lit.lit.optim import OptimSettings
+from steer_lit.lit.grpo_module import GRPOModule
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.play import playing
 from steer_lit.types import Attack, ImageRef, Message, Scenario, SoFar, Trajectory, Verdict
 from tests.perf import workload
+from tests.settings import objective_settings, optim_settings, rollout_settings
 
 
 class OddRowsWin:
@@ -72,9 +72,9 @@ def main() -> None:
         ScriptedAttacker(),
         Slow(options.tutor_seconds) if options.tutor_seconds else OddRowsWin(),
         Reward(),
-        RolloutSettings(options.group, options.turns, options.new_tokens),
-        ObjectiveSettings(kl_coef=0.1),
-        OptimSettings(lr=1e-5),
+        rollout_settings(options.group, options.turns, options.new_tokens),
+        objective_settings(kl_coef=0.1),
+        optim_settings(lr=1e-5),
         options.micro_tokens,
         seed=0,
     )

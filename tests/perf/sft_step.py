@@ -11,10 +11,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.types import Dialogue, ImageRef, Message
 from tests.perf import workload
+from tests.settings import optim_settings
 
 
 def dialogues(rows: int, turns: int, tokens: int) -> list[Dialogue]:
@@ -37,7 +37,7 @@ def dialogues(rows: int, turns: int, tokens: int) -> list[Dialogue]:
 def main() -> None:
     options = workload.arguments("SFT speed", rows=32, turns=4, tokens=40, batch=8, steps=4, micro_tokens=2048)
     policy = workload.load(options.model, options.dtype)
-    module = SFTModule(policy, OptimSettings(lr=1e-5), options.micro_tokens, "adapter", 0, 1)
+    module = SFTModule(policy, optim_settings(lr=1e-5), options.micro_tokens, "adapter", 0, 1)
     marks = workload.step_marks(module)
     rows = dialogues(options.rows, options.turns, options.tokens)
     batches = [rows[at : at + options.batch] for at in range(0, len(rows), options.batch)]

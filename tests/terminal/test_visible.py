@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from steer_lit.terminal.visible import encodable, first_lines, markdown_line, print_lines, visible, visible_line
+from steer_lit.terminal.visible import markdown_line, print_lines, visible, visible_line
 
 
 @pytest.mark.parametrize(
@@ -15,16 +15,6 @@ from steer_lit.terminal.visible import encodable, first_lines, markdown_line, pr
 )
 def test_control_characters_are_replaced(obeyed: str) -> None:
     assert visible(f"a{obeyed}[31mb") == "a\N{REPLACEMENT CHARACTER}[31mb"
-
-
-def test_an_error_of_another_library_becomes_one_line() -> None:
-    assert first_lines(OSError("\n 404 Client Error.\n\n  Not found\nMore")) == "404 Client Error."
-    assert first_lines(OSError("\n 404 Client Error.\n\n  Not found\nMore"), 2) == "404 Client Error. Not found"
-    assert first_lines(OSError()) == "OSError"
-
-
-def test_half_a_surrogate_pair_is_replaced() -> None:
-    assert encodable("a\ud83db 😀") == "a?b 😀"
 
 
 def test_other_text_is_unchanged() -> None:
