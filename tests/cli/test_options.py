@@ -128,6 +128,8 @@ def test_options_may_stand_between_words(
         (["seed=1", "--config-dir"], "argument --config-dir/-cd: expected one argument"),
         (["-m", "--cfg", "job", "seed=1,2"], "-m --cfg=job: exclude each other, leave one out"),
         (["seed=1", "--resolve"], "--resolve: goes with --cfg job"),
+        (["--experimental-rerun", "nope.pickle"], "--experimental-rerun=nope.pickle: there is no such file here"),
+        (["--experimental-rerun=", "seed=1"], "--experimental-rerun=: there is no such file here"),
         (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
     ],
 )
