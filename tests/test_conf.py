@@ -19,7 +19,7 @@ from steer_lit.checks import bench_problems, train_problems, value_problems
 from steer_lit.cli import train_run
 from steer_lit.cli.players import build_player
 from steer_lit.policy import gpus
-from steer_lit.terminal.commands import conf_dir
+from steer_lit.terminal.conf_files import conf_dir
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment").rglob("*.yaml"))

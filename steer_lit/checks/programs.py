@@ -33,7 +33,7 @@ from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.terminal.commands import conf_file
+from steer_lit.terminal.conf_files import conf_file
 
 # Sections, which must hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.dotted import leaves, nodes
 from steer_lit.errors import Problem
-from steer_lit.terminal.commands import composed, conf_files, read_once
+from steer_lit.terminal.conf_files import composed, conf_files
 from steer_lit.terminal.nearest import nearest
 
 _OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
@@ -27,10 +27,10 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     """
     if not HydraConfig.initialized():
         return []
-    told = HydraConfig.get()
-    chosen = {group: option for group, option in told.runtime.choices.items() if group in _DECIDING}
-    ours = _without_experiment(str(told.job.config_name), tuple(sorted(chosen.items())))
-    if ours is None:
+    settings = HydraConfig.get()
+    program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
+    words = [f"{group}={option}" for group, option in chosen if group in _DECIDING and option is not None]
+    if (ours := composed(program, [*words, *(["~experiment"] if program == "train" else [])])) is None:
         return []
     plain: Any = OmegaConf.to_container(config, resolve=False)
     if not (unknown := dict(_unread(plain, ours))):
@@ -41,12 +41,6 @@ def unread_problems(config: DictConfig) -> list[Problem]:
         for key, value in unknown.items()
         if not any(_refers(reference, key) for reference in references)
     ]
-
-
-@read_once
-def _without_experiment(program: str, chosen: tuple[tuple[str, str | None], ...]) -> dict[str, Any] | None:
-    words = [f"{group}={option}" for group, option in chosen if option is not None]
-    return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
 
 
 def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any
-
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 from steer_lit.checks.servers import HIDDEN, key_problems
 from steer_lit.errors import Problem
+from steer_lit.terminal.words import Word
 
 # Sections that are no config group. For a group, Hydra says which options it has.
 _SECTIONS = (
@@ -32,13 +28,8 @@ def word_problems(words: Sequence[str]) -> Iterator[Problem]:
             text = "..." if re.search(r"[\[{(,'\"]", value) else value
             remedy = f"text with a letter such as {unread[0]} goes in quotes inside the shell's: '{typed}=\"{text}\"'"
             yield Problem(key, HIDDEN if text != value else value, remedy)
-        elif key in _SECTIONS:
-            yield from _section_problems(key, _read(word), signed=typed != key)
-
-
-def _read(word: str) -> Any:
-    with suppress(HydraException):  # Hydra reports these errors
-        return OverridesParser.create().parse_override(word).value()
+        elif key in _SECTIONS and (read := Word.read(word)) is not None:
+            yield from _section_problems(key, read.value, signed=typed != key)
 
 
 def _section_problems(key: str, value: object, *, signed: bool) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ Nothing heavy is imported before the config has been checked, so that every refu
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
@@ -25,8 +24,9 @@ from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
-from steer_lit.terminal.commands import carried, going_on, program, shown_path, typed_words
+from steer_lit.terminal.commands import command, resume_command, shown_path, typed_words
 from steer_lit.terminal.visible import print_lines
+from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         made_by = RunConfig(plain, partial(freeze, config, run_dir))
         summary = run_bench(BenchRun(made, suite, judge, settings, run_dir, played_on, made_by))
     if any(figures["failed"] for figures in summary.values()):  # the same command plays these dialogues again
-        print(f"next:    {going_on('bench', typed_words(), run_dir)}")
+        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
 
 
 def _check_judge(
@@ -143,9 +143,8 @@ def _benchmark(config: DictConfig, dialogues: int) -> str:
             check_worth(config.model.name, adapters(config.policies), dialogues)
     except ConfigError:
         quick = [f"bench.limit={QUICK}"]
-    checked = carried(words, ["judge_check", *(["bench.limit"] if quick else [])])
-    kept = [shlex.quote(word) for word in words if word not in checked]
-    return " ".join([program("bench"), *kept, *quick])
+    kept = words_besides(words, ["judge_check", *(["bench.limit"] if quick else [])])
+    return command("bench", *kept, *quick)
 
 
 def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from steer_lit.checks.leaves import makes_rows
 from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
-from steer_lit.terminal.commands import carried, composed, conf_file, program, shown_path, sweeping, typed
+from steer_lit.terminal.commands import command, path_word, shown_path, sweeping
+from steer_lit.terminal.conf_files import composed, conf_file
+from steer_lit.terminal.words import words_setting
 
 _SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
@@ -90,7 +91,7 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
     for run, adapter in adapters.items():
         policies.setdefault(_name(run) or config.stage, []).append(adapter)
-    named = [typed(f"policies.{name}", *seeds) for name, seeds in policies.items()]
+    named = [path_word(f"policies.{name}", *seeds) for name, seeds in policies.items()]
     if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
     noise = [f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"]
@@ -116,13 +117,13 @@ def _name(run: Sequence[str]) -> str:
 
 
 def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str]:
-    return [_command("train", f"+experiment=ground_{config.model.name}", typed("model.weights", base))]
+    return [command("train", f"+experiment=ground_{config.model.name}", path_word("model.weights", base))]
 
 
 def _sft(config: DictConfig, tower: Path, words: Sequence[str]) -> list[str]:
     """Return the command of SFT, with the weights that the tower was trained for."""
-    below = map(shlex.quote, carried(words, ["model.weights"]))
-    return [_command("train", f"+experiment=sft_{config.model.name}", *below, typed("model.tower", tower))]
+    below = words_setting(words, ["model.weights"])
+    return [command("train", f"+experiment=sft_{config.model.name}", *below, path_word("model.tower", tower))]
 
 
 def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
@@ -130,10 +131,10 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     name = config.name.replace("sft", "grpo", 1)
     if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
-    given = carried(words, ["model", *_MODEL, "hardware", *_SERVER])
-    command = _command("train", f"+experiment={name}", typed("init_from", adapter), *map(shlex.quote, given))
+    given = words_setting(words, ["model", *_MODEL, "hardware", *_SERVER])
+    following = command("train", f"+experiment={name}", path_word("init_from", adapter), *given)
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
-    return [command, *_wanted(config, "rl", "tutor", given, asks=asks)]
+    return [following, *_wanted(config, "rl", "tutor", given, asks=asks)]
 
 
 def _start(config: DictConfig) -> str | None:
@@ -145,15 +146,15 @@ def _start(config: DictConfig) -> str | None:
 def _benchmark(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     policies = {"sft": _start(config), config.stage: adapter}  # a GRPO adapter, and the SFT adapter it started from
     return _bench_command(
-        config, [typed(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
+        config, [path_word(f"policies.{stage}", Path(folder)) for stage, folder in policies.items() if folder], words
     )
 
 
 def _bench_command(config: DictConfig, named: Sequence[str], words: Sequence[str]) -> list[str]:
     """Return the command that plays the policies in the words `named`, then lines on what the command still lacks."""
-    given = carried(words, [*_MODEL, *(() if makes_rows(config) else _SERVER)])
-    command = _command("bench", f"model={config.model.name}", *named, *_size(config), *map(shlex.quote, given))
-    return [command, *_wanted(config, "bench", "judge", given, asks=False)]
+    given = words_setting(words, [*_MODEL, *(() if makes_rows(config) else _SERVER)])
+    following = command("bench", f"model={config.model.name}", *named, *_size(config), *given)
+    return [following, *_wanted(config, "bench", "judge", given, asks=False)]
 
 
 def _size(config: DictConfig) -> list[str]:
@@ -168,7 +169,7 @@ def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *,
     After training on a file: the user's rows, and a player that scores rows without gold facts. If the player `asks` a
     server: that server.
     """
-    known = any("base_url" in word for word in carried(given, _SERVER))
+    known = any("base_url" in word for word in words_setting(given, _SERVER))
     server = "" if known else " server.base_url=<address>/v1 server.model=<name>"
     if not makes_rows(config):
         yield f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
@@ -176,10 +177,6 @@ def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *,
             yield f"and where they have no gold facts {player}=llm{server}"
     if asks and server:
         yield f"its {player} is a server's: add{server}"
-
-
-def _command(name: str, *words: str) -> str:
-    return " ".join([program(name), *words])
 
 
 # After each stage: its export, the label of that, and a function that returns the next command and what that lacks.

@@ -23,12 +23,7 @@ from yaml import MarkedYAMLError
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
-from steer_lit.cli.overrides import (
-    NO_OPTION,
-    key_by_key,
-    normalise_override,
-    override_error,
-)
+from steer_lit.cli.overrides import NO_OPTION, key_by_key, normalise_override, override_error
 from steer_lit.cli.refusals import explain, refusal_in, stumbled, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
@@ -37,16 +32,10 @@ from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, SteerError
 from steer_lit.ranks import several_ranks
-from steer_lit.terminal.commands import (
-    conf_dir,
-    find_configs_in,
-    folder_of_hydra,
-    name_sweeps_folders,
-    shown_path,
-    sweeping,
-    sweeping_on,
-)
+from steer_lit.terminal.commands import resume_sweep_command, shown_path, sweeping
+from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
 from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.sweep_folders import name_sweeps_folders
 from steer_lit.terminal.visible import visible
 
 # The function that each program calls with its config and its run's folder.
@@ -79,8 +68,8 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             if problems := list(word_problems(words)):
                 raise ConfigError(problems)
             typed = (each for word in words for each in key_by_key(word, program))
-            if found := [said for word in typed if (said := override_error(word, program, words))]:
-                raise SteerError("\n".join(found))
+            if errors := list(filter(None, (override_error(word, program, words) for word in typed))):
+                raise SteerError("\n".join(errors))
             _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -103,14 +92,14 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
 
     def stopped() -> str:
         if folder := WholeSweep.elsewhere:
-            return f"{_STILL_GOING.format(folder)}\nsweep:   {sweeping_on(program, words, folder)}"
+            return f"{_STILL_GOING.format(folder)}\nsweep:   {resume_sweep_command(program, words, folder)}"
         return "\n".join([_stopped(begun[-1] if begun else None, alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
         begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
         if sweeping():
-            rest[:] = [f"sweep:   {sweeping_on(program, words, Path.cwd() / str(HydraConfig.get().sweep.dir))}"]
+            rest[:] = [f"sweep:   {resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))}"]
         try:
             with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
                 return RUNS[program](config, folder)
@@ -141,9 +130,9 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if failed:
             raise AlreadyReported
     except (AttributeError, AssertionError, RuntimeError) as error:
-        if debugging or begun or not (said := stumbled(error, words)):
+        if debugging or begun or not (message := stumbled(error, words)):
             raise
-        raise SteerError(said) from error
+        raise SteerError(message) from error
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -161,8 +150,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
     """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
     leave_nothing(folder)
-    said = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
-    print(visible("\n".join([said, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
+    message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
+    print(visible("\n".join([message, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
 
 
 def _not_finished(failed: Sequence[str]) -> str:

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import at, nodes
-from steer_lit.terminal.commands import (
-    Word,
-    composed,
-    conf_file,
-    conf_files,
-    names_policy,
-    program,
-    program_conf,
-    read_once,
-    script,
-    sweeps,
-)
+from steer_lit.terminal.commands import command, script
+from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
 from steer_lit.terminal.nearest import did_you_mean, nearest
+from steer_lit.terminal.words import Word, names_policy, words_of_one_value
 from steer_lit.texts import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
@@ -44,11 +33,12 @@ def normalise_override(word: str, name: str) -> str:
     """
     if (read := Word.read(word)) is None:
         return word
-    if read.sign == "+" and read.key in _groups(name):
-        read, word = replace(read, sign=""), word.removeprefix("+")
-    if read == Word("", "experiment", "null"):
+    sign = read.sign
+    if sign == "+" and read.key in _groups(name):
+        sign, word = "", word.removeprefix("+")
+    if (sign, read.key, read.given) == ("", "experiment", "null"):
         return "~experiment"
-    return f"++{word}" if name == "bench" and not read.sign and names_policy(word) else word
+    return f"++{word}" if name == "bench" and not sign and names_policy(word) else word
 
 
 def key_by_key(word: str, name: str) -> list[str]:
@@ -56,10 +46,10 @@ def key_by_key(word: str, name: str) -> list[str]:
 
     Any other word is returned alone.
     """
-    if (read := Word.read(word)) is None or read.key not in _groups(name) or not read.given.startswith("{"):
+    read = Word.read(word)
+    if read is None or read.key not in _groups(name) or not isinstance(read.value, dict):
         return [word]
-    keys = OverridesParser.create().parse_override(word).value()
-    return [f"{read.sign}{read.key}.{key}=" for key in keys] if isinstance(keys, dict) else [word]
+    return [f"{read.sign}{read.key}.{key}=" for key in read.value]
 
 
 def override_error(word: str, name: str, words: Sequence[str]) -> str:
@@ -70,54 +60,89 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
-    added = Word.read(word)
-    if added is not None and added.key == "name" and added.sign != "~":
-        value = OverridesParser.create().parse_override(word).value()
-        if not value or isinstance(value, list | dict) or "/" in added.given:  # Hydra cannot name a log after these
-            return str(name_problem(added.given if sweeps(word) else value))
-    if added is not None and added.sign != "~" and added.key in _groups(name) and _NOTHING.fullmatch(added.given):
-        return no_choice(added.key, added.given, options_of(added.key))
-    if added is not None and added.key in _groups(name) and (said := _part(added)):
-        return said
-    if added is not None and added.sign != "~" and added.key in _unread(name):
-        there = keys_of(name, words)
-        of_data = ", ".join(key for key in READ if f"data.{key}" in there)
-        return f"{added.key}: nothing of a benchmark reads it. Of data it reads {of_data}"
-    if added is not None and added.key in _OF_RETURN and added.sign != "~" and (said := _idle(added.key, name, words)):
-        return said
     if word.startswith("-"):
         return _dashed(word, name)
-    if not word.startswith("+"):
+    if (read := Word.read(word)) is None or read.sign == "~":
         return ""
-    top = [*_groups(name), *_top_keys(name)]
-    if added is None or re.search("[/@]", added.key):  # it names a package, which only Hydra resolves
+    return (
+        _bad_name(read)
+        or _empty_choice(read, name)
+        or _part(read, name)
+        or _read_by_nothing(read, name, words)
+        or _idle(read, name, words)
+        or _new_key(read, name, words)
+    )
+
+
+def _bad_name(word: Word) -> str:
+    """Return the error for a run's name after which Hydra cannot name a log, or ""."""
+    if word.key != "name" or (word.value and not isinstance(word.value, list | dict) and "/" not in word.given):
         return ""
-    key, section = added.key, added.key.partition(".")[0]
+    return str(name_problem(word.given if word.several else word.value))
+
+
+def _empty_choice(word: Word, name: str) -> str:
+    """Return the error for no option at all, `model=''`, or ""."""
+    empty = word.key in _groups(name) and _NOTHING.fullmatch(word.given)
+    return no_choice(word.key, word.given, options_of(word.key)) if empty else ""
+
+
+def _part(word: Word, name: str) -> str:
+    """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`, or ""."""
+    if (group := word.key) not in _groups(name):
+        return ""
+    if not (parts := [option for option in word.given.split(",") if option in _parts_of(group)]):
+        return ""
+    part, whole = parts[0], "|".join(options_of(group))
+    return (
+        f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
+        f"{group}={whole}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> changes this one"
+    )
+
+
+def _read_by_nothing(word: Word, name: str, words: Sequence[str]) -> str:
+    """Return the error for a key that the program has and does not read, or ""."""
+    if word.key not in _unread(name):
+        return ""
+    there = keys_of(name, words)
+    of_data = ", ".join(key for key in READ if f"data.{key}" in there)
+    return f"{word.key}: nothing of a benchmark reads it. Of data it reads {of_data}"
+
+
+def _idle(word: Word, name: str, words: Sequence[str]) -> str:
+    """Return the error for a key of the return in a run that credits each turn with its own score, or ""."""
+    credit = "reward.credit"
+    if word.key not in _OF_RETURN or any(each.key == credit and each.several for each in _readable(words)):
+        return ""
+    config = composed(name, words_of_one_value(words))
+    if config is None or at(config, credit) != "score":
+        return ""
+    remedy = f"each turn is credited with its own score. {credit}=trajectory goes by the return, as the paper does"
+    return f"{word.key}: changes nothing that this run learns, for {credit}=score: {remedy}"
+
+
+def _new_key(word: Word, name: str, words: Sequence[str]) -> str:
+    """Return the error for a key that is added, `+optim.lrr=1`, and that nothing takes, or ""."""
+    key, section = word.key, word.key.partition(".")[0]
+    if not word.sign or re.search("[/@]", key):  # it names a package, which only Hydra resolves
+        return ""
     if section == "hydra" or (section == "policies" and name == "bench"):
         return ""
-    typed, known = " ".join(words), section in top
+    typed, known = " ".join(words), section in _groups(name) or section in _top_keys(name)
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
-    rest = [word for word in words if not word.startswith("+") or "_target_" in word]  # its class may take more keys
+    rest = [each for each in words if not each.startswith("+") or "_target_" in each]  # its class may take more keys
     # A word with several values cannot be composed. For a key it does not matter here; a group is left to each run.
     plain = [
-        word for word in rest if (read := Word.read(word)) is None or read.key in _groups(name) or not sweeps(word)
+        each for each in rest if (read := Word.read(each)) is None or read.key in _groups(name) or not read.several
     ]
     if known and (key in _UNSAID or _takes(composed(name, plain), key)):
         return ""
     return no_key(key, name, plain)
 
 
-def _idle(key: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for a key of the return in a run that credits each turn with its own score, or ""."""
-    credit = "reward.credit"
-    read = {word: found.key for word in words if (found := Word.read(word)) is not None}
-    swept = [word for word in read if sweeps(word)]
-    config = composed(name, [word for word in read if word not in swept])
-    if config is None or any(read[word] == credit for word in swept) or at(config, credit) != "score":
-        return ""
-    remedy = f"each turn is credited with its own score. {credit}=trajectory goes by the return, as the paper does"
-    return f"{key}: changes nothing that this run learns, for {credit}=score: {remedy}"
+def _readable(words: Sequence[str]) -> Iterator[Word]:
+    return (word for word in map(Word.read, words) if word is not None)
 
 
 def _dashed(word: str, name: str) -> str:
@@ -137,11 +162,11 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
     if "=" in word:
         return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
     options = {f"{group}={word}" for group in _groups(name) if word in options_of(group)}
-    chosen = [other for other in words if "=" in other.strip("=") and Word.read(other) is not None]
-    if word in (keys := keys_of(name, [other for other in chosen if not sweeps(other)])):
+    chosen = [other for other in words if "=" in other.strip("=")]
+    if word in (keys := keys_of(name, words_of_one_value(chosen))):
         options = {f"{word}=<value>"}
-    found = did_you_mean(sorted(options)) or nearest(word, keys) or " --help lists the keys most often typed."
-    return f"{word}: is no key=value.{found}\nType {quoted}"
+    hint = did_you_mean(sorted(options)) or nearest(word, keys) or " --help lists the keys most often typed."
+    return f"{word}: is no key=value.{hint}\nType {quoted}"
 
 
 def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
@@ -150,7 +175,7 @@ def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
     A key may have the name of a group.
     """
     chosen = _groups(name)
-    for read in filter(None, map(Word.read, words)):
+    for read in _readable(words):
         group, option, known = read.key, read.given, options_of(read.key)
         if not known or option in known or read.sign == "~":
             continue
@@ -177,7 +202,7 @@ def no_sweep(word: str, name: str) -> str:
     """Return the error for a word with several values outside a sweep."""
     key, _, values = word.partition("=")
     one = "" if "(" in values else f" One value that is a list is {key}=[{values}]."
-    return f"{word}: several values are a sweep's, which begins with -m: {program(name)} -m {word} ...{one}"
+    return f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {word} ...{one}"
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
@@ -196,7 +221,7 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
     if name != "train" or section in config:
         return ""
     stages = options_of("stage")
-    having = [stage for stage in stages if section in _sections("train", "~experiment", f"stage={stage}")]
+    having = [stage for stage in stages if _has(section, "train", "~experiment", f"stage={stage}")]
     experiments = [f"{stage}_{config['model']['name']}" for stage in having]
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
@@ -208,14 +233,13 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     section = key.partition(".")[0]
     if section in config or section in _groups(name):
         return ""
-    having = [each for each in _PROGRAMS if section in _groups(each) or section in _sections(each)]
+    having = [each for each in _PROGRAMS if section in _groups(each) or _has(section, each)]
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
 
 
-@read_once
-def _sections(name: str, *words: str) -> frozenset[str]:
-    """Return the config's top-level keys."""
-    return frozenset(composed(name, words) or {})
+def _has(section: str, name: str, *words: str) -> bool:
+    """Return whether the config composed of `words` has the section."""
+    return section in (composed(name, words) or {})
 
 
 def keys_of(name: str, words: Sequence[str]) -> list[str]:
@@ -226,12 +250,13 @@ def keys_of(name: str, words: Sequence[str]) -> list[str]:
     return _known_keys(name, _composed_or_plain(name, words))
 
 
-def _composed_or_plain(name: str, words: Sequence[str]) -> dict[str, Any]:
+def _composed_or_plain(name: str, words: Sequence[str]) -> Mapping[str, Any]:
     return composed(name, words) or composed(name, []) or {}
 
 
 def _known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
-    return [key for key, _ in nodes(config) if key not in _unread(name)]
+    unread = _unread(name)
+    return [key for key, _ in nodes(config) if key not in unread]
 
 
 def options_of(group: str) -> list[str]:
@@ -239,24 +264,10 @@ def options_of(group: str) -> list[str]:
     return sorted({path.stem for path in conf_files(group)} - set(_parts_of(group)))
 
 
-@read_once
-def _parts_of(group: str) -> tuple[str, ...]:
+def _parts_of(group: str) -> list[str]:
     """Return the files of a group that its `default` combines."""
     whole = conf_file(f"{group}/default.yaml")
-    listed = None if whole is None else OmegaConf.select(OmegaConf.load(whole), "defaults")
-    return tuple(entry for entry in listed or () if isinstance(entry, str) and entry != "_self_")
-
-
-def _part(word: Word) -> str:
-    """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`; "" for any other word."""
-    parts, group = [given for given in word.given.split(",") if given in _parts_of(word.key)], word.key
-    if not parts or word.sign == "~":
-        return ""
-    part, whole = parts[0], "|".join(options_of(group))
-    return (
-        f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
-        f"{group}={whole}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> changes this one"
-    )
+    return [entry for entry in (defaults_of(whole) if whole else ()) if isinstance(entry, str) and entry != "_self_"]
 
 
 def choices(name: str) -> str:
@@ -284,21 +295,18 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
 
 
-@read_once
-def _groups(name: str) -> tuple[str, ...]:
+def _groups(name: str) -> list[str]:
     """Return the config groups from which the program `name` takes an option."""
-    defaults = OmegaConf.select(OmegaConf.load(program_conf(name)), "defaults")
-    return tuple(group for entry in defaults if not isinstance(entry, str) for group in entry)
+    return [group for entry in defaults_of(program_conf(name)) if not isinstance(entry, str) for group in entry]
 
 
-@read_once
-def _unread(name: str) -> frozenset[str]:
+def _unread(name: str) -> set[str]:
     """Return the keys that the program `name` has but does not read, because it shares config files with another.
 
     A benchmark, for example, holds out no rows.
     """
     files = conf_files("data") if name == "bench" else ()
-    return frozenset(f"data.{key}" for path in files for key in map(str, OmegaConf.load(path)) if key not in READ)
+    return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}
 
 
 def _top_keys(name: str) -> set[str]:

@@ -23,8 +23,9 @@ from steer_lit.cli.overrides import (
 )
 from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
-from steer_lit.terminal.commands import Word, composed
+from steer_lit.terminal.conf_files import composed
 from steer_lit.terminal.nearest import nearest
+from steer_lit.terminal.words import Word
 from steer_lit.texts import first_lines
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
@@ -79,14 +80,14 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
 def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
     """Return the error for an interpolation that cannot be resolved."""
     key, reason = str(error.full_key), first_lines(error)
-    given = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
+    values = {read.key: f"={read.given}" for word in words if (read := Word.read(word)) is not None}
     absent = re.match(r"Interpolation key '(.+)' not found", reason)
     if absent and key.startswith("hydra."):  # whose run folder and log are named after the run's `name`
         there = leaves(composed(name, words) or {}, lists=True)
         key = next((its for its, value in there if f"${{{absent[1]}}}" in str(value)), key)
-    found = nearest(absent[1], keys_of(name, words)) if absent else ""
-    remedy = f"type the value, or ${{<key>}} with a key that the run has.{found} `--cfg job` lists them all."
-    return f"{key}{given.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"
+    hint = nearest(absent[1], keys_of(name, words)) if absent else ""
+    remedy = f"type the value, or ${{<key>}} with a key that the run has.{hint} `--cfg job` lists them all."
+    return f"{key}{values.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"
 
 
 def stumbled(error: BaseException, words: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ from steer_lit.files.run_files import (
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
-from steer_lit.terminal.commands import going_on, shown_path, sweeping, typed, typed_command
+from steer_lit.terminal.commands import path_word, resume_command, shown_path, sweeping, typed_command
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
             return
         raise SteerError(f"{said}, or remove this one: it has no checkpoint to go on from")
     raise SteerError(
-        f"{said}, or go on with that one:\n{going_on('train', words, run_dir)} {typed('ckpt_path', latest)}"
+        f"{said}, or go on with that one:\n{resume_command('train', words, run_dir, path_word('ckpt_path', latest))}"
     )
 
 

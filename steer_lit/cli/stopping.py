@@ -14,7 +14,7 @@ from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
-from steer_lit.terminal.commands import going_on, shown_path, typed, typed_words
+from steer_lit.terminal.commands import path_word, resume_command, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
             yield
     except (KeyboardInterrupt, SystemExit, ServerDown, TooManyFailures, OSError) as stop:
         said = "stopped, what was finished is saved" if finished() else "stopped before anything was finished"
-        _tell(stop, f"{said}\nnext:    {going_on(name, typed_words(), run_dir)}")
+        _tell(stop, f"{said}\nnext:    {resume_command(name, typed_words(), run_dir)}")
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
@@ -110,5 +110,5 @@ def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0
     from steer_lit.lit.training_checkpoint import read_checkpoint
 
     step = read_checkpoint(saved)["global_step"]
-    command = f"{going_on('train', words, run_dir)} {typed('ckpt_path', saved)}"
+    command = resume_command("train", words, run_dir, path_word("ckpt_path", saved))
     return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\nnext:    {command}"

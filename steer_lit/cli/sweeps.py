@@ -25,7 +25,7 @@ from steer_lit.cli.run_folder import finished
 from steer_lit.errors import Problem, SteerError
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.numbers import counted
-from steer_lit.terminal.commands import sweeps
+from steer_lit.terminal.words import words_of_one_value
 
 _CHECKS: dict[str, Callable[[DictConfig], list[Problem]]] = {
     "train": train_problems,
@@ -90,7 +90,7 @@ class WholeSweep(Callback):
     def _check(self, config: DictConfig, name: str) -> None:
         found: dict[str, list[str]] = {}
         here = config.hydra.launcher._target_ in _HERE
-        self.common = [word for word in _typed(config) if not sweeps(word)]
+        self.common = words_of_one_value(_typed(config))
         for point in _points(config):
             problems = _problems(name, point.config, [*point.words, *self.common]) if here else []
             for problem in problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 from steer_lit.terminal.bars import BarOrLines, count_bar
-from steer_lit.terminal.commands import carried, going_on, program, typed
+from steer_lit.terminal.commands import command, path_word, resume_command
 from steer_lit.terminal.visible import print_lines
+from steer_lit.terminal.words import words_besides, words_setting
 
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
@@ -56,25 +56,23 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     put first the command that makes only these again.
     """
     failed = sum(manifest["stages"][name]["failed"] for name in settings.stage_names)
-    again = going_on("synthesize", words, run)
+    again = resume_command("synthesize", words, run)
     them = "it" if failed == 1 else "them"
     retry = f"{counted(failed, 'row')} had no answer, and this makes only {them} again: {again}\n" if failed else ""
     if settings.stages == "1":
-        replaced = carried(words, _OF_STAGE_1)
-        kept = [word for word in words if word not in replaced]
-        command = [program("synthesize"), *map(shlex.quote, kept), "stages=2", typed("data.scripts", run / SCRIPTS)]
-        command += [typed("data.folder", settings.folder)] if settings.folder else []
-        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {' '.join(command)}"
+        given = [*words_besides(words, _OF_STAGE_1), "stages=2", path_word("data.scripts", run / SCRIPTS)]
+        given += [path_word("data.folder", settings.folder)] if settings.folder else []
+        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command('synthesize', *given)}"
     made = manifest["stages"]["stage2"]
     # nano knows only STEER-mini's words, and trains on them in minutes.
     name, rows = "nano" if made["generator"].get("generator") == "template" else "smol", made["written"]
-    command = [program("train"), f"+experiment=sft_{name}", "data=steer", typed("data.source.sft", run / DIALOGUES)]
-    command += [typed("data.source.folder", settings.folder)] if settings.folder else []
-    command += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut dialogues sooner
-    command += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
-    command += map(shlex.quote, carried(words, ["system_prompt"]))  # the one that the dialogues were answered under
+    given = [f"+experiment=sft_{name}", "data=steer", path_word("data.source.sft", run / DIALOGUES)]
+    given += [path_word("data.source.folder", settings.folder)] if settings.folder else []
+    given += [f"data.max_turns={settings.stage2.max_turns}"]  # the experiments cut dialogues sooner
+    given += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
+    given += words_setting(words, ["system_prompt"])  # the one that the dialogues were answered under
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
-    return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {' '.join(command)}"
+    return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {command('train', *given)}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:

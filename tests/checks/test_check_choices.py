@@ -10,7 +10,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from steer_lit.checks import leaves
-from steer_lit.terminal.commands import conf_dir
+from steer_lit.terminal.conf_files import conf_dir
 
 
 def test_every_boolean_of_every_config_is_checked_as_one() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from steer_lit.checks import bench_problems, synthesis_problems, train_problems, word_problems
 from steer_lit.cli import main as cli
-from steer_lit.terminal.commands import conf_dir
+from steer_lit.terminal.conf_files import conf_dir
 
 REFUSED = 2
 SECRET = "SECRET1234"

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from steer_lit.checks import bench_problems, train_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.cli import main as cli
-from steer_lit.terminal.commands import conf_dir
+from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import REFUSED
 
 PARTS = """import functools

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from steer_lit.checks.unread import unread_problems
 from steer_lit.cli import main as cli
-from steer_lit.terminal.commands import conf_files
+from steer_lit.terminal.conf_files import conf_files
 from steer_lit.terminal.stdout import REFUSED
 
 

@@ -29,9 +29,11 @@ from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
 from steer_lit.data.bench_rows import BenchRows
 from steer_lit.errors import SteerError
-from steer_lit.terminal import commands
-from steer_lit.terminal.commands import Word, composed, name_sweeps_folders
+from steer_lit.terminal import conf_files, sweep_folders
+from steer_lit.terminal.commands import command
+from steer_lit.terminal.conf_files import composed
 from steer_lit.terminal.stdout import REFUSED
+from steer_lit.terminal.words import Word
 from tests.test_conf import empty_adapter
 
 
@@ -466,8 +468,8 @@ def test_our_own_error_is_shown_without_hydras() -> None:
 
 
 def test_conf_is_found_in_the_checkout(repository: Path) -> None:
-    assert commands.conf_dir() == repository / "conf"
-    assert commands.program("train") == "python train.py"
+    assert conf_files.conf_dir() == repository / "conf"
+    assert command("train") == "python train.py"
 
 
 def test_trap_40_other_ranks_read_one_frozen_config_not_the_sweeps_command_line(
@@ -616,13 +618,13 @@ def test_a_sweeps_folders_are_named_by_its_swept_values_and_reused(
     ],
 )  # fmt: skip
 def test_the_name_of_a_sweeps_folder(typed: list[str], of_run: list[str], name: str) -> None:
-    assert commands._swept(typed, of_run) == name
+    assert sweep_folders._swept(typed, of_run) == name
     assert Word.read(f"init_from=outputs/0{name}/adapter") is not None  # can be typed as it is
 
 
 def test_a_sweeps_folders_have_numbers_if_its_words_are_unknown() -> None:
     """For example in a process that a launcher started."""
-    name_sweeps_folders([])
+    sweep_folders.name_sweeps_folders([])
     assert OmegaConf.create({"a": ["seed=1"], "b": "3${swept:${a}}"}).b == "3"
 
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from steer_lit.cli import main as cli
 from steer_lit.cli.overrides import options_of
 from steer_lit.cli.run_folder import children_read
-from steer_lit.terminal.commands import find_configs_in, going_on, program, typed_command, typed_words
+from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
+from steer_lit.terminal.conf_files import find_configs_in
 from steer_lit.terminal.stdout import REFUSED
 
 
@@ -47,7 +48,7 @@ def test_printed_commands_name_the_own_config_folder(
         words = typed_words()
         said.append(typed_command())
         with children_read(run_dir / "config.yaml"):  # Hydra's config is unset while a training runs
-            said.extend([going_on("train", words, run_dir), program("bench")])
+            said.extend([resume_command("train", words, run_dir), command("bench")])
 
     monkeypatch.setitem(cli.RUNS, "train", run)
     words = ["+experiment=sft_own", "hydra.run.dir=run"]
@@ -56,7 +57,7 @@ def test_printed_commands_name_the_own_config_folder(
     assert said == [begun, f"{begun} hydra.run.dir=run", "python bench.py --config-dir=mine/conf"]
     assert cli.run("train", shlex.split(said[1])[2:]) == 0
     assert said[3:] == said[:3]
-    assert program("bench") == "python bench.py"  # the folder was of that command alone
+    assert command("bench") == "python bench.py"  # the folder was of that command alone
 
 
 def test_a_stopped_sweep_names_the_own_config_folder_once(
@@ -128,6 +129,8 @@ def test_options_may_stand_between_words(
         (["seed=1", "--config-dir"], "argument --config-dir/-cd: expected one argument"),
         (["-m", "--cfg", "job", "seed=1,2"], "-m --cfg=job: exclude each other, leave one out"),
         (["seed=1", "--resolve"], "--resolve: goes with --cfg job"),
+        (["--experimental-rerun", "nope.pickle"], "--experimental-rerun=nope.pickle: there is no such file here"),
+        (["--experimental-rerun=", "seed=1"], "--experimental-rerun=: there is no such file here"),
         (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
     ],
 )

@@ -23,7 +23,7 @@ from steer_lit.cli.closing import compared
 from steer_lit.cli.run_folder import freeze, mark_finished
 from steer_lit.cli.signals import INTERRUPTED
 from steer_lit.errors import ServerDown, SteerError
-from steer_lit.terminal.commands import composed, conf_dir
+from steer_lit.terminal.conf_files import composed, conf_dir
 from steer_lit.terminal.stdout import REFUSED
 from tests.test_conf import empty_adapter
 

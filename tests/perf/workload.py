@@ -33,7 +33,7 @@ def load(model: str, dtype: str, device: str | None = None) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from steer_lit.terminal.commands import conf_dir
+    from steer_lit.terminal.conf_files import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         lora = ["model.lora.r=8", "model.lora.alpha=16", "model.lora.dtype=${model.dtype}"]

@@ -18,14 +18,14 @@ from steer_lit.cli import main as cli
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.synthesis.screen import next_steps
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.terminal import commands
+from steer_lit.terminal import conf_files
 
 REFUSED = 2
 SERVER = ["server.base_url=http://127.0.0.1:1/v1", "server.model=played"]
 
 
 def compose(*overrides: str, name: str = "synthesize") -> DictConfig:
-    with hydra.initialize_config_dir(str(commands.conf_dir()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(conf_files.conf_dir()), version_base="1.3"):
         return hydra.compose(name, ["run_dir=unused", *overrides])
 
 
@@ -215,7 +215,7 @@ def test_every_generator_can_be_built(generator: str) -> None:
 
 
 def test_every_value_of_the_config_names_its_source() -> None:
-    conf = commands.conf_dir()
+    conf = conf_files.conf_dir()
     for path in (conf / "synthesize.yaml", *sorted((conf / "generator").glob("*.yaml"))):
         for line in path.read_text().splitlines():
             number = re.match(r"\s*(\w+): (\[|\d)", line)

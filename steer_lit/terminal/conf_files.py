@@ -1,0 +1,112 @@
+"""Finds the config files as Hydra does, in `conf/` and in the folder of `--config-dir`, and composes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hydra
+from hydra._internal.hydra import Hydra  # hydra.main does with them what is done here
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from steer_lit.errors import SteerError
+
+_PROVIDER = "command-line"  # Hydra's name for who added the folder of --config-dir
+
+
+class _Own:
+    folder: ClassVar[Path | None] = None  # of --config-dir, absolute
+
+
+def find_configs_in(folder: Path | None) -> None:
+    """Look for configs in `folder`, that of `--config-dir`, before conf/, and name it in every command."""
+    _Own.folder = folder
+
+
+def own_conf_dir() -> Path | None:
+    """Return the folder of `--config-dir`, if that was typed."""
+    return _Own.folder
+
+
+def folder_of_hydra() -> Path | None:
+    """Return the folder of `--config-dir` that Hydra composed the run's config with."""
+    sources = HydraConfig.get().runtime.config_sources
+    return next((Path(source.path) for source in sources if source.provider == _PROVIDER), None)
+
+
+@cache
+def conf_dir() -> Path:
+    """Return the config folder: `conf/` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise SteerError(f"no conf/ beside or inside {package}: reinstall steer-lit")
+
+
+def conf_dirs() -> list[Path]:
+    """Return the folders in which Hydra looks for configs, in its order."""
+    return [*([] if _Own.folder is None else [_Own.folder]), conf_dir()]
+
+
+def conf_file(name: str) -> Path | None:
+    """Return the config file that Hydra takes for `name`, such as `judge/llm.yaml`, or None."""
+    return next((path for folder in conf_dirs() if (path := folder / name).is_file()), None)
+
+
+def conf_files(group: str) -> Iterator[Path]:
+    """Yield the config files of a group, or with `*` those of all groups."""
+    for folder in conf_dirs():
+        yield from folder.glob(f"{group}/*.yaml")
+
+
+def program_conf(name: str) -> Path:
+    """Return the config that the program `name` begins with."""
+    return conf_file(f"{name}.yaml") or conf_dir() / f"{name}.yaml"
+
+
+@cache
+def loaded(path: Path) -> Any:
+    """Return what a config file holds, unresolved."""
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
+def defaults_of(path: Path) -> Sequence[Any]:
+    """Return the entries of a config file's defaults list."""
+    whole = loaded(path)
+    return (isinstance(whole, dict) and whole.get("defaults")) or ()
+
+
+def composed(name: str, words: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the config composed of `words`, unresolved, or None if they do not compose."""
+    return _composed(_Own.folder, name, tuple(word for word in words if not word.startswith("-")))
+
+
+@cache
+def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> dict[str, Any] | None:
+    with suppress(HydraException, OmegaConfBaseException), _hydra_begun(folder):
+        config: Any = OmegaConf.to_container(hydra.compose(name, list(words)), resolve=False)
+        return dict(config)
+    return None
+
+
+@contextmanager
+def _hydra_begun(folder: Path | None) -> Iterator[None]:
+    if GlobalHydra.instance().is_initialized():  # it knows the folders, and must not be initialized again
+        yield
+        return
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        if folder is not None:  # hydra.searchpath would put it behind conf/
+            path = create_config_search_path(str(conf_dir()))
+            path.prepend(_PROVIDER, f"file://{folder}")
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2("app", path)
+        yield
