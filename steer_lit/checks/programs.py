@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.policies import ALLOWED, READ, local, named, played_here, served
+from steer_lit.bench.policies import ALLOWED, READ, any_local, local, named, served
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -250,7 +250,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield from baseline_problems(config["bench"]["baseline"], policies)
     played = config["judge_check"] is not True and not read_again
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
-    if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
+    if played and any_local(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
 
 
