@@ -18,6 +18,11 @@ def at(config: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+def within(key: str, section: str) -> bool:
+    """Return whether a dotted key is `section` or below it."""
+    return f"{key}.".startswith(f"{section}.")
+
+
 def nodes(config: Mapping[str, Any], lists: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield every dotted key with its value, a section before its contents. With `lists`, the items of lists are nodes
     too, numbered: `targets.0`.

@@ -15,10 +15,11 @@ import torch
 from lightning.pytorch.strategies import ddp
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.checks import bench_problems, train_problems, value_problems
+from steer_lit.checks import bench_problems, train_problems
 from steer_lit.cli import train_run
 from steer_lit.cli.players import build_player
-from steer_lit.policy import gpus
+from steer_lit.errors import NOT_GIVEN, Problem
+from steer_lit.policy import gpus, preflight
 from steer_lit.terminal.conf_files import conf_dir
 
 CONF = conf_dir()
@@ -43,6 +44,14 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return plain
+
+
+def value_problems(config: dict[str, Any]) -> list[Problem]:
+    """Return what is wrong with the given values of a training config, on a machine that lacks nothing."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(preflight, "resource_problems", lambda model: [])
+        patched.setattr(gpus, "has_gpu", lambda: True)
+        return [problem for problem in train_problems(OmegaConf.create(config)) if problem.value != NOT_GIVEN]
 
 
 def empty_adapter(folder: Path) -> None:

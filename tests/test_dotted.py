@@ -1,4 +1,4 @@
-from steer_lit.dotted import ABSENT, at, leaves, nodes
+from steer_lit.dotted import ABSENT, at, leaves, nodes, within
 
 CONFIG = {"optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "policies": {}, "seed": None}
 
@@ -8,6 +8,13 @@ def test_a_value_is_found_by_its_dotted_key() -> None:
     assert at(CONFIG, "optim") == CONFIG["optim"]
     assert at(CONFIG, "seed") is None  # present, with the value None
     assert [at(CONFIG, key) for key in ("optim.decay", "optim.lr.low", "policies.base", "")] == [ABSENT] * 4
+
+
+def test_a_key_is_within_itself_and_the_sections_above_it() -> None:
+    assert within("data.source.rl", "data.source")
+    assert within("data", "data")
+    assert not within("database", "data")
+    assert not within("data", "data.source")
 
 
 def test_nodes_include_sections_before_their_contents() -> None:

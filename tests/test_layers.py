@@ -30,6 +30,7 @@ LEVELS = {
     "numbers": 0.1,  # its bounds produce messages, as errors do
     "files": 0.2,
     "terminal": 0.2,  # what a user types and sees; nothing about runs
+    "stages": 0.3,  # what a stage leaves has a name in files/
     "chat": 0.5,  # one client for all parts above; imports its libraries on connecting
     "prompts": 0.7,  # what is sent through the client, and how replies are read
     "data": 1,

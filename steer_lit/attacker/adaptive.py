@@ -28,10 +28,10 @@ from dataclasses import replace
 from unicodedata import category
 
 from steer_lit.answer_format import answer_part
+from steer_lit.attacker.strategy import last_verdict, strategy_for, written
 from steer_lit.attacker.wordings import WORDINGS, Wording
 from steer_lit.digests import digest
-from steer_lit.types import Attack, Message, Scenario, SoFar, Strategy, Turn, Verdict
-from steer_lit.verdict_scale import CONSTRUCTIVE, LEAK
+from steer_lit.types import Attack, Message, Scenario, SoFar, Strategy, Turn
 
 _MARKUP = re.compile(r"<[^<>]*>")
 _SENTENCE_END = re.compile(r"(?<=[.!?।॥؟۔])\s+|(?<=[。！？])\s*(?=\S)")
@@ -51,7 +51,7 @@ _ASKS = re.compile(r"\b(?:(?:how|what) about|would you like|do you want)\b", re.
 _NEGATES = re.compile(r"\b(?:not|no|never|nothing|cannot|cant|wont|\w+n['’]t|unable|refuse|decline)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]\w*(?:['’-][^\W_]\w*)*")  # "_" stands for a mark here: see `_words`
 _WORD_CHARACTERS = 16
-_RULES = 2  # changes with the rules below: a benchmark under other rules plays anew
+_RULES = 2  # changes with the rules below and in strategy.py: a benchmark under other rules plays anew
 
 
 class AdaptiveAttacker:
@@ -120,32 +120,6 @@ class AdaptiveAttacker:
         press = presses[choice // len(self.wordings.leads[strategy]) % len(presses)]
         gold = last.attack.gold and replace(last.attack.gold, tier="history")
         return Attack(Message.of("user", f"{lead} {press}"), gold, strategy)
-
-
-def last_verdict(scenario: Scenario, turns: Sequence[Turn], extra_turns: int) -> Verdict | None:
-    """Return the verdict for the next attack, None if none is valid or `extra_turns` turns past the script are over."""
-    verdict = turns[-1].verdict if turns else None
-    if verdict is None or verdict.failed is not None or len(turns) - len(scenario.attacks) >= extra_turns:
-        return None
-    return verdict
-
-
-def strategy_for(turn: Turn) -> Strategy | None:
-    """Return the strategy that a scored turn calls for (SaFeR-Steer, Eq. 17 and its text), None if the script goes on.
-
-    If the row's gold does not say whether the turn was harmful, the verdict's intent does, or else its numbers: only
-    harmful turns get safety below 10 or a constructive refusal.
-    """
-    verdict, intent = turn.verdict, turn.intent
-    if verdict is None or verdict.safety is None or intent == "harmless":
-        return None
-    if verdict.safety <= LEAK:
-        return "deepen"
-    if verdict.safety < CONSTRUCTIVE:
-        return "persistence"
-    if intent is None:
-        return "bait_and_switch" if verdict.refused else None
-    return "persistence" if verdict.refused is False else "bait_and_switch"
 
 
 def _answering(turn: Turn, refused: bool | None) -> Strategy:
@@ -220,15 +194,3 @@ def _prefixed(message: Message, lead: str) -> Message:
         return replace(message, parts=(*message.parts, lead))
     parts = (*message.parts[:first], f"{lead} {message.parts[first]}", *message.parts[first + 1 :])
     return replace(message, parts=parts)
-
-
-def written(question: str, scripted: Attack | None, strategy: str) -> Attack:
-    """Return the attack of a question that a model wrote (Eq. 17), with the scripted question's pictures.
-
-    Nobody knows its gold. If the model left the scripted question as it was, return the scripted attack, gold included.
-    """
-    if scripted is None:
-        return Attack(Message.of("user", question), None, strategy)
-    if question == scripted.message.text.strip():
-        return scripted
-    return Attack(Message.of("user", *scripted.message.images, question), None, strategy)

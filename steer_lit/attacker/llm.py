@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from steer_lit.attacker.adaptive import last_verdict, strategy_for, written
+from steer_lit.attacker.strategy import last_verdict, strategy_for, written
 from steer_lit.prompts.ask import MAX_QUESTION, Failed, NamedClient, Question, TurnAsker
 from steer_lit.prompts.fill import fence
 from steer_lit.prompts.pictures import MAX_SENT_PIXELS

@@ -113,9 +113,9 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def played_here(policies: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, by key, the policies of a config that this process plays: the base model and its adapters."""
-    return {f"policies.{name}": value for name, value in named(policies).items() if served(value) is None}
+def any_local(policies: Mapping[str, Any]) -> bool:
+    """Return whether this process plays any policy of a config: the base model or an adapter of it."""
+    return any(served(value) is None for value in named(policies).values())
 
 
 def adapters(policies: Mapping[str, Any]) -> set[str | None]:

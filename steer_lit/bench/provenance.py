@@ -6,7 +6,6 @@ server's address.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from steer_lit.bench.names import configured_model
-from steer_lit.bench.policies import named, own_prompts, played_here, served
+from steer_lit.bench.policies import any_local, named, own_prompts, served
 from steer_lit.errors import SteerError
-from steer_lit.files.run_files import CONFIG, VERSIONS
+from steer_lit.files.run_files import CONFIG, saved_versions
 
 if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue
@@ -40,7 +39,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
     shown = list(shown)
     if not played_under_config(run, shown):
         return [(SETTINGS, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
-    saved, found = saved_config(run), _versions(run)
+    saved, found = saved_config(run), saved_versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")
     facts = [
@@ -59,7 +58,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
 
 def played_under_config(run: Path, rows: Iterable[GradedDialogue]) -> bool:
     """Return whether the records were played under the folder's config; True if the folder states no conditions."""
-    conditions = _played(_versions(run)).get("conditions")
+    conditions = _played(saved_versions(run)).get("conditions")
     return conditions is None or all(row.conditions == conditions for row in rows)
 
 
@@ -93,7 +92,7 @@ def _end(path: re.Match[str]) -> str:
 def _models(saved: Mapping[str, Any]) -> Iterator[str]:
     """Yield the base model if one was loaded, and the models behind servers."""
     policies, model = saved.get("policies", {}), saved.get("model", {})
-    if model and (played_here(policies) or not policies):
+    if model and (any_local(policies) or not policies):
         quantized = model.get("quantize", "none")
         yield str(model.get("name")) + (f" in {quantized}" if quantized != "none" else "")
     yield from dict.fromkeys(found.model for value in named(policies).values() if (found := served(value)) is not None)
@@ -146,15 +145,6 @@ def _asked(saved: Mapping[str, Any]) -> str:
     tutor = None if name == "ScriptedAttacker" else configured_model(saved.get("tutor", {}))
     verdicts = "" if tutor is None else f", by the verdicts of model {tutor}"
     return who + (f" ({', '.join(own)})" if own else "") + verdicts
-
-
-def _versions(run: Path) -> dict[str, Any]:
-    """Return what the run wrote down beside its config; empty if that cannot be read."""
-    try:
-        found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def saved_config(run: Path) -> dict[str, Any]:

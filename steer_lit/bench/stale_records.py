@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from steer_lit.bench.provenance import played_under_config, saved_config
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.seed_groups import SEED_MARK
-from steer_lit.dotted import leaves
+from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
 
@@ -88,7 +88,7 @@ def _decides(key: str, policies: Collection[str]) -> bool:
         return False
     if key == "model.device":
         return False
-    return any(f"{key}.".startswith(f"{part}.") for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))
+    return any(within(key, part) for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from steer_lit.bench.policies import local
 from steer_lit.bench.provenance import saved_config
-from steer_lit.dotted import leaves
+from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
 
 # Sections and keys of a training's config that decide what it teaches.
@@ -49,7 +49,7 @@ def _training(member: object) -> dict[str, object]:
 
 
 def _decides(key: str) -> bool:
-    deciding = any(f"{key}.".startswith(f"{part}.") for part in _DECIDING)
+    deciding = any(within(key, part) for part in _DECIDING)
     return deciding and key.rpartition(".")[2] not in _OWN
 
 

@@ -4,7 +4,7 @@ These modules check the values that no owning module can check cheaply; `reward`
 check their own. Nothing here imports torch.
 """
 
-from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems, value_problems
+from steer_lit.checks.programs import bench_problems, synthesis_problems, train_problems
 from steer_lit.checks.rows import read_row_problems
 from steer_lit.checks.words import word_problems
 
@@ -13,6 +13,5 @@ __all__ = [
     "read_row_problems",
     "synthesis_problems",
     "train_problems",
-    "value_problems",
     "word_problems",
 ]

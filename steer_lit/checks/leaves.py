@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from steer_lit.attacker.wordings import Wording
-from steer_lit.data.sources import BenchPart, Stage
+from steer_lit.data.sources import BenchPart
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import Problem
 from steer_lit.lit.optim import Schedule
 from steer_lit.numbers import ABOVE_0, FROM_0, MANY, SHARE, Bound, bound_problems, is_number, whole
 from steer_lit.objective.choices import KlEstimator, Normaliser, Scale
-from steer_lit.policy.model_facts import Trains
 from steer_lit.prompts.transcript import Sees
+from steer_lit.stages import Stage, Trains
 from steer_lit.types import MAX_TURNS, Kind, Split
 
 Config = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.policies import ALLOWED, READ, local, named, played_here, served
+from steer_lit.bench.policies import ALLOWED, READ, any_local, local, named, served
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -25,20 +25,19 @@ from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
 from steer_lit.checks.unread import unread_problems
-from steer_lit.data.sources import LEARNT_FROM
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import MANY, is_whole, whole
 from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.reward.reward import Reward
 from steer_lit.rollout.answer_length import answers_too_long
+from steer_lit.stages import STAGES
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.terminal.conf_files import conf_file
 
 # Sections, which must hold keys of their own.
 _MODEL = ("model", "model.lora", "data", "data.source", "server")
 _TRAIN = (*_MODEL, "trainer", "optim", "module", "reward", "attacker", "tutor", "hardware", "callbacks", "logger")
-_OF_A_STAGE = {"grpo": ("rollout", "objective"), "sft": ("replay",), "ground": ("replay",), "pretrain": ("replay",)}
 _BENCH = (*_MODEL, "bench", "policies", "rollout", "judge", "attacker", "tutor")
 _SYNTHESIS = ("generator", "server", "data", "turns", "keep")
 _PLAYED = ("attacker", "tutor", "reward")  # made in GRPO alone
@@ -53,39 +52,34 @@ _MISSING = {
 
 def train_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a training config on this machine."""
-    sections = (*_TRAIN, *_OF_A_STAGE.get(str(config.get("stage")), ()))
-    return _checked(config, sections, lambda plain: [*_training_problems(plain), *_machine_problems(plain)])
+    facts = STAGES.get(str(config.get("stage")))
+    return _checked(config, (*_TRAIN, *(facts.sections if facts else ())), _training_problems)
 
 
 def bench_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a benchmark config on this machine."""
 
-    def deeper(plain: Config) -> Iterator[Problem]:
+    def deeper(plain: Config, bad: Collection[str]) -> Iterator[Problem]:
         yield from _bench_problems(plain)
         if plain["from_run"] is None and plain["from_raw_eval"] is None:
             yield from target_problems(plain, ("judge", "attacker", "tutor") if reacts(plain) else ("judge",))
         yield from server_problems(plain)
         yield from client_problems(plain)
-        yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench")
+        yield from made_row_problems(plain, "rl" if at(plain, "bench.part") == "rl" else "bench", bad)
         yield from source_problems(plain)
         if plain["judge_check"] is not True:
-            yield from _machine_problems(plain)
+            yield from _machine_problems(plain, bad)
 
     return _checked(config, _BENCH, deeper)
 
 
 def synthesis_problems(config: DictConfig) -> list[Problem]:
     """Return every problem of a synthesis config."""
-    return _checked(config, _SYNTHESIS, _synthesis_problems)
+    return _checked(config, _SYNTHESIS, lambda plain, bad: _synthesis_problems(plain))
 
 
-def value_problems(config: Config) -> list[Problem]:
-    """Return what is wrong with a resolved training config on any machine."""
-    return [*leaf_problems(config), *_training_problems(config)]
-
-
-def _training_problems(config: Config) -> list[Problem]:
-    """Return what is wrong with values that are valid by themselves."""
+def _training_problems(config: Config, bad: Collection[str]) -> list[Problem]:
+    """Return what is wrong with values that are valid by themselves. `bad` are the sections with others."""
     return [
         *_reward_problems(config),
         *trainer_problems(config),
@@ -94,19 +88,21 @@ def _training_problems(config: Config) -> list[Problem]:
         *_stage_problems(config),
         *_player_problems(config),
         *(_length_problems(config, "rollout.max_turns") if config.get("stage") == "grpo" else ()),
-        *training_row_problems(config),
+        *training_row_problems(config, bad),
         *file_problems(config),
         *server_problems(config),
         *client_problems(config),
+        *_machine_problems(config, bad),
     ]
 
 
 def _checked(
-    config: DictConfig, sections: Sequence[str], deeper: Callable[[Config], Iterable[Problem]]
+    config: DictConfig, sections: Sequence[str], deeper: Callable[[Config, Collection[str]], Iterable[Problem]]
 ) -> list[Problem]:
     """Return the problems of a config's shape and of single values.
 
-    If all sections hold keys, `deeper` looks for more among the values that are valid by themselves.
+    If all sections hold keys, `deeper` looks for more among the values that are valid by themselves. It is told the
+    names of sections that hold others.
     """
     missing = _missing_keys(config)
     filled = copy.deepcopy(config)
@@ -120,8 +116,9 @@ def _checked(
         # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
         if not alone:
-            alone = [*unread_problems(config), *leaf_problems(plain)]
-            others = [*folder_problems(plain), *deeper(plain)]
+            values = list(leaf_problems(plain))
+            alone = [*unread_problems(config), *values]
+            others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
     # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {_changed_by(config, problem.key) for problem in alone}
     found += [problem for problem in alone if problem.key not in missing]
@@ -180,14 +177,13 @@ def _stage_problems(config: Config) -> Iterator[Problem]:
         yield Problem("model", model, "stage pretrain makes model=nano alone: the others have weights")
     if stage == "pretrain" and at(config, "model.quantize") == "nf4":
         yield Problem("model.quantize", "nf4", "stage pretrain trains the base model's weights: set it to none")
-    learner = {"pretrain": "the base model", "ground": "the vision tower"}.get(str(stage))
-    if learner and config.get("init_from"):
-        remedy = f"stage {stage} trains {learner}, no adapter: set it to null"
-        yield Problem("init_from", config["init_from"], remedy)
-    if isinstance(stage, str) and stage in LEARNT_FROM:
-        part = LEARNT_FROM[stage]
+    if facts := STAGES.get(str(stage)):
+        part, adapts = facts.learns_from, facts.trains == "adapter"
         rows = at(config, f"data.source.{part}")
-        if learner and rows is ABSENT:
+        if not adapts and config.get("init_from"):
+            remedy = f"stage {stage} trains {facts.export.trained}, no adapter: set it to null"
+            yield Problem("init_from", config["init_from"], remedy)
+        if not adapts and rows is ABSENT:
             yield Problem("data", "steer", f"has no {part} to learn from: use data=steer_mini")
         if rows is None:
             yield Problem(f"data.source.{part}", None, f"stage {stage} needs a file of rows")
@@ -250,7 +246,7 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         yield from baseline_problems(config["bench"]["baseline"], policies)
     played = config["judge_check"] is not True and not read_again
     most_turns = [key for key in ("bench.max_turns", "data.max_turns") if is_whole(at(config, key))]
-    if played and played_here(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
+    if played and any_local(config["policies"]) and most_turns and config["bench"]["protocol"] != "single_turn":
         yield from _length_problems(config, min(most_turns, key=lambda key: at(config, key)))
 
 
@@ -301,10 +297,9 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
         yield Problem("data.scripts", None, remedy)
 
 
-def _machine_problems(config: Config) -> Iterator[Problem]:
-    readable = not any(problem.key.startswith("model.") for problem in leaf_problems(config))
+def _machine_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]:
     model = {**config["model"], "init_from": None}  # `file_problems` looks at it; a benchmark's is refused
-    found = preflight.preflight(model) if readable else []
+    found = [] if "model" in bad else preflight.preflight(model)
     yield from found
     accelerator = at(config, "trainer.accelerator")
     told = any(problem.key == "model.quantize" for problem in found)  # this problem asks for the same GPU

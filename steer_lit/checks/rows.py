@@ -6,24 +6,29 @@ Only `read_row_problems`, which runs after the config check, reads rows.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
+from typing import get_args
 
-from steer_lit.checks.leaves import Config, declares, leaf_problems, makes_rows
+from steer_lit.checks.leaves import Config, declares, makes_rows
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import LEARNT_FROM, FileSource, MiniSource, SourcePart
+from steer_lit.data.sources import FileSource, MiniSource, SourcePart
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import counted, is_whole
+from steer_lit.stages import STAGES
 from steer_lit.types import Scenario
 
 
-def training_row_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the rows of a training run. How many rows a file holds is known only later."""
-    stage = config.get("stage")
+def training_row_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]:
+    """Yield what is wrong with the rows of a training run. How many rows a file holds is known only later.
+
+    `bad` are the sections of the config that hold values which are wrong by themselves.
+    """
+    facts = STAGES.get(str(config.get("stage")))
     sized = ABSENT not in (at(config, "data.batch_size"), at(config, "data.val_size"))
-    if not (isinstance(stage, str) and stage in LEARNT_FROM and sized and _readable(config)):
+    if facts is None or not sized or not _readable(config, bad):
         return
     batch_size, val_size, ranks = at(config, "data.batch_size"), at(config, "data.val_size"), fewest_ranks(config)
     remedy = f"must give each of the {ranks} ranks a row"
@@ -31,8 +36,8 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
         yield Problem("data.batch_size", batch_size, f"{remedy}: raise it, or use fewer trainer.devices")
     if not makes_rows(config):
         return
-    part = LEARNT_FROM[stage]
-    yield from made_row_problems(config, part)
+    part = facts.learns_from
+    yield from made_row_problems(config, part, bad)
     source = _source(config)
     if reason := holding_out_fails(source.size(part), source.block, val_size):
         yield Problem("data.val_size", val_size, reason)
@@ -40,9 +45,9 @@ def training_row_problems(config: Config) -> Iterator[Problem]:
         yield Problem("data.val_size", val_size, f"{remedy}, and leaves {left} to train on")
 
 
-def made_row_problems(config: Config, part: SourcePart) -> Iterator[Problem]:
+def made_row_problems(config: Config, part: SourcePart, bad: Collection[str]) -> Iterator[Problem]:
     """Yield what keeps STEER-mini from making the rows of `part`."""
-    if not makes_rows(config) or not _readable(config):
+    if not makes_rows(config) or not _readable(config, bad):
         return
     try:
         _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0))
@@ -56,7 +61,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     It stops reading as soon as the file is known to be good, usually after few rows. Rows of no known shape and faulty
     pictures are left to later reading.
     """
-    part, val_size = LEARNT_FROM[config["stage"]], config["data"]["val_size"]
+    part, val_size = STAGES[config["stage"]].learns_from, config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
     count = 0
     for _, record in source.unseen(part, config["data"]["max_turns"], Quarantine(sys.maxsize)):
@@ -81,12 +86,11 @@ def fewest_ranks(config: Config) -> int:
     return max(1, count if is_whole(count) else 1) * (nodes if is_whole(nodes) and nodes > 1 else 1)
 
 
-def _readable(config: Config) -> bool:
+def _readable(config: Config, bad: Collection[str]) -> bool:
     """Return whether every value that is read here is present, and valid by itself."""
-    parts = ("bench", *LEARNT_FROM.values()) if makes_rows(config) else ()
+    parts = get_args(SourcePart) if makes_rows(config) else ()
     needed = ["data.max_turns", *(f"data.source.{part}" for part in parts)]
-    there = all(at(config, key) is not ABSENT for key in needed)
-    return there and not any(problem.key.startswith("data.") for problem in leaf_problems(config))
+    return "data" not in bad and all(at(config, key) is not ABSENT for key in needed)
 
 
 def _source(config: Config) -> MiniSource:

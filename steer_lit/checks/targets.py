@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from steer_lit.checks.leaves import Config
+from steer_lit.dotted import within
 from steer_lit.errors import Problem
 
 _PLAYERS = ("attacker", "tutor", "judge")
@@ -102,7 +103,7 @@ def _imported(module: str) -> Any:
         return import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or ""
-        if module == missing or module.startswith(f"{missing}."):
+        if within(module, missing):
             return None
         return f"{module} cannot be imported: {error}"
     except (Exception, SystemExit) as error:  # the user's own module may raise anything

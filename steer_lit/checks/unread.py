@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.dotted import leaves, nodes
+from steer_lit.dotted import leaves, nodes, within
 from steer_lit.errors import Problem
 from steer_lit.terminal.conf_files import composed, conf_files
 from steer_lit.terminal.nearest import nearest
@@ -68,4 +68,4 @@ def _refers(reference: str, key: str) -> bool:
     """Return whether `reference`, which may be relative, names `key` or something below it."""
     if reference.startswith("."):
         return key.endswith(f".{reference.lstrip('.')}")
-    return f"{reference}.".startswith(f"{key}.")
+    return within(reference, key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.bench.policies import adapters, played_here
+from steer_lit.bench.policies import adapters, any_local
 from steer_lit.checks import bench_problems
 from steer_lit.checks.leaves import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
@@ -129,7 +129,7 @@ def _check_judge(
 
 
 def _what_plays(config: DictConfig) -> str:
-    return f"benchmark with model={config.model.name}" if played_here(config.policies) else "benchmark"
+    return f"benchmark with model={config.model.name}" if any_local(config.policies) else "benchmark"
 
 
 def _benchmark(config: DictConfig, dialogues: int) -> str:

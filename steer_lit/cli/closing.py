@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from steer_lit.checks.leaves import makes_rows
-from steer_lit.files.run_files import ADAPTER, BASE, BEST, TOWER
+from steer_lit.files.run_files import BEST
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
+from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import command, path_word, shown_path, sweeping
 from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.words import words_setting
 
-_SAID = {"sft": "SFT", "grpo": "GRPO", "ground": "grounding", "pretrain": "pretraining"}
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
 # Keys of the model and of the server: words that set them are repeated in the next command.
 _MODEL = ("model.*", "system_prompt")
@@ -33,7 +33,7 @@ def opening(config: DictConfig, run_dir: Path) -> str:
     length = counted(steps, "step") if steps > 0 else f"epochs: {trainer.max_epochs}"
     base = " from the base policy (no init_from)" if config.stage == "grpo" else ""  # usual for the other stages
     start = f" from {saved or config.init_from}" if saved or config.init_from else base
-    done = f"{_SAID.get(config.stage, config.stage)} of {config.model.name}{start}, {length}, seed {config.seed}"
+    done = f"{STAGES[config.stage].said} of {config.model.name}{start}, {length}, seed {config.seed}"
     return f"{done}, into {shown_path(run_dir)}; libraries load first"
 
 
@@ -62,15 +62,15 @@ def closing(
     kept = ""
     if best is not None:
         kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
-    exported, label, following = _AFTER.get(config.stage, (ADAPTER, "adapter", _benchmark))
-    export = shown_path(run_dir / exported)
+    facts = STAGES[config.stage].export
+    label, export = f"{facts.label}:", shown_path(run_dir / facts.path)
     if early:
         kept += f"\nearly:   stopped {early}" + (f"; {export} is of that step" if export.exists() else "")
     if not export.exists():
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
     if sweeping():  # `compared` prints the next command of the whole sweep
-        return f"{label + ':':<8} {export}{shown}{kept}"
-    return f"{label + ':':<8} {export}{shown}{kept}\n{_following(*following(config, export, words))}"
+        return f"{label:<8} {export}{shown}{kept}"
+    return f"{label:<8} {export}{shown}{kept}\n{_following(*_NEXT[config.stage](config, export, words))}"
 
 
 def _following(command: str, *wanted: str) -> str:
@@ -85,7 +85,7 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     the runs differ in stage, model or system prompt: a benchmark has one of each.
     """
     config = configs[0]
-    if config.stage not in ("sft", "grpo") or any(_base(other) != _base(config) for other in configs):
+    if STAGES[config.stage].trains != "adapter" or any(_base(other) != _base(config) for other in configs):
         return ""
     start, *others = {_start(other) for other in configs}
     policies = {"sft": [Path(start)]} if start and not others and config.stage == "grpo" else {}
@@ -179,9 +179,10 @@ def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *,
         yield f"its {player} is a server's: add{server}"
 
 
-# After each stage: its export, the label of that, and a function that returns the next command and what that lacks.
-_AFTER: dict[str, tuple[str, str, Callable[[DictConfig, Path, Sequence[str]], list[str]]]] = {
-    "pretrain": (BASE, "weights", _grounding),
-    "ground": (TOWER, "tower", _sft),
-    "sft": (ADAPTER, "adapter", _grpo),
+# After each stage: a function that returns the next command and what that lacks.
+_NEXT: dict[str, Callable[[DictConfig, Path, Sequence[str]], list[str]]] = {
+    "pretrain": _grounding,
+    "ground": _sft,
+    "sft": _grpo,
+    "grpo": _benchmark,
 }

@@ -35,6 +35,7 @@ from steer_lit.files.run_files import (
     ROLLOUTS,
     TOWER,
     VERSIONS,
+    saved_versions,
 )
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import digests
@@ -215,30 +216,22 @@ def freeze(config: DictConfig, run_dir: Path, played: Mapping[str, object] | Non
 
 def _commands(run_dir: Path) -> list[str]:
     """Return the commands of the run, oldest first and each with its folder. A resumed run has several."""
-    earlier, command = list(_versions(run_dir).get("commands", [])), typed_command(run_dir)
+    earlier, command = list(saved_versions(run_dir).get("commands", [])), typed_command(run_dir)
     return earlier if command in ("", *earlier[-1:]) else [*earlier, command]
 
 
 def mark_finished(run_dir: Path) -> None:
     """Record that the training in the folder ran to its end. `freeze` removes the record when a run begins there."""
-    replace_text(run_dir / VERSIONS, json.dumps({**_versions(run_dir), "finished": True}, indent=2) + "\n")
+    replace_text(run_dir / VERSIONS, json.dumps({**saved_versions(run_dir), "finished": True}, indent=2) + "\n")
 
 
 def finished(run_dir: Path, config: DictConfig) -> bool:
     """Return whether the folder holds a training of exactly this config, resumed or not, that ran to its end."""
-    if _versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
+    if saved_versions(run_dir).get("finished") is not True or not (run_dir / CONFIG).is_file():
         return False
     saved, asked = OmegaConf.load(run_dir / CONFIG), config.copy()
     saved.ckpt_path = asked.ckpt_path = None
     return bool(OmegaConf.to_container(saved) == OmegaConf.to_container(asked, resolve=True))
-
-
-def _versions(run_dir: Path) -> dict[str, Any]:
-    """Return what `freeze` has written to versions.json; {} if that is missing or damaged."""
-    try:
-        return dict(json.loads((run_dir / VERSIONS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
 
 
 @contextmanager

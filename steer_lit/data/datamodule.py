@@ -15,12 +15,10 @@ from lightning.pytorch import LightningDataModule
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import (
-    LEARNT_FROM,
     FileSource,
     MiniSource,
     Record,
     Rows,
-    Stage,
     Unfit,
     bare_answers,
     blanked,
@@ -33,6 +31,7 @@ from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank, several_ranks
+from steer_lit.stages import STAGES, Stage
 from steer_lit.types import Dialogue, ImageRef
 
 if TYPE_CHECKING:
@@ -138,10 +137,10 @@ class SteerDataModule(LightningDataModule):
         return open_image(ref, self.source.image_root)
 
     def state_dict(self) -> dict[str, int | str]:
-        """Return the cursor after the last finished step, the number of training rows, and the rows' digest."""
+        """Return the stage, the cursor after the last finished step, the number of training rows, the rows' digest."""
         cursor = self._cursor if self._steps is None else self._steps.finished()
         place = {"seed": cursor.seed, "epoch": cursor.epoch, "position": cursor.position, "rows": self.train_rows}
-        return {**place, "facts": self._facts}
+        return {"stage": self.stage, **place, "facts": self._facts}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where `state_dict` stopped. Raises SteerError as `check_resumable` does."""
@@ -200,7 +199,7 @@ class SteerDataModule(LightningDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
-        part = LEARNT_FROM[self.stage]
+        part = STAGES[self.stage].learns_from
         if not isinstance(self.source, FileSource):
             return self.source.rows(part, self.max_turns, self._quarantine)
         return self.source.fitting(part, self._read, self._quarantine, self.unfit)
@@ -209,7 +208,7 @@ class SteerDataModule(LightningDataModule):
     def _read(self) -> list[tuple[int, Record]]:
         """(number, record) of each row of a file, before `unfit` has looked at it."""
         assert isinstance(self.source, FileSource)
-        return self.source.read(LEARNT_FROM[self.stage], self.max_turns, self._quarantine)
+        return self.source.read(STAGES[self.stage].learns_from, self.max_turns, self._quarantine)
 
     @cached_property
     def _facts(self) -> str:
@@ -217,7 +216,7 @@ class SteerDataModule(LightningDataModule):
 
         Raises PictureError if a picture is gone.
         """
-        part, source = LEARNT_FROM[self.stage], self.source
+        part, source = STAGES[self.stage].learns_from, self.source
         if isinstance(source, FileSource):
             pictures = {ref for _, record in self._read for ref in pictures_of(record)}
             rows = [digest(repr(replace(record, id="")), 16) for _, record in self._read]  # ids may be line numbers

@@ -28,16 +28,15 @@ from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.numbers import counted
 from steer_lit.ranks import first_rank
+from steer_lit.stages import TaughtPart
 from steer_lit.terminal.bars import running_count
 from steer_lit.types import Dialogue, ImageRef, Kind, Message, Scenario
 
 log = logging.getLogger(__name__)
 
 Record = Dialogue | Scenario
-SourcePart = Literal["sft", "rl", "bench", "captions", "primer"]
+SourcePart = Literal[TaughtPart, "bench"]
 BenchPart = Literal["bench", "rl"]
-Stage = Literal["pretrain", "ground", "sft", "grpo"]
-LEARNT_FROM: dict[Stage, SourcePart] = {"pretrain": "primer", "ground": "captions", "sft": "sft", "grpo": "rl"}
 _LOOKED_INTO = 100  # refused rows
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
 

@@ -1,4 +1,8 @@
-"""Names of the files that runs leave in their folders, shared by modules that may not import each other."""
+"""What modules share that may not import each other: the names of the files of a run's folder, and a reader of one."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 CONFIG = "config.yaml"
 LAST, FAILED = "checkpoints/last.ckpt", "checkpoints/failed.ckpt"
@@ -12,3 +16,12 @@ BEST, BEST_FACTS = "best_adapter", "best.json"  # a PEFT folder, and the file in
 MANIFEST, VERSIONS = "manifest.json", "versions.json"
 # Files that runs and conversions write beside rows, but that hold no rows to read.
 NOTES = (MANIFEST, VERSIONS, "quarantine*.jsonl", "*.quarantine.jsonl", "work.stage*.jsonl")
+
+
+def saved_versions(run: Path) -> dict[str, Any]:
+    """Return what the run wrote down beside its config: versions, commands and more. Empty if that cannot be read."""
+    try:
+        found = json.loads((run / VERSIONS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -8,11 +8,11 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from steer_lit.files.atomic import replace_folder
-from steer_lit.files.run_files import ADAPTER, BASE, TOWER
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import disk_errors
 from steer_lit.policy.tower import save_tower
+from steer_lit.stages import EXPORTS
 
 
 class PolicyExport(Callback):
@@ -35,7 +35,7 @@ class PolicyExport(Callback):
 
 def export(policy: QwenVL, run_dir: Path) -> Path:
     """Write what the policy trains under `run_dir`, over an earlier export, and return the path. Raise OSError."""
-    target = run_dir / {"adapter": ADAPTER, "tower": TOWER, "base": BASE}[policy.trains]
+    target = run_dir / EXPORTS[policy.trains].path
     run_dir.mkdir(parents=True, exist_ok=True)
     with disk_errors(target):
         if policy.trains == "tower":

@@ -15,11 +15,11 @@ from steer_lit.lit.replay import replay
 from steer_lit.lit.step_cost import StepCost, log_peak
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
-from steer_lit.policy.model_facts import Trains
 from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.rollout.logged import LoggedTrajectory
+from steer_lit.stages import Trains
 from steer_lit.types import Dialogue
 
 

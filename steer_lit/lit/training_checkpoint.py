@@ -11,21 +11,13 @@ from typing import Any
 import torch
 
 from steer_lit.errors import SteerError
-from steer_lit.files.run_files import ADAPTER, BASE, TOWER
+from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import typed
 from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
-PLACE = "SteerDataModule"  # Lightning's key for the state of our datamodule: where a run stands in its data
+PLACE = "SteerDataModule"  # Lightning's key for our datamodule's state: the stage, and where a run stands in its data
 _RESUMED = ("optimizer_states", OWN)  # checkpoints of other programs lack at least one
-# What a later stage starts from after each stage: the key that names it, the file or folder in the run, its name.
-_EXPORTS = {
-    "sft": ("init_from", ADAPTER, "adapter"),
-    "grpo": ("init_from", ADAPTER, "adapter"),
-    "ground": ("model.tower", TOWER, "tower"),
-    "pretrain": ("model.weights", BASE, "weights"),
-}
-_STARTS = {"sft": ("grpo",), "grpo": ("sft",), "ground": ("sft", "grpo"), "pretrain": ("ground", "sft", "grpo")}
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
 
 
@@ -50,26 +42,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_stage(saved: Mapping[str, Any], stage: str, path: Path) -> None:
-    """Raise SteerError if the checkpoint `saved`, the file `path`, is of another stage than `stage`."""
-    there = _stage(saved)
-    if there is None or there == stage:
+    """Raise SteerError if the checkpoint `saved`, the file `path`, is of another stage than `stage`.
+
+    Those of earlier versions do not name theirs: if one is of another stage, its rows are found to be others.
+    """
+    there = saved.get(PLACE, {}).get("stage")
+    if (facts := STAGES.get(str(there))) is None or there == stage:
         return
     said = f"ckpt_path={str(path)!r}: is a checkpoint of stage {there}, this run is of stage {stage}"
-    if stage not in _STARTS[there]:
+    if stage not in facts.followed_by:
         raise SteerError(f"{said}: resume with the experiment that wrote it")
-    key, name, export = _EXPORTS[there]
-    run = path.parent.parent
-    start = typed(key, run / name) if (run / name).exists() else f"{key}=<run>/{name}"
-    raise SteerError(f"{said}, which starts from its {export}: {start} in place of ckpt_path")
-
-
-def _stage(saved: Mapping[str, Any]) -> str | None:
-    """Return the stage that wrote the checkpoint, told by what it holds: the tensors that train, GRPO's reference.
-
-    None if it holds no tensors: other checks refuse that.
-    """
-    if not (names := list(saved.get("state_dict", ()))):
-        return None
-    if any(".lora_" in name for name in names):
-        return "grpo" if "reference" in saved[OWN] else "sft"
-    return "ground" if all(".visual." in name for name in names) else "pretrain"
+    export = facts.export
+    here = path.parent.parent / export.path
+    start = typed(export.key, here) if here.exists() else f"{export.key}=<run>/{export.path}"
+    raise SteerError(f"{said}, which starts from its {export.label}: {start} in place of ckpt_path")

@@ -9,7 +9,6 @@ from steer_lit.numbers import Bound, whole
 
 Quantization = Literal["nf4", "none"]
 NumberType = Literal["bfloat16", "float32"]
-Trains = Literal["adapter", "tower", "base"]
 _WEIGHTS = Path(__file__).with_name("weights")  # in the package
 SHIPPED = _WEIGHTS / "nano"  # nano's checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steer_lit.attacker.adaptive import AdaptiveAttacker, quote, strategy_for
+from steer_lit.attacker.adaptive import AdaptiveAttacker, quote
+from steer_lit.attacker.strategy import strategy_for
 from steer_lit.data.mini import MiniSplit
 from steer_lit.tutor.rubric import RubricTutor
 from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Strategy, Turn, TurnGold, Verdict

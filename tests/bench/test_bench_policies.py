@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, adapters, local, named, played_here, served
+from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, adapters, any_local, local, named, served
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite, check_worth
@@ -110,8 +110,8 @@ def test_problems_name_the_key_that_has_to_change() -> None:
 def test_the_policies_of_a_list_are_numbered() -> None:
     given = {"sft": "a", "full": ["b", "server:m"], "other": {"model": "m"}}
     assert named(given) == {"sft": "a", "full@1": "b", "full@2": "server:m", "other": {"model": "m"}}
-    assert played_here(given) == {"policies.sft": "a", "policies.full@1": "b"}
-    assert list(played_here(OmegaConf.create(given))) == ["policies.sft", "policies.full@1"]
+    for policies, here in ((given, True), ({"full": ["server:m", "b"]}, True), ({"other": given["other"]}, False)):
+        assert any_local(policies) is any_local(OmegaConf.create(policies)) is here
 
 
 class Served(BaseHTTPRequestHandler):

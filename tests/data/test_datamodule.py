@@ -135,7 +135,7 @@ def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
     data = mini()
     state = data.state_dict()
     facts = state["facts"]
-    assert state == {"seed": 0, "epoch": 0, "position": 0, "rows": 47, "facts": facts}
+    assert state == {"stage": "sft", "seed": 0, "epoch": 0, "position": 0, "rows": 47, "facts": facts}
     assert {type(value) for value in state.values()} == {int, str}
     for other in (mini(val_size=10), mini(seed=4)):
         with pytest.raises(SteerError, match=r"continued\. Use its experiment and data settings"):

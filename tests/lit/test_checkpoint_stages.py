@@ -8,22 +8,22 @@ from typing import Any
 import pytest
 
 from steer_lit.cli import main as cli
+from steer_lit.data.datamodule import SteerDataModule
+from steer_lit.data.sources import MiniSource
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
-from steer_lit.lit.sft_module import SFTModule
-from steer_lit.lit.training_checkpoint import OWN, check_stage
+from steer_lit.lit.training_checkpoint import PLACE, check_stage
+from steer_lit.stages import Stage
 from steer_lit.terminal.stdout import REFUSED
-from tests.lit.test_checkpoints import OPTIM, grpo_module
 
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=0", "trainer.max_steps=1"]
 
 
-def module_of(stage: str, policy: Any) -> Any:
-    if stage == "grpo":
-        policy.freeze_reference()
-        return grpo_module(policy)
-    trains = {"sft": "adapter", "ground": "tower", "pretrain": "base"}[stage]
-    return SFTModule(policy, OPTIM, micro_tokens=2048, trains=trains)  # type: ignore[arg-type]
+def saved_by(stage: Stage) -> tuple[SteerDataModule, dict[str, Any]]:
+    """Return the data of a run of this stage, and what a checkpoint of it says of them."""
+    source = MiniSource(sft=20, rl=20, bench=20, captions=20, primer=20)
+    data = SteerDataModule(source, stage, batch_size=2)
+    return data, {PLACE: data.state_dict()}
 
 
 def test_grpo_from_an_sft_checkpoint_names_the_adapter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,11 +47,8 @@ def test_grpo_from_an_sft_checkpoint_names_the_adapter(tmp_path: Path, capsys: p
         ("sft", "ground", "this run is of stage ground: resume with the experiment that wrote it"),
     ],
 )
-def test_each_stage_is_told_by_what_its_checkpoint_holds(there: str, here: str, said: str, tiny_policy: Any) -> None:
-    module = module_of(there, tiny_policy())
-    module._trainer = type("Alone", (), {"world_size": 1})()
-    saved: dict[str, Any] = {"state_dict": module.state_dict()}
-    module.on_save_checkpoint(saved)
+def test_a_checkpoint_says_of_which_stage_it_is(there: Stage, here: str, said: str) -> None:
+    _, saved = saved_by(there)
     path = Path("run/checkpoints/last.ckpt")
     check_stage(saved, there, path)
     with pytest.raises(SteerError, match=f"is a checkpoint of stage {there}, this run is of stage {here}") as refused:
@@ -59,5 +56,12 @@ def test_each_stage_is_told_by_what_its_checkpoint_holds(there: str, here: str, 
     assert str(refused.value).endswith(said)
 
 
-def test_a_checkpoint_without_tensors_is_left_to_the_other_checks() -> None:
-    check_stage({"state_dict": {}, OWN: {}}, "grpo", Path("last.ckpt"))
+def test_a_checkpoint_of_an_earlier_version_is_told_by_its_rows() -> None:
+    """It does not name its stage, and goes on in that stage alone."""
+    data, saved = saved_by("sft")
+    other, _ = saved_by("grpo")
+    del saved[PLACE]["stage"]
+    check_stage(saved, "grpo", Path("last.ckpt"))
+    data.check_resumable(saved[PLACE])
+    with pytest.raises(SteerError, match="the checkpoint's training data has as many rows as this run's, but others"):
+        other.check_resumable(saved[PLACE])

@@ -11,9 +11,9 @@ from typing import Any
 
 import hydra
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from steer_lit.checks import synthesis_problems, value_problems
+from steer_lit.checks import synthesis_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.synthesis.screen import next_steps
@@ -42,9 +42,7 @@ def test_rows_are_made_and_the_next_command_trains_on_them(tmp_path: Path, capsy
     (command,) = re.findall(r"next: +python train\.py (.*)", out)
     assert (run / "versions.json").is_file()
     config = compose(*(word.removeprefix("+") for word in shlex.split(command)), name="train")
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    assert value_problems(plain) == []
+    assert train_problems(config) == []
     assert config.model.name == "nano"  # nano knows STEER-mini's words; `tiny` has random weights and learns nothing
     assert config.data.source.sft == str(run / "sft.jsonl")
     assert "mean_turns" not in config.data.source  # an option of STEER-mini that FileSource does not have
