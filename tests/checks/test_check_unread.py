@@ -48,7 +48,7 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         ("replay: {dialogues: 4}", "replay", "nothing reads it."),  # a section of another stage
     ],
 )
-def test_a_mistyped_key_of_a_file_is_found(unread: dict[str, str], text: str, key: str, said: str) -> None:
+def test_trap_44_a_mistyped_key_of_a_file_is_found(unread: dict[str, str], text: str, key: str, said: str) -> None:
     experiment(text)
     assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == 0
     assert list(unread) == [key]

@@ -123,7 +123,7 @@ class Epochs(Callback):
         ("max_epochs", [3, 6]),
     ],
 )
-def test_a_run_of_epochs_goes_on_to_its_end(
+def test_trap_43_a_run_of_epochs_goes_on_to_its_end(
     how: str, steps: list[int], make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     """Lightning counts an epoch twice that was saved after its last step, or broken off by `max_steps`."""
