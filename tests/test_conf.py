@@ -177,7 +177,7 @@ def test_single_turn_grpo_keeps_the_scenarios_it_takes_openings_from() -> None:
     words = ("experiment=grpo_smol", "init_from=null", "rollout.max_turns=1")
     (problem,) = value_problems(resolved(compose(*words)))
     assert (problem.key, problem.value) == ("data.max_turns", 1)
-    assert "rollout.max_turns=1 with this at 2" in problem.remedy
+    assert "rollout.max_turns=1 with data.max_turns=2" in problem.remedy
     assert value_problems(resolved(compose(*words, "data.max_turns=7"))) == []
 
 

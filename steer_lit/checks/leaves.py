@@ -33,7 +33,8 @@ _NUMBERS: Mapping[str, Bound] = {
     "data.max_turns": whole(
         2,
         MAX_TURNS,
-        f"must be a whole number from 2 to {MAX_TURNS}; GRPO on openings alone is rollout.max_turns=1 with this at 2",
+        f"must be a whole number from 2 to {MAX_TURNS} in data.max_turns; GRPO on openings alone is "
+        "rollout.max_turns=1 with data.max_turns=2",
     ),
     "data.max_bad_rows": whole(0),
     "data.batch_size": whole(1),

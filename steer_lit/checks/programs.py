@@ -24,7 +24,7 @@ from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
-from steer_lit.checks.unread import unread_problems
+from steer_lit.checks.unread import removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
 from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
 from steer_lit.numbers import MANY, is_whole, whole
@@ -116,9 +116,10 @@ def _checked(
         # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
         if not alone:
-            values = list(leaf_problems(plain))
-            alone = [*unread_problems(config), *values]
-            others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
+            values, removed = list(leaf_problems(plain)), removed_problems(config)
+            alone = [*unread_problems(config), *removed, *values]
+            if not removed:  # the checks below read every key
+                others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
     # A value that is wrong by itself is not also reported for how it goes with others.
     wrong = {_changed_by(config, problem.key) for problem in alone}
     found += [problem for problem in alone if problem.key not in missing]

@@ -43,6 +43,12 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")
     elif epochs not in (None, -1) and not _COUNT.fits(epochs):
         yield Problem("trainer.max_epochs", epochs, f"{_COUNT.allowed}, or -1 to go by trainer.max_steps")
+    per_batch = at(config, "objective.epochs")
+    if _COUNT.fits(per_batch) and _COUNT.fits(steps) and steps % per_batch:
+        fewer = steps - steps % per_batch
+        near = f"{fewer} or {fewer + per_batch}" if fewer else str(per_batch)
+        remedy = f"must be a multiple of objective.epochs={per_batch}, the steps that a batch takes, such as {near}"
+        yield Problem("trainer.max_steps", steps, remedy)
     yield from device_problems(trainer)
     share = trainer.get("val_check_interval")
     if isinstance(share, float) and trainer.get("check_val_every_n_epoch") is None:

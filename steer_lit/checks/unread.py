@@ -1,4 +1,7 @@
-"""Finds keys that nothing reads, such as a mistyped one in a config file. Hydra takes any key that a file adds."""
+"""Finds keys that nothing reads, such as a mistyped one in a config file, and keys that were removed.
+
+Hydra takes any key that a file adds, and `~<key>` for any key.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.dotted import leaves, nodes, within
-from steer_lit.errors import Problem
+from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.terminal.conf_files import composed, conf_files
 from steer_lit.terminal.nearest import nearest
 
@@ -25,14 +28,9 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     A key is read if the program's own config files have it, if another key refers to it by `${...}`, or if it is given
     to a class of the user's or of a library, which may take any.
     """
-    if not HydraConfig.initialized():
-        return []
-    settings = HydraConfig.get()
-    program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
-    words = [f"{group}={option}" for group, option in chosen if group in _DECIDING and option is not None]
-    if (ours := composed(program, [*words, *(["~experiment"] if program == "train" else [])])) is None:
-        return []
     plain: Any = OmegaConf.to_container(config, resolve=False)
+    if (ours := _ours()) is None:
+        return []
     if not (unknown := dict(_unread(plain, ours))):
         return []
     references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
@@ -41,6 +39,37 @@ def unread_problems(config: DictConfig) -> list[Problem]:
         for key, value in unknown.items()
         if not any(_refers(reference, key) for reference in references)
     ]
+
+
+def removed_problems(config: DictConfig) -> list[Problem]:
+    """Return the program's own keys that a run's config lacks. Without a command line: none.
+
+    A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    gone = [] if (ours := _ours()) is None else list(_removed(plain, ours))
+    return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
+
+
+def _ours() -> Mapping[str, Any] | None:
+    """Return the program's own config for the options that were chosen, without any experiment."""
+    if not HydraConfig.initialized():
+        return None
+    settings = HydraConfig.get()
+    program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
+    words = [f"{group}={option}" for group, option in chosen if group in _DECIDING and option is not None]
+    return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
+
+
+def _removed(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    target = str(ours.get("_target_", ""))
+    if target and (target != section.get("_target_") or not target.startswith("steer_lit.")):
+        return
+    for name, value in ours.items():
+        if name not in section:
+            yield from [] if prefix.rstrip(".") in _OWN_NAMES else [f"{prefix}{name}"]
+        elif isinstance(value, Mapping) and isinstance(section[name], Mapping):
+            yield from _removed(section[name], value, f"{prefix}{name}.")
 
 
 def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

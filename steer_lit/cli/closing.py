@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
 from steer_lit.terminal.commands import command, path_word, shown_path, sweeping
 from steer_lit.terminal.conf_files import composed, conf_file
+from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_setting
 
 _DIALOGUES = 300  # of a first benchmark: enough for meaningful intervals, minutes on a CPU
@@ -51,17 +53,23 @@ def closing(
     words: Sequence[str] = (),
     best: tuple[int, float] | None = None,
     early: str = "",
+    unscored: str = "",
 ) -> str:
     """Return the lines that say where the result is, and which command comes next unless nothing was exported.
 
     The next command repeats those of the run's `words` that describe the model and the server. What the command still
     lacks is on separate lines, so that it can be pasted. `best` is the step of the best adapter and the metric's value
-    there; None if the run ended with the best. `early` says where and by what the run was ended early.
+    there; None if the run ended with the best. `early` says where and by what the run was ended early, `unscored` why
+    the last validation gave no `value`, which is then NaN.
     """
-    shown = "" if value is None else f"   {metric} {float(value):.3f}"
+    lost = value is not None and math.isnan(value)
+    shown = "" if value is None or lost else f"   {metric} {float(value):.3f}"
     kept = ""
+    if lost:
+        why = visible_line(unscored or "its value is NaN")
+        kept = f"\nmissing: {metric}, the last validation could not be scored: {why}"
     if best is not None:
-        kept = f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
+        kept += f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
     facts = STAGES[config.stage].export
     label, export = f"{facts.label}:", shown_path(run_dir / facts.path)
     if early:

@@ -45,7 +45,8 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
     Raise ConfigError with every problem at once, before anything heavy loads.
     """
     if saved := requeued(run_dir):  # set before the check, which asks less of a resumed run
-        config.ckpt_path = config.get("ckpt_path") or saved
+        given = config.get("ckpt_path")  # a failed.ckpt in the folder is gone once the run got further
+        config.ckpt_path = given if given and Path(given).exists() else saved
     if problems := train_problems(config):
         raise ConfigError(problems)
     with alone_in(run_dir):
@@ -138,7 +139,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
         early = "" if trainer.global_step == begins_at else early_stop(trainer)
-        print(closing(config, run_dir, module.monitored.name, value, words, best=_better(trainer), early=early))
+        told = {"best": _better(trainer), "early": early, "unscored": module.unscored}
+        print(closing(config, run_dir, module.monitored.name, value, words, **told))
     return None if value is None else float(value)
 
 

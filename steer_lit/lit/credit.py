@@ -1,15 +1,20 @@
-"""Computes every turn's advantage from the rewards of a step's groups."""
+"""The rewards of a step's trajectories, checked, and every turn's advantage computed from them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import torch
 
+from steer_lit.errors import SteerError
+from steer_lit.numbers import counted, is_number
 from steer_lit.objective.advantage import advantages, turn_advantages, usable_rows
 from steer_lit.objective.choices import Scale
-from steer_lit.reward.reward import TrajectoryReward
+from steer_lit.reward.reward import Reward, TrajectoryReward
+from steer_lit.types import Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,32 @@ class AssignedCredit:
     advantages: tuple[tuple[float, ...], ...]
     skipped: int
     flat: int
+
+
+def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[TrajectoryReward | None]:
+    """Return the reward of each trajectory, None for one that failed.
+
+    Raise SteerError for anything else that a user's own class returns: it would break something far from here, and a
+    NaN would look like a learning rate that is too high.
+    """
+    found = [reward.of(trajectory) for trajectory in trajectories]
+    for one, trajectory in zip(found, trajectories, strict=True):
+        if one is not None and not _fits(one, len(trajectory.turns)):
+            raise SteerError(
+                f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {one!r:.300} for a dialogue of "
+                f"{counted(len(trajectory.turns), 'turn')}: it must return a TrajectoryReward of finite floats, its "
+                "tuples with one for each turn, or None if the trajectory failed"
+            )
+    return found
+
+
+def _fits(found: Any, turns: int) -> bool:
+    if not isinstance(found, TrajectoryReward):
+        return False
+    by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
+    if not all(isinstance(entries, Sequence) and len(entries) == turns for entries in by_turn):
+        return False
+    return all(map(is_number, (found.trajectory_return, *chain.from_iterable(by_turn))))
 
 
 def assign_credit(

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from steer_lit.errors import ConfigError, SteerError
-from steer_lit.lit.credit import AssignedCredit, assign_credit
-from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together
+from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
+from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together, unscored
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
@@ -40,7 +40,7 @@ from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
 class RolloutSettings:
     """How groups are played: `group_size` dialogues per scenario (K), at most `side_by_side` at a time.
 
-    When more than `max_failed_share` of a step's trajectories fail, the run is saved and stopped.
+    When more than `max_failed_share` of a step's or a validation's trajectories fail, the run is saved and stopped.
     """
 
     group_size: int
@@ -105,7 +105,7 @@ class GRPOModule(PolicyModule):
         seeds = [stable_hash(self.seed, self.global_step, *place) for place in places]
         with stopping_together(self):
             trajectories = self.play(scenarios, seeds, self.rollout.temperature)
-        rewards = [self.reward.of(trajectory) for trajectory in trajectories]
+        rewards = rewards_of(self.reward, trajectories)
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
@@ -183,11 +183,16 @@ class GRPOModule(PolicyModule):
     def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
         with stopping_together(self):
             trajectories = self.play(batch, [0] * len(batch), 0.0)
-        self._validated += [(trajectory, self.reward.of(trajectory)) for trajectory in trajectories]
+        self._validated += zip(trajectories, rewards_of(self.reward, trajectories), strict=True)
+        if batch_idx + 1 == sum(self.trainer.num_val_batches):  # not later: a resumed run repeats what had not ended
+            played = [trajectory for trajectory, _ in self._validated]
+            stop_when_too_many_failed(self, played, self.rollout.max_failed_share)
 
     def on_validation_epoch_end(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._validated]
-        ratios = rollout_ratios(trajectories, [reward for _, reward in self._validated])
+        rewards = [reward for _, reward in self._validated]
+        self.unscored = "" if any(rewards) else unscored(trajectories)
+        ratios = rollout_ratios(trajectories, rewards)
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
         self.log_at_step()
 
@@ -211,11 +216,13 @@ class GRPOModule(PolicyModule):
         self.log_ratios({f"train/{name}": pair for name, pair in ratios.items()})
         numbers = [number for advantages in credit.advantages for number in advantages]
         square, count = self.add_up(math.fsum(number**2 for number in numbers), len(numbers))
-        self.log("train/advantage_std", math.sqrt(square / max(count, 1.0)))
+        self.log("train/advantage_std", math.sqrt(square / count) if count else math.nan)
 
     def _log_learning(self, step_batch: StepBatch, stats: GrpoStats) -> None:
-        self.log_ratios({"train/ratio_gap": (step_batch.gap_sum, step_batch.tokens)})
-        self.log("train/ratio_gap_max", self.largest(step_batch.gap_max))
+        gaps, tokens = self.add_up(step_batch.gap_sum, step_batch.tokens)
+        gap_max = self.largest(step_batch.gap_max)
+        self.log("train/ratio_gap", gaps / tokens if tokens else math.nan)
+        self.log("train/ratio_gap_max", gap_max if tokens else math.nan)
         stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
         for name, value in stats.means().items():
             self.log(f"train/{name}", value)

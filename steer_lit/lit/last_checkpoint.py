@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from steer_lit.files.run_files import LAST
+from steer_lit.errors import SteerError
+from steer_lit.files.run_files import FAILED, LAST
+from steer_lit.lit.training_checkpoint import read_checkpoint
 from steer_lit.terminal.stdout import stop_unread_by
 
 
@@ -25,6 +28,8 @@ class LastCheckpoint(Checkpoint):
     after the current step; a second Ctrl-C, at once. Several ranks all stop after the step in which one of them
     received Ctrl-C. SIGTERM is not reliable with several ranks: Lightning answers it with a message for which a rank in
     the middle of a step does not wait.
+
+    `<run>/checkpoints/failed.ckpt` is removed as soon as this checkpoint is as far.
 
     Lightning's ModelCheckpoint takes manual optimisation for a mistake, warns at length, and does not save at the end.
     """
@@ -124,3 +129,14 @@ class LastCheckpoint(Checkpoint):
             raise
         if trainer.is_global_zero:
             os.replace(part, last)
+            _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
+
+
+def _remove_overtaken(failed: Path, step: int) -> None:
+    """Remove the checkpoint of a step that failed once a run has got at least as far.
+
+    The command that went on from it may be pasted again, and would take the run back to there without a word.
+    """
+    with suppress(SteerError):  # damaged: nothing goes on from it
+        if failed.is_file() and read_checkpoint(failed)["global_step"] <= step:
+            failed.unlink()

@@ -1,4 +1,4 @@
-"""A GRPO step that cannot be finished: every rank saves the run as it was before the step, and stops."""
+"""A GRPO step or validation that cannot be finished: every rank saves the run as it was before, and stops."""
 
 from __future__ import annotations
 
@@ -32,18 +32,32 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
 def stop_when_too_many_failed(
     module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float
 ) -> None:
-    """Save and raise TooManyFailures if more than `max_failed_share` of all ranks' trajectories failed."""
+    """Save and raise TooManyFailures if more than `max_failed_share` of all ranks' trajectories failed.
+
+    `trajectories` are those of a whole step, or of a whole validation: without its figures a run would end as if all
+    were well, and could not tell which adapter is best.
+    """
     failures = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
     failed, played = module.add_up(len(failures), len(trajectories))
     if failed <= max_failed_share * played:
         return
     first = next(chain.from_iterable(module.gather(failures[:1])))
     _save(module.trainer)
+    step = module.global_step
+    where = f"the validation after step {step}" if module.trainer.validating else f"step {step + 1}"
     raise TooManyFailures(
-        f"{failed:.0f} of {played:.0f} trajectories failed in step {module.global_step + 1}, more than "
+        f"{failed:.0f} of {played:.0f} trajectories failed in {where}, more than "
         f"rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
         "The run is saved, to go on once that is mended"
     )
+
+
+def unscored(trajectories: Sequence[Trajectory]) -> str:
+    """Return why no trajectory of a validation has a reward, as this rank knows it."""
+    reasons = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
+    if len(reasons) < len(trajectories):
+        return "the reward's class gave its dialogues no reward"
+    return f"all its dialogues failed; the first: {reasons[0]}" if reasons else "it had no dialogues"
 
 
 def _save(trainer: Trainer) -> None:

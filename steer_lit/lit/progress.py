@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.terminal.bars import LinesApart, count_bar
 
+IF_ANY = ("train/failed_share", "val/failed_share")  # not shown while they are 0
 WITHIN_S = 60.0  # seconds between lines about the progress within a step, if there is no terminal
 # Metric, its label and its format. Metrics that a run does not log are left out.
 SHOWN = (
@@ -22,10 +23,12 @@ SHOWN = (
     ("train/turn_score", "score", "{:.3f}"),
     ("train/right_share", "right", "{:.0%}"),  # not safe_share: a policy that says nothing useful is safe
     ("train/over_refusal", "over-refusal", "{:.0%}"),
+    ("train/failed_share", "failed", "{:.0%}"),
     ("train/kl", "KL", "{:.4f}"),
     ("val/loss", "val loss", "{:.3f}"),
     ("val/exact_share", "val exact", "{:.0%}"),
     ("val/right_share", "val right", "{:.0%}"),
+    ("val/failed_share", "val failed", "{:.0%}"),
     ("train/tokens_per_second", "tokens/s", "{:.0f}"),
 )
 
@@ -105,8 +108,9 @@ class StepProgress(ProgressBar):
 def _numbers(trainer: Trainer, kind: str = "") -> str:
     """Format the metrics whose names begin with `kind`."""
     metrics = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(kind)}
-    shown = ((label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
-    return "  ".join(f"{label} {form.format(value)}" for label, form, value in shown if not math.isnan(value))
+    shown = ((name, label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
+    told = (entry for entry in shown if not math.isnan(entry[3]) and (entry[3] or entry[0] not in IF_ANY))
+    return "  ".join(f"{label} {form.format(value)}" for _, label, form, value in told)
 
 
 def _total(trainer: Trainer, module: LightningModule) -> float:

@@ -46,7 +46,8 @@ class TrajectoryLog(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the rollouts of the step in which too many failed: the user will want to read them."""
-        if isinstance(pl_module, GRPOModule) and isinstance(exception, TooManyFailures):
+        lost_step = isinstance(exception, TooManyFailures) and not trainer.validating  # a validation's step is written
+        if isinstance(pl_module, GRPOModule) and lost_step:
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:

@@ -7,6 +7,7 @@ counts or gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,17 +49,20 @@ class GrpoStats:
         return GrpoStats(reduce_sum(self.sums), reduce_max(self.ratio_max))
 
     def means(self) -> dict[str, float]:
-        """Return the losses as they are, other sums per token, and the largest ratio. Waits for the device once."""
+        """Return the losses as they are, other sums per token, and the largest ratio. Waits for the device once.
+
+        Without tokens, all but the losses are NaN.
+        """
         *sums, ratio_max = torch.cat([self.sums, self.ratio_max[None]]).tolist()
         total = dict(zip(SUMS, sums, strict=True))
-        tokens = max(total["tokens"], 1.0)
+        tokens = total["tokens"] or math.nan
         return {
             "policy_loss": total["policy_loss"],
             "kl_loss": total["kl_loss"],
             "kl": total["kl"] / tokens,
             "nll": total["nll"] / tokens,
             "ratio": total["ratio"] / tokens,
-            "ratio_max": ratio_max,
+            "ratio_max": ratio_max if total["tokens"] else math.nan,
             "clip_share": total["clipped"] / tokens,
         }
 

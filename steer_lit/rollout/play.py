@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import UnionType
+from typing import TypeVar
 
+from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
 from steer_lit.rollout.threads import delayed_by_one
 from steer_lit.types import (
     AsksServer,
@@ -33,6 +37,8 @@ from steer_lit.types import (
 )
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def playing(
@@ -147,7 +153,8 @@ class _Reaction:
         answered = [row for row, completion in answers.items() if self._take(self.dialogues[row], completion)]
         self._score([self.dialogues[row] for row in answered])
         going = [row for row in answered if self._goes_on(self.dialogues[row])]
-        attacks = self.attacker.attack([self.dialogues[row].so_far for row in going]) if going else []
+        asked = [self.dialogues[row].so_far for row in going]
+        attacks = _one_each(asked, self.attacker.attack, "Attack or None", Attack | None) if going else []
         found = {**dict.fromkeys(answers), **dict(zip(going, attacks, strict=True))}
         for row, attack in found.items():
             if attack is not None:
@@ -171,9 +178,29 @@ class _Reaction:
     def _score(self, dialogues: Sequence[_Dialogue]) -> None:
         if self.tutor is None or not dialogues:
             return
-        verdicts = self.tutor.score([dialogue.so_far for dialogue in dialogues])
+        asked = [dialogue.so_far for dialogue in dialogues]
+        verdicts = _one_each(asked, self.tutor.score, "Verdict", Verdict)
         for dialogue, verdict in zip(dialogues, verdicts, strict=True):
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
     def _goes_on(self, dialogue: _Dialogue) -> bool:
         return dialogue.open and len(dialogue.turns) < self.max_turns
+
+
+def _one_each(
+    asked: Sequence[SoFar], method: Callable[[Sequence[SoFar]], Iterable[T]], named: str, kind: type | UnionType
+) -> list[T]:
+    """Call an attacker's or tutor's `method`. Raise SteerError unless it returns one of `kind` for each dialogue.
+
+    The class may be a user's own.
+    """
+    found = method(asked)
+    listed = list(found) if isinstance(found, Iterable) else None
+    if listed is not None and len(listed) == len(asked) and all(isinstance(one, kind) for one in listed):
+        return listed
+    player = type(getattr(method, "__self__", method))
+    returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
+    raise SteerError(
+        f"{player.__module__}.{player.__qualname__}.{method.__name__} returned {returned} for "
+        f"{counted(len(asked), 'dialogue')}: it must return a list with one {named} for each, in their order"
+    )

@@ -168,6 +168,11 @@ def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixtur
         (["rollout.max_turns=10000000000"], "rollout.max_turns=10000000000: must be a whole number from 1 to 100"),
         (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be text, such as a path, or null"),
         (["model=smol", "model.tower=5"], "model.tower=5: must be text, such as a path, or null"),
+        (
+            ["trainer.max_steps=5", "objective.epochs=2"],
+            "trainer.max_steps=5: must be a multiple of objective.epochs=2, the steps that a batch takes, such as 4 or",
+        ),
+        (["trainer.max_steps=1", "objective.epochs=3"], "the steps that a batch takes, such as 3\n"),
     ],
 )
 def test_grpo_refuses_values_of_a_wrong_type(
@@ -273,6 +278,18 @@ def test_a_wrong_value_is_reported_once(
 ) -> None:
     """Not once for each key that is derived from it, and not as another value."""
     assert refusal(capsys, tmp_path, program, *words) == f"1 problem in the configuration:\n  * {said}\n"
+
+
+@pytest.mark.parametrize("name", ["grpo_nano", "grpo_smol"])
+def test_a_single_turn_names_the_key_that_must_stay_at_two(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """These experiments set `data.max_turns: ${rollout.max_turns}`, and the user has typed the latter alone."""
+    words = [f"+experiment={name}", "init_from=null", "rollout.max_turns=1"]
+    found = "rollout.max_turns=1: must be a whole number from 2 to 100 in data.max_turns; GRPO on openings alone is"
+    assert f"{found} rollout.max_turns=1 with data.max_turns=2\n" in refusal(capsys, tmp_path, "train", *words)
+    # Something else is refused here, so that nothing is trained.
+    assert "max_turns" not in refusal(capsys, tmp_path, "train", *words, "data.max_turns=2", "optim.lr=-1")
 
 
 def test_a_section_instead_of_a_value_is_named_by_its_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from steer_lit.checks.unread import unread_problems
+from steer_lit.checks.unread import removed_problems, unread_problems
 from steer_lit.cli import main as cli
 from steer_lit.terminal.conf_files import conf_files
 from steer_lit.terminal.stdout import REFUSED
@@ -27,7 +27,8 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     def run(config: DictConfig, run_dir: Path) -> None:
         found.clear()
-        found.update({problem.key: problem.remedy for problem in unread_problems(config)})
+        problems = [*unread_problems(config), *removed_problems(config)]
+        found.update({problem.key: problem.remedy for problem in problems})
 
     for program in cli.RUNS:
         monkeypatch.setitem(cli.RUNS, program, run)
@@ -118,3 +119,35 @@ def test_a_name_that_refers_to_nothing_is_told_by_its_key(
     experiment("name: run_${seeds}")
     assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == REFUSED
     assert capsys.readouterr().err.startswith("name: interpolation key 'seeds' not found: type the value, or")
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("train", ["~optim.schedule"]),
+        ("train", ["+experiment=grpo_tiny", "~objective.epochs", "~rollout.max_failed_share"]),
+        ("train", ["~callbacks.checkpoint.every_n_steps", "~data.val_size"]),
+        ("bench", ["~bench.horizon", "~bench.chunk"]),
+        ("bench", ["~rollout.max_new_tokens"]),
+        ("synthesize", ["~near_duplicate"]),
+    ],
+)
+def test_a_removed_key_is_told_in_one_line(
+    program: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Our classes have no defaults of their own: without it, they end in a traceback."""
+    gone = [word.removeprefix("~") for word in words if word.startswith("~")]
+    assert cli.run(program, [*words, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith(f"{len(gone)} problem")
+    assert sorted(said[1:]) == sorted(
+        f"  * {key} is not given: a run needs it: leave out ~{key}, which removes it" for key in gone
+    )
+
+
+def test_a_part_that_may_be_left_out_may_be_removed(unread: dict[str, str]) -> None:
+    words = ["~callbacks.progress", "~logger.tensorboard", "~trainer.log_every_n_steps"]
+    assert cli.run("train", words) == 0
+    assert unread == {}
+    assert cli.run("bench", ["~policies.base"]) == 0
+    assert unread == {}

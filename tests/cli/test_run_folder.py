@@ -191,9 +191,13 @@ def test_a_run_restarted_by_slurm_resumes_in_its_folder(tmp_path: Path, monkeypa
     saved.parent.mkdir()
     torch.save({}, saved)
     assert cli.run("train", [*words, f"init_from={tmp_path / 'gone'}"]) == 0  # the checkpoint holds this adapter
+    failed = saved.with_name("failed.ckpt")  # as a command says that goes on from a dead server
+    assert cli.run("train", [*words, f"ckpt_path={failed}"]) == 0  # removed once the run had got further
+    torch.save({}, failed)
+    assert cli.run("train", [*words, f"ckpt_path={failed}"]) == 0
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
     assert cli.run("train", words) == 2
-    assert taken == [None, str(saved)]
+    assert taken == [None, str(saved), str(saved), str(failed)]
 
 
 @pytest.mark.usefixtures("alone")

@@ -1,11 +1,17 @@
 """Advantages of two groups of three, worked out by hand."""
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from steer_lit.lit.credit import assign_credit
+from steer_lit.errors import SteerError
+from steer_lit.lit.credit import assign_credit, rewards_of
 from steer_lit.objective.choices import Scale
 from steer_lit.reward.reward import TrajectoryReward
 from steer_lit.reward.tcsr import gains
+from steer_lit.types import Trajectory
 
 
 def reward(*turn_credits: float) -> TrajectoryReward:
@@ -21,6 +27,49 @@ def test_one_advantage_for_all_turns_of_a_trajectory() -> None:
     assert credit.usable == (True, True, False, True, True, True)
     assert credit.advantages == ((1.0, 1.0), (-1.0,), (), (0.0,), (0.0,), (0.0, 0.0, 0.0))
     assert (credit.skipped, credit.flat) == (0, 1)
+
+
+class Own:
+    """A user's own reward, which returns what it was made with."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+    def of(self, trajectory: Trajectory) -> Any:
+        return self.found
+
+
+NAN = float("nan")
+TWO = (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"return": 1.0},
+        0.5,
+        TrajectoryReward(TWO, TWO, 1.0, (1.0,)),
+        TrajectoryReward((), TWO, 1.0, TWO),
+        TrajectoryReward(TWO, None, 1.0, TWO),  # type: ignore[arg-type]
+        TrajectoryReward(TWO, TWO, NAN, TWO),
+        TrajectoryReward(TWO, TWO, 1.0, (0.5, float("inf"))),
+        TrajectoryReward(TWO, ("a", "b"), 1.0, TWO),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_reward_of_ones_own_returns_is_checked_where_it_returns(
+    found: Any, played: Callable[..., Trajectory]
+) -> None:
+    """A NaN would be blamed on the learning rate; the others would end in a traceback from deep inside."""
+    turn = ("harmless", 10, 10, False)
+    said = re.escape(f"{__name__}.Own.of returned {found!r:.300} for a dialogue of 2 turns: it must return a Traj")
+    with pytest.raises(SteerError, match=f"^{said}"):
+        rewards_of(Own(found), [played(turn, turn)])  # type: ignore[arg-type]
+
+
+def test_a_fitting_reward_passes(played: Callable[..., Trajectory]) -> None:
+    turn = ("harmless", 10, 10, False)
+    for found in (None, TrajectoryReward(TWO, TWO, 1, [0, 1])):  # type: ignore[arg-type]
+        assert rewards_of(Own(found), [played(turn, turn)]) == [found]  # type: ignore[arg-type]
 
 
 def test_a_group_with_one_valid_trajectory_is_skipped() -> None:

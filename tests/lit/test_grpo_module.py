@@ -194,6 +194,46 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     assert saved["global_step"] == 0
 
 
+def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """Without a verdict the run would end as if all were well, and could not tell which adapter is best."""
+    validated: list[int] = []
+
+    def fit(ckpt_path: Path | None) -> None:
+        module = make_module(tiny_policy())
+        fails = ckpt_path is None
+        module.tutor = LetterTutor(failing=lambda scenario, turns: fails and module.trainer.validating)
+        ended = module.on_validation_epoch_end
+        module.on_validation_epoch_end = lambda: (ended(), validated.append(module.global_step))  # type: ignore
+        trainer = make_trainer(3, callbacks=[TrajectoryLog()], val_check_interval=2, check_val_every_n_epoch=None)
+        trainer.fit(module, small_world("grpo", val_size=10), ckpt_path=ckpt_path, weights_only=True)
+
+    said = r"^10 of 10 trajectories failed in the validation after step 2, more than .*; the first: silent\."
+    with pytest.raises(TooManyFailures, match=said):
+        fit(None)
+    assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 2 * 9  # each once
+    assert validated == []
+    fit(tmp_path / "checkpoints" / "failed.ckpt")  # this validation is repeated, the steps before it are not
+    assert validated == [2, 3]
+    assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 3 * 9
+
+
+def test_a_validation_without_a_verdict_says_why_it_has_no_score(
+    make_trainer: Any, small_world: Any, tiny_policy: Any
+) -> None:
+    """A run that allows any share to fail goes on."""
+    tutor, rollout = LetterTutor(failing=lambda scenario, turns: True), replace(ROLLOUT, max_failed_share=1.0)
+    module = make_module(tiny_policy(), tutor=tutor, rollout=rollout)
+    (step,) = run(make_trainer, module, small_world("grpo", val_size=10), steps=1, limit_val_batches=1)
+    assert module.unscored == "all its dialogues failed; the first: silent"
+    assert math.isnan(module.trainer.callback_metrics["val/right_share"])
+    # All groups were skipped: there is nothing to average, and no ratio that could be the largest.
+    empty = {"ratio", "ratio_max", "ratio_gap", "ratio_gap_max", "nll", "kl", "clip_share", "advantage_std"}
+    assert {name for name in empty if not math.isnan(step[f"train/{name}"])} == set()
+    assert step["train/policy_loss"] == step["train/kl_loss"] == step["train/grad_norm"] == 0.0
+
+
 def test_the_rollouts_of_a_step_with_too_many_failures_are_logged(
     make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
+from steer_lit.lit.training_checkpoint import OWN
 
 
 def trainer_at(step: int, terminated: bool = False) -> Any:
@@ -34,6 +36,24 @@ def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end() 
     callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
     assert saved == [10, 16, 16, 17, 18]  # twice at the end, because the last validation lies between
+
+
+@pytest.mark.parametrize(("failed_at", "left"), [(3, False), (5, False), (6, True), (None, True)])
+def test_a_failed_steps_checkpoint_is_removed_once_it_is_overtaken(
+    failed_at: int | None, left: bool, tmp_path: Path
+) -> None:
+    """The command that went on from it would take a later run back. One that is further, or damaged, is left alone."""
+    failed = tmp_path / "checkpoints" / "failed.ckpt"
+    failed.parent.mkdir()
+    failed.write_bytes(b"half")
+    if failed_at is not None:
+        torch.save({"global_step": failed_at, "optimizer_states": [], OWN: {}}, failed)
+    saved = SimpleNamespace(
+        global_step=5, default_root_dir=str(tmp_path), save_checkpoint=Path.touch, is_global_zero=True
+    )
+    LastCheckpoint(every_n_steps=5)._save(saved)  # type: ignore[arg-type]
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert failed.is_file() is left
 
 
 def test_a_partial_checkpoint_is_removed_when_the_disk_is_full(tmp_path: Path) -> None:

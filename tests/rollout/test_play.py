@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.constant import ALWAYS_COMPLY
 from steer_lit.data.mini import MiniSplit
+from steer_lit.errors import SteerError
 from steer_lit.rollout.play import play, playing
 from steer_lit.tutor.rubric import RubricTutor
 from steer_lit.types import Attack, Completion, Message, Scenario, SoFar, Tutor, Verdict
@@ -259,3 +261,36 @@ def test_a_tutors_exception_reaches_the_caller(served: tuple[type, ...]) -> None
     raises = type("Raises", served, {"score": score})()
     with pytest.raises(RuntimeError, match="no tutor"):
         play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), raises, max_turns=3)
+
+
+class Own:
+    """A user's own attacker and tutor, which return what they were made with."""
+
+    def __init__(self, found: object) -> None:
+        self.found = found
+
+    def attack(self, dialogues: Sequence[SoFar]) -> Any:
+        return self.found
+
+    def score(self, dialogues: Sequence[SoFar]) -> Any:
+        return self.found
+
+
+FINE = Verdict(5, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("attacker", "tutor", "said"),
+    [
+        (Own([None]), Own([FINE] * 3), r"attack returned 1 for 3 dialogues: it must return a list with one Attack or"),
+        (Own(["what?"] * 3), Own([FINE] * 3), r"attack returned \['what\?', .* it must return a list with one Attack"),
+        (Own(None), Own([FINE] * 3), r"attack returned None for 3 dialogues"),
+        (ScriptedAttacker(), Own([FINE] * 4), r"score returned 4 for 3 dialogues: it must .* one Verdict for each"),
+        (ScriptedAttacker(), Own([0.5] * 3), r"score returned \[0.5, 0.5, 0.5\] for 3 dialogues"),
+    ],
+)
+def test_what_ones_own_attacker_or_tutor_returns_is_checked_where_it_returns(
+    attacker: Any, tutor: Any, said: str
+) -> None:
+    with pytest.raises(SteerError, match=rf"^{__name__}\.Own\.{said}"):
+        play(ROWS, (7, 8, 9), Echo(), attacker, tutor, max_turns=3)
