@@ -389,3 +389,42 @@ def test_names_from_rows_are_escaped_in_markdown_and_csv(dialogue: MakeDialogue)
     assert "<img" not in page
     assert "![x](http" not in page
     assert "\r" not in page
+
+
+def rate(value: float, low: float, high: float) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((83.3, 75.2, 90.1), "83.3 (75-90)"),
+        ((100.0, 98.0, 100.0), "100.0 (98-100)"),
+        ((62.6, 62.6, 70.0), "62.6 (62.6-70.0)"),
+        ((50.0, 49.5, 50.5), "50.0 (49.5-50.5)"),
+        ((50.0, 50.0, 50.0), "50.0"),
+    ],
+)
+def test_an_interval_holds_its_value_and_keeps_its_width(given: tuple[float, float, float], shown: str) -> None:
+    assert tables.percent(rate(*given)) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((4.2, 0.8, 7.9), "+4.2 (0.8 to 7.9) *"),
+        ((-0.04, -0.3, 0.01), "+0.0 (-0.3 to 0.0)"),
+        ((-0.04, -0.3, -0.01), "-0.04 (-0.30 to -0.01) *"),
+        ((0.01, 0.004, 0.02), "+0.010 (0.004 to 0.020) *"),
+        ((0.000001, 0.000001, 0.000001), "+0.000001 *"),
+    ],
+)
+def test_a_star_stands_beside_figures_that_exclude_0(given: tuple[float, float, float], shown: str) -> None:
+    assert tables.difference(rate(*given)) == shown
+
+
+def test_a_mean_just_below_0_has_no_sign(dialogue: MakeDialogue) -> None:
+    rows = [dialogue(str(at), [0] * 9 + [-1 if at == 0 else 0]) for at in range(50)]
+    page = report.markdown(summarise({"sft": rows}, SETTINGS))
+    assert "| 0.00 |" in page
+    assert "-0.00" not in page
