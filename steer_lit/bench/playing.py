@@ -15,6 +15,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
+from steer_lit.numbers import counted
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
@@ -139,8 +140,8 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> l
         run.begin()
         records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if done and isinstance(policy, ServerPolicy):  # its weights cannot be seen
-        said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
-        log.info(said, name, done, records.path)
+        said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
+        log.info(said, name, counted(done, "dialogue"), records.path)
     tally = _Tally(tell, done)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
 
