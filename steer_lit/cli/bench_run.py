@@ -81,7 +81,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
-        check_gold(section, player, scenarios, settings.turns_played)
+        check_gold(section, player, scenarios, settings.turns_played, plain["server"])
     policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
     constant = _constants(plain, scenarios)
     players = (judge, *asking.values(), *policies.served.values())
