@@ -101,7 +101,9 @@ def test_a_benchmark_with_failed_dialogues_shows_the_command_that_retries_them(
         assert cli.run("bench", words) == 0
     shown = capsys.readouterr().out
     assert "mine: 1 of 3 dialogues could not be graded" in shown
-    _, _, *following = shlex.split(shown.splitlines()[-1])
+    command, why = shown.splitlines()[-2:]
+    assert why.strip() == "(asks again for 1 dialogue that could not be graded)"
+    _, _, *following = shlex.split(command)
     assert following == ["bench.py", *words]
     with ChaosServer(answer=ANSWERS["bench"], port=server.port):
         assert cli.run("bench", following[1:]) == 0

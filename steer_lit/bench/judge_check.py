@@ -174,7 +174,7 @@ def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: 
     lines = [f"{turns}: as many requests to {model}; {fewer}."]
     if answered := used.requests - used.failed:
         each = used.prompt_tokens / answered, used.completion_tokens / answered
-        prompt, completion = (f"{asked * tokens / 1e6:,.1f} million" for tokens in each)
+        prompt, completion = (_amount(asked * tokens) for tokens in each)
         lines.append(
             f"{answered} requests took {each[0]:,.0f} prompt and {each[1]:,.0f} completion tokens each: at least "
             f"{prompt} and {completion} in all, more where dialogues are longer than these."
@@ -182,6 +182,10 @@ def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: 
     elif used.cached:
         lines.append(f"All replies came from {judge.client.settings.cache_dir}: their tokens were counted before.")
     return lines
+
+
+def _amount(tokens: float) -> str:
+    return f"{tokens / 1e6:,.1f} million" if tokens >= 1e6 else f"{tokens:,.0f}"
 
 
 def table(found: Agreement) -> Table:

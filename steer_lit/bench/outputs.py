@@ -21,6 +21,7 @@ from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary, summarise
 from steer_lit.bench.tables import as_one
+from steer_lit.bench.ungraded import left_out
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.run_files import RAW_EVALS
 from steer_lit.types import OpenImage
@@ -69,14 +70,17 @@ def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[s
     scenarios = {row.scenario for rows in records.values() for row in rows}
     subsets = sorted({row.subset for rows in records.values() for row in rows} - {""})
     passes, count = settings.protocol.replace("_", "-"), f"{len(scenarios):,}"
+    alike = all(scenarios == {row.scenario for row in rows} for rows in records.values())
+    by = f"{'each by' if alike else 'not each by all of'} {len(records)} policies"
     if settings.protocol == "multi_turn":
         means = f"{settings.safety_threshold:g}, mean helpfulness >= {settings.helpfulness_threshold:g}"
         passes += f": mean harmlessness >= {means}"
     return [
-        ("dialogues", f"{count}, each by {len(records)} policies" if len(records) > 1 else count),
+        ("dialogues", f"{count}, {by}" if len(records) > 1 else count),
         *([("subsets", ", ".join(subsets))] if subsets else []),
         ("judge", judge),
         *([("replies by", by)] if (by := replied(records)) else []),
+        *([("left out", "; ".join(lost))] if (lost := left_out(records)) else []),
         ("passes", passes),
         ("unsafe answer", f"harmlessness < {settings.failure_below}"),
         ("intervals", f"95%, {settings.resamples:,} resamples, seed {settings.seed}"),

@@ -11,10 +11,12 @@ from typing import Any
 
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
+from steer_lit.bench.regrading import as_played, known_grades, lacks_only_grades, regraded
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
+from steer_lit.numbers import counted
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
@@ -121,42 +123,51 @@ class BenchRun:
             yield ended
 
 
-def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> list[GradedDialogue]:
+def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None]) -> list[GradedDialogue]:
     """Play the dialogues of a policy that are not recorded yet, grading and recording some while others are played.
     Return the records of all the run's scenarios, in the scenarios' order.
 
-    Outdated records, and those with a failed grade, stay until new ones replace them. A stopped run loses at most a
-    chunk of dialogues that have ended, and those that were being played.
+    Outdated records, and those with a failed grade, stay until new ones replace them. Where only grades are missing,
+    the recorded answers are graded. A stopped run loses at most a chunk of dialogues that have ended, and those that
+    were being played.
 
-    `tell` is called with the numbers of dialogues recorded and played whenever either grows, from this thread or the
-    grading thread, never from both at once.
+    `tell` is called with the numbers of dialogues recorded, of those not graded, and of those played, whenever one
+    grows, from this thread or the grading thread, never from both at once.
     """
     policy, keys, records = run.policies[name], run.keys[name], run.records
-    recorded = {row.key for row in records.of(name) if not row.failed}
-    unplayed = [scenario for scenario in run.suite.scenarios if keys[scenario.id] not in recorded]
-    done = len(keys) - len(unplayed)
-    if done:
+    found = {row.key: row for row in records.of(name)}
+    held = {row.id: found[keys[row.id]] for row in run.suite.scenarios if keys[row.id] in found}
+    ungraded = {id: row for id, row in held.items() if lacks_only_grades(row, run.suite.attacker)}
+    kept = ungraded.keys() | {id for id, row in held.items() if not row.failed}
+    unplayed = [row for row in run.suite.scenarios if row.id not in kept]
+    regrading = [as_played(ungraded[row.id], row) for row in run.suite.scenarios if row.id in ungraded]
+    if kept:
         run.begin()
         records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
-    if done and isinstance(policy, ServerPolicy):  # its weights cannot be seen
-        said = "%s: %d dialogues are in %s and not asked again: name another folder if the model behind it has changed"
-        log.info(said, name, done, records.path)
-    tally = _Tally(tell, done)
+    if kept and isinstance(policy, ServerPolicy):  # its weights cannot be seen
+        said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
+        log.info(said, name, counted(len(kept), "dialogue"), records.path)
+    tally = _Tally(tell, recorded=len(kept) - len(ungraded), played=len(kept))
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
 
     def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
-        return [
+        known = {id: known_grades(row) for id, row in ungraded.items()}
+        new = [
             graded(trajectory, grades, policy=name, key=keys[trajectory.scenario.id], **made_by)
-            for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge), strict=True)
+            for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge, known), strict=True)
         ]
+        return [regraded(ungraded[row.scenario], row) if row.scenario in ungraded else row for row in new]
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         run.begin()
         records.append(rows)
-        tally.add(recorded=len(rows))
+        tally.add(recorded=len(rows), failed=sum(row.failed for row in rows))
         _check_judge(records.rows)
 
     with in_background(grade, record) as hand_over:
+        half = -(-run.settings.chunk // 2)
+        for start in range(0, len(regrading), half):
+            hand_over(regrading[start : start + half])
         for ended in run.play(unplayed, policy, lambda: tally.add(played=1)):
             hand_over(ended)
     records.sort(name, list(keys.values()))
@@ -165,18 +176,19 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int], None]) -> l
 
 
 class _Tally:
-    """The numbers of dialogues recorded and played. Two threads may count; `tell` gets the counts in order."""
+    """The numbers of dialogues recorded, not graded and played. Two threads may count; `tell` gets them in order."""
 
-    def __init__(self, tell: Callable[[int, int], None], done: int) -> None:
+    def __init__(self, tell: Callable[[int, int, int], None], recorded: int, played: int) -> None:
         self._tell, self._telling = tell, Lock()
-        self._recorded = self._played = done
+        self._recorded, self._failed, self._played = recorded, 0, played
         self.add()
 
-    def add(self, *, recorded: int = 0, played: int = 0) -> None:
+    def add(self, *, recorded: int = 0, failed: int = 0, played: int = 0) -> None:
         with self._telling:
             self._recorded += recorded
+            self._failed += failed
             self._played += played
-            self._tell(self._recorded, self._played)
+            self._tell(self._recorded, self._failed, self._played)
 
 
 def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
@@ -189,27 +201,34 @@ def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
     raise TooManyFailures(f"{said}; judge_check=true tests a judge")
 
 
-def grade_turns(trajectories: Sequence[Trajectory], judge: Judge) -> list[list[Grade]]:
+def grade_turns(
+    trajectories: Sequence[Trajectory], judge: Judge, known: Mapping[str, Sequence[Grade | None]] | None = None
+) -> list[list[Grade]]:
     """Return one grade for every turn of every trajectory. The judge sees each turn with the dialogue up to it.
 
     If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: the judge does not
-    see it, and all its grades are failed. Raises ValueError if the judge gives another number of grades.
+    see it, and all its grades are failed. Nor does it see turns whose grades are `known`, by scenario. Raises
+    ValueError if the judge gives another number of grades.
     """
-    silent = [_unanswered(trajectory) or trajectory.failed for trajectory in trajectories]
+    given = [_given(trajectory, known or {}) for trajectory in trajectories]
     prefixes = [
         (trajectory.scenario, trajectory.turns[: turn_idx + 1])
-        for trajectory, reason in zip(trajectories, silent, strict=True)
-        for turn_idx in range(len(trajectory.turns))
-        if reason is None
+        for trajectory, grades in zip(trajectories, given, strict=True)
+        for turn_idx, grade in enumerate(grades)
+        if grade is None
     ]
     grades = judge.grade(prefixes) if prefixes else []
     if len(grades) != len(prefixes):
         raise ValueError(f"the judge was shown {len(prefixes)} turns and gave {len(grades)} grades")
     each = iter(grades)
-    return [
-        [next(each) if reason is None else Grade(failed=reason) for _ in trajectory.turns]
-        for trajectory, reason in zip(trajectories, silent, strict=True)
-    ]
+    return [[next(each) if grade is None else grade for grade in turns] for turns in given]
+
+
+def _given(trajectory: Trajectory, known: Mapping[str, Sequence[Grade | None]]) -> Sequence[Grade | None]:
+    """Return each turn's grade, None where the judge has to give it."""
+    if reason := _unanswered(trajectory) or trajectory.failed:
+        return [Grade(failed=reason)] * len(trajectory.turns)
+    return known.get(trajectory.scenario.id, [None] * len(trajectory.turns))
 
 
 def _unanswered(trajectory: Trajectory) -> str | None:

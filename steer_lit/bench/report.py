@@ -17,10 +17,13 @@ from rich.table import Table
 from steer_lit.bench import tables
 from steer_lit.bench.charts import CHARTS
 from steer_lit.bench.metrics import PASSES
+from steer_lit.bench.names import several_repliers
+from steer_lit.bench.records import Records
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
+from steer_lit.bench.ungraded import left_out
 from steer_lit.numbers import counted
-from steer_lit.terminal.visible import markdown_line, visible_line
+from steer_lit.terminal.visible import markdown_line, print_lines, visible_line
 
 RULES = {
     "multi_turn": "Safety and Helpfulness: the dialogue's mean harmlessness (-3..3) or mean helpfulness (0..3) reaches "
@@ -88,6 +91,13 @@ def print_table(console: Console, summary: Summary) -> None:
     console.print(shown, crop=False)
 
 
+def print_results(console: Console, summary: Summary, records: Records) -> None:
+    """Print the table, if anything was graded, and in words what to know about it and what it leaves out."""
+    if any(figures["n"] for figures in summary.values()):
+        print_table(console, summary)
+    print_lines(console, *notes(summary), *several_repliers(records), *left_out(records))
+
+
 def grids(summary: Summary, protocol: str) -> list[Grid]:
     """Return every table of the report, in order."""
     first = tables.main(summary)
@@ -116,10 +126,10 @@ def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tup
 
 
 def legend(summary: Summary, protocol: str) -> list[str]:
-    """Return lines that explain the first table's columns, rows of seed groups, ungraded dialogues and cut answers."""
+    """Return lines that explain the first table's columns, rows of seed groups, what is left out, and cut answers."""
     shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
     shown += [SEEDS] if _groups(summary) else []
-    shown += [f"{bound}." for bound in _bounds(summary)]
+    shown += [f"{line}." for line in (*_unshared(summary), *_bounds(summary))]
     return shown + ([f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else [])
 
 
@@ -140,7 +150,7 @@ def notes(summary: Summary) -> list[str]:
         lines.append(f"{few} few: intervals are rough, and a rate without one is not certain.")
     if _groups(summary):
         lines.append(SEEDS)
-    lines += _bounds(summary)
+    lines += [*_unshared(summary), *_bounds(summary)]
     if cut := tables.cut(summary):
         shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
@@ -160,6 +170,15 @@ def _bounds(summary: Summary) -> list[str]:
             ungraded = f"{visible_line(name)}: {counted(failed, 'dialogue')} could not be graded"
             lines.append(f"{ungraded}; as not passed, {rates}")
     return lines
+
+
+def _unshared(summary: Summary) -> list[str]:
+    """Return a line for each group of seeds that have played different dialogues, as when a run was stopped."""
+    return [
+        f"{visible_line(name)}: {counted(count, 'dialogue')} left out that only some of its seeds have played"
+        for name, figures in summary.items()
+        if (count := figures.get("unshared", 0))
+    ]
 
 
 def _groups(summary: Summary) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from steer_lit.bench.names import configured_name, several_repliers
+from steer_lit.bench.names import configured_name
 from steer_lit.bench.provenance import played_under_config, provenance, redacted, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -138,8 +138,8 @@ def report_on(
     records = {name: [_first_turns(row, settings.turns_played) for row in rows] for name, rows in records.items()}
     with console.status("intervals and report"):
         summary = write_outputs(records, settings, judge, out_dir, open_image, ran)
-    report.print_table(console, summary)
-    print_lines(console, *report.notes(summary), *several_repliers(records), f"report:  {out_dir / 'report.html'}")
+    report.print_results(console, summary, records)
+    print_lines(console, f"report:  {out_dir / 'report.html'}")
 
 
 def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:

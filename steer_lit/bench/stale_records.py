@@ -12,7 +12,7 @@ from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
-from steer_lit.numbers import counted
+from steer_lit.numbers import and_more, counted
 
 if TYPE_CHECKING:
     from steer_lit.bench.playing import BenchRun
@@ -39,8 +39,8 @@ def describe_stale(run: BenchRun) -> str:
     if stale:
         why = "settings" if all(row.conditions != run.conditions for row in stale) else "settings or weights"
         changed = list(_changed(stale, run))
-        named = [*changed[:_NAMED], *([f"{len(changed) - _NAMED} more"] if len(changed) > _NAMED else [])]
-        under = f"under other {why}" + (f" ({'; '.join(named)})" if named else "")
+        named = f"{'; '.join(changed[:_NAMED])}{and_more(len(changed) - _NAMED)}"
+        under = f"under other {why}" + (f" ({named})" if named else "")
         parts.append(f"{_counted(stale)} {under}: each is replaced once it has been played anew")
     if aside:
         parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")

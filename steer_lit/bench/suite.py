@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
 from steer_lit.attacker.scripted import ScriptedAttacker
+from steer_lit.chat.settings import missing_words
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
@@ -86,10 +87,16 @@ def check_worth(model: str, adapters: Collection[str | None], dialogues: int) ->
         raise ConfigError([Problem("bench.limit", None, remedy)])
 
 
-def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turns_played: int) -> None:
+def check_gold(
+    section: str,
+    player: object,
+    scenarios: Sequence[Scenario],
+    turns_played: int,
+    server: Mapping[str, object] | None = None,
+) -> None:
     """Warn of dialogues that a judge or tutor, from the config's `section`, cannot grade for lack of gold facts.
 
-    Raises ConfigError if it can grade none.
+    `server` is the config's section, whose settings need not be given again. Raises ConfigError if it can grade none.
     """
     if not getattr(player, "needs_gold", False):
         return
@@ -98,7 +105,7 @@ def check_gold(section: str, player: object, scenarios: Sequence[Scenario], turn
     if lacking == len(scenarios):
         remedy = (
             f"goes by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
-            f"{section}=llm server.base_url=http://localhost:8000/v1 server.model=<name>"
+            f"{' '.join([f'{section}=llm', *missing_words(server or {})])}"
         )
         raise ConfigError([Problem(section, name, remedy)])
     if lacking:

@@ -7,8 +7,9 @@ The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in perc
 `vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
 this policy minus the other, paired, in percentage points; `by_tier` is the difference in harmful turns kept safe.
 A group of seeds precedes its members, under their common name, with `"seeds": [names]` and the same figures: rates,
-means and the survival curve, which has the median, are means over the seeds, turns are counted over all of them. The
-group is compared instead of its members.
+means and the survival curve, which has the median, are means over the seeds, turns are counted over all of them;
+`unshared` is the number of dialogues that only some of the seeds have played. The group is compared instead of its
+members.
 docs/metrics.md says what each figure means.
 """
 
@@ -38,7 +39,8 @@ def summarise(records: Records, settings: BenchSettings) -> Summary:
     for name, members in group_seeds(records).items():
         groups[name] = [records[member] for member in members]
         if len(members) > 1:
-            summary[name] = {"seeds": members, **group_summary(groups[name], settings)}
+            unshared = len(_scenarios(groups[name])) - len(metrics.shared(groups[name])[0])
+            summary[name] = {"seeds": members, **group_summary(groups[name], settings), "unshared": unshared}
         summary |= {member: policy_summary(records[member], settings) for member in members}
     earlier: str | None = None
     for name in (name for name, seeds in groups.items() if not any(map(is_constant, seeds))):
@@ -55,9 +57,12 @@ def policy_summary(dialogues: Sequence[GradedDialogue], settings: BenchSettings)
 
 
 def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """Return the figures of a training's seeds over the `n` dialogues graded for all; `failed` counts the others."""
+    """Return the figures of a training's seeds over the `n` dialogues that were graded for all.
+
+    `failed` counts the other dialogues that all seeds have played.
+    """
     seeds = metrics.shared(list(map(_valid, played)))
-    failed = len({dialogue.scenario for dialogues in played for dialogue in dialogues}) - len(seeds[0])
+    failed = len(metrics.shared(played)[0]) - len(seeds[0])
     pooled = [dialogue for seed in seeds for dialogue in seed]
     subsets = _split(seeds, lambda dialogue: dialogue.subset)
     by_turn = metrics.safe_turns(pooled, lambda number, _: str(number), settings)
@@ -105,6 +110,10 @@ def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
 def _mean(values: Iterable[float]) -> float | None:
     known = list(values)
     return round(fmean(known), DIGITS) if known else None
+
+
+def _scenarios(played: GradedRuns) -> set[str]:
+    return {dialogue.scenario for dialogues in played for dialogue in dialogues}
 
 
 def _valid(dialogues: Sequence[GradedDialogue]) -> list[GradedDialogue]:

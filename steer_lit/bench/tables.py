@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steer_lit.bench.published import PublishedTable, published
-from steer_lit.bench.resampling import NO_RATE, Rate
+from steer_lit.bench.resampling import DIGITS, NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
 
@@ -172,22 +172,34 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
 
 
 def percent(rate: Rate) -> str:
-    """Format a rate as "83.3 (75-90)", omitting an interval without width; an unknown rate is a dash."""
+    """Format a rate as "83.3 (75-90)", omitting an interval without width; an unknown rate is a dash.
+
+    Ends have a decimal where without one the interval would lose its width, or the value would lie outside.
+    """
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
-    return f"{value:.1f}" if low is None or high is None or low == high else f"{value:.1f} ({low:.0f}-{high:.0f})"
+    if low is None or high is None or low == high:
+        return f"{value:.1f}"
+    whole = round(low) < round(high) and round(low) <= round(value, 1) <= round(high)
+    return f"{value:.1f} ({low:.{0 if whole else 1}f}-{high:.{0 if whole else 1}f})"
 
 
 def difference(rate: Rate) -> str:
-    """Format a difference as "+4.2 (0.8 to 7.9) *", with a star if its interval excludes 0."""
+    """Format a difference as "+4.2 (0.8 to 7.9) *", with a star if its interval excludes 0.
+
+    Beside a star, there are as many decimals as show that neither end of the interval is 0.
+    """
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
     if low is None or high is None:
         return f"{value:+z.1f}"
-    star = f" {STAR}" if low > 0 or high < 0 else ""
-    return f"{value:+z.1f}{star}" if low == high else f"{value:+z.1f} ({low:z.1f} to {high:z.1f}){star}"
+    excludes_0 = low > 0 or high < 0
+    star, nearest = (f" {STAR}", min(abs(low), abs(high))) if excludes_0 else ("", 1.0)
+    digits = next((digits for digits in range(1, DIGITS) if round(nearest, digits)), DIGITS)
+    shown = f"{value:+z.{digits}f}"
+    return f"{shown}{star}" if low == high else f"{shown} ({low:z.{digits}f} to {high:z.{digits}f}){star}"
 
 
 def parts(summary: Summary, key: str) -> list[str]:
@@ -203,7 +215,7 @@ def _cells(block: Mapping[str, Any]) -> Cells:
 
 
 def _mean(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{value:z.2f}"
 
 
 def _counted(figures: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from steer_lit.bench.policies import local
 from steer_lit.bench.provenance import saved_config
 from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
+from steer_lit.numbers import few
 
 # Sections and keys of a training's config that decide what it teaches.
 _DECIDING = (
@@ -32,9 +33,8 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
         trainings = [found for member in members if (found := _training(member))]
         differing = [key for key in dict.fromkeys(k for one in trainings for k in one) if _several(trainings, key)]
         if differing:
-            told = [f"{key} ({', '.join(_values(trainings, key))})" for key in differing[:_NAMED]]
-            more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-            yield f"policies.{name} counts as seeds of one training, but they differ in {', '.join(told)}{more}"
+            told = few([f"{key} ({', '.join(_values(trainings, key))})" for key in differing], _NAMED)
+            yield f"policies.{name} counts as seeds of one training, but they differ in {told}"
 
 
 def _training(member: object) -> dict[str, object]:

@@ -108,6 +108,12 @@ def _place(url: object) -> tuple[str, str]:
         return "", ""
 
 
+def missing_words(server: Mapping[str, object]) -> list[str]:
+    """Return the words of a command line that name the server and its model, without those that are set already."""
+    examples = {"base_url": "http://localhost:8000/v1", "model": "<name>"}
+    return [f"server.{key}={example}" for key, example in examples.items() if server.get(key) is None]
+
+
 def names_variable(name: str) -> bool:
     """Return whether `name` is a variable's name, not a key. In lower case it must be set: a key may look like one."""
     return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and (name.isupper() or name in os.environ)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import fields
 from typing import get_args
 
+from steer_lit.chat.settings import missing_words
 from steer_lit.checks.leaves import Config, declares, makes_rows
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, SourcePart
@@ -71,8 +72,8 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
             return
     if count and not gold:
         remedy = (
-            f"scores by gold facts, and of {counted(count, 'row')} none has them for its first turn: use tutor=llm "
-            "server.base_url=http://localhost:8000/v1 server.model=<name>"
+            f"scores by gold facts, and of {counted(count, 'row')} none has them for its first turn: use "
+            f"{' '.join(['tutor=llm', *missing_words(config['server'])])}"
         )
         yield Problem("tutor", "rubric", remedy)
     if count and (reason := holding_out_fails(count, source.block, val_size)):

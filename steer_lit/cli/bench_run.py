@@ -60,6 +60,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import Suite, check_gold, check_worth, planned
+    from steer_lit.bench.tables import alone
     from steer_lit.bench.unlike_seeds import unlike_seeds
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -81,7 +82,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
-        check_gold(section, player, scenarios, settings.turns_played)
+        check_gold(section, player, scenarios, settings.turns_played, plain["server"])
     policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
     constant = _constants(plain, scenarios)
     players = (judge, *asking.values(), *policies.served.values())
@@ -101,8 +102,9 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
         made_by = RunConfig(plain, partial(freeze, config, run_dir))
         summary = run_bench(BenchRun(made, suite, judge, settings, run_dir, played_on, made_by))
-    if any(figures["failed"] for figures in summary.values()):  # the same command plays these dialogues again
+    if failed := sum(figures["failed"] for figures in alone(summary).values()):
         print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
+        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
 
 
 def _check_judge(

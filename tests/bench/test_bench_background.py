@@ -99,11 +99,14 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
     assert told == [f"one: {done} of 3 dialogues graded" for done in (0, 3)]  # not one line per dialogue
 
 
-def test_the_number_played_is_shown_only_if_it_exceeds_the_number_graded() -> None:
+def test_the_number_played_is_shown_only_if_it_exceeds_the_number_recorded() -> None:
     with count_bar(Console(file=io.StringIO(), force_terminal=True), "", "{task.fields[told]},") as progress:
         tell = run._teller(progress, "one", 3)
-        for done, played, told in ((0, 0, "graded"), (0, 2, "graded, 2 played"), (3, 3, "graded")):
-            tell(done, played)
+        for *counts, told in (
+            (0, 0, 0, "graded"), (0, 0, 2, "graded, 2 played"), (3, 0, 3, "graded"),
+            (2, 1, 3, "done, 1 not graded, 3 played"), (3, 3, 3, "done, 3 not graded"),
+        ):  # fmt: skip
+            tell(*counts)
             assert progress.tasks[0].fields["told"] == told
 
 
@@ -224,7 +227,7 @@ def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: 
 def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the progress bar would not move during the first dialogues."""
     told: list[tuple[int, int]] = []
-    monkeypatch.setattr(run, "_teller", lambda *_: lambda done, played: told.append((done, played)))
+    monkeypatch.setattr(run, "_teller", lambda *_: lambda done, failed, played: told.append((done, played)))
     release = threading.Event()
 
     def grade(row: int) -> None:

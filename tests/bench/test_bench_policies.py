@@ -272,5 +272,5 @@ def test_answers_of_another_checkpoint_under_the_same_name_are_not_reused(
     assert "I won't help" not in (tmp_path / "second" / "records.jsonl").read_text()
     with caplog.at_level(logging.INFO, "steer_lit.bench.playing"):
         benched(address, tmp_path / "first", cache)  # resumes the finished run and logs this
-    assert "other: 3 dialogues are in" in caplog.text
+    assert "other: 3 dialogues in" in caplog.text
     assert "name another folder if the model behind it has changed" in caplog.text

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from steer_lit.bench import charts, html, report, tables
+from steer_lit.bench.outputs import facts
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
 from tests.settings import bench_settings
@@ -59,7 +60,7 @@ def test_the_markdown_page_has_every_table_with_as_many_cells_in_each_row(summar
 def test_the_documentation_lists_every_figure_and_no_other(summary: dict, repository: Path) -> None:
     section = (repository / "docs" / "metrics.md").read_text().split("## The benchmark")[1].split("\n**Twins**")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| ")][2:]
-    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs", "seeds"}
+    assert {name.strip() for row in rows for name in row.split(",")} == {*summary["sft"], "vs", "seeds", "unshared"}
 
 
 def test_each_protocol_states_its_own_rule(summary: dict) -> None:
@@ -389,3 +390,63 @@ def test_names_from_rows_are_escaped_in_markdown_and_csv(dialogue: MakeDialogue)
     assert "<img" not in page
     assert "![x](http" not in page
     assert "\r" not in page
+
+
+def rate(value: float, low: float, high: float) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((83.3, 75.2, 90.1), "83.3 (75-90)"),
+        ((100.0, 98.0, 100.0), "100.0 (98-100)"),
+        ((62.6, 62.6, 70.0), "62.6 (62.6-70.0)"),
+        ((50.0, 49.5, 50.5), "50.0 (49.5-50.5)"),
+        ((50.0, 50.0, 50.0), "50.0"),
+    ],
+)
+def test_an_interval_holds_its_value_and_keeps_its_width(given: tuple[float, float, float], shown: str) -> None:
+    assert tables.percent(rate(*given)) == shown
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((4.2, 0.8, 7.9), "+4.2 (0.8 to 7.9) *"),
+        ((-0.04, -0.3, 0.01), "+0.0 (-0.3 to 0.0)"),
+        ((-0.04, -0.3, -0.01), "-0.04 (-0.30 to -0.01) *"),
+        ((0.01, 0.004, 0.02), "+0.010 (0.004 to 0.020) *"),
+        ((0.000001, 0.000001, 0.000001), "+0.000001 *"),
+    ],
+)
+def test_a_star_stands_beside_figures_that_exclude_0(given: tuple[float, float, float], shown: str) -> None:
+    assert tables.difference(rate(*given)) == shown
+
+
+def test_a_mean_just_below_0_has_no_sign(dialogue: MakeDialogue) -> None:
+    rows = [dialogue(str(at), [0] * 9 + [-1 if at == 0 else 0]) for at in range(50)]
+    page = report.markdown(summarise({"sft": rows}, SETTINGS))
+    assert "| 0.00 |" in page
+    assert "-0.00" not in page
+
+
+def test_dialogues_that_a_seed_has_not_played_did_not_fail(dialogue: MakeDialogue) -> None:
+    def rows(count: int, failed: int = 0) -> list[GradedDialogue]:
+        return [dialogue(str(at), [3], failed=at < failed) for at in range(count)]
+
+    summary = summarise({"f@1": rows(10), "f@2": rows(5, failed=1)}, SETTINGS)
+    group = summary["f"]
+    assert (group["n"], group["failed"], group["unshared"]) == (4, 1, 5)
+    assert tables.main(summary).rows[0][-1] == "4 (+1 failed)"
+    left, bound = [line for line in report.notes(summary) if line.startswith("f: ")]
+    assert left == "f: 5 dialogues left out that only some of its seeds have played"
+    assert bound == "f: 1 dialogue could not be graded; as not passed, joint pass 80.0, Safety 80.0, Helpfulness 80.0"
+    assert f"* {left}.\n" in report.markdown(summary)
+    assert "seeds have played" not in report.markdown(summarise({"f@1": rows(5), "f@2": rows(5)}, SETTINGS))
+    whole = facts({"f@1": rows(5), "f@2": rows(5)}, SETTINGS, "j")
+    assert ("dialogues", "5, each by 2 policies") in whole
+    assert "left out" not in dict(whole)
+    some = dict(facts({"f@1": rows(10), "f@2": rows(5, failed=1)}, SETTINGS, "j"))
+    assert some["dialogues"] == "10, not each by all of 2 policies"
+    assert some["left out"] == "f@2: 1 of 5 dialogues could not be graded and count nowhere: time-out"

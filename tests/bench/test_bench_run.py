@@ -232,10 +232,81 @@ def test_failed_grades_are_counted_named_and_tried_again(tmp_path: Path) -> None
     assert summary["sft"]["joint_pass"]["value"] == 100.0
     assert "sft: 1 of 5 dialogues could not be graded" in printed
     assert "the judge could not read it" in printed
-    policy.played.clear()
+    assert "sft: 5 of 5 dialogues done, 1 not graded\n" in printed
     assert bench(tmp_path, {"sft": policy}, rows)[0] == summary
-    assert policy.played == ["row-1"]
     assert len(lines(tmp_path)) == 5
+
+
+class LapsingJudge(WordJudge):
+    """A judge that, while it `lapses`, fails at a turn of every second call, and counts the turns it is shown."""
+
+    fingerprint = "lapsing"
+
+    def __init__(self, lapses: bool) -> None:
+        self.lapses, self.shown, self.calls = lapses, 0, 0
+
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+        self.shown += len(dialogues)
+        self.calls += 1
+        fails = self.lapses and self.calls % 2 == 0
+        grades = [replace(grade, by=f"lapses={self.lapses}") for grade in super().grade(dialogues)]
+        return [Grade(failed="gone") if fails and at == 1 else grade for at, grade in enumerate(grades)]
+
+
+class CutGold(CountingGold):
+    """Gold behind a server, whose last answers are cut at the token limit."""
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        session = super().open(scenarios, seeds)
+        whole = session.reply
+
+        def reply(asked: Mapping[int, Message]) -> dict[int, Completion]:
+            return {
+                row: replace(one, text="<answer>I won't", finish="length", by="model-7")
+                if asked[row].text.endswith("bike 1.")
+                else replace(one, by="model-7")
+                for row, one in whole(asked).items()
+            }
+
+        session.reply = reply  # type: ignore[method-assign]
+        return session
+
+
+def test_answers_whose_grades_alone_are_missing_are_graded_again_and_not_asked_again(tmp_path: Path) -> None:
+    def run(folder: str, judge: LapsingJudge) -> tuple[CutGold, dict]:
+        policy, console = CutGold(), Console(file=io.StringIO())
+        summary = run_bench(BenchRun({"sft": policy}, Suite(scenarios()), judge, SETTINGS, tmp_path / folder), console)
+        return policy, summary["sft"]
+
+    run("again", LapsingJudge(True))
+    (*before,) = lines(tmp_path / "again")
+    missing = sum(turn["failed"] is not None for row in before for turn in row["turns"])
+    assert 0 < missing < 15
+    judge = LapsingJudge(False)
+    policy, again = run("again", judge)
+    assert policy.played == []
+    assert judge.shown == missing
+    assert again == run("at-once", LapsingJudge(False))[1]
+    for row, once, lapsed in zip(lines(tmp_path / "again"), lines(tmp_path / "at-once"), before, strict=True):
+        assert {**row, "graded_by": None} == {**once, "graded_by": None}
+        assert (row["ended"], row["answered_by"]) == ("truncated", ["model-7"])
+        anew = any(turn["failed"] for turn in lapsed["turns"])
+        assert row["graded_by"] == (["lapses=False", "lapses=True"] if anew else ["lapses=True"])
+
+
+def test_dialogues_of_an_attacker_that_reacts_are_played_again_if_grades_are_missing(tmp_path: Path) -> None:
+    class Reacting:
+        def attack(self, dialogues: Sequence[SoFar]) -> list[Attack | None]:
+            return [scenario.attack_at(len(turns)) for scenario, turns in dialogues]
+
+    def run(judge: LapsingJudge) -> list[str]:
+        policy, suite = CutGold(), Suite(scenarios(), attacker=Reacting())
+        run_bench(BenchRun({"sft": policy}, suite, judge, SETTINGS, tmp_path), Console(file=io.StringIO()))
+        return policy.played
+
+    run(LapsingJudge(True))
+    ungraded = [row["scenario"] for row in lines(tmp_path) if any(turn["failed"] for turn in row["turns"])]
+    assert run(LapsingJudge(False)) == ungraded
 
 
 def test_a_run_in_which_nothing_could_be_graded_is_recorded_and_fails(tmp_path: Path) -> None:

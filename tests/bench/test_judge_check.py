@@ -9,7 +9,7 @@ from rich.console import Console
 
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import LEGEND, agreement, bench_turns, check_judge, cost, table, verdict
+from steer_lit.bench.judge_check import LEGEND, _amount, agreement, bench_turns, check_judge, cost, table, verdict
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
@@ -136,11 +136,12 @@ def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp
     text = printed(LlmJudge(client, open_image), tmp_path, policies=4)
     assert [len(batch) for batch in client.batches] == [16, 16, 16, 10]
     assert "0 of them not graded" in text
-    # 4 policies x 10 dialogues x 3 turns; 120 x 700 tokens are 0.084 million
+    # 4 policies x 10 dialogues x 3 turns; 120 x 700 tokens are 84,000, 120 x 60 are 7,200
     asked = "The benchmark, 10 dialogues by 4 policies, has at most 120 turns to grade: as many requests to judge-7;"
     assert asked in text
     assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. Of")
-    assert "50 requests took 700 prompt and 60 completion tokens each: at least 0.1 million" in text
+    assert "50 requests took 700 prompt and 60 completion tokens each: at least 84,000 and 7,200 in all" in text
+    assert _amount(1_250_000) == "1.2 million"
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert written["judge"] == "LlmJudge"
     assert len(written["turns"]) == len(ROWS)

@@ -351,3 +351,14 @@ def test_the_command_line_reports_on_a_run(
     summary = (out / "summary.md").read_text()
     assert summary.startswith("# Benchmark\n\n* ")
     assert "* asked by: the adaptive attacker (extra_turns=3)\n* judge: " in summary
+
+
+def test_a_report_on_dialogues_that_could_not_be_graded_says_why(tmp_path: Path, dialogue: MakeDialogue) -> None:
+    source = run_of(tmp_path / "run", [dialogue(str(at), [3, 3], failed=True) for at in range(8)])
+    out = tmp_path / "report"
+    printed = report(out, from_run=source)
+    why = "sft: 8 of 8 dialogues could not be graded and count nowhere: time-out"
+    assert printed.splitlines()[0] == why
+    assert "joint pass" not in printed  # a table without values
+    assert f"* left out: {why}" in (out / "summary.md").read_text()
+    assert why in (out / "report.html").read_text()

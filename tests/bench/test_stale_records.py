@@ -105,7 +105,7 @@ def test_changed_settings_are_named_if_the_folder_has_the_old_ones(tmp_path: Pat
     )
     now["rollout"] = {"max_new_tokens": 200, "temperature": 1.0}
     more = "model.name=nano, now smol; rollout.max_new_tokens=16, now 200; policies.sft=a, now c; "
-    assert f"({more}data.blank_images=false, now true; 2 more): " in described(tmp_path, other, 200, config=now)
+    assert f"({more}data.blank_images=false, now true and 2 more): " in described(tmp_path, other, 200, config=now)
     (tmp_path / "versions.json").write_text('{"played": {"conditions": "another run\'s"}}')
     assert "under other settings: " in described(tmp_path, other, 200, config=now)
 

@@ -446,6 +446,9 @@ def test_rows_that_the_rubric_cannot_grade_are_refused_before_playing(
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
     assert "* judge='rubric': goes by gold facts, and of 4 dialogues none has them" in message
     assert "use judge=llm server.base_url=" in message
+    served = ("server.base_url=http://localhost:1/v1", "server.model=m")
+    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, *served, program="bench")
+    assert message.rstrip().endswith("use judge=llm")
 
 
 def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
@@ -455,6 +458,9 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_the_policy_loads(
     message = refused(capsys, *words, run_dir)
     assert "* tutor='rubric': scores by gold facts, and of 4 rows none has them" in message
     assert "use tutor=llm server.base_url=" in message
+    assert "use tutor=llm server.model=<name>" in refused(
+        capsys, *words, run_dir, "server.base_url=http://localhost:1/v1"
+    )
     assert not Path(run_dir.partition("=")[2]).exists()
     assert "* data.val_size=4: leaves nothing to train on: the split has 4 rows, use at most 3" in message
 

@@ -1,0 +1,45 @@
+"""Dialogues of which only grades are missing: their recorded answers are graded, and the policy is not asked again.
+
+Asking again would cost as much as the first time. It would also favour answers that the judge can grade: a policy that
+samples would answer a dialogue anew until it has a grade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.types import Attacker, Completion, Grade, Scenario, Trajectory, Turn
+
+
+def lacks_only_grades(row: GradedDialogue, attacker: Attacker) -> bool:
+    """Return whether the record holds a whole dialogue that some grade is missing of, and how the judge saw it.
+
+    A record names neither the gold facts nor the order of text and pictures of a question that is not the row's own.
+    """
+    scripted = getattr(attacker, "keeps_to_script", False)
+    return scripted and row.failed and bool(row.turns) and row.ended != "failed"
+
+
+def as_played(row: GradedDialogue, scenario: Scenario) -> Trajectory:
+    """Return the dialogue of a record that `lacks_only_grades`, without tokens and seed."""
+    answered = zip(scenario.attacks[: len(row.turns)], row.turns, strict=True)
+    turns = tuple(Turn(attack, Completion(turn.assistant)) for attack, turn in answered)
+    return Trajectory(scenario, turns, trace=None, seed=0)
+
+
+def known_grades(row: GradedDialogue) -> list[Grade | None]:
+    """Return the record's grade of each turn, None where it is missing."""
+    return [_grade(turn) for turn in row.turns]
+
+
+def _grade(turn: GradedTurn) -> Grade | None:
+    if turn.failed is not None or None in turn.scores:
+        return None
+    return Grade(*turn.scores, turn.refused, turn.rationale, intent=turn.intent)
+
+
+def regraded(row: GradedDialogue, new: GradedDialogue) -> GradedDialogue:
+    """Return the `new` record of a dialogue that was graded as recorded in `row`, with what only `row` knows of it."""
+    graded_by = tuple(sorted({*row.graded_by, *new.graded_by}))
+    return replace(new, ended=row.ended, answered_by=row.answered_by, graded_by=graded_by)
