@@ -70,7 +70,11 @@ def test_the_reason_comes_first_and_the_next_command_continues(case: str, capsys
         assert cli.run(program, words) == REFUSED
     why, left, following = told(capsys)
     assert SAID[fault] in why
-    assert left == NOTHING
+    correct = {
+        "401": "; correct first: $OPENAI_API_KEY or server.api_key_env",
+        "404": "; correct first: server.base_url or server.model",
+    }
+    assert left == NOTHING + correct.get(fault, "")
     assert following == [f"{program}.py", *words]
     with ChaosServer(answer=ANSWERS[program], port=server.port):
         assert cli.run(program, following[1:]) == 0

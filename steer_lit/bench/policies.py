@@ -51,14 +51,16 @@ class ServedModel:
     def _own(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "system_prompt"}
 
-    def client(self, server: Mapping[str, Any]) -> ChatClient:
-        """Make the model's client from the run's `server` settings, overridden by this model's own.
+    def client(self, server: Mapping[str, Any], place: str = "") -> ChatClient:
+        """Make the model's client from the run's `server` settings, overridden by this model's own below `place`.
 
         The client keeps no replies: they are stored by the model's name, which may stand for another checkpoint later.
         """
         from steer_lit.chat import ChatClient
 
-        return ChatClient({**server, "cache_dir": None}, **self._own())
+        client = ChatClient({**server, "cache_dir": None}, **self._own())
+        client.place = place
+        return client
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield what keeps the client from being made, under `key` for own settings and under `server` for others."""
@@ -143,7 +145,7 @@ class Policies:
         self.served: dict[str, ServerPolicy] = {}
         for name, value in self._each.items():
             if (model := served(value)) is not None:
-                client, prompt = model.client(config["server"]), model.system_prompt
+                client, prompt = model.client(config["server"], f"policies.{name}"), model.system_prompt
                 self.served[name] = (
                     ServerPolicy(client, system_prompt=config["system_prompt"], **seeing)
                     if prompt is None

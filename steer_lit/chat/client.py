@@ -17,13 +17,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from steer_lit.chat.cache import ReplyCache, request_key
 from steer_lit.chat.connection import Connection, Fault
 from steer_lit.chat.health import ChatUsage, ServerHealth
-from steer_lit.chat.messages import ChatReply, ChatRequest
+from steer_lit.chat.messages import ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import filtered, read_answer, refused_feature, request_body
 from steer_lit.waiting import result_of
@@ -38,14 +39,19 @@ class ChatClient:
     """A client of one server: blocking outside, concurrent inside, safe to call from several threads at once.
 
     A setting in `own` overrides the one in `settings`, which clients share: see `with_own`. The first request opens
-    the connection, in its own thread. `close` logs the usage.
+    the connection, in its own thread. `close` logs the usage. `place` is where the config names the client, such as
+    `judge.client`: messages name settings of its own by the keys below that, shared ones by those below `server`.
     """
+
+    place = ""
 
     def __init__(self, settings: ChatSettings | Mapping[str, Any], **own: Any) -> None:
         shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
         self.settings = ChatSettings(**with_own(shared, own))
         self._cache = ReplyCache(self.settings.cache_dir) if self.settings.cache_dir else None
-        self._health = ServerHealth(self.settings)
+        self._own = {name for name, value in own.items() if value is not None}
+        self._own |= {name for name, value in shared.items() if getattr(self.settings, name) != value}
+        self._health = ServerHealth(self.settings, self.key)
         self._refused: frozenset[str] = frozenset()  # features that this server turned out to refuse
         self._jitter = random.Random()  # its own: retries must not move the run's random state
         self._starting = threading.Lock()
@@ -55,6 +61,10 @@ class ChatClient:
     @property
     def usage(self) -> ChatUsage:
         return self._health.usage
+
+    def key(self, setting: str) -> str:
+        """Return the config's key of one of the settings."""
+        return f"{self.place if self.place and setting in self._own else 'server'}.{setting}"
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Return one reply per request, in order.
@@ -74,11 +84,13 @@ class ChatClient:
     def greet(self) -> None:
         """Ask for the server's list of models: before anything heavy loads, not after the first answers are sampled.
 
-        Raises ServerDown if nobody answers or the key is refused. A list without this model, or a web page, only logs
-        a warning: the server may still serve the model.
+        Raises ServerDown if nobody answers or the key is refused. A web page only logs a warning. So does a list
+        without this model, which the server may know by another name: it is asked for a few words, and ServerDown is
+        raised if it refuses.
         """
         connection = self._connected()
-        self._health.greeted(result_of(connection.start(self._models(connection))))
+        if not self._health.greeted(result_of(connection.start(self._models(connection)))):
+            result_of(connection.start(self._tested(connection)))
 
     def stop(self) -> None:
         """Close the client for good: whoever asks from now on gets a CancelledError."""
@@ -87,20 +99,21 @@ class ChatClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections. The client may be used again: it connects anew, with the circuit breaker reset."""
-        with self._starting:
+        """Close the connections. The client may be used again: it connects anew, and no past failure counts."""
+        with self._starting:  # until all has ended: a request of the old connection must not speak for the next
             connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
             self._health.forgive()
-        if connection is not None:
-            connection.close()
         if connection is not None and self.usage != ChatUsage():
-            log.info("%s: %s", self.settings.base_url, self.usage)
+            role = f"{self.place.removesuffix('.client')}, " if self.place else ""
+            log.info("%s%s: %s", role, self.settings.base_url, self.usage)
 
     def _connected(self) -> Connection:
         with self._starting:
             if self._stopped:
                 raise CancelledError
-            self._connection = self._connection or Connection(self.settings)
+            self._connection = self._connection or Connection(self.settings, self.key)
             return self._connection
 
     # ---- in the loop's thread
@@ -178,6 +191,13 @@ class ChatClient:
                 return outcome
             await asyncio.sleep(self._wait(None, attempt))
         return await connection.models()
+
+    async def _tested(self, connection: Connection) -> None:
+        """Ask for a few words. No answer is no fault here: a model may load at its first request."""
+        request = ChatRequest((ChatMessage("user", "Hello"),), max_tokens=16)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.connect_timeout):
+                await self._attempt(request, connection)
 
     def _wait(self, asked: float | None, attempt: int) -> float:
         """Return the seconds before the next attempt, with jitter to separate requests that failed together."""

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -66,14 +66,15 @@ class UnfitBody(Exception):
 class Connection:
     """The openai client, and the event loop and thread it lives in."""
 
-    def __init__(self, settings: ChatSettings) -> None:
+    def __init__(self, settings: ChatSettings, key: Callable[[str], str]) -> None:
+        """`key` gives the config's key of a setting, for messages."""
         import httpx2
         import openai
 
         self._key = settings.key
         if not (self._key.isascii() and self._key.isprintable()):
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
-            raise ConfigError([Problem("server.api_key_env", settings.api_key_env, remedy)])
+            raise ConfigError([Problem(key("api_key_env"), settings.api_key_env, remedy)])
         self._spelt = spellings(self._key)
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
@@ -85,7 +86,7 @@ class Connection:
                 limits=limits, timeout=timeout, follow_redirects=False, event_hooks=hooks
             )
         except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
-            raise ConfigError([_surroundings(settings.base_url, error)]) from error
+            raise ConfigError([_surroundings(key("base_url"), settings.base_url, error)]) from error
         self._client = openai.AsyncOpenAI(
             base_url=settings.base_url,
             api_key=self._key or "none",
@@ -94,7 +95,7 @@ class Connection:
             default_headers={"Accept-Encoding": "identity"},
             http_client=http,
         )
-        self._base_url = settings.base_url
+        self._base_url, self._place = settings.base_url, key("base_url")
         self._connect_timeout = settings.connect_timeout
         self._deadline = settings.connect_timeout + settings.read_timeout
         self.slots = asyncio.Semaphore(settings.concurrency)
@@ -147,7 +148,7 @@ class Connection:
     def _refusal(self, status: int, content: bytes, headers: Mapping[str, str]) -> Fault:
         if 300 <= status < 400:
             to = brief(self._hidden(headers.get("location", "nowhere")))
-            why = f"a redirect to {to}, which is not followed: let server.base_url say where the server is"
+            why = f"a redirect to {to}, which is not followed: let {self._place} say where the server is"
             return Fault(f"HTTP {status}: {why}", transient=False, status=status)
         error = error_object(self._hidden(content))
         spent = isinstance(error, Mapping) and error.get("code") == "insufficient_quota"  # a 429 that stays
@@ -195,7 +196,7 @@ class Connection:
         await self._client.close()
 
 
-def _surroundings(base_url: str, error: Exception) -> Problem:
+def _surroundings(key: str, base_url: str, error: Exception) -> Problem:
     """Return why no client can be made in this environment. A proxy's address is not shown: it may hold a login."""
     if isinstance(error, OSError):
         sort, why = "SSL_CERT", brief(error)
@@ -203,7 +204,7 @@ def _surroundings(base_url: str, error: Exception) -> Problem:
         missing = isinstance(error, ImportError)
         sort, why = "PROXY", "a SOCKS proxy needs `pip install socksio`" if missing else "no address of a proxy"
     names = [name for name in os.environ if name.upper() in _SURROUNDINGS and sort in name.upper()]
-    return Problem("server.base_url", base_url, f"cannot be asked with {', '.join(names)} in the environment: {why}")
+    return Problem(key, base_url, f"cannot be asked with {', '.join(names)} in the environment: {why}")
 
 
 def _through(url: str) -> str:

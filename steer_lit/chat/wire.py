@@ -22,6 +22,9 @@ Body = dict[str, Any]
 _REASON_LENGTH = 200
 _OPTIONS = ("max_tokens", "temperature", "seed")
 _NOT_TAKEN = re.compile(r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|forbidden", re.I)
+_NO_MODEL = re.compile(  # vLLM, OpenAI, Ollama; OpenRouter; Mistral, LiteLLM
+    r"\bmodels?\b.*\b(not exist|not found)\b|model_not_found|not a valid model|\b(invalid|unknown)[ _]model\b", re.I
+)
 # The `code` in errors of content filters: Azure's, OpenAI's and OpenRouter's, Alibaba's.
 _FILTERS = ("content_filter", "content_policy_violation", "data_inspection_failed")
 _START = 60  # bytes quoted of a body that is not JSON, such as a proxy's page
@@ -83,6 +86,11 @@ def _faults(error: object) -> tuple[set[str], str]:
         elif isinstance(part, str):
             said.append(part)
     return pointed, " ".join(said)
+
+
+def unknown_model(error: object) -> bool:
+    """Return whether an error, as `error_object` found it, says that there is no such model."""
+    return _NO_MODEL.search(_faults(error)[1]) is not None
 
 
 def filtered(error: object) -> bool:
@@ -150,6 +158,7 @@ def brief(value: object) -> str:
     """Return foreign text as one short line, fit for a log."""
     text = value.get("message") or json.dumps(value, default=str) if isinstance(value, Mapping) else value
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = re.sub(r"(?<!\.)\.$", "", line)  # it is put into sentences
     return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}..."
 
 

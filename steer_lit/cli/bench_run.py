@@ -71,7 +71,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         return
     quieten()
     rows, scenarios = _bench_rows(config)
-    judge = build_player(config.judge, rows.open_image)
+    judge = build_player(config.judge, rows.open_image, "judge")
     if config.judge_check:
         meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         _check_judge(config, judge, scenarios, meant, settings, run_dir)
@@ -80,7 +80,7 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if whole:
         check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
-    asking = {name: build_player(config[name], rows.open_image) for name in PLAYERS} if reacts(plain) else {}
+    asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played, plain["server"])
     policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)

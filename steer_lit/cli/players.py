@@ -14,17 +14,20 @@ from steer_lit.types import AsksServer, OpenImage
 PLAYERS = ("attacker", "tutor")
 
 
-def build_player(node: DictConfig, open_image: OpenImage) -> Any:
+def build_player(node: DictConfig, open_image: OpenImage, name: str = "") -> Any:
     """Build an attacker, tutor or judge. One that takes `open_image` sees the true pictures even if the policy is shown
-    blank ones.
+    blank ones. `name` is its key in the config, for messages about its server.
     """
     from hydra.utils import get_object, instantiate
 
+    from steer_lit.chat import ChatClient
     from steer_lit.data.images import original
 
-    if "open_image" not in signature(get_object(node["_target_"])).parameters:
-        return instantiate(node)
-    return instantiate(node, open_image=lambda ref: open_image(original(ref)))
+    sees = "open_image" in signature(get_object(node["_target_"])).parameters
+    player = instantiate(node, open_image=lambda ref: open_image(original(ref))) if sees else instantiate(node)
+    if name and isinstance(client := getattr(player, "client", None), ChatClient):
+        client.place = f"{name}.client"
+    return player
 
 
 def greet(*players: Any) -> None:

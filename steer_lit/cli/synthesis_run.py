@@ -5,17 +5,20 @@ Nothing heavy is imported before the config has been checked, so that every refu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import synthesis_problems
 from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
-from steer_lit.terminal.commands import shown_path, typed_words
+from steer_lit.terminal.commands import command, shown_path, typed_words
+from steer_lit.terminal.words import words_besides, words_setting
 
 
 def run_synthesizing(config: DictConfig, run_dir: Path) -> None:
@@ -33,18 +36,22 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
+    from steer_lit.synthesis.earlier import check_earlier
     from steer_lit.synthesis.run import run_synthesis
     from steer_lit.synthesis.screen import next_steps, tell_plan
     from steer_lit.synthesis.settings import SynthesisSettings
+    from steer_lit.synthesis.starts import read_starts
     from steer_lit.synthesis.work import any_finished
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings, console = SynthesisSettings.of(plain), Console()
-    tell_plan(settings, config.generator.name, console)
+    starts = read_starts(settings, run_dir, aside=None if config.dry_run else run_dir)
+    tell_plan(settings, config.generator.name, console, None if starts is None else len(starts))
     if config.dry_run:
-        print("dry_run=true: nothing was made")
+        print("dry_run=true: nothing was made", *_next(config), sep="\n")
         return
     generator = instantiate(config.generator)
+    check_earlier(settings, generator, starts, run_dir)
     freeze(config, run_dir)
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
@@ -52,3 +59,13 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     finally:
         generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, run_dir, typed_words()))
+
+
+def _next(config: DictConfig) -> Iterator[str]:
+    """Yield the command that makes what this dry run counted, and the keys that it still lacks, such as the server."""
+    folder = words_setting(HydraConfig.get().overrides.hydra, ["hydra.run.dir"])
+    yield f"next:    {command('synthesize', *words_besides(typed_words(), ['dry_run']), *folder)}"
+    made = config.copy()
+    made.dry_run = False
+    if lacking := [problem.key for problem in synthesis_problems(made)]:
+        yield f"         (add {' and '.join(lacking)})"

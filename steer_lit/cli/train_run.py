@@ -110,7 +110,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         datamodule.check_resumable(place)
     device = str(trainer.strategy.root_device)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
-    players = {name: build_player(node, datamodule.open_image) for name, node in asked.items()}
+    players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}
     with hanging_up(*players.values()):
         greet(*players.values())
         resumed = saved is not None

@@ -24,9 +24,11 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
     except ServerDown as error:
         down = error
     if module.add_up(down is not None)[0]:
-        reason = next(said for said in module.gather(down and str(down)) if said is not None)
+        known = module.gather(None if down is None else (str(down), down.correct))
+        reason, correct = next(said for said in known if said is not None)
         _save(module.trainer)
-        raise ServerDown(f"{reason}\nThe run is saved, to go on once the server answers") from down
+        mended = f"once this is correct: {correct}" if correct else "once the server answers"
+        raise ServerDown(f"{reason}\nThe run is saved, to go on {mended}", correct) from down
 
 
 def stop_when_too_many_failed(

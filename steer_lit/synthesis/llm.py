@@ -52,6 +52,7 @@ def llm_generator(
     `data` says where pictures lie (`settings.picture_folder`). Without a file of seeds, STEER-mini's questions by
     `seed` are used. Agents write at `temperature`; target and judges answer at 0.
     """
+    client.place, target.place = "generator.client", "generator.target"
     look_up = partial(open_image, root=picture_folder(data))
     shown = PngPictures(look_up, max_pixels)
     writing, judging = Sampling(temperature, max_tokens), Sampling(0.0, max_tokens)

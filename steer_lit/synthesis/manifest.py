@@ -109,13 +109,14 @@ def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> di
     Stages that an earlier start wrote into this folder keep their entries, unless the file was damaged since.
     """
     path = run_dir / MANIFEST
-    text = json.dumps({"stages": {**_earlier_stages(path), **stages}}, indent=2)
+    text = json.dumps({"stages": {**earlier_stages(path), **stages}}, indent=2)
     replace_text(path, text + "\n")
     written: dict[str, Any] = json.loads(text)
     return written
 
 
-def _earlier_stages(path: Path) -> dict[str, Any]:
+def earlier_stages(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifest's entries by stage. Logs a warning if it cannot be read."""
     if not path.is_file():
         return {}
     try:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
 from steer_lit.data.images import picture_digest
-from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
 from steer_lit.errors import ServerDown, SteerError
+from steer_lit.synthesis.earlier import made_with
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
-from steer_lit.synthesis.seed_questions import read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
+from steer_lit.synthesis.starts import scripts_of, seeds_of
 from steer_lit.synthesis.work import Start, WorkFile, journal, make_rows
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import ImageRef, Kind
@@ -48,9 +47,7 @@ def run_synthesis(
         result = StageResult.of(name, outcomes, settings.near_duplicate)
         written = write_stage(result, files, run_dir)
         seconds = round(time.perf_counter() - began, 1)
-        rules = {**asdict(getattr(settings, name)), "near_duplicate": settings.near_duplicate}
-        rules.pop("kind", None)  # Stage I's setting; `kinds` has the kinds of the rows
-        made = {"kinds": kinds, "seed": rules.pop("seed"), "settings": rules, "generator": dict(generator.identity)}
+        made = {"kinds": kinds, **made_with(settings, name, generator.identity)}
         came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
         stages[name] = {**made, **came}
         manifest = write_manifest(run_dir, stages)
@@ -67,9 +64,8 @@ _Stage = tuple[Sequence[Outcome], Sequence[str], list[Kind]]  # its outcomes, it
 
 def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage1
-    quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.seeds.jsonl")
     if settings.seeds is not None:
-        asked = read_seed_questions(settings.seeds, settings.folder, settings.rows, quarantine)
+        asked = seeds_of(settings, settings.seeds, run_dir)
     else:
         asked = list(generator.seed_questions(rules.kind, rules.turns, settings.rows))
     starts = {_key(generator, rules, each, [each.image] if each.image else [], settings.folder): each for each in asked}
@@ -79,10 +75,8 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
 
 def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage2
-    file = settings.scripts or run_dir / SCRIPTS
-    quarantine = Quarantine(settings.max_bad_rows, run_dir / "quarantine.scripts.jsonl")
-    scripts = read_scripts(file, settings.folder, settings.rows, rules.max_turns, quarantine)
-    folder = settings.folder or file.parent  # where the reader of scripts looks pictures up
+    scripts = scripts_of(settings, run_dir, run_dir)
+    folder = settings.folder or (settings.scripts or run_dir / SCRIPTS).parent  # where their reader looks pictures up
     starts = {_key(generator, rules, script, pictures_of(script), folder): script for script in scripts}
     outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
     return outcomes, (DIALOGUES,), sorted({script.kind for script in scripts})

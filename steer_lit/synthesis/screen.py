@@ -25,29 +25,30 @@ from steer_lit.terminal.words import words_besides, words_setting
 _OF_STAGE_1 = ("stages", "data.seeds", "data.scripts", "data.folder")  # Stage II is given others
 
 
-def tell_plan(settings: SynthesisSettings, generator: str, console: Console) -> None:
-    """Print what the run will make and ask of the server, at most."""
-    print_lines(console, *_plan(settings, generator))
+def tell_plan(settings: SynthesisSettings, generator: str, console: Console, rows: int | None = None) -> None:
+    """Print what the run will make and ask of the server, at most. `rows`: how many it starts from, if from a file."""
+    rows = settings.rows if rows is None else rows
+    print_lines(console, *_plan(settings, generator, rows))
     if generator == "template":
         console.print("generator=template asks no server: this run costs nothing but time", highlight=False)
     else:
-        steps = estimate(settings.stage1.kind, settings.rows, settings.stage1.turns, settings.stages)
+        steps = estimate(settings.stage1.kind, rows, settings.stage1.turns, settings.stages)
         console.print(_cost_table(steps))
 
 
-def _plan(settings: SynthesisSettings, generator: str) -> Iterator[str]:
+def _plan(settings: SynthesisSettings, generator: str, rows: int) -> Iterator[str]:
     scripts, dialogues = settings.stage1, settings.stage2
     if "stage1" in settings.stage_names:
         low, high = scripts.turns
         start = settings.seeds or ("STEER-mini's dialogues" if generator == "template" else "questions of STEER-mini")
         success = f"; kept with an attack score of at least {scripts.success}" if scripts.kind == "red_team" else ""
-        made = counted(settings.rows, f"{scripts.kind} script")
+        made = counted(rows, f"{scripts.kind} script")
         yield f"stage 1: up to {made} of {low} to {high} turns from {start}{success}"
     if "stage2" in settings.stage_names:
         start = settings.scripts or ("those scripts" if settings.stages == "both" else SCRIPTS)
         safe, useful = f"{dialogues.min_safety:g}", f"{dialogues.min_usefulness:g}"
         kept = f"kept with safety of at least {safe} in every turn and usefulness of {useful} on average"
-        made = counted(settings.rows, "dialogue")
+        made = counted(rows, "dialogue")
         yield f"stage 2: up to {made} of at most {dialogues.max_turns} turns from {start}; {kept}"
 
 

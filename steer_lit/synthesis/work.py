@@ -36,6 +36,11 @@ class WorkFile:
         self.path = path
         self._done = dict(readable(path, _entry, "finished rows"))
 
+    @property
+    def ids(self) -> set[str]:
+        """The ids of all rows that were begun."""
+        return {outcome.id for outcome in self._done.values()}
+
     def finished(self, key: str) -> Outcome | None:
         """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""
         outcome = self._done.get(key)

@@ -206,6 +206,7 @@ def test_no_prompt_and_the_runs_empty_one_are_two_policies() -> None:
         "rollout": {"max_new_tokens": 64, "temperature": 0.0},
     }
     served = Policies(config, pytest.fail, open_image).served
+    assert [policy.client.key("model") for policy in served.values()] == ["policies.own.model", "policies.runs.model"]
     assert served["own"].fingerprint != served["runs"].fingerprint
 
 

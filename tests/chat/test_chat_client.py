@@ -184,7 +184,9 @@ def test_a_request_during_closing_is_not_waited_for(monkeypatch: pytest.MonkeyPa
         await asyncio.to_thread(go_on.wait, 10)
 
     monkeypatch.setattr(Connection, "_end", slow)
-    connection = Connection(ChatSettings(base_url="http://127.0.0.1:9/v1", model="m", cache_dir=None))
+    connection = Connection(
+        ChatSettings(base_url="http://127.0.0.1:9/v1", model="m", cache_dir=None), "server.{}".format
+    )
     with ThreadPoolExecutor(1) as pool:
         closing = pool.submit(connection.close)
         assert ending.wait(10)
@@ -532,15 +534,78 @@ def test_a_client_connects_at_its_first_request() -> None:
     assert set(threading.enumerate()) <= threads
 
 
-def test_greeting_a_server_sends_no_chat_request(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
-    listed = json.dumps({"object": "list", "data": [{"id": "other"}, {"id": "chaos"}]}).encode()
-    with ChaosServer(models=listed) as server, caplog.at_level(logging.WARNING):
+LISTED = json.dumps({"object": "list", "data": [{"id": "other"}, {"id": "chaos"}]}).encode()
+
+
+def test_greeting_a_server_that_lists_the_model_sends_no_chat_request(
+    client_of: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ChaosServer(models=LISTED) as server, caplog.at_level(logging.WARNING):
         client_of(server.base_url).greet()
-        assert caplog.messages == []
-        client_of(server.base_url, model="mine").greet()
-        assert f"server.model=mine is not among the models that {server.base_url} lists: chaos, other" in caplog.text
-    assert server.bodies == []
-    assert len(server.headers) == 2
+    assert (caplog.messages, server.bodies, len(server.headers)) == ([], [], 1)
+
+
+@pytest.mark.parametrize("fault", [None, "500", "400", "hang", "reset"])
+def test_a_model_that_is_not_listed_may_be_there_under_another_name(
+    client_of: MakeClient, caplog: pytest.LogCaptureFixture, fault: str | None
+) -> None:
+    with ChaosServer(lambda body, earlier: fault, models=LISTED) as server, caplog.at_level(logging.WARNING):
+        client_of(server.base_url, model="mine", connect_timeout=0.5).greet()
+    assert f"server.model=mine is not among the models that {server.base_url} lists: chaos, other" in caplog.text
+    (asked,) = server.bodies
+    assert (asked["model"], asked["max_tokens"]) == ("mine", 16)
+
+
+@pytest.mark.parametrize("fault", ["404", "no such model", "not a model"])
+def test_a_model_that_the_server_refuses_is_found_at_the_greeting(client_of: MakeClient, fault: str) -> None:
+    with ChaosServer(lambda body, earlier: fault, models=LISTED) as server:
+        with pytest.raises(ServerDown, match=r"(not|knows no) server\.model=mine: HTTP 40") as stop:
+            client_of(server.base_url, model="mine").greet()
+        assert ".." not in str(stop.value)
+        assert stop.value.correct == ("server.base_url or server.model" if fault == "404" else "server.model")
+        assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "keys"),
+    [
+        ({}, ("server.base_url", "server.model", "server.api_key_env")),
+        ({"model": "m", "base_url": None}, ("server.base_url", "judge.client.model", "server.api_key_env")),
+        ({"base_url": "http://h/v1"}, ("judge.client.base_url", "server.model", "judge.client.api_key_env")),
+        ({"base_url": "http://b/v1/"}, ("judge.client.base_url", "server.model", "server.api_key_env")),
+    ],
+)
+def test_settings_are_named_by_the_keys_where_they_were_given(own: dict[str, Any], keys: tuple[str, ...]) -> None:
+    shared = {"base_url": "http://b/v1", "model": "s", "api_key_env": "OPENAI_API_KEY", "retries": 2}
+    client = ChatClient(shared, **own)
+    assert {client.key(name).partition(".")[0] for name in ("base_url", "model", "retries")} == {"server"}
+    client.place = "judge.client"
+    assert tuple(map(client.key, ("base_url", "model", "api_key_env"))) == keys
+    assert client.key("retries") == client.key("min_requests").replace("min_requests", "retries") == "server.retries"
+
+
+def test_errors_name_the_keys_of_a_client_with_a_server_of_its_own(question: Question) -> None:
+    with ChaosServer(lambda body, earlier: "404") as server:
+        client = ChatClient({"base_url": "http://b/v1", "model": "s"}, base_url=server.base_url, model="mine")
+        client.place = "policies.mine"
+        with (
+            contextlib.closing(client),
+            pytest.raises(ServerDown, match=r"or not policies\.mine\.model=mine: HTTP 404") as stop,
+        ):
+            client.ask([question()])
+    assert str(stop.value).startswith(f"policies.mine.base_url={server.base_url}: ")
+    assert stop.value.correct == "policies.mine.base_url or policies.mine.model"
+
+
+def test_the_usage_says_whose_it_is(question: Question, caplog: pytest.LogCaptureFixture) -> None:
+    with ChaosServer() as server, caplog.at_level(logging.INFO):
+        for place in ("tutor.client", "policies.mine"):
+            client = ChatClient({"base_url": server.base_url, "model": "m"})
+            client.place = place
+            client.ask([question()])
+            client.close()
+    told = [message.partition(": 1 request")[0] for message in caplog.messages if "1 request" in message]
+    assert told == [f"tutor, {server.base_url}", f"policies.mine, {server.base_url}"]
 
 
 def test_a_web_page_instead_of_a_server_is_reported(client_of: MakeClient, caplog: pytest.LogCaptureFixture) -> None:

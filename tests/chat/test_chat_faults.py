@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest, health
+from steer_lit.chat.connection import Connection
 from steer_lit.errors import ServerDown
 from tests.chat.chaos_server import REFUSALS, Body, ChaosServer, http_date
 
@@ -55,7 +56,7 @@ TABLE = [
         if "filter" in str(fault)
     ),
     ("content filter", "stopped by the server's content filter", False),
-    ("refusal", "the model refused: I'd rather not.", False),
+    ("refusal", "the model refused: I'd rather not", False),
     ("cut off", "cut off at max_tokens=512", False),
     ("score of 11", None, False),
     ("half a surrogate", None, False),
@@ -256,6 +257,36 @@ def test_a_closed_client_starts_again(client_of: MakeClient, question: Question)
         assert client.ask([question()])[0].text == "Fine."
 
 
+def test_a_client_closed_while_its_server_hung_starts_its_count_again(
+    client_of: MakeClient, question: Question
+) -> None:
+    with ChaosServer(lambda body, earlier: "hang") as server:
+        client = client_of(server.base_url, concurrency=1, read_timeout=0.2)
+        with pytest.raises(ServerDown, match="the latest 3 attempts all timed out"):
+            client.ask([question(str(n)) for n in range(5)])
+        client.close()
+        assert client.ask([question("again")])[0].failed == "timed out: ReadTimeout"
+
+
+def test_what_ends_while_a_client_closes_does_not_count_for_its_next_connection(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ChaosServer() as server:
+        client = client_of(server.base_url, min_requests=1)
+        client.ask([question()])
+        close = Connection.close
+
+        def closes(connection: Connection) -> None:
+            with pytest.raises(ServerDown):  # a request of this connection fails at the last moment
+                client._health.replied(ChatReply(failed="late"))
+            close(connection)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Connection, "close", closes)
+            client.close()
+        assert client.ask([question("next")])[0].text == "Fine."
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [
@@ -269,9 +300,19 @@ def test_an_error_that_retries_cannot_solve_stops_at_the_first_request(
     client_of: MakeClient, question: Question, status: str, said: str
 ) -> None:
     with ChaosServer(lambda body, earlier: status) as server:
-        with pytest.raises(ServerDown, match=said):
+        with pytest.raises(ServerDown, match=said) as stop:
             client_of(server.base_url, retries=4, concurrency=1).ask([question(str(n)) for n in range(10)])
         assert len(server.bodies) == 1
+    assert str(stop.value).endswith(f": HTTP {status}: as told.")
+    assert (
+        stop.value.correct
+        == {
+            "401": "$OPENAI_API_KEY or server.api_key_env",
+            "402": "",
+            "403": "$OPENAI_API_KEY or server.api_key_env or server.model",
+            "404": "server.base_url or server.model",
+        }[status]
+    )
 
 
 # ---- all at once

@@ -580,8 +580,9 @@ def test_a_tutor_behind_a_server_reaches_the_module() -> None:
 
     config = OmegaConf.create(composed("train", ["experiment=grpo_tiny", "tutor=llm", *SERVED]))
     config.module = {"_target_": "builtins.dict", "tutor": "${tutor}"}
-    made = players.build_player(config.module.tutor, str)
+    made = players.build_player(config.module.tutor, str, "tutor")
     assert type(made) is LlmTutor
+    assert made.client.place == "tutor.client"
     assert instantiate(config.module, tutor=made)["tutor"] is made
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from steer_lit.chat import ChatReply, ChatRequest
+from steer_lit.chat import ChatClient, ChatReply, ChatRequest
 from steer_lit.data.images import open_image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
@@ -23,6 +23,7 @@ from steer_lit.files.run_files import MANIFEST
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import MAX_QUESTION
 from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.llm import llm_generator
 from steer_lit.synthesis.manifest import write_manifest
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -434,3 +435,11 @@ def test_tutor_and_red_agent_of_a_synthesis_have_fingerprints(played: Played) ->
     assert isinstance(generator.tutor, Fingerprinted)
     assert isinstance(generator.red, Fingerprinted)
     assert generator.tutor.fingerprint == LlmTutor(client, open_image, max_tokens=1024).fingerprint
+
+
+def test_the_clients_of_a_synthesis_know_where_the_config_names_them() -> None:
+    shared = {"base_url": "http://h/v1", "model": "m"}
+    writer, target = ChatClient(shared), ChatClient(shared, model="weaker")
+    llm_generator("llm", writer, target, "", {"seeds": None, "scripts": None, "folder": None}, seed=1)
+    assert (writer.key("model"), target.key("model")) == ("server.model", "generator.target.model")
+    assert (writer.place, target.place) == ("generator.client", "generator.target")

@@ -145,12 +145,85 @@ def test_a_dry_run_prints_the_cost_and_sends_nothing(tmp_path: Path, capsys: pyt
 
 def test_a_dry_run_offline_prints_what_it_would_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("synthesize", ["rows=1200", "dry_run=true", f"hydra.run.dir={tmp_path}"]) == 0
-    first, second, free, done = capsys.readouterr().out.splitlines()
+    first, second, free, done, following = capsys.readouterr().out.splitlines()
     assert first.startswith("stage 1: up to 1,200 red_team scripts of 4 to 8 turns from STEER-mini's dialogues; kept")
     assert second.startswith("stage 2: up to 1,200 dialogues of at most 10 turns from those scripts; kept with safety")
     assert free == "generator=template asks no server: this run costs nothing but time"
     assert done == "dry_run=true: nothing was made"
+    assert following == f"next:    python synthesize.py rows=1200 hydra.run.dir={tmp_path}"
     assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generator=llm", "rows=40", "stages=1", "kind=benign", f"data.seeds={tmp_path / 'seeds.jsonl'}"]
+    dry = [*words, "dry_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert cli.run("synthesize", dry) == REFUSED
+    assert "seeds.jsonl is no such file" in capsys.readouterr().err
+    rows = [json.dumps({"question_id": f"q{n}", "question": f"How is {n} made?"}) for n in range(8)]
+    (tmp_path / "seeds.jsonl").write_text("\n".join([*rows, ""]))
+    assert cli.run("synthesize", dry) == 0
+    first, *_, following, lacking = capsys.readouterr().out.splitlines()
+    assert first.startswith("stage 1: up to 8 benign scripts")
+    assert shlex.split(following)[3:] == [*words, dry[-1]]
+    assert lacking.strip() == "(add server.base_url and server.model)"
+    assert not (tmp_path / "run").exists()
+
+
+# ---- a folder that holds rows
+
+
+@pytest.mark.parametrize(
+    ("other", "before", "now"),
+    [
+        (["kind=benign"], "stage 1 made with kind=red_team", "kind=benign"),
+        (["seed=2", "rows=30"], "stage 1 made with seed=1", "seed=2"),
+        (["success=5"], "stage 1 made with success=4", "success=5"),
+        (["turns.red_team=[4,5]"], "stage 1 made with turns.red_team=[4, 8]", "turns.red_team=[4, 5]"),
+        (["keep.min_safety=9"], "stage 2 made with keep.min_safety=8", "keep.min_safety=9"),
+        (["stages=2", "seed=2"], "stage 2 made with seed=1", "seed=2"),
+        (["generator.patience=1"], "stage 1 made with the generator's target=refuses 2 harmful turns", "the generator"),
+        (["generator=llm", *SERVER], "stage 1 made with generator=template", "generator=llm"),
+        (["stages=2", "data.scripts=other/stage1.jsonl"], "stage 2 made from other rows", "from data.scripts=other/"),
+    ],
+)
+def test_finished_rows_are_not_replaced_by_others(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    other: list[str],
+    before: str,
+    now: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if "scripts" in now:
+        assert cli.run("synthesize", ["rows=4", "seed=7", "stages=1", "hydra.run.dir=other"]) == 0
+    assert cli.run("synthesize", ["rows=12", "hydra.run.dir=x"]) == 0
+    files = {path.name: path.read_bytes() for path in Path("x").iterdir() if path.suffix != ".log"}
+    capsys.readouterr()
+    assert cli.run("synthesize", ["rows=4", *other, "hydra.run.dir=x"]) == REFUSED
+    said = capsys.readouterr().err
+    assert f"hydra.run.dir=x: holds a finished {before}" in said
+    assert f"which this one {'' if 'from' in now else 'with '}{now}" in said
+    assert "would replace: name another folder, hydra.run.dir=..." in said
+    assert {path.name: path.read_bytes() for path in Path("x").iterdir() if path.suffix != ".log"} == files
+
+
+def test_what_goes_on_in_a_folder_is_not_refused(tmp_path: Path) -> None:
+    folder = f"hydra.run.dir={tmp_path}"
+    for words in (
+        ["rows=8", "stages=1"],
+        ["rows=8", "stages=2", "keep.min_usefulness=6"],
+        ["rows=12", "stages=2", "keep.min_usefulness=6", f"data.scripts={tmp_path / 'stage1.jsonl'}"],
+        ["rows=12", "keep.min_usefulness=6"],
+        ["rows=12", "keep.min_usefulness=6", "near_duplicate=0.9"],
+    ):
+        assert cli.run("synthesize", [*words, folder]) == 0
+
+
+def test_a_stage_that_wrote_nothing_may_be_made_with_other_settings(tmp_path: Path) -> None:
+    folder = f"hydra.run.dir={tmp_path}"
+    assert cli.run("synthesize", ["rows=2", "generator.patience=9", folder]) == REFUSED
+    assert cli.run("synthesize", ["rows=4", folder]) == 0
 
 
 def test_the_cost_is_printed_before_any_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
