@@ -166,7 +166,10 @@ def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixtur
         (["rollout=3"], "rollout=3: must hold keys"),
         (["objective=null"], "objective=null: must hold keys"),
         (["rollout.max_turns=10000000000"], "rollout.max_turns=10000000000: must be a whole number from 1 to 100"),
-        (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be text, such as a path, or null"),
+        (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be a row file, a list of such, or null"),
+        (["data=steer", "data.source.rl=[]"], "data.source.rl=[]: must be a row file, a list of such, or null"),
+        (["data=steer", "data.source.rl=[a.jsonl,5]"], "data.source.rl=['a.jsonl', 5]: must be a row file"),
+        (["data=steer", "data.source.folder=5"], "data.source.folder=5: must be text, such as a path, or null"),
         (["model=smol", "model.tower=5"], "model.tower=5: must be text, such as a path, or null"),
     ],
 )
