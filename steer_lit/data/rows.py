@@ -76,7 +76,7 @@ class Quarantine:
         more = f"\n  ... and {counted(others, 'row')} with other problems" if others else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {self.path}" if self.path else ""
         source = self.errors[0].source
-        survey = f"`python -m steer_lit.data.survey {shlex.quote(str(Path(source).parent))}` shows what can be read. "
+        survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
         raise TooManyBadRows(
             f"{counted(count, 'row')} cannot be used, data.max_bad_rows={self.limit} allows "
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
@@ -146,14 +146,18 @@ def source_problem(source: str) -> str | None:
     allowed, path = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}", Path(source)
     if path.is_dir():
         there = few([str(path / name) for name in _row_files(path)])
-        return (
-            f"is a folder{f': name a row file in it, such as {there}' if there else f' without row files; {allowed}'}"
-        )
+        inside = f": name a row file in it, such as {there}" if there else f" without row files; {allowed}"
+        return f"is a folder{inside}"
     if not path.is_file():
-        alike = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
-        meant = did_you_mean([str(path.parent / name) for name in alike])
+        meant = meant_row_file(path)
         return f"is no such file{f'.{meant}' if meant else f'; {allowed}'}"
     return None if path.suffix in SUFFIXES else f"is no row file; {allowed}"
+
+
+def meant_row_file(path: Path) -> str:
+    """Return ` Did you mean ...?` with the row files beside `path` that are spelt like it, or ""."""
+    alike = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
+    return did_you_mean([str(path.parent / name) for name in alike])
 
 
 def _row_files(folder: Path) -> list[str]:

@@ -302,7 +302,7 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
         list(read_records(path, numbered, Quarantine(limit=6, path=log)))
     message = str(caught.value)
     assert message.startswith(f"20 rows cannot be used, data.max_bad_rows=6 allows 6; all are in {log}. ")
-    assert f"`python -m steer_lit.data.survey {tmp_path}`" in message
+    assert f"`python -m steer_lit.data.survey {path}`" in message
     assert message.endswith(
         f":\n  * 20 rows (1, 2, 3, 4, 5 and 15 more), the first: {path}, row 1, field 'bad': is bad"
     )
