@@ -160,6 +160,15 @@ def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixtur
     assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
 
 
+def test_a_parameter_that_the_trainer_does_not_take_is_named_with_its_key(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = refusal(capsys, tmp_path, "train", "+trainer.max_stepz=3", "+trainer.nothing_like=[1]")
+    no = "lightning.Trainer takes no such parameter."
+    assert f"* trainer.max_stepz=3: {no} Did you mean trainer.max_steps" in said
+    assert f"* trainer.nothing_like=[1]: {no}\n" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
