@@ -220,10 +220,10 @@ def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], t
     for mended in (False, True):
         with pytest.raises(TooManyBadRows) as caught:
             FileSource(rl=two_files).rows("rl", 10, Quarantine(0, tmp_path / "quarantine.jsonl"))
-        assert [file in str(caught.value) for file in two_files] == [not mended, True]
+        assert [file in str(caught.value) for file in two_files] == [True, not mended]
         found = [json.loads(line)["source"] for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
-        assert found == (two_files[1:] if mended else two_files)
-        write_rows(Path(two_files[0]), [{"prompt": "a?"}])
+        assert found == (two_files[:1] if mended else two_files)
+        write_rows(Path(two_files[1]), [{"prompt": "b?"}])
 
 
 def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:
