@@ -111,8 +111,8 @@ def _data(saved: Mapping[str, Any]) -> Iterator[str]:
     source = data.get("source", {})
     if str(source.get("_target_")).endswith(".MiniSource"):
         yield f"STEER-mini, seed {source.get('seed')}"
-    elif file := source.get(part):
-        yield Path(str(file)).name
+    elif files := source.get(part):
+        yield from (Path(str(file)).name for file in (files if isinstance(files, list) else [files]))
     if part == "rl":
         yield "the scenarios of GRPO"
     if data.get("blank_images"):

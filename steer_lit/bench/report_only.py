@@ -237,6 +237,7 @@ def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenIm
     from steer_lit.data.sources import FileSource
 
     source = data.get("source", {})
-    named = {key: source.get(key) for key in ("sft", "rl", "bench", "folder") if isinstance(source.get(key), str)}
+    named: dict[str, Any] = {key: source.get(key) for key in ("sft", "rl", "bench", "folder")}
+    named = {key: value for key, value in named.items() if isinstance(value, str | list)}
     root = FileSource(**named).image_root
     return partial(open_image, root=None if root is None else started_in / root)

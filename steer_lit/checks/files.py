@@ -12,10 +12,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.leaves import Config
-from steer_lit.data.rows import source_problem
+from steer_lit.checks.leaves import Config, is_texts, makes_rows
+from steer_lit.data.rows import is_hub, source_problem
+from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
-from steer_lit.errors import Problem
+from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import ADAPTER
 from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
@@ -65,10 +66,25 @@ def _same(one: object, other: object) -> bool:
 
 def source_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the files and hub addresses that rows come from."""
+    if makes_rows(config):
+        return
+    named: dict[str, Any] = {}
+    found: list[Problem] = []
     for part in ("sft", "rl", "bench"):
-        source = at(config, f"data.source.{part}")
-        if isinstance(source, str) and (problem := source_problem(source)):
-            yield Problem(f"data.source.{part}", source, problem)
+        key, source = f"data.source.{part}", at(config, f"data.source.{part}")
+        if isinstance(source, str) or is_texts(source):
+            named[part] = files = files_named(source)
+            found += [Problem(key, file, why) for file in files if (why := source_problem(file))]
+            if len({file if is_hub(file) else os.path.abspath(file) for file in files}) < len(files):
+                remedy = "names a file twice: some of its rows would be both held out and trained on"
+                found.append(Problem(key, source, remedy))
+    yield from found
+    if found or isinstance(at(config, "data.source.folder"), str):
+        return
+    try:
+        FileSource(**named).image_root  # noqa: B018
+    except ConfigError as error:
+        yield from error.problems
 
 
 def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from steer_lit.attacker.wordings import Wording
 from steer_lit.data.sources import BenchPart
@@ -159,8 +159,8 @@ def _text_problems(config: Config) -> Iterator[Problem]:
             yield Problem(key, value, "must be text")
     if (name := at(config, "name")) is not ABSENT and (problem := name_problem(name)):
         yield problem
-    files = [] if makes_rows(config) else [f"data.source.{part}" for part in (*_PARTS, "folder")]
-    for key in (*_TEXTS_OR_NULL, *files):
+    folders = [] if makes_rows(config) else ["data.source.folder"]
+    for key in (*_TEXTS_OR_NULL, *folders):
         if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
             yield Problem(key, value, "must be text, such as a path, or null")
     folder = at(config, "data.quarantine_dir")
@@ -194,17 +194,21 @@ def name_problem(name: object) -> Problem | None:
 
 
 def _list_problems(config: Config) -> Iterator[Problem]:
+    for key in [] if makes_rows(config) else [f"data.source.{part}" for part in _PARTS]:
+        files = at(config, key)
+        if not (files is ABSENT or (is_texts(files) and files) or isinstance(files, str | None)):
+            yield Problem(key, files, "must be a row file, a list of such, or null")
     runs = at(config, "from_run")
-    if not (runs is ABSENT or _texts(runs) or isinstance(runs, str | None)):
+    if not (runs is ABSENT or is_texts(runs) or isinstance(runs, str | None)):
         yield Problem("from_run", runs, "must be a run's folder, a list of such, or null")
     betas = at(config, "optim.betas")
     pair = isinstance(betas, list) and len(betas) == 2 and all(map(_BETA.fits, betas))
     if betas is not ABSENT and not pair:
         yield Problem("optim.betas", betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]")
     targets = at(config, "model.lora.targets")
-    if targets is not ABSENT and not _texts(targets):
+    if targets is not ABSENT and not is_texts(targets):
         yield Problem("model.lora.targets", targets, "must be a list of layers, such as [q_proj,v_proj]")
 
 
-def _texts(value: object) -> bool:
+def is_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)

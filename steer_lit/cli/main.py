@@ -55,6 +55,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
     """Run `program`, one of RUNS, with the words `arguments`, by default the command line's. Return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # set to see tracebacks
+    hydras, outer = HydraConfig.instance(), HydraConfig.instance().cfg
     try:
         if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
             config = OmegaConf.load(words[0].removeprefix(FROZEN))
@@ -82,6 +83,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     finally:
         find_configs_in(None)
+        hydras.cfg = outer  # Hydra leaves it set, and the next check in this process would take it for its own
     return 0
 
 

@@ -36,8 +36,9 @@ def options_first(words: Sequence[str]) -> tuple[list[str], list[str], Path | No
     folder = None if given.config_dir is None else Path(given.config_dir).absolute()
     if folder is not None and not (given.config_dir and folder.is_dir()):
         raise SteerError(f"--config-dir={given.config_dir}: there is no such folder here")
-    if given.experimental_rerun is not None and not Path(given.experimental_rerun).is_file():
-        raise SteerError(f"--experimental-rerun={given.experimental_rerun}: there is no such file here")
+    if given.experimental_rerun is not None:
+        remedy = "unpickles a file, which may run any code: type the run's words again; its config.yaml has all values"
+        raise SteerError(f"--experimental-rerun={given.experimental_rerun}: {remedy}")
     options = list(_typed(given, [name for name in vars(given) if name != "overrides"]))
     return options, [*unknown, *given.overrides], folder
 

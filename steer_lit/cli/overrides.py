@@ -13,7 +13,15 @@ from steer_lit.checks.leaves import name_problem
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import at, nodes
 from steer_lit.terminal.commands import command, script
-from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
+from steer_lit.terminal.conf_files import (
+    composed,
+    conf_file,
+    conf_files,
+    defaults_of,
+    loaded,
+    own_conf_dir,
+    program_conf,
+)
 from steer_lit.terminal.nearest import did_you_mean, nearest
 from steer_lit.terminal.words import Word, names_policy, words_of_one_value
 from steer_lit.texts import first_lines
@@ -195,7 +203,8 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     """
     holding = [name for name in known if option and option.lower() in name]
     meant = nearest(option, known) or did_you_mean(holding)
-    return f"{group}={option}: there is no such option.{meant} Choose from: {', '.join(known)}"
+    own = "" if meant or own_conf_dir() else ". Options of your own need --config-dir=<folder>"
+    return f"{group}={option}: there is no such option.{meant} Choose from: {', '.join(known)}{own}"
 
 
 def no_sweep(word: str, name: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.terminal.commands import shown_path, sweeping, typed_words
+from steer_lit.terminal.nearest import nearest
 from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
@@ -162,11 +164,26 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
     # Registered as `ddp`, which `auto` picks too for several devices.
     waits = timedelta(minutes=config.hardware.rank_timeout_minutes)
     StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", timeout=waits)
+    _check_keys(config.trainer)
     try:
         trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
     return trainer
+
+
+def _check_keys(section: DictConfig) -> None:
+    """Raise ConfigError for keys that the trainer's class does not take. To ask it sooner would load Lightning."""
+    from hydra.utils import get_object
+
+    takes = signature(get_object(section._target_)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return
+    known, remedy = [f"trainer.{name}" for name in takes], f"{section._target_} takes no such parameter."
+    wrong = [name for name in map(str, section) if name not in takes and not name.startswith("_")]
+    problems = [Problem(f"trainer.{name}", section[name], remedy + nearest(f"trainer.{name}", known)) for name in wrong]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _better(trainer: Trainer) -> tuple[int, float] | None:

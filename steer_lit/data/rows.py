@@ -7,6 +7,7 @@ it learns of all its bad rows at once; a hub dataset is not fetched any further.
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,8 @@ from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
+from steer_lit.terminal.nearest import did_you_mean
 
 T = TypeVar("T")
 Parse = Callable[[object, str, int], T]  # (row, source, number) -> record, or RowError
@@ -49,14 +51,14 @@ class Quarantine:
             self._written.add(line)
             append_lines(self.path, [line])
 
-    def settle(self, source: str) -> None:
-        """Remove lines about `source` that name none of the errors; call this once all its errors are added.
+    def settle(self, *sources: str) -> None:
+        """Remove lines about `sources` that name none of the errors; call this once all their errors are added.
 
         Raises what `check` raises.
         """
         if self.path is not None:
             lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
-            if len(kept := [line for line in lines if line in found or _source(line) != source]) < len(lines):
+            if len(kept := [line for line in lines if line in found or _source(line) not in sources]) < len(lines):
                 if kept:
                     replace_text(self.path, "".join(kept))
                 else:
@@ -74,7 +76,7 @@ class Quarantine:
         more = f"\n  ... and {counted(others, 'row')} with other problems" if others else ""
         where = f"; {'all are' if count > 1 else 'it is'} in {self.path}" if self.path else ""
         source = self.errors[0].source
-        survey = f"`python -m steer_lit.data.survey {shlex.quote(str(Path(source).parent))}` shows what can be read. "
+        survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
         raise TooManyBadRows(
             f"{counted(count, 'row')} cannot be used, data.max_bad_rows={self.limit} allows "
             f"{self.limit}{where}. {'' if is_hub(source) else survey}Repair the file, or raise data.max_bad_rows to go "
@@ -141,7 +143,23 @@ def source_problem(source: str) -> str | None:
         except ValueError as error:
             return str(error)
         return None
-    allowed = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}"
-    if not Path(source).is_file():
-        return f"is no such file; {allowed}"
-    return None if Path(source).suffix in SUFFIXES else f"is no row file; {allowed}"
+    allowed, path = f"rows are read from {', '.join(SUFFIXES)} files and from {FORM}", Path(source)
+    if path.is_dir():
+        there = few([str(path / name) for name in _row_files(path)])
+        inside = f": name a row file in it, such as {there}" if there else f" without row files; {allowed}"
+        return f"is a folder{inside}"
+    if not path.is_file():
+        meant = meant_row_file(path)
+        return f"is no such file{f'.{meant}' if meant else f'; {allowed}'}"
+    return None if path.suffix in SUFFIXES else f"is no row file; {allowed}"
+
+
+def meant_row_file(path: Path) -> str:
+    """Return ` Did you mean ...?` with the row files beside `path` that are spelt like it, or ""."""
+    alike = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
+    return did_you_mean([str(path.parent / name) for name in alike])
+
+
+def _row_files(folder: Path) -> list[str]:
+    """Return the names of a folder's row files; none if there is no such folder."""
+    return sorted(file.name for file in folder.glob("*") if file.suffix in SUFFIXES)

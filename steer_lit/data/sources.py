@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from steer_lit.data.mini_primer import primer_row
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import ConfigError, Problem, RowError, SteerError
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
 from steer_lit.ranks import first_rank
 from steer_lit.stages import TaughtPart
 from steer_lit.terminal.bars import running_count
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 Record = Dialogue | Scenario
 SourcePart = Literal[TaughtPart, "bench"]
 BenchPart = Literal["bench", "rl"]
+Place = tuple[str, int]  # a row's file, and its number there
 _LOOKED_INTO = 100  # refused rows
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
 
@@ -104,15 +105,16 @@ class MiniSource:
 class FileSource:
     """Row files in any shape that `shapes.py` knows, or datasets on the hub (hf://owner/name), or None.
 
-    `folder` is where pictures are looked up; None means the folder that holds the row files. A scenario whose row
-    names no kind gets `kind`; the default is the strictest.
+    A list of files gives the rows of the first, then those of the next. `folder` is where pictures are looked up; None
+    means the folder that holds the row files. A scenario whose row names no kind gets `kind`; the default is the
+    strictest.
     """
 
     block: ClassVar[int] = 1
 
-    sft: str | None = None
-    rl: str | None = None
-    bench: str | None = None
+    sft: str | Sequence[str] | None = None
+    rl: str | Sequence[str] | None = None
+    bench: str | Sequence[str] | None = None
     folder: str | None = None
     kind: Kind = "red_team"
 
@@ -124,85 +126,95 @@ class FileSource:
         """
         if self.folder is not None:
             return Path(self.folder)
-        named = [file for file in (self.sft, self.rl, self.bench) if file is not None and not is_hub(file)]
-        folders = {Path(file).parent for file in named}
+        named = [file for part in (self.sft, self.rl, self.bench) for file in files_named(part) if not is_hub(file)]
+        folders = list(dict.fromkeys(Path(file).parent for file in named))
         if len(folders) > 1:
-            remedy = "name the folder of the pictures: the row files lie in different folders"
+            shown = few([str(folder) for folder in folders])
+            remedy = f"name the folder of the pictures: the row files lie in different folders ({shown})"
             raise ConfigError([Problem("data.source.folder", None, remedy)])
-        return folders.pop() if folders else None
+        return folders[0] if folders else None
 
     def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
-        """Return every usable row of the part's file, under an id of its own."""
+        """Return every usable row of the part's files, under an id of its own."""
         return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
 
-    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[int, Record]]:
-        """Return (number, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
+    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[Place, Record]]:
+        """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
         Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
-        TooManyBadRows, or SteerError if no row is left, once all faults that need no policy are known.
+        TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
-        file, root = self._file(part), self.image_root
-        read, cut = [], 0
+        files, root = self._files(part), self.image_root
+        read: list[tuple[Place, Record]] = []
+        cut: Counter[str] = Counter()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for number, record in self._whole(part, quarantine, look=True):
+            for place, record in self._whole(part, quarantine, look=True):
                 one_read()
-                read.append((number, short := _cut(record, max_turns)))
-                cut += short is not record
-        if cut and max_turns > 1 and first_rank():  # one turn: openings were asked for
-            log.info("%s: %s cut after %s (max_turns)", file, counted(cut, "row"), counted(max_turns, "turn"))
+                read.append((place, short := _cut(record, max_turns)))
+                cut[place[0]] += short is not record
+        if max_turns > 1 and first_rank():  # one turn: openings were asked for
+            for file, count in (+cut).items():
+                log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
         whole = []
-        for number, record in read:
+        for place, record in read:
             if bad := dict.fromkeys(str(broken[ref]) for ref in pictures_of(record) if ref in broken):
-                quarantine.add(RowError(file, number, "images", "; ".join(bad)))
+                quarantine.add(RowError(*place, "images", "; ".join(bad)))
             else:
-                whole.append((number, record))
-        _settle(whole, file, quarantine)
+                whole.append((place, record))
+        _settle({file for (file, _), _ in whole}, files, quarantine)
         return whole
 
     def fitting(
-        self, part: SourcePart, read: Sequence[tuple[int, Record]], quarantine: Quarantine, unfit: Unfit | None = None
+        self, part: SourcePart, read: Sequence[tuple[Place, Record]], quarantine: Quarantine, unfit: Unfit | None = None
     ) -> Rows:
         """Return the records of rows that were `read`, except those that `unfit` refuses."""
-        file = self._file(part)
         records: list[Record] = []
-        for number, record in read:
+        left: set[str] = set()
+        for place, record in read:
             if unfit is not None and (why := unfit(record)):
-                quarantine.add(RowError(file, number, "", f"{record.id!r} {why}"))
+                quarantine.add(RowError(*place, "", f"{record.id!r} {why}"))
             else:
                 records.append(record)
-        _settle(records, file, quarantine)
+                left.add(place[0])
+        _settle(left, self._files(part), quarantine)
         return _under_own_ids(records)
 
-    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[int, Record]]:
-        """Yield (number, record) of each readable row, without opening pictures or checking a file's bad rows."""
-        return ((number, _cut(record, max_turns)) for number, record in self._whole(part, quarantine))
+    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[Place, Record]]:
+        """Yield (place, record) of each readable row, without opening pictures or checking a file's bad rows."""
+        return ((place, _cut(record, max_turns)) for place, record in self._whole(part, quarantine))
 
-    def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[int, Record]]:
-        """Yield (number, record) of each row. With `look`, the first refused rows' errors name their broken pictures.
+    def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[Place, Record]]:
+        """Yield (place, record) of each row. With `look`, the first refused rows' errors name their broken pictures.
 
         Not all of them: where a whole file is of the wrong kind, that should be said at once.
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         own, other = readers if part == "sft" else reversed(readers)
 
-        def parse(value: object, source: str, number: int) -> tuple[int, Record]:
+        def parse(value: object, source: str, number: int) -> tuple[Place, Record]:
             try:
-                return number, own(value, source, number)
+                return (source, number), own(value, source, number)
             except RowError as error:
                 if look and len(quarantine) < _LOOKED_INTO:
                     raise _with_pictures(error, value, other, self.image_root) from None
                 raise
 
-        return read_records(self._file(part), parse, quarantine, check=False)
+        for file in self._files(part):
+            yield from read_records(file, parse, quarantine, check=False)
 
-    def _file(self, part: SourcePart) -> str:
+    def _files(self, part: SourcePart) -> list[str]:
         made = part in ("captions", "primer")
-        file: str | None = None if made else getattr(self, part)
-        if file is None:
+        files = [] if made else files_named(getattr(self, part))
+        if not files:
             remedy = f"row files hold no {part}: use data=steer_mini" if made else "name a row file"
             raise ConfigError([Problem(f"data.source.{part}", None, remedy)])
-        return file
+        return files
+
+
+def files_named(value: str | Sequence[str] | None) -> list[str]:
+    """Return the row files that a config's key names: one, several or none."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:
@@ -254,12 +266,14 @@ def _with_pictures(
     return RowError(error.source, error.row, error.field, "; ".join([error.reason, *map(str, broken.values())]))
 
 
-def _settle(rows: Sequence[object], file: str, quarantine: Quarantine) -> None:
-    """Settle the quarantine. Raises TooManyBadRows, and SteerError if no row is left."""
-    quarantine.settle(file)
-    if not rows:
-        first = f"; the first: {quarantine.errors[0]}" if quarantine.errors else ""
-        raise SteerError(f"data file {file} holds no usable row, {len(quarantine)} were put aside{first}")
+def _settle(left: Collection[str], files: Sequence[str], quarantine: Quarantine) -> None:
+    """Settle the quarantine. Raises TooManyBadRows, and SteerError if a file has no row `left`."""
+    quarantine.settle(*files)
+    for file in files:
+        if file not in left:
+            bad = [error for error in quarantine.errors if error.source == file]
+            first = f"; the first: {bad[0]}" if bad else ""
+            raise SteerError(f"data file {file} holds no usable row, {len(bad)} were put aside{first}")
 
 
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:

@@ -1,6 +1,7 @@
-"""Reports what can be read of every file in a folder, before a run depends on it.
+"""Reports what can be read of a row file, or of every file in a folder, before a run depends on it.
 
     python -m steer_lit.data.survey /data/steer
+    python -m steer_lit.data.survey /data/steer/sft.jsonl
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
 Row files: how many rows can be learned from (SFT) and how many played (GRPO, the benchmark), how many are refused, and
@@ -29,6 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steer_lit.data.files import SUFFIXES
+from steer_lit.data.rows import meant_row_file, source_problem
 from steer_lit.data.sources import told_of_bare
 from steer_lit.data.survey_file import LONGEST, Surveyed, survey_pictures, survey_rows
 from steer_lit.errors import SteerError
@@ -152,22 +154,24 @@ class Survey:
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, help="every row file and picture in it is read")
+    parser.add_argument("rows", type=Path, help="a row file, or a folder, of which every row file and picture is read")
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
     return carried_out(parser, arguments, _survey)
 
 
 def _survey(given: argparse.Namespace) -> int:
-    root: Path = given.folder
-    for folder in (root, given.pictures):
-        if folder is not None and not folder.is_dir():
-            reason = "is a file: name its folder" if folder.is_file() else "no such folder"
-            raise SteerError(f"{folder}: {reason}")
-    files = sorted(path for path in root.rglob("*") if path.is_symlink() or path.is_file())
+    rows, pictures = given.rows, given.pictures
+    if not rows.exists():
+        raise SteerError(f"{rows}: no such file or folder.{meant_row_file(rows)}")
+    if not rows.is_dir() and (problem := source_problem(str(rows))):
+        raise SteerError(f"{rows}: {problem}")
+    if pictures is not None and not pictures.is_dir():
+        raise SteerError(f"{pictures}: {'is a file: name its folder' if pictures.is_file() else 'no such folder'}")
+    files = sorted(path for path in rows.rglob("*") if path.is_symlink() or path.is_file()) if rows.is_dir() else [rows]
     console, shown = Console(stderr=True), Console(emoji=False)
     if not shown.is_terminal:
         shown.width = _WIDE
-    survey = Survey(root, given.pictures)
+    survey = Survey(rows if rows.is_dir() else rows.parent, pictures)
     survey.read(track(files, "reading", console=console, transient=True, disable=not console.is_terminal))
     shown.print(survey.table())
     print_lines(shown, *(part for line in survey.lines() for part in _folded(line)))

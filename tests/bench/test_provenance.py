@@ -35,12 +35,10 @@ def test_a_runs_provenance_is_read_from_its_folder(tmp_path: Path) -> None:
         "command": command,
         "versions": "python 3.11, torch 2.9",
     }
-    config = (
-        "data: {source: {bench: /home/me/rows/bench.jsonl}}\npolicies: {a: {model: big, base_url: 'http://h/v1'}}\n"
-    )
+    config = "data: {source: {bench: [/home/me/rows/bench.jsonl, more.jsonl]}}\npolicies: {a: {model: big, base_url: 'http://h/v1'}}\n"
     config += "model: {name: tiny}\nrollout: {max_new_tokens: 9, temperature: 0.7}\n"
     assert saved(tmp_path, config, {}) == {
-        "model": "big", "data": "bench.jsonl", "answers": "temperature 0.7, at most 9 tokens",
+        "model": "big", "data": "bench.jsonl, more.jsonl", "answers": "temperature 0.7, at most 9 tokens",
     }  # fmt: skip
 
 

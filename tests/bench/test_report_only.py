@@ -227,7 +227,10 @@ def test_a_folders_name_is_escaped(tmp_path: Path) -> None:
     assert "x[/b]" in report(tmp_path / "x[/b]", from_run=str(tmp_path))
 
 
-def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDialogue, tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", ["{}/bench.jsonl", "['{0}/bench.jsonl', '{0}/more.jsonl']"])
+def test_pictures_come_from_the_folder_the_run_read_them_from(
+    dialogue: MakeDialogue, tmp_path: Path, files: str
+) -> None:
     from PIL import Image
 
     rows = [dialogue("a", [3])]
@@ -236,7 +239,7 @@ def test_pictures_come_from_the_folder_the_run_read_them_from(dialogue: MakeDial
     )
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     (run / "config.yaml").write_text(
-        f"data: {{source: {{bench: {tmp_path}/bench.jsonl, folder: null, kind: red_team}}}}\n"
+        f"data: {{source: {{bench: {files.format(tmp_path)}, folder: null, kind: red_team}}}}\n"
     )
     report(tmp_path / "out", from_run=str(run))
     assert "data:image/webp" in (tmp_path / "out" / "report.html").read_text()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from steer_lit.checks.files import adapter_problem, file_problems
+from steer_lit.checks.files import adapter_problem, file_problems, source_problems
 
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 
@@ -162,3 +162,23 @@ def test_training_goes_on_with_the_adapters_layers(tmp_path: Path, targets: list
     found = [(each.key, each.value, each.remedy) for each in file_problems({"model": model})]
     remedy = f"init_from={tmp_path} has others: set model.lora.targets=[q_proj,v_proj]"
     assert found == ([] if fits else [("model.lora.targets", targets, remedy)])
+
+
+def test_row_files_of_a_list_are_looked_at_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("rows/sft.jsonl", "rows/more.jsonl", "syn/sft.jsonl"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).touch()
+
+    def said(*files: str, **others: str) -> list[str]:
+        return list(map(str, source_problems({"data": {"source": {"sft": list(files), **others}}})))
+
+    assert said("rows/sft.jsonl", "rows/more.jsonl", "hf://owner/name") == []
+    assert said("rows/sft.jsonl", "syn/sft.jsonl", folder="rows") == []
+    (apart,) = said("rows/sft.jsonl", "syn/sft.jsonl")
+    assert apart.startswith("data.source.folder=null: name the folder of the pictures: ")
+    assert apart.endswith("lie in different folders (rows, syn)")
+    (gone,) = said("rows/sft.jsonl", "syn/sft.jsnl")
+    assert gone == "data.source.sft='syn/sft.jsnl': is no such file. Did you mean syn/sft.jsonl?"
+    (twice,) = said("rows/sft.jsonl", "./rows/sft.jsonl")
+    assert "names a file twice" in twice

@@ -160,13 +160,25 @@ def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixtur
     assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
 
 
+def test_a_parameter_that_the_trainer_does_not_take_is_named_with_its_key(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = refusal(capsys, tmp_path, "train", "+trainer.max_stepz=3", "+trainer.nothing_like=[1]")
+    no = "lightning.Trainer takes no such parameter."
+    assert f"* trainer.max_stepz=3: {no} Did you mean trainer.max_steps" in said
+    assert f"* trainer.nothing_like=[1]: {no}\n" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["rollout=3"], "rollout=3: must hold keys"),
         (["objective=null"], "objective=null: must hold keys"),
         (["rollout.max_turns=10000000000"], "rollout.max_turns=10000000000: must be a whole number from 1 to 100"),
-        (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be text, such as a path, or null"),
+        (["data=steer", "data.source.rl=5"], "data.source.rl=5: must be a row file, a list of such, or null"),
+        (["data=steer", "data.source.rl=[]"], "data.source.rl=[]: must be a row file, a list of such, or null"),
+        (["data=steer", "data.source.rl=[a.jsonl,5]"], "data.source.rl=['a.jsonl', 5]: must be a row file"),
+        (["data=steer", "data.source.folder=5"], "data.source.folder=5: must be text, such as a path, or null"),
         (["model=smol", "model.tower=5"], "model.tower=5: must be text, such as a path, or null"),
         (
             ["trainer.max_steps=5", "objective.epochs=2"],

@@ -17,12 +17,6 @@ from steer_lit.terminal.conf_files import find_configs_in
 from steer_lit.terminal.stdout import REFUSED
 
 
-@pytest.fixture(autouse=True)
-def hydras_config_is_left_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--cfg job` and `--help` leave the config that they show, which has no folder, as that of a run."""
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-
-
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stand in a folder that holds `mine/conf/judge/mine.yaml` and an experiment."""
@@ -87,6 +81,22 @@ def test_suggestions_know_the_own_config_folder(
     assert said in capsys.readouterr().err
 
 
+def test_an_unknown_option_names_the_option_for_config_files_of_ones_own(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_files = "Options of your own need --config-dir=<folder>"
+    for words, told in ((["judge=mine"], True), (["judge=rubrik"], False), (["judge=x", "-cd=mine/conf"], False)):
+        assert cli.run("bench", words) == REFUSED
+        message = capsys.readouterr().err
+        assert message.endswith(f"Choose from: llm, rubric. {own_files}\n") if told else own_files not in message
+
+
+@pytest.mark.parametrize("words", [["--cfg", "job"], ["name=a${b}"], ["seed=x", "hydra.run.dir=run"]])
+def test_hydras_config_is_unset_once_a_program_has_ended(own: Path, words: list[str]) -> None:
+    cli.run("train", ["+experiment=sft_tiny", *words])
+    assert not HydraConfig.initialized()
+
+
 def test_help_lists_the_options_of_the_own_config_folder(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run("bench", ["--help", "--config-dir=mine/conf"]) == 0
     assert "judge: llm, mine, rubric" in capsys.readouterr().out
@@ -129,8 +139,8 @@ def test_options_may_stand_between_words(
         (["seed=1", "--config-dir"], "argument --config-dir/-cd: expected one argument"),
         (["-m", "--cfg", "job", "seed=1,2"], "-m --cfg=job: exclude each other, leave one out"),
         (["seed=1", "--resolve"], "--resolve: goes with --cfg job"),
-        (["--experimental-rerun", "nope.pickle"], "--experimental-rerun=nope.pickle: there is no such file here"),
-        (["--experimental-rerun=", "seed=1"], "--experimental-rerun=: there is no such file here"),
+        (["--experimental-rerun", "config.pickle"], "--experimental-rerun=config.pickle: unpickles a file, which may"),
+        (["--experimental-rerun=", "seed=1"], "--experimental-rerun=: unpickles a file, which may"),
         (["seed=1", "--multi", "optim.lr=1,2"], "--multi: there is no such option"),
     ],
 )

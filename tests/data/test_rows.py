@@ -9,7 +9,7 @@ import pytest
 
 from steer_lit.data.content import RawRow
 from steer_lit.data.formats import read_sft_row
-from steer_lit.data.rows import Quarantine, read_records
+from steer_lit.data.rows import Quarantine, read_records, source_problem
 from steer_lit.data.shapes import read_scenario
 from steer_lit.errors import MissingResource, RowError, SteerError, TooManyBadRows
 
@@ -231,12 +231,23 @@ def test_sources_that_are_no_row_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").touch()
     for source, reason in (
         (tmp_path / "nothing.jsonl", r"nothing\.jsonl is no such file; rows are read from \.jsonl, \.json, \.csv"),
-        (tmp_path, "is no such file"),
+        (tmp_path, f"data {tmp_path} is a folder without row files; rows are read from"),
         (tmp_path / "rows.txt", "is no row file; rows are read from"),
         ("hf://owner", "is no address of a hub dataset: hf://owner/name"),
     ):
         with pytest.raises(MissingResource, match=reason):
             list(read_records(source, numbered, Quarantine(0)))
+
+
+def test_what_was_meant_by_a_wrong_name_is_suggested(tmp_path: Path) -> None:
+    for name in ("rl.jsonl", "sft.jsonl", "sft.txt"):
+        (tmp_path / name).touch()
+    for given, said in (
+        ("", f"is a folder: name a row file in it, such as {tmp_path}/rl.jsonl, {tmp_path}/sft.jsonl"),
+        ("sft.jsnl", f"is no such file. Did you mean {tmp_path}/sft.jsonl?"),
+        ("dialogues.jsonl", "is no such file; rows are read from .jsonl, .json, .csv, .parquet files and from"),
+    ):
+        assert (source_problem(str(tmp_path / given)) or "").startswith(said)
 
 
 def test_bad_rows_are_listed_once_and_good_ones_used(tmp_path: Path) -> None:
@@ -291,7 +302,7 @@ def test_too_many_bad_rows_are_all_listed_before_the_error(tmp_path: Path) -> No
         list(read_records(path, numbered, Quarantine(limit=6, path=log)))
     message = str(caught.value)
     assert message.startswith(f"20 rows cannot be used, data.max_bad_rows=6 allows 6; all are in {log}. ")
-    assert f"`python -m steer_lit.data.survey {tmp_path}`" in message
+    assert f"`python -m steer_lit.data.survey {path}`" in message
     assert message.endswith(
         f":\n  * 20 rows (1, 2, 3, 4, 5 and 15 more), the first: {path}, row 1, field 'bad': is bad"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,3 +191,44 @@ def test_a_file_of_the_wrong_kind_is_refused_without_opening_all_its_pictures(tm
     with pytest.raises(TooManyBadRows):
         FileSource(sft=str(path)).rows("sft", 10, quarantine)
     assert ["none.png" in error.reason for error in quarantine.errors] == [True] * 100 + [False] * 50
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> list[str]:
+    """Rows to play in two files, each with a bad one."""
+    files = [tmp_path / "own.jsonl", tmp_path / "more.jsonl"]
+    for name, file in zip("ab", files, strict=True):
+        write_rows(file, [{"prompt": f"{name}1?"}, {"nothing": 1}, {"prompt": f"{name}3?"}])
+    return list(map(str, files))
+
+
+def test_several_files_give_their_rows_one_after_the_other(two_files: list[str], tmp_path: Path) -> None:
+    quarantine = Quarantine(limit=2, path=tmp_path / "quarantine.jsonl")
+    source = FileSource(rl=two_files)
+    rows = source.rows("rl", 10, quarantine)
+    assert [row.opening.message.text for row in rows if isinstance(row, Scenario)] == ["a1?", "a3?", "b1?", "b3?"]
+    assert [row.id for row in rows] == ["row-1", "row-3", "row-1#2", "row-3#2"]
+    assert [(error.source, error.row) for error in quarantine.errors] == [(file, 2) for file in two_files]
+    assert source.image_root == tmp_path
+    whole = "".join(Path(file).read_text() for file in two_files)
+    (joined := tmp_path / "joined.jsonl").write_text(whole)
+    alone = FileSource(rl=str(joined)).rows("rl", 10, Quarantine(2))
+    assert [replace(row, id="") for row in alone] == [replace(row, id="") for row in rows]
+
+
+def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], tmp_path: Path) -> None:
+    for mended in (False, True):
+        with pytest.raises(TooManyBadRows) as caught:
+            FileSource(rl=two_files).rows("rl", 10, Quarantine(0, tmp_path / "quarantine.jsonl"))
+        assert [file in str(caught.value) for file in two_files] == [True, not mended]
+        found = [json.loads(line)["source"] for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+        assert found == (two_files[:1] if mended else two_files)
+        write_rows(Path(two_files[1]), [{"prompt": "b?"}])
+
+
+def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:
+    write_rows(Path(two_files[1]), [{"nothing": 1}])
+    with pytest.raises(
+        SteerError, match=r"more\.jsonl holds no usable row, 1 were put aside; the first: .*more\.jsonl"
+    ):
+        FileSource(rl=two_files).rows("rl", 10, Quarantine(2))

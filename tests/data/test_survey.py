@@ -66,8 +66,33 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Captur
         "Not read: CAPITALS.JSONL (its ending in small letters, please), gone.jsonl (a linked folder"
     )
     assert ", linked (a linked folder" in told
-    assert main([str(folder / "rows.jsonl")]) == 2
-    assert "rows.jsonl: is a file: name its folder" in capsys.readouterr().err
+
+
+def test_a_single_file_is_surveyed_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    surveyed(tmp_path, capsys, other=row("Ho"), asked='{"turns": ["?"], "images": ["a.png"]}')
+    assert main([str(tmp_path / "asked.jsonl")]) == 0
+    told = capsys.readouterr().out
+    assert counted(told.splitlines(), "asked.jsonl") == ["1", "0", "1", "0", "0"]
+    assert "other" not in told
+    assert "Every picture that rows name opens (1)." in told
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("rows.jsnl", "rows.jsnl: no such file or folder. Did you mean {}/rows.jsonl?"),
+        ("notes.txt", "notes.txt: is no row file; rows are read from .jsonl"),
+        ("nowhere", "nowhere: no such file or folder."),
+    ],
+)
+def test_what_cannot_be_surveyed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, said: str
+) -> None:
+    for name in ("rows.jsonl", "notes.txt"):
+        (tmp_path / name).touch()
+    assert main([str(tmp_path / given)]) == 2
+    assert said.format(tmp_path) in capsys.readouterr().err
 
 
 def test_hostile_names_and_texts_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
