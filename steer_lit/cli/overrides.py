@@ -207,10 +207,12 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     return f"{group}={option}: there is no such option.{meant} Choose from: {', '.join(known)}{own}"
 
 
-def no_sweep(word: str, name: str) -> str:
-    """Return the error for a word with several values outside a sweep."""
+def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
+    """Return the error for a word with several values outside a sweep. A number or a section cannot become a list."""
     key, _, values = word.partition("=")
-    one = "" if "(" in values else f" One value that is a list is {key}=[{values}]."
+    now = at(_composed_or_plain(name, words_of_one_value(words)), key.lstrip("+"))
+    takes_one = not isinstance(now, int | float | Mapping)
+    one = f" One value that is a list is {key}=[{values}]." if takes_one and "(" not in values else ""
     return f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {word} ...{one}"
 
 

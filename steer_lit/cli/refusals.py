@@ -47,7 +47,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         others = [word for word in words if key[1] not in word]
         return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return no_sweep(several[1], name)
+        return no_sweep(several[1], name, words)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return no_choice(option[1], option[2], known)

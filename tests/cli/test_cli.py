@@ -148,7 +148,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("--optim.lr", "--optim.lr: keys are typed without dashes, optim.lr=<value>"),
         ("-seed", "-seed: keys are typed without dashes, seed=<value>"),
         ("--batch-size", "keys are typed without dashes, key=<value>. Did you mean data.batch_size?"),
-        ("seed=1,2", "begins with -m: python train.py -m seed=1,2 ... One value that is a list is seed=[1,2]."),
+        ("seed=1,2", "seed=1,2: several values are a sweep's, which begins with -m: python train.py -m seed=1,2 ..."),
         ("seed=range(1,3)", "begins with -m: python train.py -m seed=range(1,3) ..."),
         ("rollout.group_size=8", "This is sft; rollout is a section of grpo, as in +experiment=grpo_tiny."),
         ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
@@ -169,6 +169,21 @@ def test_a_wrong_override_suggests_the_nearest_valid_one(
     message = refused(capsys, word, run_dir)
     assert said in message
     assert len(message.splitlines()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=1,2"], "-m seed=1,2 ..."),
+        (["+reward=tcsr,mean_verdicts"], "-m reward=tcsr,mean_verdicts ..."),
+        (["data.source.sft=1,2"], "-m data.source.sft=1,2 ..."),
+        (["data=steer", "data.source.sft=a,b"], "... One value that is a list is data.source.sft=[a,b]."),
+    ],
+)
+def test_a_list_is_offered_for_several_values_where_a_key_can_take_one(
+    capsys: pytest.CaptureFixture[str], run_dir: str, words: list[str], said: str
+) -> None:
+    assert refused(capsys, *words, run_dir).endswith(said)
 
 
 def test_blanks_beside_the_equals_sign_are_reported_with_the_runs_keys(
