@@ -73,7 +73,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     if count and not gold:
         remedy = (
             f"scores by gold facts, and of {counted(count, 'row')} none has them for its first turn: use "
-            f"{' '.join(['tutor=llm', *missing_words(config['server'])])}"
+            f"{' '.join(['tutor=llm', *missing_words(config.get('server', {}))])}"
         )
         yield Problem("tutor", "rubric", remedy)
     if count and (reason := holding_out_fails(count, source.block, val_size)):

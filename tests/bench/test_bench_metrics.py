@@ -251,7 +251,7 @@ def test_a_group_is_the_mean_over_its_seeds_on_their_common_dialogues(dialogue: 
     assert summary["full"]["safety_pass"]["value"] == 50.0  # (3/4 + 1/4) / 2; only one seed has a grade for `lost`
     assert summary["full"]["harmless_mean"] == 0.0  # 4 answers of 3, 4 of -3
     assert "vs" not in summary["full@2"]  # the group is compared instead
-    assert summary["full"].keys() - {"seeds"} == summary["full@1"].keys()
+    assert summary["full"].keys() - {"seeds", "unshared"} == summary["full@1"].keys()
 
 
 def test_a_groups_parts_are_means_over_its_seeds_too(dialogue: MakeDialogue) -> None:
