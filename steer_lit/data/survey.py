@@ -162,7 +162,8 @@ def main(arguments: Sequence[str]) -> int:
 def _survey(given: argparse.Namespace) -> int:
     rows, pictures = given.rows, given.pictures
     if not rows.exists():
-        raise SteerError(f"{rows}: no such file or folder.{meant_row_file(rows)}")
+        meant = meant_row_file(rows)
+        raise SteerError(f"{rows}: no such file or folder{'.' if meant else ''}{meant}")
     if not rows.is_dir() and (problem := source_problem(str(rows))):
         raise SteerError(f"{rows}: {problem}")
     if pictures is not None and not pictures.is_dir():

@@ -84,11 +84,11 @@ def test_every_public_file_is_listed(shared_data: Path, capsys: pytest.CaptureFi
 
 def test_a_survey_of_an_empty_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "nothere")]) == 2
-    assert capsys.readouterr().err == f"{tmp_path / 'nothere'}: no such folder\n"
+    assert capsys.readouterr().err == f"{tmp_path / 'nothere'}: no such file or folder\n"
     assert main(["--help"]) == 0
-    assert "Reports what can be read of every file in a folder" in capsys.readouterr().out
+    assert "Reports what can be read of a row file, or of every file in a" in capsys.readouterr().out
     assert main([]) == 2
-    assert "the following arguments are required: folder" in capsys.readouterr().err
+    assert "the following arguments are required: rows" in capsys.readouterr().err
 
 
 def test_videos_and_audio_are_refused_row_by_row(shared_data: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_single_file_is_surveyed_alone(tmp_path: Path, capsys: pytest.CaptureF
     [
         ("rows.jsnl", "rows.jsnl: no such file or folder. Did you mean {}/rows.jsonl?"),
         ("notes.txt", "notes.txt: is no row file; rows are read from .jsonl"),
-        ("nowhere", "nowhere: no such file or folder."),
+        ("nowhere", "nowhere: no such file or folder"),
     ],
 )
 def test_what_cannot_be_surveyed_is_refused(
