@@ -1,4 +1,4 @@
-"""Waiting for futures such that Ctrl-C and SIGTERM always end it.
+"""Waiting for other threads such that Ctrl-C and SIGTERM always end it.
 
 Python runs a signal's handler in the main thread, between two of its instructions. A signal does not wake that thread
 if it arrives just before the thread goes to sleep, or if the system delivers it to another thread. The main thread
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,3 +28,12 @@ def result_of(future: Future[T]) -> T:
     """Wait for the future. Return its result or raise its exception."""
     first_done([future])
     return future.result()
+
+
+def next_of(queue: SimpleQueue[T]) -> T:
+    """Wait until the queue holds something. Return it."""
+    while True:
+        try:
+            return queue.get(timeout=_AWAKE_S)
+        except Empty:
+            pass

@@ -7,16 +7,24 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 import pytest
 
-from steer_lit.waiting import first_done, result_of
+from steer_lit.waiting import first_done, next_of, result_of
 
 
 def done(result: object) -> Future[object]:
     future: Future[object] = Future()
     future.set_result(result)
     return future
+
+
+def queue_of(future: Future[object]) -> SimpleQueue[object]:
+    """Return a queue that gets the future once it is done."""
+    queue: SimpleQueue[object] = SimpleQueue()
+    future.add_done_callback(queue.put)
+    return queue
 
 
 def test_a_finished_future_is_returned() -> None:
@@ -39,7 +47,17 @@ def test_work_that_takes_longer_than_a_nap_is_waited_for() -> None:
     assert result_of(late) == "late"
 
 
-@pytest.mark.parametrize("wait", [result_of, lambda future: first_done([future])], ids=["one", "first"])
+def test_what_is_put_into_a_queue_is_returned() -> None:
+    queue: SimpleQueue[str] = SimpleQueue()
+    threading.Timer(0.7, queue.put, ["late"]).start()
+    assert next_of(queue) == "late"
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [result_of, lambda future: first_done([future]), lambda future: next_of(queue_of(future))],
+    ids=["one", "first", "queue"],
+)
 def test_a_signal_that_another_thread_takes_is_heard(wait: Callable[[Future[object]], object]) -> None:
     """Python notes the signal in that thread and raises KeyboardInterrupt in the main thread once that runs again."""
     never, over = Future[object](), threading.Event()

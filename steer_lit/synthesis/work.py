@@ -8,15 +8,16 @@ do not depend on which row was finished first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from steer_lit.files.lines import append_lines, as_line, readable
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
-from steer_lit.waiting import first_done
+from steer_lit.waiting import next_of
 
 
 class Start(Protocol):
@@ -81,35 +82,40 @@ def make_rows(
         show(outcome)
     left = {key: start for key, start in starts.items() if key not in outcomes}
 
-    def record(future: Future[Outcome]) -> None:
-        outcome, key = future.result(), running[future]
+    made: dict[str, Outcome | BaseException] = {}
+    # Not the pool's futures: whoever waits for those takes their locks, and Ctrl-C in between would keep them taken.
+    ready: SimpleQueue[str] = SimpleQueue()
+
+    def run(key: str, start: T) -> None:
+        try:
+            made[key] = make(start)
+        except RowEnds as end:
+            made[key] = end.outcome(start.id)
+        except BaseException as error:  # for the main thread to raise
+            made[key] = error
+        ready.put(key)
+
+    def record(key: str) -> None:
+        if isinstance(outcome := made[key], BaseException):
+            raise outcome
         work.add(key, outcome)
         outcomes[key] = outcome
         show(outcome)
 
     with ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(_finish, make, start): key for key, start in left.items()}
         try:
-            waited_for = set(running)
-            while waited_for:
-                for future in first_done(waited_for):
-                    waited_for.remove(future)
-                    record(future)
+            for key, start in left.items():
+                pool.submit(run, key, start)
+            for _ in left:
+                record(next_of(ready))
         except BaseException:
             stop()
             pool.shutdown(wait=True, cancel_futures=True)
-            for future, key in running.items():
-                if key not in outcomes and not future.cancelled() and future.exception() is None:
-                    record(future)
+            for key, result in made.items():
+                if key not in outcomes and isinstance(result, Outcome):
+                    record(key)
             raise
     return [outcomes[key] for key in starts]
-
-
-def _finish(make: Callable[[T], Outcome], start: T) -> Outcome:
-    try:
-        return make(start)
-    except RowEnds as end:
-        return end.outcome(start.id)
 
 
 @dataclass(frozen=True, slots=True)

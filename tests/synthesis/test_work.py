@@ -169,6 +169,10 @@ def test_a_killed_process_leaves_complete_lines_and_can_be_resumed(
         while not path.exists() or path.stat().st_size < 60_000:
             time.sleep(0.002)
         os.kill(process.pid, with_signal)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
     work = WorkFile(path)
     finished = [number for number in range(400) if work.finished(str(number))]
     assert 5 < len(finished) < 400
