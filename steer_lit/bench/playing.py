@@ -162,7 +162,7 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
         run.begin()
         records.append(rows)
         tally.add(recorded=len(rows), failed=sum(row.failed for row in rows))
-        _check_judge(records.rows)
+        _check_judge([row for row in records.rows if row.conditions == run.conditions])  # not another judge's
 
     with in_background(grade, record) as hand_over:
         half = -(-run.settings.chunk // 2)
@@ -191,9 +191,9 @@ class _Tally:
             self._tell(self._recorded, self._failed, self._played)
 
 
-def _check_judge(recorded: Sequence[GradedDialogue]) -> None:
+def _check_judge(judged: Sequence[GradedDialogue]) -> None:
     """Raise TooManyFailures if no turn of at least `TELLING` dialogues has a grade: playing more would be wasted."""
-    shown = [row for row in recorded if row.ended != "failed"]  # a silent policy is not the judge's fault
+    shown = [row for row in judged if row.ended != "failed"]  # a silent policy is not the judge's fault
     reasons = [turn.failed for row in shown for turn in row.turns]
     if len(shown) < TELLING or None in reasons:
         return

@@ -75,7 +75,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
         if isinstance(source, str) or is_texts(source):
             named[part] = files = files_named(source)
             found += [Problem(key, file, why) for file in files if (why := source_problem(file))]
-            if len({file if is_hub(file) else os.path.abspath(file) for file in files}) < len(files):
+            if len({file if is_hub(file) else os.path.realpath(file) for file in files}) < len(files):
                 remedy = "names a file twice: some of its rows would be both held out and trained on"
                 found.append(Problem(key, source, remedy))
     yield from found

@@ -14,24 +14,27 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.dotted import leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
-from steer_lit.terminal.conf_files import composed, conf_files
+from steer_lit.terminal.conf_files import composed, conf_dir, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
+from steer_lit.terminal.words import Word
 
 _OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
 # Groups whose option decides which keys there are. Experiments, hardware and servers only change values.
-_DECIDING = ("model", "data", "stage", "attacker", "tutor", "reward", "judge", "generator", "callbacks", "logger")
+_PARTS = ("model", "data", "attacker", "tutor", "reward", "judge", "generator")  # each the section of its name
+_DECIDING = (*_PARTS, "stage", "callbacks", "logger")
 
 
 def unread_problems(config: DictConfig) -> list[Problem]:
     """Return the keys of a run's config that nothing reads. Without a command line, which says what was chosen: none.
 
     A key is read if the program's own config files have it, if another key refers to it by `${...}`, or if it is given
-    to a class of the user's or of a library, which may take any.
+    to a class of the user's or of a library, which may take any. An option of the user's own may leave out keys that
+    other options of its group have.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
     if (ours := _ours()) is None:
         return []
-    if not (unknown := dict(_unread(plain, ours))):
+    if not (unknown := {key: value for key, value in _unread(plain, ours) if key not in _of_options()}):
         return []
     references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
     return [
@@ -42,12 +45,16 @@ def unread_problems(config: DictConfig) -> list[Problem]:
 
 
 def removed_problems(config: DictConfig) -> list[Problem]:
-    """Return the program's own keys that a run's config lacks. Without a command line: none.
+    """Return the program's own keys that words of the command line remove. Without a command line: none.
 
     A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    gone = [] if (ours := _ours()) is None else list(_removed(plain, ours))
+    if (ours := _ours()) is None:
+        return []
+    words = map(Word.read, HydraConfig.get().overrides.task)
+    typed = [word.key for word in words if word is not None and word.sign == "~"]
+    gone = [key for key in _removed(plain, ours) if any(within(key, other) for other in typed)]
     return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
 
 
@@ -59,6 +66,12 @@ def _ours() -> Mapping[str, Any] | None:
     program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
     words = [f"{group}={option}" for group, option in chosen if group in _DECIDING and option is not None]
     return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
+
+
+def _of_options() -> set[str]:
+    """Return the keys of every option here of the groups that are sections."""
+    files = [(group, path) for group in _PARTS for path in conf_dir().glob(f"{group}/*.yaml")]
+    return {f"{group}.{key}" for group, path in files for key, _ in nodes(loaded(path))}
 
 
 def _removed(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -85,16 +98,17 @@ def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "
 
 
 def _references(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the keys in `${...}` of the config and of every experiment: `ablation_nano` names its `sft_adapter` even in
-    the row that does not start from it.
+    """Yield the keys in `${...}` of the config, of Hydra's settings, and of every experiment: `ablation_nano` names its
+    `sft_adapter` even in the row that does not start from it.
     """
-    texts = [value for _, value in leaves(config, lists=True) if isinstance(value, str)]
-    for text in (*texts, *(path.read_text(encoding="utf-8") for path in conf_files("experiment"))):
-        yield from re.findall(r"[$]{(?:oc\.select:)?([\w.]+)", text)
+    hydras: Any = OmegaConf.to_container(HydraConfig.instance().cfg, resolve=False)
+    texts = [value for section in (config, hydras) for _, value in leaves(section, lists=True)]
+    for text in (*map(str, texts), *(path.read_text(encoding="utf-8") for path in conf_files("experiment"))):
+        yield from re.findall(r"[$]{\s*(?:oc\.select:\s*)?([^\s${}:,]+)", text)
 
 
 def _refers(reference: str, key: str) -> bool:
-    """Return whether `reference`, which may be relative, names `key` or something below it."""
+    """Return whether `reference` names `key` or something below it. A relative one may, if its first name is there."""
     if reference.startswith("."):
-        return key.endswith(f".{reference.lstrip('.')}")
+        return reference.lstrip(".").partition(".")[0] in key.split(".")
     return within(reference, key)

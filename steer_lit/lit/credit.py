@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
 
 from steer_lit.errors import SteerError
-from steer_lit.numbers import counted, is_number
+from steer_lit.numbers import counted
 from steer_lit.objective.advantage import advantages, turn_advantages, usable_rows
 from steer_lit.objective.choices import Scale
 from steer_lit.reward.reward import Reward, TrajectoryReward
@@ -54,7 +56,8 @@ def _fits(found: Any, turns: int) -> bool:
     by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
     if not all(isinstance(entries, Sequence) and len(entries) == turns for entries in by_turn):
         return False
-    return all(map(is_number, (found.trajectory_return, *chain.from_iterable(by_turn))))
+    numbers: list[Any] = [found.trajectory_return, *chain.from_iterable(by_turn)]
+    return all(isinstance(number, Real) and math.isfinite(number) for number in numbers)  # numpy's are, too
 
 
 def assign_credit(

@@ -41,7 +41,7 @@ def check_earlier(
     entries = earlier_stages(run_dir / MANIFEST)
     for stage in settings.stage_names:
         entry = entries.get(stage, {})
-        if not entry.get("written"):
+        if not entry.get("written") or not _tells(entry):
             continue
         kinds = {"kinds": [settings.stage1.kind]} if stage == "stage1" else {}  # Stage II has those of its scripts
         asked = dict(_compared({**made_with(settings, stage, generator.identity), **kinds}, settings))
@@ -59,6 +59,11 @@ def check_earlier(
             key, file = ("scripts", settings.scripts) if settings.stages == "2" else ("seeds", settings.seeds)
             named = _shown(f"data.{key}", None if file is None else str(file))
             raise SteerError(f"{held} made from other rows, which this one from {named} {way_out}")
+
+
+def _tells(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry says what its rows were made with. A damaged one does not."""
+    return "seed" in entry and all(isinstance(entry.get(key), Mapping) for key in ("settings", "generator"))
 
 
 def _compared(made: Mapping[str, Any], settings: SynthesisSettings) -> Iterator[tuple[str, Any]]:

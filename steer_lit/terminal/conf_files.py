@@ -29,6 +29,8 @@ class _Own:
 def find_configs_in(folder: Path | None) -> None:
     """Look for configs in `folder`, that of `--config-dir`, before conf/, and name it in every command."""
     _Own.folder = folder
+    loaded.cache_clear()  # the files may have changed since another run in this process
+    _composed.cache_clear()
 
 
 def own_conf_dir() -> Path | None:

@@ -61,6 +61,9 @@ def test_trap_44_a_mistyped_key_of_a_file_is_found(unread: dict[str, str], text:
         "rate: 1.0e-4\noptim: {lr: '${rate}'}",
         "mine: {rate: 1.0e-4}\noptim: {lr: '${mine.rate}'}",
         "optim: {base: 1.0e-4, lr: '${.base}'}",
+        "optim: {rates: {low: 1.0e-4}, lr: '${.rates.low}'}",
+        "lower-rate: 1.0e-4\noptim: {lr: '${ lower-rate }'}",
+        "tag: a\nhydra: {run: {dir: 'outputs/${tag}'}}",
         "shown: 3\ncallbacks: {settings: {settings: {shown: '${oc.select:shown,0}', mine: 1}}}",
         "reward: {_target_: mine.Reward, bonus: 3}",  # its class may take it
         "callbacks: {early: {_target_: mine.Early, patience: 3}}",
@@ -148,4 +151,18 @@ def test_a_part_that_may_be_left_out_may_be_removed(unread: dict[str, str]) -> N
     assert cli.run("train", words) == 0
     assert unread == {}
     assert cli.run("bench", ["~policies.base"]) == 0
+    assert unread == {}
+
+
+def test_an_option_of_ones_own_may_leave_out_what_the_class_or_the_experiment_gives(unread: dict[str, str]) -> None:
+    for name, text in (
+        ("data", "_target_: steer_lit.data.datamodule.SteerDataModule\nsource: {scale: 1}\n"),
+        ("hardware", "micro_tokens: 2048\n"),
+    ):
+        (path := Path(f"conf/{name}/mine.yaml")).parent.mkdir(parents=True)
+        path.write_text(text, encoding="utf-8")
+    unread["none"] = "has run yet"
+    assert cli.run("train", ["--config-dir=conf", "data=mine", "hardware=mine", "data.val_size=10"]) == 0
+    assert unread == {}
+    assert cli.run("train", ["--config-dir=conf", "+tag=a", "hydra.run.dir=outputs/${tag}"]) == 0
     assert unread == {}

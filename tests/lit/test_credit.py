@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steer_lit.errors import SteerError
@@ -68,7 +69,8 @@ def test_what_a_reward_of_ones_own_returns_is_checked_where_it_returns(
 
 def test_a_fitting_reward_passes(played: Callable[..., Trajectory]) -> None:
     turn = ("harmless", 10, 10, False)
-    for found in (None, TrajectoryReward(TWO, TWO, 1, [0, 1])):  # type: ignore[arg-type]
+    numpys = (np.float32(0.5), np.int64(1))
+    for found in (None, TrajectoryReward(TWO, TWO, 1, [0, 1]), TrajectoryReward(TWO, numpys, numpys[0], TWO)):  # type: ignore[arg-type]
         assert rewards_of(Own(found), [played(turn, turn)]) == [found]  # type: ignore[arg-type]
 
 
