@@ -18,7 +18,7 @@ from steer_lit.terminal.conf_files import composed, conf_dir, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import Word
 
-_OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
+OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
 # Groups whose option decides which keys there are. Experiments, hardware and servers only change values.
 _PARTS = ("model", "data", "attacker", "tutor", "reward", "judge", "generator")  # each the section of its name
 _DECIDING = (*_PARTS, "stage", "callbacks", "logger")
@@ -80,7 +80,7 @@ def _removed(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = 
         return
     for name, value in ours.items():
         if name not in section:
-            yield from [] if prefix.rstrip(".") in _OWN_NAMES else [f"{prefix}{name}"]
+            yield from [] if prefix.rstrip(".") in OWN_NAMES else [f"{prefix}{name}"]
         elif isinstance(value, Mapping) and isinstance(section[name], Mapping):
             yield from _removed(section[name], value, f"{prefix}{name}.")
 
@@ -93,7 +93,7 @@ def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "
         if name in ours:
             if isinstance(value, Mapping) and isinstance(ours[name], Mapping):
                 yield from _unread(value, ours[name], f"{prefix}{name}.")
-        elif prefix.rstrip(".") not in _OWN_NAMES and not name.startswith("_"):  # `_recursive_` is Hydra's
+        elif prefix.rstrip(".") not in OWN_NAMES and not name.startswith("_"):  # `_recursive_` is Hydra's
             yield f"{prefix}{name}", value
 
 

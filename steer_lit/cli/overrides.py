@@ -10,6 +10,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
+from steer_lit.checks.unread import OWN_NAMES
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import at, nodes
 from steer_lit.terminal.commands import command, script
@@ -28,7 +29,6 @@ from steer_lit.texts import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _PROGRAMS = ("train", "bench", "synthesize")
-_OWN_NAMES = ("callbacks", "logger", "policies")  # sections that accept keys of any name
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # Hydra reads it as no option of a group, then misses its keys
 _OF_RETURN = ("reward.alpha", "reward.return")
 _UNSAID = ("model.source", "model.tower", "model.weights")  # only some models have them; the model check says which
@@ -300,7 +300,7 @@ def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
     for section in sections:
         node = node.get(section, {}) if isinstance(node, Mapping) else node
         target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-        free = not target.startswith("steer_lit.") if target else sections[0] in _OWN_NAMES
+        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES
         if target and free:
             break
     return free or not isinstance(node, Mapping) or last in node or last.startswith("_")

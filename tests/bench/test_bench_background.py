@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -222,6 +223,37 @@ def test_a_few_ungraded_dialogues_do_not_end_a_run_that_graded_others(tmp_path: 
         console = Console(file=io.StringIO())
         summary = run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), Declines(), settings, tmp_path), console)
         assert (summary["one"]["n"], summary["one"]["failed"]) == (20, 20)
+
+
+@pytest.mark.parametrize("old_fails", [True, False])
+def test_rows_of_a_judge_that_was_replaced_do_not_speak_for_the_new_one(tmp_path: Path, old_fails: bool) -> None:
+    """They neither end its run, nor hide that it can grade nothing."""
+
+    class Judge:
+        def __init__(self, name: str, failing: set[int]) -> None:
+            self.fingerprint, self.failing, self.asked = name, failing, 0
+
+        def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+            self.asked += len(dialogues)
+            lost = [row_of(scenario) in self.failing for scenario, _ in dialogues]
+            return [Grade(failed="no JSON") if failed else Grade(3, 3, True) for failed in lost]
+
+    rows = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(40)]
+    settings, console, everything = bench_settings(resamples=100, chunk=16), Console(file=io.StringIO()), set(range(40))
+
+    def bench(judge: Judge) -> dict[str, Any]:
+        return run_bench(BenchRun({"one": ALWAYS_REFUSE}, Suite(rows), judge, settings, tmp_path), console)["one"]
+
+    if old_fails:
+        with pytest.raises(TooManyFailures, match="no turn of 8 dialogues"):
+            bench(Judge("old", everything))
+        assert bench(Judge("new", set(range(7))))["n"] == 33
+    else:
+        assert bench(Judge("old", set()))["n"] == 40
+        broken = Judge("new", everything)
+        with pytest.raises(TooManyFailures, match="no turn of 8 dialogues"):
+            bench(broken)
+        assert broken.asked <= 16
 
 
 def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,5 +180,7 @@ def test_row_files_of_a_list_are_looked_at_one_by_one(tmp_path: Path, monkeypatc
     assert apart.endswith("lie in different folders (rows, syn)")
     (gone,) = said("rows/sft.jsonl", "syn/sft.jsnl")
     assert gone == "data.source.sft='syn/sft.jsnl': is no such file. Did you mean syn/sft.jsonl?"
-    (twice,) = said("rows/sft.jsonl", "./rows/sft.jsonl")
-    assert "names a file twice" in twice
+    Path("rows/link.jsonl").symlink_to("sft.jsonl")
+    for other in ("./rows/sft.jsonl", "rows/link.jsonl"):
+        (twice,) = said("rows/sft.jsonl", other)
+        assert "names a file twice" in twice

@@ -109,6 +109,18 @@ def test_a_config_folder_that_does_not_exist_is_refused(own: Path, capsys: pytes
     assert capsys.readouterr().err == "--config-dir=: there is no such folder here\n"
 
 
+def test_a_config_file_is_read_again_by_a_later_run_of_the_process(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a notebook: the file may have been edited meanwhile."""
+    words = ["--config-dir", "mine/conf", "judge=mine", "hydra.run.dir=run"]
+    assert cli.run("bench", [*words, "judge.topp=4"]) == REFUSED
+    assert "Did you mean judge.top" not in capsys.readouterr().err
+    (own / "mine/conf/judge/mine.yaml").write_text("_target_: my.Judge\ntop: 3\n", encoding="utf-8")
+    assert cli.run("bench", [*words, "judge.topp=4"]) == REFUSED
+    assert "Did you mean judge.top" in capsys.readouterr().err
+
+
 def test_a_config_file_that_is_no_yaml_is_named(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (own / "mine/conf/experiment/sft_own.yaml").write_text("# @package _global_\nseed: [5\n")
     assert cli.run("train", ["--config-dir=mine/conf", "+experiment=sft_own"]) == REFUSED

@@ -172,6 +172,20 @@ def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.Ca
 # ---- a folder that holds rows
 
 
+@pytest.mark.parametrize("lost", ["seed", "settings", "generator"])
+def test_a_damaged_manifest_does_not_keep_a_synthesis_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
+    assert cli.run("synthesize", words) == 0
+    manifest = json.loads(Path("x/manifest.json").read_text())
+    del manifest["stages"]["stage1"][lost]
+    Path("x/manifest.json").write_text(json.dumps(manifest))
+    assert cli.run("synthesize", words) == 0
+    assert lost in json.loads(Path("x/manifest.json").read_text())["stages"]["stage1"]
+
+
 @pytest.mark.parametrize(
     ("other", "before", "now"),
     [
