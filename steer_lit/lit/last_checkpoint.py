@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from steer_lit.errors import SteerError
@@ -70,6 +71,11 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
         if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the outcome of the validation that a run resumed at its end has owed: no training will end."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from lightning import Trainer
-
 from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.files.atomic import replacing
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.types import Trajectory
@@ -26,7 +26,7 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
     if module.add_up(down is not None)[0]:
         known = module.gather(None if down is None else (str(down), down.correct))
         reason, correct = next(said for said in known if said is not None)
-        _save(module.trainer)
+        _save(module)
         mended = f"once this is correct: {correct}" if correct else "once the server answers"
         raise ServerDown(f"{reason}\nThe run is saved, to go on {mended}", correct) from down
 
@@ -44,7 +44,7 @@ def stop_when_too_many_failed(
     if failed <= max_failed_share * played:
         return
     first = next(chain.from_iterable(module.gather(failures[:1])))
-    _save(module.trainer)
+    _save(module)
     step = module.global_step
     where = f"the validation after step {step}" if module.trainer.validating else f"step {step + 1}"
     raise TooManyFailures(
@@ -62,10 +62,18 @@ def unscored(trajectories: Sequence[Trajectory]) -> str:
     return f"all its dialogues failed; the first: {reasons[0]}" if reasons else "it had no dialogues"
 
 
-def _save(trainer: Trainer) -> None:
+def _save(module: PolicyModule) -> None:
     """Save the run as it was before this step, in a separate file."""
+    trainer, resumed = module.trainer, module.resumed_from
+    failed = Path(trainer.default_root_dir) / FAILED
+    if trainer.validating and resumed is not None and resumed.is_file() and module.resumed_at == trainer.global_step:
+        # In the validation that this checkpoint owed: one saved now would not show that it is owed.
+        if trainer.is_global_zero and not (failed.exists() and failed.samefile(resumed)):
+            with replacing(failed) as part:
+                shutil.copyfile(resumed, part)
+        return
     # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
     # which decides when to validate.
     batches = trainer.fit_loop.epoch_loop.batch_progress.total
     batches.ready = batches.started = batches.processed = batches.completed
-    trainer.save_checkpoint(Path(trainer.default_root_dir) / FAILED)
+    trainer.save_checkpoint(failed)

@@ -73,7 +73,9 @@ class PolicyModule(LightningModule):
         self.unscored = ""  # why the last validation gave no value of the monitored metric, once one did not
         self._random_states: list[dict[str, Any]] = []
         self._validated_at: int | None = None  # the step of the last complete validation
-        self._whole_epochs = 0  # of the checkpoint that this run goes on from
+        self.resumed_from: Path | None = None  # the checkpoint that this run goes on from, and its step
+        self.resumed_at: int | None = None
+        self._whole_epochs = 0  # of that checkpoint
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -224,10 +226,15 @@ class PolicyModule(LightningModule):
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
         self._validated_at = saved.get("validated_at")
+        self.resumed_at = checkpoint["global_step"]
         self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
         uncount_broken_epoch(checkpoint)
 
     # ---- where a run begins, ends and validates
+
+    def on_fit_start(self) -> None:
+        """Remember the checkpoint: Lightning forgets it in a run's last validation, if it was resumed at its end."""
+        self.resumed_from = Path(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
 
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""

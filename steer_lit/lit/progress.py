@@ -43,7 +43,7 @@ class StepProgress(ProgressBar):
         self._console = Console()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._began, self._first_step = 0.0, 0
+        self._began, self._first_step, self._silent = 0.0, 0, True
 
     def disable(self) -> None:
         """Print nothing. Lightning calls this on every rank but the first."""
@@ -86,7 +86,8 @@ class StepProgress(ProgressBar):
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """Show how far a step is: in the bar, or in a separate line if the step takes long."""
         far = f"{what} {done}/{total}"
-        begins = not done and trainer.global_step == self._first_step  # it may be minutes before a dialogue ends
+        begins = not done and self._silent  # it may be minutes before a dialogue ends
+        self._silent &= not begins
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{far}  {_numbers(trainer)}".strip())
         elif not self._console.is_terminal and self._lines_within.due(end=begins):

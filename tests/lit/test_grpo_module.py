@@ -12,6 +12,7 @@ import torch
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings
+from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.reward.reward import Reward
 from steer_lit.types import Scenario, SoFar, Turn, Verdict
@@ -194,29 +195,42 @@ def test_too_many_failures_stop_the_run_after_saving_it(
     assert saved["global_step"] == 0
 
 
+@pytest.mark.parametrize(("steps", "interval"), [(3, 2), (2, 2), (2, 9)])
 def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
-    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+    steps: int, interval: int, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     """Without a verdict the run would end as if all were well, and could not tell which adapter is best."""
     validated: list[int] = []
+    failed, last = tmp_path / "checkpoints" / "failed.ckpt", tmp_path / "checkpoints" / "last.ckpt"
 
-    def fit(ckpt_path: Path | None) -> None:
-        module = make_module(tiny_policy())
-        fails = ckpt_path is None
+    def fit(ckpt_path: Path | None, steps: int = steps, *, fails: bool = False, **settings: Any) -> dict[str, Any]:
+        policy = tiny_policy()
+        module = make_module(policy)
         module.tutor = LetterTutor(failing=lambda scenario, turns: fails and module.trainer.validating)
         ended = module.on_validation_epoch_end
         module.on_validation_epoch_end = lambda: (ended(), validated.append(module.global_step))  # type: ignore
-        trainer = make_trainer(3, callbacks=[TrajectoryLog()], val_check_interval=2, check_val_every_n_epoch=None)
-        trainer.fit(module, small_world("grpo", val_size=10), ckpt_path=ckpt_path, weights_only=True)
+        saving = {"callbacks": [TrajectoryLog(), LastCheckpoint(100)], "enable_checkpointing": True}
+        every = {"val_check_interval": interval, "check_val_every_n_epoch": None}
+        trainer = make_trainer(steps, **every, **saving, **settings)
+        world = small_world("grpo", val_size=10)
+        trainer.fit(module, world, ckpt_path=ckpt_path, weights_only=True)
+        if module.monitored.name not in trainer.callback_metrics:  # resumed at its end, as in cli/train_run.py
+            trainer.validate(module, world)
+        return policy.adapter_state()
 
     said = r"^10 of 10 trajectories failed in the validation after step 2, more than .*; the first: silent\."
-    with pytest.raises(TooManyFailures, match=said):
-        fit(None)
+    for ckpt_path in (None, failed, failed):  # also when it fails again: what is owed must not be forgotten
+        with pytest.raises(TooManyFailures, match=said):
+            fit(ckpt_path, fails=True)
     assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 2 * 9  # each once
     assert validated == []
-    fit(tmp_path / "checkpoints" / "failed.ckpt")  # this validation is repeated, the steps before it are not
-    assert validated == [2, 3]
-    assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 3 * 9
+    fit(failed)  # this validation is repeated, the steps before it are not
+    assert validated == [2, 3][: steps - 1]
+    assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == steps * 9
+    assert torch.load(last, weights_only=True)["global_step"] == steps
+    assert not failed.exists()  # overtaken
+    went_on, straight = fit(last, 4), fit(None, 4, default_root_dir=tmp_path / "straight")
+    assert all(torch.equal(went_on[name], tensor) for name, tensor in straight.items())
 
 
 def test_a_validation_without_a_verdict_says_why_it_has_no_score(

@@ -87,6 +87,21 @@ def test_a_validations_progress_disappears_at_its_end(monkeypatch: pytest.Monkey
     assert (shown, after) == (["validated 7/40  KL 0.5000"], ["KL 0.5000"])
 
 
+def test_a_run_resumed_before_a_validation_says_once_that_it_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a validation comes in several batches, and the step after it follows within the minute."""
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
+    monkeypatch.setattr(PolicyModule, "total_steps", 10)
+    bar, module, trainer = progress.StepProgress(), PolicyModule.__new__(PolicyModule), trainer_at(3)
+    torch.nn.Module.__init__(module)
+    trainer.validating = True
+    bar.on_train_start(trainer, module)
+    for total in (4, 4, 2):
+        for ended in range(total + 1):
+            module.tell("validated", ended, total)
+    assert screen.getvalue().splitlines() == ["step 3: dialogues validated 0/4"]
+
+
 def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a step's metrics it would look like that step's metric."""
     screen = io.StringIO()
