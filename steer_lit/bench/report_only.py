@@ -167,13 +167,15 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
 def _latest(rows: Sequence[GradedDialogue]) -> Records:
     """Return the latest rows by policy, the constant ones last.
 
-    These are the rows under the last row's conditions that have the fingerprint of their policy's last such row.
+    These are the rows under the last graded row's conditions that have the fingerprint of their policy's last such row:
+    a run of which nothing was graded hides no other. Where nothing was graded at all, the last row counts.
     """
     from steer_lit.bench.records import constants_last
 
     records: dict[str, list[GradedDialogue]] = {}
-    latest = [row for row in rows if row.conditions == rows[-1].conditions]
-    marks = {row.policy: row.fingerprint for row in latest}
+    graded = [row for row in rows if not row.failed] or rows
+    latest = [row for row in rows if row.conditions == graded[-1].conditions]
+    marks = {row.policy: row.fingerprint for row in sorted(latest, key=lambda row: not row.failed)}
     for row in latest:
         if row.fingerprint == marks[row.policy]:
             records.setdefault(row.policy, []).append(row)
