@@ -264,11 +264,6 @@ def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
     return list(found.values()), not repeated
 
 
-def holds_grades(path: Path) -> bool:
-    """Return whether any dialogue of a records file was graded."""
-    return any(not row.failed for row in read_records(path)[0])
-
-
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
         return _read(line.rstrip())  # without the newline, so that an error is in line 1
