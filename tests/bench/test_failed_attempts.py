@@ -143,6 +143,15 @@ def test_the_report_of_a_failed_attempt_names_no_settings_of_another_run(tmp_pat
     assert "settings: not known: config.yaml is that of another run" in said
 
 
+def test_where_nothing_was_graded_the_config_is_that_of_the_latest_run(tmp_path: Path) -> None:
+    for count in (9, 7):
+        with pytest.raises(TooManyFailures):
+            values = {"max_new_tokens": count, "temperature": 0}
+            bench(tmp_path, Judge(), ("sft", Policy(f"at most {count}", server=False)), rollout=values)
+        for said in ((tmp_path / "summary.md").read_text(), again(tmp_path)[1]):
+            assert f"at most {count} tokens" in said
+
+
 def test_policies_keep_the_runs_order_if_grades_come_later(tmp_path: Path) -> None:
     policies = [(name, Policy(name)) for name in ("base", "sft", "grpo")]
     with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
