@@ -145,9 +145,9 @@ def test_the_report_of_a_failed_attempt_names_no_settings_of_another_run(tmp_pat
 
 def test_where_nothing_was_graded_the_config_is_that_of_the_latest_run(tmp_path: Path) -> None:
     for count in (9, 7):
+        policy = Policy(f"at most {count}", server=False)
         with pytest.raises(TooManyFailures):
-            values = {"max_new_tokens": count, "temperature": 0}
-            bench(tmp_path, Judge(), ("sft", Policy(f"at most {count}", server=False)), rollout=values)
+            bench(tmp_path, Judge(), ("sft", policy), rollout={"max_new_tokens": count, "temperature": 0})
         for said in ((tmp_path / "summary.md").read_text(), again(tmp_path)[1]):
             assert f"at most {count} tokens" in said
 
