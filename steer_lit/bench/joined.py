@@ -39,8 +39,8 @@ class ReadRun:
 def joined(runs: Sequence[ReadRun]) -> Records:
     """Return the records of all `runs` by policy, merged over the folders that hold the policy, constant ones last.
 
-    Raises SteerError if the runs were played under different conditions, or if two folders hold contradictory records
-    of a policy of the same name.
+    A record that was graded counts before one that was not. Raises SteerError if the runs were played under different
+    conditions, or if two folders hold contradictory records of a policy of the same name.
     """
     for one, other in pairwise(runs):
         _check_alike(one, other)
@@ -51,7 +51,11 @@ def joined(runs: Sequence[ReadRun]) -> Records:
             for place, before in [*known.values()][:1]:
                 _check_weights(place, before, run.folder, rows[0])
             for row in rows:
-                _check_same(*known.setdefault(row.scenario, (run.folder, row)), run.folder, row)
+                place, before = known.setdefault(row.scenario, (run.folder, row))
+                if before.failed:  # contradicts nothing
+                    known[row.scenario] = run.folder, row
+                elif not row.failed:
+                    _check_same(place, before, run.folder, row)
     return constants_last({name: [row for _, row in known.values()] for name, known in found.items()})
 
 
@@ -115,7 +119,7 @@ def _check_weights(place: Path, before: GradedDialogue, folder: Path, row: Grade
 
 
 def _check_same(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
-    """Raise SteerError if two records of one dialogue differ.
+    """Raise SteerError if two graded records of one dialogue differ.
 
     A constant policy's answers are the same everywhere, so its grades may differ.
     """

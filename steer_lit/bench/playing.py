@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,14 +15,14 @@ from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, gr
 from steer_lit.bench.regrading import as_played, known_grades, lacks_only_grades, regraded
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.suite import BenchPolicy, Suite
-from steer_lit.errors import TooManyFailures
+from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background
-from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, Trajectory
+from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, SoFar, Trajectory
 
 log = logging.getLogger(__name__)
 TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
@@ -37,6 +38,18 @@ class RunConfig:
 
     values: Mapping[str, Any]
     freeze: Callable[[Mapping[str, object]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left to do of a policy's dialogues: `ungraded` recorded ones, by scenario, and `unplayed` ones.
+
+    `done` are the ids of the others. Recorded dialogues that are `ungraded` lack nothing but grades.
+    """
+
+    done: Collection[str]
+    ungraded: Mapping[str, GradedDialogue]
+    unplayed: Sequence[Scenario]
 
 
 @dataclass(slots=True)
@@ -83,11 +96,28 @@ class BenchRun:
         made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
         return (type(player).__name__, made_of) if made_of else type(player).__name__
 
+    def left(self, name: str) -> Left:
+        """Return what is left to do of the policy's dialogues."""
+        keys, found = self.keys[name], {row.key: row for row in self.records.of(name)}
+        held = {row.id: found[keys[row.id]] for row in self.suite.scenarios if keys[row.id] in found}
+        done = {id for id, row in held.items() if not row.failed}
+        ungraded = {id: row for id, row in held.items() if lacks_only_grades(row, self.suite.attacker)}
+        return Left(done, ungraded, [row for row in self.suite.scenarios if row.id not in done | ungraded.keys()])
+
+    def busy(self) -> list[object]:
+        """Return who has something left to do: whoever plays dialogues, and the judge if any grade is missing."""
+        left = {name: self.left(name) for name in self.policies}
+        players = [self.policies[name] for name, one in left.items() if one.unplayed]
+        asking = [self.suite.attacker, self.suite.tutor] if players else []
+        grading = [self.judge] if players or any(one.ungraded for one in left.values()) else []
+        return [*grading, *asking, *players]
+
     def begin(self) -> None:
         """Freeze the config into the folder, at the first call only.
 
-        This happens just before the first record becomes this run's, so that a run stopped earlier leaves the folder
-        with the config that made its records.
+        This happens just before the first graded record becomes this run's, or at the start if none in the folder is
+        graded. So a run that is stopped earlier, or grades nothing, leaves the folder with the config that made its
+        graded records.
         """
         if self.config is not None and not self.begun:
             marks = {name: policy.fingerprint for name, policy in self.policies.items()}
@@ -131,64 +161,84 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
     the recorded answers are graded. A stopped run loses at most a chunk of dialogues that have ended, and those that
     were being played.
 
-    `tell` is called with the numbers of dialogues recorded, of those not graded, and of those played, whenever one
-    grows, from this thread or the grading thread, never from both at once.
+    `tell` is called with the numbers of dialogues recorded, of those not graded, and of those that have all answers,
+    whenever one grows, from this thread or the grading thread, never from both at once.
     """
-    policy, keys, records = run.policies[name], run.keys[name], run.records
-    found = {row.key: row for row in records.of(name)}
-    held = {row.id: found[keys[row.id]] for row in run.suite.scenarios if keys[row.id] in found}
-    ungraded = {id: row for id, row in held.items() if lacks_only_grades(row, run.suite.attacker)}
-    kept = ungraded.keys() | {id for id, row in held.items() if not row.failed}
-    unplayed = [row for row in run.suite.scenarios if row.id not in kept]
-    regrading = [as_played(ungraded[row.id], row) for row in run.suite.scenarios if row.id in ungraded]
-    if kept:
+    policy, keys, records, left = run.policies[name], run.keys[name], run.records, run.left(name)
+    regrading = [as_played(left.ungraded[row.id], row) for row in run.suite.scenarios if row.id in left.ungraded]
+    kept = len(left.done) + len(regrading)
+    if left.done:
         run.begin()
+    if kept:
         records.claim(name, policy.fingerprint, set(keys.values()), run.conditions)
     if kept and isinstance(policy, ServerPolicy):  # its weights cannot be seen
         said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
-        log.info(said, name, counted(len(kept), "dialogue"), records.path)
-    tally = _Tally(tell, recorded=len(kept) - len(ungraded), played=len(kept))
+        log.info(said, name, counted(kept, "dialogue"), records.path)
+    tally = _Tally(tell, recorded=len(left.done), answered=kept)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
+    down: list[ServerDown] = []  # the judge's server
 
     def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
-        known = {id: known_grades(row) for id, row in ungraded.items()}
         new = [
             graded(trajectory, grades, policy=name, key=keys[trajectory.scenario.id], **made_by)
-            for trajectory, grades in zip(trajectories, grade_turns(trajectories, run.judge, known), strict=True)
+            for trajectory, grades in zip(trajectories, grade_all(trajectories), strict=True)
         ]
-        return [regraded(ungraded[row.scenario], row) if row.scenario in ungraded else row for row in new]
+        return [regraded(left.ungraded[row.scenario], row) if row.scenario in left.ungraded else row for row in new]
+
+    def grade_all(trajectories: Sequence[Trajectory]) -> list[list[Grade]]:
+        known = {id: known_grades(row) for id, row in left.ungraded.items()}
+        try:
+            return grade_turns(trajectories, _Absent(str(down[0])) if down else run.judge, known)
+        except ServerDown as error:  # the answers are recorded, to be graded when the server is back
+            down.append(error)
+            return grade_turns(trajectories, _Absent(str(error)), known)
 
     def record(rows: Sequence[GradedDialogue]) -> None:
-        run.begin()
+        if not all(row.failed for row in rows):
+            run.begin()
         records.append(rows)
         tally.add(recorded=len(rows), failed=sum(row.failed for row in rows))
-        _check_judge([row for row in records.rows if row.conditions == run.conditions])  # not another judge's
+        if not down:
+            _check_judge([row for row in records.rows if row.conditions == run.conditions])  # not another judge's
 
     with in_background(grade, record) as hand_over:
         half = -(-run.settings.chunk // 2)
-        for start in range(0, len(regrading), half):
-            hand_over(regrading[start : start + half])
-        for ended in run.play(unplayed, policy, lambda: tally.add(played=1)):
+        regraded_at_once = (regrading[start : start + half] for start in range(0, len(regrading), half))
+        for ended in chain(regraded_at_once, run.play(left.unplayed, policy, lambda: tally.add(answered=1))):
             hand_over(ended)
+            if down:
+                break
+    if down:
+        raise down[0]
     records.sort(name, list(keys.values()))
     by_key = {row.key: row for row in records.of(name)}
     return [by_key[key] for key in keys.values()]
 
 
 class _Tally:
-    """The numbers of dialogues recorded, not graded and played. Two threads may count; `tell` gets them in order."""
+    """The numbers of dialogues recorded, not graded and answered. Two threads may count; `tell` gets them in order."""
 
-    def __init__(self, tell: Callable[[int, int, int], None], recorded: int, played: int) -> None:
+    def __init__(self, tell: Callable[[int, int, int], None], recorded: int, answered: int) -> None:
         self._tell, self._telling = tell, Lock()
-        self._recorded, self._failed, self._played = recorded, 0, played
+        self._recorded, self._failed, self._answered = recorded, 0, answered
         self.add()
 
-    def add(self, *, recorded: int = 0, failed: int = 0, played: int = 0) -> None:
+    def add(self, *, recorded: int = 0, failed: int = 0, answered: int = 0) -> None:
         with self._telling:
             self._recorded += recorded
             self._failed += failed
-            self._played += played
-            self._tell(self._recorded, self._failed, self._played)
+            self._answered += answered
+            self._tell(self._recorded, self._failed, self._answered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    """Stands in for a judge whose server is down, for the `reason`."""
+
+    reason: str
+
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+        return [Grade(failed=self.reason)] * len(dialogues)
 
 
 def _check_judge(judged: Sequence[GradedDialogue]) -> None:

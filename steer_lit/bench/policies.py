@@ -8,9 +8,9 @@ policies.prompted={adapter: base, system_prompt: "..."}            a prompt of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
 
 from steer_lit.bench.prompted import PromptedPolicy, PromptedServer, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
@@ -21,6 +21,7 @@ from steer_lit.types import OpenImage, Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
+    from steer_lit.bench.records import GradedDialogue
     from steer_lit.chat import ChatClient
     from steer_lit.policy.qwen_vl import QwenVL
 
@@ -37,6 +38,16 @@ class LocalPolicy:
 
     adapter: str
     system_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """Stands for a policy of this process before its model has loaded, which tells its fingerprint."""
+
+    fingerprint: str
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> NoReturn:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +162,12 @@ class Policies:
                     if prompt is None
                     else PromptedServer(client, system_prompt=prompt, **seeing)
                 )
+
+    def unloaded(self, rows: Iterable[GradedDialogue]) -> dict[str, BenchPolicy]:
+        """Return all policies by name, without loading: those of this process as if `rows` were recorded with them."""
+        graded_last = sorted(rows, key=lambda row: not row.failed)
+        marks = {row.policy: row.fingerprint for row in graded_last}
+        return {name: self.served.get(name) or Unloaded(marks.get(name, "")) for name in self._each}
 
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
         """Return all policies by name, in the config's order.

@@ -21,7 +21,7 @@ from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
 
 if TYPE_CHECKING:
-    from steer_lit.bench.records import GradedDialogue
+    from steer_lit.bench.records import GradedDialogue, Records
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 ASKED, SETTINGS = "asked by", "settings"  # labels of facts
@@ -38,7 +38,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
     """
     shown = list(shown)
     if not played_under_config(run, shown):
-        return [(SETTINGS, f"not known: {CONFIG} is that of a later run, which recorded nothing")]
+        return [(SETTINGS, f"not known: {CONFIG} is that of another run")]
     saved, found = saved_config(run), saved_versions(run)
     versions = {name: value for name, value in found.items() if isinstance(value, str)}
     date, command = versions.pop("date", ""), versions.pop("command", "")
@@ -60,6 +60,17 @@ def played_under_config(run: Path, rows: Iterable[GradedDialogue]) -> bool:
     """Return whether the records were played under the folder's config; True if the folder states no conditions."""
     conditions = _played(saved_versions(run)).get("conditions")
     return conditions is None or all(row.conditions == conditions for row in rows)
+
+
+def in_order(run: Path, records: Records) -> Records:
+    """Return the records with the policies of the folder's last command in its order. Others keep their places.
+
+    Records that were graded again, or a policy that was added, stand behind others in the file.
+    """
+    marks = _played(saved_versions(run)).get("policies")
+    named = [name for name in marks if name in records] if isinstance(marks, dict) else []
+    own = iter(named)
+    return {name: records[name] for name in (next(own) if name in named else name for name in records)}
 
 
 def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:

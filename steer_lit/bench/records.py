@@ -180,7 +180,11 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
 
 
 class RecordFile:
-    """The graded dialogues on disk, each once (see `read_records`)."""
+    """The graded dialogues on disk, each once (see `read_records`).
+
+    A later row of the same policy and scenario, played with other settings, replaces an earlier one, unless only the
+    earlier is graded: then both stay.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -197,13 +201,13 @@ class RecordFile:
         return [row for row in self._rows if row.policy == policy]
 
     def append(self, rows: Iterable[GradedDialogue]) -> None:
-        """Append the rows. Only then remove earlier rows of the same policies and scenarios."""
+        """Append the rows. Only then remove the earlier ones that they replace."""
         before, new = self._rows.copy(), list(rows)
         for row in new:  # one at a time: rows that fit on a full disk are kept, and not graded again
             append_lines(self.path, [as_line(asdict(row))])
             self._rows.append(row)
-        played = {(row.policy, row.scenario) for row in new}
-        self._rewrite([*(row for row in before if (row.policy, row.scenario) not in played), *new])
+        latest = {(row.policy, row.scenario): row for row in new}
+        self._rewrite([*(row for row in before if not _replaced(row, latest)), *new])
 
     def claim(self, policy: str, fingerprint: str, keys: Container[str], conditions: str) -> None:
         """Mark the policy's rows with these keys as belonging to a run under `conditions`.
@@ -211,13 +215,13 @@ class RecordFile:
         All rows under `conditions` move to the end, where a reader looks for the latest, except this policy's rows with
         another `fingerprint`. Rows that the marked ones replace, but that a killed run left, are removed.
         """
-        held = {row.scenario for row in self._rows if row.policy == policy and row.key in keys}
-        rows = []
-        for row in self._rows:
-            if row.policy != policy or row.scenario not in held:
-                rows.append(row)
-            elif row.key in keys:
-                rows.append(replace(row, conditions=conditions))
+        mine = [row.policy == policy and row.key in keys for row in self._rows]
+        held = {(row.policy, row.scenario): row for row in compress(self._rows, mine)}
+        rows = [
+            replace(row, conditions=conditions) if own else row
+            for row, own in zip(self._rows, mine, strict=True)
+            if own or not _replaced(row, held)
+        ]
         rows.sort(
             key=lambda row: row.conditions == conditions and (row.policy != policy or row.fingerprint == fingerprint)
         )
@@ -237,6 +241,12 @@ class RecordFile:
             self._rows = rows
 
 
+def _replaced(row: GradedDialogue, latest: Mapping[tuple[str, str], GradedDialogue]) -> bool:
+    """Return whether one of the `latest` rows, by policy and scenario, takes this earlier row's place."""
+    later = latest.get((row.policy, row.scenario))
+    return later is not None and (row.failed or not later.failed)
+
+
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
     """Return the dialogues of a records file, and whether the file holds each of them only once.
 
@@ -252,11 +262,6 @@ def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
     if repeated := number - len(found):
         log.warning("%s: %d dialogues stand there more than once and count once", path, repeated)
     return list(found.values()), not repeated
-
-
-def holds_grades(path: Path) -> bool:
-    """Return whether any dialogue of a records file was graded."""
-    return any(not row.failed for row in read_records(path)[0])
 
 
 def _parse(path: Path, number: int, line: str) -> GradedDialogue:

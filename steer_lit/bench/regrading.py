@@ -6,10 +6,16 @@ samples would answer a dialogue anew until it has a grade.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from steer_lit.bench.records import GradedDialogue, GradedTurn
 from steer_lit.types import Attacker, Completion, Grade, Scenario, Trajectory, Turn
+
+
+def holds_work(rows: Iterable[GradedDialogue], attacker: Attacker) -> bool:
+    """Return whether any of the dialogues need not be played again: it was graded, or lacks nothing else."""
+    return any(not row.failed or lacks_only_grades(row, attacker) for row in rows)
 
 
 def lacks_only_grades(row: GradedDialogue, attacker: Attacker) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from steer_lit.bench.names import configured_name
-from steer_lit.bench.provenance import played_under_config, provenance, redacted, saved_config
+from steer_lit.bench.provenance import in_order, played_under_config, provenance, redacted, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
@@ -145,13 +145,16 @@ def report_on(
 def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRun:
     """Read what a report on the folder shows, and print how many dialogues it leaves out.
 
-    Raises ConfigError if the run asked openings alone and `settings` have another protocol.
+    Raises ConfigError if the run asked openings alone and `settings` have another protocol, SteerError if nothing is
+    recorded.
     """
     from steer_lit.bench.joined import ReadRun
-    from steer_lit.bench.records import read_records
+    from steer_lit.bench.records import constants_last, read_records
 
     rows, _ = read_records(folder / RECORDS)
-    saved, records = saved_config(folder), _latest(rows)
+    if not rows:
+        raise SteerError(f"from_run={folder}: no dialogue is there that can be read")
+    saved, records = saved_config(folder), constants_last(in_order(folder, _latest(rows)))
     shown = [row for played in records.values() for row in played]
     openings_alone = saved.get("bench", {}).get("protocol") == "single_turn" and played_under_config(folder, shown)
     if openings_alone and settings.protocol != "single_turn":
@@ -159,25 +162,28 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
     if others := len(rows) - len(shown):
         said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
-        print_lines(console, f"{others} {said} than the latest: not in this report")
-    judge = (rows[-1].judge if rows else "") or configured_name(saved.get("judge", {}))
+        print_lines(console, f"{others} {said} than the latest graded ones: not in this report")
+    judge = shown[-1].judge or configured_name(saved.get("judge", {}))
     return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
 
 def _latest(rows: Sequence[GradedDialogue]) -> Records:
-    """Return the latest rows by policy, the constant ones last.
+    """Return the latest rows by policy.
 
-    These are the rows under the last row's conditions that have the fingerprint of their policy's last such row.
+    These are the rows under the last graded row's conditions that have the fingerprint of their policy's last such row:
+    a run of which nothing was graded hides no other. Where nothing was graded at all, the last row counts. A dialogue
+    whose text has changed since may stand there twice: then the row that was graded counts.
     """
-    from steer_lit.bench.records import constants_last
-
-    records: dict[str, list[GradedDialogue]] = {}
-    latest = [row for row in rows if row.conditions == rows[-1].conditions]
-    marks = {row.policy: row.fingerprint for row in latest}
+    records: dict[str, dict[str, GradedDialogue]] = {}
+    graded = [row for row in rows if not row.failed] or rows
+    latest = [row for row in rows if row.conditions == graded[-1].conditions]
+    marks = {row.policy: row.fingerprint for row in sorted(latest, key=lambda row: not row.failed)}
     for row in latest:
         if row.fingerprint == marks[row.policy]:
-            records.setdefault(row.policy, []).append(row)
-    return constants_last(records)
+            known = records.setdefault(row.policy, {})
+            if row.scenario not in known or known[row.scenario].failed or not row.failed:
+                known[row.scenario] = row
+    return {name: list(known.values()) for name, known in records.items()}
 
 
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:

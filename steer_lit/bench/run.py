@@ -40,16 +40,16 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
-    if not run.records.rows:
+    if all(row.failed for row in run.records.rows):
         run.begin()
-    elif stale := describe_stale(run):
+    if stale := describe_stale(run):
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
         for name in run.policies:
             played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
     with console.status("intervals and report"):
-        judge, facts = judge_name(run.judge), provenance(out_dir)
+        judge, facts = judge_name(run.judge), provenance(out_dir, [row for rows in played.values() for row in rows])
         summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
     failures = ungraded(played)
     without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
@@ -62,12 +62,12 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int, int], None]:
-    """Return a function that shows how many of a policy's dialogues are recorded, not graded and played."""
+    """Return a function that shows how many of a policy's dialogues are recorded, not graded and answered."""
     bar = BarOrLines(progress, name, total, "graded")
 
-    def tell(done: int, failed: int, played: int) -> None:
+    def tell(done: int, failed: int, answered: int) -> None:
         told = f"done, {failed} not graded" if failed else "graded"
-        told += f", {played} played" if played > done else ""
+        told += f", {answered} answered" if answered > done else ""
         bar.show(done, f"{name}: {done} of {total} dialogues {told}", told)
 
     return tell

@@ -41,7 +41,7 @@ def describe_stale(run: BenchRun) -> str:
         changed = list(_changed(stale, run))
         named = f"{'; '.join(changed[:_NAMED])}{and_more(len(changed) - _NAMED)}"
         under = f"under other {why}" + (f" ({named})" if named else "")
-        parts.append(f"{_counted(stale)} {under}: each is replaced once it has been played anew")
+        parts.append(f"{_counted(stale)} {under}: each is replaced once it has been graded anew")
     if aside:
         parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
     return f"{run.out_dir} holds {'; and '.join(parts)}" if parts else ""

@@ -174,7 +174,8 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
 def percent(rate: Rate) -> str:
     """Format a rate as "83.3 (75-90)", omitting an interval without width; an unknown rate is a dash.
 
-    Ends have a decimal where without one the interval would lose its width, or the value would lie outside.
+    Ends have a decimal where without one the interval would lose its width, or the value would lie outside. If one
+    decimal does not show the width either, value and ends have as many as do.
     """
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
@@ -182,7 +183,10 @@ def percent(rate: Rate) -> str:
     if low is None or high is None or low == high:
         return f"{value:.1f}"
     whole = round(low) < round(high) and round(low) <= round(value, 1) <= round(high)
-    return f"{value:.1f} ({low:.{0 if whole else 1}f}-{high:.{0 if whole else 1}f})"
+    if whole:
+        return f"{value:.1f} ({low:.0f}-{high:.0f})"
+    digits = next((digits for digits in range(1, DIGITS) if round(low, digits) < round(high, digits)), DIGITS)
+    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def difference(rate: Rate) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,10 @@ from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
+    from steer_lit.bench.records import GradedDialogue
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import BenchPolicy
+    from steer_lit.bench.summary import Summary
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
@@ -50,18 +52,11 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    from hydra.utils import instantiate
-
-    from steer_lit.bench.constant import WHY_LEFT_OUT
-    from steer_lit.bench.playing import BenchRun, RunConfig
-    from steer_lit.bench.policies import Policies, named
-    from steer_lit.bench.records import holds_grades, read_records
+    from steer_lit.bench.policies import named
     from steer_lit.bench.report_only import report_config, report_on
-    from steer_lit.bench.run import run_bench
     from steer_lit.bench.settings import BenchSettings
-    from steer_lit.bench.suite import Suite, check_gold, check_worth, planned
+    from steer_lit.bench.suite import check_worth
     from steer_lit.bench.tables import alone
-    from steer_lit.bench.unlike_seeds import unlike_seeds
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
     plain: Any = OmegaConf.to_container(config, resolve=True)
@@ -76,35 +71,67 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         _check_judge(config, judge, scenarios, meant, settings, run_dir)
         return
-    whole = config.bench.limit is None and makes_rows(plain)
-    if whole:
+    if config.bench.limit is None and makes_rows(plain):
         check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
+    summary = _play(config, rows, scenarios, judge, settings, run_dir)
+    if failed := sum(figures["failed"] for figures in alone(summary).values()):
+        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
+        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
+
+
+def _play(
+    config: DictConfig,
+    rows: BenchRows,
+    scenarios: Sequence[Scenario],
+    judge: Judge,
+    settings: BenchSettings,
+    run_dir: Path,
+) -> Summary:
+    """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
+    from hydra.utils import instantiate
+
+    from steer_lit.bench.constant import WHY_LEFT_OUT
+    from steer_lit.bench.playing import BenchRun, RunConfig
+    from steer_lit.bench.policies import Policies, named
+    from steer_lit.bench.records import read_records
+    from steer_lit.bench.regrading import holds_work
+    from steer_lit.bench.run import run_bench
+    from steer_lit.bench.suite import Suite, check_gold, planned
+    from steer_lit.bench.unlike_seeds import unlike_seeds
+
+    plain: Any = OmegaConf.to_container(config, resolve=True)
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
         check_gold(section, player, scenarios, settings.turns_played, plain["server"])
     policies = Policies(plain, partial(instantiate, config.model, open_image=rows.open_image), rows.open_image)
     constant = _constants(plain, scenarios)
-    players = (judge, *asking.values(), *policies.served.values())
-    finished = partial(holds_grades, run_dir / RECORDS)
-    with hanging_up(*players), continuable(run_dir, "bench", finished):
-        recorded = bool(read_records(run_dir / RECORDS)[0])  # unreadable lines are reported before a model loads
-        if not recorded:  # otherwise everything may be graded already
-            greet(*players)
+    suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
+
+    def recorded() -> Sequence[GradedDialogue]:
+        return read_records(run_dir / RECORDS)[0]
+
+    with (
+        hanging_up(judge, *asking.values(), *policies.served.values()),
+        continuable(run_dir, "bench", lambda: holds_work(recorded(), suite.attacker)),
+    ):
+        held = recorded()  # unreadable lines are reported before a model loads
+        played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+        made_by = RunConfig(plain, partial(freeze, config, run_dir))
+        unloaded = {**policies.unloaded(held), **constant}
+        run = BenchRun(unloaded, suite, judge, settings, run_dir, played_on, made_by)
+        greeted = run.busy()
+        greet(*greeted)
         for said in unlike_seeds(plain["policies"]):
             log.warning("%s", said)
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]
-        log.info("%s", planned(len(scenarios), names, recorded=recorded, hint=whole))
-        made = {**policies.make(scenarios, settings.turns_played), **constant}
-        played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-        suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
-        made_by = RunConfig(plain, partial(freeze, config, run_dir))
-        summary = run_bench(BenchRun(made, suite, judge, settings, run_dir, played_on, made_by))
-    if failed := sum(figures["failed"] for figures in alone(summary).values()):
-        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
-        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
+        hint = config.bench.limit is None and makes_rows(plain)
+        log.info("%s", planned(len(scenarios), names, recorded=bool(held), hint=hint))
+        run = replace(run, policies={**policies.make(scenarios, settings.turns_played), **constant})
+        greet(*(player for player in run.busy() if player not in greeted))  # weights are others than those recorded
+        return run_bench(run)
 
 
 def _check_judge(

@@ -404,6 +404,9 @@ def rate(value: float, low: float, high: float) -> dict:
         ((62.6, 62.6, 70.0), "62.6 (62.6-70.0)"),
         ((50.0, 49.5, 50.5), "50.0 (49.5-50.5)"),
         ((50.0, 50.0, 50.0), "50.0"),
+        ((0.0, 0.0, 0.04), "0.00 (0.00-0.04)"),  # not "0.0 (0.0-0.0)": some resamples have more
+        ((50.03, 50.01, 50.04), "50.03 (50.01-50.04)"),
+        ((0.0, 0.0, 0.000001), "0.000000 (0.000000-0.000001)"),
     ],
 )
 def test_an_interval_holds_its_value_and_keeps_its_width(given: tuple[float, float, float], shown: str) -> None:

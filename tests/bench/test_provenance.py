@@ -11,7 +11,7 @@ from steer_lit.bench.provenance import provenance, redacted
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.files.run_files import CONFIG, VERSIONS
 
-UNKNOWN = "not known: config.yaml is that of a later run, which recorded nothing"
+UNKNOWN = "not known: config.yaml is that of another run"
 MINI = "data: {source: {_target_: steer_lit.data.sources.MiniSource, seed: 3}, blank_images: true}\n"
 
 

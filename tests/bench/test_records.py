@@ -127,6 +127,21 @@ def test_an_old_record_is_removed_after_the_new_one_is_written(dialogue: MakeDia
     assert read_records(path)[0] == records.rows == [*others, grpo, new]  # and those with the old weights come first
 
 
+def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    path, old = tmp_path / "records.jsonl", dialogue("a", [3])
+    lost = replace(dialogue("a", [3], failed=True), key="new")
+    records = RecordFile(file_of(tmp_path, asdict(old)))
+    records.append([lost])
+    assert read_records(path)[0] == records.rows == [old, lost]
+    records.claim("sft", "weights", {"new"}, "c")  # its answers are going to be graded
+    assert read_records(path)[0] == records.rows == [old, replace(lost, conditions="c")]
+    last = replace(lost, key="newer")
+    records.append([last])
+    assert records.rows == [old, last]
+    records.claim("sft", "weights", {old.key}, "")
+    assert read_records(path)[0] == records.rows == [old]
+
+
 SAID = TurnGold("harmless", "none", "x")
 
 

@@ -264,6 +264,20 @@ def test_constant_policies_come_last_whatever_the_order_in_the_file(dialogue: Ma
     assert list(json.loads((tmp_path / "out" / "summary.json").read_text())) == ["sft", "grpo", "gold"]
 
 
+def test_a_dialogue_that_stands_there_twice_counts_once(dialogue: MakeDialogue, tmp_path: Path) -> None:
+    """Its text has changed since, but could not be graded: both records stay."""
+    row, lost = dialogue("a", [3]), replace(dialogue("a", [3], failed=True), key="other text")
+    for name, rows in {"after": [row, dialogue("b", [3]), lost], "before": [lost, row, dialogue("b", [3])]}.items():
+        report(tmp_path / f"of-{name}", from_run=run_of(tmp_path / name, rows))
+        shown = json.loads((tmp_path / f"of-{name}" / "summary.json").read_text())["sft"]
+        assert (shown["n"], shown["failed"]) == (2, 0)
+
+
+def test_a_run_that_recorded_nothing_gives_no_report(tmp_path: Path) -> None:
+    with pytest.raises(SteerError, match=r"from_run=.*: no dialogue is there that can be read"):
+        report(tmp_path / "out", from_run=run_of(tmp_path / "run", []))
+
+
 def test_without_a_config_the_judge_is_unknown(dialogue: MakeDialogue, tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [dialogue("a", [3])])
     (tmp_path / "run" / "config.yaml").unlink()

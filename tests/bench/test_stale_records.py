@@ -75,7 +75,7 @@ def test_records_that_will_be_replaced_or_not_shown_are_reported_first(tmp_path:
     said = bench(tmp_path, {"sft": CountingGold(), "grpo": CountingGold()})[1]
     assert " holds " not in said
     same, other = CountingGold(), CountingGold("gold-2")
-    replaced = "each is replaced once it has been played anew"
+    replaced = "each is replaced once it has been graded anew"
     aside = "5 graded dialogues of grpo that this command does not play: they are kept and not shown"
     weights = f"5 graded dialogues of sft under other settings or weights: {replaced}"
     assert described(tmp_path, {"new": other, "sft": other}) == f"{weights}; and {aside}"

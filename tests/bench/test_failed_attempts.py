@@ -1,0 +1,206 @@
+"""What a benchmark leaves that fails under other settings, or whose judge goes away: neither grades nor answers are
+lost, and a report shows one run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from steer_lit.bench import playing
+from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.records import GradedDialogue, read_records
+from steer_lit.bench.report_only import report_on
+from steer_lit.bench.run import run_bench
+from steer_lit.bench.suite import Suite
+from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.rollout.known_answers import KnownAnswers
+from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
+from tests.settings import bench_settings
+
+pytestmark = pytest.mark.usefixtures("no_charts")
+SCENARIOS = [Scenario(f"row-{at}", "benign", Attack(Message.of("user", "What is it?"))) for at in range(10)]
+SETTINGS = bench_settings(resamples=100, chunk=4)
+
+
+class Judge:
+    """Grades all but the scenarios or answers in `failing`. After `lasts` calls its server is down."""
+
+    def __init__(self, name: str = "J", failing: Sequence[str] = (), lasts: int = 99) -> None:
+        self.fingerprint, self.failing, self.lasts, self.calls, self.asked = name, failing, lasts, 0, 0
+        self.client = SimpleNamespace(settings=SimpleNamespace(model=name))
+
+    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
+        self.calls += 1
+        if self.calls > self.lasts:
+            time.sleep(0.2)  # meanwhile more is played and handed over
+            raise ServerDown("8 of 10 requests failed")
+        self.asked += len(dialogues)
+        named = [{row.id, turns[-1].completion.text} for row, turns in dialogues]
+        return [Grade(failed="no JSON") if names & {*self.failing} else Grade(3, 3, False) for names in named]
+
+
+class Policy:
+    """Counts the dialogues it plays. Without a `server` it answers nothing."""
+
+    def __init__(self, fingerprint: str, server: bool = True) -> None:
+        self.fingerprint, self.server, self.played = fingerprint, server, 0
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> KnownAnswers:
+        self.played += len(scenarios)
+        if self.server:
+            return KnownAnswers(scenarios, ([f"by {self.fingerprint}"] for _ in scenarios))
+        return Silent(scenarios, ([""] for _ in scenarios))
+
+
+class Silent(KnownAnswers):
+    def reply(self, asked: Mapping[int, Message]) -> dict[int, Completion]:
+        return dict.fromkeys(asked, Completion("", failed="policy: time-out"))
+
+
+ALL = [scenario.id for scenario in SCENARIOS]
+
+
+def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], **values: Any) -> tuple[dict[str, Any], str]:
+    """Run the benchmark. Its config, `values`, is frozen as a run's own would be."""
+
+    def freeze(played: Mapping[str, object]) -> None:
+        (folder / "versions.json").write_text(json.dumps({"played": played}))
+        (folder / "config.yaml").write_text(json.dumps(values))
+
+    console = Console(file=io.StringIO(), width=200)
+    run = BenchRun(
+        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=RunConfig(values, freeze)
+    )
+    return run_bench(run, console), console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def again(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return what a report made again shows: its summary, and its text with what is printed."""
+    out, console = folder / "again", Console(file=io.StringIO(), width=200)
+    report_on({"from_run": str(folder), "from_raw_eval": None}, SETTINGS, out, console)
+    said = console.file.getvalue() + (out / "summary.md").read_text()  # type: ignore[attr-defined]
+    return json.loads((out / "summary.json").read_text()), said
+
+
+def rows_of(folder: Path) -> list[GradedDialogue]:
+    return read_records(folder / "records.jsonl")[0]
+
+
+def test_an_attempt_whose_judge_grades_nothing_costs_no_grade_and_hides_no_report(tmp_path: Path) -> None:
+    right, policy = Judge(), Policy("p")
+    summary, _ = bench(tmp_path, right, ("sft", policy), rollout={"max_new_tokens": 9, "temperature": 0})
+    with pytest.raises(TooManyFailures):
+        bench(tmp_path, Judge("K", ALL), ("sft", Policy("p")), rollout={"max_new_tokens": 7, "temperature": 0})
+    assert [row.failed for row in rows_of(tmp_path)] == [False] * 10 + [True] * 8
+    shown, said = again(tmp_path)
+    assert shown == summary
+    assert "* judge: J\n" in said
+    assert "at most 9 tokens" in said  # the config is still that of the run that graded
+    asked = right.asked, policy.played
+    assert bench(tmp_path, right, ("sft", policy))[0] == summary
+    assert (right.asked, policy.played) == asked
+    assert len(rows_of(tmp_path)) == 10  # of the failed attempt nothing is left
+
+
+def test_a_later_graded_record_replaces_the_failed_one_and_the_one_before_it(tmp_path: Path) -> None:
+    bench(tmp_path, Judge(), ("sft", Policy("p")))
+    bench(tmp_path, Judge("K", ALL[:4]), ("sft", Policy("p")))
+    kept = [(row.scenario, row.failed) for row in rows_of(tmp_path)]
+    assert sorted(kept) == sorted([*((id, False) for id in ALL), *((id, True) for id in ALL[:4])])
+    shown, said = again(tmp_path)
+    assert (shown["sft"]["n"], shown["sft"]["failed"]) == (6, 4)  # one judge's, each dialogue once
+    assert "4 dialogues were graded by another judge" in said
+    assert bench(tmp_path, Judge("K"), ("sft", Policy("p")))[0]["sft"]["n"] == 10
+    assert len(rows_of(tmp_path)) == 10
+
+
+def test_a_policy_at_a_wrong_address_costs_no_grade(tmp_path: Path) -> None:
+    """Its address belongs to its fingerprint, not to the run's conditions."""
+    right = Policy("server:right")
+    summary, _ = bench(tmp_path, Judge(), ("sft", right))
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded: policy: time-out"):
+        bench(tmp_path, Judge(), ("sft", Policy("server:wrong", server=False)))
+    assert again(tmp_path)[0] == summary
+    assert bench(tmp_path, Judge(), ("sft", right))[0] == summary
+    assert right.played == 10
+
+
+def test_the_report_of_a_failed_attempt_names_no_settings_of_another_run(tmp_path: Path) -> None:
+    bench(tmp_path, Judge(), ("sft", Policy("p")), rollout={"max_new_tokens": 9, "temperature": 0})
+    with pytest.raises(TooManyFailures):
+        bench(tmp_path, Judge("K"), ("sft", Policy("q", server=False)))
+    said = (tmp_path / "summary.md").read_text()
+    assert "at most 9 tokens" not in said
+    assert "settings: not known: config.yaml is that of another run" in said
+
+
+def test_where_nothing_was_graded_the_config_is_that_of_the_latest_run(tmp_path: Path) -> None:
+    for count in (9, 7):
+        policy = Policy(f"at most {count}", server=False)
+        with pytest.raises(TooManyFailures):
+            bench(tmp_path, Judge(), ("sft", policy), rollout={"max_new_tokens": count, "temperature": 0})
+        for said in ((tmp_path / "summary.md").read_text(), again(tmp_path)[1]):
+            assert f"at most {count} tokens" in said
+
+
+def test_policies_keep_the_runs_order_if_grades_come_later(tmp_path: Path) -> None:
+    policies = [(name, Policy(name)) for name in ("base", "sft", "grpo")]
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
+        bench(tmp_path, Judge(failing=["by sft"]), *policies)
+    summary, _ = bench(tmp_path, Judge(), *policies)
+    shown, said = again(tmp_path)
+    assert list(shown) == list(summary) == ["base", "sft", "grpo"]
+    assert shown == summary
+    assert "grpo - sft over 10 dialogues" in said
+
+
+def test_policies_keep_the_runs_order_if_one_is_added_in_front(tmp_path: Path) -> None:
+    policies = [(name, Policy(name)) for name in ("old", "base", "sft", "grpo")]
+    bench(tmp_path, Judge(), *policies[2:], policies[0])
+    bench(tmp_path, Judge(), *policies[1:])
+    assert list(again(tmp_path)[0]) == ["base", "sft", "old", "grpo"]  # one that is not named keeps its place
+
+
+def test_answers_are_kept_if_the_judges_server_goes_down(tmp_path: Path) -> None:
+    policy, leaving = Policy("p"), Judge(lasts=1)
+    with pytest.raises(ServerDown, match="8 of 10 requests failed"):
+        bench(tmp_path, leaving, ("sft", policy))
+    assert leaving.calls == 2  # not asked again once it is down
+    ended = rows_of(tmp_path)
+    assert len(ended) <= 6  # nor is more played than had ended by then
+    assert [row.failed for row in ended[:4]] == [False, False, True, True]
+    assert ended[2].turns[0].failed == "8 of 10 requests failed"
+    assert ended[2].turns[0].assistant == "by p"
+    judge, before = Judge(), policy.played
+    summary, printed = bench(tmp_path, judge, ("sft", policy))
+    assert summary["sft"]["n"] == 10
+    assert judge.asked == 8
+    assert policy.played - before == 10 - len(ended)
+    assert f"sft: 2 of 10 dialogues graded, {len(ended)} answered\n" in printed
+
+
+def test_a_judge_whose_server_is_down_is_not_said_to_grade_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playing, "TELLING", 1)
+    with pytest.raises(ServerDown):
+        bench(tmp_path, Judge(lasts=0), ("sft", Policy("p")))
+
+
+def test_a_judge_that_is_down_while_recorded_answers_are_graded_costs_no_grade(tmp_path: Path) -> None:
+    bench(tmp_path, Judge(failing=ALL[:6]), ("sft", Policy("p")))
+    with pytest.raises(ServerDown):
+        bench(tmp_path, Judge(lasts=1), ("sft", Policy("p")))
+    assert sorted(row.scenario for row in rows_of(tmp_path) if row.failed) == ALL[2:6]
+    judge, policy = Judge(), Policy("p")
+    assert bench(tmp_path, judge, ("sft", policy))[0]["sft"]["n"] == 10
+    assert (judge.asked, policy.played) == (4, 0)
