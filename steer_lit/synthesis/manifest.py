@@ -22,6 +22,7 @@ from typing import Any
 
 from steer_lit.data.writers import write_rows
 from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import MISREAD
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
@@ -122,6 +123,6 @@ def earlier_stages(path: Path) -> dict[str, dict[str, Any]]:
     try:
         stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
         return {name: dict(entry) for name, entry in stages.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except MISREAD:
         log.warning("%s cannot be read: what it said of earlier stages is left out", path)
         return {}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
-from steer_lit.data.images import picture_digest
-from steer_lit.data.sources import pictures_of
-from steer_lit.digests import digest
 from steer_lit.errors import ServerDown, SteerError
 from steer_lit.synthesis.earlier import made_with
 from steer_lit.synthesis.generator import Generator
@@ -21,10 +18,10 @@ from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
-from steer_lit.synthesis.starts import scripts_of, seeds_of
+from steer_lit.synthesis.starts import keyed, scripts_of, seeds_of
 from steer_lit.synthesis.work import Start, WorkFile, journal, make_rows
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import ImageRef, Kind
+from steer_lit.types import Kind
 
 T = TypeVar("T", bound=Start)
 
@@ -68,7 +65,7 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
         asked = seeds_of(settings, settings.seeds, run_dir)
     else:
         asked = list(generator.seed_questions(rules.kind, rules.turns, settings.rows))
-    starts = {_key(generator, rules, each, [each.image] if each.image else [], settings.folder): each for each in asked}
+    starts = keyed(asked, generator, settings, run_dir)
     outcomes = _made("stage1", starts, lambda each: write_script(each, generator, rules), generator, run_dir, console)
     return outcomes, (SCRIPTS, SCENARIOS), [rules.kind]
 
@@ -76,18 +73,9 @@ def _stage1(generator: Generator, settings: SynthesisSettings, run_dir: Path, co
 def _stage2(generator: Generator, settings: SynthesisSettings, run_dir: Path, console: Console) -> _Stage:
     rules = settings.stage2
     scripts = scripts_of(settings, run_dir, run_dir)
-    folder = settings.folder or (settings.scripts or run_dir / SCRIPTS).parent  # where their reader looks pictures up
-    starts = {_key(generator, rules, script, pictures_of(script), folder): script for script in scripts}
+    starts = keyed(scripts, generator, settings, run_dir)
     outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
     return outcomes, (DIALOGUES,), sorted({script.kind for script in scripts})
-
-
-def _key(generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef], folder: Path | None) -> str:
-    """Return a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
-    generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
-    """
-    shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
-    return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)
 
 
 def _made(

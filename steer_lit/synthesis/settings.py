@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from steer_lit.data.rows import source_problem
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import MANY, Bound, bound_problems, whole
 from steer_lit.types import MAX_TURNS, Kind
@@ -105,9 +106,12 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
+    read = "scripts" if str(config["stages"]) == "2" else "seeds"
     for key in ("seeds", "scripts", "folder"):
-        if not isinstance(config["data"][key], str | None):
-            yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")
+        if not isinstance(value := config["data"][key], str | None):
+            yield Problem(f"data.{key}", value, "must be a path, or null")
+        elif key == read and value and (why := source_problem(value)):
+            yield Problem(f"data.{key}", value, why)
     for kind in get_args(Kind):
         turns = config["turns"][kind]
         pair = isinstance(turns, list) and len(turns) == 2 and all(map(whole(_SHORTEST, _LONGEST).fits, turns))

@@ -1,20 +1,26 @@
-"""What a run's stages start from when that is a file: seed questions for Stage I, scripts for Stage II."""
+"""What a run's stages start from: seed questions for Stage I, scripts for Stage II; and the keys of their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from steer_lit.data.images import picture_digest
 from steer_lit.data.rows import Quarantine
+from steer_lit.data.sources import pictures_of
+from steer_lit.digests import digest
+from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
 from steer_lit.types import Scenario
 
+T = TypeVar("T", bound=SeedQuestion | Scenario)
+Starts = Sequence[SeedQuestion] | Sequence[Scenario]
 
-def read_starts(
-    settings: SynthesisSettings, run_dir: Path, aside: Path | None
-) -> Sequence[SeedQuestion] | Sequence[Scenario] | None:
+
+def read_starts(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> Starts | None:
     """Return the rows of the file that the first stage starts from, None if it starts from the generator's questions.
 
     Bad rows are noted in the folder `aside`, if there is one. Raises what the readers of rows raise.
@@ -35,3 +41,24 @@ def scripts_of(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -
 
 def _quarantine(settings: SynthesisSettings, aside: Path | None, name: str) -> Quarantine:
     return Quarantine(settings.max_bad_rows, None if aside is None else aside / f"quarantine.{name}.jsonl")
+
+
+def keyed(starts: Iterable[T], generator: Generator, settings: SynthesisSettings, run_dir: Path) -> dict[str, T]:
+    """Return the starts by the keys of their rows.
+
+    A key is a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
+    generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
+    """
+    folder = settings.folder or (settings.scripts or run_dir / SCRIPTS).parent  # where their reader looks pictures up
+    identity = sorted(generator.identity.items())
+
+    def key(start: SeedQuestion | Scenario) -> str:
+        if isinstance(start, SeedQuestion):
+            rules: object = settings.stage1
+            pictures = [start.image] if start.image else []
+        else:
+            rules, pictures = settings.stage2, list(pictures_of(start))
+        shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
+        return digest(repr((start, rules, identity, *shown)), 24)
+
+    return {key(start): start for start in starts}

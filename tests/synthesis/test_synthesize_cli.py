@@ -158,7 +158,7 @@ def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.Ca
     words = ["generator=llm", "rows=40", "stages=1", "kind=benign", f"data.seeds={tmp_path / 'seeds.jsonl'}"]
     dry = [*words, "dry_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
     assert cli.run("synthesize", dry) == REFUSED
-    assert "seeds.jsonl is no such file" in capsys.readouterr().err
+    assert "seeds.jsonl': is no such file" in capsys.readouterr().err
     rows = [json.dumps({"question_id": f"q{n}", "question": f"How is {n} made?"}) for n in range(8)]
     (tmp_path / "seeds.jsonl").write_text("\n".join([*rows, ""]))
     assert cli.run("synthesize", dry) == 0
