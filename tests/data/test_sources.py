@@ -229,7 +229,7 @@ def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], t
 def test_rows_that_several_files_hold_are_told_and_a_copy_of_a_file_is_refused(
     two_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else some copies would be held out and others trained on. Their ids do not matter, their words and pictures do."""
+    """Else some copies would be held out and others trained on. Ids do not matter, words and pictures do."""
     rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3")]
     write_rows(copy := tmp_path / "copy.json", rows)
     source = FileSource(rl=[*two_files, str(copy)])
