@@ -56,7 +56,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     freeze(config, run_dir)
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
-            manifest = run_synthesis(generator, settings, run_dir, console)
+            manifest = run_synthesis(generator, settings, run_dir, console, starts)
     finally:
         generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, run_dir, typed_words()))

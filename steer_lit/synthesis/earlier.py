@@ -19,14 +19,14 @@ from steer_lit.numbers import MANY
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import earlier_stages
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.synthesis.stage1 import SCRIPTS
+from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 from steer_lit.synthesis.starts import Starts, keyed, scripts_of
 from steer_lit.synthesis.work import WorkFile, journal
 from steer_lit.terminal.commands import shown_path
 
 _LONGEST = 80  # characters shown of a value: a system prompt may be long
-_ROWS = {"stage1": SCRIPTS, "stage2": DIALOGUES}
+_FILES = {"stage1": (SCRIPTS, SCENARIOS), "stage2": (DIALOGUES,)}
 _RENAMED = {"min_safety": "keep.min_safety", "min_usefulness": "keep.min_usefulness"}
 
 
@@ -44,7 +44,7 @@ def check_earlier(settings: SynthesisSettings, generator: Generator, starts: Sta
     """
     entries = earlier_stages(run_dir / MANIFEST)
     found = [(stage, entries.get(stage, {})) for stage in settings.stage_names]
-    finished = [(stage, entry) for stage, entry in found if entry.get("written") or _filled(run_dir / _ROWS[stage])]
+    finished = [(stage, entry) for stage, entry in found if entry.get("written") or _written(stage, run_dir)]
     reasons = chain(
         ((stage, _other_settings(settings, stage, generator, entry)) for stage, entry in finished if _tells(entry)),
         ((stage, _other_rows(settings, stage, generator, starts, run_dir, entry)) for stage, entry in finished),
@@ -55,8 +55,10 @@ def check_earlier(settings: SynthesisSettings, generator: Generator, starts: Sta
             raise SteerError(f"{held} {why}: name another folder, hydra.run.dir=...")
 
 
-def _filled(file: Path) -> bool:
-    return file.is_file() and file.stat().st_size > 0
+def _written(stage: str, run_dir: Path) -> int:
+    """Return how many rows the stage's files hold. A user's own may be among them."""
+    files = [run_dir / name for name in _FILES[stage]]
+    return max(len(file.read_bytes().splitlines()) if file.is_file() else 0 for file in files)
 
 
 def _tells(entry: Mapping[str, Any]) -> bool:
@@ -92,10 +94,13 @@ def _other_rows(
     """
     before = WorkFile(run_dir / journal(stage)).begun
     chosen = stage == "stage2" and settings.stages == "both"  # by another `near_duplicate`, Stage I gives other scripts
+    if chosen and not (run_dir / SCRIPTS).is_file() and (run_dir / journal("stage1")).is_file():
+        return None  # the file was removed: Stage I writes it anew from its journal
     if starts is None or chosen:
         starts = _starts(settings, stage, generator, run_dir)
     # Lost lines of a journal are made again. It may also hold rows of stopped runs, which no finished stage has.
-    rows = min(len(before), entry["begun"] if isinstance(entry.get("begun"), int) else MANY)
+    begun = entry.get("begun")
+    rows = min(len(before), begun) if isinstance(begun, int) else _written(stage, run_dir)
     kept = len(before & set(keyed(starts, generator, settings, run_dir)))
     if kept >= (min(rows, 1) if chosen else rows):
         return None
@@ -113,7 +118,7 @@ def _starts(settings: SynthesisSettings, stage: str, generator: Generator, run_d
     if stage == "stage1":
         return generator.seed_questions(settings.stage1.kind, settings.stage1.turns, settings.rows)
     every = replace(settings, rows=MANY, max_bad_rows=MANY)
-    return scripts_of(every, run_dir, None) if _filled(run_dir / SCRIPTS) else []
+    return scripts_of(every, run_dir, None) if (run_dir / SCRIPTS).is_file() else []
 
 
 def _compared(made: Mapping[str, Any], settings: SynthesisSettings) -> Iterator[tuple[str, Any]]:

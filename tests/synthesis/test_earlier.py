@@ -92,8 +92,16 @@ def test_fewer_rows_do_not_shrink_finished_files(stages: str, capsys: pytest.Cap
     assert synthesize("rows=10", *words) == 0
 
 
-@pytest.mark.parametrize("damaged", ["", "{", "[" * 100_000, "{}", '{"stages": {"stage1": {"written": 4}}}', None])
-@pytest.mark.parametrize("other", ["seed=7", "keep.min_safety=9", "success=5"])
+@pytest.mark.parametrize(
+    ("damaged", "other"),
+    [
+        ("", "seed=7"),
+        ("[" * 100_000, "success=5"),
+        ("{}", "seed=7"),
+        ('{"stages": {"stage1": {"written": 4}}}', "keep.min_safety=9"),
+        (None, "keep.min_safety=9"),
+    ],
+)
 def test_a_damaged_manifest_lets_no_other_rows_in(
     damaged: str | None, other: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +126,36 @@ def test_dialogues_of_other_scripts_are_not_replaced_by_both_stages(capsys: pyte
     capsys.readouterr()
     assert synthesize("rows=4", "seed=1", "hydra.run.dir=x") == REFUSED
     assert "holds a finished stage 2 made from other rows, which" in capsys.readouterr().err
+
+
+def test_a_run_killed_before_its_manifest_goes_on_beside_rows_of_a_stopped_one() -> None:
+    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
+    assert synthesize(*words, "seed=2") == 0
+    for name in ("manifest.json", "stage1.jsonl", "rl.jsonl"):
+        Path("x", name).unlink()
+    assert synthesize(*words) == 0
+    Path("x/manifest.json").unlink()
+    assert synthesize(*words) == 0
+
+
+@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
+def test_a_file_that_was_removed_is_written_again(name: str) -> None:
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    whole = (file := Path("x") / f"{name}.jsonl").read_bytes()
+    file.unlink()
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
+def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as in the folder of one's own rows, named by mistake."""
+    (file := Path("rows") / f"{name}.jsonl").parent.mkdir()
+    file.write_text('{"prompt": "My own."}\n')
+    assert synthesize("rows=4", "hydra.run.dir=rows") == REFUSED
+    stage = 2 if name == "sft" else 1
+    assert f"hydra.run.dir=rows: holds a finished stage {stage} made from other rows or" in capsys.readouterr().err
+    assert file.read_text() == '{"prompt": "My own."}\n'
 
 
 def test_a_dry_run_is_refused_like_the_run_that_it_announces(capsys: pytest.CaptureFixture[str]) -> None:
