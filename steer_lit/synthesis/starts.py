@@ -46,7 +46,7 @@ def _quarantine(settings: SynthesisSettings, aside: Path | None, name: str) -> Q
     return Quarantine(settings.max_bad_rows, None if aside is None else aside / f"quarantine.{name}.jsonl")
 
 
-def _told(file: Path, rows: list[T], bad: Quarantine) -> list[T]:
+def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
     if bad:
         where = f", see {bad.path}" if bad.path else f", the first: {bad.errors[0]}"
         log.warning("%s: %s put aside%s", file, counted(len(bad), "row"), where)
@@ -59,7 +59,7 @@ def keyed(starts: Iterable[T], generator: Generator, settings: SynthesisSettings
     A key is a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
     generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
     """
-    folder = settings.folder or (settings.scripts or run_dir / SCRIPTS).parent  # where their reader looks pictures up
+    folder = settings.folder or run_dir  # where their reader looks pictures up
     identity = sorted(generator.identity.items())
 
     def key(start: SeedQuestion | Scenario) -> str:

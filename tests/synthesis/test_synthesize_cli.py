@@ -182,8 +182,20 @@ def test_a_file_is_read_once_and_its_bad_rows_are_told(
     capsys.readouterr()
     words = ["stages=2", f"data.scripts={file}", "data.max_bad_rows=1", f"hydra.run.dir={run}"]
     assert cli.run("synthesize", words) == 0
-    assert opened == [file]
+    assert opened == [str(file)]
     assert capsys.readouterr().out.count(f"{file}: 1 row put aside, see {run}/quarantine.scripts.jsonl") == 1
+
+
+def test_seeds_may_come_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    rows: list[tuple[int, object]] = [(1, {"question": "How is glass made?"})]
+    monkeypatch.setattr("steer_lit.data.rows.hub_rows", lambda name: asked.append(name) or iter(rows))
+    words = ["generator=llm", *SERVER, "dry_run=true", "data.seeds=hf://owner/name", f"hydra.run.dir={tmp_path / 'x'}"]
+    assert cli.run("synthesize", words) == 0
+    assert "up to 1 red_team script of 4 to 8 turns from hf://owner/name; kept" in capsys.readouterr().out
+    assert asked == ["hf://owner/name"]
 
 
 # ---- a folder that holds rows
