@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from steer_lit.cli import main as cli
+from steer_lit.errors import SteerError
+from steer_lit.synthesis.earlier import check_earlier
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.run import run_synthesis
+from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.synthesis.starts import read_starts
 from steer_lit.synthesis.work import WorkFile
 
 REFUSED = 2
@@ -90,6 +100,33 @@ def test_fewer_rows_do_not_shrink_finished_files(stages: str, capsys: pytest.Cap
     assert "a finished stage 1 of 8 rows, 5 of which this one with rows=3 would remove: " in capsys.readouterr().err
     assert held("x") == before
     assert synthesize("rows=10", *words) == 0
+
+
+def test_rows_that_were_put_aside_count_and_lost_lines_of_the_journal_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["stages=1", "generator.patience=3", "hydra.run.dir=x"]
+    assert synthesize("rows=12", *words) == 0
+    written = len(Path("x/stage1.jsonl").read_text().splitlines())
+    assert written < 11
+    assert synthesize("rows=11", *words) == REFUSED
+    work = Path("x/work.stage1.jsonl")
+    work.write_bytes(work.read_bytes()[:-9])
+    assert synthesize("rows=12", *words) == 0
+    assert len(Path("x/stage1.jsonl").read_text().splitlines()) == written
+
+
+def test_stage_2_goes_on_from_fewer_scripts_where_near_duplicates_are_left_out(
+    settings: Callable[..., SynthesisSettings], played: Callable[..., tuple[object, Generator]], tmp_path: Path
+) -> None:
+    _, generator = played()
+    console, run = Console(file=io.StringIO()), tmp_path / "x"
+    run_synthesis(generator, settings("both"), run, console)
+    both, alone = (replace(settings(stages), near_duplicate=0.1) for stages in ("both", "1"))
+    assert run_synthesis(generator, alone, run, console)["stages"]["stage1"]["written"] < 6
+    check_earlier(both, generator, read_starts(both, run, None), run)
+    with pytest.raises(SteerError, match="stage 1 of 6 rows, 2 of which this one with rows=4 would remove"):
+        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, run, None), run)
 
 
 @pytest.mark.parametrize(
