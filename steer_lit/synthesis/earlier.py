@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,18 @@ from steer_lit.errors import SteerError
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.numbers import MANY
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import earlier_stages
+from steer_lit.synthesis.manifest import earlier_stages, made_with
+from steer_lit.synthesis.run import keyed
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
-from steer_lit.synthesis.starts import Starts, keyed, scripts_of
+from steer_lit.synthesis.starts import Starts, scripts_of
 from steer_lit.synthesis.work import WorkFile, journal
 from steer_lit.terminal.commands import shown_path
 
 _LONGEST = 80  # characters shown of a value: a system prompt may be long
 _FILES = {"stage1": (SCRIPTS, SCENARIOS), "stage2": (DIALOGUES,)}
 _RENAMED = {"min_safety": "keep.min_safety", "min_usefulness": "keep.min_usefulness"}
-
-
-def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, object]) -> dict[str, Any]:
-    """Return what a stage's rows are made with, as its entry in the manifest holds it."""
-    rules = {**asdict(getattr(settings, stage)), "near_duplicate": settings.near_duplicate}
-    rules.pop("kind", None)  # Stage I's setting; `kinds` has the kinds of the rows
-    return {"seed": rules.pop("seed"), "settings": rules, "generator": dict(generator)}
 
 
 def check_earlier(settings: SynthesisSettings, generator: Generator, starts: Starts | None, run_dir: Path) -> None:

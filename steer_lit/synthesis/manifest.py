@@ -16,7 +16,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from steer_lit.files.lines import MISREAD
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 
@@ -86,6 +87,13 @@ class StageResult:
             elif row.status != "kept":
                 entries.append({"id": row.id, "status": row.status, "reason": row.reason, "detail": row.detail})
         return entries
+
+
+def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, object]) -> dict[str, Any]:
+    """Return what a stage's rows are made with, as its entry in the manifest holds it."""
+    rules = {**asdict(getattr(settings, stage)), "near_duplicate": settings.near_duplicate}
+    rules.pop("kind", None)  # Stage I's setting; `kinds` has the kinds of the rows
+    return {"seed": rules.pop("seed"), "settings": rules, "generator": dict(generator)}
 
 
 def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
 
+from steer_lit.data.images import picture_digest
+from steer_lit.data.sources import pictures_of
+from steer_lit.digests import digest
 from steer_lit.errors import ServerDown, SteerError
-from steer_lit.synthesis.earlier import made_with
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import StageResult, write_manifest, write_stage
+from steer_lit.synthesis.manifest import StageResult, made_with, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.screen import notes, nothing_written, row_bar, table
+from steer_lit.synthesis.seed_questions import SeedQuestion
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS, write_script
 from steer_lit.synthesis.stage2 import DIALOGUES, bootstrap
-from steer_lit.synthesis.starts import Starts, keyed, read_starts, scripts_of
+from steer_lit.synthesis.starts import Starts, read_starts, scripts_of
 from steer_lit.synthesis.work import Start, WorkFile, journal, make_rows
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import Kind
+from steer_lit.types import ImageRef, Kind
 
 T = TypeVar("T", bound=Start)
 
@@ -83,6 +86,26 @@ def _stage2(generator: Generator, settings: SynthesisSettings, scripts: Any, run
     starts = keyed(scripts, generator, settings, run_dir)
     outcomes = _made("stage2", starts, lambda script: bootstrap(script, generator, rules), generator, run_dir, console)
     return outcomes, (DIALOGUES,), sorted({script.kind for script in scripts})
+
+
+def keyed(starts: Starts, generator: Generator, settings: SynthesisSettings, run_dir: Path) -> dict[str, Any]:
+    """Return the starts of a stage by the keys of their rows. Raises PictureError."""
+    folder = settings.folder or run_dir  # where their reader looks pictures up
+    keys: dict[str, Any] = {}
+    for start in starts:
+        if isinstance(start, SeedQuestion):
+            keys[_key(generator, settings.stage1, start, [start.image] if start.image else [], folder)] = start
+        else:
+            keys[_key(generator, settings.stage2, start, pictures_of(start), folder)] = start
+    return keys
+
+
+def _key(generator: Generator, rules: object, start: object, pictures: Iterable[ImageRef], folder: Path | None) -> str:
+    """Return a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
+    generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
+    """
+    shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
+    return digest(repr((start, rules, sorted(generator.identity.items()), *shown)), 24)
 
 
 def _made(

@@ -1,18 +1,14 @@
-"""What a run's stages start from: seed questions for Stage I, scripts for Stage II; and the keys of their rows."""
+"""What a run's stages start from when that is a file: seed questions for Stage I, scripts for Stage II."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from steer_lit.data.images import picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import pictures_of
-from steer_lit.digests import digest
 from steer_lit.numbers import counted
-from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
@@ -51,24 +47,3 @@ def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
         where = f", see {bad.path}" if bad.path else f", the first: {bad.errors[0]}"
         log.warning("%s: %s put aside%s", file, counted(len(bad), "row"), where)
     return rows
-
-
-def keyed(starts: Iterable[T], generator: Generator, settings: SynthesisSettings, run_dir: Path) -> dict[str, T]:
-    """Return the starts by the keys of their rows.
-
-    A key is a digest of all that decides a row: its start in full, its pictures' content, the stage's rules, the
-    generator's identity. A `mini://` picture's name says all of its content. Raises PictureError.
-    """
-    folder = settings.folder or run_dir  # where their reader looks pictures up
-    identity = sorted(generator.identity.items())
-
-    def key(start: SeedQuestion | Scenario) -> str:
-        if isinstance(start, SeedQuestion):
-            rules: object = settings.stage1
-            pictures = [start.image] if start.image else []
-        else:
-            rules, pictures = settings.stage2, list(pictures_of(start))
-        shown = [content for ref in pictures if (content := picture_digest(ref, folder))]
-        return digest(repr((start, rules, identity, *shown)), 24)
-
-    return {key(start): start for start in starts}
