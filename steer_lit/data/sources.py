@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -142,16 +142,20 @@ class FileSource:
         """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
         Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
-        TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
+        TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known, and
+        ConfigError if a file is a copy of others.
         """
         files, root = self._files(part), self.image_root
         read: list[tuple[Place, Record]] = []
-        cut: Counter[str] = Counter()
+        cut, repeated = Counter[str](), Counter[str]()
+        first: dict[tuple[Message, ...], str] = {}  # the file that holds a row first
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self._whole(part, quarantine, look=True):
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
+                repeated[place[0]] += first.setdefault(_messages(record), place[0]) != place[0]
+        _check_repeated(f"data.source.{part}", +repeated, Counter(file for (file, _), _ in read))
         if max_turns > 1 and first_rank():  # one turn: openings were asked for
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
@@ -219,8 +223,11 @@ def files_named(value: str | Sequence[str] | None) -> list[str]:
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:
     """Return the record's pictures in the order they are shown."""
-    messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
-    return (ref for message in messages for ref in message.images)
+    return (ref for message in _messages(record) for ref in message.images)
+
+
+def _messages(record: Record) -> tuple[Message, ...]:
+    return record.messages if isinstance(record, Dialogue) else tuple(attack.message for attack in record.attacks)
 
 
 def blanked(record: Record) -> Record:
@@ -264,6 +271,16 @@ def _with_pictures(
         return error
     broken = broken_pictures(dict.fromkeys(pictures_of(record)), root)
     return RowError(error.source, error.row, error.field, "; ".join([error.reason, *map(str, broken.values())]))
+
+
+def _check_repeated(key: str, repeated: Mapping[str, int], rows: Mapping[str, int]) -> None:
+    """Warn of files that repeat rows of earlier files. Raises ConfigError if one holds no other rows."""
+    if copies := [file for file, count in repeated.items() if count == rows[file]]:
+        remedy = "holds only rows that the files before it hold: leave it out"
+        raise ConfigError([Problem(key, file, remedy) for file in copies])
+    for file, count in repeated.items():
+        if first_rank():
+            log.warning("%s: %s are in an earlier file too", file, f"{count:,} of {counted(rows[file], 'row')}")
 
 
 def _settle(left: Collection[str], files: Sequence[str], quarantine: Quarantine) -> None:

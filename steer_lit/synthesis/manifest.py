@@ -16,15 +16,17 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from steer_lit.data.writers import write_rows
 from steer_lit.files.atomic import replace_text
+from steer_lit.files.lines import MISREAD
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
+from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 
@@ -87,6 +89,13 @@ class StageResult:
         return entries
 
 
+def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, object]) -> dict[str, Any]:
+    """Return what a stage's rows are made with, as its entry in the manifest holds it."""
+    rules = {**asdict(getattr(settings, stage)), "near_duplicate": settings.near_duplicate}
+    rules.pop("kind", None)  # Stage I's setting; `kinds` has the kinds of the rows
+    return {"seed": rules.pop("seed"), "settings": rules, "generator": dict(generator)}
+
+
 def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
     """Write the stage's `files` and its quarantine. Returns use, rows and digest of each file, for the manifest."""
     for name in files:
@@ -122,6 +131,6 @@ def earlier_stages(path: Path) -> dict[str, dict[str, Any]]:
     try:
         stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
         return {name: dict(entry) for name, entry in stages.items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except MISREAD:
         log.warning("%s cannot be read: what it said of earlier stages is left out", path)
         return {}

@@ -24,7 +24,7 @@ class SeedQuestion:
 
 
 def read_scripts(
-    file: Path, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+    file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
 ) -> list[Scenario]:
     """Return the first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked up under `root`."""
     source = FileSource(rl=str(file), folder=None if root is None else str(root))
@@ -32,7 +32,7 @@ def read_scripts(
     return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
 
 
-def read_seed_questions(file: Path, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
+def read_seed_questions(file: Path | str, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
     """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from."""
     return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine, _asks_nothing)]
 

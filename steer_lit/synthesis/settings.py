@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.errors import ConfigError, Problem
 from steer_lit.numbers import MANY, Bound, bound_problems, whole
 from steer_lit.types import MAX_TURNS, Kind
@@ -53,8 +54,8 @@ class SynthesisSettings:
     """The stages to run, the most rows to make, and the rules of each stage.
 
     Stage I starts from the file `seeds` (None: the generator's own questions), Stage II alone from the file `scripts`
-    (None: the one in the run's folder). Up to `max_bad_rows` rows of such a file may be unreadable. Pictures lie in
-    `folder`. Rows are duplicates from a similarity of `near_duplicate`, in (0, 1].
+    (None: the one in the run's folder); either may be a hub address. Up to `max_bad_rows` rows of such a file may be
+    unreadable. Pictures lie in `folder`. Rows are duplicates from a similarity of `near_duplicate`, in (0, 1].
     """
 
     stages: StageChoice
@@ -62,8 +63,8 @@ class SynthesisSettings:
     stage1: Stage1Settings
     stage2: Stage2Settings
     near_duplicate: float
-    seeds: Path | None = None
-    scripts: Path | None = None
+    seeds: Path | str | None = None
+    scripts: Path | str | None = None
     folder: Path | None = None
     max_bad_rows: int = 0
 
@@ -87,17 +88,17 @@ class SynthesisSettings:
             stage1=Stage1Settings(config["kind"], (low, high), config["success"], config["seed"]),
             stage2=Stage2Settings(keep["min_safety"], keep["min_usefulness"], config["max_turns"], config["seed"]),
             near_duplicate=config["near_duplicate"],
-            seeds=Path(data["seeds"]) if data["seeds"] else None,
-            scripts=Path(data["scripts"]) if data["scripts"] else None,
+            seeds=data["seeds"] or None,
+            scripts=data["scripts"] or None,
             folder=picture_folder(data),
             max_bad_rows=data["max_bad_rows"],
         )
 
 
 def picture_folder(data: Mapping[str, Any]) -> Path | None:
-    """Return the folder of pictures: the one named, else that of the seeds, else that of the scripts."""
+    """Return the folder of pictures: the one named, else that of the file of seeds or scripts. The hub has none."""
     named, file = data["folder"], data["seeds"] or data["scripts"]
-    return Path(named) if named else Path(file).parent if file else None
+    return Path(named) if named else Path(file).parent if file and not is_hub(file) else None
 
 
 def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -105,9 +106,12 @@ def _problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("stages", config["stages"], f"must be one of {', '.join(get_args(StageChoice))}")
     if config["kind"] not in get_args(Kind):
         yield Problem("kind", config["kind"], f"must be one of {', '.join(get_args(Kind))}")
+    read = "scripts" if str(config["stages"]) == "2" else "seeds"
     for key in ("seeds", "scripts", "folder"):
-        if not isinstance(config["data"][key], str | None):
-            yield Problem(f"data.{key}", config["data"][key], "must be a path, or null")
+        if not isinstance(value := config["data"][key], str | None):
+            yield Problem(f"data.{key}", value, "must be a path, or null")
+        elif key == read and value and (why := source_problem(value)):
+            yield Problem(f"data.{key}", value, why)
     for kind in get_args(Kind):
         turns = config["turns"][kind]
         pair = isinstance(turns, list) and len(turns) == 2 and all(map(whole(_SHORTEST, _LONGEST).fits, turns))

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from steer_lit.data.rows import Quarantine
+from steer_lit.numbers import counted
 from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
 from steer_lit.types import Scenario
 
+log = logging.getLogger(__name__)
 
-def read_starts(
-    settings: SynthesisSettings, run_dir: Path, aside: Path | None
-) -> Sequence[SeedQuestion] | Sequence[Scenario] | None:
+T = TypeVar("T", bound=SeedQuestion | Scenario)
+Starts = Sequence[SeedQuestion] | Sequence[Scenario]
+
+
+def read_starts(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> Starts | None:
     """Return the rows of the file that the first stage starts from, None if it starts from the generator's questions.
 
     Bad rows are noted in the folder `aside`, if there is one. Raises what the readers of rows raise.
     """
     if settings.stages == "2":
         return scripts_of(settings, run_dir, aside)
-    return None if settings.seeds is None else seeds_of(settings, settings.seeds, aside)
-
-
-def seeds_of(settings: SynthesisSettings, file: Path, aside: Path | None) -> list[SeedQuestion]:
-    return read_seed_questions(file, settings.folder, settings.rows, _quarantine(settings, aside, "seeds"))
+    if (file := settings.seeds) is None:
+        return None
+    bad = _quarantine(settings, aside, "seeds")
+    return _told(file, read_seed_questions(file, settings.folder, settings.rows, bad), bad)
 
 
 def scripts_of(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> list[Scenario]:
-    file, turns = settings.scripts or run_dir / SCRIPTS, settings.stage2.max_turns
-    return read_scripts(file, settings.folder, settings.rows, turns, _quarantine(settings, aside, "scripts"))
+    file, bad = settings.scripts or run_dir / SCRIPTS, _quarantine(settings, aside, "scripts")
+    return _told(file, read_scripts(file, settings.folder, settings.rows, settings.stage2.max_turns, bad), bad)
 
 
 def _quarantine(settings: SynthesisSettings, aside: Path | None, name: str) -> Quarantine:
     return Quarantine(settings.max_bad_rows, None if aside is None else aside / f"quarantine.{name}.jsonl")
+
+
+def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
+    if bad:
+        where = f", see {bad.path}" if bad.path else f", the first: {bad.errors[0]}"
+        log.warning("%s: %s put aside%s", file, counted(len(bad), "row"), where)
+    return rows

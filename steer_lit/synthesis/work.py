@@ -38,9 +38,9 @@ class WorkFile:
         self._done = dict(readable(path, _entry, "finished rows"))
 
     @property
-    def ids(self) -> set[str]:
-        """The ids of all rows that were begun."""
-        return {outcome.id for outcome in self._done.values()}
+    def begun(self) -> set[str]:
+        """The keys of all rows that were begun."""
+        return set(self._done)
 
     def finished(self, key: str) -> Outcome | None:
         """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""

@@ -12,7 +12,7 @@ from PIL import Image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, pictures_of
 from steer_lit.data.writers import write_rows
-from steer_lit.errors import SteerError, TooManyBadRows
+from steer_lit.errors import ConfigError, SteerError, TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
 
 
@@ -224,6 +224,22 @@ def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], t
         found = [json.loads(line)["source"] for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
         assert found == (two_files[:1] if mended else two_files)
         write_rows(Path(two_files[1]), [{"prompt": "b?"}])
+
+
+def test_rows_that_several_files_hold_are_told_and_a_copy_of_a_file_is_refused(
+    two_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else some copies would be held out and others trained on. Ids do not matter, words and pictures do."""
+    rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3")]
+    write_rows(copy := tmp_path / "copy.json", rows)
+    source = FileSource(rl=[*two_files, str(copy)])
+    with pytest.raises(ConfigError) as caught:
+        source.rows("rl", 10, Quarantine(2))
+    assert [(problem.key, problem.value) for problem in caught.value.problems] == [("data.source.rl", str(copy))]
+    assert "holds only rows that the files before it hold" in str(caught.value)
+    write_rows(copy, [*rows, {"prompt": "One of its own?"}])
+    assert len(source.rows("rl", 10, Quarantine(2))) == 7
+    assert f"{copy}: 2 of 3 rows are in an earlier file too" in caplog.text
 
 
 def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:

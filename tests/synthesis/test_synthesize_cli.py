@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from steer_lit.checks import synthesis_problems, train_problems
 from steer_lit.cli import main as cli
 from steer_lit.data.steps import holding_out_fails
+from steer_lit.synthesis import starts
 from steer_lit.synthesis.screen import next_steps
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.terminal import conf_files
@@ -158,7 +159,7 @@ def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.Ca
     words = ["generator=llm", "rows=40", "stages=1", "kind=benign", f"data.seeds={tmp_path / 'seeds.jsonl'}"]
     dry = [*words, "dry_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
     assert cli.run("synthesize", dry) == REFUSED
-    assert "seeds.jsonl is no such file" in capsys.readouterr().err
+    assert "seeds.jsonl': is no such file" in capsys.readouterr().err
     rows = [json.dumps({"question_id": f"q{n}", "question": f"How is {n} made?"}) for n in range(8)]
     (tmp_path / "seeds.jsonl").write_text("\n".join([*rows, ""]))
     assert cli.run("synthesize", dry) == 0
@@ -167,6 +168,34 @@ def test_a_dry_run_counts_the_rows_of_its_file(tmp_path: Path, capsys: pytest.Ca
     assert shlex.split(following)[3:] == [*words, dry[-1]]
     assert lacking.strip() == "(add server.base_url and server.model)"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_read_once_and_its_bad_rows_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading opens every picture, which takes minutes for thousands of photos."""
+    assert cli.run("synthesize", ["rows=4", "stages=1", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
+    file, run = tmp_path / "scripts.jsonl", tmp_path / "two"
+    file.write_text((tmp_path / "one" / "stage1.jsonl").read_text() + '{"nothing": 1}\n')
+    read, opened = starts.read_scripts, []
+    monkeypatch.setattr(starts, "read_scripts", lambda *given: opened.append(given[0]) or read(*given))
+    capsys.readouterr()
+    words = ["stages=2", f"data.scripts={file}", "data.max_bad_rows=1", f"hydra.run.dir={run}"]
+    assert cli.run("synthesize", words) == 0
+    assert opened == [str(file)]
+    assert capsys.readouterr().out.count(f"{file}: 1 row put aside, see {run}/quarantine.scripts.jsonl") == 1
+
+
+def test_seeds_may_come_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    rows: list[tuple[int, object]] = [(1, {"question": "How is glass made?"})]
+    monkeypatch.setattr("steer_lit.data.rows.hub_rows", lambda name: asked.append(name) or iter(rows))
+    words = ["generator=llm", *SERVER, "dry_run=true", "data.seeds=hf://owner/name", f"hydra.run.dir={tmp_path / 'x'}"]
+    assert cli.run("synthesize", words) == 0
+    assert "up to 1 red_team script of 4 to 8 turns from hf://owner/name; kept" in capsys.readouterr().out
+    assert asked == ["hf://owner/name"]
 
 
 # ---- a folder that holds rows

@@ -1,0 +1,226 @@
+"""A folder that holds finished rows: a run that would replace or remove them is refused, whatever tells them apart."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from steer_lit.cli import main as cli
+from steer_lit.errors import SteerError
+from steer_lit.synthesis.earlier import check_earlier
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.run import run_synthesis
+from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.synthesis.starts import read_starts
+from steer_lit.synthesis.work import WorkFile
+
+REFUSED = 2
+
+
+def synthesize(*words: str) -> int:
+    return cli.run("synthesize", list(words))
+
+
+def held(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix != ".log"}
+
+
+def scripts(name: str, seed: int, rows: int = 6) -> Path:
+    """Write scripts without ids, whose rows are therefore named after their places in the file."""
+    assert synthesize(f"rows={rows}", f"seed={seed}", "stages=1", f"hydra.run.dir={name}") == 0
+    file = Path(f"{name}.jsonl")
+    lines = Path(name, "stage1.jsonl").read_text().splitlines()
+    found = [{**json.loads(line), "question_id": f"row-{place}"} for place, line in enumerate(lines, start=1)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_rows_are_compared_by_content_where_ids_are_places(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["stages=2", "rows=6", "hydra.run.dir=x"]
+    assert synthesize(*words, f"data.scripts={scripts('one', 1)}") == 0
+    other, before = scripts("two", 2), held("x")
+    capsys.readouterr()
+    assert synthesize(*words, f"data.scripts={other}") == REFUSED
+    said = capsys.readouterr().err
+    assert "holds a finished stage 2 made from other rows, which this one from data.scripts=two.jsonl would" in said
+    assert held("x") == before
+
+
+def test_a_file_that_keeps_some_rows_only_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    file = scripts("one", 1)
+    words = ["stages=2", f"data.scripts={file}", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    first, *others = file.read_text().splitlines()
+    before, edited = held("x"), {**json.loads(first), "intent": "Another one.", "question_id": "new"}
+    file.write_text("\n".join([json.dumps(edited), *others, ""]))
+    capsys.readouterr()
+    assert synthesize(*words) == REFUSED
+    rows = len(others) + 1
+    said = f"holds a finished stage 2 of {rows} rows, 1 of which this one from data.scripts=one.jsonl would remove"
+    assert said in capsys.readouterr().err
+    assert held("x") == before
+    file.write_text("\n".join([json.dumps(edited), first, *others, ""]))  # one more row is no loss
+    assert synthesize(*words) == 0
+
+
+def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
+    """Before the stage is finished nothing is refused, but no row of a journal serves for another one."""
+    file = scripts("one", 1)
+    words = ["stages=2", f"data.scripts={file}", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    for name in ("manifest.json", "sft.jsonl"):
+        Path("x", name).unlink()
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**row, "intent": "Another one."}) + "\n" for row in rows))
+    assert synthesize(*words) == 0
+    assert len(WorkFile(Path("x/work.stage2.jsonl")).begun) == 2 * len(rows)
+    written = [json.loads(line) for line in Path("x/sft.jsonl").read_text().splitlines()]
+    assert {row["metadata"]["intent"] for row in written} == {"Another one."}
+
+
+@pytest.mark.parametrize("stages", ["1", "both"])
+def test_fewer_rows_do_not_shrink_finished_files(stages: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"stages={stages}", "hydra.run.dir=x"]
+    assert synthesize("rows=8", *words) == 0
+    before = held("x")
+    capsys.readouterr()
+    assert synthesize("rows=3", *words) == REFUSED
+    assert "a finished stage 1 of 8 rows, 5 of which this one with rows=3 would remove: " in capsys.readouterr().err
+    assert held("x") == before
+    assert synthesize("rows=10", *words) == 0
+
+
+def test_rows_that_were_put_aside_count_and_lost_lines_of_the_journal_do_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["stages=1", "generator.patience=3", "hydra.run.dir=x"]
+    assert synthesize("rows=12", *words) == 0
+    written = len(Path("x/stage1.jsonl").read_text().splitlines())
+    assert written < 11
+    assert synthesize("rows=11", *words) == REFUSED
+    work = Path("x/work.stage1.jsonl")
+    work.write_bytes(work.read_bytes()[:-9])
+    assert synthesize("rows=12", *words) == 0
+    assert len(Path("x/stage1.jsonl").read_text().splitlines()) == written
+
+
+def test_stage_2_goes_on_from_fewer_scripts_where_near_duplicates_are_left_out(
+    settings: Callable[..., SynthesisSettings], played: Callable[..., tuple[object, Generator]], tmp_path: Path
+) -> None:
+    _, generator = played()
+    console, run = Console(file=io.StringIO()), tmp_path / "x"
+    run_synthesis(generator, settings("both"), run, console)
+    both, alone = (replace(settings(stages), near_duplicate=0.1) for stages in ("both", "1"))
+    assert run_synthesis(generator, alone, run, console)["stages"]["stage1"]["written"] < 6
+    check_earlier(both, generator, read_starts(both, run, None), run)
+    with pytest.raises(SteerError, match="stage 1 of 6 rows, 2 of which this one with rows=4 would remove"):
+        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, run, None), run)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "other"),
+    [
+        ("", "seed=7"),
+        ("[" * 100_000, "success=5"),
+        ("{}", "seed=7"),
+        ('{"stages": {"stage1": {"written": 4}}}', "keep.min_safety=9"),
+        (None, "keep.min_safety=9"),
+    ],
+)
+def test_a_damaged_manifest_lets_no_other_rows_in(
+    damaged: str | None, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["rows=4", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    manifest = Path("x/manifest.json")
+    manifest.unlink() if damaged is None else manifest.write_text(damaged)
+    before = held("x")
+    capsys.readouterr()
+    assert synthesize(*words, other) == REFUSED
+    stage = 2 if "keep" in other else 1
+    said = f"a finished stage {stage} made from other rows or with other settings (manifest.json does not say), which"
+    assert said in capsys.readouterr().err
+    assert held("x") == before
+    assert synthesize(*words) == 0
+    assert json.loads(manifest.read_text())["stages"]["stage2"]["settings"]["min_safety"] == 8
+
+
+def test_dialogues_of_other_scripts_are_not_replaced_by_both_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stage I is made here for the first time, so the dialogues that are here cannot come from its scripts."""
+    assert synthesize("stages=2", f"data.scripts={scripts('one', 2)}", "hydra.run.dir=x") == 0
+    capsys.readouterr()
+    assert synthesize("rows=4", "seed=1", "hydra.run.dir=x") == REFUSED
+    assert "holds a finished stage 2 made from other rows, which" in capsys.readouterr().err
+
+
+def test_a_run_killed_before_its_manifest_goes_on_beside_rows_of_a_stopped_one() -> None:
+    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
+    assert synthesize(*words, "seed=2") == 0
+    for name in ("manifest.json", "stage1.jsonl", "rl.jsonl"):
+        Path("x", name).unlink()
+    assert synthesize(*words) == 0
+    Path("x/manifest.json").unlink()
+    assert synthesize(*words) == 0
+
+
+@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
+def test_a_file_that_was_removed_is_written_again(name: str) -> None:
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    whole = (file := Path("x") / f"{name}.jsonl").read_bytes()
+    file.unlink()
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
+def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as in the folder of one's own rows, named by mistake."""
+    (file := Path("rows") / f"{name}.jsonl").parent.mkdir()
+    file.write_text('{"prompt": "My own."}\n')
+    assert synthesize("rows=4", "hydra.run.dir=rows") == REFUSED
+    stage = 2 if name == "sft" else 1
+    assert f"hydra.run.dir=rows: holds a finished stage {stage} made from other rows or" in capsys.readouterr().err
+    assert file.read_text() == '{"prompt": "My own."}\n'
+
+
+def test_a_dry_run_is_refused_like_the_run_that_it_announces(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["rows=4", "stages=1", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    before = held("x")
+    capsys.readouterr()
+    assert synthesize(*words, "seed=2", "dry_run=true") == REFUSED
+    shown = capsys.readouterr()
+    assert "made with seed=1, which this one with seed=2 would replace" in shown.err
+    assert "next:" not in shown.out
+    assert synthesize(*words, "dry_run=true") == 0
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1])[3:] == words
+    assert held("x") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (
+            ["generator=llm", "server.base_url=http://127.0.0.1:1/v1", "server.model=m", "data.seeds=gone.jsonl"],
+            "seeds",
+        ),
+        (["stages=2", "data.scripts=gone.jsonl"], "scripts"),
+    ],
+)
+def test_a_missing_file_is_named_with_its_key(words: list[str], key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert synthesize(*words, "rows=0", "hydra.run.dir=x") == REFUSED
+    said = capsys.readouterr().err
+    assert f"data.{key}='gone.jsonl': is no such file" in said
+    assert "rows=0: " in said  # with every other problem
