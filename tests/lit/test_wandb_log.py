@@ -67,10 +67,10 @@ def test_each_training_ends_its_wandb_run(finished: list[int]) -> None:
         raise KeyError
     with pytest.raises(SteerError, match=r"logger=wandb: No key.*WANDB_API_KEY"), train_run._ending_wandbs_run():
         raise RefusedByWandb("No key")
+    refusal = RefusedByWandb("disk full")
+    refusal.add_note("next: python train.py")
     with pytest.raises(SteerError) as caught, train_run._ending_wandbs_run():
-        error = RefusedByWandb("disk full")
-        error.add_note("next: python train.py")
-        raise error
+        raise refusal
     assert caught.value.__notes__ == ["next: python train.py"]
     assert finished == [0, 1, 1, 1]
 
