@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
 from steer_lit.checks.unread import OWN_NAMES
+from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import at, nodes
+from steer_lit.dotted import ABSENT, at, nodes
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import (
     composed,
@@ -161,7 +162,8 @@ def _dashed(word: str, name: str) -> str:
     known = [*_groups(name), *keys_of(name, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{nearest(key, known)}"
+    meant = did_you_mean(keys_here(key)) or nearest(key, known)
+    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{meant}"
 
 
 def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
@@ -216,14 +218,36 @@ def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
     return f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {word} ...{one}"
 
 
+def no_removal(key: str, name: str, words: Sequence[str]) -> str:
+    """Return the error for `~key` of a key that is null, which Hydra takes for a missing one, or of none."""
+    if key not in keys_of(name, []):
+        return no_key(key, name, [word for word in words if not word.startswith("~")])
+    return f"~{key}: is null already, the default, and a run needs the key: leave this out, or type {key}=null"
+
+
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that is missing from the config composed of `words`."""
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
+    if there := _of_another_library(wrong, name, config):
+        return f"{wrong}: there is no such key in this run.{there} `--cfg job` lists them all."
     hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or nearest(wrong, known)
     inside_text = isinstance(at(config, wrong.rpartition(".")[0]), str)  # `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not inside_text else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
+
+
+def _of_another_library(key: str, name: str, config: Mapping[str, Any]) -> str:
+    """Return ` Here it is optim.lr.` for a name of another library, and which stage has the key if this run's has not.
+
+    A key in a section of this run's is more likely a mistyped one of ours.
+    """
+    if key not in KEYS and key.partition(".")[0] in config and nearest(key, _known_keys(name, config)):
+        return ""
+    keys = keys_here(key)
+    missing = [each for each in keys if at(config, each.partition("=")[0]) is ABSENT and not each.startswith("hydra.")]
+    elsewhere = [_of_another_stage(each, name, config) or _of_another_program(each, name, config) for each in missing]
+    return f" Here it is {' with '.join(keys)}.{''.join(elsewhere[:1])}" if keys else ""
 
 
 def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:

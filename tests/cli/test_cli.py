@@ -28,7 +28,7 @@ from steer_lit.cli import overrides, players, run_folder
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
 from steer_lit.data.bench_rows import BenchRows
-from steer_lit.errors import SteerError
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal import conf_files, sweep_folders
 from steer_lit.terminal.commands import command
 from steer_lit.terminal.conf_files import composed
@@ -577,6 +577,79 @@ def test_a_judge_with_the_parameter_open_image_gets_it(judge: str) -> None:
     config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
     assert "open_image" not in config.judge
     players.build_player(config.judge, str)
+
+
+class Unmade:
+    def __init__(self) -> None:
+        raise KeyError("weights")
+
+
+class Awaited:
+    async def score(self, dialogues: object) -> list[object]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [("Seeing", "a tutor has a method score, which is called with dialogues, and this has none"), ("Awaited", "async")],
+)
+def test_a_player_that_cannot_be_called_is_refused_as_it_is_built(made: str, said: str) -> None:
+    """A coroutine would be made for each call and never awaited."""
+    target = f"{__name__}.{made}"
+    with pytest.raises(ConfigError, match=f"tutor._target_='{target}'.*{said}"):
+        players.build_player(OmegaConf.create({"_target_": target}), str, "tutor")
+
+
+def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
+    run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: DictConfig, folder: Path) -> None:
+        players.build_player(config.tutor, str, "tutor")
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    target = f"{__name__}.Unmade"
+    said = f"tutor._target_={target}: could not be made: KeyError: 'weights' (HYDRA_FULL_ERROR=1 shows where)"
+    assert refused(capsys, f"tutor._target_={target}", run_dir) == said
+
+
+@pytest.mark.parametrize("safe", [[], ["-P"]])
+def test_an_installed_program_finds_modules_in_the_current_folder_after_all_others(
+    tmp_path: Path, repository: Path, safe: list[str]
+) -> None:
+    """As `python train.py` does in its own folder. Python's -P says not to."""
+    for name in ("my_tutor", "yaml"):
+        (tmp_path / f"{name}.py").write_text("class Mine:\n    def score(self, dialogues): ...\n", encoding="utf-8")
+    (script := tmp_path / "bin" / "steer-train").parent.mkdir()
+    script.write_text("from steer_lit.cli.programs import train\ntrain()\n", encoding="utf-8")
+    words = ["+experiment=grpo_tiny", "init_from=null", "tutor._target_=my_tutor.Mine", "rollout.group_size=1"]
+    done = subprocess.run(
+        [sys.executable, *safe, script, *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    assert "rollout.group_size=1: a group of one" in done.stderr
+    assert ("there is no module my_tutor" in done.stderr) == bool(safe)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "said"),
+    [
+        ("bench", ["~bench.limit"], "~bench.limit: is null already, the default, and a run needs the key: leave this"),
+        ("train", ["~seed"], "model.seed: goes by seed, which a run needs: leave out ~seed, which removes it"),
+        ("train", ["~sead"], "sead: there is no such key in this run. Did you mean seed"),
+        ("train", ["~bench.limit"], "bench.limit: there is no such key in this run. bench belongs to python bench.py."),
+    ],
+)
+def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
+    program: str, words: list[str], said: str, run_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *words, run_dir, program=program).startswith(said)
+
+
+def test_a_training_without_its_number_of_steps_says_what_that_is(
+    run_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "trainer.max_steps is not given: how many steps the run takes: a whole number from 1 up, or -1 to go by"
+    assert said in refused(capsys, "~trainer.max_steps", run_dir)
 
 
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
