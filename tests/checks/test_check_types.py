@@ -283,6 +283,21 @@ def test_all_wrong_types_are_reported_at_once(capsys: pytest.CaptureFixture[str]
             ["+experiment=ablation_nano", "sft_adapter=3"],
             "sft_adapter=3: must be text, such as a path, or null",
         ),
+        (
+            "train",
+            [
+                "+experiment=grpo_nano",
+                "init_from=null",
+                "rollout.max_new_tokens=${.group_size}",
+                "rollout.group_size=a",
+            ],
+            "rollout.group_size='a': is no number; a group of one has nothing to compare with: at least 2",
+        ),
+        (
+            "train",
+            ["+experiment=grpo_nano", "init_from=null", "optim.max_grad_norm=${..seed}", "seed=-1"],
+            "seed=-1: must be a whole number from 0 to 4294967295",
+        ),
     ],
 )
 def test_a_wrong_value_is_reported_once(
