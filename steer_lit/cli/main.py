@@ -109,9 +109,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging:
                 raise
-            _report(
-                refusal_in(error) or error, folder, program, words
-            )  # a user's class may raise anything as it is made
+            _report(refusal_in(error) or error, folder, program, words)  # a user's class may raise anything
             if not sweeping() or several_ranks():  # the next run would wait for ranks that this one has left
                 raise SystemExit(REFUSED) from None
             failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed

@@ -13,7 +13,7 @@ from steer_lit.checks.leaves import name_problem
 from steer_lit.checks.unread import OWN_NAMES
 from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import ABSENT, at, nodes
+from steer_lit.dotted import at, nodes
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import (
     composed,
@@ -229,11 +229,10 @@ def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that is missing from the config composed of `words`."""
     config = _composed_or_plain(name, words)
     known = _known_keys(name, config)
-    if there := _of_another_library(wrong, name, config):
-        return f"{wrong}: there is no such key in this run.{there} `--cfg job` lists them all."
-    hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or nearest(wrong, known)
+    elsewhere = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
+    hint = (there := _of_another_library(wrong, name, config)) or elsewhere or nearest(wrong, known)
     inside_text = isinstance(at(config, wrong.rpartition(".")[0]), str)  # `policies.base.system_prompt`
-    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not inside_text else ""
+    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not (inside_text or there) else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
 
 
@@ -245,9 +244,8 @@ def _of_another_library(key: str, name: str, config: Mapping[str, Any]) -> str:
     if key not in KEYS and key.partition(".")[0] in config and nearest(key, _known_keys(name, config)):
         return ""
     keys = keys_here(key)
-    missing = [each for each in keys if at(config, each.partition("=")[0]) is ABSENT and not each.startswith("hydra.")]
-    elsewhere = [_of_another_stage(each, name, config) or _of_another_program(each, name, config) for each in missing]
-    return f" Here it is {' with '.join(keys)}.{''.join(elsewhere[:1])}" if keys else ""
+    where = [_of_another_stage(each, name, config) or _of_another_program(each, name, config) for each in keys[:1]]
+    return f" Here it is {' with '.join(keys)}.{''.join(where)}" if keys else ""
 
 
 def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if isinstance(error, InstantiationException) and (made := _NOT_MADE.match(str(error))):
         why = error.__cause__
         reason = f"{type(why).__name__}: {first_lines(why)}" if why is not None else made[2]
-        return f"{made[3]}._target_={made[1]}: could not be made: {reason} (HYDRA_FULL_ERROR=1 shows where)"
+        return f"{made[3].removeprefix('module.')}._target_={made[1]}: could not be made: {reason} (HYDRA_FULL_ERROR=1 shows where)"
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
