@@ -63,8 +63,8 @@ class ServedModel:
         return client
 
     def _whole(self) -> str:
-        """Return the setting that is all this policy sets of a client, `server:<model>`, or ""."""
-        return "model" if self.base_url is None and self.api_key_env is None else ""
+        """Return the setting that may be all there is of this policy, as in `server:<model>`, or ""."""
+        return "model" if (self.base_url, self.api_key_env, self.system_prompt) == (None, None, None) else ""
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield what keeps the client from being made, under `key` for own settings and under `server` for others."""
