@@ -144,7 +144,7 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
         value, outer = at(config, key), key.rpartition(".")[0]
         if not isinstance(value, Mapping) and (not outer or isinstance(at(config, outer), Mapping)):
             remedy = f"must hold keys of its own, such as {key}.<name>=<value>"
-            yield Problem(key, None if value is ABSENT else value, remedy)
+            yield Problem(key, NOT_GIVEN if value is ABSENT else value, remedy)
     for key, value in leaves(config):
         if key.endswith("._target_") and not (isinstance(value, str) and value):
             yield Problem(key, value, "must name a class, <module>.<class>")

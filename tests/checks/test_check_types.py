@@ -49,7 +49,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("trainer.val_check_interval=1.0", "trainer.val_check_interval=1.0: must be a whole number of steps: they are"),
         ("+callbacks.x=5", "callbacks.x=5: must name a class, callbacks.x._target_=<module>.<class>, or be null"),
         ("+callbacks.x={a: 1}", "callbacks.x={'a': 1}: must name a class, callbacks.x._target_="),
-        ("callbacks.export=false", "callbacks.export=False: must name a class"),
+        ("callbacks.export=false", "callbacks.export=false: must name a class"),
         ("+logger.y=1", "logger.y=1: must name a class, logger.y._target_=<module>.<class>, or be null"),
         ("trainer.accelerator=[1]", "trainer.accelerator=[1]: must be one of auto, cpu, gpu, cuda"),
         ("+trainer.precision=[1]", "trainer.precision=[1]: model.dtype and model.lora.dtype say"),
