@@ -38,8 +38,9 @@ class Problem:
     def __str__(self) -> str:
         if self.value == NOT_GIVEN:
             return f"{self.key} is not given: {self.remedy}"
-        value = "null" if self.value is None else repr(self.value)  # as one would type it
-        return f"{self.key}={value}: {self.remedy}"
+        as_typed = {"None": "null", "True": "true", "False": "false"}
+        value = repr(self.value)
+        return f"{self.key}={as_typed.get(value, value)}: {self.remedy}"
 
 
 class ConfigError(SteerError):

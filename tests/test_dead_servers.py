@@ -7,8 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
+from steer_lit.cli.players import build_player, greet
 from steer_lit.terminal.stdout import REFUSED
 from tests.chat.chaos_server import ChaosServer, Plan
 from tests.synthesis.test_synthesis_over_http import answer
@@ -80,6 +82,35 @@ def test_the_reason_comes_first_and_the_next_command_continues(case: str, capsys
         assert cli.run(program, following[1:]) == 0
     made = Path("run", "records.jsonl" if program == "bench" else "stage1.jsonl")
     assert made.read_text().count("\n") == (3 if program == "bench" else 4)
+
+
+@pytest.mark.parametrize("policy", ["server:chaos", "{model:chaos}"])
+def test_a_wrong_model_is_corrected_by_a_key_that_can_be_typed(policy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`policies.mine=server:<model>` has no key `policies.mine.model`."""
+    words = ["~policies.base", f"policies.mine={policy}", "bench.limit=3", "bench.constants=false", *SERVED]
+    with misbehaving("404") as server:
+        assert cli.run("bench", [*words, f"server.base_url={server.base_url}", "hydra.run.dir=run"]) == REFUSED
+    why, left, _ = told(capsys)
+    assert "or not policies.mine=chaos: HTTP 404" in why
+    assert left == f"{NOTHING}; correct first: server.base_url or policies.mine"
+
+
+def test_a_training_that_its_server_refuses_says_what_to_correct_and_type(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: DictConfig, run_dir: Path) -> None:
+        greet(build_player(config.tutor, str, "tutor"))
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    words = ["+experiment=grpo_tiny", "init_from=null", "tutor=llm", *SERVED, "server.base_url={}"]
+    with misbehaving("401") as server:
+        words[-1] = f"server.base_url={server.base_url}"
+        assert cli.run("train", [*words, "hydra.run.dir=run"]) == REFUSED
+    why, left, following = told(capsys)
+    assert SAID["401"] in why
+    said = "stopped before the run began: nothing new was saved"
+    assert left == f"{said}; correct first: $OPENAI_API_KEY or server.api_key_env"
+    assert following == ["train.py", *words, "hydra.run.dir=run"]
 
 
 def test_the_results_of_the_other_policies_are_shown(

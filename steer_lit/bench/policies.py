@@ -70,8 +70,12 @@ class ServedModel:
         from steer_lit.chat import ChatClient
 
         client = ChatClient({**server, "cache_dir": None}, **self._own())
-        client.place = place
+        client.place, client.whole = place, self._whole()
         return client
+
+    def _whole(self) -> str:
+        """Return the setting that may be all there is of this policy, as in `server:<model>`, or ""."""
+        return "model" if (self.base_url, self.api_key_env, self.system_prompt) == (None, None, None) else ""
 
     def problems(self, key: str, server: Mapping[str, Any]) -> Iterator[Problem]:
         """Yield what keeps the client from being made, under `key` for own settings and under `server` for others."""
@@ -79,7 +83,8 @@ class ServedModel:
 
         for problem in settings_problems(with_own(server, self._own())):
             own = getattr(self, problem.key, None) is not None
-            yield replace(problem, key=f"{key}.{problem.key}" if own else f"server.{problem.key}")
+            place = key if problem.key == self._whole() else f"{key}.{problem.key}"
+            yield replace(problem, key=place if own else f"server.{problem.key}")
 
 
 READ = frozenset(field.name for kind in (ServedModel, LocalPolicy) for field in fields(kind))  # keys in braces

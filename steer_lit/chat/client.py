@@ -44,6 +44,7 @@ class ChatClient:
     """
 
     place = ""
+    whole = ""  # the setting that the config gives as the value of `place` itself: the model of `server:<model>`
 
     def __init__(self, settings: ChatSettings | Mapping[str, Any], **own: Any) -> None:
         shared = asdict(settings) if isinstance(settings, ChatSettings) else settings
@@ -64,7 +65,9 @@ class ChatClient:
 
     def key(self, setting: str) -> str:
         """Return the config's key of one of the settings."""
-        return f"{self.place if self.place and setting in self._own else 'server'}.{setting}"
+        if not self.place or setting not in self._own:
+            return f"server.{setting}"
+        return self.place if setting == self.whole else f"{self.place}.{setting}"
 
     def ask(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Return one reply per request, in order.

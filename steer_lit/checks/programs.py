@@ -131,8 +131,12 @@ def _changed_by(config: DictConfig, key: str) -> str:
     """Return the key to change: `sft_adapter` for `init_from` in an experiment with `init_from: ${sft_adapter}`."""
     plain: Any = OmegaConf.to_container(config, resolve=False)
     written = at(plain, key)
-    other = re.fullmatch(r"\$\{([\w.]+)\}", written) if isinstance(written, str) else None
-    return key if other is None or isinstance(at(plain, other[1]), Mapping) else _changed_by(config, other[1])
+    other = re.fullmatch(r"\$\{\s*(\.*)([\w.-]+)\s*\}", written) if isinstance(written, str) else None
+    if other is None:
+        return key
+    above = key.split(".")[: -len(other[1])] if other[1] else []  # one dot: beside this key
+    named = ".".join([*above, other[2]])
+    return key if isinstance(at(plain, named), Mapping) else _changed_by(config, named)
 
 
 def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:
@@ -140,7 +144,7 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
         value, outer = at(config, key), key.rpartition(".")[0]
         if not isinstance(value, Mapping) and (not outer or isinstance(at(config, outer), Mapping)):
             remedy = f"must hold keys of its own, such as {key}.<name>=<value>"
-            yield Problem(key, None if value is ABSENT else value, remedy)
+            yield Problem(key, NOT_GIVEN if value is ABSENT else value, remedy)
     for key, value in leaves(config):
         if key.endswith("._target_") and not (isinstance(value, str) and value):
             yield Problem(key, value, "must name a class, <module>.<class>")

@@ -8,7 +8,7 @@ from typing import Any
 
 from steer_lit.checks.leaves import Config
 from steer_lit.dotted import ABSENT, at
-from steer_lit.errors import Problem
+from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.numbers import SHARE, Bound, whole
 
 _COUNT = whole(1)
@@ -37,7 +37,10 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the keys under `trainer`, as far as can be told here, and those that have no effect."""
     trainer = config.get("trainer", {})
     steps, epochs = trainer.get("max_steps", -1), trainer.get("max_epochs")
-    if not whole(-1).fits(steps) or steps == 0:
+    if "max_steps" not in trainer:
+        remedy = "how many steps the run takes: a whole number from 1 up, or -1 to go by trainer.max_epochs"
+        yield Problem("trainer.max_steps", NOT_GIVEN, remedy)
+    elif not whole(-1).fits(steps) or steps == 0:
         yield Problem("trainer.max_steps", steps, f"{_COUNT.allowed}, or -1 to go by trainer.max_epochs")
     elif steps == -1 and not _COUNT.fits(epochs):
         yield Problem("trainer.max_epochs", epochs, "the run would never end: set trainer.max_steps or max_epochs")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.dotted import leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
-from steer_lit.terminal.conf_files import composed, conf_dir, conf_files, loaded
+from steer_lit.terminal.commands import given_words
+from steer_lit.terminal.conf_files import composed, conf_dir, conf_file, conf_files, loaded
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import Word
 
@@ -32,7 +34,7 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     other options of its group have.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    if (ours := _ours()) is None:
+    if (ours := _ours(plain)) is None:
         return []
     if not (unknown := {key: value for key, value in _unread(plain, ours) if key not in _of_options()}):
         return []
@@ -50,22 +52,41 @@ def removed_problems(config: DictConfig) -> list[Problem]:
     A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
     """
     plain: Any = OmegaConf.to_container(config, resolve=False)
-    if (ours := _ours()) is None:
+    if (ours := _ours(plain)) is None:
         return []
-    words = map(Word.read, HydraConfig.get().overrides.task)
+    words = map(Word.read, given_words("task"))
     typed = [word.key for word in words if word is not None and word.sign == "~"]
     gone = [key for key in _removed(plain, ours) if any(within(key, other) for other in typed)]
     return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
 
 
-def _ours() -> Mapping[str, Any] | None:
-    """Return the program's own config for the options that were chosen, without any experiment."""
+def _ours(plain: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the program's own config for the options that were chosen, without any experiment.
+
+    For an option of the user's own, whose keys may be mistyped, stands the one of this kit's that is most like it.
+    """
     if not HydraConfig.initialized():
         return None
     settings = HydraConfig.get()
     program, chosen = str(settings.job.config_name), settings.runtime.choices.items()
-    words = [f"{group}={option}" for group, option in chosen if group in _DECIDING and option is not None]
-    return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
+    options = {group: option for group, option in chosen if group in _DECIDING and option is not None}
+
+    def made(**other: str) -> Mapping[str, Any] | None:
+        words = [f"{group}={option}" for group, option in {**options, **other}.items()]
+        return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
+
+    def alike(group: str, option: str) -> int:
+        return len(_values(plain) & _values(made(**{group: option}) or {}))
+
+    for group, option in options.items():
+        if conf_file(f"{group}/{option}.yaml") != conf_dir() / group / f"{option}.yaml":
+            shipped = [path for path in conf_dir().glob(f"{group}/*.yaml") if conf_file(f"{group}/{path.name}") == path]
+            options[group] = max((path.stem for path in sorted(shipped)), key=partial(alike, group), default=option)
+    return made()
+
+
+def _values(config: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(key, str(value)) for key, value in leaves(config)}
 
 
 def _of_options() -> set[str]:

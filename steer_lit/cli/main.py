@@ -30,13 +30,14 @@ from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.ranks import several_ranks
-from steer_lit.terminal.commands import resume_sweep_command, shown_path, sweeping
+from steer_lit.terminal.commands import given_words, resume_sweep_command, shown_path, sweeping, typed_command
 from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.sweep_folders import name_sweeps_folders
 from steer_lit.terminal.visible import visible
+from steer_lit.terminal.words import words_setting
 
 # The function that each program calls with its config and its run's folder.
 RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
@@ -106,9 +107,9 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
-            if debugging or (refusal := refusal_in(error)) is None:
+            if debugging:
                 raise
-            _report(refusal, folder, program, words)
+            _report(refusal_in(error) or error, folder, program, words)  # a user's class may raise anything
             if not sweeping() or several_ranks():  # the next run would wait for ranks that this one has left
                 raise SystemExit(REFUSED) from None
             failed.append(f"#{HydraConfig.get().job.num}")  # the other runs may succeed
@@ -153,7 +154,18 @@ def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[
     """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
     leave_nothing(folder)
     message = unusable(refusal, folder) if isinstance(refusal, OSError) else explain(refusal, program, words)
-    print(visible("\n".join([message, *getattr(refusal, "__notes__", ())])), file=sys.stderr)
+    notes = getattr(refusal, "__notes__", ())
+    if isinstance(refusal, ServerDown) and not notes and not sweeping():  # from a training's greeting of its servers
+        notes = [_begin_again(refusal, folder)]
+    print(visible("\n".join([message, *notes])), file=sys.stderr)
+
+
+def _begin_again(down: ServerDown, folder: Path) -> str:
+    """Return what to do about a server that refused a run's first contact: nothing was begun that is resumed."""
+    own = words_setting(given_words("hydra"), ["hydra.run.dir"])
+    said = "stopped before the run began: nothing new was saved"
+    correct = f"; correct first: {down.correct}" if down.correct else ""
+    return f"{said}{correct}\nnext:    {typed_command(folder if own else None)}"
 
 
 def _not_finished(failed: Sequence[str]) -> str:

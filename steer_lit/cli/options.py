@@ -33,6 +33,10 @@ def options_first(words: Sequence[str]) -> tuple[list[str], list[str], Path | No
         raise SteerError(f"{' '.join(_typed(given, chosen))}: exclude each other, leave one out")
     if given.resolve and not (given.cfg or given.help):
         raise SteerError("--resolve: goes with --cfg job, which shows the config: add that")
+    for name in ("config_name", "config_path"):
+        if getattr(given, name) is not None:
+            remedy = "each program has its own config; files of yours go in a folder of --config-dir=<folder>"
+            raise SteerError(f"{' '.join(_typed(given, [name]))}: {remedy}")
     folder = None if given.config_dir is None else Path(given.config_dir).absolute()
     if folder is not None and not (given.config_dir and folder.is_dir()):
         raise SteerError(f"--config-dir={given.config_dir}: there is no such folder here")

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import OverrideParseException
-from omegaconf import OmegaConf
 
 from steer_lit.checks.leaves import name_problem
-from steer_lit.checks.unread import OWN_NAMES
-from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import at, nodes
-from steer_lit.terminal.commands import command, script
-from steer_lit.terminal.conf_files import (
-    composed,
-    conf_file,
-    conf_files,
-    defaults_of,
-    loaded,
-    own_conf_dir,
-    program_conf,
+from steer_lit.cli.known_names import (
+    composed_or_plain,
+    groups,
+    keys_of,
+    known_keys,
+    options_of,
+    parts_of,
+    takes,
+    top_keys,
+    unread,
 )
+from steer_lit.cli.other_libraries import KEYS, keys_here
+from steer_lit.data.bench_rows import READ
+from steer_lit.dotted import ABSENT, at
+from steer_lit.terminal.commands import command, script
+from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
 from steer_lit.terminal.words import Word, names_policy, words_of_one_value
 from steer_lit.texts import first_lines
 
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _PROGRAMS = ("train", "bench", "synthesize")
-_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\")\s*")  # Hydra reads it as no option of a group, then misses its keys
+_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\"|)\s*")  # Hydra reads it as no option of a group, then misses its keys
 _OF_RETURN = ("reward.alpha", "reward.return")
 _UNSAID = ("model.source", "model.tower", "model.weights")  # only some models have them; the model check says which
 
@@ -42,7 +45,7 @@ def normalise_override(word: str, name: str) -> str:
     if (read := Word.read(word)) is None:
         return word
     sign = read.sign
-    if sign == "+" and read.key in _groups(name):
+    if sign == "+" and read.key in groups(name):
         sign, word = "", word.removeprefix("+")
     if (sign, read.key, read.given) == ("", "experiment", "null"):
         return "~experiment"
@@ -55,7 +58,7 @@ def key_by_key(word: str, name: str) -> list[str]:
     Any other word is returned alone.
     """
     read = Word.read(word)
-    if read is None or read.key not in _groups(name) or not isinstance(read.value, dict):
+    if read is None or read.key not in groups(name) or not isinstance(read.value, dict):
         return [word]
     return [f"{read.sign}{read.key}.{key}=" for key in read.value]
 
@@ -70,10 +73,13 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     if word.startswith("-"):
         return _dashed(word, name)
+    if word.startswith("=") and word.strip("="):
+        return f"{word}: names no key before the =: type <key>{word}"
     if (read := Word.read(word)) is None or read.sign == "~":
         return ""
     return (
         _bad_name(read)
+        or _bad_folder(read)
         or _empty_choice(read, name)
         or _part(read, name)
         or _read_by_nothing(read, name, words)
@@ -89,17 +95,25 @@ def _bad_name(word: Word) -> str:
     return str(name_problem(word.given if word.several else word.value))
 
 
+def _bad_folder(word: Word) -> str:
+    """Return the error for a run's folder that would be the current one, or one of the name ~, or ""."""
+    if word.key not in ("hydra.run.dir", "hydra.sweep.dir") or not isinstance(word.value or "", str):
+        return ""
+    remedy = f"names no folder of the run's own: type {word.key}=<folder>, such as outputs/mine or $HOME/mine"
+    return f"{word.key}={word.given}: {remedy}" if not word.value or word.value.startswith("~") else ""
+
+
 def _empty_choice(word: Word, name: str) -> str:
     """Return the error for no option at all, `model=''`, or ""."""
-    empty = word.key in _groups(name) and _NOTHING.fullmatch(word.given)
+    empty = word.key in groups(name) and _NOTHING.fullmatch(word.given)
     return no_choice(word.key, word.given, options_of(word.key)) if empty else ""
 
 
 def _part(word: Word, name: str) -> str:
     """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`, or ""."""
-    if (group := word.key) not in _groups(name):
+    if (group := word.key) not in groups(name):
         return ""
-    if not (parts := [option for option in word.given.split(",") if option in _parts_of(group)]):
+    if not (parts := [option for option in word.given.split(",") if option in parts_of(group)]):
         return ""
     part, whole = parts[0], "|".join(options_of(group))
     return (
@@ -110,7 +124,7 @@ def _part(word: Word, name: str) -> str:
 
 def _read_by_nothing(word: Word, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that the program has and does not read, or ""."""
-    if word.key not in _unread(name):
+    if word.key not in unread(name):
         return ""
     there = keys_of(name, words)
     of_data = ", ".join(key for key in READ if f"data.{key}" in there)
@@ -136,15 +150,13 @@ def _new_key(word: Word, name: str, words: Sequence[str]) -> str:
         return ""
     if section == "hydra" or (section == "policies" and name == "bench"):
         return ""
-    typed, known = " ".join(words), section in _groups(name) or section in _top_keys(name)
+    typed, known = " ".join(words), section in groups(name) or section in top_keys(name)
     if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
         return ""
     rest = [each for each in words if not each.startswith("+") or "_target_" in each]  # its class may take more keys
     # A word with several values cannot be composed. For a key it does not matter here; a group is left to each run.
-    plain = [
-        each for each in rest if (read := Word.read(each)) is None or read.key in _groups(name) or not read.several
-    ]
-    if known and (key in _UNSAID or _takes(composed(name, plain), key)):
+    plain = [each for each in rest if (read := Word.read(each)) is None or read.key in groups(name) or not read.several]
+    if known and (key in _UNSAID or takes(composed(name, plain), key)):
         return ""
     return no_key(key, name, plain)
 
@@ -158,18 +170,24 @@ def _dashed(word: str, name: str) -> str:
     option, key = word.partition("=")[0], word.partition("=")[0].lstrip("-").replace("-", "_")
     if not key:
         return ""
-    known = [*_groups(name), *keys_of(name, [])]
+    known = [*groups(name), *keys_of(name, [])]
     if key in known:
         return f"{option}: keys are typed without dashes, {key}=<value>"
-    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{nearest(key, known)}"
+    meant = did_you_mean(keys_here(key)) or nearest(key, known)
+    return f"{option}: there is no such option, and keys are typed without dashes, key=<value>.{meant}"
 
 
 def unreadable_override(error: OverrideParseException, name: str, words: Sequence[str]) -> str:
     """Return the error for a word that is not key=value, most often one that the shell split at a blank."""
-    word, quoted = error.override, "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
+    if (home := error.override.partition("=")[2].partition("/")[0]).startswith("~"):
+        return f"{error.override}: only a shell fills in {home}, and this one did not: type the path, such as $HOME/..."
+    word = error.override if error.override.strip() else repr(error.override)
+    quoted = "no blanks beside = and after commas, a value that holds one in quotes: 'key=a b'"
+    if "=" in word and not re.fullmatch(r"[+~]*[\w-]+([./@:][\w-]+)*\s*", word.partition("=")[0], re.ASCII):
+        return f"{word}: cannot be read: a key is of plain letters, digits, _ and -, with a dot between sections"
     if "=" in word:
         return f"{word}: cannot be read: {first_lines(error).partition(' expecting ')[0]}\nType {quoted}"
-    options = {f"{group}={word}" for group in _groups(name) if word in options_of(group)}
+    options = {f"{group}={word}" for group in groups(name) if word in options_of(group)}
     chosen = [other for other in words if "=" in other.strip("=")]
     if word in (keys := keys_of(name, words_of_one_value(chosen))):
         options = {f"{word}=<value>"}
@@ -182,7 +200,7 @@ def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
 
     A key may have the name of a group.
     """
-    chosen = _groups(name)
+    chosen = groups(name)
     for read in _readable(words):
         group, option, known = read.key, read.given, options_of(read.key)
         if not known or option in known or read.sign == "~":
@@ -210,20 +228,51 @@ def no_choice(group: str, option: str, known: Sequence[str]) -> str:
 def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a word with several values outside a sweep. A number or a section cannot become a list."""
     key, _, values = word.partition("=")
-    now = at(_composed_or_plain(name, words_of_one_value(words)), key.lstrip("+"))
+    now = at(composed_or_plain(name, words_of_one_value(words)), key.lstrip("+"))
     takes_one = not isinstance(now, int | float | Mapping)
     one = f" One value that is a list is {key}=[{values}]." if takes_one and "(" not in values else ""
-    return f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {word} ...{one}"
+    return (
+        f"{word}: several values are a sweep's, which begins with -m: {command(name)} -m {shlex.quote(word)} ...{one}"
+    )
+
+
+def no_merge(word: str, why: str, name: str, words: Sequence[str]) -> str:
+    """Return the error for a value of another kind than the key takes, such as `{...}` for a list."""
+    key = word.partition("=")[0].lstrip("+")
+    now = at(composed_or_plain(name, [other for other in words if other != word]), key)
+    shown = f", and the run has {key}={now}" if not isinstance(now, Mapping) and now is not ABSENT else ""
+    return f"{word}: is another kind of value than this key takes{shown} ({why[:1].lower()}{why[1:]})"
+
+
+def no_removal(key: str, name: str, words: Sequence[str]) -> str:
+    """Return the error for `~key` of a key that is null, which Hydra takes for a missing one, or of none."""
+    if key not in keys_of(name, []):
+        return no_key(key, name, [word for word in words if not word.startswith("~")])
+    return f"~{key}: is null already, the default, and a run needs the key: leave this out, or type {key}=null"
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
     """Return the error for a key that is missing from the config composed of `words`."""
-    config = _composed_or_plain(name, words)
-    known = _known_keys(name, config)
-    hint = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config) or nearest(wrong, known)
-    inside_text = isinstance(at(config, wrong.rpartition(".")[0]), str)  # `policies.base.system_prompt`
-    plus = f" +{wrong}=<value> adds it." if _takes(config, wrong) and not inside_text else ""
+    config = composed_or_plain(name, words)
+    known = [*known_keys(name, config), *groups(name), "hydra.run.dir", "hydra.sweep.dir"]
+    elsewhere = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
+    hint = (there := _of_another_library(wrong, name, config)) or elsewhere or nearest(wrong.lower(), known)
+    outer = at(config, wrong.rpartition(".")[0])
+    inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
+    plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
     return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
+
+
+def _of_another_library(key: str, name: str, config: Mapping[str, Any]) -> str:
+    """Return ` Here it is optim.lr.` for a name of another library, and which stage has the key if this run's has not.
+
+    A key in a section of this run's is more likely a mistyped one of ours.
+    """
+    if key not in KEYS and key.partition(".")[0] in config and nearest(key, known_keys(name, config)):
+        return ""
+    keys = keys_here(key)
+    where = [_of_another_stage(each, name, config) or _of_another_program(each, name, config) for each in keys[:1]]
+    return f" Here it is {' with '.join(keys)}.{''.join(where)}" if keys else ""
 
 
 def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
@@ -242,87 +291,12 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
 def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     """Return ` bench belongs to python bench.py.` for a key in a section that only other programs have."""
     section = key.partition(".")[0]
-    if section in config or section in _groups(name):
+    if section in config or section in groups(name):
         return ""
-    having = [each for each in _PROGRAMS if section in _groups(each) or _has(section, each)]
+    having = [each for each in _PROGRAMS if section in groups(each) or _has(section, each)]
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
 
 
 def _has(section: str, name: str, *words: str) -> bool:
     """Return whether the config composed of `words` has the section."""
     return section in (composed(name, words) or {})
-
-
-def keys_of(name: str, words: Sequence[str]) -> list[str]:
-    """Return every dotted key that the program reads, in the config composed of `words`.
-
-    If `words` do not compose, the keys are those of the config without overrides.
-    """
-    return _known_keys(name, _composed_or_plain(name, words))
-
-
-def _composed_or_plain(name: str, words: Sequence[str]) -> Mapping[str, Any]:
-    return composed(name, words) or composed(name, []) or {}
-
-
-def _known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
-    unread = _unread(name)
-    return [key for key, _ in nodes(config) if key not in unread]
-
-
-def options_of(group: str) -> list[str]:
-    """Return the options of a group, without the parts of its `default`: choosing one part would drop the others."""
-    return sorted({path.stem for path in conf_files(group)} - set(_parts_of(group)))
-
-
-def _parts_of(group: str) -> list[str]:
-    """Return the files of a group that its `default` combines."""
-    whole = conf_file(f"{group}/default.yaml")
-    return [entry for entry in (defaults_of(whole) if whole else ()) if isinstance(entry, str) and entry != "_self_"]
-
-
-def choices(name: str) -> str:
-    """Return the config groups of the program `name` and their options, for its --help."""
-    return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in _groups(name) if group != "hydra")
-
-
-OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
-
-
-def _takes(config: Mapping[str, Any] | None, key: str) -> bool:
-    """Return whether the config has the dotted key or may be given it.
-
-    Configs of our classes list every key; other classes may take more. True for None, a config that cannot be composed:
-    Hydra refuses that itself.
-    """
-    *sections, last = key.split(".")
-    node, free = config, False
-    for section in sections:
-        node = node.get(section, {}) if isinstance(node, Mapping) else node
-        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES
-        if target and free:
-            break
-    return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
-
-
-def _groups(name: str) -> list[str]:
-    """Return the config groups from which the program `name` takes an option."""
-    return [group for entry in defaults_of(program_conf(name)) if not isinstance(entry, str) for group in entry]
-
-
-def _unread(name: str) -> set[str]:
-    """Return the keys that the program `name` has but does not read, because it shares config files with another.
-
-    A benchmark, for example, holds out no rows.
-    """
-    files = conf_files("data") if name == "bench" else ()
-    return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}
-
-
-def _top_keys(name: str) -> set[str]:
-    """Return the top-level keys of the program `name`, with those that any option adds at the top level."""
-    files = [program_conf(name), *conf_files("*")]
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    spread = [text for text in texts if text.startswith("# @package _global_")]
-    return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}

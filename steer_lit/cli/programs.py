@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 
 from steer_lit.cli.signals import INTERRUPTED, heard_in_destructors, leave_other_ranks, sigterm_ends
@@ -23,6 +24,9 @@ def run(program: str) -> int:
         # Read when torch first allocates, here and in the ranks that this process starts. The growing cache of a
         # rollout leaves gaps between segments of fixed size into which nothing fits.
         os.environ.update(dict.fromkeys(_ALLOCATOR, "expandable_segments:True"))
+    with suppress(OSError):  # of a folder that was removed
+        if not sys.flags.safe_path and (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)  # for classes of the user's own; last, so that no file there hides a library
     with heard_in_destructors():
         try:
             code = printing(partial(_called, program))

@@ -7,27 +7,29 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from steer_lit.cli.known_names import keys_of, options_of
 from steer_lit.cli.overrides import (
     NO_OPTION,
-    keys_of,
     no_choice,
     no_key,
+    no_merge,
     no_option,
+    no_removal,
     no_sweep,
-    options_of,
     unreadable_override,
 )
-from steer_lit.dotted import leaves
+from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
 from steer_lit.terminal.conf_files import composed
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import Word
 from steer_lit.texts import first_lines
 
+_NOT_MADE = re.compile(r"Error in call to target '([^']+)':\n(.*)\nfull_key: (\S+)$", re.DOTALL)
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
@@ -41,11 +43,21 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return unreadable_override(error, name, words)
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
         return f"{mark.name}, line {mark.line + 1}: is no YAML, {error.problem}"
+    if isinstance(error, InstantiationException) and (made := _NOT_MADE.match(str(error))):
+        key, why = made[3].removeprefix("module."), error.__cause__
+        reason = f"{type(why).__name__}: {first_lines(why)}" if why is not None else made[2]
+        return f"{key}._target_={made[1]}: could not be made: {reason} (HYDRA_FULL_ERROR=1 shows where)"
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
         others = [word for word in words if key[1] not in word]
         return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
+    if gone := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
+        return no_removal(gone[1], name, words)
+    if there := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
+        return f"+{there[1]}: the run has this key: type {there[1]}=<value>, without the plus, to change it"
+    if merged := re.match(r"Error merging override (.+)", text):
+        return no_merge(merged[1], first_lines(error.__cause__ or error), name, words)
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name, words)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
@@ -74,7 +86,8 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
         return f"{reason} (HYDRA_FULL_ERROR=1 shows where)"
     if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
         return f"{where}: {reason}"
-    return f"{where}: {reason}. Make room there, or name another folder with hydra.run.dir=<folder>"
+    remedy = "Make room there, or name" if error.errno in FULL else "Name"
+    return f"{where}: {reason}. {remedy} another folder with hydra.run.dir=<folder>"
 
 
 def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -> str:
@@ -85,6 +98,9 @@ def unresolved(error: OmegaConfBaseException, name: str, words: Sequence[str]) -
     if absent and key.startswith("hydra."):  # whose run folder and log are named after the run's `name`
         there = leaves(composed(name, words) or {}, lists=True)
         key = next((its for its, value in there if f"${{{absent[1]}}}" in str(value)), key)
+    typed = [read.key for word in words if (read := Word.read(word)) is not None and read.sign == "~"]
+    if absent and (gone := next((other for other in typed if within(absent[1], other)), None)):
+        return f"{key}: goes by {absent[1]}, which a run needs: leave out ~{gone}, which removes it"
     hint = nearest(absent[1], keys_of(name, words)) if absent else ""
     remedy = f"type the value, or ${{<key>}} with a key that the run has.{hint} `--cfg job` lists them all."
     return f"{key}{values.get(key, '')}: {reason[:1].lower()}{reason[1:]}: {remedy}"

@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks import synthesis_problems
 from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
-from steer_lit.terminal.commands import command, shown_path, typed_words
+from steer_lit.terminal.commands import command, given_words, shown_path, typed_words
 from steer_lit.terminal.words import words_besides, words_setting
 
 
@@ -71,7 +70,7 @@ def _lacking(config: DictConfig) -> list[str]:
 
 def _next(lacking: Sequence[str]) -> Iterator[str]:
     """Yield the command that makes what this dry run counted, and the keys that it still lacks."""
-    folder = words_setting(HydraConfig.get().overrides.hydra, ["hydra.run.dir"])
+    folder = words_setting(given_words("hydra"), ["hydra.run.dir"])
     yield f"next:    {command('synthesize', *words_besides(typed_words(), ['dry_run']), *folder)}"
     if lacking:
         yield f"         (add {' and '.join(lacking)})"

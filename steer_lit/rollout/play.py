@@ -154,7 +154,7 @@ class _Reaction:
         self._score([self.dialogues[row] for row in answered])
         going = [row for row in answered if self._goes_on(self.dialogues[row])]
         asked = [self.dialogues[row].so_far for row in going]
-        attacks = _one_each(asked, self.attacker.attack, "Attack or None", Attack | None) if going else []
+        attacks = _one_each(asked, self.attacker, "attack", "Attack or None", Attack | None) if going else []
         found = {**dict.fromkeys(answers), **dict(zip(going, attacks, strict=True))}
         for row, attack in found.items():
             if attack is not None:
@@ -179,7 +179,7 @@ class _Reaction:
         if self.tutor is None or not dialogues:
             return
         asked = [dialogue.so_far for dialogue in dialogues]
-        verdicts = _one_each(asked, self.tutor.score, "Verdict", Verdict)
+        verdicts = _one_each(asked, self.tutor, "score", "Verdict", Verdict)
         for dialogue, verdict in zip(dialogues, verdicts, strict=True):
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
@@ -188,19 +188,19 @@ class _Reaction:
 
 
 def _one_each(
-    asked: Sequence[SoFar], method: Callable[[Sequence[SoFar]], Iterable[T]], named: str, kind: type | UnionType
+    asked: Sequence[SoFar], player: Attacker | Tutor, method: str, named: str, kind: type[T] | UnionType
 ) -> list[T]:
-    """Call an attacker's or tutor's `method`. Raise SteerError unless it returns one of `kind` for each dialogue.
+    """Call an attacker's or tutor's `method`, which may be a user's own.
 
-    The class may be a user's own.
+    Raise SteerError unless it returns one of `kind` for each dialogue.
     """
-    found = method(asked)
+    found = getattr(player, method)(asked)
     listed = list(found) if isinstance(found, Iterable) else None
     if listed is not None and len(listed) == len(asked) and all(isinstance(one, kind) for one in listed):
         return listed
-    player = type(getattr(method, "__self__", method))
+    made = type(player)
     returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
     raise SteerError(
-        f"{player.__module__}.{player.__qualname__}.{method.__name__} returned {returned} for "
+        f"{made.__module__}.{made.__qualname__}.{method} returned {returned} for "
         f"{counted(len(asked), 'dialogue')}: it must return a list with one {named} for each, in their order"
     )

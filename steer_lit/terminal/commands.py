@@ -6,9 +6,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from steer_lit.terminal.conf_files import conf_dir, own_conf_dir
 from steer_lit.terminal.words import names_policy, words_besides, words_setting
@@ -50,7 +52,7 @@ def typed_command(run_dir: Path | None = None) -> str:
     if not HydraConfig.initialized():
         return ""
     settings, folder = HydraConfig.get(), [] if run_dir is None else [path_word("hydra.run.dir", run_dir)]
-    return command(str(settings.job.config_name), *map(_as_taught, settings.overrides.task), *folder)
+    return command(str(settings.job.config_name), *map(_as_taught, given_words("task")), *folder)
 
 
 def typed_words() -> list[str]:
@@ -60,9 +62,17 @@ def typed_words() -> list[str]:
     """
     if not HydraConfig.initialized():  # a further rank
         return []
-    overrides = HydraConfig.get().overrides
-    words = [*overrides.task, *words_setting(overrides.hydra, ["hydra.job.env_set", "hydra.job.env_set.*"])]
+    words = [*given_words("task"), *words_setting(given_words("hydra"), ["hydra.job.env_set", "hydra.job.env_set.*"])]
     return list(map(_as_taught, words_besides(words, ["ckpt_path"])))
+
+
+def given_words(kind: str) -> list[str]:
+    """Return this run's words of one `kind`, "task" or "hydra", as they were typed.
+
+    OmegaConf would fill in a `${...}` of theirs, such as a key of the environment, and cannot if that is relative.
+    """
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides, resolve=False)
+    return list(words[kind])
 
 
 def _as_taught(word: str) -> str:

@@ -104,7 +104,7 @@ def test_problems_name_the_key_that_has_to_change() -> None:
     assert keys(ServedModel("m")) == []
     assert keys(ServedModel("m"), base_url=None) == ["server.base_url"]
     assert keys(ServedModel("m", "ftp://h")) == ["policies.other.base_url"]
-    assert keys(ServedModel(""), concurrency=0) == ["policies.other.model", "server.concurrency"]
+    assert keys(ServedModel(""), concurrency=0) == ["policies.other", "server.concurrency"]  # of `server:`
 
 
 def test_the_policies_of_a_list_are_numbered() -> None:
@@ -206,7 +206,7 @@ def test_no_prompt_and_the_runs_empty_one_are_two_policies() -> None:
         "rollout": {"max_new_tokens": 64, "temperature": 0.0},
     }
     served = Policies(config, pytest.fail, open_image).served
-    assert [policy.client.key("model") for policy in served.values()] == ["policies.own.model", "policies.runs.model"]
+    assert [policy.client.key("model") for policy in served.values()] == ["policies.own.model", "policies.runs"]
     assert served["own"].fingerprint != served["runs"].fingerprint
 
 

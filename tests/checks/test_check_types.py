@@ -49,7 +49,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("trainer.val_check_interval=1.0", "trainer.val_check_interval=1.0: must be a whole number of steps: they are"),
         ("+callbacks.x=5", "callbacks.x=5: must name a class, callbacks.x._target_=<module>.<class>, or be null"),
         ("+callbacks.x={a: 1}", "callbacks.x={'a': 1}: must name a class, callbacks.x._target_="),
-        ("callbacks.export=false", "callbacks.export=False: must name a class"),
+        ("callbacks.export=false", "callbacks.export=false: must name a class"),
         ("+logger.y=1", "logger.y=1: must name a class, logger.y._target_=<module>.<class>, or be null"),
         ("trainer.accelerator=[1]", "trainer.accelerator=[1]: must be one of auto, cpu, gpu, cuda"),
         ("+trainer.precision=[1]", "trainer.precision=[1]: model.dtype and model.lora.dtype say"),
@@ -282,6 +282,21 @@ def test_all_wrong_types_are_reported_at_once(capsys: pytest.CaptureFixture[str]
             "train",
             ["+experiment=ablation_nano", "sft_adapter=3"],
             "sft_adapter=3: must be text, such as a path, or null",
+        ),
+        (
+            "train",
+            [
+                "+experiment=grpo_nano",
+                "init_from=null",
+                "rollout.max_new_tokens=${.group_size}",
+                "rollout.group_size=a",
+            ],
+            "rollout.group_size='a': is no number; a group of one has nothing to compare with: at least 2",
+        ),
+        (
+            "train",
+            ["+experiment=grpo_nano", "init_from=null", "optim.max_grad_norm=${..seed}", "seed=-1"],
+            "seed=-1: must be a whole number from 0 to 4294967295",
         ),
     ],
 )

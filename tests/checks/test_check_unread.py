@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from steer_lit.checks.unread import removed_problems, unread_problems
 from steer_lit.cli import main as cli
-from steer_lit.terminal.conf_files import conf_files
+from steer_lit.terminal.conf_files import conf_dir, conf_files
 from steer_lit.terminal.stdout import REFUSED
 
 
@@ -53,6 +53,40 @@ def test_trap_44_a_mistyped_key_of_a_file_is_found(unread: dict[str, str], text:
     assert cli.run("train", ["--config-dir=conf", "+experiment=mine"]) == 0
     assert list(unread) == [key]
     assert said in unread[key]
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "key", "said"),
+    [
+        ("model", "defaults: [nano, _self_]\ndevise: cpu", "model.devise", "Did you mean model.device"),
+        ("model", "defaults: [nano, _self_]\nlora: {rank: 4}", "model.lora.rank", "nothing reads it."),
+        ("data", "defaults: [steer, _self_]\nsource: {bennch: a.jsonl}", "data.source.bennch", "data.source.bench"),
+        ("stage", "# @package _global_\ndefaults: [sft, _self_]\noptimm: {lr: 3}", "optimm", "Did you mean optim"),
+        ("reward", "defaults: [tcsr, _self_]\nalpa: 0.3", "reward.alpa", "Did you mean reward.alpha"),
+        ("callbacks", "defaults: [default, _self_]\nbest: {modes: max}", "callbacks.best.modes", "nothing reads it."),
+    ],
+)
+def test_a_mistyped_key_of_an_option_of_ones_own_is_found(
+    unread: dict[str, str], group: str, text: str, key: str, said: str
+) -> None:
+    """The option is no proof that its own keys are read: one of the kit's that is like it stands in for it."""
+    (path := Path(f"conf/{group}/mine.yaml")).parent.mkdir(parents=True)
+    path.write_text(text, encoding="utf-8")
+    assert cli.run("train", ["--config-dir=conf", f"{group}=mine"]) == 0
+    assert list(unread) == [key]
+    assert said in unread[key]
+
+
+@pytest.mark.parametrize("group", ["model", "data", "attacker", "tutor", "reward", "stage", "callbacks", "logger"])
+def test_copies_of_the_options_here_have_no_key_that_nothing_reads(unread: dict[str, str], group: str) -> None:
+    (folder := Path(f"conf/{group}")).mkdir(parents=True)
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        (folder / f"mine_{path.name}").write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        if group == "callbacks" and path.stem not in ("default", "none"):
+            continue
+        unread["none"] = "has run yet"
+        assert cli.run("train", ["--config-dir=conf", f"{group}=mine_{path.stem}"]) == 0
+        assert unread == {}, path.stem
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.constant import ALWAYS_REFUSE
+from steer_lit.cli import known_names, overrides, players, run_folder
 from steer_lit.cli import main as cli
-from steer_lit.cli import overrides, players, run_folder
 from steer_lit.cli.quiet import quieten
 from steer_lit.cli.refusals import refusal_in
 from steer_lit.data.bench_rows import BenchRows
-from steer_lit.errors import SteerError
+from steer_lit.errors import ConfigError, SteerError
 from steer_lit.terminal import conf_files, sweep_folders
 from steer_lit.terminal.commands import command
 from steer_lit.terminal.conf_files import composed
@@ -261,7 +261,7 @@ def test_a_benchmark_suggests_no_key_that_it_does_not_read() -> None:
 
 @pytest.mark.parametrize("option", ["steer", "steer_mini"])
 def test_every_data_key_that_a_benchmark_accepts_reaches_its_rows(option: str) -> None:
-    taken = {key.split(".")[1] for key in overrides.keys_of("bench", [f"data={option}"]) if key.startswith("data.")}
+    taken = {key.split(".")[1] for key in known_names.keys_of("bench", [f"data={option}"]) if key.startswith("data.")}
     assert taken <= signature(BenchRows).parameters.keys()
     words = ["data.source.folder=null", "data.max_turns=4", "data.blank_images=true", "data.source.scale=0.1"]
     assert [overrides.override_error(word, "bench", [word]) for word in words] == [""] * len(words)
@@ -579,6 +579,116 @@ def test_a_judge_with_the_parameter_open_image_gets_it(judge: str) -> None:
     players.build_player(config.judge, str)
 
 
+class Unmade:
+    def __init__(self) -> None:
+        raise KeyError("weights")
+
+
+class Awaited:
+    async def score(self, dialogues: object) -> list[object]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [("Seeing", "a tutor has a method score, which is called with dialogues, and this has none"), ("Awaited", "async")],
+)
+def test_a_player_that_cannot_be_called_is_refused_as_it_is_built(made: str, said: str) -> None:
+    """A coroutine would be made for each call and never awaited."""
+    target = f"{__name__}.{made}"
+    with pytest.raises(ConfigError, match=f"tutor._target_='{target}'.*{said}"):
+        players.build_player(OmegaConf.create({"_target_": target}), str, "tutor")
+
+
+def test_a_class_that_raises_as_it_is_made_is_named_with_its_key_and_error(
+    run_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: DictConfig, folder: Path) -> None:
+        players.build_player(config.tutor, str, "tutor")
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    target = f"{__name__}.Unmade"
+    said = f"tutor._target_={target}: could not be made: KeyError: 'weights' (HYDRA_FULL_ERROR=1 shows where)"
+    assert refused(capsys, f"tutor._target_={target}", run_dir) == said
+
+
+@pytest.mark.parametrize("safe", [[], ["-P"]])
+def test_an_installed_program_finds_modules_in_the_current_folder_after_all_others(
+    tmp_path: Path, repository: Path, safe: list[str]
+) -> None:
+    """As `python train.py` does in its own folder. Python's -P says not to."""
+    for name in ("my_tutor", "yaml"):
+        (tmp_path / f"{name}.py").write_text("class Mine:\n    def score(self, dialogues): ...\n", encoding="utf-8")
+    (script := tmp_path / "bin" / "steer-train").parent.mkdir()
+    script.write_text("from steer_lit.cli.programs import train\ntrain()\n", encoding="utf-8")
+    words = ["+experiment=grpo_tiny", "init_from=null", "tutor._target_=my_tutor.Mine", "rollout.group_size=1"]
+    done = subprocess.run(
+        [sys.executable, *safe, script, *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    assert "rollout.group_size=1: a group of one" in done.stderr
+    assert ("there is no module my_tutor" in done.stderr) == bool(safe)
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "said"),
+    [
+        ("bench", ["~bench.limit"], "~bench.limit: is null already, the default, and a run needs the key: leave this"),
+        ("train", ["~seed"], "model.seed: goes by seed, which a run needs: leave out ~seed, which removes it"),
+        ("train", ["~sead"], "sead: there is no such key in this run. Did you mean seed"),
+        ("train", ["~bench.limit"], "bench.limit: there is no such key in this run. bench belongs to python bench.py."),
+    ],
+)
+def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
+    program: str, words: list[str], said: str, run_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *words, run_dir, program=program).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
+        ("SEED=1", "SEED: there is no such key in this run. Did you mean seed?"),
+        ("hydra.rundir=x", "hydra.rundir: there is no such key in this run. Did you mean hydra.run.dir"),
+        ("experiment=", "experiment=: there is no such option. Choose from: ablation_7b,"),
+        (" ", "' ': is no key=value."),
+        ("=3", "=3: names no key before the =: type <key>=3"),
+        ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
+        ("+seed=3", "+seed: the run has this key: type seed=<value>, without the plus, to change it"),
+        ("optim.betas={a:1}", "optim.betas={a:1}: is another kind of value than this key takes, and the run has optim"),
+        ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
+        ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),
+        ("hydra.run.dir=", "hydra.run.dir=: names no folder of the run's own"),  # it would be the current one
+        ("--config-name=bench", "--config-name=bench: each program has its own config"),
+        (
+            "seed=range(1,3)",
+            "seed=range(1,3): several values are a sweep's, which begins with -m: python train.py -m 'se",
+        ),
+        ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
+        ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
+    ],
+)
+def test_a_mistyped_word_is_told_with_what_to_type(
+    word: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, word).startswith(said)
+    assert not list(tmp_path.glob("[!o]*"))  # no folder of the name ~
+
+
+def test_no_plus_is_suggested_that_would_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "+optim.lr.x" not in refused(capsys, "optim.lr.x=3")
+    assert "+policies.x" not in refused(capsys, "policies.x=base", program="synthesize")
+
+
+def test_a_training_without_its_number_of_steps_says_what_that_is(
+    run_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "trainer.max_steps is not given: how many steps the run takes: a whole number from 1 up, or -1 to go by"
+    assert said in refused(capsys, "~trainer.max_steps", run_dir)
+
+
 SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
 
 
@@ -762,15 +872,15 @@ def test_each_program_has_a_help_text(repository: Path) -> None:
     for name, word in (("train", "+experiment=<name>"), ("bench", "bench.limit"), ("synthesize", "dry_run")):
         done = subprocess.run([sys.executable, f"{name}.py", "--help"], cwd=repository, capture_output=True, text=True)
         assert word in done.stdout
-        assert done.stdout.rstrip().endswith(f"by <group>=<option>:\n{overrides.choices(name)}")
+        assert done.stdout.rstrip().endswith(f"by <group>=<option>:\n{known_names.choices(name)}")
 
 
 def test_help_lists_exactly_the_possible_choices() -> None:
-    listed = dict(line.split(": ") for line in overrides.choices("train").splitlines())
+    listed = dict(line.split(": ") for line in known_names.choices("train").splitlines())
     assert (listed["callbacks"], listed["tutor"]) == ("default, none", "llm, rubric")
     assert not {"generator", "judge", "hydra"} & set(listed)
-    assert [line.split(": ")[0] for line in overrides.choices("synthesize").splitlines()] == ["generator", "server"]
-    assert "judge: llm, rubric" in overrides.choices("bench").splitlines()
+    assert [line.split(": ")[0] for line in known_names.choices("synthesize").splitlines()] == ["generator", "server"]
+    assert "judge: llm, rubric" in known_names.choices("bench").splitlines()
 
 
 def test_control_characters_in_a_row_are_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

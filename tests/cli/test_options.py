@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from steer_lit.cli import main as cli
-from steer_lit.cli.overrides import options_of
+from steer_lit.cli.known_names import options_of
 from steer_lit.cli.run_folder import children_read
 from steer_lit.terminal.commands import command, resume_command, typed_command, typed_words
 from steer_lit.terminal.conf_files import find_configs_in

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli import programs, run_folder, signals, stopping, train_run
@@ -467,6 +467,21 @@ def test_the_typed_words_of_a_run_exclude_its_folder_and_checkpoint(monkeypatch:
     assert commands.typed_command().endswith(" policies.a-1=b '~policies.base' ++policies.b.c=d")  # in a report's head
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     assert commands.typed_words() == []
+
+
+def test_a_reference_in_a_typed_word_is_not_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may name a key of the environment, and a relative one means nothing beside the other words."""
+    words = ["optim.lr=${.weight_decay}", "name=${oc.env:A_NAME}", "+hydra.job.env_set.A_TOKEN=${oc.env:OTHER_TOKEN}"]
+    said: list[object] = []
+    for name in ("A_NAME", "A_TOKEN", "OTHER_TOKEN"):
+        monkeypatch.setenv(name, "seen")
+
+    def run(config: DictConfig, run_dir: Path) -> None:
+        said.extend([commands.typed_words(), commands.typed_command()])
+
+    monkeypatch.setitem(cli.RUNS, "train", run)
+    assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}/run"]) == 0
+    assert said == [words, f"python train.py {shlex.join(words[:2])}"]
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

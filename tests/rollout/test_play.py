@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -294,3 +295,11 @@ def test_what_ones_own_attacker_or_tutor_returns_is_checked_where_it_returns(
 ) -> None:
     with pytest.raises(SteerError, match=rf"^{__name__}\.Own\.{said}"):
         play(ROWS, (7, 8, 9), Echo(), attacker, tutor, max_turns=3)
+
+
+def test_a_method_without_a_name_is_named_by_its_players_class() -> None:
+    """A `functools.partial` has no `__name__`."""
+    tutor = Own([])
+    tutor.score = partial(len)  # type: ignore[method-assign, assignment]
+    with pytest.raises(SteerError, match=r"Own\.score returned 3 for 3 dialogues: it must return a list"):
+        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), tutor, max_turns=3)

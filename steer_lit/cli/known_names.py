@@ -1,0 +1,89 @@
+"""The names that a program knows: its config groups, their options, and the keys of its config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from steer_lit.checks.unread import OWN_NAMES
+from steer_lit.data.bench_rows import READ
+from steer_lit.dotted import nodes
+from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
+
+
+def keys_of(name: str, words: Sequence[str]) -> list[str]:
+    """Return every dotted key that the program reads, in the config composed of `words`.
+
+    If `words` do not compose, the keys are those of the config without overrides.
+    """
+    return known_keys(name, composed_or_plain(name, words))
+
+
+def composed_or_plain(name: str, words: Sequence[str]) -> Mapping[str, Any]:
+    return composed(name, words) or composed(name, []) or {}
+
+
+def known_keys(name: str, config: Mapping[str, Any]) -> list[str]:
+    idle = unread(name)
+    return [key for key, _ in nodes(config) if key not in idle]
+
+
+def options_of(group: str) -> list[str]:
+    """Return the options of a group, without the parts of its `default`: choosing one part would drop the others."""
+    return sorted({path.stem for path in conf_files(group)} - set(parts_of(group)))
+
+
+def parts_of(group: str) -> list[str]:
+    """Return the files of a group that its `default` combines."""
+    whole = conf_file(f"{group}/default.yaml")
+    return [entry for entry in (defaults_of(whole) if whole else ()) if isinstance(entry, str) and entry != "_self_"]
+
+
+def choices(name: str) -> str:
+    """Return the config groups of the program `name` and their options, for its --help."""
+    return "\n".join(f"{group}: {', '.join(options_of(group))}" for group in groups(name) if group != "hydra")
+
+
+OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
+
+
+def takes(config: Mapping[str, Any] | None, key: str) -> bool:
+    """Return whether the config has the dotted key or may be given it.
+
+    Configs of our classes list every key; other classes may take more. True for None, a config that cannot be composed:
+    Hydra refuses that itself.
+    """
+    *sections, last = key.split(".")
+    node, free = config, False
+    for section in sections:
+        node = node.get(section, {}) if isinstance(node, Mapping) else node
+        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES
+        if target and free:
+            break
+    return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
+
+
+def groups(name: str) -> list[str]:
+    """Return the config groups from which the program `name` takes an option."""
+    return [group for entry in defaults_of(program_conf(name)) if not isinstance(entry, str) for group in entry]
+
+
+def unread(name: str) -> set[str]:
+    """Return the keys that the program `name` has but does not read, because it shares config files with another.
+
+    A benchmark, for example, holds out no rows.
+    """
+    files = conf_files("data") if name == "bench" else ()
+    return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}
+
+
+def top_keys(name: str) -> set[str]:
+    """Return the top-level keys of the program `name`, with those that any option adds at the top level."""
+    files = [program_conf(name), *conf_files("*")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    spread = [text for text in texts if text.startswith("# @package _global_")]
+    return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
