@@ -149,7 +149,7 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("-seed", "-seed: keys are typed without dashes, seed=<value>"),
         ("--batch-size", "keys are typed without dashes, key=<value>. Did you mean data.batch_size?"),
         ("seed=1,2", "seed=1,2: several values are a sweep's, which begins with -m: python train.py -m seed=1,2 ..."),
-        ("seed=range(1,3)", "begins with -m: python train.py -m seed=range(1,3) ..."),
+        ("seed=range(1,3)", "begins with -m: python train.py -m 'seed=range(1,3)' ..."),
         ("rollout.group_size=8", "This is sft; rollout is a section of grpo, as in +experiment=grpo_tiny."),
         ("+lr=0.1", "lr: there is no such key in this run. Did you mean optim.lr?"),
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
