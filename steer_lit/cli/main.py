@@ -117,10 +117,12 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
                 return None
             # In another process, only Hydra can report the failure: it raises one run's error after the last run.
             raise AlreadyReported from None
-        except Exception:
+        except Exception as error:
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
+            for line in rest:
+                error.add_note(line)
             raise
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")

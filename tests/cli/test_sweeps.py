@@ -174,6 +174,18 @@ def test_a_sweep_ends_if_a_run_on_several_devices_fails(
     assert said.splitlines()[-1] == f"sweep:   python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"
 
 
+def test_an_exception_in_a_runs_own_code_is_followed_by_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(config: DictConfig, run_dir: Path) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setitem(cli.RUNS, "train", fails)
+    with pytest.raises(RuntimeError) as caught:
+        cli.run("train", ["-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}"])
+    assert caught.value.__notes__ == [f"sweep:   python train.py -m seed=1,2 hydra.sweep.dir={tmp_path}"]
+
+
 OPTUNA, ELSEWHERE = "hydra_plugins.hydra_optuna_sweeper.OptunaSweeper", "hydra_plugins.elsewhere.Elsewhere"
 
 
