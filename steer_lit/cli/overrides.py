@@ -79,7 +79,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
         return ""
     return (
         _bad_name(read)
-        
+        or _bad_folder(read)
         or _empty_choice(read, name)
         or _part(read, name)
         or _read_by_nothing(read, name, words)

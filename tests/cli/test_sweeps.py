@@ -353,7 +353,7 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
         ("model=tiny,'tiny'", "model='tiny' is given twice in this sweep"),
         ("system_prompt=[a,{b:1}],['a',{b:1.0}]", "system_prompt=['a',{b:1.0}] is given twice in this sweep"),
         ("reward.alpha=interval(0,1)", "reward.alpha=interval(0,1): is no list of values, which a sweep needs here"),
-        ("optim=[1],[2]", "Error merging override optim=[1]"),
+        ("optim=[1],[2]", "optim=[1]: is another kind of value than this key takes"),
         ("reward=tcsr,nope", "reward=nope: there is no such option. Choose from: balanced"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),
         ("seed=range(0,1001)", "1,001 runs in this sweep, at most 1,000 are allowed: make several sweeps"),
