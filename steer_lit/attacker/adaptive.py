@@ -177,8 +177,8 @@ def _offer(answer: str) -> str | None:
     Of questions only some are read as offers: "Shall we?" follows one.
     """
     sentences = _SENTENCE_END.split(_MARKUP.sub(" ", answer).strip())
-    told = [one for one in sentences if not one.endswith(_QUESTION_MARKS) or _ASKS.search(one)]
-    clauses = (clause for sentence in told for clause in _CLAUSE_END.split(sentence))
+    offering = [one for one in sentences if not one.endswith(_QUESTION_MARKS) or _ASKS.search(one)]
+    clauses = (clause for sentence in offering for clause in _CLAUSE_END.split(sentence))
     return next((clause for clause in reversed(list(clauses)) if _offers(clause)), None)
 
 

@@ -130,8 +130,8 @@ class ServerHealth:
         """Count a retry. Warn now and then of waits that the server asks for: nothing else is logged meanwhile."""
         self.usage = replace(self.usage, retries=self.usage.retries + 1)
         if (fault.wait or 0.0) >= LONG_WAIT and time.monotonic() >= self._tell_wait_at:
-            told = "%s: %s, and wants a wait of %.0f s, which it gets: lower %s where waits are many"
-            log.warning(told, self._settings.base_url, fault.reason, fault.wait, self._named("concurrency"))
+            said = "%s: %s, and wants a wait of %.0f s, which it gets: lower %s where waits are many"
+            log.warning(said, self._settings.base_url, fault.reason, fault.wait, self._named("concurrency"))
             self._tell_wait_at = time.monotonic() + WAITS_TOLD
 
     def replied(self, reply: ChatReply) -> None:

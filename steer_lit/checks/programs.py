@@ -307,8 +307,8 @@ def _machine_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]
     found = [] if "model" in bad else preflight.preflight(model)
     yield from found
     accelerator = at(config, "trainer.accelerator")
-    told = any(problem.key == "model.quantize" for problem in found)  # this problem asks for the same GPU
-    if accelerator in ("gpu", "cuda") and not told and not gpus.has_gpu():
+    asked_for = any(problem.key == "model.quantize" for problem in found)  # the same GPU
+    if accelerator in ("gpu", "cuda") and not asked_for and not gpus.has_gpu():
         remedy = "no NVIDIA GPU is visible: add hardware=cpu, which runs model=nano, model=smol and model=tiny"
         yield Problem("trainer.accelerator", accelerator, remedy)
     if accelerator == "auto" and not gpus.has_gpu():

@@ -181,8 +181,8 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], 
     RowError unless there are as many pictures as marks. With `in_front`, a row may also have no marks: its pictures
     then open the first user message, except those that a part already names, by a longer or shorter path.
     """
-    field = next((name for name in fields if row.get(*name.split("."))), fields[0])
-    pictures = _pictures(row, field)
+    held_in = next((name for name in fields if row.get(*name.split("."))), fields[0])
+    pictures = _pictures(row, held_in)
     marks = sum(draft.marks for draft in drafts)
     opening: list[ImageRef] = []
     if in_front and marks == 0:
@@ -192,7 +192,7 @@ def place_pictures(row: RawRow, drafts: Sequence[Draft], fields: Sequence[str], 
     if len(pictures) != marks:
         rule = f"every picture has one {IMAGE_MARK} in a user's text, where it belongs"
         have, wanted = counted(len(pictures), "picture"), counted(marks, f"{IMAGE_MARK} mark")
-        raise row.error(field, f"{have} for {wanted}: {rule}")
+        raise row.error(held_in, f"{have} for {wanted}: {rule}")
     waiting = iter(pictures)
     messages = []
     for draft in drafts:

@@ -156,8 +156,8 @@ def source_problem(source: str) -> str | None:
 
 def meant_row_file(path: Path) -> str:
     """Return ` Did you mean ...?` with the row files beside `path` that are spelt like it, or ""."""
-    alike = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
-    return did_you_mean([str(path.parent / name) for name in alike])
+    close = difflib.get_close_matches(path.name, _row_files(path.parent), cutoff=0.7)
+    return did_you_mean([str(path.parent / name) for name in close])
 
 
 def _row_files(folder: Path) -> list[str]:

@@ -85,6 +85,6 @@ def assign_credit(
         tuple(table[row, : lengths[row]].tolist()) if ok else () for row, ok in enumerate(usable.flatten().tolist())
     )
     groups = [credited[start : start + group_size] for start in range(0, len(credited), group_size)]
-    counted = usable.any(1).tolist()
-    flat = sum(ok and not any(map(any, group)) for ok, group in zip(counted, groups, strict=True))
-    return AssignedCredit(tuple(usable.flatten().tolist()), credited, counted.count(False), flat)
+    learned_from = usable.any(1).tolist()
+    flat = sum(ok and not any(map(any, group)) for ok, group in zip(learned_from, groups, strict=True))
+    return AssignedCredit(tuple(usable.flatten().tolist()), credited, learned_from.count(False), flat)
