@@ -121,9 +121,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            for line in rest:
-                error.add_note(line)
-            raise
+            raise _with_notes(error, rest)
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
@@ -150,6 +148,12 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
+
+
+def _with_notes(error: Exception, notes: Sequence[str]) -> Exception:
+    for note in notes:
+        error.add_note(note)
+    return error
 
 
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
