@@ -121,7 +121,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            raise _with_notes(error, rest)
+            _note(error, rest)
+            raise
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [sys.argv[0], *words]
@@ -140,8 +141,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except SystemExit:
-        for line in rest:
-            print(line, file=sys.stderr)
+        print("".join(f"{line}\n" for line in rest), end="", file=sys.stderr)
         raise
     except AlreadyReported:
         print(_not_finished(failed), file=sys.stderr)
@@ -150,10 +150,9 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         sys.argv, WholeSweep.elsewhere = arguments, None
 
 
-def _with_notes(error: Exception, notes: Sequence[str]) -> Exception:
+def _note(error: Exception, notes: Sequence[str]) -> None:
     for note in notes:
         error.add_note(note)
-    return error
 
 
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
