@@ -148,13 +148,13 @@ class FileSource:
         files, root = self._files(part), self.image_root
         read: list[tuple[Place, Record]] = []
         cut, repeated = Counter[str](), Counter[str]()
-        first: dict[tuple[Message, ...], str] = {}  # the file that holds a row first
+        first: dict[object, str] = {}  # the file that holds a row first
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self._whole(part, quarantine, look=True):
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
-                repeated[place[0]] += first.setdefault(_messages(record), place[0]) != place[0]
+                repeated[place[0]] += first.setdefault(_content(record), place[0]) != place[0]
         _check_repeated(f"data.source.{part}", +repeated, Counter(file for (file, _), _ in read))
         if max_turns > 1 and first_rank():  # one turn: openings were asked for
             for file, count in (+cut).items():
@@ -223,11 +223,15 @@ def files_named(value: str | Sequence[str] | None) -> list[str]:
 
 def pictures_of(record: Record) -> Iterator[ImageRef]:
     """Return the record's pictures in the order they are shown."""
-    return (ref for message in _messages(record) for ref in message.images)
+    messages = record.messages if isinstance(record, Dialogue) else [attack.message for attack in record.attacks]
+    return (ref for message in messages for ref in message.images)
 
 
-def _messages(record: Record) -> tuple[Message, ...]:
-    return record.messages if isinstance(record, Dialogue) else tuple(attack.message for attack in record.attacks)
+def _content(record: Record) -> object:
+    """Return all that decides how a record is learned from or played: not its id, nor its metadata."""
+    if isinstance(record, Dialogue):
+        return record.messages, record.kind, record.subset
+    return record.attacks, record.kind, record.subset, record.system, record.picture
 
 
 def blanked(record: Record) -> Record:

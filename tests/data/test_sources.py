@@ -240,6 +240,10 @@ def test_rows_that_several_files_hold_are_told_and_a_copy_of_a_file_is_refused(
     write_rows(copy, [*rows, {"prompt": "One of its own?"}])
     assert len(source.rows("rl", 10, Quarantine(2))) == 7
     assert f"{copy}: 2 of 3 rows are in an earlier file too" in caplog.text
+    caplog.clear()
+    write_rows(copy, [{**row, "kind": "benign"} for row in rows])  # the same words, played as another kind
+    assert len(source.rows("rl", 10, Quarantine(2))) == 6
+    assert "earlier file" not in caplog.text
 
 
 def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:
