@@ -69,6 +69,7 @@ class ServerHealth:
         self._timed_out = 0  # attempts that timed out in a row, across requests
         self._slow = 0  # all attempts that timed out
         self._tell_wait_at = 0.0  # monotonic time before which no wait is logged
+        self._unreached = False  # whether it was told that an attempt found no connection
         self._repliers: dict[str, None] = {}  # who answered, as the server names it, in order
         self._kept = False  # whether a reply of this client is in the cache
         self._unkept = False  # whether a reply could not be cached
@@ -127,8 +128,14 @@ class ServerHealth:
             self._refuse(fault)
 
     def retried(self, fault: Fault) -> None:
-        """Count a retry. Warn now and then of waits that the server asks for: nothing else is logged meanwhile."""
+        """Count a retry. Warn of a lost server, once, and now and then of waits that the server asks for: nothing else
+        is logged meanwhile.
+        """
         self.usage = replace(self.usage, retries=self.usage.retries + 1)
+        if not (fault.connected or fault.timed_out or self._unreached):
+            self._unreached = True
+            said = "%s: %s; each request is tried again, as often as %s says"
+            log.warning(said, self._settings.base_url, fault.reason, self._named("retries"))
         if (fault.wait or 0.0) >= LONG_WAIT and time.monotonic() >= self._tell_wait_at:
             said = "%s: %s, and wants a wait of %.0f s, which it gets: lower %s where waits are many"
             log.warning(said, self._settings.base_url, fault.reason, fault.wait, self._named("concurrency"))

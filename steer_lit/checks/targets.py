@@ -65,12 +65,15 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
 
 
 def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
-    """Return how to be rid of keys of the option that the class stands in for, or the names that may be meant."""
+    """Return how to be rid of keys that a default or an experiment sets, or the names that may be meant."""
     bare, others = _BARE.get(key, ("", ""))
     if others in unread:
         return f": put {key}={bare}, which has no keys, before it"
     near = [found for name in unread for found in get_close_matches(name, names, 1)]
-    return f". Did you mean {' or '.join(near)}?" if near else ""
+    if near:
+        return f". Did you mean {' or '.join(near)}?"
+    out = " ".join(f"'~{key}.{name}'" for name in unread)
+    return f": what a default or an experiment sets is left out by {out}"
 
 
 def _found(target: str) -> Any:
@@ -86,7 +89,7 @@ def _found(target: str) -> Any:
         if found is not None:
             break
     else:
-        return f"there is no module {module}"
+        return f"there is no module {module} in this folder or on PYTHONPATH"
     for name in attributes:
         try:
             found = getattr(found, name)

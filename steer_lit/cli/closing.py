@@ -180,7 +180,8 @@ def _wanted(config: DictConfig, part: str, player: str, given: Sequence[str], *,
     known = any("base_url" in word for word in words_setting(given, _SERVER))
     server = "" if known else " server.base_url=<address>/v1 server.model=<name>"
     if not makes_rows(config):
-        yield f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>"
+        longest = " rollout.max_new_tokens=<what their answers need>" if part == "bench" and "rollout" in config else ""
+        yield f"that is on STEER-mini; on your rows add data=steer data.source.{part}=<file>{longest}"
         if not asks:
             yield f"and where they have no gold facts {player}=llm{server}"
     if asks and server:

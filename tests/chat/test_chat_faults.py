@@ -111,11 +111,17 @@ def test_an_answer_cut_off_without_a_schema_is_an_answer(client_of: MakeClient, 
     assert reply.text == '{"score": 1'
 
 
-def test_a_closed_port_gives_a_failed_reply(client_of: MakeClient, question: Question) -> None:
+def test_a_closed_port_gives_a_failed_reply_and_is_told_while_it_is_tried_again(
+    client_of: MakeClient, question: Question, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five attempts at a request take half a minute, in which nothing else would be said."""
     with ChaosServer() as server:
         gone = server.base_url
-    [reply] = client_of(gone, retries=1).ask([question()])
-    assert reply.failed == f"no connection to {gone}: ConnectError('All connection attempts failed'), after 2 attempts"
+    reason = f"no connection to {gone}: ConnectError('All connection attempts failed')"
+    replies = client_of(gone, retries=1).ask([question("one"), question("two")])
+    assert [reply.failed for reply in replies] == [f"{reason}, after 2 attempts"] * 2
+    said = f"{gone}: {reason}; each request is tried again, as often as server.retries=1 says"
+    assert [record.getMessage() for record in caplog.records if "again" in record.getMessage()] == [said]
 
 
 def test_bodies_are_requested_uncompressed(client_of: MakeClient, question: Question) -> None:

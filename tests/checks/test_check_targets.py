@@ -56,7 +56,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("nowhere.Mine", "there is no module nowhere; must be <module>.<class>"),
+        ("nowhere.Mine", "there is no module nowhere in this folder or on PYTHONPATH; must be <module>.<class>"),
         ("Mine", "names no module; must be <module>.<class>"),
         ("own_parts.Mine", "own_parts has no Mine; must be <module>.<class>"),
         ("own_parts.Open.made", "Open has no made; must be <module>.<class>"),
@@ -102,7 +102,7 @@ def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, A
     ("section", "given", "said"),
     [
         ("attacker", {"cup": 4}, "does not take cup, it takes open_image, cap. Did you mean cap?"),
-        ("attacker", {"strength": 4}, "does not take strength, it takes open_image, cap"),
+        ("attacker", {"strength": 4}, "takes open_image, cap: what a default or an experiment sets is left out by '~a"),
         ("attacker", {"lead_share": 1, "cap": 3}, "takes open_image, cap: put attacker=scripted, which has no keys, "),
         (
             "judge",

@@ -334,7 +334,10 @@ def test_the_benchmark_after_a_sweep_can_be_typed_if_the_folders_need_quotes() -
 def test_a_sweep_on_the_users_rows_names_what_its_benchmark_needs() -> None:
     config = OmegaConf.create({**GRPO, "data": {"source": {"_target_": "steer_lit.data.sources.FileSource"}}})
     said = compared([config, config], {("seed=1",): Path("0"), ("seed=2",): Path("1")}, [])
-    assert "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file>)" in said
+    assert (
+        "(that is on STEER-mini; on your rows add data=steer data.source.bench=<file> rollout.max_new_tokens=<what"
+        in said
+    )
 
 
 def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
