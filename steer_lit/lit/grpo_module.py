@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Attacker, Scenario, Trajectory, Tutor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class GRPOModule(PolicyModule):
         self.seed = seed
         self.rollouts: list[LoggedTrajectory] = []  # of the last step, for callbacks that show or store them
         self._resumed_reference: dict[str, Tensor] | None = None
+        self._warned = False  # of failed trajectories
         self._validated: list[tuple[Trajectory, TrajectoryReward | None]] = []
 
     # ---- one step
@@ -109,7 +113,7 @@ class GRPOModule(PolicyModule):
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         cost.log_part("rollout")
         self._log_rollouts(trajectories, rewards, credit)
-        stop_when_too_many_failed(self, trajectories, self.rollout.max_failed_share)
+        self._check_failures(trajectories)
         self._learn(self._step_batch(trajectories, credit))
         tokens = sum(len(trajectory.trace.token_ids) for trajectory in trajectories if trajectory.trace is not None)
         cost.log_speed(self.add_up(tokens)[0])
@@ -186,7 +190,7 @@ class GRPOModule(PolicyModule):
         self._validated += zip(trajectories, rewards_of(self.reward, trajectories), strict=True)
         if batch_idx + 1 == sum(self.trainer.num_val_batches):  # not later: a resumed run repeats what had not ended
             played = [trajectory for trajectory, _ in self._validated]
-            stop_when_too_many_failed(self, played, self.rollout.max_failed_share)
+            self._check_failures(played)
 
     def on_validation_epoch_end(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._validated]
@@ -195,6 +199,14 @@ class GRPOModule(PolicyModule):
         ratios = rollout_ratios(trajectories, rewards)
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
         self.log_at_step()
+        super().on_validation_epoch_end()
+
+    def _check_failures(self, trajectories: Sequence[Trajectory]) -> None:
+        """Stop the run if too many failed. Warn of the first that did: later ones are in the metrics."""
+        said = stop_when_too_many_failed(self, trajectories, self.rollout.max_failed_share)
+        if said and not self._warned and self.trainer.is_global_zero:
+            log.warning("%s", said)
+        self._warned |= bool(said)
 
     # ---- numbers
 

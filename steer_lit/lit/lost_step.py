@@ -31,25 +31,25 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
         raise ServerDown(f"{reason}\nThe run is saved, to go on {mended}", correct) from down
 
 
-def stop_when_too_many_failed(
-    module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float
-) -> None:
+def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Trajectory], max_failed_share: float) -> str:
     """Save and raise TooManyFailures if more than `max_failed_share` of all ranks' trajectories failed.
 
-    `trajectories` are those of a whole step, or of a whole validation: without its figures a run would end as if all
-    were well, and could not tell which adapter is best.
+    Returns how many failed in words, "" if none. `trajectories` are those of a whole step, or of a whole validation:
+    without its figures a run would end as if all were well, and could not tell which adapter is best.
     """
     failures = [trajectory.failed for trajectory in trajectories if trajectory.failed is not None]
     failed, played = module.add_up(len(failures), len(trajectories))
-    if failed <= max_failed_share * played:
-        return
+    if not failed:
+        return ""
     first = next(chain.from_iterable(module.gather(failures[:1])))
-    _save(module)
     step = module.global_step
     where = f"the validation after step {step}" if module.trainer.validating else f"step {step + 1}"
+    said = f"{failed:.0f} of {played:.0f} trajectories failed in {where}"
+    if failed <= max_failed_share * played:
+        return f"{said}, and are left out; the first: {first}"
+    _save(module)
     raise TooManyFailures(
-        f"{failed:.0f} of {played:.0f} trajectories failed in {where}, more than "
-        f"rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
+        f"{said}, more than rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
         "The run is saved, to go on once that is mended"
     )
 

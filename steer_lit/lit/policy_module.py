@@ -206,7 +206,8 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        states = self.gather(random_state())
+        # A run that has nothing left to train does not begin, and has not restored the states that it was given.
+        states = self._random_states or self.gather(random_state())
         checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self._validated_at}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -239,11 +240,11 @@ class PolicyModule(LightningModule):
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
-        owed = owes_validation(self.trainer)
+        owed = owes_validation(self.trainer, self._validated_at)
         self.trainer.should_stop |= resumed_at_end(self.trainer, self._whole_epochs)
-        if self.global_rank < len(self._random_states):
-            restore_random_state(self._random_states[self.global_rank])
-            self._random_states = []
+        states, self._random_states = self._random_states, []
+        if self.global_rank < len(states):
+            restore_random_state(states[self.global_rank])
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
             if self.trainer.is_global_zero:
                 hide_after(self.global_step, self.trainer.loggers)
@@ -268,7 +269,8 @@ class PolicyModule(LightningModule):
         if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
             self.trainer.loggers = []
 
-    def on_validation_end(self) -> None:
+    def on_validation_epoch_end(self) -> None:
+        """Note that the validation is complete, before callbacks hear of its end: one of them saves the run."""
         self._validated_at = self.global_step
 
 

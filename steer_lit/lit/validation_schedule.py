@@ -45,13 +45,16 @@ def uncount_broken_epoch(checkpoint: dict[str, Any]) -> None:
             counts[event] -= extra
 
 
-def owes_validation(trainer: Trainer) -> bool:
+def owes_validation(trainer: Trainer, validated_at: int | None) -> bool:
     """Return whether a resumed run was saved between a step and its validation, which Lightning would skip.
 
     Lightning does continue a validation that had begun, after the batches it had counted. Their results are lost, so
-    that validation is made to start over.
+    that validation is made to start over; unless it is the one after step `validated_at`, which is complete.
     """
     loop = trainer.fit_loop.epoch_loop
+    if trainer.global_step == validated_at:
+        loop.val_loop.reset_restart_stage()
+        return False
     if loop.val_loop.restarted_mid_evaluation:
         loop.val_loop.restarting = False
     if not loop.restarted_on_train_batch_end or not trainer.enable_validation:

@@ -3,6 +3,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.lit.grpo_module import GRPOModule, ObjectiveSettings
 from steer_lit.lit.last_checkpoint import LastCheckpoint
+from steer_lit.lit.training_checkpoint import OWN
 from steer_lit.lit.trajectory_log import TrajectoryLog
 from steer_lit.reward.reward import Reward
 from steer_lit.types import Scenario, SoFar, Turn, Verdict
@@ -200,7 +202,7 @@ def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
     steps: int, interval: int, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     """Without a verdict the run would end as if all were well, and could not tell which adapter is best."""
-    validated: list[int] = []
+    validated, drawing = list[int](), count()
     failed, last = tmp_path / "checkpoints" / "failed.ckpt", tmp_path / "checkpoints" / "last.ckpt"
 
     def fit(ckpt_path: Path | None, steps: int = steps, *, fails: bool = False, **settings: Any) -> dict[str, Any]:
@@ -213,6 +215,7 @@ def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
         every = {"val_check_interval": interval, "check_val_every_n_epoch": None}
         trainer = make_trainer(steps, **every, **saving, **settings)
         world = small_world("grpo", val_size=10)
+        torch.manual_seed(next(drawing))  # building a model draws from the random state
         trainer.fit(module, world, ckpt_path=ckpt_path, weights_only=True)
         if module.monitored.name not in trainer.callback_metrics:  # resumed at its end, as in cli/train_run.py
             trainer.validate(module, world)
@@ -224,23 +227,31 @@ def test_too_many_failures_in_a_validation_stop_the_run_after_saving_it(
             fit(ckpt_path, fails=True)
     assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == 2 * 9  # each once
     assert validated == []
+    (drawn,) = torch.load(failed, weights_only=True)[OWN]["random_states"]
     fit(failed)  # this validation is repeated, the steps before it are not
     assert validated == [2, 3][: steps - 1]
     assert len((tmp_path / "trajectories.jsonl").read_text().splitlines()) == steps * 9
-    assert torch.load(last, weights_only=True)["global_step"] == steps
+    saved = torch.load(last, weights_only=True)
+    assert (saved["global_step"], saved[OWN]["validated_at"]) == (steps, steps)
+    if steps == 2:  # nothing was left to train
+        assert torch.equal(saved[OWN]["random_states"][0]["torch"], drawn["torch"])
     assert not failed.exists()  # overtaken
-    went_on, straight = fit(last, 4), fit(None, 4, default_root_dir=tmp_path / "straight")
+    went_on = fit(last, 4)
+    assert validated == [*[2, 3][: steps - 1], 4]  # each once
+    straight = fit(None, 4, default_root_dir=tmp_path / "straight")
     assert all(torch.equal(went_on[name], tensor) for name, tensor in straight.items())
 
 
 def test_a_validation_without_a_verdict_says_why_it_has_no_score(
-    make_trainer: Any, small_world: Any, tiny_policy: Any
+    make_trainer: Any, small_world: Any, tiny_policy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A run that allows any share to fail goes on."""
+    """A run that allows any share to fail goes on, and warns once."""
     tutor, rollout = LetterTutor(failing=lambda scenario, turns: True), replace(ROLLOUT, max_failed_share=1.0)
     module = make_module(tiny_policy(), tutor=tutor, rollout=rollout)
     (step,) = run(make_trainer, module, small_world("grpo", val_size=10), steps=1, limit_val_batches=1)
     assert module.unscored == "all its dialogues failed; the first: silent"
+    warnings = [record.getMessage() for record in caplog.records if "failed in" in record.getMessage()]
+    assert warnings == ["9 of 9 trajectories failed in step 1, and are left out; the first: silent"]
     assert math.isnan(module.trainer.callback_metrics["val/right_share"])
     # All groups were skipped: there is nothing to average, and no ratio that could be the largest.
     empty = {"ratio", "ratio_max", "ratio_gap", "ratio_gap_max", "nll", "kl", "clip_share", "advantage_std"}
