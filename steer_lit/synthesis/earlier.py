@@ -86,16 +86,16 @@ def _other_rows(
 
     Keys of rows are compared, which stand for all that decides a row: an id may be no more than a place in a file.
     """
-    before = WorkFile(run_dir / journal(stage)).begun
     chosen = stage == "stage2" and settings.stages == "both"  # by another `near_duplicate`, Stage I gives other scripts
     if chosen and not (run_dir / SCRIPTS).is_file() and (run_dir / journal("stage1")).is_file():
         return None  # the file was removed: Stage I writes it anew from its journal
     if starts is None or chosen:
         starts = _starts(settings, stage, generator, run_dir)
-    # Lost lines of a journal are made again. It may also hold rows of stopped runs, which no finished stage has.
-    begun = entry.get("begun")
-    rows = min(len(before), begun) if isinstance(begun, int) else _written(stage, run_dir)
-    kept = len(before & set(keyed(starts, generator, settings, run_dir)))
+    work, begun = WorkFile(run_dir / journal(stage)), entry.get("begun")
+    # Behind the stage's own rows, the journal may hold those of stopped runs.
+    own = [key for key in work.keys[: begun if isinstance(begun, int) else None] if work.finished(key)]
+    rows = max(1, len(own)) if isinstance(begun, int) else _written(stage, run_dir)
+    kept = len({*own}.intersection(keyed(starts, generator, settings, run_dir)))
     if kept >= (min(rows, 1) if chosen else rows):
         return None
     key, file = ("scripts", settings.scripts) if settings.stages == "2" else ("seeds", settings.seeds)
@@ -103,7 +103,8 @@ def _other_rows(
     if kept:
         fewer = f"with rows={settings.rows}" if settings.rows < rows else f"from {named}"
         return f"of {rows:,} rows, {rows - kept:,} of which this one {fewer} would remove"
-    unsure = "" if _tells(entry) else f" or with other settings ({MANIFEST} does not say)"
+    unsure = "" if own else f", or perhaps not: {journal(stage)} is gone"
+    unsure = unsure if _tells(entry) else f" or with other settings ({MANIFEST} does not say)"
     return f"made from other rows{unsure}, which this one from {named} would replace"
 
 

@@ -120,4 +120,6 @@ def _made(
     if any(work.finished(key) is None for key in starts):
         generator.greet()
     with row_bar(name, len(starts), console) as show:
-        return make_rows(starts, make, work, generator.workers, show, generator.stop)
+        outcomes = make_rows(starts, make, work, generator.workers, show, generator.stop)
+    work.put_in_front(starts)
+    return outcomes

@@ -1,19 +1,21 @@
 """Rows made in parallel, each written to a journal the moment it is finished.
 
-The journal has one line a row, appended whole and never changed; a row made again gets another, which counts.
+The journal has one line a row, appended whole; a row made again gets another, which counts. When a stage is finished,
+its rows are put in front.
 A run that goes on makes only rows that failed or have no line. Final files are in the order of the rows, so that they
 do not depend on which row was finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
+from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import append_lines, as_line, readable
 from steer_lit.files.typed_lines import line_reader
 from steer_lit.synthesis.outcome import Outcome, RowEnds
@@ -38,9 +40,9 @@ class WorkFile:
         self._done = dict(readable(path, _entry, "finished rows"))
 
     @property
-    def begun(self) -> set[str]:
-        """The keys of all rows that were begun."""
-        return set(self._done)
+    def keys(self) -> list[str]:
+        """The keys of all rows that were begun, in the journal's order."""
+        return list(self._done)
 
     def finished(self, key: str) -> Outcome | None:
         """Return what became of the row, None if it has to be made: never begun, half done, or without an answer."""
@@ -49,7 +51,12 @@ class WorkFile:
 
     def add(self, key: str, outcome: Outcome) -> None:
         self._done[key] = outcome
-        append_lines(self.path, [as_line({"key": key, **asdict(outcome)})])
+        append_lines(self.path, [_line(key, outcome)])
+
+    def put_in_front(self, keys: Iterable[str]) -> None:
+        """Move the rows of a stage that is finished before those of stopped runs, which it does not have."""
+        self._done = {**{key: self._done[key] for key in keys}, **self._done}
+        replace_text(self.path, "".join(_line(key, outcome) for key, outcome in self._done.items()))
 
 
 def any_finished(run_dir: Path) -> bool:
@@ -121,6 +128,10 @@ def make_rows(
 @dataclass(frozen=True, slots=True)
 class _Keyed:
     key: str
+
+
+def _line(key: str, outcome: Outcome) -> str:
+    return as_line({"key": key, **asdict(outcome)})
 
 
 _read_key, _read_outcome = line_reader(_Keyed), line_reader(Outcome)

@@ -75,6 +75,32 @@ def test_a_file_that_keeps_some_rows_only_is_refused(capsys: pytest.CaptureFixtu
     assert synthesize(*words) == 0
 
 
+def test_rows_of_a_stopped_run_do_not_stand_for_those_of_the_finished_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal keeps both. The second run replaced the first's rows once it had as many lines there."""
+    words, one, two = ["stages=2", "rows=6", "hydra.run.dir=x"], scripts("one", 1), scripts("two", 2)
+    assert synthesize(*words, f"data.scripts={two}") == 0
+    for name in ("manifest.json", "sft.jsonl"):  # as if it had been stopped before its end
+        Path("x", name).unlink()
+    assert synthesize(*words, f"data.scripts={one}") == 0
+    before = held("x")
+    capsys.readouterr()
+    assert synthesize(*words, f"data.scripts={two}") == REFUSED
+    assert "made from other rows, which this one from data.scripts=two.jsonl would" in capsys.readouterr().err
+    assert held("x") == before
+    assert synthesize(*words, f"data.scripts={one}") == 0
+
+
+def test_a_finished_stage_without_its_journal_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["stages=2", "rows=6", "hydra.run.dir=x"]
+    assert synthesize(*words, f"data.scripts={scripts('one', 1)}") == 0
+    Path("x/work.stage2.jsonl").unlink()
+    other, before = scripts("two", 2), held("x")
+    capsys.readouterr()
+    assert synthesize(*words, f"data.scripts={other}") == REFUSED
+    assert "made from other rows, or perhaps not: work.stage2.jsonl is gone" in capsys.readouterr().err
+    assert held("x") == before
+
+
 def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
     """Before the stage is finished nothing is refused, but no row of a journal serves for another one."""
     file = scripts("one", 1)
@@ -85,7 +111,7 @@ def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("".join(json.dumps({**row, "intent": "Another one."}) + "\n" for row in rows))
     assert synthesize(*words) == 0
-    assert len(WorkFile(Path("x/work.stage2.jsonl")).begun) == 2 * len(rows)
+    assert len(WorkFile(Path("x/work.stage2.jsonl")).keys) == 2 * len(rows)
     written = [json.loads(line) for line in Path("x/sft.jsonl").read_text().splitlines()]
     assert {row["metadata"]["intent"] for row in written} == {"Another one."}
 
