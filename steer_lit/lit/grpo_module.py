@@ -195,6 +195,7 @@ class GRPOModule(PolicyModule):
         ratios = rollout_ratios(trajectories, rewards)
         self.log_ratios({f"val/{name}": pair for name, pair in ratios.items()})
         self.log_at_step()
+        super().on_validation_epoch_end()
 
     # ---- numbers
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import FAILED
@@ -64,8 +65,12 @@ def unscored(trajectories: Sequence[Trajectory]) -> str:
 
 def _save(trainer: Trainer) -> None:
     """Save the run as it was before this step, in a separate file."""
-    # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
-    # which decides when to validate.
-    batches = trainer.fit_loop.epoch_loop.batch_progress.total
-    batches.ready = batches.started = batches.processed = batches.completed
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    if not trainer.validating:  # the current batch will be played again, and its epoch has not ended
+        batches.is_last_batch = False
+        for counts in (batches.total, batches.current):
+            counts.ready = counts.started = counts.processed = counts.completed
+    elif trainer.state.fn == TrainerFn.FITTING:  # as in a checkpoint between a step and its validation
+        for counts in (batches.total, batches.current):
+            counts.completed = counts.ready - 1
     trainer.save_checkpoint(Path(trainer.default_root_dir) / FAILED)

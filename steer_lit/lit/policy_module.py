@@ -72,7 +72,7 @@ class PolicyModule(LightningModule):
         self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # gets the progress of a step
         self.unscored = ""  # why the last validation gave no value of the monitored metric, once one did not
         self._random_states: list[dict[str, Any]] = []
-        self._validated_at: int | None = None  # the step of the last complete validation
+        self.validated_at = 0  # the step of the last complete validation
         self._whole_epochs = 0  # of the checkpoint that this run goes on from
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
@@ -204,8 +204,9 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        states = self.gather(random_state())
-        checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self._validated_at}
+        # A run with nothing left to train never begins, and has not restored what it was given.
+        states = self._random_states or self.gather(random_state())
+        checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self.validated_at}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError if the checkpoint was saved with another policy, or its tensors do not fit this one."""
@@ -223,7 +224,7 @@ class PolicyModule(LightningModule):
         if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning does not check these
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
-        self._validated_at = saved.get("validated_at")
+        self.validated_at = saved.get("validated_at") or 0
         self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
         uncount_broken_epoch(checkpoint)
 
@@ -232,11 +233,11 @@ class PolicyModule(LightningModule):
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
-        owed = owes_validation(self.trainer)
+        owed = owes_validation(self.trainer, self._whole_epochs, self.validated_at)
         self.trainer.should_stop |= resumed_at_end(self.trainer, self._whole_epochs)
-        if self.global_rank < len(self._random_states):
-            restore_random_state(self._random_states[self.global_rank])
-            self._random_states = []
+        states, self._random_states = self._random_states, []
+        if self.global_rank < len(states):
+            restore_random_state(states[self.global_rank])
             log.info("resumed at step %d of %s", self.global_step, self.trainer.ckpt_path)
             if self.trainer.is_global_zero:
                 hide_after(self.global_step, self.trainer.loggers)
@@ -258,11 +259,12 @@ class PolicyModule(LightningModule):
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self.validated_at == self.global_step:
             self.trainer.loggers = []
 
-    def on_validation_end(self) -> None:
-        self._validated_at = self.global_step
+    def on_validation_epoch_end(self) -> None:
+        """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""
+        self.validated_at = self.global_step
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -108,3 +108,4 @@ class SFTModule(PolicyModule):
         expected = sum(len(answers) for _, answers in self.replayed)
         self.log_ratios({"val/loss": (self._val_loss[0], self._val_loss[1]), "val/exact_share": (exact, expected)})
         self.log_at_step()
+        super().on_validation_epoch_end()
