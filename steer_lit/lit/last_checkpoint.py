@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from steer_lit.errors import SteerError
@@ -75,6 +76,11 @@ class LastCheckpoint(Checkpoint):
         self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
         self._let_go()
         stop_unread_by(None)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a run that was resumed at its end, and is validated only after its training, which took no step."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation.
