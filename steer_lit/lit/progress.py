@@ -39,7 +39,7 @@ class StepProgress(ProgressBar):
     def __init__(self, line_every_s: float = 10.0) -> None:
         super().__init__()
         self._lines, self._lines_within = LinesApart(line_every_s), LinesApart(WITHIN_S)
-        self.enabled = True
+        self.enabled, self._begun = True, False
         self._console = Console()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -86,7 +86,7 @@ class StepProgress(ProgressBar):
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """Show how far a step is: in the bar, or in a separate line if the step takes long."""
         far = f"{what} {done}/{total}"
-        begins = not done and trainer.global_step == self._first_step  # it may be minutes before a dialogue ends
+        begins, self._begun = not (done or self._begun), True  # it may be minutes before a run's first dialogue ends
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{far}  {_numbers(trainer)}".strip())
         elif not self._console.is_terminal and self._lines_within.due(end=begins):
