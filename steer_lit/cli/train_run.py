@@ -78,7 +78,10 @@ def _ending_wandbs_run() -> Iterator[None]:
         if wandb is None or not isinstance(error, wandb.Error):
             raise
         remedy = "log in, set WANDB_API_KEY, or keep it here with logger.wandb.offline=true"
-        raise SteerError(f"logger=wandb: {first_lines(error)} ({remedy})") from error
+        refused = SteerError(f"logger=wandb: {first_lines(error)} ({remedy})")
+        for note in getattr(error, "__notes__", ()):  # how the run goes on
+            refused.add_note(note)
+        raise refused from error
     finally:
         wandb = sys.modules.get("wandb")
         if wandb is not None and wandb.run is not None:
