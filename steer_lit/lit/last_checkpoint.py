@@ -72,15 +72,15 @@ class LastCheckpoint(Checkpoint):
         if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the outcome of the validation that a run resumed at its end has owed: no training will end."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._save(trainer)
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
         self._let_go()
         stop_unread_by(None)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a run that was resumed at its end, and is validated only after its training, which took no step."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
+from lightning import Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
 from steer_lit.errors import ServerDown, TooManyFailures
-from steer_lit.files.atomic import replacing
 from steer_lit.files.run_files import FAILED
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.types import Trajectory
@@ -26,7 +27,7 @@ def stopping_together(module: PolicyModule) -> Iterator[None]:
     if module.add_up(down is not None)[0]:
         known = module.gather(None if down is None else (str(down), down.correct))
         reason, correct = next(said for said in known if said is not None)
-        _save(module)
+        _save(module.trainer)
         mended = f"once this is correct: {correct}" if correct else "once the server answers"
         raise ServerDown(f"{reason}\nThe run is saved, to go on {mended}", correct) from down
 
@@ -47,7 +48,7 @@ def stop_when_too_many_failed(module: PolicyModule, trajectories: Sequence[Traje
     said = f"{failed:.0f} of {played:.0f} trajectories failed in {where}"
     if failed <= max_failed_share * played:
         return f"{said}, and are left out; the first: {first}"
-    _save(module)
+    _save(module.trainer)
     raise TooManyFailures(
         f"{said}, more than rollout.max_failed_share={max_failed_share:g}; the first: {first}. "
         "The run is saved, to go on once that is mended"
@@ -62,18 +63,14 @@ def unscored(trajectories: Sequence[Trajectory]) -> str:
     return f"all its dialogues failed; the first: {reasons[0]}" if reasons else "it had no dialogues"
 
 
-def _save(module: PolicyModule) -> None:
+def _save(trainer: Trainer) -> None:
     """Save the run as it was before this step, in a separate file."""
-    trainer, resumed = module.trainer, module.resumed_from
-    failed = Path(trainer.default_root_dir) / FAILED
-    if trainer.validating and resumed is not None and resumed.is_file() and module.resumed_at == trainer.global_step:
-        # In the validation that this checkpoint owed: one saved now would not show that it is owed.
-        if trainer.is_global_zero and not (failed.exists() and failed.samefile(resumed)):
-            with replacing(failed) as part:
-                shutil.copyfile(resumed, part)
-        return
-    # The current batch will be played again. Lightning removes it from the epoch's count, but not from the run's,
-    # which decides when to validate.
-    batches = trainer.fit_loop.epoch_loop.batch_progress.total
-    batches.ready = batches.started = batches.processed = batches.completed
-    trainer.save_checkpoint(failed)
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    if not trainer.validating:  # the current batch will be played again, and its epoch has not ended
+        batches.is_last_batch = False
+        for counts in (batches.total, batches.current):
+            counts.ready = counts.started = counts.processed = counts.completed
+    elif trainer.state.fn == TrainerFn.FITTING:  # as in a checkpoint between a step and its validation
+        for counts in (batches.total, batches.current):
+            counts.completed = counts.ready - 1
+    trainer.save_checkpoint(Path(trainer.default_root_dir) / FAILED)

@@ -72,10 +72,8 @@ class PolicyModule(LightningModule):
         self.tell: Callable[[str, int, int], object] = lambda what, done, total: None  # gets the progress of a step
         self.unscored = ""  # why the last validation gave no value of the monitored metric, once one did not
         self._random_states: list[dict[str, Any]] = []
-        self._validated_at: int | None = None  # the step of the last complete validation
-        self.resumed_from: Path | None = None  # the checkpoint that this run goes on from, and its step
-        self.resumed_at: int | None = None
-        self._whole_epochs = 0  # of that checkpoint
+        self.validated_at = 0  # the step of the last complete validation
+        self._whole_epochs = 0  # of the checkpoint that this run goes on from
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -206,9 +204,9 @@ class PolicyModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         facts = {"fingerprint": self.policy.fingerprint, "trained_as": self.policy.trained_as}
-        # A run that has nothing left to train does not begin, and has not restored the states that it was given.
+        # A run with nothing left to train never begins, and has not restored what it was given.
         states = self._random_states or self.gather(random_state())
-        checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self._validated_at}
+        checkpoint[OWN] = {**facts, "random_states": states, "validated_at": self.validated_at}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError if the checkpoint was saved with another policy, or its tensors do not fit this one."""
@@ -226,21 +224,16 @@ class PolicyModule(LightningModule):
         if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning does not check these
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
-        self._validated_at = saved.get("validated_at")
-        self.resumed_at = checkpoint["global_step"]
+        self.validated_at = saved.get("validated_at") or 0
         self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
         uncount_broken_epoch(checkpoint)
 
     # ---- where a run begins, ends and validates
 
-    def on_fit_start(self) -> None:
-        """Remember the checkpoint: Lightning forgets it in a run's last validation, if it was resumed at its end."""
-        self.resumed_from = Path(self.trainer.ckpt_path) if self.trainer.ckpt_path else None
-
     def on_train_start(self) -> None:
         """Restore the random state last, since everything built before has drawn from it (TRAPS 34)."""
         self._set_rates()
-        owed = owes_validation(self.trainer, self._validated_at)
+        owed = owes_validation(self.trainer, self._whole_epochs, self.validated_at)
         self.trainer.should_stop |= resumed_at_end(self.trainer, self._whole_epochs)
         states, self._random_states = self._random_states, []
         if self.global_rank < len(states):
@@ -266,12 +259,12 @@ class PolicyModule(LightningModule):
 
     def on_validation_start(self) -> None:
         """Drop the loggers if a run resumed at its end is validated again: they have that validation already."""
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self._validated_at == self.global_step:
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self.validated_at == self.global_step:
             self.trainer.loggers = []
 
     def on_validation_epoch_end(self) -> None:
-        """Note that the validation is complete, before callbacks hear of its end: one of them saves the run."""
-        self._validated_at = self.global_step
+        """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""
+        self.validated_at = self.global_step
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -39,11 +39,11 @@ class StepProgress(ProgressBar):
     def __init__(self, line_every_s: float = 10.0) -> None:
         super().__init__()
         self._lines, self._lines_within = LinesApart(line_every_s), LinesApart(WITHIN_S)
-        self.enabled = True
+        self.enabled, self._begun = True, False
         self._console = Console()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._began, self._first_step, self._silent = 0.0, 0, True
+        self._began, self._first_step = 0.0, 0
 
     def disable(self) -> None:
         """Print nothing. Lightning calls this on every rank but the first."""
@@ -86,8 +86,7 @@ class StepProgress(ProgressBar):
     def _within_step(self, trainer: Trainer, what: str, done: int, total: int) -> None:
         """Show how far a step is: in the bar, or in a separate line if the step takes long."""
         far = f"{what} {done}/{total}"
-        begins = not done and self._silent  # it may be minutes before a dialogue ends
-        self._silent &= not begins
+        begins, self._begun = not (done or self._begun), True  # it may be minutes before a run's first dialogue ends
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=f"{far}  {_numbers(trainer)}".strip())
         elif not self._console.is_terminal and self._lines_within.due(end=begins):

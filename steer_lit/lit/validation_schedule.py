@@ -45,29 +45,30 @@ def uncount_broken_epoch(checkpoint: dict[str, Any]) -> None:
             counts[event] -= extra
 
 
-def owes_validation(trainer: Trainer, validated_at: int | None) -> bool:
-    """Return whether a resumed run was saved between a step and its validation, which Lightning would skip.
+def owes_validation(trainer: Trainer, epochs: int, validated_at: int) -> bool:
+    """Return whether a resumed run, saved after this number of whole epochs, has a validation to make up.
 
-    Lightning does continue a validation that had begun, after the batches it had counted. Their results are lost, so
-    that validation is made to start over; unless it is the one after step `validated_at`, which is complete.
+    One is due after its last step, and the last complete one, after step `validated_at`, was another. Lightning's own
+    account does not survive a second failure of that validation. It would also go on in the middle of a validation,
+    without the results before: it is kept from that.
     """
     loop = trainer.fit_loop.epoch_loop
-    if trainer.global_step == validated_at:
-        loop.val_loop.reset_restart_stage()
-        return False
-    if loop.val_loop.restarted_mid_evaluation:
-        loop.val_loop.restarting = False
-    if not loop.restarted_on_train_batch_end or not trainer.enable_validation:
+    loop.val_loop.reset_restart_stage()
+    if not trainer.enable_validation or trainer.global_step == validated_at:
         return False
     # Lightning's own rule for a step that was not the run's last.
-    if (epochs := trainer.check_val_every_n_epoch) is None:
-        return (loop.total_batch_idx + 1) % trainer.val_check_batch == 0
-    return (trainer.current_epoch + 1) % epochs == 0 and (loop.batch_idx + 1) % trainer.val_check_batch == 0
+    batches = loop.batch_progress
+    if (every := trainer.check_val_every_n_epoch) is None:
+        return batches.total.ready % trainer.val_check_batch == 0
+    epoch = epochs + (batches.current.ready < trainer.num_training_batches)
+    return epoch % every == 0 and batches.current.ready % trainer.val_check_batch == 0
 
 
 def validate(trainer: Trainer) -> None:
     """Run the whole validation, as Lightning does after a step."""
     trainer.validating = True
-    trainer.fit_loop.epoch_loop.val_loop.restarting = False
-    trainer.fit_loop.epoch_loop.val_loop.run()
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    loop.restarting = False
+    loop.run()
+    loop._has_run = False  # Lightning would take an epoch saved in its last validation for one with nothing left to end
     trainer.training = True

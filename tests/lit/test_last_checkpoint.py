@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
 from steer_lit.lit.training_checkpoint import OWN
@@ -36,6 +37,15 @@ def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end() 
     callback.on_train_batch_end(trainer_at(17, terminated=True), None, None, None, 0)  # type: ignore[arg-type]
     callback.on_train_end(trainer_at(18), None)  # type: ignore[arg-type]
     assert saved == [10, 16, 16, 17, 18]  # twice at the end, because the last validation lies between
+
+
+def test_a_run_with_nothing_left_to_train_is_saved_after_its_validation() -> None:
+    """Its training never begins. The save removes the checkpoint of the validation that had failed."""
+    callback, saved = LastCheckpoint(every_n_steps=5), []
+    callback._save = lambda trainer: saved.append(trainer.state.fn)  # type: ignore[method-assign]
+    for fn in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+        callback.on_validation_end(SimpleNamespace(state=SimpleNamespace(fn=fn)), None)  # type: ignore[arg-type]
+    assert saved == [TrainerFn.VALIDATING]
 
 
 @pytest.mark.parametrize(("failed_at", "left"), [(3, False), (5, False), (6, True), (None, True)])

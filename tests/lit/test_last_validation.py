@@ -16,12 +16,22 @@ from tests.settings import optim_settings
 EVERY = {"check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
 
 
+class Validated(Callback):
+    """Notes the steps that were validated."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+
+    def on_validation_end(self, trainer: Trainer, *_: object) -> None:
+        self.steps.append(trainer.global_step)
+
+
 def fit(make_trainer: Any, policy: Any, data: Any, resume: Path | None = None, **settings: Any) -> list[int]:
     """Fit. Return the steps at which the run validated."""
     module = SFTModule(policy, optim_settings(lr=1e-2, schedule="constant", warmup=0.0), micro_tokens=2048)
     validated: list[int] = []
-    module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
-    trainer = make_trainer(**{**EVERY, "callbacks": [LastCheckpoint(100)], "enable_checkpointing": True, **settings})
+    callbacks = [Validated(validated), *settings.pop("callbacks", [LastCheckpoint(100)])]
+    trainer = make_trainer(**{**EVERY, "callbacks": callbacks, "enable_checkpointing": True, **settings})
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return validated
 
