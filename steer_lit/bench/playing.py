@@ -25,6 +25,7 @@ from steer_lit.rollout.threads import in_background
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, SoFar, Trajectory
 
 log = logging.getLogger(__name__)
+_DOWN = "the judge's server went down"
 TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
 
 
@@ -188,10 +189,10 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
     def grade_all(trajectories: Sequence[Trajectory]) -> list[list[Grade]]:
         known = {id: known_grades(row) for id, row in left.ungraded.items()}
         try:
-            return grade_turns(trajectories, _Absent(str(down[0])) if down else run.judge, known)
+            return grade_turns(trajectories, _Absent() if down else run.judge, known)
         except ServerDown as error:  # the answers are recorded, to be graded when the server is back
             down.append(error)
-            return grade_turns(trajectories, _Absent(str(error)), known)
+            return grade_turns(trajectories, _Absent(), known)
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         if not all(row.failed for row in rows):
@@ -231,19 +232,17 @@ class _Tally:
             self._tell(self._recorded, self._failed, self._answered)
 
 
-@dataclass(frozen=True, slots=True)
 class _Absent:
-    """Stands in for a judge whose server is down, for the `reason`."""
-
-    reason: str
+    """Stands in for a judge whose server is down. The error that ends the run says why; reports show no address."""
 
     def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        return [Grade(failed=self.reason)] * len(dialogues)
+        return [Grade(failed=_DOWN)] * len(dialogues)
 
 
 def _check_judge(judged: Sequence[GradedDialogue]) -> None:
     """Raise TooManyFailures if no turn of at least `TELLING` dialogues has a grade: playing more would be wasted."""
-    shown = [row for row in judged if row.ended != "failed"]  # a silent policy is not the judge's fault
+    # A silent policy is not the judge's fault, and what an earlier server's death left ungraded waits for its turn.
+    shown = [row for row in judged if row.answered and any(turn.failed != _DOWN for turn in row.turns)]
     reasons = [turn.failed for row in shown for turn in row.turns]
     if len(shown) < TELLING or None in reasons:
         return

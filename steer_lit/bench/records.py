@@ -91,6 +91,11 @@ class GradedDialogue:
         """Whether any turn, or the dialogue as a whole, could not be graded. A failed dialogue counts in no rate."""
         return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
 
+    @property
+    def answered(self) -> bool:
+        """Whether the policy has answered every turn."""
+        return bool(self.turns) and self.ended != "failed"
+
 
 Records = Mapping[str, Sequence[GradedDialogue]]  # by policy
 
@@ -182,8 +187,8 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
 class RecordFile:
     """The graded dialogues on disk, each once (see `read_records`).
 
-    A later row of the same policy and scenario, played with other settings, replaces an earlier one, unless only the
-    earlier is graded: then both stay.
+    A later row of the same policy and scenario, played with other settings, replaces an earlier one once it is graded.
+    Until then both stay, unless the earlier holds no answers.
     """
 
     def __init__(self, path: Path) -> None:
@@ -242,9 +247,12 @@ class RecordFile:
 
 
 def _replaced(row: GradedDialogue, latest: Mapping[tuple[str, str], GradedDialogue]) -> bool:
-    """Return whether one of the `latest` rows, by policy and scenario, takes this earlier row's place."""
+    """Return whether one of the `latest` rows, by policy and scenario, takes this earlier row's place.
+
+    One that was graded does, or one under the same key. Any other costs neither grades nor answers that may be graded.
+    """
     later = latest.get((row.policy, row.scenario))
-    return later is not None and (row.failed or not later.failed)
+    return later is not None and (not later.failed or later.key == row.key or not row.answered)
 
 
 def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:

@@ -24,7 +24,7 @@ def lacks_only_grades(row: GradedDialogue, attacker: Attacker) -> bool:
     A record names neither the gold facts nor the order of text and pictures of a question that is not the row's own.
     """
     scripted = getattr(attacker, "keeps_to_script", False)
-    return scripted and row.failed and bool(row.turns) and row.ended != "failed"
+    return scripted and row.failed and row.answered
 
 
 def as_played(row: GradedDialogue, scenario: Scenario) -> Trajectory:

@@ -178,7 +178,7 @@ def test_answers_are_kept_if_the_judges_server_goes_down(tmp_path: Path) -> None
     ended = rows_of(tmp_path)
     assert len(ended) <= 6  # nor is more played than had ended by then
     assert [row.failed for row in ended[:4]] == [False, False, True, True]
-    assert ended[2].turns[0].failed == "8 of 10 requests failed"
+    assert ended[2].turns[0].failed == "the judge's server went down"  # reports show it, and no address
     assert ended[2].turns[0].assistant == "by p"
     judge, before = Judge(), policy.played
     summary, printed = bench(tmp_path, judge, ("sft", policy))
@@ -186,6 +186,17 @@ def test_answers_are_kept_if_the_judges_server_goes_down(tmp_path: Path) -> None
     assert judge.asked == 8
     assert policy.played - before == 10 - len(ended)
     assert f"sft: 2 of 10 dialogues graded, {len(ended)} answered\n" in printed
+
+
+def test_what_a_dead_server_left_ungraded_is_not_the_next_judges_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServerDown):
+        bench(tmp_path, Judge(lasts=0), ("sft", Policy("p")))
+    left = [row.scenario for row in rows_of(tmp_path)]
+    monkeypatch.setattr(playing, "TELLING", 3)
+    summary, _ = bench(tmp_path, Judge(failing=left[:2]), ("sft", Policy("p")))  # of the first half chunk, none
+    assert summary["sft"]["n"] == 10 - 2
 
 
 def test_a_judge_whose_server_is_down_is_not_said_to_grade_nothing(

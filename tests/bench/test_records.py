@@ -135,9 +135,10 @@ def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path
     assert read_records(path)[0] == records.rows == [old, lost]
     records.claim("sft", "weights", {"new"}, "c")  # its answers are going to be graded
     assert read_records(path)[0] == records.rows == [old, replace(lost, conditions="c")]
-    last = replace(lost, key="newer")
-    records.append([last])
-    assert records.rows == [old, last]
+    silent, last = replace(lost, key="silent", ended="failed"), replace(lost, key="newer")
+    records.append([silent])
+    records.append([last])  # answers that were paid for wait for their grades; no answers are replaced
+    assert records.rows == [old, replace(lost, conditions="c"), last]
     records.claim("sft", "weights", {old.key}, "")
     assert read_records(path)[0] == records.rows == [old]
 
