@@ -18,7 +18,7 @@ from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
-from steer_lit.rollout.play import playing
+from steer_lit.rollout.play import one_each, playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background
@@ -257,7 +257,7 @@ def grade_turns(
 
     If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: the judge does not
     see it, and all its grades are failed. Nor does it see turns whose grades are `known`, by scenario. Raises
-    ValueError if the judge gives another number of grades.
+    SteerError if the judge, which may be a user's own, gives anything else than one grade for each.
     """
     given = [_given(trajectory, known or {}) for trajectory in trajectories]
     prefixes = [
@@ -266,10 +266,7 @@ def grade_turns(
         for turn_idx, grade in enumerate(grades)
         if grade is None
     ]
-    grades = judge.grade(prefixes) if prefixes else []
-    if len(grades) != len(prefixes):
-        raise ValueError(f"the judge was shown {len(prefixes)} turns and gave {len(grades)} grades")
-    each = iter(grades)
+    each = iter(one_each(prefixes, judge, "grade", "Grade", Grade) if prefixes else [])
     return [[next(each) if grade is None else grade for grade in turns] for turns in given]
 
 

@@ -154,7 +154,7 @@ class _Reaction:
         self._score([self.dialogues[row] for row in answered])
         going = [row for row in answered if self._goes_on(self.dialogues[row])]
         asked = [self.dialogues[row].so_far for row in going]
-        attacks = _one_each(asked, self.attacker, "attack", "Attack or None", Attack | None) if going else []
+        attacks = one_each(asked, self.attacker, "attack", "Attack or None", Attack | None) if going else []
         found = {**dict.fromkeys(answers), **dict(zip(going, attacks, strict=True))}
         for row, attack in found.items():
             if attack is not None:
@@ -179,7 +179,7 @@ class _Reaction:
         if self.tutor is None or not dialogues:
             return
         asked = [dialogue.so_far for dialogue in dialogues]
-        verdicts = _one_each(asked, self.tutor, "score", "Verdict", Verdict)
+        verdicts = one_each(asked, self.tutor, "score", "Verdict", Verdict)
         for dialogue, verdict in zip(dialogues, verdicts, strict=True):
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
@@ -187,10 +187,8 @@ class _Reaction:
         return dialogue.open and len(dialogue.turns) < self.max_turns
 
 
-def _one_each(
-    asked: Sequence[SoFar], player: Attacker | Tutor, method: str, named: str, kind: type[T] | UnionType
-) -> list[T]:
-    """Call an attacker's or tutor's `method`, which may be a user's own.
+def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
+    """Call the `method` of an attacker, tutor or judge, which may be a user's own.
 
     Raise SteerError unless it returns one of `kind` for each dialogue.
     """

@@ -21,7 +21,7 @@ from steer_lit.bench.records import GradedDialogue, read_records
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
-from steer_lit.errors import ServerDown, TooManyFailures
+from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.rollout.known_answers import KnownAnswers
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 from tests.settings import bench_settings
@@ -186,6 +186,16 @@ def test_answers_are_kept_if_the_judges_server_goes_down(tmp_path: Path) -> None
     assert judge.asked == 8
     assert policy.played - before == 10 - len(ended)
     assert f"sft: 2 of 10 dialogues graded, {len(ended)} answered\n" in printed
+
+
+@pytest.mark.parametrize(("given", "returned"), [([{"harmlessness": 3}] * 2, r"\[\{'harm"), ([], "0"), (None, "None")])
+def test_a_judge_of_ones_own_that_gives_no_grades_is_named(
+    given: Any, returned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "grade", lambda self, dialogues: given)
+    said = rf"Judge\.grade returned {returned}.* for 2 dialogues: it must return a list with one Grade for each"
+    with pytest.raises(SteerError, match=said):
+        bench(tmp_path, Judge(), ("sft", Policy("p")))
 
 
 def test_what_a_dead_server_left_ungraded_is_not_the_next_judges_fault(
