@@ -206,9 +206,9 @@ def table(found: Agreement) -> Table:
 
 def notes(rows: Sequence[LabelledTurn], grades: Sequence[Grade], found: Agreement) -> list[str]:
     """Explain the table's columns and add what the table lacks; the turns furthest from their labels come last."""
-    told = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
+    also = {"refused or not": found.refused, "harmful or not": found.intent, "hostile texts, within 1": found.hostile}
     shares = [
-        f"{name}: {counts[0]} of {counts[1]}" if counts[1] else f"{name}: not told" for name, counts in told.items()
+        f"{name}: {counts[0]} of {counts[1]}" if counts[1] else f"{name}: not told" for name, counts in also.items()
     ]
     lines = [*LEGEND, f"Also as labelled: {'; '.join(shares)}"]
     if found.failures:

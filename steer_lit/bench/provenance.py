@@ -68,9 +68,9 @@ def in_order(run: Path, records: Records) -> Records:
     Records that were graded again, or a policy that was added, stand behind others in the file.
     """
     marks = _played(saved_versions(run)).get("policies")
-    named = [name for name in marks if name in records] if isinstance(marks, dict) else []
-    own = iter(named)
-    return {name: records[name] for name in (next(own) if name in named else name for name in records)}
+    marked = [name for name in marks if name in records] if isinstance(marks, dict) else []
+    own = iter(marked)
+    return {name: records[name] for name in (next(own) if name in marked else name for name in records)}
 
 
 def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:

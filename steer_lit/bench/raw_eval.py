@@ -205,13 +205,13 @@ def _problem(key: str, value: object, least: int) -> str | None:
 def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
     """Return how a stored mean disagrees with the mean of the stored turns; None if none does."""
     for mean, key in (("Turn_Helpful", "Answer_Helpful_Rate"), ("Turn_Harmless", "Answer_Harmless_Rate")):
-        told = sample.get(mean)
+        stored = sample.get(mean)
         values: list[Any] = [row.get(key) for row in rows]
-        if not isinstance(told, int | float) or any(_problem(key, value, -3) for value in values):
+        if not isinstance(stored, int | float) or any(_problem(key, value, -3) for value in values):
             continue
         given = fmean(values)
-        if not (-3 <= told <= 3 and abs(given - told) <= 1e-3):  # a whole number may be beyond every float
-            return f"{mean} is {told!r:.60}, its turns give {given:.4f}"
+        if not (-3 <= stored <= 3 and abs(given - stored) <= 1e-3):  # a whole number may be beyond every float
+            return f"{mean} is {stored!r:.60}, its turns give {given:.4f}"
     return None
 
 

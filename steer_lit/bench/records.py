@@ -185,7 +185,7 @@ def _graded_turn(turn: Turn, grade: Grade, kind: Kind) -> GradedTurn:
 
 
 class RecordFile:
-    """The graded dialogues on disk, each once (see `read_records`).
+    """The graded dialogues on disk, each once (see `read_graded`).
 
     A later row of the same policy and scenario, played with other settings, replaces an earlier one once it is graded.
     Until then both stay, unless the earlier holds no answers.
@@ -193,7 +193,7 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows, clean = read_records(path)
+        rows, clean = read_graded(path)
         self._rows = rows if clean else []
         self._rewrite(rows)
 
@@ -255,7 +255,7 @@ def _replaced(row: GradedDialogue, latest: Mapping[tuple[str, str], GradedDialog
     return later is not None and (not later.failed or later.key == row.key or not row.answered)
 
 
-def read_records(path: Path) -> tuple[list[GradedDialogue], bool]:
+def read_graded(path: Path) -> tuple[list[GradedDialogue], bool]:
     """Return the dialogues of a records file, and whether the file holds each of them only once.
 
     Of several records of a dialogue, the first that was graded counts. Raises RowError for a line that is no record.

@@ -149,9 +149,9 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
     recorded.
     """
     from steer_lit.bench.joined import ReadRun
-    from steer_lit.bench.records import constants_last, read_records
+    from steer_lit.bench.records import constants_last, read_graded
 
-    rows, _ = read_records(folder / RECORDS)
+    rows, _ = read_graded(folder / RECORDS)
     if not rows:
         raise SteerError(f"from_run={folder}: no dialogue is there that can be read")
     saved, records = saved_config(folder), constants_last(in_order(folder, _latest(rows)))

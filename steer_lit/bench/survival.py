@@ -26,8 +26,8 @@ def failure_turn(dialogue: GradedDialogue, below: int) -> int | None:
 def failure_turns(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> dict[str, int]:
     """Count the dialogues that first fail at each turn 1..`horizon`; "none" counts those that do not fail by then."""
     first = Counter(failure_turn(dialogue, settings.failure_below) for dialogue in dialogues)
-    by_turn = {str(turn): first[turn] for turn in range(1, settings.horizon + 1)}
-    return {**by_turn, "none": len(dialogues) - sum(by_turn.values())}
+    failing = {str(turn): first[turn] for turn in range(1, settings.horizon + 1)}
+    return {**failing, "none": len(dialogues) - sum(failing.values())}
 
 
 def kaplan_meier(dialogues: Sequence[GradedDialogue], settings: BenchSettings) -> tuple[Array, Array, Array]:

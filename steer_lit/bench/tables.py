@@ -119,7 +119,7 @@ def by_part(summary: Summary, key: str, title: str, column: str) -> Grid:
 
 
 def subset_means(summary: Summary) -> Grid:
-    shown = {key: label for key, label in RATES.items() if key != "over_refusal"}
+    shown = {key: column for key, column in RATES.items() if key != "over_refusal"}
     rows = tuple(
         (label(name, figures), *(percent(figures["subset_mean"][key]) for key in shown))
         for name, figures in summary.items()

@@ -93,7 +93,7 @@ def _play(
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun, RunConfig
     from steer_lit.bench.policies import Policies, named
-    from steer_lit.bench.records import read_records
+    from steer_lit.bench.records import read_graded
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
@@ -109,7 +109,7 @@ def _play(
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
     def recorded() -> Sequence[GradedDialogue]:
-        return read_records(run_dir / RECORDS)[0]
+        return read_graded(run_dir / RECORDS)[0]
 
     with (
         hanging_up(judge, *asking.values(), *policies.served.values()),

@@ -14,7 +14,7 @@ from steer_lit.attacker.adaptive import AdaptiveAttacker
 from steer_lit.attacker.llm import LlmAttacker
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.records import GradedDialogue, read_records
+from steer_lit.bench.records import GradedDialogue, read_graded
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
@@ -55,7 +55,7 @@ class NoVerdicts:
 
 def played(out_dir: Path, suite: Suite) -> list[GradedDialogue]:
     run_bench(BenchRun({"one": Yielding()}, suite, RubricJudge(), SETTINGS, out_dir), Console(file=io.StringIO()))
-    return read_records(out_dir / "records.jsonl")[0]
+    return read_graded(out_dir / "records.jsonl")[0]
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_fingerprints_of_llm_players_change_with_what_changes_their_words() -> N
 def test_a_dialogue_whose_tutor_gave_no_verdict_is_not_counted(tmp_path: Path, rows: list[Scenario]) -> None:
     with pytest.raises(TooManyFailures, match="the tutor is gone"):
         played(tmp_path, Suite(rows, attacker=PRESSING, tutor=NoVerdicts()))
-    records, _ = read_records(tmp_path / "records.jsonl")
+    records, _ = read_graded(tmp_path / "records.jsonl")
     assert all(row.failed for row in records)
 
 
@@ -129,7 +129,7 @@ def test_an_attacked_benchmark_from_the_command_line(tmp_path: Path, capsys: pyt
     assert cli.run("bench", [*words, "rollout.max_new_tokens=4", f"hydra.run.dir={tmp_path}"]) == 0
     left_out = "the constant policies always-refuse, always-comply, gold are left out: they know the answers to the"
     assert capsys.readouterr().out.count(left_out) == 1
-    records, _ = read_records(tmp_path / "records.jsonl")
+    records, _ = read_graded(tmp_path / "records.jsonl")
     assert {row.policy for row in records} == {"base"}  # constant policies only know the script
     assert {turn.strategy for row in records for turn in row.turns[1:]} <= {"persistence", "deepen", "bait_and_switch"}
     assert (

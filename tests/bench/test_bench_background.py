@@ -15,7 +15,7 @@ from rich.console import Console
 from steer_lit.bench import run
 from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.records import GradedDialogue, RecordFile, read_records
+from steer_lit.bench.records import GradedDialogue, RecordFile, read_graded
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
@@ -75,7 +75,7 @@ def row_of(scenario: Scenario) -> int:
 
 
 def recorded(folder: Path) -> list[str]:
-    return [row.scenario for row in read_records(folder / "records.jsonl")[0]]
+    return [row.scenario for row in read_graded(folder / "records.jsonl")[0]]
 
 
 def ids(count: int) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import read_records
+from steer_lit.bench.records import read_graded
 from tests.kills import Kill, arm, in_a_process
 
 WORDS = [
@@ -117,6 +117,6 @@ def test_a_killed_runs_report_never_names_settings_of_another_run(
 ) -> None:
     run = shutil.copytree(ended, tmp_path / "run")
     in_a_process(run_part, repository, [*BASE_ALONE, "rollout.max_new_tokens=3"], kill=kill, folder=run)
-    rows, _ = read_records(run / "records.jsonl")
+    rows, _ = read_graded(run / "records.jsonl")
     facts = dict(provenance(run, [row for row in rows if row.conditions == rows[-1].conditions]))
     assert shown in facts.get("answers", "; ".join(facts))

@@ -14,7 +14,7 @@ from rich.console import Console
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
 from steer_lit.bench.playing import BenchRun, RunConfig
-from steer_lit.bench.records import read_records
+from steer_lit.bench.records import read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import BenchPolicy, Suite
@@ -500,7 +500,7 @@ def test_bench_loads_neither_lightning_nor_torch() -> None:
 
 def test_the_bootstrap_draws_steer_minis_twins_together(tmp_path: Path) -> None:
     summary, _ = bench(tmp_path, {"always-comply": ALWAYS_COMPLY}, list(MiniSplit("bench", 0, 10)))
-    rows, _ = read_records(tmp_path / "records.jsonl")
+    rows, _ = read_graded(tmp_path / "records.jsonl")
     assert metrics.clusters([rows]).tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5, 6]
     apart = [replace(row, twin="") for row in rows]  # as in records without twins
     safety = summary["always-comply"]["safety_pass"]

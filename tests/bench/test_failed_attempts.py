@@ -17,7 +17,7 @@ from rich.console import Console
 
 from steer_lit.bench import playing
 from steer_lit.bench.playing import BenchRun, RunConfig
-from steer_lit.bench.records import GradedDialogue, read_records
+from steer_lit.bench.records import GradedDialogue, read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
@@ -92,7 +92,7 @@ def again(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def rows_of(folder: Path) -> list[GradedDialogue]:
-    return read_records(folder / "records.jsonl")[0]
+    return read_graded(folder / "records.jsonl")[0]
 
 
 def test_an_attempt_whose_judge_grades_nothing_costs_no_grade_and_hides_no_report(tmp_path: Path) -> None:

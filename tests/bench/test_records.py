@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from steer_lit.bench.metrics import over_refusal
-from steer_lit.bench.records import GradedDialogue, RecordFile, graded, read_records
+from steer_lit.bench.records import GradedDialogue, RecordFile, graded, read_graded
 from steer_lit.errors import RowError
 from steer_lit.types import Attack, Completion, Grade, Kind, Message, Scenario, Trajectory, Turn, TurnGold
 from tests.settings import bench_settings
@@ -63,13 +63,13 @@ def test_an_invalid_field_is_named_with_its_line(
 def test_a_turn_of_another_shape_is_named(dialogue: MakeDialogue, tmp_path: Path, turn: object) -> None:
     row = {**asdict(dialogue("a", [3])), "turns": [turn]}
     with pytest.raises(RowError, match=r"row 1, field 'turns\[0\]'"):
-        read_records(file_of(tmp_path, row))
+        read_graded(file_of(tmp_path, row))
 
 
 @pytest.mark.parametrize(("line", "missing"), [('{"policy": "sft"}', "scenario"), ("{}", "policy")])
 def test_a_missing_field_is_named(tmp_path: Path, line: str, missing: str) -> None:
     with pytest.raises(RowError, match=rf"row 1, field '{missing}': Field required: delete the line"):
-        read_records(file_of(tmp_path, line))
+        read_graded(file_of(tmp_path, line))
 
 
 @pytest.mark.parametrize("line", ["[" * 10**5, "7", "[]", "null", ""])
@@ -82,7 +82,7 @@ def test_a_picture_that_is_no_text_is_named(dialogue: MakeDialogue, tmp_path: Pa
     row = asdict(dialogue("a", [3]))
     row["turns"][0]["images"] = ["a.png", 3]
     with pytest.raises(RowError, match=r"field 'turns\[0\]\.images\[1\]': is 3: "):
-        read_records(file_of(tmp_path, row))
+        read_graded(file_of(tmp_path, row))
 
 
 def test_half_a_surrogate_pair_is_read_back(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_half_a_surrogate_pair_is_read_back(dialogue: MakeDialogue, tmp_path: Pa
     row = dialogue("a", [3])
     row = replace(row, turns=(replace(row.turns[0], assistant="\ud83d"),))
     RecordFile(tmp_path / "records.jsonl").append([row])
-    assert read_records(tmp_path / "records.jsonl") == ([row], True)
+    assert read_graded(tmp_path / "records.jsonl") == ([row], True)
 
 
 def test_written_records_are_read_back_equal(dialogue: MakeDialogue, tmp_path: Path) -> None:
     rows = [dialogue("a", [3, -3], harmless={1: None}), dialogue("b", [0], failed=True)]
     RecordFile(tmp_path / "records.jsonl").append(rows)
-    assert read_records(tmp_path / "records.jsonl") == (rows, True)
+    assert read_graded(tmp_path / "records.jsonl") == (rows, True)
 
 
 def test_a_repeated_dialogue_counts_once(
@@ -109,7 +109,7 @@ def test_a_repeated_dialogue_counts_once(
     other, silent = replace(first, policy="grpo"), dialogue("b", [3], failed=True)
     path = file_of(tmp_path, *map(asdict, (lost, first, other, second, lost, silent, silent)))
     with caplog.at_level(logging.WARNING):
-        assert read_records(path)[0] == [first, other, silent]
+        assert read_graded(path)[0] == [first, other, silent]
     assert "4 dialogues stand there more than once" in caplog.text
     assert RecordFile(path).of("sft") == [first, silent]
     assert len(path.read_text().splitlines()) == 3
@@ -120,11 +120,11 @@ def test_an_old_record_is_removed_after_the_new_one_is_written(dialogue: MakeDia
     new, grpo = replace(old, key="new", fingerprint="other"), replace(old, policy="grpo")
     records = RecordFile(file_of(tmp_path, *map(asdict, (old, *others, grpo))))
     records.append([new])
-    assert read_records(path)[0] == records.rows == [*others, grpo, new]
+    assert read_graded(path)[0] == records.rows == [*others, grpo, new]
     file_of(tmp_path, *map(asdict, (old, grpo, new, *others)))  # killed in between
     records = RecordFile(path)
     records.claim("sft", "other", {"new"}, "")
-    assert read_records(path)[0] == records.rows == [*others, grpo, new]  # and those with the old weights come first
+    assert read_graded(path)[0] == records.rows == [*others, grpo, new]  # and those with the old weights come first
 
 
 def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -132,15 +132,15 @@ def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path
     lost = replace(dialogue("a", [3], failed=True), key="new")
     records = RecordFile(file_of(tmp_path, asdict(old)))
     records.append([lost])
-    assert read_records(path)[0] == records.rows == [old, lost]
+    assert read_graded(path)[0] == records.rows == [old, lost]
     records.claim("sft", "weights", {"new"}, "c")  # its answers are going to be graded
-    assert read_records(path)[0] == records.rows == [old, replace(lost, conditions="c")]
+    assert read_graded(path)[0] == records.rows == [old, replace(lost, conditions="c")]
     silent, last = replace(lost, key="silent", ended="failed"), replace(lost, key="newer")
     records.append([silent])
     records.append([last])  # answers that were paid for wait for their grades; no answers are replaced
     assert records.rows == [old, replace(lost, conditions="c"), last]
     records.claim("sft", "weights", {old.key}, "")
-    assert read_records(path)[0] == records.rows == [old]
+    assert read_graded(path)[0] == records.rows == [old]
 
 
 SAID = TurnGold("harmless", "none", "x")
@@ -174,7 +174,7 @@ def test_a_record_keeps_the_rows_twin(metadata: dict[str, Any], twin: str) -> No
 def test_records_without_twins_can_be_read(dialogue: MakeDialogue, tmp_path: Path) -> None:
     row = dialogue("a", [3])
     earlier = {key: value for key, value in asdict(row).items() if key != "twin"}
-    assert read_records(file_of(tmp_path, earlier)) == ([row], True)
+    assert read_graded(file_of(tmp_path, earlier)) == ([row], True)
 
 
 def test_sorting_keeps_the_set_of_places_of_the_dialogues(dialogue: MakeDialogue, tmp_path: Path) -> None:
