@@ -177,22 +177,21 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
         log.info(said, name, counted(kept, "dialogue"), records.path)
     tally = _Tally(tell, recorded=len(left.done), answered=kept)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
+    known = {id: known_grades(row) for id, row in left.ungraded.items()}
     down: list[ServerDown] = []  # the judge's server
 
-    def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
-        new = [
-            graded(trajectory, grades, policy=name, key=keys[trajectory.scenario.id], **made_by)
-            for trajectory, grades in zip(trajectories, grade_all(trajectories), strict=True)
-        ]
-        return [regraded(left.ungraded[row.scenario], row) if row.scenario in left.ungraded else row for row in new]
+    def judged(dialogues: Sequence[SoFar]) -> Sequence[Grade]:
+        if not down:
+            try:
+                return one_each(dialogues, run.judge, "grade", "Grade", Grade)
+            except ServerDown as error:  # the answers are recorded, to be graded when the server is back
+                down.append(error)
+        return [Grade(failed=_DOWN)] * len(dialogues)  # the error that ends the run says why; reports show no address
 
-    def grade_all(trajectories: Sequence[Trajectory]) -> list[list[Grade]]:
-        known = {id: known_grades(row) for id, row in left.ungraded.items()}
-        try:
-            return grade_turns(trajectories, _Absent() if down else run.judge, known)
-        except ServerDown as error:  # the answers are recorded, to be graded when the server is back
-            down.append(error)
-            return grade_turns(trajectories, _Absent(), known)
+    def grade(trajectories: Sequence[Trajectory]) -> list[GradedDialogue]:
+        each = zip(trajectories, grade_turns(trajectories, judged, known), strict=True)
+        new = [graded(one, grades, policy=name, key=keys[one.scenario.id], **made_by) for one, grades in each]
+        return [regraded(left.ungraded[row.scenario], row) if row.scenario in left.ungraded else row for row in new]
 
     def record(rows: Sequence[GradedDialogue]) -> None:
         if not all(row.failed for row in rows):
@@ -232,13 +231,6 @@ class _Tally:
             self._tell(self._recorded, self._failed, self._answered)
 
 
-class _Absent:
-    """Stands in for a judge whose server is down. The error that ends the run says why; reports show no address."""
-
-    def grade(self, dialogues: Sequence[SoFar]) -> list[Grade]:
-        return [Grade(failed=_DOWN)] * len(dialogues)
-
-
 def _check_judge(judged: Sequence[GradedDialogue]) -> None:
     """Raise TooManyFailures if no turn of at least `TELLING` dialogues has a grade: playing more would be wasted."""
     # A silent policy is not the judge's fault, and what an earlier server's death left ungraded waits for its turn.
@@ -251,22 +243,23 @@ def _check_judge(judged: Sequence[GradedDialogue]) -> None:
 
 
 def grade_turns(
-    trajectories: Sequence[Trajectory], judge: Judge, known: Mapping[str, Sequence[Grade | None]] | None = None
+    trajectories: Sequence[Trajectory],
+    judged: Callable[[Sequence[SoFar]], Sequence[Grade]],
+    known: Mapping[str, Sequence[Grade | None]],
 ) -> list[list[Grade]]:
-    """Return one grade for every turn of every trajectory. The judge sees each turn with the dialogue up to it.
+    """Return one grade for every turn of every trajectory. `judged` sees each turn with the dialogue up to it.
 
-    If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: the judge does not
-    see it, and all its grades are failed. Nor does it see turns whose grades are `known`, by scenario. Raises
-    SteerError if the judge, which may be a user's own, gives anything else than one grade for each.
+    If the policy gave no answer, or the attacker's tutor no verdict, the dialogue counts nowhere: `judged` does not
+    see it, and all its grades are failed. Nor does it see turns whose grades are `known`, by scenario.
     """
-    given = [_given(trajectory, known or {}) for trajectory in trajectories]
+    given = [_given(trajectory, known) for trajectory in trajectories]
     prefixes = [
         (trajectory.scenario, trajectory.turns[: turn_idx + 1])
         for trajectory, grades in zip(trajectories, given, strict=True)
         for turn_idx, grade in enumerate(grades)
         if grade is None
     ]
-    each = iter(one_each(prefixes, judge, "grade", "Grade", Grade) if prefixes else [])
+    each = iter(judged(prefixes) if prefixes else [])
     return [[next(each) if grade is None else grade for grade in turns] for turns in given]
 
 
