@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data.images import picture_named
 from steer_lit.data.labels import settled
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
@@ -43,7 +44,7 @@ characters = st.characters(exclude_categories=["Cs"])
 texts = st.lists(pieces | st.text(characters, max_size=8), min_size=1, max_size=4).map("".join).filter(bool)
 spoken = texts.filter(str.strip)
 names = st.text(characters, min_size=1, max_size=9).filter(str.strip)
-refs = names.map(ImageRef)
+refs = names.map(picture_named)  # as a row names them: `blank:` starts names that no row can use
 user_parts = st.lists(texts | refs, min_size=1, max_size=5).filter(
     lambda parts: any(isinstance(part, ImageRef) or part.strip() for part in parts)
 )
@@ -53,7 +54,8 @@ facts = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(tuple) | st.dictionaries(names, inner, max_size=3),
     max_leaves=5,
 )
-taken = ("question_id", "rest_messages", "image", "scores", "strategy", "max_score", "risk_trajectory")
+# Hypothesis also draws words from the code, so these come up.
+taken = ("question_id", "rest_messages", "image", "scores", "strategy", "max_score", "risk_trajectory", "is_safe")
 categories = st.sampled_from(["Strong Red-Team", "benign", "steer-vls", "beaver", "Privacy", "unsafe", "", "label"])
 metadata = st.builds(
     lambda named, other: {**other, **named},
