@@ -47,7 +47,7 @@ class Unloaded:
     fingerprint: str
 
     def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> NoReturn:
-        raise NotImplementedError
+        raise RuntimeError("a policy plays once its model has loaded")
 
 
 @dataclass(frozen=True, slots=True)

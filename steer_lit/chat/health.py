@@ -132,7 +132,7 @@ class ServerHealth:
         is logged meanwhile.
         """
         self.usage = replace(self.usage, retries=self.usage.retries + 1)
-        if not (fault.connected or fault.timed_out or self._unreached):
+        if not (fault.connected or self._unreached):
             self._unreached = True
             said = "%s: %s; each request is tried again, as often as %s says"
             log.warning(said, self._settings.base_url, fault.reason, self._named("retries"))

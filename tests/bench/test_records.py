@@ -135,6 +135,8 @@ def test_a_failed_record_replaces_no_graded_one(dialogue: MakeDialogue, tmp_path
     assert read_graded(path)[0] == records.rows == [old, lost]
     records.claim("sft", "weights", {"new"}, "c")  # its answers are going to be graded
     assert read_graded(path)[0] == records.rows == [old, replace(lost, conditions="c")]
+    records.append([replace(lost, conditions="c")])  # the same attempt again
+    assert records.rows == [old, replace(lost, conditions="c")]
     silent, last = replace(lost, key="silent", ended="failed"), replace(lost, key="newer")
     records.append([silent])
     records.append([last])  # answers that were paid for wait for their grades; no answers are replaced

@@ -90,6 +90,18 @@ def test_rows_of_a_stopped_run_do_not_stand_for_those_of_the_finished_one(capsys
     assert synthesize(*words, f"data.scripts={one}") == 0
 
 
+def test_rows_that_were_never_made_are_no_loss() -> None:
+    """A server that went down has left two of eight rows without an answer."""
+    words = ["stages=1", "hydra.run.dir=x"]
+    assert synthesize("rows=8", *words) == 0
+    work = Path("x/work.stage1.jsonl")
+    *made, one, other = [json.loads(line) for line in work.read_text().splitlines()]
+    lines = [*made, *({**row, "status": "failed", "rows": {}} for row in (one, other))]
+    work.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    assert synthesize("rows=5", *words) == REFUSED
+    assert synthesize("rows=6", *words) == 0
+
+
 def test_a_finished_stage_without_its_journal_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["stages=2", "rows=6", "hydra.run.dir=x"]
     assert synthesize(*words, f"data.scripts={scripts('one', 1)}") == 0
