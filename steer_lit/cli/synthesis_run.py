@@ -5,7 +5,7 @@ Nothing heavy is imported before the config has been checked, so that every refu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,18 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     settings, console = SynthesisSettings.of(plain), Console()
     starts = read_starts(settings, run_dir, aside=None if config.dry_run else run_dir)
     tell_plan(settings, config.generator.name, console, None if starts is None else len(starts))
-    if not (lacking := _lacking(config)):
-        generator = instantiate(config.generator)
-        check_earlier(settings, generator, starts, run_dir)
+    if config.dry_run and (lacking := _lacking(config)):
+        _tell_dry(lacking)  # without them there is no generator, which the check below needs
+        return
+    generator = instantiate(config.generator)
+    check_earlier(settings, generator, starts, run_dir)
     if config.dry_run:
-        print("dry_run=true: nothing was made", *_next(lacking), sep="\n")
+        _tell_dry([])
         return
     freeze(config, run_dir)
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
-            manifest = run_synthesis(generator, settings, run_dir, console, starts)
+            manifest = run_synthesis(generator, settings, run_dir, starts, console)
     finally:
         generator.stop()  # its clients hang up, and log what they used
     print(next_steps(manifest, settings, run_dir, typed_words()))
@@ -68,9 +70,10 @@ def _lacking(config: DictConfig) -> list[str]:
     return [problem.key for problem in synthesis_problems(made)]
 
 
-def _next(lacking: Sequence[str]) -> Iterator[str]:
-    """Yield the command that makes what this dry run counted, and the keys that it still lacks."""
+def _tell_dry(lacking: Sequence[str]) -> None:
+    """Print the command that makes what this dry run counted, and the keys that it still lacks."""
     folder = words_setting(given_words("hydra"), ["hydra.run.dir"])
-    yield f"next:    {command('synthesize', *words_besides(typed_words(), ['dry_run']), *folder)}"
+    print("dry_run=true: nothing was made")
+    print(f"next:    {command('synthesize', *words_besides(typed_words(), ['dry_run']), *folder)}")
     if lacking:
-        yield f"         (add {' and '.join(lacking)})"
+        print(f"         (add {' and '.join(lacking)})")

@@ -1,4 +1,4 @@
-"""What a run's stages start from when that is a file: seed questions for Stage I, scripts for Stage II."""
+"""What a run's stages start from: seed questions for Stage I, scripts for Stage II."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from steer_lit.data.rows import Quarantine
 from steer_lit.numbers import counted
+from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
@@ -31,6 +32,17 @@ def read_starts(settings: SynthesisSettings, run_dir: Path, aside: Path | None) 
         return None
     bad = _quarantine(settings, aside, "seeds")
     return _told(file, read_seed_questions(file, settings.folder, settings.rows, bad), bad)
+
+
+def stage_starts(
+    stage: str, generator: Generator, settings: SynthesisSettings, run_dir: Path, read: Starts | None
+) -> Starts:
+    """Return what one of the run's stages starts from. `read` is what `read_starts` returned."""
+    if stage != settings.stage_names[0]:
+        return scripts_of(settings, run_dir, run_dir)
+    if read is None:
+        return generator.seed_questions(settings.stage1.kind, settings.stage1.turns, settings.rows)
+    return read
 
 
 def scripts_of(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> list[Scenario]:

@@ -694,7 +694,7 @@ def test_sigterm_ends_a_benchmark_with_the_command_that_resumes(tmp_path: Path) 
 def test_sigterm_ends_a_synthesis_with_the_command_that_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, write = [], synthesis_run.write_script
+    made, (write, files) = [], synthesis_run.STAGES["stage1"]
 
     def terminated(start: object, *others: object) -> object:
         made.append(start)
@@ -704,7 +704,7 @@ def test_sigterm_ends_a_synthesis_with_the_command_that_resumes(
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis_run, "write_script", terminated)
+        patch.setitem(synthesis_run.STAGES, "stage1", (terminated, files))
         assert cli.run("synthesize", [*ROWS, f"hydra.run.dir={tmp_path / 'run'}"]) == 143
     assert signal.getsignal(signal.SIGTERM) == before
     said = capsys.readouterr().err

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from steer_lit.chat import ChatReply, ChatRequest, ChatSettings, ChatUsage
+from steer_lit.synthesis.generator import Generator
+from steer_lit.synthesis.run import run_synthesis
+from steer_lit.synthesis.settings import SynthesisSettings
+from steer_lit.synthesis.starts import read_starts
 
 SAFE = "<thinking>A shop. Theft: harmful.</thinking><answer>I won't help with that. Shall we look at locks?</answer>"
 Answer = Callable[[str, ChatRequest], str | ChatReply | None]
+
+
+def run(generator: Generator, settings: SynthesisSettings, folder: Path) -> dict[str, Any]:
+    """Run the stages without a word. Return the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return run_synthesis(
+        generator, settings, folder, read_starts(settings, folder, folder), Console(file=io.StringIO())
+    )
 
 
 def part_of(request: ChatRequest) -> str:

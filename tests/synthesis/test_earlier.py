@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shlex
 from collections.abc import Callable
@@ -10,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
 from steer_lit.synthesis.earlier import check_earlier
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.starts import read_starts
 from steer_lit.synthesis.work import WorkFile
+from tests.synthesis.played import run
 
 REFUSED = 2
 
@@ -113,6 +111,19 @@ def test_a_finished_stage_without_its_journal_is_not_replaced(capsys: pytest.Cap
     assert held("x") == before
 
 
+def test_a_damaged_manifest_does_not_hide_that_the_journal_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["stages=1", "rows=4", "hydra.run.dir=x"]
+    assert synthesize(*words) == 0
+    Path("x/work.stage1.jsonl").unlink()
+    manifest = json.loads(Path("x/manifest.json").read_text())
+    del manifest["stages"]["stage1"]["seed"]
+    Path("x/manifest.json").write_text(json.dumps(manifest))
+    capsys.readouterr()
+    assert synthesize(*words) == REFUSED
+    said = "or with other settings (manifest.json does not say), or perhaps not: work.stage1.jsonl is gone, which"
+    assert said in capsys.readouterr().err
+
+
 def test_a_row_whose_content_changed_is_not_answered_from_the_journal() -> None:
     """Before the stage is finished nothing is refused, but no row of a journal serves for another one."""
     file = scripts("one", 1)
@@ -158,13 +169,13 @@ def test_stage_2_goes_on_from_fewer_scripts_where_near_duplicates_are_left_out(
     settings: Callable[..., SynthesisSettings], played: Callable[..., tuple[object, Generator]], tmp_path: Path
 ) -> None:
     _, generator = played()
-    console, run = Console(file=io.StringIO()), tmp_path / "x"
-    run_synthesis(generator, settings("both"), run, console)
+    folder = tmp_path / "x"
+    run(generator, settings("both"), folder)
     both, alone = (replace(settings(stages), near_duplicate=0.1) for stages in ("both", "1"))
-    assert run_synthesis(generator, alone, run, console)["stages"]["stage1"]["written"] < 6
-    check_earlier(both, generator, read_starts(both, run, None), run)
+    assert run(generator, alone, folder)["stages"]["stage1"]["written"] < 6
+    check_earlier(both, generator, read_starts(both, folder, None), folder)
     with pytest.raises(SteerError, match="stage 1 of 6 rows, 2 of which this one with rows=4 would remove"):
-        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, run, None), run)
+        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, folder, None), folder)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,22 @@ def test_a_run_killed_before_its_manifest_goes_on_beside_rows_of_a_stopped_one()
     assert synthesize(*words) == 0
     Path("x/manifest.json").unlink()
     assert synthesize(*words) == 0
+
+
+def test_rows_of_a_stopped_run_do_not_replace_finished_ones_with_other_settings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All rows of the run are in the journal, which does not say that the finished stage holds others."""
+    words = ["stages=1", "hydra.run.dir=x"]
+    assert synthesize(*words, "rows=6", "seed=2") == 0
+    for name in ("manifest.json", "stage1.jsonl", "rl.jsonl"):
+        Path("x", name).unlink()
+    assert synthesize(*words, "rows=4") == 0
+    before = held("x")
+    capsys.readouterr()
+    assert synthesize(*words, "rows=6", "seed=2") == REFUSED
+    assert "made with seed=1, which this one with seed=2 would replace" in capsys.readouterr().err
+    assert held("x") == before
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from steer_lit.chat import ChatClient, ChatReply, ChatRequest
 from steer_lit.data.images import open_image
@@ -25,19 +23,14 @@ from steer_lit.prompts.ask import MAX_QUESTION
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.llm import llm_generator
 from steer_lit.synthesis.manifest import write_manifest
-from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.tutor.llm import LlmTutor
 from steer_lit.types import Dialogue, Fingerprinted, Scenario
-from tests.synthesis.played import SAFE, PlayedClient, count_in, plays_well, subject_of
+from tests.synthesis.played import SAFE, PlayedClient, count_in, plays_well, run, subject_of
 
 Settings = Callable[..., SynthesisSettings]
 Played = Callable[..., tuple[PlayedClient, Generator]]
 FILES = ("stage1.jsonl", "rl.jsonl", "sft.jsonl")
-
-
-def run(generator: Generator, settings: SynthesisSettings, folder: Path) -> dict[str, Any]:
-    return run_synthesis(generator, settings, folder, Console(file=io.StringIO()))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

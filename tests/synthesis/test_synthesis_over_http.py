@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import signal
@@ -13,15 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.llm import llm_generator
-from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
 from tests.chat.chaos_server import Body, ChaosServer
-from tests.synthesis.played import part_of, plays_well
+from tests.synthesis.played import part_of, plays_well, run
 
 FAULTS = ("429", "500", "reset", "garbage body", "empty body", "no choices")
 FILES = ("stage1.jsonl", "rl.jsonl", "sft.jsonl")
@@ -71,12 +68,12 @@ def test_trap_37_a_third_of_the_requests_failing_changes_no_row(
         with ChaosServer(planned, answer) as server:
             kept = str(tmp_path / f"{name}-kept")
             client = ChatClient(ChatSettings(server.base_url, "chaos", concurrency=4, backoff=0.01, cache_dir=kept))
-            run_synthesis(generator_of(client, seeds_file), settings(), run_dir, Console(file=io.StringIO()))
+            run(generator_of(client, seeds_file), settings(), run_dir)
             made[name] = [(run_dir / file).read_bytes() for file in FILES]
             asked = len(server.bodies)
             for journal in run_dir.glob("work.*.jsonl"):
                 journal.unlink()
-            run_synthesis(generator_of(client, seeds_file), settings(), run_dir, Console(file=io.StringIO()))
+            run(generator_of(client, seeds_file), settings(), run_dir)
             assert len(server.bodies) == asked  # every reply was stored: making the rows again costs nothing
             client.close()
             faults = [fault for fault in server.faults if fault is not None]

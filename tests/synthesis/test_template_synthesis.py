@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource
 from steer_lit.errors import SteerError
-from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings, SynthesisSettings
 from steer_lit.synthesis.template import attack_scores, template_generator
 from steer_lit.types import Attack, Completion, Dialogue, Message, Scenario, Trajectory, Turn, TurnGold
+from tests.synthesis import played
 
 TURNS = {"benign": (3, 5), "obfuscated": (3, 6), "red_team": (4, 8)}
 
@@ -27,7 +25,7 @@ def settings(kind: str, stage: str = "both", rows: int = 30, success: int = 4) -
 
 
 def run(rules: SynthesisSettings, folder: Path) -> dict[str, Any]:
-    return run_synthesis(template_generator("template", seed=1), rules, folder, Console(file=io.StringIO()))
+    return played.run(template_generator("template", seed=1), rules, folder)
 
 
 @pytest.mark.parametrize("kind", list(TURNS))
