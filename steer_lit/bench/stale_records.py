@@ -32,7 +32,8 @@ def describe_stale(run: BenchRun) -> str:
 
     Changed settings are named if the records were played under the folder's config.
     """
-    played = [(row, run.keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
+    keys = {name: run.keys(policy.fingerprint) for name, policy in run.policies.items()}
+    played = [(row, keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
     stale = [row for row, key in played if key not in (None, row.key)]
     aside = [row for row, key in played if key is None]
     parts = []
