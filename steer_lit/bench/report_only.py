@@ -60,6 +60,13 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "hydra.run.dir", config["run_dir"], f"{RAW_EVALS}/ there is read, and would be replaced: name another"
         )
+    else:
+        from steer_lit.bench.raw_eval import check_first
+
+        try:
+            check_first(Path(str(files)))
+        except ConfigError as error:
+            yield from error.problems
 
 
 def folders_of(run: object) -> list[Path]:

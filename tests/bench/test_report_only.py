@@ -310,6 +310,7 @@ def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -
     assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
     theirs = tmp_path / "theirs" / "raw_eval" / "judge"
     theirs.mkdir(parents=True)
+    (theirs / "raw_eval.json").write_text('{"samples": {}}')
     for source in (tmp_path / "theirs", theirs.parent, theirs):  # the report would overwrite these files
         assert problems(from_raw_eval=str(source), run_dir=str(tmp_path / "theirs")) == ["hydra.run.dir"]
         assert problems(from_raw_eval=str(source)) == []
@@ -318,6 +319,20 @@ def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -
     for what in ({"from_run": str(tmp_path)}, {"from_raw_eval": str(tmp_path)}):
         assert problems(**what, bench={"limit": 3}) == ["bench.limit"]
     assert problems(bench={"limit": 3}) == []
+
+
+def test_a_file_that_is_no_raw_eval_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "raw_eval.json"
+    for text, said in (("", "cannot be read as JSON"), ('{"sft": {"n": 3}}', "is no raw_eval.json")):
+        path.write_text(text)
+        for source in (path, tmp_path):
+            (problem,) = report_problems(config(from_raw_eval=str(source), run_dir=str(tmp_path / "out")))
+            assert (problem.key, problem.value) == ("from_raw_eval", str(path))
+            assert problem.remedy.startswith(said)
+            assert "name a raw_eval.json of the authors' evaluator, or a folder" in problem.remedy
+    path.unlink()
+    (problem,) = report_problems(config(from_raw_eval=str(tmp_path), run_dir=str(tmp_path / "out")))
+    assert problem.remedy.startswith("no raw_eval.json is below this folder: ")
 
 
 def test_a_folder_without_records_is_described(tmp_path: Path) -> None:
