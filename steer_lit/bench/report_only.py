@@ -24,6 +24,7 @@ from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
+from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import OpenImage
 
@@ -40,12 +41,12 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     run, files = config["from_run"], config["from_raw_eval"]
     if run is not None and files is not None:
         yield Problem("from_run", run, "and from_raw_eval both name something to report on: leave one of them out")
-    if (limit := config["bench"]["limit"]) is not None and (run is not None or files is not None):
-        yield Problem("bench.limit", limit, "limits what is played, and a report is on all that was: leave it out")
-    if config["judge_check"] and (run is not None or files is not None):
-        yield Problem(
-            "judge_check", True, "grades the calibration set, and a report grades nothing: leave one of them out"
-        )
+    if run is not None or files is not None:
+        if (limit := config["bench"]["limit"]) is not None:
+            yield Problem("bench.limit", limit, "limits what is played, and a report is on all that was: leave it out")
+        if config["judge_check"]:
+            remedy = "grades the calibration set, and a report grades nothing: leave one of them out"
+            yield Problem("judge_check", True, remedy)
     if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     yield from _run_problems(run)
@@ -196,16 +197,13 @@ def _latest(rows: Sequence[GradedDialogue]) -> Records:
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     """Say which later turns the report leaves out, because these settings would not have played them; "" for none."""
     most = settings.turns_played
-    cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
-    if not any(long for long, _ in cut.values()):
+    cut = {name: sum(len(row.turns) > most for row in rows) for name, rows in records.items()}
+    if not any(cut.values()):
         return ""
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
-    counted = f"turns 1 to {most}" if most > 1 else "turn 1"
-    (long, count), *others = set(cut.values())
-    which = f"{long} of {count} dialogues{' of each policy' if len(cut) > 1 else ''}"
-    if others:
-        which = ", ".join(f"{long} of {count} dialogues of {name}" for name, (long, count) in cut.items())
-    return f"{key}: the report is on {counted} alone, as if no more had been played; later turns left out: {which}"
+    kept = f"turns 1 to {most}" if most > 1 else "turn 1"
+    which = ", ".join(f"{long} of {counted(len(records[name]), 'dialogue')} of {name}" for name, long in cut.items())
+    return f"{key}: the report is on {kept} alone, as if no more had been played; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
+_ANOTHER_JUDGE = "the same command with another judge, such as judge=llm server.model=<another>"
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:
@@ -150,9 +151,10 @@ def _check_judge(
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, settings, run_dir, console)
+        fit = check_judge(judge, settings, run_dir, console)
         asked = cost(judge, scenarios, policies, settings.turns_played)
-        print_lines(console, *asked, f"next:    {_benchmark(config, len(scenarios), whole=whole)}")
+        following = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
+        print_lines(console, *asked, f"next:    {following}")
 
 
 def _what_plays(config: DictConfig) -> str:
