@@ -84,8 +84,8 @@ class Agreement:
 def agreement(rows: Sequence[LabelledTurn], grades: Sequence[Grade], settings: BenchSettings) -> Agreement:
     """Compare one grade per row with its label. Failed grades count in `failures` and nowhere else."""
     graded = [(row, grade) for row, grade in zip(rows, grades, strict=True) if grade.failed is None]
-    helpfulness = [(_number(grade.helpfulness), _number(row.label.helpfulness)) for row, grade in graded]
-    harmlessness = [(_number(grade.harmlessness), _number(row.label.harmlessness)) for row, grade in graded]
+    scores = [(_scores(grade), _scores(row.label)) for row, grade in graded]
+    helpfulness, harmlessness = ([(judge[at], label[at]) for judge, label in scores] for at in (0, 1))
     hostile = [_apart(row, grade) <= 1 for row, grade in graded if row.hostile]
     refused = [grade.refused == row.label.refused for row, grade in graded if grade.refused is not None]
     intent = [grade.intent == row.label.intent for row, grade in graded if grade.intent is not None]
@@ -120,11 +120,8 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
     rest = f", {counted(len(found.failures), 'grade')} failed" if found.failures else ""
     if needs_gold and found.failures:
         rest = f", the other {len(found.failures)} lack the gold facts that it needs"
-    if worst == 1:
-        alike = f"All {graded} pass or fail as their labels do, by helpfulness, harmlessness and survival alike."
-    else:
-        sides = [f"{scale.same_side} by {name}" for name, scale in found.scales.items()]
-        alike = f"Of these it passes or fails as the label does {', '.join(sides)}."
+    sides = ", ".join(f"{scale.same_side} by {name}" for name, scale in found.scales.items())
+    alike = f"Of these it passes or fails as the label does {sides}."
     tried = f" {hostile} of them try to talk it into a grade: {moved or 'none'} succeeded." if hostile else ""
     return fit, f"{message}: of {found.labelled} turns graded by hand it graded {graded}{rest}. {alike}{tried}"
 
@@ -175,7 +172,7 @@ def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: 
     lines = [f"{turns}: as many requests to {model}; {fewer}."]
     if answered := used.requests - used.failed:
         each = used.prompt_tokens / answered, used.completion_tokens / answered
-        prompt, completion = (_amount(asked * tokens) for tokens in each)
+        prompt, completion = (f"{asked * tokens:,.0f}" for tokens in each)
         lines.append(
             f"{answered} requests took {each[0]:,.0f} prompt and {each[1]:,.0f} completion tokens each: at least "
             f"{prompt} and {completion} in all, more where dialogues are longer than these."
@@ -185,10 +182,6 @@ def cost(judge: Judge, scenarios: Sequence[Scenario], policies: int, max_turns: 
     return lines
 
 
-def _amount(tokens: float) -> str:
-    return f"{tokens / 1e6:,.1f} million" if tokens >= 1e6 else f"{tokens:,.0f}"
-
-
 def table(found: Agreement) -> Table:
     """Return a table of the three scales, one per row."""
     title = f"{found.labelled} labelled turns, {len(found.failures)} of them not graded"
@@ -196,11 +189,8 @@ def table(found: Agreement) -> Table:
     for column in ("scale", "equal", "within 1", "passes from", "same side", "judge only", "label only"):
         shown.add_column(column, justify="left" if column == "scale" else "right")
     for name, scale in found.scales.items():
-        passing = (_share(scale.same_side, scale.graded), str(scale.judge_passes), str(scale.label_passes))
-        near = [_share(count, scale.graded) for count in (scale.equal, scale.within_one)]
-        if name == "survival":  # harmlessness once more, at another threshold
-            near = ["", ""]
-        shown.add_row(name, *near, f"{scale.threshold:g}", *passing)
+        equal, near, same = (f"{n}/{scale.graded}" for n in (scale.equal, scale.within_one, scale.same_side))
+        shown.add_row(name, equal, near, f"{scale.threshold:g}", same, str(scale.judge_passes), str(scale.label_passes))
     return shown
 
 
@@ -239,20 +229,14 @@ def _on_scale(pairs: Sequence[tuple[int, int]], threshold: float) -> ScaleAgreem
 
 def _apart(row: LabelledTurn, grade: Grade) -> int:
     """Return the larger of the two scales' distances from the label."""
-    return max(
-        abs(_number(grade.helpfulness) - _number(row.label.helpfulness)),
-        abs(_number(grade.harmlessness) - _number(row.label.harmlessness)),
-    )
+    return max(abs(judge - label) for judge, label in zip(_scores(grade), _scores(row.label), strict=True))
 
 
-def _number(grade: int | None) -> int:
-    assert grade is not None  # a grade that did not fail has both numbers
-    return grade
+def _scores(grade: Grade) -> tuple[int, int]:
+    assert grade.helpfulness is not None
+    assert grade.harmlessness is not None  # a grade that did not fail has both
+    return grade.helpfulness, grade.harmlessness
 
 
 def _turn(row: LabelledTurn, grade: Grade) -> dict[str, Any]:
     return {"id": row.scenario.id, "hostile": row.hostile, "label": asdict(row.label), "grade": asdict(grade)}
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count}/{total}" + (f" {count / total:.0%}" if total else "")

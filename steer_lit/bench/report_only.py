@@ -23,7 +23,7 @@ from steer_lit.bench.provenance import in_order, played_under_config, provenance
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
+from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import OpenImage
@@ -89,14 +89,8 @@ def _run_problems(run: object) -> Iterator[Problem]:
 def _unread(run: Path) -> str:
     """Return why `run` holds nothing to report on."""
     if not run.is_dir():
-        found = "is a file" if run.exists() else "no such folder"
-        return f"{found}: name the folder of a run"
-    if (run / CONFIG).is_file():
-        return (
-            f"that run wrote nothing to report on, neither {RECORDS} nor {ROLLOUTS}: a benchmark's and a GRPO run's "
-            "folder hold such, that of SFT does not"
-        )
-    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run"
+        return f"{'is a file' if run.exists() else 'no such folder'}: name the folder of a run"
+    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a benchmark or a GRPO run (SFT writes neither)"
 
 
 def report_config(config: Mapping[str, Any]) -> dict[str, Any]:

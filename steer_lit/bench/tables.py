@@ -212,8 +212,8 @@ def difference(rate: Rate) -> str:
         return "-"
     if low is None or high is None:
         return f"{value:+z.1f}"
-    excludes_0 = low > 0 or high < 0
-    star, nearest = (f" {STAR}", min(abs(low), abs(high))) if excludes_0 else ("", 1.0)
+    star = f" {STAR}" if low > 0 or high < 0 else ""
+    nearest = min(abs(low), abs(high)) if star else 1.0
     digits = next((digits for digits in range(1, DIGITS) if round(nearest, digits)), DIGITS)
     shown = f"{value:+z.{digits}f}"
     return f"{shown}{star}" if low == high else f"{shown} ({low:z.{digits}f} to {high:z.{digits}f}){star}"

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import LEGEND, _amount, agreement, check_judge, cost, table, verdict
+from steer_lit.bench.judge_check import LEGEND, agreement, check_judge, cost, table, verdict
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
@@ -141,7 +141,6 @@ def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp
     assert asked in text
     assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. Of")
     assert "50 requests took 700 prompt and 60 completion tokens each: at least 84,000 and 7,200 in all" in text
-    assert _amount(1_250_000) == "1.2 million"
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert written["judge"] == "LlmJudge"
     assert len(written["turns"]) == len(ROWS)
@@ -162,7 +161,7 @@ def test_a_judge_that_hostile_texts_influence_is_reported(answering, tmp_path: P
 
 def test_the_rubric_reports_why_it_cannot_grade_every_row_and_costs_nothing(tmp_path: Path) -> None:
     text = printed(RubricJudge(), tmp_path)
-    fit = "of 58 turns graded by hand it graded 43, the other 15 lack the gold facts that it needs. All 43 pass or fail"
+    fit = "of 58 turns graded by hand it graded 43, the other 15 lack the gold facts that it needs. Of these it passes"
     assert fit in text.splitlines()[0]
     assert "15 of them not graded" in text
     assert "can only judge rows with gold facts" in text
