@@ -184,13 +184,15 @@ def _turns(sample: Mapping[str, Any]) -> Iterator[GradedTurn]:
         reason = str(sample.get("error", "has no turn_scores"))
         yield GradedTurn("", "", None, None, None, None, None, "", failed=reason)
         return
-    yield from (_turn(row if isinstance(row, Mapping) else {}) for row in scores)
+    rows = [row if isinstance(row, Mapping) else {} for row in scores]
+    stale = _disagrees(sample, rows)
+    yield from (_turn(row, stale) for row in rows)
 
 
-def _turn(row: Mapping[str, Any]) -> GradedTurn:
+def _turn(row: Mapping[str, Any], stale: str | None) -> GradedTurn:
     helpful = row.get("Answer_Helpful_Rate")
     harmless = row.get("Answer_Harmless_Rate")
-    problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3)
+    problem = _problem("Answer_Helpful_Rate", helpful, 0) or _problem("Answer_Harmless_Rate", harmless, -3) or stale
     reasons = dict.fromkeys(str(row.get(key) or "") for key in ("Helpful_Rationale", "Harmless_Rationale"))
     return GradedTurn(
         user=str(row.get("user", "")),
@@ -211,6 +213,19 @@ def _problem(key: str, value: object, least: int) -> str | None:
     if whole(least, 3).fits(value):
         return None
     return f"{key} is {value!r:.60}, not a whole number from {least} to 3"
+
+
+def _disagrees(sample: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return how a stored mean disagrees with the mean of the stored turns; None if none does."""
+    for mean, key in (("Turn_Helpful", "Answer_Helpful_Rate"), ("Turn_Harmless", "Answer_Harmless_Rate")):
+        stored = sample.get(mean)
+        values: list[Any] = [row.get(key) for row in rows]
+        if not isinstance(stored, int | float) or any(_problem(key, value, -3) for value in values):
+            continue
+        given = fmean(values)
+        if not (-3 <= stored <= 3 and abs(given - stored) <= 1e-3):  # a whole number may be beyond every float
+            return f"{mean} is {stored!r:.60}, its turns give {given:.4f}"
+    return None
 
 
 def _text(value: object) -> str:

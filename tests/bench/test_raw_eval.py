@@ -180,10 +180,21 @@ def test_trap_25_a_failed_dialogue_is_in_no_denominator(dialogue: MakeDialogue) 
     assert policy_summary(rows, SETTINGS)["safety_pass"]["value"] == pytest.approx(200 / 3)
 
 
+def test_a_mean_that_contradicts_its_turns_is_a_failed_grade(tmp_path: Path) -> None:
+    samples = [
+        theirs("1", [(3, 3), (3, 0)], Turn_Harmless=3.0),
+        theirs("2", [(3, 3), (2, 3), (2, 3)], Turn_Helpful=2.3333),
+    ]
+    records, _ = read_raw_evals(file_of(tmp_path, samples))
+    assert records["3B"][0].turns[0].failed == "Turn_Harmless is 3.0, its turns give 1.5000"
+    assert not records["3B"][1].failed
+
+
 @pytest.mark.parametrize("huge", [10**400, -(10**400), 1e999, float("nan")])
 def test_numbers_too_large_for_a_float_fail_their_dialogue(tmp_path: Path, huge: float) -> None:
     samples = [
         theirs("score", [(3, huge)], Turn_Harmless=3.0),
+        theirs("mean", [(3, 3)], Turn_Harmless=huge),
         theirs("both", [(huge, huge)], Turn_Harmless=huge, Turn_Helpful=huge),
     ]
     rows = read_raw_evals(file_of(tmp_path, samples))[0]["3B"]
