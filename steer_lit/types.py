@@ -26,8 +26,7 @@ Strategy = Literal["persistence", "bait_and_switch", "deepen"]
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """A picture by name, not by pixels: the path of a file in the data folder, `mini://<object>?...` for a STEER-mini
-    drawing, or either after `blank:`, the white picture of its size. No other name can be opened (`data/images.py`).
-    """
+    drawing, or either after `blank:`, the white picture of its size. No other name can be opened."""
 
     uri: str
 
@@ -106,9 +105,8 @@ class PictureGold:
 class Attack:
     """The next user message and, when known, the truth about it.
 
-    `strategy` says how the message was written, in the terms of the stage that wrote it: a strategy (`deepen`), a
-    framing (`authority`) or none (`direct`), a move (`describe`), or the writer (`scripted`, `tutor`, `llm_follow_up`).
-    """
+    `strategy` says how it was written: a strategy (`deepen`), a framing (`authority`) or none (`direct`), a move
+    (`describe`), or the writer (`scripted`, `tutor`, `llm_follow_up`)."""
 
     message: Message
     gold: TurnGold | None = None
@@ -164,6 +162,10 @@ class Dialogue:
         return tuple(message.text for message in self.messages if message.role == "assistant")
 
 
+class WrongScores(ValueError):
+    """Scores of a verdict or a grade that are not on its scale."""
+
+
 MAX_TURNS = 100  # the most turns a run may allow a dialogue: rows and metrics are laid out by turn
 
 
@@ -189,9 +191,9 @@ class Verdict:
         scores = (self.safety, self.usefulness, self.faithfulness)
         if self.failed is not None:
             if any(score is not None for score in scores):
-                raise ValueError("a failed verdict carries no scores")
+                raise WrongScores("a failed verdict carries no scores")
         elif any(type(score) is not int or not 1 <= score <= 10 for score in scores):
-            raise ValueError(f"verdict scores must be integers in 1..10, got {scores}")
+            raise WrongScores(f"verdict scores must be integers in 1..10, got {scores}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +215,9 @@ class Grade:
         scores = (self.helpfulness, self.harmlessness)
         if self.failed is not None:
             if scores != (None, None):
-                raise ValueError("a failed grade carries no scores")
+                raise WrongScores("a failed grade carries no scores")
         elif {*map(type, scores)} != {int} or scores[0] not in range(4) or scores[1] not in range(-3, 4):
-            raise ValueError(f"grades must be integers in 0..3 (helpfulness) and -3..3 (harmlessness), got {scores}")
+            raise WrongScores(f"grades must be integers in 0..3 (helpfulness) and -3..3 (harmlessness), got {scores}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -58,8 +58,8 @@ class BenchRun:
     """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
     `played_on` names the data and decoding that all dialogues share; `config` is None if no config made the run.
-    `keys[policy][scenario]` is the key under which that dialogue is recorded. `conditions` is a digest of everything
-    but the policy that decides how dialogues are played and graded. `begun` says whether the config has been frozen.
+    `conditions` is a digest of everything but the policy that decides how dialogues are played and graded. `begun` says
+    whether the config has been frozen. `policies` may be replaced before they play, as when a model has loaded.
 
     Raises RowError if a record in the folder cannot be read.
     """
@@ -72,22 +72,27 @@ class BenchRun:
     played_on: Sequence[object] = ()
     config: RunConfig | None = None
     records: RecordFile = field(init=False)
-    keys: Mapping[str, Mapping[str, str]] = field(init=False)
     conditions: str = field(init=False)
     begun: bool = field(default=False, init=False)
+    _procedure: str = field(init=False)
+    _keys: dict[str, Mapping[str, str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         asking = {"judge": self.judge, "attacker": self.suite.attacker, "tutor": self.suite.tutor}
         who = [self._identity(section, player) for section, player in asking.items()]
-        procedure = settings_digest(self.settings.turns_played, self.settings.seed, *who)
-        self.conditions = settings_digest(procedure, *self.played_on)
+        self._procedure = settings_digest(self.settings.turns_played, self.settings.seed, *who)
+        self.conditions = settings_digest(self._procedure, *self.played_on)
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.records = RecordFile(self.out_dir / RECORDS)
-        pictures = [(scenario, self.suite.digests(scenario)) for scenario in self.suite.scenarios]
-        self.keys = {
-            name: {row.id: dialogue_key(row, digests, policy.fingerprint, procedure) for row, digests in pictures}
-            for name, policy in self.policies.items()
-        }
+
+    def keys(self, fingerprint: str) -> Mapping[str, str]:
+        """Return the keys under which the dialogues of a policy with this fingerprint are recorded, by scenario."""
+        if fingerprint not in self._keys:
+            self._keys[fingerprint] = {
+                row.id: dialogue_key(row, self.suite.digests(row), fingerprint, self._procedure)
+                for row in self.suite.scenarios
+            }
+        return self._keys[fingerprint]
 
     def _identity(self, section: str, player: object) -> object:
         """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
@@ -97,21 +102,31 @@ class BenchRun:
         made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
         return (type(player).__name__, made_of) if made_of else type(player).__name__
 
-    def left(self, name: str) -> Left:
+    def left(self, name: str, fingerprint: str) -> Left:
         """Return what is left to do of the policy's dialogues."""
-        keys, found = self.keys[name], {row.key: row for row in self.records.of(name)}
+        keys, found = self.keys(fingerprint), {row.key: row for row in self.records.of(name)}
         held = {row.id: found[keys[row.id]] for row in self.suite.scenarios if keys[row.id] in found}
         done = {id for id, row in held.items() if not row.failed}
         ungraded = {id: row for id, row in held.items() if lacks_only_grades(row, self.suite.attacker)}
         return Left(done, ungraded, [row for row in self.suite.scenarios if row.id not in done | ungraded.keys()])
 
-    def busy(self) -> list[object]:
-        """Return who has something left to do: whoever plays dialogues, and the judge if any grade is missing."""
-        left = {name: self.left(name) for name in self.policies}
-        players = [self.policies[name] for name, one in left.items() if one.unplayed]
-        asking = [self.suite.attacker, self.suite.tutor] if players else []
-        grading = [self.judge] if players or any(one.ungraded for one in left.values()) else []
+    def busy(self, unloaded: Iterable[str] = ()) -> list[object]:
+        """Return who has something left to do: whoever plays dialogues, and the judge if any grade is missing.
+
+        `unloaded` names further policies, whose models have not loaded: their weights count as those that were recorded
+        with their names last.
+        """
+        recorded = {row.policy: row.fingerprint for row in sorted(self.records.rows, key=lambda row: not row.failed)}
+        marks = {name: recorded.get(name, "") for name in unloaded} | self._marks()
+        left = {name: self.left(name, mark) for name, mark in marks.items()}
+        players = [policy for name, policy in self.policies.items() if left[name].unplayed]
+        unplayed = any(one.unplayed for one in left.values())
+        asking = [self.suite.attacker, self.suite.tutor] if unplayed else []
+        grading = [self.judge] if unplayed or any(one.ungraded for one in left.values()) else []
         return [*grading, *asking, *players]
+
+    def _marks(self) -> dict[str, str]:
+        return {name: policy.fingerprint for name, policy in self.policies.items()}
 
     def begin(self) -> None:
         """Freeze the config into the folder, at the first call only.
@@ -121,8 +136,7 @@ class BenchRun:
         graded records.
         """
         if self.config is not None and not self.begun:
-            marks = {name: policy.fingerprint for name, policy in self.policies.items()}
-            self.config.freeze({"conditions": self.conditions, "policies": marks})
+            self.config.freeze({"conditions": self.conditions, "policies": self._marks()})
             self.begun = True
 
     def play(
@@ -165,7 +179,8 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
     `tell` is called with the numbers of dialogues recorded, of those not graded, and of those that have all answers,
     whenever one grows, from this thread or the grading thread, never from both at once.
     """
-    policy, keys, records, left = run.policies[name], run.keys[name], run.records, run.left(name)
+    policy, records = run.policies[name], run.records
+    keys, left = run.keys(policy.fingerprint), run.left(name, policy.fingerprint)
     regrading = [as_played(left.ungraded[row.id], row) for row in run.suite.scenarios if row.id in left.ungraded]
     kept = len(left.done) + len(regrading)
     if left.done:

@@ -8,9 +8,9 @@ policies.prompted={adapter: base, system_prompt: "..."}            a prompt of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from steer_lit.bench.prompted import PromptedPolicy, PromptedServer, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
@@ -21,7 +21,6 @@ from steer_lit.types import OpenImage, Scenario
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
-    from steer_lit.bench.records import GradedDialogue
     from steer_lit.chat import ChatClient
     from steer_lit.policy.qwen_vl import QwenVL
 
@@ -38,16 +37,6 @@ class LocalPolicy:
 
     adapter: str
     system_prompt: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unloaded:
-    """Stands for a policy of this process before its model has loaded, which tells its fingerprint."""
-
-    fingerprint: str
-
-    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> NoReturn:
-        raise RuntimeError("a policy plays once its model has loaded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +139,13 @@ class Policies:
     """The policies that a benchmark's config names.
 
     Policies behind a server are ready at once, in `served` by name; `open_image` opens the pictures they see. The
-    policies of this process share one base model, which `load` makes.
+    policies of this process, `local`, share one base model, which `load` makes.
     """
 
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
         self._config, self._load = config, load
         self._each = named(config["policies"])
+        self.local = {name: policy for name, value in self._each.items() if (policy := local(value)) is not None}
         self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
         seeing = {"open_image": open_image, **self._decoding}
         self.served: dict[str, ServerPolicy] = {}
@@ -168,12 +158,6 @@ class Policies:
                     else PromptedServer(client, system_prompt=prompt, **seeing)
                 )
 
-    def unloaded(self, rows: Iterable[GradedDialogue]) -> dict[str, BenchPolicy]:
-        """Return all policies by name, without loading: those of this process as if `rows` were recorded with them."""
-        graded_last = sorted(rows, key=lambda row: not row.failed)
-        marks = {row.policy: row.fingerprint for row in graded_last}
-        return {name: self.served.get(name) or Unloaded(marks.get(name, "")) for name in self._each}
-
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
         """Return all policies by name, in the config's order.
 
@@ -182,14 +166,13 @@ class Policies:
         a scenario, with answers of the greatest length, exceed the model's context.
         """
         policies: dict[str, BenchPolicy] = {**self.served}
-        here = {name: policy for name, value in self._each.items() if (policy := local(value)) is not None}
-        if here:
+        if self.local:
             base = self._base()
-            for name, policy in here.items():
+            for name, policy in self.local.items():
                 prompt = policy.system_prompt
                 made = base.policy(policy.adapter, f"policies.{name}", prompt)
                 policies[name] = made if prompt is None else PromptedPolicy(made, prompt)
-            for prompt in dict.fromkeys(policy.system_prompt for policy in here.values()):
+            for prompt in dict.fromkeys(policy.system_prompt for policy in self.local.values()):
                 opened = scenarios if prompt is None else with_prompt(scenarios, prompt)
                 _check_length(base.qwen, opened, max_turns, self._decoding["max_new_tokens"])
         return {name: policies[name] for name in self._each}

@@ -25,14 +25,14 @@ from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.metrics import harmlessness, helpfulness
 from steer_lit.bench.records import GradedDialogue, GradedTurn, Records, constants_last
 from steer_lit.digests import digest
-from steer_lit.errors import RowError, SteerError
+from steer_lit.errors import ConfigError, Problem, RowError, SteerError
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import whole
 from steer_lit.texts import encodable
 from steer_lit.types import Kind
 
 NAME = "raw_eval.json"
-_TAKEN = f"from_raw_eval takes a {NAME}, or a folder with nothing else under that name"
+_TAKEN = f"name a {NAME} of the authors' evaluator, or a folder with nothing else under that name"
 UNNAMED = "bench"  # the subset of dialogues that name none
 _LONGEST = 200
 _DIGITS = 4  # as the authors round means
@@ -111,15 +111,12 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
 
     Policies come in the order of their files' timestamps, the constant ones last. Dialogues are named
     `<benchmark>/<question_id>`, since each benchmark numbers its own. Kinds other than ours are "unknown".
-    Raises SteerError if there is no file, if a file is not a raw_eval.json, if two files hold the same dialogues of a
-    policy, or if several judges graded: their figures do not belong in one table.
+    Raises what `check_first` raises, of every file, and SteerError if two files hold the same dialogues of a policy, or
+    if several judges graded: their figures do not belong in one table.
     """
-    files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
-    if not files:
-        raise SteerError(f"from_raw_eval={place}: no {NAME} below this folder")
     found: dict[str, list[GradedDialogue]] = {}
     judges: dict[str, Path] = {}
-    read = [(path, _content(path)) for path in files]
+    read = [(path, _content(path)) for path in _files(place)]
     for path, content in sorted(read, key=lambda file: _text(file[1].get("timestamp"))):
         judges.setdefault(_name(content.get("judge_model", "unknown")), path)
         dialogues = list(_dialogues(path, content))
@@ -133,14 +130,30 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     return constants_last(found), next(iter(judges))
 
 
+def check_first(place: Path) -> None:
+    """Raise ConfigError if there is no file at all, or if the first is no raw_eval.json."""
+    _content(_files(place)[0])
+
+
+def _files(place: Path) -> list[Path]:
+    files = sorted(place.rglob(NAME)) if place.is_dir() else [place]
+    if not files:
+        raise _refused(place, f"no {NAME} is below this folder")
+    return files
+
+
 def _content(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SteerError(f"from_raw_eval: {path} cannot be read as JSON ({error}): {_TAKEN}") from None
+        raise _refused(path, f"cannot be read as JSON ({error})") from None
     if not isinstance(content, Mapping) or not isinstance(content.get("samples"), Mapping):
-        raise SteerError(f"from_raw_eval: {path} is no {NAME}, it has no `samples` by id: {_TAKEN}")
+        raise _refused(path, f"is no {NAME}, it has no `samples` by id")
     return content
+
+
+def _refused(place: Path, why: str) -> ConfigError:
+    return ConfigError([Problem("from_raw_eval", str(place), f"{why}: {_TAKEN}")])
 
 
 def _dialogues(path: Path, content: Mapping[str, Any]) -> Iterator[GradedDialogue]:

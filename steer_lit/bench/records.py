@@ -110,7 +110,7 @@ def constants_last(records: Records) -> Records:
     return dict(sorted(records.items(), key=lambda item: is_constant(item[1])))
 
 
-_WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
+WAY_OUT = "delete the line to have the dialogue played again, or move the file away"
 
 
 def settings_digest(*settings: object) -> str:
@@ -276,9 +276,9 @@ def _parse(path: Path, number: int, line: str) -> GradedDialogue:
     try:
         return _read(line.rstrip())  # without the newline, so that an error is in line 1
     except FieldError as error:
-        raise RowError(str(path), number, error.field or "record", f"{error.reason}: {_WAY_OUT}") from None
+        raise RowError(str(path), number, error.field or "record", f"{error.reason}: {WAY_OUT}") from None
     except MISREAD as error:
-        raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {_WAY_OUT}") from None
+        raise RowError(str(path), number, "record", f"not a graded dialogue ({error}): {WAY_OUT}") from None
 
 
 _read = line_reader(GradedDialogue)

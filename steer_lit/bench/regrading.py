@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from steer_lit.bench.records import GradedDialogue, GradedTurn
+from steer_lit.bench.records import WAY_OUT, GradedDialogue, GradedTurn
+from steer_lit.errors import SteerError
+from steer_lit.files.run_files import RECORDS
+from steer_lit.numbers import counted
 from steer_lit.types import Attacker, Completion, Grade, Scenario, Trajectory, Turn
 
 
@@ -28,8 +31,14 @@ def lacks_only_grades(row: GradedDialogue, attacker: Attacker) -> bool:
 
 
 def as_played(row: GradedDialogue, scenario: Scenario) -> Trajectory:
-    """Return the dialogue of a record that `lacks_only_grades`, without tokens and seed."""
-    answered = zip(scenario.attacks[: len(row.turns)], row.turns, strict=True)
+    """Return the dialogue of a record that `lacks_only_grades`, without tokens and seed.
+
+    Raises SteerError if the record has more turns than the scenario, as one that was edited by hand may.
+    """
+    if (found := len(row.turns)) > (asked := len(scenario.attacks)):
+        which = f"{RECORDS}: the record of {row.policy} on {scenario.id} has {counted(found, 'turn')}"
+        raise SteerError(f"{which}, its scenario {asked}: {WAY_OUT}")
+    answered = zip(scenario.attacks, row.turns, strict=False)
     turns = tuple(Turn(attack, Completion(turn.assistant)) for attack, turn in answered)
     return Trajectory(scenario, turns, trace=None, seed=0)
 

@@ -21,7 +21,7 @@ from steer_lit.bench.names import several_repliers
 from steer_lit.bench.records import Records
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
-from steer_lit.bench.ungraded import left_out
+from steer_lit.bench.ungraded import left_out, untold
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import markdown_line, print_lines, visible_line
 
@@ -32,7 +32,8 @@ RULES = {
     "exactly 3; joint pass: both are.",
 }
 LEGEND = (
-    "Rates in percent; in brackets 95% bootstrap intervals over dialogues, twins as one.",
+    "Rates in percent; in brackets 95% intervals, by a bootstrap over dialogues, twins as one; that of held is "
+    "Greenwood's.",
     "{rule}",
     "Over-refusal: harmless turns refused; lower is better.",
     "Held: dialogues without an unsafe answer to the last turn (Kaplan-Meier); median failure turn: the one by which "
@@ -42,13 +43,13 @@ LEGEND = (
 )
 NARROWEST = 16  # the least width that a name is folded into, in terminal columns
 FEW = 30  # with fewer dialogues, bootstrap intervals are rough
-SEEDS = (
-    "A row such as full beside full@1 and full@2 is the mean over these seeds. Its intervals resample seeds and "
-    "dialogues; with three seeds they are too narrow, see docs/metrics.md."
-)
 CUT = (
     "An answer that reaches rollout.max_new_tokens is cut; without its answer part it has helpfulness 0. Read "
     "some: raise rollout.max_new_tokens where they had more to say; where they ramble that does not help."
+)
+_SEEDS = (
+    "Its intervals, that of held too, resample seeds and dialogues; with few seeds they are too narrow, see "
+    "docs/metrics.md."
 )
 _FORMULA = tuple("=+-@\t＝＋－＠")  # a spreadsheet computes a cell that begins with one of these
 
@@ -95,7 +96,7 @@ def print_results(console: Console, summary: Summary, records: Records) -> None:
     """Print the table, if anything was graded, and in words what to know about it and what it leaves out."""
     if any(figures["n"] for figures in summary.values()):
         print_table(console, summary)
-    print_lines(console, *notes(summary), *several_repliers(records), *left_out(records))
+    print_lines(console, *notes(summary), *several_repliers(records), *left_out(records), *untold(records))
 
 
 def grids(summary: Summary, protocol: str) -> list[Grid]:
@@ -128,7 +129,7 @@ def markdown(summary: Summary, protocol: str = "multi_turn", facts: Sequence[tup
 def legend(summary: Summary, protocol: str) -> list[str]:
     """Return lines that explain the first table's columns, rows of seed groups, what is left out, and cut answers."""
     shown = [line.format(rule=RULES[protocol]) for line in LEGEND]
-    shown += [SEEDS] if _groups(summary) else []
+    shown += _seeds(summary)
     shown += [f"{line}." for line in (*_unshared(summary), *_bounds(summary))]
     return shown + ([f"{tables.CUT.capitalize()}: in % of dialogues. {CUT}"] if tables.cut(summary) else [])
 
@@ -148,9 +149,7 @@ def notes(summary: Summary) -> list[str]:
     if 0 < (fewest := min((figures["n"] for figures in summary.values()), default=0)) < FEW:
         few = "1 dialogue is" if fewest == 1 else f"{fewest} dialogues are"
         lines.append(f"{few} few: intervals are rough, and a rate without one is not certain.")
-    if _groups(summary):
-        lines.append(SEEDS)
-    lines += [*_unshared(summary), *_bounds(summary)]
+    lines += [*_seeds(summary), *_unshared(summary), *_bounds(summary)]
     if cut := tables.cut(summary):
         shares = ", ".join(f"{visible_line(name)} {share:.1f}" for name, share in cut.items())
         lines.append(f"{tables.CUT}, in % of dialogues: {shares}. {CUT}")
@@ -181,8 +180,13 @@ def _unshared(summary: Summary) -> list[str]:
     ]
 
 
-def _groups(summary: Summary) -> bool:
-    return len(tables.alone(summary)) < len(summary)
+def _seeds(summary: Summary) -> list[str]:
+    """Return a line that explains the rows of groups of seeds by the first of them, if there are any."""
+    for name, figures in summary.items():
+        if "seeds" in figures:
+            group, one, other = map(visible_line, (name, *figures["seeds"][:2]))
+            return [f"A row such as {group} beside {one} and {other} is the mean over its seeds. {_SEEDS}"]
+    return []
 
 
 def spreadsheet(summary: Summary) -> str:

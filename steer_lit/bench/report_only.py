@@ -23,7 +23,8 @@ from steer_lit.bench.provenance import in_order, played_under_config, provenance
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import ConfigError, Problem, SteerError
-from steer_lit.files.run_files import CONFIG, RAW_EVALS, RECORDS, ROLLOUTS
+from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
+from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
 from steer_lit.types import OpenImage
 
@@ -40,12 +41,12 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     run, files = config["from_run"], config["from_raw_eval"]
     if run is not None and files is not None:
         yield Problem("from_run", run, "and from_raw_eval both name something to report on: leave one of them out")
-    if (limit := config["bench"]["limit"]) is not None and (run is not None or files is not None):
-        yield Problem("bench.limit", limit, "limits what is played, and a report is on all that was: leave it out")
-    if config["judge_check"] and (run is not None or files is not None):
-        yield Problem(
-            "judge_check", True, "grades the calibration set, and a report grades nothing: leave one of them out"
-        )
+    if run is not None or files is not None:
+        if (limit := config["bench"]["limit"]) is not None:
+            yield Problem("bench.limit", limit, "limits what is played, and a report is on all that was: leave it out")
+        if config["judge_check"]:
+            remedy = "grades the calibration set, and a report grades nothing: leave one of them out"
+            yield Problem("judge_check", True, remedy)
     if Path(config["run_dir"]).resolve() in {folder.resolve() for folder in folders_of(run)}:
         yield Problem("hydra.run.dir", run, "is the run that is read: leave it out, or name a folder for the report")
     yield from _run_problems(run)
@@ -60,6 +61,13 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "hydra.run.dir", config["run_dir"], f"{RAW_EVALS}/ there is read, and would be replaced: name another"
         )
+    else:
+        from steer_lit.bench.raw_eval import check_first
+
+        try:
+            check_first(Path(str(files)))
+        except ConfigError as error:
+            yield from error.problems
 
 
 def folders_of(run: object) -> list[Path]:
@@ -81,14 +89,8 @@ def _run_problems(run: object) -> Iterator[Problem]:
 def _unread(run: Path) -> str:
     """Return why `run` holds nothing to report on."""
     if not run.is_dir():
-        found = "is a file" if run.exists() else "no such folder"
-        return f"{found}: name the folder of a run"
-    if (run / CONFIG).is_file():
-        return (
-            f"that run wrote nothing to report on, neither {RECORDS} nor {ROLLOUTS}: a benchmark's and a GRPO run's "
-            "folder hold such, that of SFT does not"
-        )
-    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a run"
+        return f"{'is a file' if run.exists() else 'no such folder'}: name the folder of a run"
+    return f"holds neither {RECORDS} nor {ROLLOUTS}: name the folder of a benchmark or a GRPO run (SFT writes neither)"
 
 
 def report_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,16 +191,13 @@ def _latest(rows: Sequence[GradedDialogue]) -> Records:
 def _describe_cuts(records: Records, settings: BenchSettings) -> str:
     """Say which later turns the report leaves out, because these settings would not have played them; "" for none."""
     most = settings.turns_played
-    cut = {name: (sum(len(row.turns) > most for row in rows), len(rows)) for name, rows in records.items()}
-    if not any(long for long, _ in cut.values()):
+    cut = {name: sum(len(row.turns) > most for row in rows) for name, rows in records.items()}
+    if not any(cut.values()):
         return ""
     key = "bench.protocol=single_turn" if settings.protocol == "single_turn" else f"bench.max_turns={most}"
-    counted = f"turns 1 to {most}" if most > 1 else "turn 1"
-    (long, count), *others = set(cut.values())
-    which = f"{long} of {count} dialogues{' of each policy' if len(cut) > 1 else ''}"
-    if others:
-        which = ", ".join(f"{long} of {count} dialogues of {name}" for name, (long, count) in cut.items())
-    return f"{key}: the report is on {counted} alone, as if no more had been played; later turns left out: {which}"
+    kept = f"turns 1 to {most}" if most > 1 else "turn 1"
+    which = ", ".join(f"{long} of {counted(len(records[name]), 'dialogue')} of {name}" for name, long in cut.items())
+    return f"{key}: the report is on {kept} alone, as if no more had been played; later turns left out: {which}"
 
 
 def _first_turns(row: GradedDialogue, count: int) -> GradedDialogue:

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steer_lit.bench import report
+from steer_lit.bench.constant import ConstantPolicy
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import GradedDialogue
+from steer_lit.bench.records import GradedDialogue, Records
 from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.ungraded import ungraded
@@ -37,6 +38,9 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     `conditions`. The run first prints which records it will replace, which settings have changed, and which records it
     does not show. The judge is called from a thread of its own, one call at a time.
 
+    Constant policies play only if something of another policy was graded. A report on grades, of an earlier run in the
+    folder, is only replaced by one on grades.
+
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
     console, out_dir = console or Console(), run.out_dir
@@ -46,11 +50,15 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
         print_lines(console, stale)
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
-        for name in run.policies:
+        for name, policy in run.policies.items():
+            if isinstance(policy, ConstantPolicy) and played and _nothing_graded(played):
+                continue  # by itself it says nothing, and a report made again would show it as the latest result
             played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
-    with console.status("intervals and report"):
-        judge, facts = judge_name(run.judge), provenance(out_dir, [row for rows in played.values() for row in rows])
-        summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
+    summary: Summary = {}
+    if not _nothing_graded(played) or all(row.failed for row in run.records.rows):
+        with console.status("intervals and report"):
+            judge, facts = judge_name(run.judge), provenance(out_dir, [row for rows in played.values() for row in rows])
+            summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
     failures = ungraded(played)
     without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     if len(without) < len(played):
@@ -59,6 +67,10 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     if without:
         raise TooManyFailures(f"no dialogue of {', '.join(without)} could be graded: {failures[without[0]][1]}")
     return summary
+
+
+def _nothing_graded(records: Records) -> bool:
+    return all(row.failed for rows in records.values() for row in rows)
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int, int], None]:

@@ -36,9 +36,10 @@ class BenchSettings:
     (Table 2). It passes jointly when it does both. It fails at its first turn with harmlessness below
     `failure_below`; survival is followed for `horizon` turns (Eq. 22).
     Every policy or group of seeds is compared with `baseline`; with None, each with the one listed before it.
-    Intervals are 95% percentile bootstraps over dialogues, twins as one, with `resamples` draws. `chunk` dialogues
-    are played side by side. They are graded and written down as they end, half a chunk at a time, while others are
-    played. A larger chunk is faster; a smaller one loses less when a run is stopped, which is two chunks at most.
+    Intervals are 95% percentile bootstraps over dialogues, twins as one, with `resamples` draws; those of a single
+    policy's survival are Greenwood's. `chunk` dialogues are played side by side. They are graded and written down as
+    they end, half a chunk at a time, while others are played. A larger chunk is faster; a smaller one loses less when a
+    run is stopped, which is two chunks at most.
     """
 
     protocol: ProtocolName

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.provenance import played_under_config, saved_config
@@ -32,15 +33,14 @@ def describe_stale(run: BenchRun) -> str:
 
     Changed settings are named if the records were played under the folder's config.
     """
-    played = [(row, run.keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
+    keys = {name: run.keys(policy.fingerprint) for name, policy in run.policies.items()}
+    played = [(row, keys.get(row.policy, {}).get(row.scenario)) for row in run.records.rows if not row.failed]
     stale = [row for row, key in played if key not in (None, row.key)]
     aside = [row for row, key in played if key is None]
     parts = []
     if stale:
         why = "settings" if all(row.conditions != run.conditions for row in stale) else "settings or weights"
-        changed = list(_changed(stale, run))
-        named = f"{'; '.join(changed[:_NAMED])}{and_more(len(changed) - _NAMED)}"
-        under = f"under other {why}" + (f" ({named})" if named else "")
+        under = f"under other {why}{_changed(stale, run)}"
         parts.append(f"{_counted(stale)} {under}: each is replaced once it has been graded anew")
     if aside:
         parts.append(f"{_counted(aside)} that this command does not play: they are kept and not shown")
@@ -53,18 +53,17 @@ def _counted(rows: Sequence[GradedDialogue]) -> str:
     return f"{counted(count, 'graded dialogue')} of {first}{more}"
 
 
-def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> Iterator[str]:
-    """Yield each deciding key whose value differs from the config that the rows were played under, with both values."""
-    try:
+def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> str:
+    """Name the deciding keys whose values differ from the config that the rows were played under, if that is known."""
+    saved: Mapping[str, Any] = {}
+    with suppress(SteerError):  # an unreadable config is about to be replaced
         saved = saved_config(run.out_dir)
-    except SteerError:  # an unreadable config is about to be replaced
-        return
-    if not saved or not played_under_config(run.out_dir, rows):
-        return
+    if not saved or run.config is None or not played_under_config(run.out_dir, rows):
+        return ""
     policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
-    config = {} if run.config is None else run.config.values
-    for key, before, now in changed_settings(saved, config, policies):
-        yield f"{key}={before}, now {now}"
+    each = changed_settings(saved, run.config.values, policies)
+    changed = [f"{key}={before}, now {now}" for key, before, now in each]
+    return f" ({'; '.join(changed[:_NAMED])}{and_more(len(changed) - _NAMED)})" if changed else ""
 
 
 def changed_settings(
@@ -80,20 +79,14 @@ def changed_settings(
     for key in changed:
         follows = key not in _CHOICES and any(key.startswith(f"{section}.") for section in others)
         if _decides(key, policies) and not follows:
-            yield key, _shown(before, key), _shown(now, key)
+            yield key, _typed(before.get(key, "not there")), _typed(now.get(key, "not there"))
 
 
 def _decides(key: str, policies: Collection[str]) -> bool:
-    if ".settings." in key and not key.endswith(".model"):  # a server's addresses and time-outs
-        return False
-    if key == "model.device":
+    if key == "model.device" or (".settings." in key and not key.endswith(".model")):  # a server's address, time-outs
         return False
     return any(within(key, part) for part in (*_DECIDING, *(f"policies.{name}" for name in policies)))
 
 
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    """Write the key's value as it would be typed."""
-    if key not in values:
-        return "not there"
-    value = values[key]
+def _typed(value: object) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

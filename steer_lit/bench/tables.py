@@ -1,12 +1,18 @@
-"""The tables of a summary, for both the Markdown page and the HTML page."""
+"""The tables of a summary, for both the Markdown page and the HTML page.
+
+published.json holds the paper's: its policies, its judge, its dialogues. Rows give each policy a (Safety, Helpfulness)
+pair per column, in percent: a subset or "mean".
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.published import PublishedTable, published
 from steer_lit.bench.resampling import DIGITS, NO_RATE, Rate
 from steer_lit.bench.summary import Summary
 from steer_lit.data.labels import SUBSETS
@@ -33,6 +39,8 @@ MINUS = (
     f"Each row is the first policy minus the second, over the dialogues both have. {STAR} The 95% interval excludes 0."
 )
 _HEADER = ("policy", *RATES.values(), MEDIAN, "harmless", "helpful", "dialogues")
+_PUBLISHED = Path(__file__).with_name("published.json")
+_SOURCE = "SaFeR-Steer, arXiv 2604.16358: STEER-Bench, graded by GPT-5-nano"
 _MORE_PUBLISHED = ("aligned_3b", "ablation", "granularity")
 
 
@@ -149,6 +157,12 @@ def safe_shares(summary: Summary, key: str, title: str) -> Grid:
     return Grid(title, ("policy, % (turns)", *columns), tuple(rows))
 
 
+@cache
+def published() -> dict[str, dict[str, Any]]:
+    """Return every table of the paper by name: {title, columns, rows}."""
+    return {table["name"]: table for table in json.loads(_PUBLISHED.read_text(encoding="utf-8"))}
+
+
 def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     """Lay out the paper's table for `protocol` with this run's rows below, and the paper's other figures.
 
@@ -158,35 +172,34 @@ def beside_published(summary: Summary, protocol: str) -> tuple[Grid, ...]:
     ours = [(label(name, figures), *_ours(figures, table)) for name, figures in summary.items()]
     if all(set(cells) == {"-"} for _, *cells in ours):
         return ()
-    papers = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table.rows.items()]
+    papers = [(f"paper: {policy}", *map(_pair, cells)) for policy, cells in table["rows"].items()]
     note = (
-        f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({table.source}). The others are this '
+        f'Safety / Helpfulness, %. Rows with "paper:" are the paper\'s numbers ({_SOURCE}). The others are this '
         "run's: another judge, and unless every dialogue of a subset was played, other dialogues. Not comparable one "
         "to one."
     )
     faint = frozenset(row[0] for row in papers)
-    grid = Grid(table.title, ("policy", *table.columns), (*papers, *ours), note, faint)
+    grid = Grid(table["title"], ("policy", *table["columns"]), (*papers, *ours), note, faint)
     more = [published()[name] for name in _MORE_PUBLISHED]
-    other = tuple((table.title, policy, *map(_pair, cells)) for table in more for policy, cells in table.rows.items())
+    other = tuple(
+        (each["title"], policy, *map(_pair, cells)) for each in more for policy, cells in each["rows"].items()
+    )
     return grid, Grid("More of the paper's numbers", ("what", "policy", "mean"), other, "Safety / Helpfulness, %.")
 
 
 def percent(rate: Rate) -> str:
     """Format a rate as "83.3 (75-90)", omitting an interval without width; an unknown rate is a dash.
 
-    Ends have a decimal where without one the interval would lose its width, or the value would lie outside. If one
-    decimal does not show the width either, value and ends have as many as do.
+    Ends have as few decimals as leave the interval its width and the value inside, the value at least one.
     """
     value, low, high = rate["value"], rate["low"], rate["high"]
     if value is None:
         return "-"
     if low is None or high is None or low == high:
         return f"{value:.1f}"
-    whole = round(low) < round(high) and round(low) <= round(value, 1) <= round(high)
-    if whole:
-        return f"{value:.1f} ({low:.0f}-{high:.0f})"
-    digits = next((digits for digits in range(1, DIGITS) if round(low, digits) < round(high, digits)), DIGITS)
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    ends = ((digits, round(low, digits), round(high, digits)) for digits in range(DIGITS))
+    digits = next((digits for digits, a, b in ends if a < b and (digits or a <= round(value, 1) <= b)), DIGITS)
+    return f"{value:.{max(digits, 1)}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def difference(rate: Rate) -> str:
@@ -199,8 +212,8 @@ def difference(rate: Rate) -> str:
         return "-"
     if low is None or high is None:
         return f"{value:+z.1f}"
-    excludes_0 = low > 0 or high < 0
-    star, nearest = (f" {STAR}", min(abs(low), abs(high))) if excludes_0 else ("", 1.0)
+    star = f" {STAR}" if low > 0 or high < 0 else ""
+    nearest = min(abs(low), abs(high)) if star else 1.0
     digits = next((digits for digits in range(1, DIGITS) if round(nearest, digits)), DIGITS)
     shown = f"{value:+z.{digits}f}"
     return f"{shown}{star}" if low == high else f"{shown} ({low:z.{digits}f} to {high:z.{digits}f}){star}"
@@ -230,11 +243,11 @@ def _pair(cell: Sequence[float | None]) -> str:
     return "-" if None in cell else " / ".join(f"{value:.2f}" for value in cell)
 
 
-def _ours(figures: Mapping[str, Any], table: PublishedTable) -> Iterator[str]:
+def _ours(figures: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
     """Yield a cell for each column. The paper's mean is over its five subsets, so ours needs exactly these."""
     known = dict(figures["by_subset"])
     if known.keys() == set(SUBSETS):
         known["mean"] = figures["subset_mean"]
-    for column in table.columns:
+    for column in table["columns"]:
         block = known.get(column)
         yield "-" if block is None else _pair([block[key]["value"] for key in ("safety_pass", "helpfulness_pass")])

@@ -1,4 +1,4 @@
-"""What could not be graded, by policy, and why."""
+"""What could not be graded, by policy, and why; what no grade tells."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def left_out(records: Records) -> list[str]:
         which = f"{name}: {failed:,} of {counted(len(records[name]), 'dialogue')}"
         lines.append(f"{which} could not be graded and count nowhere: {reason}")
     return lines
+
+
+def untold(records: Records) -> list[str]:
+    """Return a sentence on over-refusal if there are grades and none says whether an answer refused."""
+    told = {turn.refused for rows in records.values() for row in rows if not row.failed for turn in row.turns}
+    said = "over-refusal is not known: no grade says whether an answer refused (`refused`, which a judge may leave out)"
+    return [said] if told == {None} else []

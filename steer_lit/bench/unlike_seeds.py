@@ -31,31 +31,21 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(members, str) or not isinstance(members, Sequence):
             continue
         trainings = [found for member in members if (found := _training(member))]
-        differing = [key for key in dict.fromkeys(k for one in trainings for k in one) if _several(trainings, key)]
+        differing = []
+        for key in dict.fromkeys(key for one in trainings for key in one):
+            values = dict.fromkeys(str(one.get(key, "not there")) for one in trainings)
+            if len(values) > 1:
+                differing.append(f"{key} ({', '.join(values)})")
         if differing:
-            told = few([f"{key} ({', '.join(_values(trainings, key))})" for key in differing], _NAMED)
-            yield f"policies.{name} counts as seeds of one training, but they differ in {told}"
+            said = f"policies.{name} counts as seeds of one training, but they differ in"
+            yield f"{said} {few(differing, _NAMED)}"
 
 
 def _training(member: object) -> dict[str, object]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
-    policy = local(member)
-    if policy is None:
-        return {}
-    with suppress(SteerError):
-        saved = leaves(saved_config(Path(policy.adapter).parent))
-        return {key: value for key, value in saved if _decides(key)}
-    return {}
-
-
-def _decides(key: str) -> bool:
-    deciding = any(within(key, part) for part in _DECIDING)
-    return deciding and key.rpartition(".")[2] not in _OWN
-
-
-def _several(trainings: Sequence[Mapping[str, object]], key: str) -> bool:
-    return len({repr(one.get(key)) for one in trainings}) > 1
-
-
-def _values(trainings: Sequence[Mapping[str, object]], key: str) -> list[str]:
-    return list(dict.fromkeys(str(one.get(key, "not there")) for one in trainings))
+    saved: Mapping[str, Any] = {}
+    if (policy := local(member)) is not None:
+        with suppress(SteerError):
+            saved = saved_config(Path(policy.adapter).parent)
+    deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _DECIDING)}
+    return {key: value for key, value in deciding.items() if key.rpartition(".")[2] not in _OWN}

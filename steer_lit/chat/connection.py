@@ -79,7 +79,7 @@ class Connection:
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
-        hooks = {"request": [self._own_headers], "response": [_bounded]}
+        hooks = {"request": [self._own_headers], "response": [self._bounded]}
         self._ambient = settings.api_key_env == _OPENAI
         try:
             http = openai.DefaultAsyncHttpx2Client(
@@ -168,8 +168,8 @@ class Connection:
         """Replace the key by `***`: some servers and proxies send back the header they were given."""
         if not self._key:
             return text
-        if isinstance(text, bytes):
-            return re.sub(self._spelt.encode(), b"***", text)
+        if isinstance(text, bytes):  # without the zeros of UTF-16, which JSON may be read from
+            return re.sub(self._spelt.encode(), b"***", text.replace(b"\0", b""))
         return re.sub(self._spelt, "***", text)
 
     async def _own_headers(self, request: httpx2.Request) -> None:
@@ -178,6 +178,14 @@ class Connection:
             for name in [name for name in request.headers if not _HEADERS.fullmatch(name)]:
                 del request.headers[name]
             request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
+    async def _bounded(self, response: httpx2.Response) -> None:
+        """Refuse a compressed body, and bound any other, before it is read: a little gzip can unpack to gigabytes."""
+        encoding = response.headers.get("content-encoding", "").strip()
+        if encoding.lower() not in ("", "identity"):
+            packed = brief(self._hidden(encoding))
+            raise UnfitBody(f"the body is packed ({packed}), although it was asked for as it is")
+        response.stream = _limited(response.stream)
 
     def close(self) -> None:
         with self._taking:  # what began after `_end` would be neither cancelled nor finished
@@ -214,13 +222,6 @@ def _through(url: str) -> str:
     if named is None or proxy_bypass(parts.hostname or ""):
         return ""
     return f" through the proxy in {named.upper()}_PROXY, which no host in NO_PROXY is asked through"
-
-
-async def _bounded(response: httpx2.Response) -> None:
-    """Refuse a compressed body, and bound any other, before it is read: a little gzip can unpack to gigabytes."""
-    if (encoding := response.headers.get("content-encoding", "identity").strip().lower()) not in ("", "identity"):
-        raise UnfitBody(f"the body is packed ({brief(encoding)}), although it was asked for as it is")
-    response.stream = _limited(response.stream)
 
 
 def _limited(stream: Any) -> httpx2.AsyncByteStream:

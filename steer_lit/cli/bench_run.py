@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,13 @@ from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
 
 if TYPE_CHECKING:
-    from steer_lit.bench.records import GradedDialogue
     from steer_lit.bench.settings import BenchSettings
     from steer_lit.bench.suite import BenchPolicy
     from steer_lit.bench.summary import Summary
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
+_ANOTHER_JUDGE = "the same command with another judge, such as judge=llm server.model=<another>"
 
 
 def run_benchmark(config: DictConfig, run_dir: Path) -> None:
@@ -67,13 +67,14 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     quieten()
     rows, scenarios = _bench_rows(config)
     judge = build_player(config.judge, rows.open_image, "judge")
+    whole = config.bench.limit is None and makes_rows(plain)  # all of STEER-mini
     if config.judge_check:
         meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
-        _check_judge(config, judge, scenarios, meant, settings, run_dir)
+        _check_judge(config, judge, scenarios, meant, settings, run_dir, whole=whole)
         return
-    if config.bench.limit is None and makes_rows(plain):
+    if whole:
         check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
-    summary = _play(config, rows, scenarios, judge, settings, run_dir)
+    summary = _play(config, plain, rows, scenarios, judge, settings, run_dir, hint=whole)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
         print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
         print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
@@ -81,11 +82,14 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
 
 def _play(
     config: DictConfig,
+    plain: Any,
     rows: BenchRows,
     scenarios: Sequence[Scenario],
     judge: Judge,
     settings: BenchSettings,
     run_dir: Path,
+    *,
+    hint: bool,
 ) -> Summary:
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from hydra.utils import instantiate
@@ -93,13 +97,11 @@ def _play(
     from steer_lit.bench.constant import WHY_LEFT_OUT
     from steer_lit.bench.playing import BenchRun, RunConfig
     from steer_lit.bench.policies import Policies, named
-    from steer_lit.bench.records import read_graded
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
     from steer_lit.bench.unlike_seeds import unlike_seeds
 
-    plain: Any = OmegaConf.to_container(config, resolve=True)
     # The questions come from the rows, or from an attacker that reacts to a tutor's verdicts.
     asking = {name: build_player(config[name], rows.open_image, name) for name in PLAYERS} if reacts(plain) else {}
     for section, player in (("judge", judge), *asking.items()):
@@ -108,28 +110,23 @@ def _play(
     constant = _constants(plain, scenarios)
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
-    def recorded() -> Sequence[GradedDialogue]:
-        return read_graded(run_dir / RECORDS)[0]
-
+    played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
+    made_by = RunConfig(plain, partial(freeze, config, run_dir))
+    ready = {**policies.served, **constant}
+    run = BenchRun(ready, suite, judge, settings, run_dir, played_on, made_by)
     with (
         hanging_up(judge, *asking.values(), *policies.served.values()),
-        continuable(run_dir, "bench", lambda: holds_work(recorded(), suite.attacker)),
+        continuable(run_dir, "bench", lambda: holds_work(run.records.rows, suite.attacker)),
     ):
-        held = recorded()  # unreadable lines are reported before a model loads
-        played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-        made_by = RunConfig(plain, partial(freeze, config, run_dir))
-        unloaded = {**policies.unloaded(held), **constant}
-        run = BenchRun(unloaded, suite, judge, settings, run_dir, played_on, made_by)
-        greeted = run.busy()
+        greeted = run.busy(policies.local)
         greet(*greeted)
         for said in unlike_seeds(plain["policies"]):
             log.warning("%s", said)
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]
-        hint = config.bench.limit is None and makes_rows(plain)
-        log.info("%s", planned(len(scenarios), names, recorded=bool(held), hint=hint))
-        run = replace(run, policies={**policies.make(scenarios, settings.turns_played), **constant})
+        log.info("%s", planned(len(scenarios), names, recorded=bool(run.records.rows), hint=hint))
+        run.policies = {**policies.make(scenarios, settings.turns_played), **constant}
         greet(*(player for player in run.busy() if player not in greeted))  # weights are others than those recorded
         return run_bench(run)
 
@@ -141,6 +138,8 @@ def _check_judge(
     policies: int,
     settings: BenchSettings,
     run_dir: Path,
+    *,
+    whole: bool,
 ) -> None:
     """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost."""
     from rich.console import Console
@@ -152,23 +151,24 @@ def _check_judge(
         freeze(config, run_dir)
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
-        check_judge(judge, settings, run_dir, console)
+        fit = check_judge(judge, settings, run_dir, console)
         asked = cost(judge, scenarios, policies, settings.turns_played)
-        print_lines(console, *asked, f"next:    {_benchmark(config, len(scenarios))}")
+        following = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
+        print_lines(console, *asked, f"next:    {following}")
 
 
 def _what_plays(config: DictConfig) -> str:
     return f"benchmark with model={config.model.name}" if any_local(config.policies) else "benchmark"
 
 
-def _benchmark(config: DictConfig, dialogues: int) -> str:
+def _benchmark(config: DictConfig, dialogues: int, *, whole: bool) -> str:
     """Return the command of the benchmark the judge was checked for; a quick one if the whole would be refused."""
     from steer_lit.bench.suite import QUICK, check_worth
 
     words = typed_words()
     quick = []
     try:
-        if config.bench.limit is None:
+        if whole:
             check_worth(config.model.name, adapters(config.policies), dialogues)
     except ConfigError:
         quick = [f"bench.limit={QUICK}"]

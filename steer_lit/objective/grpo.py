@@ -2,7 +2,7 @@
 
 A micro-batch has B rows, each a trajectory of up to L tokens. Log-probabilities are of the sampled tokens, at the
 sampling temperature. A row whose verdict failed has mask 0 everywhere: nothing in it, NaN included, reaches loss, KL,
-counts or gradient.
+counts or the gradient of the log-probabilities.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from steer_lit.types import ImageRef, OpenImage, Turn
 
 MAX_QUESTION = 600  # characters of a user message that a model writes; a longer one is no chat message
 _REPEATED = 2000  # characters of an unreadable reply that its author is shown again
+_QUOTED = 80  # characters of it that a user is shown
 
 
 class Client(Protocol):
@@ -94,7 +95,8 @@ class Asker(Generic[Shape]):
                 try:
                     answers[at] = read_reply(reply.text, self._shape, questions[at].shown, reply.model)
                 except Unreadable as error:
-                    answers[at] = Failed(f"unreadable twice: {error}", reply)
+                    quoted = f"{reply.text[:_QUOTED]!r}{'...' if len(reply.text) > _QUOTED else ''}"
+                    answers[at] = Failed(f"unreadable twice: {error}; the reply begins {quoted}", reply)
                     if not last:
                         waiting[at] = self._once_more(request, reply.text, str(error))
         return answers
@@ -148,7 +150,8 @@ class TurnAsker(Asker[Shape]):
     def fingerprint(self, own: object) -> str:
         """Return a text that changes with server, model, prompts and settings, and with `own`, a setting of the caller.
 
-        Grades and dialogues are recorded under it. If it changes, they are made again.
+        Grades and dialogues are recorded under it. If it changes, they are made again. How replies are read is not in
+        it: whoever changes that also changes `own`.
         """
         server = (self._named.settings.base_url, self._named.settings.model)
         return f"llm:{digest(repr((server, own, *self._settings)), 12)}"

@@ -73,30 +73,33 @@ def read_reply(text: str, shape: type[Shape], shown: str = "", by: str = "") -> 
 
 
 def _only_object(text: str) -> tuple[dict[str, Any], str]:
-    """Return the object and its text. A brace after it is refused: one of two objects may be the policy's."""
-    if not _quotes_the_mark(text):
-        text = text.rpartition(_THOUGHT_ENDS)[2]
+    """Return the first object after which no thoughts end, and its text. A brace after it is refused: one of two
+    objects may be the policy's. A `</think>` inside the object ends nothing: it may be quoted from the judged text.
+    """
     start = text.find("{")
+    while start >= 0:
+        found, end = _object_at(text, start)
+        ended = text.find(_THOUGHT_ENDS, end)
+        if ended < 0:
+            break
+        start = text.find("{", ended)
     if start < 0:
         raise Unreadable("there is no JSON object in the reply")
     if _THOUGHT in text[:start].rpartition(_THOUGHT_ENDS)[2]:  # cut there: an object in thoughts is a draft
         raise Unreadable("the reply ends in its thoughts")
-    try:
-        found, end = _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"the JSON cannot be read: {str(error) or type(error).__name__}") from None
+    if isinstance(found, Exception):
+        raise Unreadable(f"the JSON cannot be read: {str(found) or type(found).__name__}")
     if "{" in text[end:]:
         raise Unreadable("there is more than one JSON object in the reply")
     return found, text[start:end]
 
 
-def _quotes_the_mark(text: str) -> bool:
-    """Return whether no `</think>` follows the first object: one inside it may be quoted from the judged text."""
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | Exception, int]:
+    """Return the object that begins at `start`, or why it cannot be read, and where it ends, or `start`."""
     try:
-        _, end = _DECODER.raw_decode(text, text.find("{"))
-    except (ValueError, RecursionError):
-        return False
-    return _THOUGHT_ENDS not in text[end:]
+        return _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        return error, start
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

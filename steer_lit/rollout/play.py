@@ -34,6 +34,7 @@ from steer_lit.types import (
     Turn,
     Tutor,
     Verdict,
+    WrongScores,
 )
 
 log = logging.getLogger(__name__)
@@ -190,15 +191,19 @@ class _Reaction:
 def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
     """Call the `method` of an attacker, tutor or judge, which may be a user's own.
 
-    Raise SteerError unless it returns one of `kind` for each dialogue.
+    Raise SteerError unless it returns one of `kind` for each dialogue, with scores on its scale.
     """
-    found = getattr(player, method)(asked)
-    listed = list(found) if isinstance(found, Iterable) else None
+    made = type(player)
+    name = f"{made.__module__}.{made.__qualname__}.{method}"
+    try:
+        found = getattr(player, method)(asked)
+        listed = list(found) if isinstance(found, Iterable) else None
+    except WrongScores as error:
+        raise SteerError(f"{name}: {error}") from error
     if listed is not None and len(listed) == len(asked) and all(isinstance(one, kind) for one in listed):
         return listed
-    made = type(player)
     returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
     raise SteerError(
-        f"{made.__module__}.{made.__qualname__}.{method} returned {returned} for "
-        f"{counted(len(asked), 'dialogue')}: it must return a list with one {named} for each, in their order"
+        f"{name} returned {returned} for {counted(len(asked), 'dialogue')}: "
+        f"it must return a list with one {named} for each, in their order"
     )

@@ -139,6 +139,25 @@ def test_summaries_of_earlier_versions_can_still_be_shown(repository: Path) -> N
         assert not tables.cut(summary)
 
 
+def test_only_intervals_that_are_a_bootstrap_are_called_one(dialogue: MakeDialogue) -> None:
+    rows = [dialogue(str(at), [3]) for at in range(4)]
+    page = report.markdown(summarise({"sft": rows}, SETTINGS), facts=facts({"sft": rows}, SETTINGS, "J"))
+    assert "95% intervals, by a bootstrap over dialogues, twins as one; that of held is Greenwood's." in page
+    assert "* resamples: 100, seed 0\n" in page
+
+
+@pytest.mark.parametrize("refused", [None, True])
+def test_over_refusal_that_no_grade_tells_is_explained(refused: bool | None, dialogue: MakeDialogue) -> None:
+    rows = [dialogue("a", [3, 3], harmless={1: refused, 2: refused}), dialogue("b", [3], failed=True)]
+    told, console = refused is not None, Console(file=io.StringIO(), width=200)
+    summary = summarise({"sft": rows}, SETTINGS)
+    report.print_results(console, summary, {"sft": rows})
+    said = "over-refusal is not known: no grade says whether an answer refused"
+    for page in (console.file.getvalue(), str(facts({"sft": rows}, SETTINGS, "J"))):  # type: ignore[attr-defined]
+        assert (said in page) != told
+    assert (summary["sft"]["over_refusal"]["value"] is None) != told
+
+
 def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) -> None:
     def rows(passed: int) -> list[GradedDialogue]:
         return [dialogue(str(at), [3 if at < passed else -3], subset="ab"[at % 2]) for at in range(4)]
@@ -153,9 +172,13 @@ def test_seeds_of_one_training_have_a_row_of_their_mean(dialogue: MakeDialogue) 
     page = report.markdown(summary)
     assert "| full (2 seeds) | 75.0 (" in page  # (4/4 + 2/4) / 2
     assert "| full - sft | +50.0 (" in page
-    assert report.SEEDS in page
-    assert report.SEEDS in report.notes(summary)
-    assert report.SEEDS not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
+    said = "A row such as full beside full@1 and full@2 is the mean over its seeds. Its intervals, that of held too,"
+    assert said in page
+    assert any(line.startswith(said) for line in report.notes(summary))
+    assert "seeds" not in report.markdown(summarise({"sft": rows(1)}, SETTINGS))
+    assert "A row such as b beside b@1 and b@2 is" in report.markdown(
+        summarise({"b@1": rows(1), "b@2": rows(1)}, SETTINGS)
+    )
     drawn = charts.survival(tables.as_one(summary)).axes[0]
     assert [text.get_text() for text in drawn.texts] == ["full (2 seeds) 75.0 (25-100)", "sft 25.0 (1-67)"]
     (names_shown, *_) = report.table(summary).columns

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from steer_lit.bench import playing
+from steer_lit.bench.constant import ALWAYS_REFUSE
 from steer_lit.bench.playing import BenchRun, RunConfig
 from steer_lit.bench.records import GradedDialogue, read_graded
 from steer_lit.bench.report_only import report_on
@@ -134,13 +135,33 @@ def test_a_policy_at_a_wrong_address_costs_no_grade(tmp_path: Path) -> None:
     assert right.played == 10
 
 
-def test_the_report_of_a_failed_attempt_names_no_settings_of_another_run(tmp_path: Path) -> None:
+def test_a_report_on_grades_is_only_replaced_by_one_on_grades(tmp_path: Path) -> None:
     bench(tmp_path, Judge(), ("sft", Policy("p")), rollout={"max_new_tokens": 9, "temperature": 0})
-    with pytest.raises(TooManyFailures):
+    outputs = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".jsonl"}
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
         bench(tmp_path, Judge("K"), ("sft", Policy("q", server=False)))
-    said = (tmp_path / "summary.md").read_text()
-    assert "at most 9 tokens" not in said
-    assert "settings: not known: config.yaml is that of another run" in said
+    assert {path: path.read_bytes() for path in outputs} == outputs
+    bench(tmp_path, Judge("K"), ("sft", Policy("q")))
+    assert outputs[tmp_path / "report.html"] != (tmp_path / "report.html").read_bytes()
+
+
+def test_constant_policies_are_no_result_beside_a_policy_that_answers_nothing(tmp_path: Path) -> None:
+    refuses = ("always-refuse", ALWAYS_REFUSE)
+    summary, _ = bench(tmp_path, Judge(), ("sft", Policy("p")), refuses)
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
+        bench(tmp_path, Judge("K"), ("sft", Policy("p", server=False)), refuses)
+    assert again(tmp_path)[0] == summary
+    assert list(bench(tmp_path / "alone", Judge(), refuses)[0]) == ["always-refuse"]
+
+
+def test_a_record_with_more_turns_than_its_scenario_is_named(tmp_path: Path) -> None:
+    bench(tmp_path, Judge(failing=ALL[2:3]), ("sft", Policy("p")))
+    rows = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    rows[2]["turns"] *= 2
+    (tmp_path / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    said = r"records\.jsonl: the record of sft on row-2 has 2 turns, its scenario 1: delete the line to have"
+    with pytest.raises(SteerError, match=said):
+        bench(tmp_path, Judge(), ("sft", Policy("p")))
 
 
 def test_where_nothing_was_graded_the_config_is_that_of_the_latest_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from steer_lit.answer_format import answer_part
 from steer_lit.bench.calibration import LabelledTurn, labelled_turns
-from steer_lit.bench.judge_check import LEGEND, _amount, agreement, bench_turns, check_judge, cost, table, verdict
+from steer_lit.bench.judge_check import LEGEND, agreement, check_judge, cost, table, verdict
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
 from steer_lit.errors import TooManyFailures
@@ -141,7 +141,6 @@ def test_a_judge_behind_a_server_is_checked_and_its_cost_reported(answering, tmp
     assert asked in text
     assert text.startswith("This judge may be trusted for this benchmark: of 58 turns graded by hand it graded 58. Of")
     assert "50 requests took 700 prompt and 60 completion tokens each: at least 84,000 and 7,200 in all" in text
-    assert _amount(1_250_000) == "1.2 million"
     written = json.loads((tmp_path / "judge_check.json").read_text())
     assert written["judge"] == "LlmJudge"
     assert len(written["turns"]) == len(ROWS)
@@ -162,7 +161,7 @@ def test_a_judge_that_hostile_texts_influence_is_reported(answering, tmp_path: P
 
 def test_the_rubric_reports_why_it_cannot_grade_every_row_and_costs_nothing(tmp_path: Path) -> None:
     text = printed(RubricJudge(), tmp_path)
-    fit = "of 58 turns graded by hand it graded 43, the other 15 lack the gold facts that it needs. All 43 pass or fail"
+    fit = "of 58 turns graded by hand it graded 43, the other 15 lack the gold facts that it needs. Of these it passes"
     assert fit in text.splitlines()[0]
     assert "15 of them not graded" in text
     assert "can only judge rows with gold facts" in text
@@ -198,7 +197,10 @@ class Gone:
 
 
 def test_a_judge_that_grades_nothing_gives_no_result(tmp_path: Path) -> None:
-    with pytest.raises(TooManyFailures, match="none of the 58 turns could be graded; judge: no connection"):
+    said = (
+        "none of the 58 turns could be graded; judge: no connection.*; correct the settings of judge, or name another"
+    )
+    with pytest.raises(TooManyFailures, match=said):
         check_judge(Gone(), bench_settings(), tmp_path, Console(quiet=True))
     assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
 
@@ -211,7 +213,9 @@ def grades(right: int, wrong: int, failed: int, moved: int) -> str:
     said = [Grade(3, 3, True)] * (right + wrong) + [Grade(failed="time-out")] * failed
     rows += [labelled(3, 3, hostile=True)] * 2
     said += [Grade(0, 3, True)] * moved + [Grade(3, 3, True)] * (2 - moved)
-    return verdict(agreement(rows, said, SETTINGS))
+    fit, told = verdict(agreement(rows, said, SETTINGS))
+    assert fit != told.startswith("This judge may not be trusted")
+    return told
 
 
 @pytest.mark.parametrize(
@@ -258,6 +262,30 @@ def test_a_check_ends_with_the_command_for_its_benchmark(
     assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *following]
 
 
+class Praises:
+    def grade(self, items: list) -> list[Grade]:
+        return [Grade(3, 3, False) for _ in items]
+
+
+def test_a_check_that_failed_is_not_followed_by_the_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench.limit=2", f"judge._target_={__name__}.Praises", "judge_check=true", f"hydra.run.dir={tmp_path}"]
+    assert cli.run("bench", words) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert last == "next:    the same command with another judge, such as judge=llm server.model=<another>"
+
+
+def test_a_check_on_rows_of_ones_own_says_no_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"images": [], "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**row, "id": str(at)}) + "\n" for at in range(1001)))
+    words = ["data=steer", f"data.source.bench={path}", "judge_check=true", f"hydra.run.dir={tmp_path / 'run'}"]
+    cli.run("bench", words)
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words[:2]]
+
+
 def test_a_server_that_does_not_answer_gets_no_requests_for_grades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,11 +298,10 @@ def test_a_server_that_does_not_answer_gets_no_requests_for_grades(
     assert not (tmp_path / "judge_check.json").exists()
 
 
-@pytest.mark.parametrize(("settings", "turns"), [({}, 30), ({"max_turns": 2}, 20), ({"protocol": "single_turn"}, 10)])
-def test_turns_are_counted_as_in_play(settings: dict, turns: int) -> None:
-    attacks = [Attack(Message.of("user", "q"))] * 3
-    rows = [Scenario(str(at), "benign", attacks[0], tuple(attacks[1:])) for at in range(10)]
-    assert bench_turns(rows, replace(SETTINGS, **settings).turns_played) == turns
+@pytest.mark.parametrize(("settings", "turns"), [({}, 60), ({"max_turns": 2}, 40), ({"protocol": "single_turn"}, 20)])
+def test_turns_are_counted_as_in_play(settings: dict, turns: int, tmp_path: Path) -> None:
+    said = f"The benchmark, 10 dialogues by 2 policies, has at most {turns} turns to grade: "
+    assert said in printed(RubricJudge(), tmp_path, **settings)
 
 
 def test_control_characters_in_a_judges_words_are_replaced(answering, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@ from collections.abc import Callable
 import pytest
 
 from steer_lit.bench import tables
-from steer_lit.bench.published import published
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.summary import summarise
+from steer_lit.bench.tables import published
 from steer_lit.data.labels import SUBSETS
 from tests.settings import bench_settings
 
@@ -17,8 +17,8 @@ def test_the_multi_turn_means_are_the_plain_means_of_the_subsets() -> None:
     5 = 12.55.
     """
     table = published()["multi_turn"]
-    assert table.columns == (*SUBSETS, "mean")
-    for policy, (*subsets, mean) in table.rows.items():
+    assert table["columns"] == [*SUBSETS, "mean"]
+    for policy, (*subsets, mean) in table["rows"].items():
         for of in (0, 1):
             # The paper averages unrounded rates.
             assert sum(cell[of] for cell in subsets) / 5 == pytest.approx(mean[of], abs=0.011), policy
@@ -52,15 +52,15 @@ def test_the_tables_that_hold_only_means_are_as_typed_here_once_more() -> None:
     lines = [
         f"{name} | {policy} | {safe:.2f}/{helpful:.2f}"
         for name, table in published().items()
-        if table.columns == ("mean",)
-        for policy, ((safe, helpful),) in table.rows.items()
+        if table["columns"] == ["mean"]
+        for policy, ((safe, helpful),) in table["rows"].items()
     ]
     assert lines == MEANS.split("\n")[1:-1]
 
 
 def test_the_subsets_rates_are_those_typed_here_once_more() -> None:
     """The means above miss a wrong last digit, since the paper averages unrounded rates."""
-    rows = published()["multi_turn"].rows
+    rows = published()["multi_turn"]["rows"]
     assert [" ".join(f"{safe:.2f}/{helpful:.2f}" for safe, helpful in cells[:-1]) for cells in rows.values()] == [
         "21.79/42.88 4.92/15.91 11.76/34.12 14.89/23.28 9.40/19.44",
         "39.43/64.27 50.43/72.90 34.33/53.73 48.68/58.11 35.17/38.84",
@@ -74,8 +74,8 @@ def test_the_subsets_rates_are_those_typed_here_once_more() -> None:
 def test_every_table_is_complete() -> None:
     assert set(published()) == {"multi_turn", "single_turn", "aligned_3b", "ablation", "granularity"}
     for table in published().values():
-        assert all(len(cells) == len(table.columns) for cells in table.rows.values())
-        assert "paper" in table.title
+        assert all(len(cells) == len(table["columns"]) for cells in table["rows"].values())
+        assert "paper" in table["title"]
 
 
 def test_our_figures_are_below_the_papers_in_their_columns(dialogue: MakeDialogue) -> None:

@@ -219,7 +219,7 @@ def test_files_of_another_format_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "raw_eval.json"
     for text, said in (("{", "cannot be read as JSON"), ("[]", "no `samples`"), ('{"samples": [1]}', "no `samples`")):
         path.write_text(text)
-        with pytest.raises(SteerError, match=rf"{said}.*: from_raw_eval takes a raw_eval\.json"):
+        with pytest.raises(SteerError, match=rf"{said}.*: name a raw_eval\.json of the authors' evaluator"):
             read_raw_evals(path)
     path.write_text('{"samples": {"1": 3}}')
     with pytest.raises(RowError, match=r"samples\.1"):

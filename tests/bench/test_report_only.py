@@ -117,14 +117,11 @@ def test_a_report_covers_the_turns_that_its_protocol_would_play(
     over = sum(len(grades) > turns for grades in scores)
     counted = "turn 1" if turns == 1 else "turns 1 to 2"
     said = f"{key}: the report is on {counted} alone, as if no more had been played; later turns left out: "
-    assert f"{said}{over} of 3 dialogues\n" in printed
+    assert f"{said}{over} of 3 dialogues of sft\n" in printed
     both = [replace(row, policy=name) for name in ("sft", "grpo") for row in rows]
-    assert f"{said}{over} of 3 dialogues of each policy\n" in report(
-        tmp_path / "two", settings, from_run=run_of(tmp_path / "both", both)
-    )
     uneven = report(tmp_path / "three", settings, from_run=run_of(tmp_path / "uneven", [*both[:3], both[5]]))
     last = "1 of 1" if turns == 1 else "0 of 1"
-    assert f"{said}{over} of 3 dialogues of sft, {last} dialogues of grpo\n" in uneven
+    assert f"{said}{over} of 3 dialogues of sft, {last} dialogue of grpo\n" in uneven
     samples = json.loads(next((tmp_path / "out").rglob("raw_eval.json")).read_text())["samples"]
     assert [sample["total_turns"] for sample in samples.values()] == [turns] * 3
     if turns == 1:
@@ -140,7 +137,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(dialogue: MakeDialo
     write_raw_evals(rows, "gpt", tmp_path / "theirs")
     settings = bench_settings(resamples=100, protocol="single_turn")
     printed = report(tmp_path / "out", settings, from_raw_eval=str(tmp_path / "theirs"))
-    assert "1 of 1 dialogues of [/x], 0 of 1 dialogues of [red]:dog:" in printed
+    assert "1 of 1 dialogue of [/x], 0 of 1 dialogue of [red]:dog:" in printed
 
 
 def test_the_picture_of_a_removed_turn_is_removed(dialogue: MakeDialogue, tmp_path: Path) -> None:
@@ -310,6 +307,7 @@ def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -
     assert problems(from_run=str(tmp_path), run_dir=str(tmp_path)) == ["hydra.run.dir"]
     theirs = tmp_path / "theirs" / "raw_eval" / "judge"
     theirs.mkdir(parents=True)
+    (theirs / "raw_eval.json").write_text('{"samples": {}}')
     for source in (tmp_path / "theirs", theirs.parent, theirs):  # the report would overwrite these files
         assert problems(from_raw_eval=str(source), run_dir=str(tmp_path / "theirs")) == ["hydra.run.dir"]
         assert problems(from_raw_eval=str(source)) == []
@@ -320,16 +318,29 @@ def test_unreadable_sources_are_refused_before_anything_starts(tmp_path: Path) -
     assert problems(bench={"limit": 3}) == []
 
 
+def test_a_file_that_is_no_raw_eval_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    path = tmp_path / "raw_eval.json"
+    for text, said in (("", "cannot be read as JSON"), ('{"sft": {"n": 3}}', "is no raw_eval.json")):
+        path.write_text(text)
+        for source in (path, tmp_path):
+            (problem,) = report_problems(config(from_raw_eval=str(source), run_dir=str(tmp_path / "out")))
+            assert (problem.key, problem.value) == ("from_raw_eval", str(path))
+            assert problem.remedy.startswith(said)
+            assert "name a raw_eval.json of the authors' evaluator, or a folder" in problem.remedy
+    path.unlink()
+    (problem,) = report_problems(config(from_raw_eval=str(tmp_path), run_dir=str(tmp_path / "out")))
+    assert problem.remedy.startswith("no raw_eval.json is below this folder: ")
+
+
 def test_a_folder_without_records_is_described(tmp_path: Path) -> None:
     def said(run: Path) -> str:
         (problem,) = report_problems(config(from_run=str(run), run_dir=str(tmp_path / "out")))
         return str(problem)
 
     assert f"from_run='{tmp_path}/none': no such folder" in said(tmp_path / "none")
-    assert "holds neither records.jsonl nor trajectories*.jsonl" in said(tmp_path)
     (tmp_path / "config.yaml").write_text("stage: sft\n")
-    assert "that run wrote nothing to report on" in said(tmp_path)
-    assert "that of SFT does not" in said(tmp_path)
+    named = "name the folder of a benchmark or a GRPO run (SFT writes neither)"
+    assert f"holds neither records.jsonl nor trajectories*.jsonl: {named}" in said(tmp_path)
     assert "is a file: name the folder of a run" in said(tmp_path / "config.yaml")
 
 

@@ -124,6 +124,11 @@ class ChaosServer:
             case "echoes the key":
                 error = {"message": f"you sent {self.headers[-1]['authorization']}"}
                 writer.write(http(500, json.dumps({"error": error}).encode()))
+            case "echoes the key in UTF-16":
+                error = {"message": f"you sent {self.headers[-1]['authorization']}"}
+                writer.write(http(500, json.dumps({"error": error}).encode("utf-16-le")))
+            case "echoes the key as an encoding":
+                writer.write(http(500, b"?", {"Content-Encoding": self.headers[-1]["authorization"]}))
             case _:
                 writer.write(self._response(fault, proper))
         await writer.drain()

@@ -427,6 +427,18 @@ def test_the_key_is_sent_and_appears_nowhere_else(
         assert key not in place
 
 
+@pytest.mark.parametrize("fault", ["echoes the key in UTF-16", "echoes the key as an encoding"])
+def test_a_key_is_hidden_in_any_encoding_and_in_the_name_of_one(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    with ChaosServer(lambda body, earlier: fault) as server:
+        [refused] = client_of(server.base_url, retries=0).ask([question()])
+    assert refused.failed is not None
+    assert "***" in refused.failed
+    assert "secret" not in refused.failed.replace(" ", "").lower()
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit.bench import adapters
+from steer_lit.bench import adapters, records
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.policy import load
@@ -85,3 +85,12 @@ def test_a_stopped_benchmark_says_that_its_answers_are_saved(
         assert bench(tmp_path, server.base_url, "~policies.base", "bench.limit=2") == REFUSED
     assert "stopped, what was finished is saved" in capsys.readouterr().err
     assert (tmp_path / "records.jsonl").read_text().count("Fine.") == 2
+
+
+def test_a_folders_records_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, paths = records.read_graded, []
+    monkeypatch.setattr(records, "read_graded", lambda path: paths.append(path) or read(path))
+    words = ["bench.limit=1", "bench.resamples=100", "rollout.max_new_tokens=4", "bench.max_turns=1"]
+    for _ in range(2):
+        assert cli.run("bench", [*words, f"hydra.run.dir={tmp_path}"]) == 0
+    assert paths == [tmp_path / "records.jsonl"] * 2

@@ -63,8 +63,17 @@ def test_an_unreadable_reply_is_asked_for_once_more_with_the_reason(answering) -
 
 def test_trap_36_a_reply_that_is_unreadable_twice_has_failed(answering) -> None:
     client = answering(lambda request: "score: 10")
-    assert asker(client).ask([Question("s", "u")]) == [Failed("unreadable twice: there is no JSON object in the reply")]
+    reason = "unreadable twice: there is no JSON object in the reply; the reply begins 'score: 10'"
+    assert asker(client).ask([Question("s", "u")]) == [Failed(reason)]
     assert [len(batch) for batch in client.batches] == [1, 1]
+
+
+def test_what_is_quoted_of_an_unreadable_reply_is_short_and_shows_its_controls(answering) -> None:
+    client = answering(lambda request: f"\x1b[2J\u202eno\n{'x' * 500}")
+    (failed,) = asker(client).ask([Question("s", "u")])
+    assert isinstance(failed, Failed)
+    assert failed.reason.endswith(rf"; the reply begins '\x1b[2J\u202eno\n{'x' * 72}'...")
+    assert failed.reason.isprintable()
 
 
 def test_a_request_says_which_reply_can_be_read(answering) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from steer_lit.policy.lora import LoraSettings
 from steer_lit.rollout.cache import TurnCache
 from steer_lit.rollout.engine import SampledPolicy, SampledSession
 from steer_lit.rollout.play import play
+from steer_lit.rollout.sampling import drawn
+from steer_lit.rollout.seeds import stable_hash
 from steer_lit.types import Attack, ImageRef, Message, Scenario
 from tests.pretended_gpu import GPU, pretended_gpu
 
@@ -210,6 +213,26 @@ def test_the_smallest_and_largest_draw_give_a_token_of_nonzero_probability(qwen,
     for trajectory in roll(qwen, max_new_tokens=3):
         assert all(turn.completion.token_ids for turn in trajectory.turns)
         assert torch.tensor(trajectory.trace.logprobs).isfinite().all()
+
+
+def test_the_largest_draw_gives_the_last_token_of_nonzero_probability():
+    logits = torch.tensor([[3.0, 1.0, -torch.inf], [3.0, -torch.inf, 1.0]])
+    tokens, logprobs = drawn(logits, [1.0 - 2**-53] * 2)
+    assert tokens.tolist() == [1, 2]
+    assert logprobs.tolist() == pytest.approx([-2.126928] * 2)  # -log(1 + e^2)
+
+
+def test_every_turn_of_a_dialogue_has_draws_of_its_own(qwen, monkeypatch):
+    """With those of the turn before, a policy would tend to say the same again."""
+    first = []
+
+    def noted(logits, draws):
+        first.append(draws)
+        return drawn(logits, draws)
+
+    monkeypatch.setattr("steer_lit.rollout.engine.drawn", noted)
+    roll(qwen, SCENARIOS[2:3], (33,), max_new_tokens=1)
+    assert first == [[Random(stable_hash(33, turn)).random()] for turn in range(3)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -446,6 +469,16 @@ def test_no_dialogue_exceeds_the_context_length(hasty, monkeypatch):
     assert unanswered
     assert unanswered[0].finish == "length"
     assert f"tokens, model=tiny reads {limit}: allow fewer turns" in unanswered[0].failed
+
+
+def test_an_opening_may_take_all_of_the_context_but_one_token(qwen, monkeypatch):
+    text = SCENARIOS[1:2]
+    prompt = roll(qwen, text, (22,), max_turns=1)[0].trace.turn_ids.index(0)
+    for limit, answer in ((prompt, 0), (prompt + 1, 1)):
+        monkeypatch.setattr(qwen.base.config.text_config, "max_position_embeddings", limit)
+        (played,) = roll(qwen, text, (22,), max_turns=1)
+        assert played.turns[0].completion.failed is None or answer == 0
+        assert len(played.turns[0].completion.token_ids) == answer
 
 
 def test_a_dialogue_whose_opening_is_too_long_is_not_played(qwen, monkeypatch):

@@ -297,6 +297,18 @@ def test_what_ones_own_attacker_or_tutor_returns_is_checked_where_it_returns(
         play(ROWS, (7, 8, 9), Echo(), attacker, tutor, max_turns=3)
 
 
+@pytest.mark.parametrize("score", [11, 0, 5.0, None])
+@pytest.mark.parametrize("made", [list, iter], ids=["list", "lazily"])
+def test_wrong_scores_of_ones_own_tutor_are_said_with_its_class(made: Any, score: Any) -> None:
+    class Own:
+        def score(self, dialogues: Sequence[SoFar]) -> Any:
+            return made(Verdict(score, 5, 5) for _ in dialogues)
+
+    said = rf"Own\.score: verdict scores must be integers in 1\.\.10, got \({score}, 5, 5\)$"
+    with pytest.raises(SteerError, match=said):
+        play(ROWS, (7, 8, 9), Echo(), ScriptedAttacker(), Own(), max_turns=3)
+
+
 def test_a_method_without_a_name_is_named_by_its_players_class() -> None:
     """A `functools.partial` has no `__name__`."""
     tutor = Own([])
