@@ -1,4 +1,5 @@
-"""Rows that a folder already holds: a run of other rows, or of fewer, would replace them, so it is refused.
+"""Rows that a folder already holds: a run of other rows, or of fewer, would replace them, so it is refused. So is a
+run that would undo what was changed in them by hand.
 
 What goes on is not: the same command, more rows, the other stage, other addresses, another `near_duplicate`.
 """
@@ -17,7 +18,7 @@ from steer_lit.errors import SteerError
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.numbers import MANY
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import earlier_stages, made_with
+from steer_lit.synthesis.manifest import earlier_stages, file_digest, made_with
 from steer_lit.synthesis.run import STAGES, keyed
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
@@ -44,6 +45,10 @@ def check_earlier(settings: SynthesisSettings, generator: Generator, read: Start
         if why:
             held = f"hydra.run.dir={shown_path(run_dir)}: holds a finished stage {stage[-1]}"
             raise SteerError(f"{held} {why}: name another folder, hydra.run.dir=...")
+    for name, made in (made for _, entry in finished for made in entry.get("files", {}).items()):
+        if (file := run_dir / name).is_file() and file_digest(file) != made["sha256"]:
+            said = "has changed since it was written, and this run would undo that"
+            raise SteerError(f"{shown_path(file)} {said}: move it away, then it is written anew")
 
 
 def _written(stage: str, run_dir: Path) -> int:

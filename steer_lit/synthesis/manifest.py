@@ -106,10 +106,15 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
         name: {
             "read_by": _READ_BY[name],
             "rows": len(result.rows),
-            "sha256": hashlib.sha256((run_dir / name).read_bytes()).hexdigest(),
+            "sha256": file_digest(run_dir / name),
         }
         for name in files
     }
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, as the manifest holds it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

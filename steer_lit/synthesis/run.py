@@ -55,7 +55,7 @@ def run_synthesis(
         seconds = round(time.perf_counter() - began, 1)
         kinds = {start.kind if isinstance(start, Scenario) else settings.stage1.kind for start in starts.values()}
         made = {"kinds": sorted(kinds), **made_with(settings, name, generator.identity)}
-        came = {**result.counts(), "files": written, "seconds": seconds, "usage_so_far": generator.usage()}
+        came = {**result.counts(), "files": written, "seconds": seconds, "usage_of_last_start": generator.usage()}
         stages[name] = {**made, **came}
         manifest = write_manifest(run_dir, stages)
         if not result.rows:

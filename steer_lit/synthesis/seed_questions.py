@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,23 +25,42 @@ class SeedQuestion:
 
 
 def read_scripts(
-    file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+    file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine
 ) -> list[Scenario]:
     """Return the first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked up under `root`."""
-    source = FileSource(rl=str(file), folder=None if root is None else str(root))
+    return _scenarios(FileSource(rl=str(file), folder=_text(root)), rows, max_turns, quarantine)
+
+
+def read_seed_questions(
+    file: Path | str, root: Path | None, kind: Kind, rows: int, quarantine: Quarantine
+) -> list[SeedQuestion]:
+    """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from.
+
+    Put aside are rows that open without words, and those whose own kind is benign if `kind` is not, or the reverse.
+    """
+    source = FileSource(rl=str(file), folder=_text(root), kind=kind)
+    found = _scenarios(source, rows, 1, quarantine, partial(_no_question, kind=kind))
+    return [_opening(scenario) for scenario in found]
+
+
+def _scenarios(
+    source: FileSource, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+) -> list[Scenario]:
     found = source.fitting("rl", source.read("rl", max_turns, quarantine), quarantine, unfit)
     return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
 
 
-def read_seed_questions(file: Path | str, root: Path | None, rows: int, quarantine: Quarantine) -> list[SeedQuestion]:
-    """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from."""
-    return [_opening(scenario) for scenario in read_scripts(file, root, rows, 1, quarantine, _asks_nothing)]
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
-def _asks_nothing(row: Record) -> str | None:
-    """Return why a row that opens without words is unfit: from a picture alone, a model makes up the question."""
-    asked = isinstance(row, Scenario) and row.opening.message.text.strip()
-    return None if asked else "opens with a picture and no words: give it a question"
+def _no_question(row: Record, kind: Kind) -> str | None:
+    """Return why no script of `kind` can start from a row. From a picture alone, a model makes up the question."""
+    if not isinstance(row, Scenario) or not row.opening.message.text.strip():
+        return "opens with a picture and no words: give it a question"
+    if (row.kind == "benign") != (kind == "benign"):  # the script would be judged as what it is not
+        return f"has kind={row.kind}, from which no script of kind={kind} can start: leave such rows out"
+    return None
 
 
 def _opening(scenario: Scenario) -> SeedQuestion:

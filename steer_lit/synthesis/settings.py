@@ -97,7 +97,7 @@ class SynthesisSettings:
 
 def picture_folder(data: Mapping[str, Any]) -> Path | None:
     """Return the folder of pictures: the one named, else that of the file of seeds or scripts. The hub has none."""
-    named, file = data["folder"], data["seeds"] or data["scripts"]
+    named, file = data["folder"], data["scripts"] or data["seeds"]
     return Path(named) if named else Path(file).parent if file and not is_hub(file) else None
 
 

@@ -31,7 +31,7 @@ def read_starts(settings: SynthesisSettings, run_dir: Path, aside: Path | None) 
     if (file := settings.seeds) is None:
         return None
     bad = _quarantine(settings, aside, "seeds")
-    return _told(file, read_seed_questions(file, settings.folder, settings.rows, bad), bad)
+    return _told(file, read_seed_questions(file, settings.folder, settings.stage1.kind, settings.rows, bad), bad)
 
 
 def stage_starts(

@@ -250,6 +250,20 @@ def test_a_file_that_was_removed_is_written_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
+def test_rows_added_by_hand_are_not_undone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    file = Path("x") / f"{name}.jsonl"
+    file.write_bytes(edited := file.read_bytes() * 2)
+    capsys.readouterr()
+    assert synthesize("rows=5", "hydra.run.dir=x") == REFUSED
+    assert f"{file} has changed since it was written, and this run would undo that: move it" in capsys.readouterr().err
+    assert file.read_bytes() == edited
+    file.rename("mine.jsonl")
+    assert synthesize("rows=5", "hydra.run.dir=x") == 0
+    assert len(file.read_bytes().splitlines()) >= len(edited.splitlines()) / 2
+
+
+@pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
 def test_row_files_that_no_synthesis_made_are_not_replaced(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Such as in the folder of one's own rows, named by mistake."""
     (file := Path("rows") / f"{name}.jsonl").parent.mkdir()

@@ -291,7 +291,7 @@ def test_the_manifest_describes_how_the_rows_were_made(played: Played, settings:
         assert stage["generator"]["model"] == stage["generator"]["target"] == "played"
         assert re.fullmatch("[0-9a-f]{12}", stage["generator"]["prompts"]["synthesis_plan_red_team"])
     assert manifest["stages"]["stage2"]["settings"]["min_safety"] == 8
-    assert manifest["stages"]["stage2"]["usage_so_far"]["agents and judges"]["requests"] > 0
+    assert manifest["stages"]["stage2"]["usage_of_last_start"]["agents and judges"]["requests"] > 0
     assert manifest["stages"]["stage2"]["files"]["sft.jsonl"]["rows"] == 6
 
 

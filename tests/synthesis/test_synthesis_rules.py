@@ -19,10 +19,10 @@ from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
 from steer_lit.synthesis.llm import PROMPTS
 from steer_lit.synthesis.seed_questions import SeedQuestion, mini_seed_questions, read_seed_questions
-from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings
+from steer_lit.synthesis.settings import Stage1Settings, Stage2Settings, picture_folder
 from steer_lit.synthesis.stage2 import dialogue_of, why_not
 from steer_lit.synthesis.tactics import draw_tactic
-from steer_lit.types import Attack, Completion, ImageRef, Message, Scenario, Trajectory, Turn, Verdict
+from steer_lit.types import Attack, Completion, ImageRef, Kind, Message, Scenario, Trajectory, Turn, Verdict
 
 RULES = Stage2Settings(min_safety=8, min_usefulness=7, max_turns=10, seed=0)
 
@@ -130,7 +130,7 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
     file = tmp_path / "seeds.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     quarantine = Quarantine(1)
-    seeds = read_seed_questions(file, tmp_path, 10, quarantine)
+    seeds = read_seed_questions(file, tmp_path, "red_team", 10, quarantine)
     assert [(seed.id, seed.question) for seed in seeds] == [
         ("a", "What is this?"),
         ("a#2", "And this?"),
@@ -139,9 +139,9 @@ def test_seeds_are_read_from_any_format_and_bad_rows_set_aside(
     assert [error.row for error in quarantine.errors] == [3]
     assert "data.folder in a synthesis" in quarantine.errors[0].reason
     assert "cut" not in caplog.text  # the last row's second turn, whose picture is missing, is no part of a seed
-    assert len(read_seed_questions(file, tmp_path, 2, Quarantine(1))) == 2
+    assert len(read_seed_questions(file, tmp_path, "red_team", 2, Quarantine(1))) == 2
     with pytest.raises(TooManyBadRows, match=r"data\.max_bad_rows"):
-        read_seed_questions(file, tmp_path, 10, Quarantine(0))
+        read_seed_questions(file, tmp_path, "red_team", 10, Quarantine(0))
 
 
 def test_a_picture_alone_is_no_seed_question(tmp_path: Path) -> None:
@@ -150,10 +150,32 @@ def test_a_picture_alone_is_no_seed_question(tmp_path: Path) -> None:
     file = tmp_path / "seeds.jsonl"
     file.write_text("".join(json.dumps({"prompt": content}) + "\n" for content in contents))
     quarantine = Quarantine(1)
-    assert [seed.question for seed in read_seed_questions(file, tmp_path, 10, quarantine)] == ["What is this?"]
+    assert [seed.question for seed in read_seed_questions(file, tmp_path, "red_team", 10, quarantine)] == [
+        "What is this?"
+    ]
     assert [error.reason for error in quarantine.errors] == [
         "'row-2' opens with a picture and no words: give it a question"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken"), [("benign", ["benign", None]), ("obfuscated", ["obfuscated", "red_team", None])]
+)
+def test_benign_questions_start_benign_scripts_alone(tmp_path: Path, kind: Kind, taken: list[str | None]) -> None:
+    kinds = ["benign", "obfuscated", "red_team", None]
+    rows = [{"id": str(own), "prompt": "What is this?"} | ({"kind": own} if own else {}) for own in kinds]
+    (file := tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    quarantine = Quarantine(4)
+    assert [seed.id for seed in read_seed_questions(file, tmp_path, kind, 10, quarantine)] == list(map(str, taken))
+    reasons = [error.reason for error in quarantine.errors]
+    assert reasons[-1].endswith(f"from which no script of kind={kind} can start: leave such rows out")
+    assert len(reasons) == len(kinds) - len(taken)
+
+
+def test_stage_2_alone_looks_pictures_up_beside_its_scripts() -> None:
+    data = {"folder": None, "seeds": "left/seeds.jsonl", "scripts": "here/stage1.jsonl"}
+    assert picture_folder(data) == Path("here")
+    assert picture_folder({**data, "scripts": None}) == Path("left")
 
 
 @pytest.mark.parametrize("kind", ["benign", "obfuscated", "red_team"])
