@@ -117,8 +117,8 @@ def test_the_results_of_the_other_policies_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with misbehaving("500") as server:
-        words = [*BENCH, *SERVED, f"server.base_url={server.base_url}", "hydra.run.dir=run"]
-        assert cli.run("bench", words) == REFUSED
+        words = [*BENCH[1:], *SERVED, f"server.base_url={server.base_url}", "hydra.run.dir=run"]
+        assert cli.run("bench", ["policies.base=base", *words]) == REFUSED
     shown = capsys.readouterr()
     why, left, _ = shown.err.strip().splitlines()[-3:]
     assert why == "no dialogue of mine could be graded: policy: HTTP 500: as told, after 2 attempts"
