@@ -34,7 +34,7 @@ class AssignedCredit:
 
 
 def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[TrajectoryReward | None]:
-    """Return the reward of each trajectory, None for one that failed.
+    """Return the reward of each trajectory in plain floats, None for one that failed.
 
     Raise SteerError for anything else that a user's own class returns: it would break something far from here, and a
     NaN would look like a learning rate that is too high.
@@ -47,7 +47,7 @@ def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[Traje
                 f"{counted(len(trajectory.turns), 'turn')}: it must return a TrajectoryReward of finite floats, its "
                 "tuples with one for each turn, or None if the trajectory failed"
             )
-    return found
+    return [None if one is None else _plain(one) for one in found]
 
 
 def _fits(found: Any, turns: int) -> bool:
@@ -57,7 +57,15 @@ def _fits(found: Any, turns: int) -> bool:
     if not all(isinstance(entries, Sequence) and len(entries) == turns for entries in by_turn):
         return False
     numbers: list[Any] = [found.trajectory_return, *chain.from_iterable(by_turn)]
-    return all(isinstance(number, Real) and math.isfinite(number) for number in numbers)  # numpy's are, too
+    return all(isinstance(number, Real) and math.isfinite(number) for number in numbers)
+
+
+def _plain(found: TrajectoryReward) -> TrajectoryReward:
+    """Return the reward in Python's floats: numpy's, as a user's class may return, cannot be written down."""
+    scores, rewards, credits = (
+        tuple(map(float, entries)) for entries in (found.turn_scores, found.turn_rewards, found.turn_credits)
+    )
+    return TrajectoryReward(scores, rewards, float(found.trajectory_return), credits)
 
 
 def assign_credit(

@@ -24,11 +24,16 @@ def as_scenario(dialogue: Dialogue) -> Scenario:
     )
 
 
-def replay(policy: QwenVL, dialogues: Sequence[Dialogue], max_new_tokens: int) -> list[Trajectory]:
-    """Answer every user turn greedily. The policy reads its own earlier answers, not the stored ones."""
+def replay(
+    policy: QwenVL, dialogues: Sequence[Dialogue], max_new_tokens: int, side_by_side: int | None = None
+) -> list[Trajectory]:
+    """Answer every user turn greedily, of at most `side_by_side` dialogues at a time (None: all). The policy reads its
+    own earlier answers, not the stored ones.
+    """
     scenarios = [as_scenario(dialogue) for dialogue in dialogues]
     if not scenarios:
         return []
     greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0)
     longest = max(len(scenario.attacks) for scenario in scenarios)
-    return play(scenarios, [0] * len(scenarios), greedy, ScriptedAttacker(), None, max_turns=longest)
+    seeds = [0] * len(scenarios)
+    return play(scenarios, seeds, greedy, ScriptedAttacker(), None, longest, side_by_side=side_by_side)

@@ -28,8 +28,9 @@ class SFTModule(PolicyModule):
 
     `trains="adapter"` is SFT. `trains="tower"` is grounding: only the vision tower learns, from captions.
     `trains="base"` is pretraining: every weight of the base model learns. Validation also replays the first `replays`
-    held-out dialogues: the policy answers their user turns greedily, in at most `max_new_tokens` per turn.
-    `val/exact_share` is the share of turns answered word for word as stored, for captions the accuracy.
+    held-out dialogues, at most `side_by_side` at a time (None: all): the policy answers their user turns greedily, in
+    at most `max_new_tokens` per turn. `val/exact_share` is the share of turns answered word for word as
+    stored, for captions the accuracy.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class SFTModule(PolicyModule):
         trains: Trains = "adapter",
         replays: int = 0,
         max_new_tokens: int = 64,
+        side_by_side: int | None = None,
     ) -> None:
         super().__init__(policy, optim, micro_tokens, VAL_LOSS if trains == "adapter" else EXACT_SHARE)
         policy.train_only(trains)
         self.renderer = renderer_of(policy)
         self.replays = replays
         self.max_new_tokens = max_new_tokens
+        self.side_by_side = side_by_side
         # From the last validation, for callbacks that show them: replayed dialogues and the stored answers.
         self.replayed: list[tuple[LoggedTrajectory, tuple[str, ...]]] = []
         self._held_out: list[Dialogue] = []
@@ -95,7 +98,7 @@ class SFTModule(PolicyModule):
         self._held_out += batch[: mine - len(self._held_out)]
 
     def on_validation_epoch_end(self) -> None:
-        trajectories = replay(self.policy, self._held_out, self.max_new_tokens)
+        trajectories = replay(self.policy, self._held_out, self.max_new_tokens, self.side_by_side)
         self.replayed = [
             (logged(trajectory, self.global_step), dialogue.answers)
             for trajectory, dialogue in zip(trajectories, self._held_out, strict=True)

@@ -23,13 +23,13 @@ Shown = Sequence[tuple[LoggedTrajectory, Sequence[str]]]  # dialogues, each with
 class TranscriptLog(Callback):
     """Shows `dialogues` played dialogues, pictures included.
 
-    GRPO: from the rollouts of the first and every `every_n_steps`-th batch. SFT: from the replayed held-out dialogues,
-    at each validation.
+    GRPO: from the rollouts of the first and every `every_n_batches`-th batch. SFT: from the replayed held-out
+    dialogues, at each validation.
     """
 
-    def __init__(self, dialogues: int = 4, every_n_steps: int = 10) -> None:
+    def __init__(self, dialogues: int = 4, every_n_batches: int = 10) -> None:
         self.dialogues = dialogues
-        self.every_n_steps = every_n_steps
+        self.every_n_batches = every_n_batches
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -37,7 +37,7 @@ class TranscriptLog(Callback):
         if not isinstance(pl_module, GRPOModule):
             return
         batches = trainer.global_step // pl_module.steps_per_batch  # so far; `batch_idx` begins anew in each epoch
-        if batches == 1 or batches % self.every_n_steps == 0:
+        if batches == 1 or batches % self.every_n_batches == 0:
             spread = _spread(pl_module.rollouts, self.dialogues)
             self._show(trainer, pl_module.policy, [(rollout, ()) for rollout in spread])
 

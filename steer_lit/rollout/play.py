@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import UnionType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
@@ -191,7 +191,7 @@ class _Reaction:
 def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
     """Call the `method` of an attacker, tutor or judge, which may be a user's own.
 
-    Raise SteerError unless it returns one of `kind` for each dialogue, with scores on its scale.
+    Raise SteerError unless it returns one of `kind` for each dialogue, with values that its fields allow.
     """
     made = type(player)
     name = f"{made.__module__}.{made.__qualname__}.{method}"
@@ -200,10 +200,26 @@ def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, ki
         listed = list(found) if isinstance(found, Iterable) else None
     except WrongScores as error:
         raise SteerError(f"{name}: {error}") from error
-    if listed is not None and len(listed) == len(asked) and all(isinstance(one, kind) for one in listed):
-        return listed
-    returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
-    raise SteerError(
-        f"{name} returned {returned} for {counted(len(asked), 'dialogue')}: "
-        f"it must return a list with one {named} for each, in their order"
-    )
+    if listed is None or len(listed) != len(asked) or not all(isinstance(one, kind) for one in listed):
+        returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
+        raise SteerError(
+            f"{name} returned {returned} for {counted(len(asked), 'dialogue')}: "
+            f"it must return a list with one {named} for each, in their order"
+        )
+    for one in listed:
+        if one is not None and (misfit := _misfit(one)):
+            raise SteerError(f"{name} returned a {named} with {misfit}")
+    return listed
+
+
+# What is written down of a verdict or a grade. Numpy's truth values, say, would only fail there.
+_WRITTEN = {"refused": bool, "rationale": str, "failed": str, "next_question": str, "intent": str, "by": str}
+
+
+def _misfit(one: Any) -> str | None:
+    """Return the first field whose value has another type than its own, and is not its default."""
+    for known in fields(one):
+        kind, value = _WRITTEN.get(known.name), getattr(one, known.name)
+        if kind is not None and value is not known.default and not isinstance(value, kind):
+            return f"{known.name}={value!r:.80}, which must be {kind.__name__}"
+    return None

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from steer_lit.lit.sft_module import SFTModule
+from steer_lit.rollout.engine import SampledSession
 from tests.settings import optim_settings
 
 OPTIM = optim_settings(lr=1e-3, schedule="constant", warmup=0.0)
@@ -78,7 +79,7 @@ def test_replays_count_turns_answered_exactly(
     from steer_lit.lit.replay import as_scenario
     from steer_lit.types import Completion, Trajectory, Turn
 
-    def replay_the_first_turn_right(policy: Any, dialogues: Any, max_new_tokens: int) -> list[Trajectory]:
+    def replay_the_first_turn_right(policy: Any, dialogues: Any, *limits: Any) -> list[Trajectory]:
         played = []
         for dialogue in dialogues:
             scenario, answers = as_scenario(dialogue), dialogue.answers
@@ -93,6 +94,22 @@ def test_replays_count_turns_answered_exactly(
     metrics = make_trainer(max_steps=1).validate(module, world, verbose=False)[0]
     assert len(module.replayed) == 4
     assert metrics["val/exact_share"] == pytest.approx(0.5)  # each dialogue of this world has two turns
+
+
+def test_no_more_dialogues_are_replayed_at_a_time_than_the_hardware_allows(
+    small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering, reply = [], SampledSession.reply
+
+    def watched(session: SampledSession, asked: Any) -> Any:
+        answering.append(len(session.answering) + len(asked))
+        return reply(session, asked)
+
+    monkeypatch.setattr(SampledSession, "reply", watched)
+    module = SFTModule(tiny_policy(), OPTIM, micro_tokens=4096, replays=4, max_new_tokens=3, side_by_side=2)
+    make_trainer(1).validate(module, small_world("sft", val_size=10), verbose=False)
+    assert len(module.replayed) == 4
+    assert max(answering) == 2
 
 
 @pytest.mark.parametrize("replays", [1, 3, 4])

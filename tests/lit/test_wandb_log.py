@@ -75,20 +75,12 @@ def test_each_training_ends_its_wandb_run(finished: list[int]) -> None:
     assert finished == [0, 1, 1, 1]
 
 
-def test_what_wandb_refuses_keeps_how_the_run_goes_on(finished: list[int]) -> None:
-    error = RefusedByWandb("No key")
-    error.add_note("next: python train.py")
-    with pytest.raises(SteerError) as refused, train_run._ending_wandbs_run():
-        raise error
-    assert refused.value.__notes__ == ["next: python train.py"]
-
-
 @pytest.mark.parametrize("steps_per_batch", [1, 3])
 def test_rollouts_of_the_first_and_every_nth_batch_are_shown(
     monkeypatch: pytest.MonkeyPatch, steps_per_batch: int
 ) -> None:
     """A run of ten batches must show its last, and `batch_idx` begins anew with each epoch, here of four."""
-    log, shown = TranscriptLog(every_n_steps=5), []
+    log, shown = TranscriptLog(every_n_batches=5), []
     monkeypatch.setattr(log, "_show", lambda *_: shown.append(batch))
     module = Mock(spec=GRPOModule, policy=None, rollouts=[], steps_per_batch=steps_per_batch)
     for batch in range(1, 11):
