@@ -130,8 +130,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            # After its last step a run is not validated if it was resumed there, or `check_val_every_n_epoch` leaves out
-            # its last epoch. One that was validated before it was resumed needs the value again, to show it.
+            # After a resume at the last step, or `check_val_every_n_epoch` left it out. To show a value takes it again.
             unvalidated = module.validated_at != trainer.global_step
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
