@@ -12,12 +12,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
 
-from steer_lit.checks.leaves import Config, is_texts, makes_rows
+from steer_lit.checks.facts import Config, is_texts, makes_rows
 from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.files.run_files import ADAPTER
+from steer_lit.files.run_files import ADAPTER, CONFIG
 from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
@@ -28,7 +28,7 @@ from steer_lit.policy.model_facts import (
     no_plain_lora,
     start_is_gone,
 )
-from steer_lit.terminal.commands import sweeping
+from steer_lit.terminal.commands import command, shown_path, sweeping, typed_words
 
 _DEMO = Path("outputs/demo")  # where `make demo` writes
 
@@ -140,6 +140,9 @@ def _base_reason(base: object, model: Config) -> str | None:
 
 def _checkpoint_remedy(path: Path) -> str | None:
     """Return why the file is no whole checkpoint, or None. A cut zip archive, of `torch.save`, has no directory."""
+    if not path.exists() and path.match("checkpoints/*.ckpt") and _saved_nothing(path.parent.parent):
+        anew = f"without it a run begins anew, in a folder of its own: {command('train', *typed_words())}"
+        return f"no such file, the run in {shown_path(path.parent.parent)} was ended before its first save: {anew}"
     if not path.is_file():
         return "no such file: name a .ckpt under <run>/checkpoints"
     try:
@@ -149,6 +152,10 @@ def _checkpoint_remedy(path: Path) -> str | None:
     except (zipfile.BadZipFile, OSError):
         pass
     return "is no checkpoint, or one that was cut off: name a whole .ckpt under <run>/checkpoints"
+
+
+def _saved_nothing(run_dir: Path) -> bool:
+    return (run_dir / CONFIG).is_file() and not any(run_dir.glob("checkpoints/*.ckpt"))
 
 
 def _json_object(path: Path) -> dict[str, Any]:

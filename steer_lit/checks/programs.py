@@ -18,8 +18,8 @@ from steer_lit.bench.policies import ALLOWED, READ, any_local, local, named, ser
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
+from steer_lit.checks.facts import Config, declares, leaf_problems, reacts
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
-from steer_lit.checks.leaves import Config, declares, leaf_problems, reacts
 from steer_lit.checks.rows import made_row_problems, training_row_problems
 from steer_lit.checks.servers import HIDDEN, client_problems, saved_key_problems, server_problems
 from steer_lit.checks.targets import target_problems

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import get_args
 
 from steer_lit.chat.settings import missing_words
-from steer_lit.checks.leaves import Config, declares, makes_rows
+from steer_lit.checks.facts import Config, declares, makes_rows
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, SourcePart
 from steer_lit.data.steps import holding_out_fails

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
-from steer_lit.checks.leaves import Config
+from steer_lit.checks.facts import Config
 from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
 from steer_lit.numbers import Bound, bound_problems

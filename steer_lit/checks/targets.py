@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-from steer_lit.checks.leaves import Config
+from steer_lit.checks.facts import Config
 from steer_lit.dotted import within
 from steer_lit.errors import Problem
 
@@ -76,12 +77,13 @@ def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
     return f": what a default or an experiment sets is left out by {out}"
 
 
-def _found(target: str) -> Any:
+def _found(target: str) -> Callable[..., Any] | str:
     """Return what `target` names, or a text that says why there is no such class or function."""
     module, _, name = target.rpartition(".")
     if not module:
         return "names no module"
     parts, attributes = target.split("."), list[str]()
+    found: Any
     while len(parts) > 1:  # as Hydra does: a class may have a maker, such as `Reward.from_config`
         attributes.insert(0, parts.pop())
         if isinstance(found := _imported(".".join(parts)), str):
@@ -100,7 +102,7 @@ def _found(target: str) -> Any:
     return found if callable(found) else "is no class or function"
 
 
-def _imported(module: str) -> Any:
+def _imported(module: str) -> ModuleType | str | None:
     """Return the module, None if there is none of that name, or a text that says why it cannot be imported."""
     try:
         return import_module(module)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from steer_lit.checks.leaves import Config
+from steer_lit.checks.facts import Config
 from steer_lit.dotted import ABSENT, at
 from steer_lit.errors import NOT_GIVEN, Problem
 from steer_lit.numbers import SHARE, Bound, whole

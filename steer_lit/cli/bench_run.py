@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.policies import adapters, any_local
 from steer_lit.checks import bench_problems
-from steer_lit.checks.leaves import makes_rows, reacts
+from steer_lit.checks.facts import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from steer_lit.checks.leaves import makes_rows
+from steer_lit.checks.facts import makes_rows
 from steer_lit.files.run_files import BEST
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter

@@ -25,14 +25,23 @@ from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import NO_OPTION, key_by_key, normalise_override, override_error
 from steer_lit.cli.refusals import explain, refusal_in, stumbled, unusable
-from steer_lit.cli.run_folder import FROZEN, holds_a_run, leave_nothing
+from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
 from steer_lit.cli.synthesis_run import run_synthesizing
 from steer_lit.cli.train_run import run_training
 from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.ranks import several_ranks
-from steer_lit.terminal.commands import given_words, resume_sweep_command, shown_path, sweeping, typed_command
+from steer_lit.terminal.commands import (
+    given_words,
+    path_word,
+    resume_command,
+    resume_sweep_command,
+    shown_path,
+    sweeping,
+    typed_command,
+    typed_words,
+)
 from steer_lit.terminal.conf_files import conf_dir, find_configs_in, folder_of_hydra
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.terminal.sweep_folders import name_sweeps_folders
@@ -90,17 +99,17 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
 
 def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> None:
     failed: list[str] = []  # the runs of a sweep
-    begun: list[Path] = []
+    begun: list[tuple[Path, list[str]]] = []  # folders of runs, and their words, which Hydra forgets during `fit`
     rest: list[str] = []  # the command that goes on with a sweep
 
     def stopped() -> str:
         if folder := WholeSweep.elsewhere:
             return f"{_STILL_GOING.format(folder)}\nsweep:   {resume_sweep_command(program, words, folder)}"
-        return "\n".join([_stopped(begun[-1] if begun else None, alone=not rest), *rest])
+        return "\n".join([_stopped(*(begun[-1] if begun else (None, [])), alone=not rest), *rest])
 
     def task(config: DictConfig) -> float | None:
         find_configs_in(folder_of_hydra())  # a launcher's process has not read the command line
-        begun.append(folder := Path(HydraConfig.get().runtime.output_dir))
+        begun.append((folder := Path(HydraConfig.get().runtime.output_dir), typed_words()))
         if sweeping():
             rest[:] = [f"sweep:   {resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))}"]
         try:
@@ -188,15 +197,18 @@ def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> No
         raise refused.why from refused.why.__cause__
 
 
-def _stopped(folder: Path | None, *, alone: bool) -> str:
-    """Return the message for a signal while no run was at work: the run had not begun, or was over.
+def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
+    """Return the message for a signal while no run, of these `words`, was at work: it had not begun, or was over.
 
     `alone` is False in a sweep.
     """
     if folder is not None:
         leave_nothing(folder, ended=False)
         if holds_a_run(folder):
-            return f"stopped: {shown_path(folder)} keeps what is in it"
+            said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
+            if saved is None or not alone:
+                return said
+            return f"{said}\nnext:    {resume_command('train', words, folder, path_word('ckpt_path', saved))}"
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.errors import OverrideParseException
 
-from steer_lit.checks.leaves import name_problem
+from steer_lit.checks.facts import name_problem
 from steer_lit.cli.known_names import (
     composed_or_plain,
     groups,
@@ -23,7 +23,7 @@ from steer_lit.cli.known_names import (
 )
 from steer_lit.cli.other_libraries import KEYS, keys_here
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import ABSENT, at
+from steer_lit.dotted import ABSENT, at, within
 from steer_lit.terminal.commands import command, script
 from steer_lit.terminal.conf_files import composed, own_conf_dir
 from steer_lit.terminal.nearest import did_you_mean, nearest
@@ -33,6 +33,7 @@ from steer_lit.texts import first_lines
 NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _PROGRAMS = ("train", "bench", "synthesize")
 _NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\"|)\s*")  # Hydra reads it as no option of a group, then misses its keys
+_MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
 _OF_RETURN = ("reward.alpha", "reward.return")
 _UNSAID = ("model.source", "model.tower", "model.weights")  # only some models have them; the model check says which
 
@@ -81,6 +82,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
         _bad_name(read)
         or _bad_folder(read)
         or _empty_choice(read, name)
+        or _two_choices(read, name)
         or _part(read, name)
         or _read_by_nothing(read, name, words)
         or _idle(read, name, words)
@@ -107,6 +109,15 @@ def _empty_choice(word: Word, name: str) -> str:
     """Return the error for no option at all, `model=''`, or ""."""
     empty = word.key in groups(name) and _NOTHING.fullmatch(word.given)
     return no_choice(word.key, word.given, options_of(word.key)) if empty else ""
+
+
+def _two_choices(word: Word, name: str) -> str:
+    """Return the error for two options at once, `model=[nano,tiny]`, of a group whose options exclude each other."""
+    if word.key not in groups(name) or word.key in _MERGED or not isinstance(word.value, list) or len(word.value) < 2:
+        return ""
+    one, several = "|".join(options_of(word.key)), ",".join(map(str, word.value))
+    sweep = f"{command(name)} -m {shlex.quote(f'{word.key}={several}')} ..."
+    return f"{word.key}={word.given}: a run has one of {one}; for a run of each, type {sweep}"
 
 
 def _part(word: Word, name: str) -> str:
@@ -249,6 +260,18 @@ def no_removal(key: str, name: str, words: Sequence[str]) -> str:
     if key not in keys_of(name, []):
         return no_key(key, name, [word for word in words if not word.startswith("~")])
     return f"~{key}: is null already, the default, and a run needs the key: leave this out, or type {key}=null"
+
+
+def no_keys(first: str, name: str, words: Sequence[str]) -> str:
+    """Return the errors for a key that Hydra found to be missing, and for others that are: Hydra stops at the first."""
+    typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.", read.key)]
+    added = [read.key for read in typed if read.sign]
+    there = composed_or_plain(name, [word for word in words if (read := Word.read(word)) and read.key in groups(name)])
+    plain = [read.key for read in typed if not read.sign and read.key not in groups(name)]
+    gone = [key for key in plain if at(there, key) is ABSENT and not any(within(key, other) for other in added)]
+    wrong = list(dict.fromkeys([first, *(key for key in gone if not within(first, key))]))
+    others = [word for word in words if not any(key in word for key in [*wrong, *gone])]
+    return "\n".join(no_key(key, name, others) for key in wrong)
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:

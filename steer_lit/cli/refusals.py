@@ -15,7 +15,7 @@ from steer_lit.cli.known_names import keys_of, options_of
 from steer_lit.cli.overrides import (
     NO_OPTION,
     no_choice,
-    no_key,
+    no_keys,
     no_merge,
     no_option,
     no_removal,
@@ -50,8 +50,7 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     text = str(error).split("Config search path:")[0].strip()
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
-        others = [word for word in words if key[1] not in word]
-        return no_key(inner if inner.startswith(f"{key[1]}.") else key[1], name, others)
+        return no_keys(inner if inner.startswith(f"{key[1]}.") else key[1], name, words)
     if gone := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
         return no_removal(gone[1], name, words)
     if there := re.match(r"Could not append to config. An item is already at '([^']+)'", text):

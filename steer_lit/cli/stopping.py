@@ -14,7 +14,7 @@ from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
 from steer_lit.errors import ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
-from steer_lit.terminal.commands import path_word, resume_command, shown_path, typed_words
+from steer_lit.terminal.commands import command, path_word, resume_command, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED
 
 if TYPE_CHECKING:
@@ -83,10 +83,7 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         if not trainer.is_global_zero:  # the first rank reports for all
             pass
         elif not saved.is_file():
-            whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
-            kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
-            again = f"begin again in another folder, or remove {shown_path(run_dir)}"
-            _tell(stop, f"stopped before anything was saved that a run goes on from: {again}{kept}")
+            _tell(stop, _unsaved(run_dir, words, trainer.ckpt_path))
         else:
             _tell(stop, _resuming(run_dir, words, saved))
         if isinstance(stop, OSError) or (failed and trainer.is_global_zero):
@@ -107,10 +104,20 @@ def resumable(run_dir: Path, words: Sequence[str], trainer: Trainer) -> Iterator
         raise
 
 
+def _unsaved(run_dir: Path, words: Sequence[str], resumed: str | Path | None) -> str:
+    """Return the message for a run that saved nothing. `resumed` is the checkpoint in another folder it began with."""
+    whole = [name for name in EXPORTED if (run_dir / name).is_file()]  # the disk had room for these
+    kept = f"; {shown_path(run_dir / Path(whole[0]).parts[0])} is whole" if whole else ""
+    said = "stopped before anything was saved that a run goes on from"
+    if resumed and Path(resumed).is_file():
+        return f"{said}{kept}\nnext:    {command('train', *words, path_word('ckpt_path', Path(resumed)))}"
+    return f"{said}: begin again in another folder, or remove {shown_path(run_dir)}{kept}"
+
+
 def _resuming(run_dir: Path, words: Sequence[str], saved: Path, reached: int = 0) -> str:
     """Return the message with the command that goes on from the checkpoint `saved`. `reached` is the last step."""
     from steer_lit.lit.training_checkpoint import read_checkpoint
 
     step = read_checkpoint(saved)["global_step"]
-    command = resume_command("train", words, run_dir, path_word("ckpt_path", saved))
-    return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\nnext:    {command}"
+    following = resume_command("train", words, run_dir, path_word("ckpt_path", saved))
+    return f"stopped{f' at step {reached}' if reached > step else ''}, step {step} is saved\nnext:    {following}"

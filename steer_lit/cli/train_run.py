@@ -130,8 +130,9 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            # A run that was resumed after its last step has not been validated.
-            if datamodule.val_rows and module.monitored.name not in trainer.callback_metrics:
+            # After a resume at the last step, or `check_val_every_n_epoch` left it out. To show a value takes it again.
+            unvalidated = module.validated_at != trainer.global_step
+            if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
     value = trainer.callback_metrics.get(module.monitored.name)
     if trainer.is_global_zero:

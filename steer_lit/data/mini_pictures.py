@@ -16,13 +16,12 @@ from random import Random
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
+from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS, SIDE
 from steer_lit.types import PictureGold
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
-SIDE = 112
 SIZES = range(45, 76)
 BACKGROUNDS = (
     (255, 255, 255), (240, 240, 240), (224, 224, 224), (206, 206, 206),

@@ -17,9 +17,11 @@ from steer_lit.data.plain import (
     read_prompt,
     read_turns,
 )
+from steer_lit.terminal.nearest import nearest
 from steer_lit.types import Dialogue, Kind, Scenario
 
 NO_DIALOGUE = "is no dialogue"  # starts the error of a row that was never meant as one
+NO_SCENARIO = "is nothing to play"
 _SHOWN = 6
 # The order counts: a row in one of the authors' shapes is read as such, whatever else it holds.
 _DIALOGUES: dict[str, Callable[[object, str, int], Dialogue]] = {
@@ -50,7 +52,9 @@ def read_dialogue(value: object, source: str, number: int) -> Dialogue:
         return read_answered(value, source, number)
     remedy = f"answers are learned from messages of user and assistant in turn, or from one of {', '.join(QUESTIONS)} "
     remedy += f"with one of {', '.join(ANSWERS)}"
-    raise row.error("", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}")
+    raise row.error(
+        "", f"{NO_DIALOGUE}: it has {_keys(row)}, and none of {', '.join(_DIALOGUES)}; {remedy}{_meant(row)}"
+    )
 
 
 def read_scenario(value: object, source: str, number: int, kind: Kind = "red_team") -> Scenario:
@@ -62,7 +66,15 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
             return reader(value, source, number, kind)
     if alone:
         return read_prompt(value, source, number, kind)
-    raise row.error("", f"is nothing to play: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}")
+    raise row.error("", f"{NO_SCENARIO}: it has {_keys(row)}, and none of {', '.join(_SCENARIOS)}{_meant(row)}")
+
+
+def _meant(row: RawRow) -> str:
+    """Return `. Did you mean messages?` for a row with a key that is spelt almost like one of a shape, or ""."""
+    known = [*_SCENARIOS, *QUESTIONS, *ANSWERS]
+    names = [str(name) for name in list(row.values)[:_SHOWN] if name not in known]
+    hint = next(filter(None, (nearest(name, known) for name in names)), "")
+    return hint and f".{hint}"
 
 
 def _keys(row: RawRow) -> str:

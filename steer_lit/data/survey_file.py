@@ -11,7 +11,7 @@ from steer_lit.data.alike import alike, few_rows
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
-from steer_lit.data.shapes import NO_DIALOGUE, read_dialogue, read_scenario
+from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, pictures_of
 from steer_lit.data.survey_held import Held, Seen, Unread, held, held_lines, key_lines, unread_keys
 from steer_lit.errors import RowError, SteerError
@@ -73,8 +73,9 @@ class Surveyed:
         A row to play without the keys of a dialogue is at fault only if its file has dialogues.
         """
         for row in self.rows:
-            if row.refused:  # by the reader that its keys call for
-                yield "refused", row.number, row.no_scenario if _no_dialogue(row) else row.no_dialogue, ""
+            if row.refused:  # by the reader that its keys call for, or by both
+                reason = row.no_scenario.replace(NO_SCENARIO, "is nothing to learn from or to play")
+                yield "refused", row.number, reason if _no_dialogue(row) else row.no_dialogue, ""
         for row in self.rows:
             broken = [uri for uri in row.pictures if self.pictures[uri]]
             yield from (("picture missing", row.number, self.pictures[uri], uri) for uri in broken)

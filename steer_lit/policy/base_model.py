@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
+from steer_lit.mini_world import SIDE
 from steer_lit.policy.device import default_device
-from steer_lit.policy.model_facts import BUILT_HERE, SIDE, NumberType, Quantization
+from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.patch_embedding import embed_as_product
 from steer_lit.policy.quantize import check_four_bit, nf4_config

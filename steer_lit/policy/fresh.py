@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from steer_lit.mini_world import SIDE
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
-from steer_lit.policy.model_facts import SIDE
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.tensors import disk_errors
 

@@ -13,7 +13,6 @@ _WEIGHTS = Path(__file__).with_name("weights")  # in the package
 SHIPPED = _WEIGHTS / "nano"  # nano's checkpoint folder
 BUILT_HERE = ("tiny", "nano", "smol")
 UNTRAINED = "tiny"  # has random weights: its words mean nothing
-SIDE = 112  # models built here see at most SIDE x SIDE pixels: 8 x 8 patches, 16 visual tokens
 CONTEXT_LENGTH = {"tiny": 4096, "nano": 4096, "smol": 8192}  # tokens; smol: SmolLM2-135M's
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_FACTS = "adapter_config.json", "adapter_model.safetensors", "steer_lit.json"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from steer_lit.mini_world import SIDE
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings
 from steer_lit.policy.fresh import learn_tokenizer, open_fresh
-from steer_lit.policy.model_facts import CONTEXT_LENGTH, SIDE
+from steer_lit.policy.model_facts import CONTEXT_LENGTH
 from steer_lit.policy.parts import ModelParts
 
 if TYPE_CHECKING:

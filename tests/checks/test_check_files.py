@@ -34,6 +34,17 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
+def test_a_run_that_was_killed_before_its_first_save_is_told_how_to_begin_anew(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    config = {"ckpt_path": str(tmp_path / "checkpoints" / "last.ckpt")}
+    problem = next(file_problems(config))
+    assert f"the run in {tmp_path} was ended before its first save: without it a run begins anew" in str(problem)
+    assert str(problem).endswith("python train.py")
+    (tmp_path / "checkpoints").mkdir()
+    whole(tmp_path / "checkpoints" / "failed.ckpt")
+    assert "before its first save" not in str(next(file_problems(config)))
+
+
 @pytest.mark.parametrize("sort", BROKEN)
 def test_a_broken_checkpoint_is_refused_by_name(tmp_path: Path, sort: str) -> None:
     path = tmp_path / "last.ckpt"

@@ -217,6 +217,24 @@ def test_a_plus_is_removed_from_a_group_that_has_an_option_already() -> None:
     assert overrides.normalise_override("+trainer.devices=2", "train") == "+trainer.devices=2"
 
 
+def test_all_unknown_keys_are_told_at_once(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
+    words = ["trainer.max_stepz=3", "+experiment=grpo_tiny", "rollout.group_size=4", "optim.lrr=1", "foo=1"]
+    told = refused(capsys, *words, run_dir).splitlines()
+    assert [line.partition(":")[0] for line in told] == ["trainer.max_stepz", "optim.lrr", "foo"]
+    assert "Did you mean trainer.max_steps" in told[0]
+    assert "Did you mean optim.lr" in told[1]
+
+
+def test_several_options_at_once_are_refused_with_the_command_of_a_sweep(
+    capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    said = refused(capsys, "model=[nano,tiny]", run_dir)
+    assert said.startswith("model=[nano,tiny]: a run has one of nano|")
+    assert said.endswith("for a run of each, type python train.py -m model=nano,tiny ...")
+    for word in ("model=[nano]", "logger=[csv,tensorboard]", "experiment=[sft_tiny]"):
+        assert overrides.override_error(word, "train", [word]) == ""
+
+
 def test_a_new_key_is_accepted_if_another_word_reads_it() -> None:
     words = [
         "+rate=0.1",

@@ -403,7 +403,7 @@ def test_a_full_disk_ends_a_training_with_the_command_that_resumes_it(
     if saved:
         last.parent.mkdir()
         torch.save(checkpoint(7), last)
-    trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
+    trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[], ckpt_path=None)
     words = ["experiment=a", "init_from='b c'"]
     with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, words, trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -424,11 +424,22 @@ def test_a_full_disk_at_the_last_save_keeps_and_names_the_export(name: str, tmp_
     weights = tmp_path / name
     weights.parent.mkdir(exist_ok=True)
     weights.touch()
-    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[])
+    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=None)
     with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path, [], trainer):  # type: ignore[arg-type]
         raise OSError(errno.ENOSPC, "No space left on device")
     (said,) = full.value.__notes__
     assert said.endswith(f"or remove {tmp_path}; {tmp_path / name.partition('/')[0]} is whole")
+
+
+def test_a_full_disk_names_the_checkpoint_in_another_folder_that_the_run_began_with(tmp_path: Path) -> None:
+    began = tmp_path / "earlier" / "last.ckpt"
+    began.parent.mkdir()
+    began.touch()
+    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[], ckpt_path=str(began))
+    with pytest.raises(OSError, match="No space left") as full, stopping.resumable(tmp_path / "run", ["a=b"], trainer):  # type: ignore[arg-type]
+        raise OSError(errno.ENOSPC, "No space left on device")
+    _, following = full.value.__notes__[0].splitlines()
+    assert following == f"next:    python train.py a=b ckpt_path={began}"
 
 
 @pytest.mark.parametrize("error", [ServerDown, TooManyFailures])
@@ -441,7 +452,7 @@ def test_a_failed_training_ends_with_the_command_that_resumes_it(error: type[Ste
     torch.save(checkpoint(7), saved)
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     for first_rank in (True, False):
-        trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[])
+        trainer = SimpleNamespace(is_global_zero=first_rank, checkpoint_callbacks=[], ckpt_path=None)
         with (
             pytest.raises(error if first_rank else SystemExit) as caught,
             stopping.resumable(tmp_path, ["a=b"], trainer),
@@ -620,6 +631,28 @@ runpy.run_path("bench.py", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     said = f"stopped: {tmp_path}/run keeps what is in it\n"
     assert (done.returncode, done.stdout, done.stderr) == (128 + sent, "done\n", said)
+
+
+def test_sigterm_at_the_end_of_a_training_prints_the_command_that_resumes_it(repository: Path, tmp_path: Path) -> None:
+    """Hydra's config is not set then, as during `fit` (`children_read`)."""
+    code = f"""
+import runpy, signal, sys
+from hydra.core.hydra_config import HydraConfig
+from steer_lit.cli import main
+def over(config, folder):
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    HydraConfig.instance().cfg = None
+    signal.raise_signal(signal.SIGTERM)
+main.RUNS["train"] = over
+sys.argv = ["train.py", "seed=3", "hydra.run.dir={tmp_path}/run"]
+runpy.run_path("train.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
+    run = tmp_path / "run"
+    said = f"stopped: {run} keeps what is in it\n"
+    said += f"next:    python train.py seed=3 hydra.run.dir={run} ckpt_path={run}/checkpoints/last.ckpt\n"
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, said)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from steer_lit.data.mini_pictures import (
-    SIDE,
     Picture,
     caption,
     draw,
     parse,
     random_picture,
 )
-from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS
+from steer_lit.mini_world import COLOURS, HAZARDOUS, OBJECTS, SIDE
 from steer_lit.types import PictureGold
 
 URI = "mini://knife?colour=red&x=20&y=31&size=60&bg=3"

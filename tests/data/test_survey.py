@@ -13,6 +13,7 @@ from steer_lit.cli import main as cli
 from steer_lit.data import broken_pictures
 from steer_lit.data.images import open_image
 from steer_lit.data.survey import main
+from steer_lit.data.survey_file import survey_rows
 from steer_lit.types import ImageRef
 
 
@@ -234,3 +235,11 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
         "Left out, since runs write them: manifest.json, quarantine.stage1.jsonl, "
         "quarantine.stage2.jsonl, versions.json, work.stage1.jsonl and 1 more.",
     ]
+
+
+def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"mesages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n')
+    (line,) = survey_rows(rows).lines()
+    assert "refused, 1 row (1): is nothing to learn from or to play: it has mesages, and none of" in line
+    assert line.endswith(". Did you mean messages?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import math
@@ -24,6 +25,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.cli import main as cli
 from steer_lit.cli.closing import closing, opening
+from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
 from steer_lit.lit.monitored_metric import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
@@ -214,6 +216,42 @@ def test_a_run_resumed_from_its_end_is_validated_and_takes_no_step(
     longer = "trainer.max_steps" if length == ["trainer.max_steps=2"] else "trainer.max_epochs"
     assert f"step 2 was this run's last, nothing was left to train: raise {longer} for more\n" in said
     assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"]
+
+
+EVERY_SECOND_EPOCH = ["trainer.max_steps=-1", "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"]
+EVERY_SECOND_EPOCH += ["trainer.val_check_interval=1.0", "callbacks.transcripts=null"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed or not after it has saved its last step and before that validation is complete."""
+    small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10", "replay.dialogues=0", "logger=csv"]
+    words = ["+experiment=sft_tiny", *small, *EVERY_SECOND_EPOCH]
+    validated, ends = list[int](), PolicyModule.on_validation_epoch_end
+    dies = [True] if killed else []
+
+    def complete(module: Any) -> None:
+        if module.trainer.state.fn == TrainerFn.VALIDATING and dies and dies.pop():
+            raise SteerError("killed")
+        validated.append(module.global_step)
+        ends(module)
+
+    monkeypatch.setattr(PolicyModule, "on_validation_epoch_end", complete)
+    if killed:
+        assert cli.run("train", [*words, f"hydra.run.dir={tmp_path}"]) == 2
+        words.append(f"ckpt_path={tmp_path / LAST}")
+    run = train(tmp_path, *words)
+    assert validated == [4, 6]
+    assert read_checkpoint(tmp_path / LAST)[OWN]["validated_at"] == 6
+    with (tmp_path / "csv/metrics.csv").open() as file:
+        losses = {int(row["step"]): float(row["val/loss"]) for row in csv.DictReader(file) if row.get("val/loss")}
+    assert losses.keys() == {4, 6}
+    assert f"val/loss {losses[6]:.3f}" in run.said
+    assert json.loads((tmp_path / "best_adapter/best.json").read_text())["step"] == min(losses, key=losses.__getitem__)
+    train(tmp_path, *words, *([] if killed else [f"ckpt_path={tmp_path / LAST}"]))
+    assert validated == [4, 6, 6]  # only to show the value again
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from steer_lit.mini_world import SIDE
 from steer_lit.policy.base_model import save_base
-from steer_lit.policy.model_facts import SIDE, nano_folder, tower_file
+from steer_lit.policy.model_facts import nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.smol import smol_checkpoint
 from tests.perf import workload

@@ -1,4 +1,4 @@
-"""Checks of single config values: numbers in a range, one of a few choices, switches, text."""
+"""What is known of a config: what single values may be, and what follows from them, such as who makes the rows."""
 
 from __future__ import annotations
 
