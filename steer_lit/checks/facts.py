@@ -57,9 +57,10 @@ _NUMBERS: Mapping[str, Bound] = {
     "objective.clip_high": ABOVE_0,
     "objective.epochs": whole(1),
     "attacker.quote_words": _QUOTED,
+    "attacker.extra_turns": whole(0),
     "attacker.lead_share": SHARE,
     "callbacks.checkpoint.every_n_steps": whole(1),
-    "callbacks.transcripts.every_n_steps": whole(1),
+    "callbacks.transcripts.every_n_batches": whole(1),
     "callbacks.transcripts.dialogues": whole(0),
     "callbacks.progress.line_every_s": FROM_0,
 } | {
@@ -69,7 +70,6 @@ _NUMBERS: Mapping[str, Bound] = {
         "max_tokens": whole(1),
         "temperature": FROM_0,
         "max_pixels": whole(28 * 28, said="must be at least 784, one token of a picture"),
-        "extra_turns": whole(0),
     }.items()
 }
 _ROWS = whole(1, MANY, said="is a number of rows, from 1 to a billion; files of rows are named with data=steer")
@@ -121,6 +121,12 @@ def makes_rows(config: Config) -> bool:
     return declares(config, "data.source", "makes_rows")
 
 
+def _at_ours(config: Config, key: str) -> Any:
+    """Return the key's value, ABSENT too if a user's own class takes it: what fits that class we cannot know."""
+    target = at(config, f"{key.rpartition('.')[0]}._target_")
+    return at(config, key) if target is ABSENT or str(target).startswith("steer_lit.") else ABSENT
+
+
 def leaf_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with single values, wherever they are. Sections that hold no keys are skipped."""
     yield from _number_problems(config)
@@ -132,7 +138,7 @@ def leaf_problems(config: Config) -> Iterator[Problem]:
 
 
 def _number_problems(config: Config) -> Iterator[Problem]:
-    given = {key: value for key in _NUMBERS if (value := at(config, key)) is not ABSENT}
+    given = {key: value for key in _NUMBERS if (value := _at_ours(config, key)) is not ABSENT}
     yield from bound_problems(given, _NUMBERS)
     if at(config, "rollout.temperature") == 0 and "objective" in config:
         yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
@@ -140,7 +146,7 @@ def _number_problems(config: Config) -> Iterator[Problem]:
 
 def _choice_problems(config: Config) -> Iterator[Problem]:
     for key, allowed in _CHOICES.items():
-        value = at(config, key)
+        value = _at_ours(config, key)
         if value is not ABSENT and value not in allowed:
             yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
 

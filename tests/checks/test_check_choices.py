@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 from omegaconf import OmegaConf
 
-from steer_lit.checks import leaves
+from steer_lit.checks import facts
 from steer_lit.terminal.conf_files import conf_dir
 
 
@@ -32,4 +32,14 @@ def test_every_boolean_of_every_config_is_checked_as_one() -> None:
     texts = [path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml")]
     names = {name for text in texts for name in re.findall(written, text, re.MULTILINE)}
     assert names - {"_recursive_", "chdir"} <= {key.rpartition(".")[2] for key in found}  # no option is missing
-    assert found == set(leaves._SWITCHES)
+    assert found == set(facts._SWITCHES)
+
+
+def test_keys_of_a_users_own_class_are_not_held_to_what_ours_takes() -> None:
+    given = {"temperature": None, "sees": "picture", "max_tokens": -1}
+    own = {"judge": {"_target_": "mine.Judge", **given}, "attacker": {"_target_": "mine.A", "extra_turns": None}}
+    assert list(facts.leaf_problems(own)) == []
+    ours = {"judge": {"_target_": "steer_lit.tutor.judge.LlmJudge", **given}, "attacker": {"extra_turns": None}}
+    assert [problem.key for problem in facts.leaf_problems(ours)] == [
+        "attacker.extra_turns", "judge.max_tokens", "judge.temperature", "judge.sees",
+    ]  # fmt: skip

@@ -97,7 +97,7 @@ def test_replays_count_turns_answered_exactly(
 
 
 def test_no_more_dialogues_are_replayed_at_a_time_than_the_hardware_allows(
-    small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Any, small_world: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering, reply = [], SampledSession.reply
 
