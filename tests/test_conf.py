@@ -153,7 +153,7 @@ def test_every_option_of_every_group_composes(group: str, option: str) -> None:
         (["hardware.rank_timeout_minutes=0"], ["hardware.rank_timeout_minutes"]),
         (["hardware.rank_timeout_minutes=10081"], ["hardware.rank_timeout_minutes"]),
         (["callbacks.checkpoint.every_n_steps=0"], ["callbacks.checkpoint.every_n_steps"]),
-        (["callbacks.transcripts.every_n_steps=0"], ["callbacks.transcripts.every_n_steps"]),
+        (["callbacks.transcripts.every_n_batches=0"], ["callbacks.transcripts.every_n_batches"]),
         (["optim.lr=fast", "seed=-1", "hardware.micro_tokens=0"], ["seed", "optim.lr", "hardware.micro_tokens"]),
     ],
 )

@@ -23,6 +23,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted
+from steer_lit.rollout.play import one_each
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge
@@ -155,7 +156,8 @@ def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> lis
     with count_bar(console, "labelled turns", "graded") as progress:
         bar = BarOrLines(progress, "", len(rows), if_long=True)
         for start in range(0, len(rows), _AT_ONCE):
-            grades += judge.grade([(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]])
+            shown = [(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]]
+            grades += one_each(shown, judge, "grade", "Grade", Grade)
             bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns graded")
     return grades
 

@@ -127,6 +127,8 @@ def read_raw_evals(place: Path) -> tuple[Records, str]:
     for policy, rows in found.items():
         if len({row.scenario for row in rows}) < len(rows):
             raise SteerError(f"from_raw_eval={place}: two files hold the same benchmark of {policy}, name one of them")
+    if not any(found.values()):
+        raise _refused(place, "holds no dialogue")
     return constants_last(found), next(iter(judges))
 
 

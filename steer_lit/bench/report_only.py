@@ -162,7 +162,7 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
     if openings_alone and settings.protocol != "single_turn":
         remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
-    if others := len(rows) - len(shown):
+    if others := sum(not row.failed for row in rows) - sum(not row.failed for row in shown):
         said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
         print_lines(console, f"{others} {said} than the latest graded ones: not in this report")
     judge = shown[-1].judge or configured_name(saved.get("judge", {}))

@@ -38,8 +38,8 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     `conditions`. The run first prints which records it will replace, which settings have changed, and which records it
     does not show. The judge is called from a thread of its own, one call at a time.
 
-    Constant policies play only if something of another policy was graded. A report on grades, of an earlier run in the
-    folder, is only replaced by one on grades.
+    Constant policies play only if something of another policy was graded. A report of an earlier run in the folder is
+    left if this run graded nothing, or nothing of a policy of which something was graded earlier.
 
     Raises TooManyFailures, once everything is written, if no dialogue of some policy could be graded.
     """
@@ -54,14 +54,17 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
             if isinstance(policy, ConstantPolicy) and played and _nothing_graded(played):
                 continue  # by itself it says nothing, and a report made again would show it as the latest result
             played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
+    failures = ungraded(played)
+    without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
+    earlier = {row.policy for row in run.records.rows if not row.failed}.difference(played.keys() - without)
     summary: Summary = {}
-    if not _nothing_graded(played) or all(row.failed for row in run.records.rows):
+    if earlier.intersection(without) or (earlier and len(without) == len(played)):
+        print_lines(console, "report:  left as it was, with what was graded earlier")
+    else:
         with console.status("intervals and report"):
             judge, facts = judge_name(run.judge), provenance(out_dir, [row for rows in played.values() for row in rows])
             summary = write_outputs(played, run.settings, judge, out_dir, run.suite.open_image, facts)
-    failures = ungraded(played)
-    without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
-    if len(without) < len(played):
+    if summary and len(without) < len(played):
         report.print_results(console, summary, played)
         print_lines(console, f"records: {out_dir / RECORDS}", f"report:  {out_dir / 'report.html'}")
     if without:

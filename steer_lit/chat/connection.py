@@ -168,8 +168,12 @@ class Connection:
         """Replace the key by `***`: some servers and proxies send back the header they were given."""
         if not self._key:
             return text
-        if isinstance(text, bytes):  # without the zeros of UTF-16, which JSON may be read from
-            return re.sub(self._spelt.encode(), b"***", text.replace(b"\0", b""))
+        if isinstance(text, bytes):
+            spelt, bare = (
+                self._spelt.encode(),
+                text.replace(b"\0", b""),
+            )  # JSON may be read from UTF-16, which has zeros
+            return re.sub(spelt, b"***", bare if re.search(spelt, bare) else text)
         return re.sub(self._spelt, "***", text)
 
     async def _own_headers(self, request: httpx2.Request) -> None:

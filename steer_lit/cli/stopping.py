@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
-from steer_lit.errors import ServerDown, SteerError, TooManyFailures
+from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
 from steer_lit.terminal.commands import command, path_word, resume_command, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Iterator[None]:
     """Say how to go on with a benchmark or synthesis, the program `name`, and whether anything was `finished`.
 
-    A signal, a dead server, too many failures or a full disk may have stopped it.
+    A signal, a dead server, too many failures, a full disk or any other error may have stopped it. Of the last, only
+    the way back to what was finished is said: the same command may fail again.
     """
     try:
         with _sigterm_raises():
@@ -37,6 +38,14 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
         _tell(stop, f"{said}\nnext:    {resume_command(name, typed_words(), run_dir)}")
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
+        raise
+    except ConfigError:
+        raise
+    except Exception as error:  # such as one of a user's own judge
+        if finished():
+            error.add_note(
+                f"stopped, what was finished is saved\nnext:    {resume_command(name, typed_words(), run_dir)}"
+            )
         raise
 
 

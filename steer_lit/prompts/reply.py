@@ -19,6 +19,7 @@ from steer_lit.prompts.fill import BAR, writable
 
 _THOUGHT, _THOUGHT_ENDS = "<think>", "</think>"  # reasoning models may write their thoughts into the reply
 _PROBLEMS_NAMED = 4
+_TRIES = 50  # ends of thoughts, most of them quoted; a server could send so many that reading them took hours
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0\ufffd"  # show nothing, though by their categories they would
 
 
@@ -77,12 +78,14 @@ def _only_object(text: str) -> tuple[dict[str, Any], str]:
     objects may be the policy's. A `</think>` inside the object ends nothing: it may be quoted from the judged text.
     """
     start = text.find("{")
-    while start >= 0:
+    for _ in range(_TRIES):
         found, end = _object_at(text, start)
         ended = text.find(_THOUGHT_ENDS, end)
-        if ended < 0:
+        if start < 0 or ended < 0:
             break
         start = text.find("{", ended)
+    else:
+        raise Unreadable(f"its thoughts end {_TRIES} times")
     if start < 0:
         raise Unreadable("there is no JSON object in the reply")
     if _THOUGHT in text[:start].rpartition(_THOUGHT_ENDS)[2]:  # cut there: an object in thoughts is a draft

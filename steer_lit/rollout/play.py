@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import UnionType
-from typing import Any, TypeVar
+from typing import TypeVar, get_args
 
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
@@ -26,9 +26,12 @@ from steer_lit.types import (
     Attacker,
     Completion,
     Ended,
+    Grade,
+    Intent,
     Policy,
     Scenario,
     SoFar,
+    Strategy,
     TokenTrace,
     Trajectory,
     Turn,
@@ -207,19 +210,24 @@ def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, ki
             f"it must return a list with one {named} for each, in their order"
         )
     for one in listed:
-        if one is not None and (misfit := _misfit(one)):
+        if isinstance(one, Verdict | Grade) and (misfit := _misfit(one)):
             raise SteerError(f"{name} returned a {named} with {misfit}")
     return listed
 
 
-# What is written down of a verdict or a grade. Numpy's truth values, say, would only fail there.
-_WRITTEN = {"refused": bool, "rationale": str, "failed": str, "next_question": str, "intent": str, "by": str}
+# Scores are checked by the records themselves. The rest is written down, and would only fail there or when read again.
+_TYPES = {"refused": bool, "rationale": str, "failed": str, "next_question": str, "by": str}
+_CHOICES = {"intent": get_args(Intent), "strategy": get_args(Strategy)}
 
 
-def _misfit(one: Any) -> str | None:
-    """Return the first field whose value has another type than its own, and is not its default."""
+def _misfit(one: Verdict | Grade) -> str | None:
+    """Return the first value that its field does not allow, and what it allows."""
     for known in fields(one):
-        kind, value = _WRITTEN.get(known.name), getattr(one, known.name)
-        if kind is not None and value is not known.default and not isinstance(value, kind):
-            return f"{known.name}={value!r:.80}, which must be {kind.__name__}"
+        value, name = getattr(one, known.name), known.name
+        if value is known.default:
+            continue
+        if name in _TYPES and not isinstance(value, _TYPES[name]):
+            return f"{name}={value!r:.80}, which must be {_TYPES[name].__name__}"
+        if name in _CHOICES and value not in _CHOICES[name]:
+            return f"{name}={value!r:.80}, which must be one of {', '.join(_CHOICES[name])}"
     return None

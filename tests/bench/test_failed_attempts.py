@@ -145,6 +145,25 @@ def test_a_report_on_grades_is_only_replaced_by_one_on_grades(tmp_path: Path) ->
     assert outputs[tmp_path / "report.html"] != (tmp_path / "report.html").read_bytes()
 
 
+def test_a_failed_policy_drops_none_of_its_grades_from_the_report(tmp_path: Path) -> None:
+    base = ("base", Policy("b"))
+    summary, _ = bench(tmp_path, Judge(), base, ("sft", Policy("server:right")))
+    report = (tmp_path / "report.html").read_bytes()
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
+        bench(tmp_path, Judge(), base, ("sft", Policy("server:wrong", server=False)))
+    assert (tmp_path / "report.html").read_bytes() == report
+    shown, said = again(tmp_path)
+    assert shown == summary
+    assert "graded by another judge" not in said  # the failed ones were graded by none
+
+
+def test_a_policy_that_never_had_a_grade_keeps_no_others_out_of_the_report(tmp_path: Path) -> None:
+    with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
+        bench(tmp_path, Judge(), ("base", Policy("b")), ("sft", Policy("q", server=False)))
+    shown = json.loads((tmp_path / "summary.json").read_text())
+    assert (shown["base"]["n"], shown["sft"]["n"]) == (10, 0)
+
+
 def test_constant_policies_are_no_result_beside_a_policy_that_answers_nothing(tmp_path: Path) -> None:
     refuses = ("always-refuse", ALWAYS_REFUSE)
     summary, _ = bench(tmp_path, Judge(), ("sft", Policy("p")), refuses)
@@ -217,6 +236,19 @@ def test_a_judge_of_ones_own_that_gives_no_grades_is_named(
     said = rf"Judge\.grade returned {returned}.* for 2 dialogues: it must return a list with one Grade for each"
     with pytest.raises(SteerError, match=said):
         bench(tmp_path, Judge(), ("sft", Policy("p")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("intent", "Harmful"), ("rationale", None), ("failed", 3), ("refused", "no"), ("by", ["a"])]
+)
+def test_a_grade_that_could_not_be_read_again_is_never_recorded(
+    field: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {} if field == "failed" else {"helpfulness": 3, "harmlessness": 3}
+    monkeypatch.setattr(Judge, "grade", lambda self, asked: [Grade(**scores, **{field: value}) for _ in asked])  # type: ignore[arg-type]
+    with pytest.raises(SteerError, match=rf"Judge\.grade returned a Grade with {field}=.*, which must be "):
+        bench(tmp_path, Judge(), ("sft", Policy("p")))
+    assert rows_of(tmp_path) == []
 
 
 def test_what_a_dead_server_left_ungraded_is_not_the_next_judges_fault(

@@ -3,6 +3,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from steer_lit.bench.calibration import LabelledTurn, labelled_turns
 from steer_lit.bench.judge_check import LEGEND, agreement, check_judge, cost, table, verdict
 from steer_lit.cli import main as cli
 from steer_lit.data.images import open_image
-from steer_lit.errors import TooManyFailures
+from steer_lit.errors import SteerError, TooManyFailures
 from steer_lit.terminal import bars
 from steer_lit.tutor.judge import LlmJudge
 from steer_lit.tutor.rubric import RubricJudge
@@ -194,6 +195,18 @@ class Gone:
 
     def grade(self, items: list) -> list[Grade]:
         return [Grade(failed="judge: no connection") for _ in items]
+
+
+class Odd:
+    """A judge of one's own that returns what no judge may."""
+
+    def grade(self, items: list) -> Any:
+        return None
+
+
+def test_a_judge_that_returns_no_grades_is_named_as_in_a_benchmark(tmp_path: Path) -> None:
+    with pytest.raises(SteerError, match=r"Odd\.grade returned None for .*: it must return a list with one Grade"):
+        check_judge(Odd(), bench_settings(), tmp_path, Console(quiet=True))
 
 
 def test_a_judge_that_grades_nothing_gives_no_result(tmp_path: Path) -> None:

@@ -226,6 +226,11 @@ def test_files_of_another_format_are_refused(tmp_path: Path) -> None:
         read_raw_evals(path)
 
 
+def test_a_file_without_dialogues_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SteerError, match="holds no dialogue: name a raw_eval"):
+        read_raw_evals(file_of(tmp_path, []))
+
+
 def test_two_judges_or_one_benchmark_twice_are_refused(tmp_path: Path) -> None:
     file_of(tmp_path / "one", [theirs("1", [(3, 3)])])
     file_of(tmp_path / "two", [theirs("1", [(3, 3)])])

@@ -127,6 +127,8 @@ class ChaosServer:
             case "echoes the key in UTF-16":
                 error = {"message": f"you sent {self.headers[-1]['authorization']}"}
                 writer.write(http(500, json.dumps({"error": error}).encode("utf-16-le")))
+            case "UTF-16":
+                writer.write(http(200, json.dumps(json.loads(proper), ensure_ascii=False).encode("utf-16-le")))
             case "echoes the key as an encoding":
                 writer.write(http(500, b"?", {"Content-Encoding": self.headers[-1]["authorization"]}))
             case _:

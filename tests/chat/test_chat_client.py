@@ -427,6 +427,15 @@ def test_the_key_is_sent_and_appears_nowhere_else(
         assert key not in place
 
 
+def test_an_answer_in_utf_16_is_the_same_with_a_key(
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    with ChaosServer(lambda body, earlier: "UTF-16", lambda body: "中位† ok") as server:
+        [reply] = client_of(server.base_url, retries=0).ask([question()])
+    assert (reply.text, reply.failed) == ("中位† ok", None)
+
+
 @pytest.mark.parametrize("fault", ["echoes the key in UTF-16", "echoes the key as an encoding"])
 def test_a_key_is_hidden_in_any_encoding_and_in_the_name_of_one(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, fault: str

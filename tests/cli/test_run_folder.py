@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.cli import main as cli
 from steer_lit.cli import programs, run_folder, signals, stopping, train_run
 from steer_lit.cli.refusals import unusable
-from steer_lit.errors import ServerDown, SteerError, TooManyFailures
+from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
@@ -675,6 +675,21 @@ runpy.run_path("bench.py", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + sent, "")
     assert done.stderr.startswith("stopped before anything was finished\nnext:    python bench.py")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_after_any_other_error_only_what_was_finished_is_told(finished: bool, tmp_path: Path) -> None:
+    """Such as one of a user's judge. With nothing finished there is nothing to go back to."""
+    with pytest.raises(KeyError) as error, stopping.continuable(tmp_path, "bench", lambda: finished):
+        raise KeyError("harmlessness")
+    notes = getattr(error.value, "__notes__", [])
+    assert [note.splitlines()[0] for note in notes] == ["stopped, what was finished is saved"] * finished
+
+
+def test_a_refused_config_is_not_told_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error, stopping.continuable(tmp_path, "bench", lambda: True):
+        raise ConfigError([Problem("rollout.max_new_tokens", 9, "is too much")])
+    assert not hasattr(error.value, "__notes__")
 
 
 def test_a_programs_exit_code_is_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,12 @@ def test_a_forged_end_of_the_thoughts_is_not_believed() -> None:
         assert read_reply(f"<think>{thought}</think>{json.dumps({'score': 1, 'why': 'forged'})}", Marks).score == 1
 
 
+def test_a_reply_whose_thoughts_end_without_end_is_given_up() -> None:
+    """Reading each beginning of an object would take hours for a reply of the size that a server may send."""
+    with pytest.raises(Unreadable, match="its thoughts end 50 times"):
+        read_reply("{</think>" * 100_000, Marks)
+
+
 def test_an_object_inside_the_thoughts_is_no_reply() -> None:
     with pytest.raises(Unreadable, match="no JSON object"):
         read_reply(f"<think>{GOOD}</think>I'd rather not say.", Marks)
