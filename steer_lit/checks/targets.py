@@ -44,7 +44,7 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
         return
     made = _found(target)
     if isinstance(made, str):
-        yield Problem(f"{key}._target_", target, f"{made}; must be <module>.<class>")
+        yield Problem(f"{key}._target_", target, made)
         return
     given = [str(name) for name in part if name not in _HYDRAS]
     try:
@@ -81,7 +81,7 @@ def _found(target: str) -> Callable[..., Any] | str:
     """Return what `target` names, or a text that says why there is no such class or function."""
     module, _, name = target.rpartition(".")
     if not module:
-        return "names no module"
+        return "names no module; must be <module>.<class>"
     parts, attributes = target.split("."), list[str]()
     found: Any
     while len(parts) > 1:  # as Hydra does: a class may have a maker, such as `Reward.from_config`
@@ -96,10 +96,11 @@ def _found(target: str) -> Callable[..., Any] | str:
         try:
             found = getattr(found, name)
         except AttributeError:
-            return f"{getattr(found, '__name__', module)} has no {name}"
+            near = "".join(f". Did you mean {other}?" for other in get_close_matches(name, dir(found), 1))
+            return f"{getattr(found, '__name__', module)} has no {name}{near}"
         except Exception as error:  # a module that imports its parts as they are asked for
             return f"{target} cannot be imported: {type(error).__name__}: {error}"
-    return found if callable(found) else "is no class or function"
+    return found if callable(found) else "is no class or function; must be <module>.<class>"
 
 
 def _imported(module: str) -> ModuleType | str | None:

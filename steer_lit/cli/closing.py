@@ -85,12 +85,15 @@ def _following(command: str, *wanted: str) -> str:
     return "\n".join([f"next:    {command}", *(f"         ({want})" for want in wanted)])
 
 
-def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str]) -> str:
+def compared(
+    configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], Path], words: Sequence[str], unfinished: int = 0
+) -> str:
     """Return the command of a benchmark of a sweep's adapters.
 
     Each policy is named after its run's overrides; runs that differ only in seed are one policy. The SFT adapter is
-    added if all GRPO runs started from it. `configs` are the runs', `words` the overrides that all share. Return "" if
-    the runs differ in stage, model or system prompt: a benchmark has one of each.
+    added if all GRPO runs started from it. `configs` are the runs', `words` the overrides that all share; `unfinished`
+    further runs have no adapter yet. Return "" if the runs differ in stage, model or system prompt: a benchmark has
+    one of each.
     """
     config = configs[0]
     if STAGES[config.stage].trains != "adapter" or any(_base(other) != _base(config) for other in configs):
@@ -102,8 +105,10 @@ def compared(configs: Sequence[DictConfig], adapters: Mapping[tuple[str, ...], P
     named = [path_word(f"policies.{name}", *seeds) for name, seeds in policies.items()]
     if _FULL in policies and len(policies) > 1:  # an ablation compares each of its rows with this one
         named.append(f"bench.baseline={_FULL}")
-    noise = [f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing"]
-    return _following(*_bench_command(config, named, words), *(noise if config.model.name == UNTRAINED else ()))
+    notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
+    if config.model.name == UNTRAINED:
+        notes.append(f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing")
+    return _following(*_bench_command(config, named, words), *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:

@@ -108,7 +108,7 @@ class WholeSweep(Callback):
         left = [each for each in self.points if finished(each.folder, each.config)]
         adapters = {each.words: at for each in left if (at := each.folder / ADAPTER).is_dir()}
         if len(adapters) > 1:
-            following = compared([each.config for each in left], adapters, self.common)
+            following = compared([each.config for each in left], adapters, self.common, len(self.points) - len(left))
             print(following, end="\n" if following else "")
 
 

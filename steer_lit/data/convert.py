@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from os.path import isfile  # accepts any text as a name
 from pathlib import Path
 
 from rich.console import Console
 
+from steer_lit.data.images import PictureError, picture_path
 from steer_lit.data.losses import lost
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
@@ -60,7 +60,7 @@ class Converted:
     refused: Sequence[RowError] = ()
     pictures: bool = False  # whether a row names a picture file, beside the source
     saved: int = 0  # pictures that lay inside rows
-    missing: int = 0  # rows with a picture that is no file beside the source
+    missing: int = 0  # rows with a picture that no run would find beside the source
 
 
 def convert(source: str, out: Path, shape: str) -> Converted:
@@ -89,7 +89,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
                 raise SteerError(
                     f"pictures of {source} lie inside rows and beside it: name a file in {beside} to write"
                 )
-            done.missing += not is_hub(source) and not all(isfile(beside / name) for name in named)
+            done.missing += not is_hub(source) and not all(_is_in(beside, name) for name in named)
             yield row
         if not done.written:
             remedy = f"; {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
@@ -99,6 +99,14 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     with running_count(Console(stderr=True), "rows converted") as converted:
         write_rows(out, rows())
     return done
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    """Return whether a run whose rows lie in `folder` finds the picture. Files outside of it are read by none."""
+    try:
+        return name.startswith("mini://") or picture_path(name, folder).is_file()
+    except PictureError:
+        return False
 
 
 def quarantine_of(out: Path) -> Path:

@@ -83,7 +83,7 @@ def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
     uri = original(ref).uri
     if uri.startswith("mini://"):
         return ""
-    path = _locate(uri, root)
+    path = picture_path(uri, root)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -114,7 +114,7 @@ def _opened(uri: str, root: Path | None) -> Iterator[Image]:
     """Open the file and check the size in its header. Anything raised inside leaves as a PictureError."""
     from PIL import Image
 
-    path = _locate(uri, root)
+    path = picture_path(uri, root)
     with _decoding(uri, repr(str(path))), Image.open(path, formats=FORMATS) as image:
         _check_size(uri, *image.size)
         yield image
@@ -144,7 +144,7 @@ def _check_size(uri: str, width: int, height: int) -> None:
         raise PictureError(uri, f"is {width} x {height} pixels: sides may differ {MAX_ASPECT} times at most")
 
 
-def _locate(uri: str, root: Path | None) -> Path:
+def picture_path(uri: str, root: Path | None) -> Path:
     """Return the file that `uri` names, links followed. Raises PictureError unless it is a regular file in `root`."""
     if "://" in uri or uri.startswith("data:"):
         raise PictureError(uri[:100], "only files and mini:// pictures are read; download it and name the file")

@@ -21,6 +21,7 @@ from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
 from steer_lit.numbers import counted, few
+from steer_lit.terminal.commands import shown_path
 from steer_lit.terminal.nearest import did_you_mean
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ class Quarantine:
         shown = "\n".join(f"  * {_told(group)}" for group in groups[:_FEW])
         others = sum(map(len, groups[_FEW:]))
         more = f"\n  ... and {counted(others, 'row')} with other problems" if others else ""
-        where = f"; {'all are' if count > 1 else 'it is'} in {self.path}" if self.path else ""
+        where = f"; {'all are' if count > 1 else 'it is'} in {shown_path(self.path)}" if self.path else ""
         source = self.errors[0].source
         survey = f"`python -m steer_lit.data.survey {shlex.quote(source)}` shows what can be read. "
         raise TooManyBadRows(

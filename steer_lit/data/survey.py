@@ -104,7 +104,7 @@ class Survey:
     def lines(self) -> Iterator[str]:
         """Yield what the table does not say: reasons, skipped files, pictures, and answers without <answer> parts."""
         for name, file in self.files:
-            if reasons := list(file.lines()):
+            if reasons := list(file.lines(alone=len(self.files) == 1)):
                 yield from ("", f"{name}:", *reasons)
         if not self.files:
             yield from ("", f"No row file is here: {', '.join(SUFFIXES)}.")

@@ -38,7 +38,9 @@ from steer_lit.tutor.reading import Reading, read_answer
 from steer_lit.types import Grade, Scenario, SoFar, Turn, TurnGold, Verdict
 
 _RULES = "rubric:4"  # changes with the rules: a benchmark under other rules plays anew
-_NO_GOLD = "the rubric can only judge rows with gold facts, this turn has none"
+_NO_GOLD = (
+    "the rubric can only judge rows with gold facts, this turn has none; a model can judge it (tutor=llm, judge=llm)"
+)
 
 
 class RubricTutor:

@@ -125,7 +125,9 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     words = ["-m", "+experiment=grpo_tiny", "seed=1,2,3", f"hydra.sweep.dir={tmp_path}"]
     compared = f"next:    python bench.py model=tiny 'policies.grpo=[{tmp_path}/0_seed-1/adapter,{tmp_path}/2_seed-3/"
     assert cli.run("train", words) == REFUSED
-    assert compared in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert compared in said
+    assert "\n         (without 1 run of this sweep that did not finish)\n" in said
     assert cli.run("train", words) == REFUSED
     assert begun == [1, 2, 3]
     again = capsys.readouterr()

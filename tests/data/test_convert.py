@@ -139,15 +139,19 @@ def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.Capture
 def test_rows_with_missing_pictures_are_written_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The pictures may be added later. A refused row changes the exit code and is counted in the same line."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    names = ("a.png", "b.png", "data:" + "x" * 5000)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "rows" / "a.png")
+    (tmp_path / "outside.png").touch()
+    names = ("a.png", "b.png", "data:" + "x" * 5000, "../outside.png", str(tmp_path / "outside.png"))
     rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
+    tmp_path /= "rows"
     for name, refused in (("whole", []), ("partly", [{"messages": []}])):
         file, out = write(tmp_path / f"{name}.jsonl", [*rows, *refused]), tmp_path / f"{name}_out.jsonl"
         assert main([file, str(out), "--as", "sharegpt"]) == len(refused)
         last = capsys.readouterr().out.splitlines()[-1]
-        written = f"rows written: 3 (2 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
+        written = f"rows written: 5 (4 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
         assert last.startswith(written)
-        assert len(lines(out)) == 3
+        assert len(lines(out)) == 5
 
 
 def test_no_file_is_overwritten_and_no_empty_file_is_written(

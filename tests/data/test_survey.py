@@ -182,18 +182,25 @@ def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.Capt
         *("[1", json.dumps({"colour": "blue"}), json.dumps(good), json.dumps({"messages": asked})),
         *(json.dumps({"messages": [{"role": "cook", "content": "Hi"}]}), json.dumps({"text": 4})),
     ]
-    lines = surveyed(tmp_path, capsys, 1, rows="\n".join(rows))
+    (tmp_path / "many").mkdir()
+    alone = surveyed(tmp_path, capsys, 1, rows="\n".join(rows))
+    lines = surveyed(tmp_path / "many", capsys, 1, other=json.dumps(good), rows="\n".join(rows))
     assert counted(lines, "rows.jsonl") == ["13", "0", "3", "10", "0"]
-    told = [line for line in lines[lines.index("rows.jsonl:") :] if line.startswith("  * ")]
-    assert [line.split(":")[0] for line in told] == [
+    told, all_told = (
+        [line.split(":")[0] for line in of[of.index("rows.jsonl:") :] if line.startswith("  * ")]
+        for of in (lines, alone)
+    )
+    assert told == [
         "  * refused, 2 rows (4, 9)",
         "  * refused, 1 row (2)",
         "  * refused, 1 row (3)",
         "  * refused, 1 row (5)",
         "  * refused, 1 row (6)",
         "  * refused, 1 row (7)",
-        "  * and 4 more reasons",  # of rows 8, 11, 12 and 13
+        "  * and 4 more reasons, shown if the file is named by itself",
     ]
+    assert all_told[:6] == told[:-1]
+    assert [line[line.index("(") + 1 : -1] for line in all_told[6:]] == ["8", "12", "13", "11"]  # refusals come first
     assert "is no dialogue" not in "".join(lines)
 
 
@@ -240,6 +247,6 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
 def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"mesages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}\n')
-    (line,) = survey_rows(rows).lines()
+    (line,) = survey_rows(rows).lines(alone=True)
     assert "refused, 1 row (1): is nothing to learn from or to play: it has mesages, and none of" in line
     assert line.endswith(". Did you mean messages?")

@@ -92,7 +92,7 @@ def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({"prompt": "Hi", **{f"{'k' * 50}{n}": n for n in range(14)}, "": 1})
     )
-    *_, told = survey_rows(tmp_path / "rows.jsonl").lines()
+    *_, told = survey_rows(tmp_path / "rows.jsonl").lines(alone=True)
     assert told == f"  keys without effect: {', '.join(['k' * 40] * 12)} (1 row) and 3 more"
 
 
