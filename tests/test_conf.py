@@ -75,9 +75,11 @@ def test_experiments_compose_check_and_build(experiment: Path, tmp_path: Path) -
 
     config = compose(f"experiment={experiment}", "init_from=null", *SERVER, run_dir=str(tmp_path))
     assert value_problems(resolved(config)) == []
-    for node in ("optim", "rollout", "objective", "reward", "attacker", "tutor", "data"):
+    for node in ("optim", "rollout", "objective", "reward", "data"):
         if node in config:
-            build_player(config[node], open_image=lambda ref: ref)
+            instantiate(config[node])
+    for player in {"attacker", "tutor"} & set(config.module):
+        build_player(config[player], lambda ref: ref, player)
     instantiate(config.trainer, accelerator="cpu", devices=1, strategy="auto", num_nodes=1)
     for node in (*config.callbacks.values(), *config.logger.values()):
         instantiate(node)

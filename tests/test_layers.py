@@ -46,6 +46,20 @@ LEVELS = {
     "checks": 4,
     "cli": 5,
 }
+STDLIB = frozenset(sys.stdlib_module_names)
+# What the lowest parts may import besides the standard library, and what some parts above may not.
+LIBRARIES = {
+    "files": {"pydantic"},
+    "terminal": {"hydra", "omegaconf", "rich", "yaml"},
+    "stages": set(),
+    "prompts": {"pydantic", "PIL"},
+    "objective": {"torch"},
+}
+NEVER = {
+    "reward": {"torch"},
+    "rollout": {"lightning", "hydra", "transformers"},
+    "bench": {"lightning", "pytorch_lightning"},
+}
 HEAVY = {"torch", "torchvision", "transformers", "datasets", "lightning", "peft", "bitsandbytes", "scipy", "matplotlib"}
 HEAVY |= {"openai", "httpx2"}
 MAX_FILE_LINES = 350
@@ -71,15 +85,10 @@ def offence(importer: str, name: str) -> str | None:
     """Return why a module of `importer` may not import `name`, or None if it may."""
     top, _, rest = name.partition(".")
     if top != "steer_lit":
-        if LEVELS[importer] < 0.2 and top not in sys.stdlib_module_names:
-            return "level 0 is standard library only"
-        if importer == "reward" and top == "torch":
-            return "reward needs no torch"
-        if importer == "objective" and top not in {*sys.stdlib_module_names, "torch"}:
-            return "objective needs torch and nothing else"
-        if importer == "bench" and top in {"lightning", "pytorch_lightning"}:
-            return "bench never imports lightning"
-        return None
+        allowed = LIBRARIES.get(importer, set() if LEVELS[importer] < 0.2 else None)
+        if allowed is not None and top not in STDLIB | allowed:
+            return f"{importer} needs the standard library and {sorted(allowed)}"
+        return f"{importer} never imports {top}" if top in NEVER.get(importer, ()) else None
     target = rest.split(".")[0]
     if target in {importer, "__version__"}:
         return None
@@ -103,6 +112,12 @@ def offence(importer: str, name: str) -> str | None:
         ("objective", "numpy", False),
         ("objective", "torch.nn.functional", True),
         ("bench", "lightning.Trainer", False),
+        ("files", "hydra", False),
+        ("files", "pydantic.Field", True),
+        ("prompts", "requests", False),
+        ("terminal", "torch", False),
+        ("stages", "numpy", False),
+        ("rollout", "lightning", False),
     ],
 )
 def test_forbidden_imports_are_recognised(importer: str, name: str, allowed: bool) -> None:

@@ -16,7 +16,7 @@ PLAYERS = ("attacker", "tutor")
 _CALLED = {"attacker": "attack", "tutor": "score", "judge": "grade"}  # the method of each player's protocol
 
 
-def build_player(node: DictConfig, open_image: OpenImage, name: str = "") -> Any:
+def build_player(node: DictConfig, open_image: OpenImage, name: str) -> Any:
     """Build an attacker, tutor or judge. One that takes `open_image` sees the true pictures even if the policy is shown
     blank ones. `name` is its key in the config, for messages about it and its server.
 
@@ -29,11 +29,11 @@ def build_player(node: DictConfig, open_image: OpenImage, name: str = "") -> Any
 
     sees = "open_image" in signature(get_object(node["_target_"])).parameters
     player = instantiate(node, open_image=lambda ref: open_image(original(ref))) if sees else instantiate(node)
-    if name and (not callable(method := getattr(player, _CALLED[name], None)) or iscoroutinefunction(method)):
+    if not callable(method := getattr(player, _CALLED[name], None)) or iscoroutinefunction(method):
         found = "has it as a coroutine (async def), which is never awaited" if method else "has none"
         remedy = f"a {name} has a method {_CALLED[name]}, which is called with dialogues, and this {found}"
         raise ConfigError([Problem(f"{name}._target_", node["_target_"], remedy)])
-    if name and isinstance(client := getattr(player, "client", None), ChatClient):
+    if isinstance(client := getattr(player, "client", None), ChatClient):
         client.place = f"{name}.client"
     return player
 

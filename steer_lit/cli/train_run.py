@@ -130,7 +130,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
         frozen, words = freeze(config, run_dir), typed_words()  # before `children_read` unsets Hydra's config
         with children_read(frozen), resumable(run_dir, words, trainer):
             trainer.fit(module, datamodule, ckpt_path=config.ckpt_path, weights_only=True)
-            # After a resume at the last step, or `check_val_every_n_epoch` left it out. To show a value takes it again.
+            # After a resume at its last step a run may lack that validation, or the value that it gave. And
+            # `check_val_every_n_epoch` may have left it out.
             unvalidated = module.validated_at != trainer.global_step
             if datamodule.val_rows and (unvalidated or module.monitored.name not in trainer.callback_metrics):
                 trainer.validate(module, datamodule, verbose=False)
@@ -145,8 +146,7 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
             noise = f" (model={name} has random weights, its words mean nothing)" if name == UNTRAINED else ""
             print(f"a held-out dialogue, as the policy answers it now{noise}:\n{excerpt(*module.replayed[0])}")
         early = "" if trainer.global_step == begins_at else early_stop(trainer)
-        told = {"best": _better(trainer), "early": early, "unscored": module.unscored}
-        print(closing(config, run_dir, module.monitored.name, value, words, **told))
+        print(closing(config, run_dir, module.monitored.name, value, words, _better(trainer), early, module.unscored))
     return None if value is None else float(value)
 
 

@@ -583,7 +583,7 @@ def test_the_judge_sees_the_picture_if_the_policy_sees_a_blank_one() -> None:
 
     knife = ImageRef("mini://knife?colour=red&x=1&y=1&size=50&bg=0")
     opened: list[ImageRef] = []
-    player = players.build_player(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append)
+    player = players.build_player(OmegaConf.create({"_target_": f"{__name__}.Seeing"}), opened.append, "judge")
     player.open_image(blank(knife))
     player.open_image(knife)
     assert opened == [knife, knife]
@@ -594,7 +594,7 @@ def test_a_judge_with_the_parameter_open_image_gets_it(judge: str) -> None:
     """No key of the config stands for the function that the program passes."""
     config = OmegaConf.create(composed("bench", [f"judge={judge}", *SERVED]))
     assert "open_image" not in config.judge
-    players.build_player(config.judge, str)
+    players.build_player(config.judge, str, "judge")
 
 
 class Unmade:
@@ -713,6 +713,9 @@ SERVED = ("server.base_url=http://localhost:1/v1", "server.model=any")
 class Seeing:
     def __init__(self, open_image: Callable[[object], object]) -> None:
         self.open_image = open_image
+
+    def grade(self, dialogues: object) -> list[object]:
+        return []
 
 
 def test_a_tutor_behind_a_server_reaches_the_module() -> None:

@@ -115,18 +115,6 @@ def test_without_a_terminal_a_validation_has_a_line_of_its_own(monkeypatch: pyte
     assert validation == "step 4: validation  val loss 0.250"
 
 
-def test_a_made_up_validation_announces_itself_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resumed run validates before its first step, in several batches."""
-    screen = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))
-    bar, trainer = progress.StepProgress(), trainer_at(2)
-    trainer.validating = True
-    bar._first_step, _ = 2, bar._lines_within.due(end=True)
-    for _ in range(2):
-        bar._within_step(trainer, "validated", 0, 2)
-    assert screen.getvalue().splitlines() == ["step 2: dialogues validated 0/2"]
-
-
 def test_failed_dialogues_are_shown_if_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda: Console(file=screen, width=160))

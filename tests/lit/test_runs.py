@@ -36,7 +36,7 @@ from steer_lit.prompts.fill import Prompt
 
 MADE = {"source": {"_target_": "steer_lit.data.sources.MiniSource"}}  # generated rows
 SMALL = ["data.source.scale=0.02", "data.batch_size=2", "data.val_size=10", "trainer.limit_val_batches=1"]
-SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_steps=1"]
+SHORT = ["trainer.max_steps=2", "trainer.val_check_interval=2", "callbacks.transcripts.every_n_batches=1"]
 GRPO = ["rollout.max_turns=2", "rollout.max_new_tokens=6", "rollout.group_size=2"]
 
 
