@@ -141,6 +141,9 @@ def test_a_report_on_grades_is_only_replaced_by_one_on_grades(tmp_path: Path) ->
     with pytest.raises(TooManyFailures, match="no dialogue of sft could be graded"):
         bench(tmp_path, Judge("K"), ("sft", Policy("q", server=False)))
     assert {path: path.read_bytes() for path in outputs} == outputs
+    with pytest.raises(TooManyFailures, match="no dialogue of another could be graded"):
+        bench(tmp_path, Judge("K"), ("another", Policy("q", server=False)))
+    assert {path: path.read_bytes() for path in outputs} == outputs
     bench(tmp_path, Judge("K"), ("sft", Policy("q")))
     assert outputs[tmp_path / "report.html"] != (tmp_path / "report.html").read_bytes()
 
