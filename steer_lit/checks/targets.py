@@ -66,7 +66,7 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
 
 
 def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
-    """Return how to be rid of keys that a default or an experiment sets, or the names that may be meant."""
+    """Return how to be rid of keys that a config file sets, or the names that may be meant."""
     bare, others = _BARE.get(key, ("", ""))
     if others in unread:
         return f": put {key}={bare}, which has no keys, before it"
@@ -74,7 +74,7 @@ def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
     if near:
         return f". Did you mean {' or '.join(near)}?"
     out = " ".join(f"'~{key}.{name}'" for name in unread)
-    return f": what a default or an experiment sets is left out by {out}"
+    return f": what a config file sets is left out by {out}"
 
 
 def _found(target: str) -> Callable[..., Any] | str:

@@ -103,7 +103,7 @@ def test_a_class_must_take_its_keys_and_be_given_what_it_needs(node: dict[str, A
     ("section", "given", "said"),
     [
         ("attacker", {"cup": 4}, "does not take cup, it takes open_image, cap. Did you mean cap?"),
-        ("attacker", {"strength": 4}, "takes open_image, cap: what a default or an experiment sets is left out by '~a"),
+        ("attacker", {"strength": 4}, "takes open_image, cap: what a config file sets is left out by '~a"),
         ("attacker", {"lead_share": 1, "cap": 3}, "takes open_image, cap: put attacker=scripted, which has no keys, "),
         (
             "judge",
