@@ -73,6 +73,10 @@ class TooManyFailures(SteerError):
     """More verdicts failed than the run allows, or all the grades of a benchmark."""
 
 
+class NothingWritten(SteerError):
+    """A stage of a synthesis put all of its rows aside, which the same command would do again."""
+
+
 class ServerDown(SteerError):
     """Most of the latest requests to a server failed, or it refused the first ones in a way no retry can help.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from steer_lit.cli.run_folder import EXPORTED, latest_checkpoint
 from steer_lit.cli.signals import INTERRUPTED, TERMINATED
-from steer_lit.errors import ConfigError, ServerDown, SteerError, TooManyFailures
+from steer_lit.errors import ConfigError, NothingWritten, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.run_files import FAILED, LAST
 from steer_lit.terminal.commands import command, path_word, resume_command, shown_path, typed_words
 from steer_lit.terminal.stdout import CLOSED
@@ -39,7 +39,7 @@ def continuable(run_dir: Path, name: str, finished: Callable[[], bool]) -> Itera
         if isinstance(stop, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None
         raise
-    except ConfigError:
+    except (ConfigError, NothingWritten):  # the same command would end alike
         raise
     except Exception as error:  # such as one of a user's own judge
         if finished():

@@ -19,6 +19,7 @@ from steer_lit.numbers import counted, few
 
 T = TypeVar("T")
 LONGEST = 100  # characters shown of a picture's name, which may be anything
+_EVERY = 100  # reasons shown of a file by itself
 _REASONS = 6  # shown for one file of several
 
 
@@ -89,20 +90,21 @@ class Surveyed:
     def lines(self, *, alone: bool) -> Iterator[str]:
         """Yield what the readable rows hold; then each reason, in the words of its first row, with its rows.
 
-        Of a file that is not surveyed `alone`, only the first few reasons.
+        Of a file that is not surveyed `alone` only the first few reasons, and never thousands.
         """
         readable = [row.held for row in self.rows if row.held]
         yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
         yield from (f"  {line}" for line in key_lines([row.unread for row in self.rows]))
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
-        shown = reasons if alone else reasons[:_REASONS]
+        shown = reasons[: _EVERY if alone else _REASONS]
         for faults in shown:
             uris = list(dict.fromkeys(uri for *_, uri in faults if uri))
             pictures = f"{few([repr(uri[:LONGEST]) for uri in uris])}: " if uris else ""
             sort, _, reason, _ = faults[0]
             yield f"  * {sort}, {few_rows(number for _, number, _, _ in faults)}: {pictures}{reason}"
         if more := len(reasons) - len(shown):
-            yield f"  * and {counted(more, 'more reason')}, shown if the file is named by itself"
+            where = "" if alone else ", shown if the file is named by itself"
+            yield f"  * and {counted(more, 'more reason')}{where}"
         if self.ended:
             yield f"  * cannot be read to its end: {self.ended}"
 

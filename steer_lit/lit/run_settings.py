@@ -38,13 +38,15 @@ class RunSettings(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, PolicyModule) or pl_module.monitored.name not in trainer.callback_metrics:
             return
+        if pl_module.validated_at != trainer.global_step:  # an earlier step's value; the validation is still to come
+            return
         value = float(trainer.callback_metrics[pl_module.monitored.name])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the monitored metric of a run that was resumed at its end, and is validated only after its training."""
+        """Log the monitored metric of a run that is validated only after its training, as after a resume at its end."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_train_end(trainer, pl_module)
 

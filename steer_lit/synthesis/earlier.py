@@ -18,7 +18,7 @@ from steer_lit.errors import SteerError
 from steer_lit.files.run_files import MANIFEST
 from steer_lit.numbers import MANY
 from steer_lit.synthesis.generator import Generator
-from steer_lit.synthesis.manifest import earlier_stages, file_digest, made_with
+from steer_lit.synthesis.manifest import earlier_stages, file_digest, file_digests, made_with
 from steer_lit.synthesis.run import STAGES, keyed
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
@@ -45,8 +45,8 @@ def check_earlier(settings: SynthesisSettings, generator: Generator, read: Start
         if why:
             held = f"hydra.run.dir={shown_path(run_dir)}: holds a finished stage {stage[-1]}"
             raise SteerError(f"{held} {why}: name another folder, hydra.run.dir=...")
-    for name, made in (made for _, entry in finished for made in entry.get("files", {}).items()):
-        if (file := run_dir / name).is_file() and file_digest(file) != made["sha256"]:
+    for name, digest in (made for _, entry in finished for made in file_digests(entry).items()):
+        if (file := run_dir / name).is_file() and file_digest(file) != digest:
             said = "has changed since it was written, and this run would undo that"
             raise SteerError(f"{shown_path(file)} {said}: move it away, then it is written anew")
 

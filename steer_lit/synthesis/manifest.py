@@ -97,7 +97,12 @@ def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, o
 
 
 def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Write the stage's `files` and its quarantine. Returns use, rows and digest of each file, for the manifest."""
+    """Write the stage's `files` and its quarantine. Returns use, rows and digest of each file, for the manifest.
+
+    The manifest first forgets the digests of the files before: a run that is killed here has changed none by hand.
+    """
+    if file_digests(entry := earlier_stages(run_dir / MANIFEST).get(result.name, {})):
+        write_manifest(run_dir, {result.name: {key: value for key, value in entry.items() if key != "files"}})
     for name in files:
         write_rows(run_dir / name, (row.rows[name] for row in result.rows))
     aside = "".join(json.dumps(entry) + "\n" for entry in result.put_aside())
@@ -110,6 +115,13 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
         }
         for name in files
     }
+
+
+def file_digests(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of a stage's files as its entry in the manifest gives them: none if it is damaged."""
+    files = entry.get("files")
+    made = files.items() if isinstance(files, Mapping) else ()
+    return {name: str(of["sha256"]) for name, of in made if isinstance(of, Mapping) and "sha256" in of}
 
 
 def file_digest(path: Path) -> str:

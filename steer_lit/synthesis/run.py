@@ -12,7 +12,7 @@ from rich.console import Console
 from steer_lit.data.images import picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.digests import digest
-from steer_lit.errors import ServerDown, SteerError
+from steer_lit.errors import NothingWritten, ServerDown
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.manifest import StageResult, made_with, write_manifest, write_stage
 from steer_lit.synthesis.outcome import Outcome
@@ -41,7 +41,7 @@ def run_synthesis(
     `read` is what `read_starts` returned.
 
     A run stopped in the same folder goes on: finished rows are not made again. If a stage wrote nothing, raises
-    ServerDown if servers left some of its rows without an answer, else SteerError.
+    ServerDown if servers left some of its rows without an answer, else NothingWritten.
     """
     stages: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def run_synthesis(
         manifest = write_manifest(run_dir, stages)
         if not result.rows:
             unanswered = any(outcome.status == "failed" for outcome in result.outcomes)
-            raise (ServerDown if unanswered else SteerError)(nothing_written(result, run_dir))
+            raise (ServerDown if unanswered else NothingWritten)(nothing_written(result, run_dir))
     console.print(table(stages))
     print_lines(console, *notes(stages))
     return manifest

@@ -223,6 +223,10 @@ def test_all_unknown_keys_are_told_at_once(capsys: pytest.CaptureFixture[str], r
     assert [line.partition(":")[0] for line in told] == ["trainer.max_stepz", "optim.lrr", "foo"]
     assert "Did you mean trainer.max_steps" in told[0]
     assert "Did you mean optim.lr" in told[1]
+    (told,) = refused(
+        capsys, "foo=1", "+trainer.sync_batchnorm=true", "trainer.sync_batchnorm=false", run_dir
+    ).splitlines()
+    assert told.startswith("foo: ")  # the other is added by a word of its own
 
 
 def test_several_options_at_once_are_refused_with_the_command_of_a_sweep(

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.cli import main as cli
 from steer_lit.cli import programs, run_folder, signals, stopping, train_run
 from steer_lit.cli.refusals import unusable
-from steer_lit.errors import ConfigError, Problem, ServerDown, SteerError, TooManyFailures
+from steer_lit.errors import ConfigError, NothingWritten, Problem, ServerDown, SteerError, TooManyFailures
 from steer_lit.files.locks import holding
 from steer_lit.synthesis import run as synthesis_run
 from steer_lit.terminal import commands
@@ -686,9 +686,10 @@ def test_after_any_other_error_only_what_was_finished_is_told(finished: bool, tm
     assert [note.splitlines()[0] for note in notes] == ["stopped, what was finished is saved"] * finished
 
 
-def test_a_refused_config_is_not_told_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as error, stopping.continuable(tmp_path, "bench", lambda: True):
-        raise ConfigError([Problem("rollout.max_new_tokens", 9, "is too much")])
+@pytest.mark.parametrize("ended", [ConfigError([Problem("seed", 9, "is too much")]), NothingWritten("no row of 6")])
+def test_what_the_same_command_would_meet_again_is_not_told_to_go_on(tmp_path: Path, ended: SteerError) -> None:
+    with pytest.raises(SteerError) as error, stopping.continuable(tmp_path, "bench", lambda: True):
+        raise ended
     assert not hasattr(error.value, "__notes__")
 
 

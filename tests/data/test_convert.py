@@ -142,16 +142,23 @@ def test_rows_with_missing_pictures_are_written_and_counted(tmp_path: Path, caps
     (tmp_path / "rows").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "rows" / "a.png")
     (tmp_path / "outside.png").touch()
-    names = ("a.png", "b.png", "data:" + "x" * 5000, "../outside.png", str(tmp_path / "outside.png"))
+    names = (
+        "a.png",
+        "b.png",
+        "data:" + "x" * 5000,
+        "../outside.png",
+        str(tmp_path / "outside.png"),
+        "mini://hat?colour=red",
+    )
     rows = [{"messages": [{**ASKED[0], "content": "<image>"}, ASKED[1]], "images": [name]} for name in names]
     tmp_path /= "rows"
     for name, refused in (("whole", []), ("partly", [{"messages": []}])):
         file, out = write(tmp_path / f"{name}.jsonl", [*rows, *refused]), tmp_path / f"{name}_out.jsonl"
         assert main([file, str(out), "--as", "sharegpt"]) == len(refused)
         last = capsys.readouterr().out.splitlines()[-1]
-        written = f"rows written: 5 (4 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
+        written = f"rows written: 6 (4 with a picture that is no file in {tmp_path}), refused: {len(refused)}; to use"
         assert last.startswith(written)
-        assert len(lines(out)) == 5
+        assert len(lines(out)) == 6
 
 
 def test_no_file_is_overwritten_and_no_empty_file_is_written(

@@ -227,8 +227,8 @@ def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
     killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed or not after it has saved its last step and before that validation is complete."""
-    small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10", "replay.dialogues=0", "logger=csv"]
-    words = ["+experiment=sft_tiny", *small, *EVERY_SECOND_EPOCH]
+    small = ["data.source.sft=30", "data.batch_size=10", "data.val_size=10", "replay.dialogues=0"]
+    words = ["+experiment=sft_tiny", *small, "logger=[csv,tensorboard]", *EVERY_SECOND_EPOCH]
     validated, ends = list[int](), PolicyModule.on_validation_epoch_end
     dies = [True] if killed else []
 
@@ -248,6 +248,10 @@ def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
     with (tmp_path / "csv/metrics.csv").open() as file:
         losses = {int(row["step"]): float(row["val/loss"]) for row in csv.DictReader(file) if row.get("val/loss")}
     assert losses.keys() == {4, 6}
+    hp_metric = [
+        (event.step, event.value) for event in run.events().Scalars("hp_metric") if not math.isnan(event.value)
+    ]
+    assert hp_metric == [(6, pytest.approx(losses[6]))]
     assert f"val/loss {losses[6]:.3f}" in run.said
     assert json.loads((tmp_path / "best_adapter/best.json").read_text())["step"] == min(losses, key=losses.__getitem__)
     train(tmp_path, *words, *([] if killed else [f"ckpt_path={tmp_path / LAST}"]))
@@ -333,7 +337,7 @@ def test_the_headline_of_a_run_resumed_at_its_end_is_written_again() -> None:
     written: list[float] = []
     logger = Mock(spec=TensorBoardLogger)
     logger.log_metrics.side_effect = lambda metrics, step: written.append(metrics["hp_metric"])
-    module = Mock(spec=PolicyModule, monitored=VAL_LOSS)
+    module = Mock(spec=PolicyModule, monitored=VAL_LOSS, validated_at=2)
     for fn, metrics in ((TrainerFn.FITTING, {"val/loss": 3.0}), (TrainerFn.VALIDATING, {"val/loss": 2.0})):
         trainer = Mock(loggers=[logger], callback_metrics=metrics, global_step=2)
         trainer.state.fn = fn

@@ -12,6 +12,8 @@ import pytest
 
 from steer_lit.cli import main as cli
 from steer_lit.errors import SteerError
+from steer_lit.synthesis import manifest
+from steer_lit.synthesis import run as run_module
 from steer_lit.synthesis.earlier import check_earlier
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -261,6 +263,40 @@ def test_rows_added_by_hand_are_not_undone(name: str, capsys: pytest.CaptureFixt
     file.rename("mine.jsonl")
     assert synthesize("rows=5", "hydra.run.dir=x") == 0
     assert len(file.read_bytes().splitlines()) >= len(edited.splitlines()) / 2
+
+
+@pytest.mark.parametrize("written", range(5))  # of both stages, files and the manifest behind them
+def test_a_run_killed_while_it_writes_more_rows_goes_on(written: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its new files lie beside the earlier manifest."""
+    assert synthesize("rows=6", "hydra.run.dir=whole") == 0
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    calls = []
+
+    def killed(replace: Callable[..., object]) -> Callable[..., object]:
+        def write(*given: object) -> object:
+            calls.append(given)
+            if len(calls) > written:
+                raise SteerError("killed")
+            return replace(*given)
+
+        return write
+
+    with monkeypatch.context() as dying:
+        dying.setattr(manifest, "write_rows", killed(manifest.write_rows))
+        dying.setattr(run_module, "write_manifest", killed(run_module.write_manifest))
+        assert synthesize("rows=6", "hydra.run.dir=x") == REFUSED
+    assert synthesize("rows=6", "hydra.run.dir=x") == 0
+    for name in ("stage1.jsonl", "rl.jsonl", "sft.jsonl"):
+        assert Path("x", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+@pytest.mark.parametrize("files", [None, {"stage1.jsonl": {}}, {"stage1.jsonl": "x"}, [1]])
+def test_damaged_digests_are_none(files: object) -> None:
+    assert synthesize("rows=4", "stages=1", "hydra.run.dir=x") == 0
+    found = json.loads(Path("x/manifest.json").read_text())
+    found["stages"]["stage1"]["files"] = files
+    Path("x/manifest.json").write_text(json.dumps(found))
+    assert synthesize("rows=4", "stages=1", "hydra.run.dir=x") == 0
 
 
 @pytest.mark.parametrize("name", ["stage1", "rl", "sft"])
