@@ -154,7 +154,7 @@ class FileSource:
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
-                repeated[place[0]] += first.setdefault(_content(record), place[0]) != place[0]
+                repeated[place[0]] += first.setdefault(content_of(record), place[0]) != place[0]
         _check_repeated(f"data.source.{part}", +repeated, Counter(file for (file, _), _ in read))
         if max_turns > 1 and first_rank():  # one turn: openings were asked for
             for file, count in (+cut).items():
@@ -227,7 +227,7 @@ def pictures_of(record: Record) -> Iterator[ImageRef]:
     return (ref for message in messages for ref in message.images)
 
 
-def _content(record: Record) -> object:
+def content_of(record: Record) -> object:
     """Return all that decides how a record is learned from or played: not its id, nor its metadata."""
     if isinstance(record, Dialogue):
         return record.messages, record.kind, record.subset

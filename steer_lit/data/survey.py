@@ -6,7 +6,8 @@
 
 Row files: how many rows can be learned from (SFT) and how many played (GRPO, the benchmark), how many are refused, and
 how many name a picture that does not open, which are good for neither. Under the table, for each file: turns, kinds,
-system prompts and pictures of the readable rows, keys that have no effect, and every reason with the rows it holds for.
+system prompts and pictures of the readable rows, rows that repeat another, keys that have no effect, and reasons with
+the rows they hold for: of a file by itself all (up to a hundred), of several the most frequent.
 Pictures: how many of those that rows name open, and which files do not. A last sentence counts answers that a policy
 should not learn from as they are. The exit code is 1 where a run would put a row aside - it is refused, a picture of it
 does not open, or its file cannot be read to the end - and where files are not read, or there are none.

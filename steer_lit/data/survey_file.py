@@ -12,8 +12,9 @@ from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
-from steer_lit.data.sources import bare_answers, pictures_of
+from steer_lit.data.sources import bare_answers, content_of, pictures_of
 from steer_lit.data.survey_held import Held, Seen, Unread, held, held_lines, key_lines, unread_keys
+from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
 
@@ -35,6 +36,7 @@ class Found:
     answers: int = 0
     held: Held | None = None  # None if it is refused
     unread: Unread = ()
+    content: str = ""  # a digest of all but its id; "" if it is refused
 
     @property
     def refused(self) -> bool:
@@ -68,6 +70,15 @@ class Surveyed:
         learned, played = sum(not row.no_dialogue for row in seen), sum(not row.no_scenario for row in seen)
         return len(self.rows), learned, played, sum(row.refused for row in self.rows), len(blind)
 
+    def repeated(self) -> Iterator[int]:
+        """Yield the numbers of readable rows whose content an earlier row has, whatever their ids."""
+        known: set[str] = set()
+        for row in self.rows:
+            if row.content in known:
+                yield row.number
+            elif row.content:
+                known.add(row.content)
+
     def faults(self) -> Iterator[tuple[str, int, str, str]]:
         """Yield (sort, row, reason, picture) for each fault, refusals first.
 
@@ -95,6 +106,8 @@ class Surveyed:
         readable = [row.held for row in self.rows if row.held]
         yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
         yield from (f"  {line}" for line in key_lines([row.unread for row in self.rows]))
+        if again := list(self.repeated()):
+            yield f"  the same as an earlier row, and learned from or played once more: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
         shown = reasons[: _EVERY if alone else _REASONS]
         for faults in shown:
@@ -147,7 +160,8 @@ def _found(value: object, path: Path, number: int, seen: Seen) -> Found:
     named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
     bare, answers = bare_answers(dialogue) if dialogue else (0, 0)
     holds, unread = held(value, dialogue, scenario), unread_keys(value, dialogue, scenario, seen)
-    return Found(number, no_dialogue, no_scenario, named, bare, answers, holds, unread)
+    content = digest(repr(content_of(record)), 24) if record else ""
+    return Found(number, no_dialogue, no_scenario, named, bare, answers, holds, unread, content)
 
 
 def _read(reader: Callable[[object, str, int], T], value: object, path: Path, number: int) -> tuple[T | None, str]:

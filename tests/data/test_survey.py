@@ -204,6 +204,16 @@ def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.Capt
     assert "is no dialogue" not in "".join(lines)
 
 
+def test_rows_that_stand_there_twice_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no fault, but a file joined by mistake would be learned from or played twice. Ids do not count."""
+    rows = [
+        {"id": f"{at}", "turns": [text], "kind": "benign"} for at, text in enumerate(["a", "b", "a", "a", "c", "b"])
+    ]
+    lines = surveyed(tmp_path, capsys, rows="\n".join(map(json.dumps, [*rows, {**rows[0], "kind": "red_team"}])))
+    assert "  the same as an earlier row, and learned from or played once more: 3 rows (3, 4, 6)" in lines
+    assert not any("the same as" in line for line in surveyed(tmp_path, capsys, rows=json.dumps(rows[0])))
+
+
 def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plays = json.dumps({"turns": ["?"], "images": ["a.png"], "kind": "red_team"})
     for name in ("a", "alone"):
