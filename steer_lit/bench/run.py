@@ -19,7 +19,7 @@ from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
 from steer_lit.bench.playing import BenchRun, play_policy
 from steer_lit.bench.provenance import provenance
-from steer_lit.bench.records import GradedDialogue, Records
+from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.stale_records import describe_stale
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.ungraded import ungraded
@@ -51,7 +51,8 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     played: dict[str, list[GradedDialogue]] = {}
     with count_bar(console, "{task.description:>16}", "{task.fields[told]},") as progress:
         for name, policy in run.policies.items():
-            if isinstance(policy, ConstantPolicy) and played and _nothing_graded(played):
+            nothing = played and all(row.failed for rows in played.values() for row in rows)
+            if nothing and isinstance(policy, ConstantPolicy):
                 continue  # by itself it says nothing, and a report made again would show it as the latest result
             played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
     failures = ungraded(played)
@@ -70,10 +71,6 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     if without:
         raise TooManyFailures(f"no dialogue of {', '.join(without)} could be graded: {failures[without[0]][1]}")
     return summary
-
-
-def _nothing_graded(records: Records) -> bool:
-    return all(row.failed for rows in records.values() for row in rows)
 
 
 def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int, int], None]:
