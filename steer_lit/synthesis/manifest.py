@@ -125,8 +125,9 @@ def file_digests(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, as the manifest holds it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a row file, as the manifest holds it. Empty lines, as editors leave, do not change it."""
+    lines = map(bytes.strip, path.read_bytes().split(b"\n"))
+    return hashlib.sha256(b"".join(line + b"\n" for line in lines if line)).hexdigest()
 
 
 def write_manifest(run_dir: Path, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Callable
@@ -263,6 +264,18 @@ def test_rows_added_by_hand_are_not_undone(name: str, capsys: pytest.CaptureFixt
     file.rename("mine.jsonl")
     assert synthesize("rows=5", "hydra.run.dir=x") == 0
     assert len(file.read_bytes().splitlines()) >= len(edited.splitlines()) / 2
+
+
+def test_an_empty_line_at_the_end_of_a_row_file_is_no_row() -> None:
+    """Editors leave one, or a last line without its end. The digest stays what `sha256sum` says of the file as made."""
+    assert synthesize("rows=4", "hydra.run.dir=x") == 0
+    made = (file := Path("x/sft.jsonl")).read_bytes()
+    for edited in (made + b"\n", made.removesuffix(b"\n"), made.replace(b"\n", b"\r\n")):
+        file.write_bytes(edited)
+        assert synthesize("rows=4", "hydra.run.dir=x") == 0
+        assert file.read_bytes() == made
+    files = json.loads(Path("x/manifest.json").read_text())["stages"]["stage2"]["files"]
+    assert files["sft.jsonl"]["sha256"] == hashlib.sha256(made).hexdigest()
 
 
 @pytest.mark.parametrize("written", range(5))  # of both stages, files and the manifest behind them
