@@ -16,6 +16,7 @@ from steer_lit.checks import synthesis_problems
 from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
+from steer_lit.files.run_files import QUARANTINE
 from steer_lit.terminal.commands import command, given_words, shown_path, typed_words
 from steer_lit.terminal.words import words_besides, words_setting
 
@@ -35,6 +36,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
     from hydra.utils import instantiate
     from rich.console import Console
 
+    from steer_lit.data.rows import Quarantine
     from steer_lit.synthesis.earlier import check_earlier
     from steer_lit.synthesis.run import run_synthesis
     from steer_lit.synthesis.screen import next_steps, tell_plan
@@ -44,7 +46,8 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     settings, console = SynthesisSettings.of(plain), Console()
-    starts = read_starts(settings, run_dir, aside=None if config.dry_run else run_dir)
+    bad = Quarantine(settings.max_bad_rows)
+    starts = read_starts(settings, run_dir, bad)
     tell_plan(settings, config.generator.name, console, None if starts is None else len(starts))
     if config.dry_run and (lacking := _lacking(config)):
         _tell_dry(lacking)  # without them there is no generator, which the check below needs
@@ -55,6 +58,8 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         _tell_dry([])
         return
     freeze(config, run_dir)
+    bad.path = run_dir / QUARANTINE
+    bad.settle()
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
             manifest = run_synthesis(generator, settings, run_dir, starts, console)

@@ -17,7 +17,7 @@ from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import (
     FileSource,
     MiniSource,
-    Place,
+    Placed,
     Record,
     Rows,
     Unfit,
@@ -206,7 +206,7 @@ class SteerDataModule(LightningDataModule):
         return self.source.fitting(part, self._read, self._quarantine, self.unfit)
 
     @cached_property
-    def _read(self) -> list[tuple[Place, Record]]:
+    def _read(self) -> list[Placed]:
         """(place, record) of each row of a file, before `unfit` has looked at it."""
         assert isinstance(self.source, FileSource)
         return self.source.read(STAGES[self.stage].learns_from, self.max_turns, self._quarantine)

@@ -8,7 +8,6 @@ it learns of all its bad rows at once; a hub dataset is not fetched any further.
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from steer_lit.data.files import SUFFIXES, BadRow, file_rows
 from steer_lit.data.hub import FORM, SCHEME, HubAddress, hub_rows
 from steer_lit.errors import MissingResource, RowError, TooManyBadRows
 from steer_lit.files.atomic import replace_text
-from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
+from steer_lit.files.lines import as_line
 from steer_lit.numbers import counted, few
 from steer_lit.terminal.commands import shown_path
 from steer_lit.terminal.nearest import did_you_mean
@@ -30,17 +29,12 @@ _FEW = 5  # sorts of problems shown
 
 
 class Quarantine:
-    """The rows put aside: kept in `errors` and, if there is a `path`, appended to it as one JSON object each.
-
-    A row that `path` already names, from an earlier start of the same run, is not written again. One that is not found
-    again has been mended, and `settle` removes it. `check` raises if there are more rows than `limit`.
-    """
+    """The rows put aside, in `errors`. `settle` writes them to `path`, if there is one, as one JSON object each."""
 
     def __init__(self, limit: int, path: Path | None = None) -> None:
         self.limit = limit
         self.path = path
         self.errors: list[RowError] = []
-        self._written = set(whole_lines(path)) if path else set()
 
     def __len__(self) -> int:
         return len(self.errors)
@@ -48,27 +42,13 @@ class Quarantine:
     def add(self, error: RowError) -> None:
         """Put one row aside."""
         self.errors.append(error.with_traceback(None))  # a traceback would hold on to the row, however large
-        if self.path is not None and (line := _line(error)) not in self._written:
-            self._written.add(line)
-            append_lines(self.path, [line])
 
-    def settle(self, *sources: str) -> None:
-        """Remove lines about `sources` that name none of the errors; call this once all their errors are added.
-
-        Raises what `check` raises.
-        """
-        if self.path is not None:
-            lines, found = list(whole_lines(self.path)), set(map(_line, self.errors))
-            if len(kept := [line for line in lines if line in found or _source(line) not in sources]) < len(lines):
-                if kept:
-                    replace_text(self.path, "".join(kept))
-                else:
-                    self.path.unlink()
-                self._written = set(kept)
-        self.check()
-
-    def check(self) -> None:
-        """Raise TooManyBadRows past the limit."""
+    def settle(self) -> None:
+        """Write the rows down, in place of those of an earlier start. Raises TooManyBadRows past the limit."""
+        if self.path is not None and self.errors:
+            replace_text(self.path, "".join(map(_line, self.errors)))
+        elif self.path is not None:
+            self.path.unlink(missing_ok=True)
         if (count := len(self.errors)) <= self.limit:
             return
         groups = alike(self.errors, lambda bad: f"{bad.source}\n{bad.field}\n{bad.reason}", lambda bad: bad.row)
@@ -95,14 +75,6 @@ def _line(error: RowError) -> str:
     return as_line({"source": error.source, "row": error.row, "field": error.field, "reason": error.reason})
 
 
-def _source(line: str) -> object:
-    """Return the source that the line names, None if the line is damaged."""
-    try:
-        return json.loads(line)["source"]
-    except MISREAD:
-        return None
-
-
 def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *, check: bool = True) -> Iterator[T]:
     """Yield `parse(row, source, number)` for every row of a file or hub dataset, without those put aside.
 
@@ -125,10 +97,10 @@ def read_records(source: Path | str, parse: Parse[T], quarantine: Quarantine, *,
         else:
             yield record
             continue
-        if is_hub(name):
-            quarantine.check()
+        if is_hub(name) and len(quarantine) > quarantine.limit:
+            quarantine.settle()
     if check:
-        quarantine.settle(name)
+        quarantine.settle()
 
 
 def is_hub(source: str) -> bool:

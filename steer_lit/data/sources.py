@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -38,7 +39,7 @@ Record = Dialogue | Scenario
 SourcePart = Literal[TaughtPart, "bench"]
 BenchPart = Literal["bench", "rl"]
 Place = tuple[str, int]  # a row's file, and its number there
-_LOOKED_INTO = 100  # refused rows
+Placed = tuple[Place, Record]
 Unfit = Callable[[Record], str | None]  # why a row of good shape and pictures cannot be used, or None
 
 
@@ -134,78 +135,85 @@ class FileSource:
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders[0] if folders else None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[Record]:
         """Return every usable row of the part's files, under an id of its own."""
         return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
 
-    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[tuple[Place, Record]]:
+    def read(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[Placed]:
         """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
         Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known, and
         ConfigError if a file is a copy of others.
         """
-        files, root = self._files(part), self.image_root
-        read: list[tuple[Place, Record]] = []
+        read: list[Placed] = []
         cut, repeated = Counter[str](), Counter[str]()
         first: dict[object, str] = {}  # the file that holds a row first
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for place, record in self._whole(part, quarantine, look=True):
+            for place, record in self._readable(part, quarantine):
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
                 repeated[place[0]] += first.setdefault(content_of(record), place[0]) != place[0]
         _check_repeated(f"data.source.{part}", +repeated, Counter(file for (file, _), _ in read))
-        if max_turns > 1 and first_rank():  # one turn: openings were asked for
+        if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-        broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, root)
+        whole = self._seen(read, quarantine)
+        self._settle(part, whole, quarantine)
+        return whole
+
+    def fitting(
+        self, part: SourcePart, read: Sequence[Placed], quarantine: Quarantine, unfit: Unfit | None = None
+    ) -> list[Record]:
+        """Return the records of rows that were `read`, except those that `unfit` refuses, under ids of their own."""
+        fit = _fit(read, unfit, quarantine)
+        self._settle(part, fit, quarantine)
+        return _under_own_ids([record for _, record in fit])
+
+    def first(
+        self, part: SourcePart, count: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+    ) -> list[Record]:
+        """Return the records of the first `count` usable rows. What lies behind them is not looked at."""
+        readable = self.unseen(part, max_turns, quarantine)
+        found: list[Placed] = []
+        while batch := list(islice(readable, count - len(found))):
+            found += self._seen(_fit(batch, unfit, quarantine), quarantine)
+        return self.fitting(part, found, quarantine)
+
+    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[Placed]:
+        """Yield (place, record) of each readable row, without opening pictures or checking a file's bad rows."""
+        return ((place, _cut(record, max_turns)) for place, record in self._readable(part, quarantine))
+
+    def _readable(self, part: SourcePart, quarantine: Quarantine) -> Iterator[Placed]:
+        def parse(value: object, source: str, number: int) -> Placed:
+            if part == "sft":
+                return (source, number), read_dialogue(value, source, number)
+            return (source, number), read_scenario(value, source, number, self.kind)
+
+        for file in self._files(part):
+            yield from read_records(file, parse, quarantine, check=False)
+
+    def _seen(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
+        """Return those rows whose pictures all open."""
+        broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, self.image_root)
         whole = []
         for place, record in read:
             if bad := dict.fromkeys(str(broken[ref]) for ref in pictures_of(record) if ref in broken):
                 quarantine.add(RowError(*place, "images", "; ".join(bad)))
             else:
                 whole.append((place, record))
-        _settle({file for (file, _), _ in whole}, files, quarantine)
         return whole
 
-    def fitting(
-        self, part: SourcePart, read: Sequence[tuple[Place, Record]], quarantine: Quarantine, unfit: Unfit | None = None
-    ) -> Rows:
-        """Return the records of rows that were `read`, except those that `unfit` refuses."""
-        records: list[Record] = []
-        left: set[str] = set()
-        for place, record in read:
-            if unfit is not None and (why := unfit(record)):
-                quarantine.add(RowError(*place, "", f"{record.id!r} {why}"))
-            else:
-                records.append(record)
-                left.add(place[0])
-        _settle(left, self._files(part), quarantine)
-        return _under_own_ids(records)
-
-    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[tuple[Place, Record]]:
-        """Yield (place, record) of each readable row, without opening pictures or checking a file's bad rows."""
-        return ((place, _cut(record, max_turns)) for place, record in self._whole(part, quarantine))
-
-    def _whole(self, part: SourcePart, quarantine: Quarantine, look: bool = False) -> Iterator[tuple[Place, Record]]:
-        """Yield (place, record) of each row. With `look`, the first refused rows' errors name their broken pictures.
-
-        Not all of them: where a whole file is of the wrong kind, that should be said at once.
-        """
-        readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
-        own, other = readers if part == "sft" else reversed(readers)
-
-        def parse(value: object, source: str, number: int) -> tuple[Place, Record]:
-            try:
-                return (source, number), own(value, source, number)
-            except RowError as error:
-                if look and len(quarantine) < _LOOKED_INTO:
-                    raise _with_pictures(error, value, other, self.image_root) from None
-                raise
-
+    def _settle(self, part: SourcePart, left: Sequence[Placed], quarantine: Quarantine) -> None:
+        """Settle the quarantine. Raises TooManyBadRows, and SteerError if a file has no row `left`."""
+        quarantine.settle()
+        found = {file for (file, _), _ in left}
         for file in self._files(part):
-            yield from read_records(file, parse, quarantine, check=False)
+            if file not in found:
+                bad = [error for error in quarantine.errors if error.source == file]
+                first = f"; the first: {bad[0]}" if bad else ""
+                raise SteerError(f"data file {file} holds no usable row, {len(bad)} were put aside{first}")
 
     def _files(self, part: SourcePart) -> list[str]:
         made = part in ("captions", "primer")
@@ -265,16 +273,15 @@ def _cut(record: Record, max_turns: int) -> Record:
     return record if len(record.messages) <= end else replace(record, messages=record.messages[:end])
 
 
-def _with_pictures(
-    error: RowError, value: object, read: Callable[[object, str, int], Record], root: Path | None
-) -> RowError:
-    """Return the error with the faults of the row's pictures added, if the other reader, `read`, accepts the row."""
-    try:
-        record = read(value, error.source, error.row)
-    except RowError:
-        return error
-    broken = broken_pictures(dict.fromkeys(pictures_of(record)), root)
-    return RowError(error.source, error.row, error.field, "; ".join([error.reason, *map(str, broken.values())]))
+def _fit(rows: Sequence[Placed], unfit: Unfit | None, quarantine: Quarantine) -> list[Placed]:
+    """Return the rows that `unfit` does not refuse."""
+    fit = []
+    for place, record in rows:
+        if unfit is not None and (why := unfit(record)):
+            quarantine.add(RowError(*place, "", f"{record.id!r} {why}"))
+        else:
+            fit.append((place, record))
+    return fit
 
 
 def _check_repeated(key: str, repeated: Mapping[str, int], rows: Mapping[str, int]) -> None:
@@ -285,16 +292,6 @@ def _check_repeated(key: str, repeated: Mapping[str, int], rows: Mapping[str, in
     for file, count in repeated.items():
         if first_rank():
             log.warning("%s: %s are in an earlier file too", file, f"{count:,} of {counted(rows[file], 'row')}")
-
-
-def _settle(left: Collection[str], files: Sequence[str], quarantine: Quarantine) -> None:
-    """Settle the quarantine. Raises TooManyBadRows, and SteerError if a file has no row `left`."""
-    quarantine.settle(*files)
-    for file in files:
-        if file not in left:
-            bad = [error for error in quarantine.errors if error.source == file]
-            first = f"; the first: {bad[0]}" if bad else ""
-            raise SteerError(f"data file {file} holds no usable row, {len(bad)} were put aside{first}")
 
 
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from steer_lit.data.rows import Quarantine
 from steer_lit.dotted import leaves
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import MANIFEST
@@ -101,7 +102,7 @@ def _other_rows(
     if not chosen:
         starts = stage_starts(stage, generator, settings, run_dir, read)
     elif (run_dir / SCRIPTS).is_file():
-        starts = scripts_of(replace(settings, rows=MANY, max_bad_rows=MANY), run_dir, None)
+        starts = scripts_of(replace(settings, rows=MANY), run_dir, Quarantine(MANY))
     elif (run_dir / journal("stage1")).is_file():
         return None  # the file was removed: Stage I writes it anew from its journal
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, Record, Unfit
+from steer_lit.data.sources import FileSource, Record
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
 
 
@@ -27,31 +27,24 @@ class SeedQuestion:
 def read_scripts(
     file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine
 ) -> list[Scenario]:
-    """Return the first `rows` scripts of a file, cut after `max_turns` turns; pictures are looked up under `root`."""
-    return _scenarios(FileSource(rl=str(file), folder=_text(root)), rows, max_turns, quarantine)
+    """Return a file's first `rows` scripts, cut after `max_turns` turns; pictures are looked up under `root`."""
+    found = _source(file, root).first("rl", rows, max_turns, quarantine)
+    return [script for script in found if isinstance(script, Scenario)]
 
 
 def read_seed_questions(
     file: Path | str, root: Path | None, kind: Kind, rows: int, quarantine: Quarantine
 ) -> list[SeedQuestion]:
-    """Return the opening questions of a file's first `rows` rows, in any shape that scenarios are read from.
+    """Return the opening questions of a file's first `rows` usable rows, in any shape that scenarios are read from.
 
     Put aside are rows that open without words, and those whose own kind is benign if `kind` is not, or the reverse.
     """
-    source = FileSource(rl=str(file), folder=_text(root), kind=kind)
-    found = _scenarios(source, rows, 1, quarantine, partial(_no_question, kind=kind))
-    return [_opening(scenario) for scenario in found]
+    found = _source(file, root, kind).first("rl", rows, 1, quarantine, partial(_no_question, kind=kind))
+    return [_opening(row) for row in found if isinstance(row, Scenario)]
 
 
-def _scenarios(
-    source: FileSource, rows: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
-) -> list[Scenario]:
-    found = source.fitting("rl", source.read("rl", max_turns, quarantine), quarantine, unfit)
-    return [script for place in range(min(rows, len(found))) if isinstance(script := found[place], Scenario)]
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _source(file: Path | str, root: Path | None, kind: Kind = "red_team") -> FileSource:
+    return FileSource(rl=str(file), folder=None if root is None else str(root), kind=kind)
 
 
 def _no_question(row: Record, kind: Kind) -> str | None:

@@ -21,16 +21,15 @@ T = TypeVar("T", bound=SeedQuestion | Scenario)
 Starts = Sequence[SeedQuestion] | Sequence[Scenario]
 
 
-def read_starts(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> Starts | None:
+def read_starts(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> Starts | None:
     """Return the rows of the file that the first stage starts from, None if it starts from the generator's questions.
 
-    Bad rows are noted in the folder `aside`, if there is one. Raises what the readers of rows raise.
+    Rows of the file that cannot be used are added to `bad`. Raises what the readers of rows raise.
     """
     if settings.stages == "2":
-        return scripts_of(settings, run_dir, aside)
+        return scripts_of(settings, run_dir, bad)
     if (file := settings.seeds) is None:
         return None
-    bad = _quarantine(settings, aside, "seeds")
     return _told(file, read_seed_questions(file, settings.folder, settings.stage1.kind, settings.rows, bad), bad)
 
 
@@ -39,23 +38,18 @@ def stage_starts(
 ) -> Starts:
     """Return what one of the run's stages starts from. `read` is what `read_starts` returned."""
     if stage != settings.stage_names[0]:
-        return scripts_of(settings, run_dir, run_dir)
+        return scripts_of(settings, run_dir, Quarantine(settings.max_bad_rows))
     if read is None:
         return generator.seed_questions(settings.stage1.kind, settings.stage1.turns, settings.rows)
     return read
 
 
-def scripts_of(settings: SynthesisSettings, run_dir: Path, aside: Path | None) -> list[Scenario]:
-    file, bad = settings.scripts or run_dir / SCRIPTS, _quarantine(settings, aside, "scripts")
+def scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> list[Scenario]:
+    file = settings.scripts or run_dir / SCRIPTS
     return _told(file, read_scripts(file, settings.folder, settings.rows, settings.stage2.max_turns, bad), bad)
-
-
-def _quarantine(settings: SynthesisSettings, aside: Path | None, name: str) -> Quarantine:
-    return Quarantine(settings.max_bad_rows, None if aside is None else aside / f"quarantine.{name}.jsonl")
 
 
 def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
     if bad:
-        where = f", see {bad.path}" if bad.path else f", the first: {bad.errors[0]}"
-        log.warning("%s: %s put aside%s", file, counted(len(bad), "row"), where)
+        log.warning("%s: %s put aside, the first: %s", file, counted(len(bad), "row"), bad.errors[0])
     return rows

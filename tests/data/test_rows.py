@@ -263,29 +263,11 @@ def test_bad_rows_are_listed_once_and_good_ones_used(tmp_path: Path) -> None:
     ]
 
 
-def test_rows_are_appended_to_a_damaged_quarantine(tmp_path: Path) -> None:
-    path, log = lines(tmp_path / "rows.jsonl", {"bad": 1}), tmp_path / "quarantine.jsonl"
-    log.write_bytes(b'\xff\xfe\n{"half')
-    list(read_records(path, numbered, Quarantine(limit=1, path=log)))
-    damaged, added = log.read_bytes().splitlines()
-    assert damaged == b"\xff\xfe"
-    assert json.loads(added)["row"] == 1
-
-
-@pytest.mark.parametrize("mended", [1, 2])
-def test_a_repaired_row_leaves_the_quarantine(tmp_path: Path, mended: int) -> None:
-    log, (name, other) = tmp_path / "quarantine.jsonl", (tmp_path / "rows.jsonl", tmp_path / "other.jsonl")
-    for path in (lines(other, {"bad": 1}), lines(name, {"bad": 1}, {"bad": 2}, {"a": 3})):
-        list(read_records(path, numbered, Quarantine(limit=2, path=log)))
-    with log.open("ab") as file:
-        file.write(b"\xff\n")  # damaged: its source is unknown
-    lines(name, *[{"a": 1}, {"a": 2}][:mended], *[{"bad": 1}, {"bad": 2}][mended:], {"a": 3})
-    list(read_records(name, numbered, Quarantine(limit=2, path=log)))
-    *left, _ = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    assert [json.loads(line)["row"] for line in left if json.loads(line)["source"] == str(name)] == (
-        [2] if mended == 1 else []
-    )
-    assert [json.loads(line)["row"] for line in left if json.loads(line)["source"] == str(other)] == [1]
+def test_a_repaired_row_leaves_the_quarantine(tmp_path: Path) -> None:
+    log, path = tmp_path / "quarantine.jsonl", tmp_path / "rows.jsonl"
+    for rows in ([{"bad": 1}, {"bad": 2}], [{"a": 1}, {"bad": 2}]):
+        list(read_records(lines(path, *rows), numbered, Quarantine(limit=2, path=log)))
+    assert [json.loads(line)["row"] for line in log.read_text(encoding="utf-8").splitlines()] == [2]
 
 
 def test_an_empty_quarantine_has_no_file(tmp_path: Path) -> None:
@@ -339,12 +321,14 @@ def test_the_rarest_problems_are_only_counted(tmp_path: Path) -> None:
     assert last == "  ... and 3 rows with other problems"
 
 
-def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_dataset_is_not_fetched_beyond_too_many_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = enumerate([{"bad": 1}, {"a": 2}, {"bad": 3}, {"a": 4}], start=1)
     monkeypatch.setattr("steer_lit.data.rows.hub_rows", lambda name: stream)
-    with pytest.raises(TooManyBadRows, match=r"^2 rows cannot be used, data\.max_bad_rows=1 allows 1\. Repair"):
-        list(read_records("hf://owner/name", numbered, Quarantine(limit=1), check=False))
+    log = tmp_path / "quarantine.jsonl"
+    with pytest.raises(TooManyBadRows, match=r"^2 rows cannot be used, data\.max_bad_rows=1 allows 1; all are in"):
+        list(read_records("hf://owner/name", numbered, Quarantine(1, log), check=False))
     assert next(stream) == (4, {"a": 4})
+    assert [json.loads(line)["row"] for line in log.read_text().splitlines()] == [1, 3]
 
 
 def test_one_bad_row_is_reported_in_the_singular(tmp_path: Path) -> None:

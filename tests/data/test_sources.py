@@ -97,22 +97,6 @@ def test_bad_rows_and_rows_without_their_picture_are_reported_together(folder: P
     assert blind.startswith("  * bench.jsonl, row 1, field 'images': picture 'none.png': is no file")
 
 
-def test_all_problems_of_a_row_are_reported_at_once(folder: Path) -> None:
-    asked = {"role": "user", "content": "<image><image><image>Alike?"}
-    named = {"images": ["none.png", "cut.jpg", "none.png"]}
-    rows = [{"messages": [asked, {"role": "assistant", "content": "No."}], **named}, {"messages": [asked], **named}]
-    write_rows(folder / "sft.jsonl", rows)
-    quarantine = Quarantine(limit=2)
-    with pytest.raises(SteerError, match="no usable row"):
-        FileSource(sft=str(folder / "sft.jsonl")).rows("sft", 10, quarantine)
-    whole, unanswered = sorted(quarantine.errors, key=lambda error: error.row)
-    assert (whole.field, unanswered.field) == ("images", "messages")
-    assert unanswered.reason.startswith("user and assistant must alternate")
-    for error in (whole, unanswered):
-        assert error.reason.count("picture 'none.png': is no file") == 1
-        assert error.reason.count("picture 'cut.jpg': cannot be decoded") == 1
-
-
 @pytest.mark.parametrize(
     ("picture", "reason"),
     [
@@ -183,14 +167,23 @@ def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     assert error.reason.endswith("takes 9 tokens")
 
 
-def test_a_file_of_the_wrong_kind_is_refused_without_opening_all_its_pictures(tmp_path: Path) -> None:
-    """100,000 rows to play, given as rows to learn from: six minutes of decoding small pictures before the error."""
-    path = tmp_path / "rl.jsonl"
-    path.write_text('{"turns": ["?"], "images": ["none.png"]}\n' * 150)
-    quarantine = Quarantine(limit=0)
-    with pytest.raises(TooManyBadRows):
-        FileSource(sft=str(path)).rows("sft", 10, quarantine)
-    assert ["none.png" in error.reason for error in quarantine.errors] == [True] * 100 + [False] * 50
+def test_only_the_first_rows_that_can_be_used_are_looked_at(folder: Path) -> None:
+    """What is wrong behind them stops nobody. Those before are in the way, and count."""
+    asked = [ask("none.png", 1), ask("a.png", 2), {"nothing": 1}, *(ask("a.png", number) for number in range(4, 7))]
+    write_rows(folder / "rl.jsonl", [*asked, ask("cut.jpg", 7), {"nothing": 1}])
+    source = FileSource(rl=str(folder / "rl.jsonl"))
+
+    def first(count: int, limit: int) -> tuple[list[str], list[int]]:
+        quarantine = Quarantine(limit)
+        rows = source.first("rl", count, 10, quarantine, lambda row: "is odd" if row.id == "4" else None)
+        return [row.id for row in rows], sorted(error.row for error in quarantine.errors)
+
+    assert first(1, limit=1) == (["2"], [1])
+    assert first(3, limit=3) == (["2", "5", "6"], [1, 3, 4])
+    with pytest.raises(TooManyBadRows, match=r"^3 rows cannot be used"):
+        first(3, limit=2)
+    with pytest.raises(TooManyBadRows, match=r"^5 rows cannot be used"):
+        first(4, limit=3)
 
 
 @pytest.fixture

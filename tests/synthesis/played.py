@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from steer_lit.chat import ChatReply, ChatRequest, ChatSettings, ChatUsage
+from steer_lit.data.rows import Quarantine
 from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.run import run_synthesis
 from steer_lit.synthesis.settings import SynthesisSettings
@@ -26,9 +27,8 @@ Answer = Callable[[str, ChatRequest], str | ChatReply | None]
 def run(generator: Generator, settings: SynthesisSettings, folder: Path) -> dict[str, Any]:
     """Run the stages without a word. Return the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    return run_synthesis(
-        generator, settings, folder, read_starts(settings, folder, folder), Console(file=io.StringIO())
-    )
+    starts = read_starts(settings, folder, Quarantine(settings.max_bad_rows))
+    return run_synthesis(generator, settings, folder, starts, Console(file=io.StringIO()))
 
 
 def part_of(request: ChatRequest) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from steer_lit.cli import main as cli
+from steer_lit.data.rows import Quarantine
 from steer_lit.errors import SteerError
 from steer_lit.synthesis import manifest
 from steer_lit.synthesis import run as run_module
@@ -176,9 +177,9 @@ def test_stage_2_goes_on_from_fewer_scripts_where_near_duplicates_are_left_out(
     run(generator, settings("both"), folder)
     both, alone = (replace(settings(stages), near_duplicate=0.1) for stages in ("both", "1"))
     assert run(generator, alone, folder)["stages"]["stage1"]["written"] < 6
-    check_earlier(both, generator, read_starts(both, folder, None), folder)
+    check_earlier(both, generator, read_starts(both, folder, Quarantine(0)), folder)
     with pytest.raises(SteerError, match="stage 1 of 6 rows, 2 of which this one with rows=4 would remove"):
-        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, folder, None), folder)
+        check_earlier(fewer := replace(both, rows=4), generator, read_starts(fewer, folder, Quarantine(0)), folder)
 
 
 @pytest.mark.parametrize(

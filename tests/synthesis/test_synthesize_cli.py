@@ -183,7 +183,13 @@ def test_a_file_is_read_once_and_its_bad_rows_are_told(
     words = ["stages=2", f"data.scripts={file}", "data.max_bad_rows=1", f"hydra.run.dir={run}"]
     assert cli.run("synthesize", words) == 0
     assert opened == [str(file)]
-    assert capsys.readouterr().out.count(f"{file}: 1 row put aside, see {run}/quarantine.scripts.jsonl") == 1
+    assert capsys.readouterr().out.count(f"{file}: 1 row put aside, the first: {file}, row ") == 1
+    before = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
+    assert json.loads(before["quarantine.jsonl"])["source"] == str(file)
+    file.write_text('{"prompt": "Another?"}\n{"nothing": 1}\n{"nothing": 2}\n')
+    for allowed in (1, 2):  # too many bad rows; other rows than those of the finished stage
+        assert cli.run("synthesize", [*words[:2], f"data.max_bad_rows={allowed}", words[-1]]) == REFUSED
+        assert {path.name: path.read_bytes() for path in run.glob("*.jsonl")} == before
 
 
 def test_seeds_may_come_from_the_hub(
