@@ -64,6 +64,7 @@ class RawRow:
     values: Mapping[str, object]
     source: str
     number: int
+    category: str = "category"  # the key under which this row has its category
 
     @classmethod
     def of(cls, value: object, source: str, number: int) -> RawRow:
@@ -81,6 +82,7 @@ class RawRow:
     def get(self, *path: str) -> object:
         """Return the value at `path`, None if a step is absent. Raises RowError if a step is not an object."""
         value: object = self.values
+        path = (self.category,) if path == ("category",) else path
         for depth, name in enumerate(path):
             if value is None:
                 return None
@@ -119,7 +121,7 @@ class RawRow:
 
     def frozen(self, value: object, field: str) -> object:
         """Return free-form facts as records keep them: tuples for lists, None for NaN, and no key without a value."""
-        if _absent(value):
+        if absent(value):
             return None
         if isinstance(value, bool | int | float):
             return value
@@ -128,7 +130,7 @@ class RawRow:
         if isinstance(value, list | tuple):
             return tuple(self.frozen(item, field) for item in value)
         if isinstance(value, Mapping):
-            kept = {key: item for key, item in value.items() if not _absent(item)}
+            kept = {key: item for key, item in value.items() if not absent(item)}
             return {self.text(key, field): self.frozen(item, f"{field}.{key}") for key, item in kept.items()}
         raise self.error(field, f"must be text, a number, true or false, a list or an object, got {_kind(value)}")
 
@@ -136,7 +138,7 @@ class RawRow:
 def read_messages(
     row: RawRow, value: object, field: str, *, skip: Collection[str] = (), drop_incomplete: bool = False
 ) -> list[Draft]:
-    """Read a list of messages in either style, without the roles to `skip`, whose contents are not looked at.
+    """Read a list of messages in either style, without the roles to `skip`, whose contents are not asked for.
 
     A blank system message is left out. `drop_incomplete` also leaves out messages without a role or a content.
     """
@@ -145,14 +147,18 @@ def read_messages(
         path = f"{field}[{index}]"
         if not isinstance(item, Mapping):
             raise row.error(path, f"must be an object, got {_kind(item)}")
-        role, content = (_first(item, *names) for names in (("role", "from"), ("content", "value")))
-        if drop_incomplete and not (role and content):
+        named = _first(item, "role", "from")
+        role = _ROLES.get(named) if isinstance(named, str) else None
+        if role in skip:
             continue
-        if not isinstance(role, str) or role not in _ROLES:
-            raise row.error(f"{path}.role", f"is {role!r}, must be one of {', '.join(_ROLES)}")
-        if _ROLES[role] in skip or (role == "system" and (not content or _blank(_parts(row, content, path)))):
+        content = _first(item, "content", "value")
+        if drop_incomplete and not (named and content):
             continue
-        drafts.append(Draft(_ROLES[role], read_content(row, content, f"{path}.content"), path, item))
+        if role is None:
+            raise row.error(f"{path}.role", f"is {named!r}, must be one of {', '.join(_ROLES)}")
+        if role == "system" and (not content or _blank(_parts(row, content, path))):
+            continue
+        drafts.append(Draft(role, read_content(row, content, f"{path}.content"), path, item))
     return drafts
 
 
@@ -268,7 +274,7 @@ def _first(item: Mapping[str, object], *names: str) -> object:
     return next((item[name] for name in names if item.get(name) is not None), None)
 
 
-def _absent(value: object) -> bool:
+def absent(value: object) -> bool:
     """Return whether a value counts as null: pandas writes NaN for a missing number, and JSON has no infinity."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 

@@ -15,15 +15,15 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from steer_lit.data.asked import unasked, watched
 from steer_lit.data.images import PictureError, picture_path
-from steer_lit.data.losses import lost
 from steer_lit.data.rows import Quarantine, is_hub, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.data.sources import pictures_of
@@ -153,7 +153,7 @@ def _converted(
 ) -> tuple[WrittenRow, list[str], list[str]]:
     """Return (the row in its new shape, the facts lost, the pictures named). Raises RowError."""
     record: Dialogue | Scenario
-    value = folder.unpacked(value, source, number)
+    value = watched(folder.unpacked(value, source, number))
     try:
         if shape in _DIALOGUES:
             record = read_dialogue(value, source, number)
@@ -167,10 +167,9 @@ def _converted(
                 del row["kind"]  # the row names no kind: data.source.kind decides, as before
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
-    assert isinstance(value, Mapping)
-    facts = {**row, "kind": record.kind, "subset": record.subset}
+    lost = [key for key in unasked(value) if not key.startswith("metadata.")]  # whose facts are written again
     pictures = [ref.uri for ref in pictures_of(record) if not ref.uri.startswith("mini://")]
-    return row, lost(value, facts), pictures
+    return row, list(dict.fromkeys(lost)), pictures
 
 
 if __name__ == "__main__":

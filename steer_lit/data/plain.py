@@ -79,8 +79,8 @@ def read_asked(value: object, source: str, number: int, kind: Kind) -> Scenario:
 
 def _row(value: object, source: str, number: int) -> RawRow:
     row = RawRow.of(value, source, number)
-    category = next((row.get(name) for name in CATEGORIES if row.get(name) is not None), None)
-    return replace(row, values={**row.values, "category": category})
+    named = next((name for name in CATEGORIES if row.get(name) is not None), "category")
+    return replace(row, category=named)
 
 
 def _check_choices(row: RawRow) -> None:

@@ -72,7 +72,7 @@ def read_scenario(value: object, source: str, number: int, kind: Kind = "red_tea
 def _meant(row: RawRow) -> str:
     """Return `. Did you mean messages?` for a row with a key that is spelt almost like one of a shape, or ""."""
     known = [*_SCENARIOS, *QUESTIONS, *ANSWERS]
-    names = [str(name) for name in list(row.values)[:_SHOWN] if name not in known]
+    names = [str(name) for name in list(row.values)[:_SHOWN] if name not in (*known, "question_id", "images")]
     hint = next(filter(None, (nearest(name, known) for name in names)), "")
     return hint and f".{hint}"
 

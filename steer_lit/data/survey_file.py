@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from steer_lit.data.alike import alike, few_rows
+from steer_lit.data.asked import watched
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE, picture_named
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
-from steer_lit.data.survey_held import Held, Seen, Unread, held, held_lines, key_lines, unread_keys
+from steer_lit.data.survey_held import Held, held, held_lines, key_lines, without_effect
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
@@ -35,7 +36,7 @@ class Found:
     bare: int = 0  # of its `answers`, those without an <answer> part
     answers: int = 0
     held: Held | None = None  # None if it is refused
-    unread: Unread = ()
+    unread: tuple[str, ...] = ()  # its keys without effect
     content: str = ""  # a digest of all but its id; "" if it is refused
 
     @property
@@ -128,12 +129,11 @@ def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str]
     `opened` holds what other files have found of pictures in the same folder, and takes in what this one finds.
     """
     found: list[Found] = []
-    seen: Seen = {}
     opened = {} if opened is None else opened
     folder, ended = pictures or path.parent, ""
     try:
         for number, value in file_rows(path):
-            found.append(_found(value, path, number, seen))
+            found.append(_found(value, path, number))
     except (SteerError, OSError) as error:
         ended = str(error).replace(str(path), path.name)
     new = dict.fromkeys(uri for row in found for uri in row.pictures if uri not in opened)
@@ -153,13 +153,14 @@ def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
     }
 
 
-def _found(value: object, path: Path, number: int, seen: Seen) -> Found:
+def _found(value: object, path: Path, number: int) -> Found:
+    value = watched(value)
     dialogue, no_dialogue = _read(read_dialogue, value, path, number)
     scenario, no_scenario = _read(read_scenario, value, path, number)
     record = dialogue or scenario
     named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
     bare, answers = bare_answers(dialogue) if dialogue else (0, 0)
-    holds, unread = held(value, dialogue, scenario), unread_keys(value, dialogue, scenario, seen)
+    holds, unread = held(value, dialogue, scenario), without_effect(value) if record else ()
     content = digest(repr(content_of(record)), 24) if record else ""
     return Found(number, no_dialogue, no_scenario, named, bare, answers, holds, unread, content)
 

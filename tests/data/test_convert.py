@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from steer_lit.data.asked import unasked, watched
 from steer_lit.data.convert import SHAPES, main
 from steer_lit.data.images import open_image
-from steer_lit.data.losses import lost
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine, read_records
 from steer_lit.data.shapes import read_dialogue, read_scenario
@@ -103,7 +103,7 @@ def test_fields_without_a_place_are_left_out_with_a_message(tmp_path: Path, caps
     assert said[0] == f"left out of so many rows, as messages has no place for it: {losses}"
     assert main([file, str(tmp_path / "rl.jsonl"), "--as", "question"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "messages[assistant] (2), verdict (1), note (1)" in said[0]
+    assert "messages[assistant].content (2), verdict (1), note (1)" in said[0]
     (kept, _) = lines(tmp_path / "rl.jsonl")
     assert kept["question"] == [{**ASKED[0], "gold": gold}]
 
@@ -202,7 +202,8 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
     [
         ({"prompt": "Hi?", "type": "homonyms", "focus": "kill"}, ["focus"]),
         ({"history": [{"user": "Hi?", "bot": "Hi?"}]}, ["history.bot"]),  # the same words by another speaker
-        ({"question": ASKED, "metadata": {"question_id": 7, "own": {"a": [1]}}}, ["question[assistant]"]),
+        ({"question": ASKED, "metadata": {"question_id": 7}}, ["question[assistant].content"]),
+        ({"turns": ["Hi"], "metadata": {"question_id": 7, "own": [1]}}, ["metadata.own"]),
         ({"messages_fixed": ASKED[:1], "question_id": 1, "judge": {"score": 3, "by": "x"}}, ["judge"]),
         ({"problem": "Hi?", "answer": "Hi?"}, ["answer"]),
         ({"turns": ["<image>Look"], "images": ["a.png"], "kind": "Red-Team", "score": float("nan")}, []),
@@ -211,8 +212,8 @@ def test_scores_that_do_not_match_the_turns_are_refused(tmp_path: Path, capsys: 
     ],
 )  # fmt: skip
 def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:
-    scenario = read_scenario(row, "f", 1)
-    assert lost(row, {**rl_row(scenario), "kind": scenario.kind}) == gone
+    read_scenario(seen := watched(row), "f", 1)
+    assert list(unasked(seen)) == gone
 
 
 def test_an_answer_field_is_kept_as_the_dialogues_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

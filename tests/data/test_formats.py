@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
-from steer_lit.data.losses import lost
 from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message
 
@@ -97,7 +96,6 @@ def test_a_whole_number_stored_as_a_float_is_an_id(number: float, text: str) -> 
     row = {**GOOD_BENCH, "question_id": number}
     scenario = read_bench_row(row, "f", 1)
     assert scenario.id == text
-    assert "question_id" not in lost(row, {**GOOD_BENCH, "question_id": text})
 
 
 @pytest.mark.parametrize(

@@ -260,3 +260,6 @@ def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> 
     (line,) = survey_rows(rows).lines(alone=True)
     assert "refused, 1 row (1): is nothing to learn from or to play: it has mesages, and none of" in line
     assert line.endswith(". Did you mean messages?")
+    rows.write_text('{"question_id": 1, "images": ["a.png"]}\n')  # as rows have them
+    (line,) = survey_rows(rows).lines(alone=True)
+    assert "Did you mean" not in line

@@ -69,7 +69,7 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("row", "unread"),
     [
         ({"messages": ANSWERED, "is_safe": True, "metadata": {"is_response_safe": "yes"}}, []),
-        ({"messages": ANSWERED, "source_category": "x", "risk_trajectory": [1], "scores": [2]}, []),
+        ({"messages": ANSWERED, "source_category": "x", "metadata": {"risk_trajectory": [1], "scores": [2]}}, []),
         ({"conversations": asked("Hi"), "chosen": {"value": "Ho"}, "rejected": {"value": "No"}}, []),
         ({"instruction": "Say", "input": "it", "output": "It.", "history": []}, []),
         ({"prompt": "Hi", "text": "Ho", "note": "", "more": None, "score": float("nan")}, ["text"]),
@@ -80,6 +80,10 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ({"turns": ["Hi"], "rest_messages": asked("Ho")}, ["rest_messages"]),
         ({"mesages": ANSWERED, "note": 1}, []),  # refused: the reason lists its keys
         ([1], []),
+        (
+            {"messages": [{**turn, "loss": 1} for turn in ANSWERED], "turns": ["x"]},
+            ["messages[user].loss", "messages[assistant].loss", "turns"],
+        ),
     ],
 )
 def test_keys_without_effect(tmp_path: Path, row: object, unread: list[str]) -> None:
