@@ -34,10 +34,15 @@ class BadRow:
     reason: str
 
 
+def is_row_file(path: Path) -> bool:
+    """Return whether rows are read from a file of this name."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def file_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield (number, row) for each row of the file. Raises SteerError if the file cannot be read at all."""
     readers = {".jsonl": _lines, ".json": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
-    return readers[path.suffix](path)
+    return readers[path.suffix.lower()](path)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, object]]:

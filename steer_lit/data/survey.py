@@ -4,13 +4,13 @@
     python -m steer_lit.data.survey /data/steer/sft.jsonl
     python -m steer_lit.data.survey /data/rows --pictures /data/pictures      # as data.source.folder names it
 
-Row files: how many rows can be learned from (SFT) and how many played (GRPO, the benchmark), how many are refused, and
-how many name a picture that does not open, which are good for neither. Under the table, for each file: turns, kinds,
-system prompts and pictures of the readable rows, rows that repeat another, keys that have no effect, and reasons with
-the rows they hold for: of a file by itself all (up to a hundred), of several the most frequent.
-Pictures: how many of those that rows name open, and which files do not. A last sentence counts answers that a policy
-should not learn from as they are. The exit code is 1 where a run would put a row aside - it is refused, a picture of it
-does not open, or its file cannot be read to the end - and where files are not read, or there are none.
+The table: how many rows of each file can be learned from (SFT) and how many played (GRPO, the benchmark), how many are
+refused, and how many name a picture that does not open, which are good for neither. Under it, for each file: turns,
+kinds, system prompts and pictures of the readable rows, rows that repeat another, keys that have no effect, and reasons
+with the rows they hold for: of a file by itself all (up to a hundred), of several the most frequent. Then the pictures
+that do not open, and how many answers a policy should not learn from as they are. The exit code is 1 where a run would
+put a row aside - it is refused, a picture of it does not open, or its file cannot be read to the end - and where files
+are not read, or there are none.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from steer_lit.data.files import SUFFIXES
+from steer_lit.data.files import SUFFIXES, is_row_file
 from steer_lit.data.rows import meant_row_file, source_problem
 from steer_lit.data.sources import told_of_bare
-from steer_lit.data.survey_file import LONGEST, Surveyed, survey_pictures, survey_rows
+from steer_lit.data.survey_file import LONGEST, Surveyed, survey_rows
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import NOTES
-from steer_lit.numbers import few
+from steer_lit.numbers import counted, few
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import print_lines, visible_line
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _WIDE = 1000  # columns of the table in a file or a pipe, where no name is folded
 _COLUMNS = 80  # of the text below it
 
@@ -53,44 +52,21 @@ class Survey:
     folder: Path | None = None
     files: list[tuple[str, Surveyed]] = field(default_factory=list)  # row files, with their names
     opened: dict[Path, dict[str, str]] = field(default_factory=dict)  # by folder, what rows' pictures were found to be
-    lying: dict[Path, str] = field(default_factory=dict)  # picture files: why each does not open, "" if it does
-    notes: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
         """Whether there is something to read, all of it was read, and a run would put no row aside."""
-        return bool(self.files or self.lying) and not self.unread and all(file.whole for _, file in self.files)
+        return bool(self.files) and not self.unread and all(file.whole for _, file in self.files)
 
     def read(self, files: Iterable[Path]) -> None:
-        """Read the row files and pictures, and skip other kinds of files.
-
-        A run's own notes, links to no file, and endings in capitals, which no run reads, are skipped but reported.
-        """
-        lying: dict[Path, list[Path]] = {}  # by folder
+        """Read the row files and skip other kinds, and what runs note. Links to no file are skipped but reported."""
         for path in files:
             if not path.is_file():
                 self.unread.append(f"{self._name(path)} (a linked folder, or no file)")
-            elif any(fnmatchcase(path.name, name) for name in NOTES):
-                self.notes.append(self._name(path))
-            elif path.suffix.lower() in PICTURES:
-                lying.setdefault(path.parent, []).append(path)
-            elif path.suffix in SUFFIXES:
+            elif is_row_file(path) and not any(fnmatchcase(path.name, name) for name in NOTES):
                 opened = self.opened.setdefault(self.folder or path.parent, {})
                 self.files.append((self._name(path), survey_rows(path, self.folder, opened)))
-            elif path.suffix.lower() in SUFFIXES:
-                self.unread.append(f"{self._name(path)} (its ending in small letters, please)")
-        for folder, paths in lying.items():
-            known = {path: self._found(path) for path in paths}
-            new = survey_pictures([path.name for path, why in known.items() if why is None], folder)
-            self.lying |= {path: new[path.name] if why is None else why for path, why in known.items()}
-
-    def _found(self, path: Path) -> str | None:
-        """Return what a picture file was found to be when a row named it, None if none has."""
-        for folder in path.parents:
-            if path.relative_to(folder).as_posix() in (opened := self.opened.get(folder, {})):
-                return opened[path.relative_to(folder).as_posix()]
-        return None
 
     def table(self) -> Table:
         """Return a table of the row files, named by their paths under `root`."""
@@ -112,36 +88,22 @@ class Survey:
         if self.unread:
             yield from ("", f"Not read: {few(self.unread)}.")
         yield from self._pictures()
-        rows = [row for _, file in self.files for row in file.rows]
-        if bare := sum(row.bare for row in rows):
-            names = [name for name, file in self.files if any(row.bare for row in file.rows)]
-            yield from ("", told_of_bare(bare, sum(row.answers for row in rows), f" ({', '.join(names)})") + ".")
-        if self.notes:
-            yield from ("", f"Left out, since runs write them: {few(self.notes)}.")
+        counts = [row.bare_answers for _, file in self.files for row in file.rows]
+        if bare := sum(bare for bare, _ in counts):
+            names = [name for name, file in self.files if any(row.bare_answers[0] for row in file.rows)]
+            yield from ("", told_of_bare(bare, sum(every for _, every in counts), f" ({', '.join(names)})") + ".")
 
     def _pictures(self) -> Iterator[str]:
-        """Yield how many picture files open, of those that rows name and of those in the folder."""
+        """Yield how many of the picture files that rows name open."""
         looked = [(folder, uri, why) for folder, opened in self.opened.items() for uri, why in opened.items()]
         named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
-        if named:
-            lost = [self._name(path) for path, why in named.items() if why]
-            told = f"Every picture that rows name opens ({len(named):,})."
-            if lost and len(named) == 1:
-                told = f"The only picture that rows name does not open: {lost[0]}."
-            elif lost:
-                count, fail = len(named) - len(lost), "does" if len(lost) == 1 else "do"
-                told = f"{count:,} of the {len(named):,} pictures that rows name {'opens' if count == 1 else 'open'}; "
-                told += f"{len(lost):,} {fail} not: {few(lost)}."
-            yield from ("", told)
-        if self.lying:
-            broken = {path: why for path, why in self.lying.items() if why}
-            unnamed = sum(path.resolve() not in named for path in self.lying)
-            opening = f"Every picture file in the folder opens ({len(self.lying):,})"
-            if broken:
-                opening = f"{len(self.lying) - len(broken):,} of {len(self.lying):,} picture files in the folder open"
-            told = f"; {unnamed:,} {'is' if unnamed == 1 else 'are'} named by no row" if unnamed and self.files else ""
-            yield from ("", f"{opening}{told}{':' if broken else '.'}")
-            yield from (f"  * {self._name(path)}: {why}" for path, why in broken.items())
+        if lost := [self._name(path) for path, why in named.items() if why]:
+            yield from (
+                "",
+                f"Of {counted(len(named), 'picture')} that rows name, {len(lost):,} cannot be opened: {few(lost)}.",
+            )
+        elif named:
+            yield from ("", f"Every picture that rows name opens ({len(named):,}).")
 
     def _name(self, path: Path) -> str:
         for folder in (self.root, self.root.resolve()):
@@ -155,7 +117,7 @@ class Survey:
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.survey", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("rows", type=Path, help="a row file, or a folder, of which every row file and picture is read")
+    parser.add_argument("rows", type=Path, help="a row file, or a folder, of which every row file is read")
     parser.add_argument("--pictures", type=Path, help="where rows' pictures lie, without it beside the row file")
     return carried_out(parser, arguments, _survey)
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from steer_lit.data.alike import alike, few_rows
 from steer_lit.data.asked import watched
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
-from steer_lit.data.images import PLACE, picture_named
+from steer_lit.data.images import PLACE
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
-from steer_lit.data.survey_held import Held, held, held_lines, key_lines, without_effect
+from steer_lit.data.survey_held import NO_KIND, Held, held, held_lines, key_lines, without_effect
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
+from steer_lit.types import ImageRef, Kind
 
 T = TypeVar("T")
 LONGEST = 100  # characters shown of a picture's name, which may be anything
@@ -33,10 +35,9 @@ class Found:
     no_dialogue: str
     no_scenario: str
     pictures: tuple[str, ...] = ()
-    bare: int = 0  # of its `answers`, those without an <answer> part
-    answers: int = 0
+    bare_answers: tuple[int, int] = (0, 0)  # answers without an <answer> part, all answers
     held: Held | None = None  # None if it is refused
-    unread: tuple[str, ...] = ()  # its keys without effect
+    without_effect: tuple[str, ...] = ()  # its keys
     content: str = ""  # a digest of all but its id; "" if it is refused
 
     @property
@@ -106,7 +107,7 @@ class Surveyed:
         """
         readable = [row.held for row in self.rows if row.held]
         yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
-        yield from (f"  {line}" for line in key_lines([row.unread for row in self.rows]))
+        yield from (f"  {line}" for line in key_lines([row.without_effect for row in self.rows]))
         if again := list(self.repeated()):
             yield f"  the same as an earlier row, and learned from or played once more: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
@@ -136,33 +137,31 @@ def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str]
             found.append(_found(value, path, number))
     except (SteerError, OSError) as error:
         ended = str(error).replace(str(path), path.name)
-    new = dict.fromkeys(uri for row in found for uri in row.pictures if uri not in opened)
-    opened |= survey_pictures(new, folder)
+    new = {uri: ImageRef(uri) for row in found for uri in row.pictures if uri not in opened}
+    broken, place = broken_pictures(new.values(), folder), str(folder.resolve())
+    for uri, ref in new.items():
+        reason = broken[ref].reason if ref in broken else ""
+        opened[uri] = reason.replace(place, "the folder of its pictures").removesuffix(f" ({PLACE})")
     return Surveyed(found, ended, opened)
-
-
-def survey_pictures(names: Iterable[str], folder: Path) -> dict[str, str]:
-    """Return why each picture of the folder does not open, "" if it does."""
-    refs = {name: picture_named(name) for name in names}
-    broken = broken_pictures(refs.values(), folder)
-    reasons = {name: broken[ref].reason if ref in broken else "" for name, ref in refs.items()}
-    place = str(folder.resolve())
-    return {
-        name: reason.replace(place, "the folder of its pictures").removesuffix(f" ({PLACE})")
-        for name, reason in reasons.items()
-    }
 
 
 def _found(value: object, path: Path, number: int) -> Found:
     value = watched(value)
     dialogue, no_dialogue = _read(read_dialogue, value, path, number)
-    scenario, no_scenario = _read(read_scenario, value, path, number)
+    scenario, no_scenario = _read(partial(read_scenario, kind=cast(Kind, NO_KIND)), value, path, number)
     record = dialogue or scenario
-    named = tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))) if record else ()
-    bare, answers = bare_answers(dialogue) if dialogue else (0, 0)
-    holds, unread = held(value, dialogue, scenario), without_effect(value) if record else ()
-    content = digest(repr(content_of(record)), 24) if record else ""
-    return Found(number, no_dialogue, no_scenario, named, bare, answers, holds, unread, content)
+    if record is None:
+        return Found(number, no_dialogue, no_scenario)
+    return Found(
+        number,
+        no_dialogue,
+        no_scenario,
+        pictures=tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))),
+        bare_answers=bare_answers(dialogue) if dialogue else (0, 0),
+        held=held(scenario or record),
+        without_effect=without_effect(value),
+        content=digest(repr(content_of(record)), 24),
+    )
 
 
 def _read(reader: Callable[[object, str, int], T], value: object, path: Path, number: int) -> tuple[T | None, str]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
 
 from steer_lit.data.asked import unasked
-from steer_lit.data.shapes import read_scenario
 from steer_lit.data.sources import pictures_of
 from steer_lit.numbers import and_more, counted
 from steer_lit.types import Dialogue, Scenario
 
 DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
-NO_KIND = "none"
+NO_KIND = "none"  # of a row that names none
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
 # Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
 _OWN_FACTS = {"intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red"}
@@ -26,7 +24,7 @@ _LONGEST = 40  # characters shown of a key
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one readable row holds. `kind` is NO_KIND if the row names none."""
+    """What one readable row holds."""
 
     turns: int
     kind: str
@@ -34,14 +32,11 @@ class Held:
     pictures: int
 
 
-def held(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -> Held | None:
-    """Return what a row holds that was read as `dialogue`, as `scenario` or as both, None if as neither."""
-    record = scenario or dialogue
-    if record is None:
-        return None
+def held(record: Dialogue | Scenario) -> Held:
+    """Return what a row holds that was read as `record`."""
     turns = len(record.attacks) if isinstance(record, Scenario) else len(record.turns)
     shown = sum(1 for _ in pictures_of(record))
-    return Held(turns, _kind(value, dialogue, scenario), record.system is not None, shown)
+    return Held(turns, record.kind or NO_KIND, record.system is not None, shown)
 
 
 def held_lines(rows: Sequence[Held], every: int) -> Iterator[str]:
@@ -86,14 +81,3 @@ def _turns(turns: Sequence[int]) -> str:
 
 def _of(count: int, rows: int) -> str:
     return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"
-
-
-def _kind(value: object, dialogue: Dialogue | None, scenario: Scenario | None) -> str:
-    if dialogue is not None and dialogue.kind is not None:
-        return dialogue.kind
-    if scenario is None:
-        return NO_KIND
-    if scenario.kind == "red_team":  # a row that names no kind gets the one that its reader is given
-        with suppress(RecursionError):  # the row is nested almost too deeply
-            return NO_KIND if read_scenario(value, "", 1, "benign").kind == "benign" else "red_team"
-    return scenario.kind

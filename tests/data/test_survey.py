@@ -59,14 +59,12 @@ def test_files_that_are_not_read_are_named(tmp_path: Path, capsys: pytest.Captur
     assert surveyed(folder, capsys, 1)[-1] == "No row file is here: .jsonl, .json, .csv, .parquet."
     good = row("<answer>Ho</answer>")
     surveyed(folder, capsys, rows=good)
-    (folder / "CAPITALS.JSONL").write_text(good)
+    (folder / "CAPITALS.JSONL").write_text(f"{good}\n{good}")
     (folder / "gone.jsonl").symlink_to(folder / "nowhere")
     (folder / "linked").symlink_to(elsewhere)
-    told = surveyed(folder, capsys, 1)[-1]
-    assert told.startswith(
-        "Not read: CAPITALS.JSONL (its ending in small letters, please), gone.jsonl (a linked folder"
-    )
-    assert ", linked (a linked folder" in told
+    lines = surveyed(folder, capsys, 1)
+    assert counted(lines, "CAPITALS.JSONL") == ["2", "2", "2", "0", "0"]
+    assert "Not read: gone.jsonl (a linked folder, or no file), linked (a linked folder, or no file)." in lines
 
 
 def test_a_single_file_is_surveyed_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,12 +96,9 @@ def test_what_cannot_be_surveyed_is_refused(
 
 def test_hostile_names_and_texts_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mark = "<image> & [bold]x[] :cat: |\x1b"
-    lines = surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})})
-    (tmp_path / f"{mark}.png").write_bytes(b"no picture")
-    lines += surveyed(tmp_path, capsys, 1)
-    said = "\n".join(lines)
-    assert "The only picture that rows name does not open: <image> & [bold]x" in said
-    assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 4  # the file, its missing picture, and the other picture
+    said = "\n".join(surveyed(tmp_path, capsys, 1, **{mark: json.dumps({"turns": ["?"], "images": [mark]})}))
+    assert "Of 1 picture that rows name, 1 cannot be opened: <image> & [bold]x" in said
+    assert said.count("<image> & [bold]x[] :cat: |\ufffd") >= 3  # the file, twice, and its missing picture
     assert "\x1b" not in said
 
 
@@ -134,16 +129,11 @@ def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     beside = unfolded(capsys.readouterr().out)
     assert counted(beside.splitlines(), "rl.jsonl") == ["2", "0", "0", "0", "2"]
     assert "  * picture missing, 2 rows (1, 2): 'a.png', 'b.png': is no file in the folder of its pictures" in beside
-    assert "0 of the 2 pictures that rows name open; 2 do not: a.png, b.png." in beside
+    assert "Of 2 pictures that rows name, 2 cannot be opened: a.png, b.png." in beside
     assert main([str(rows), "--pictures", str(pictures)]) == 1
     told = unfolded(capsys.readouterr().out)
     assert counted(told.splitlines(), "rl.jsonl") == ["2", "0", "1", "0", "1"]
-    assert f"1 of the 2 pictures that rows name opens; 1 does not: {pictures.resolve() / 'b.png'}." in told
-    assert main([str(pictures)]) == 0
-    said = capsys.readouterr().out
-    assert "1 of 2 picture files in the folder open:" in said
-    assert "  * b.png: cannot be decoded" in said
-    assert "a.png" not in said
+    assert f"Of 2 pictures that rows name, 1 cannot be opened: {pictures.resolve() / 'b.png'}." in told
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
 
@@ -157,7 +147,6 @@ def test_a_picture_is_decoded_once_however_many_files_name_it(
     for name in names[:2]:
         Image.new("RGB", (40, 40)).save(tmp_path / name)
     (tmp_path / names[2]).write_bytes(b"no picture")
-    Image.new("RGB", (40, 40)).save(tmp_path / "pics/unnamed.png")
     decoded: list[str] = []
 
     def counting(ref: ImageRef, root: Path | None = None) -> Image.Image:
@@ -167,10 +156,9 @@ def test_a_picture_is_decoded_once_however_many_files_name_it(
     monkeypatch.setattr(broken_pictures, "open_image", counting)
     asked = "".join(json.dumps({"turns": ["?"], "images": [name]}) + "\n" for name in names)
     told = surveyed(tmp_path, capsys, 1, rl=asked, bench=asked)
-    assert sorted(decoded) == ["0.png", "1.png", "2.png", "unnamed.png"]
+    assert sorted(decoded) == ["0.png", "1.png", "2.png"]
     assert counted(told, "bench.jsonl") == counted(told, "rl.jsonl") == ["3", "0", "2", "0", "1"]
-    assert "2 of the 3 pictures that rows name open; 1 does not: pics/2.png." in told
-    assert "3 of 4 picture files in the folder open; 1 is named by no row:" in told
+    assert "Of 3 pictures that rows name, 1 cannot be opened: pics/2.png." in told
 
 
 def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,8 +204,7 @@ def test_rows_that_stand_there_twice_are_told(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plays = json.dumps({"turns": ["?"], "images": ["a.png"], "kind": "red_team"})
-    for name in ("a", "alone"):
-        Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     lines = surveyed(tmp_path, capsys, rl=plays)
     assert counted(lines, "rl.jsonl") == ["1", "0", "1", "0", "0"]
     assert re.fullmatch(r"file +│ rows │ SFT │ playable │ refused │ picture missing *", lines[0])
@@ -231,8 +218,6 @@ def test_a_good_file_to_play_has_no_faults(tmp_path: Path, capsys: pytest.Captur
         "  pictures: one in every row",
         "",
         "Every picture that rows name opens (1).",
-        "",
-        "Every picture file in the folder opens (2); 1 is named by no row.",
     ]
     # In a file with dialogues such a row is reported, because SFT would stop at it.
     lines = surveyed(tmp_path, capsys, rl="", mixed=f"{row('<answer>Ho</answer>')}\n{plays}")
@@ -247,11 +232,7 @@ def test_files_written_by_runs_are_left_out(tmp_path: Path, capsys: pytest.Captu
     lines = surveyed(tmp_path, capsys)
     assert [line.split()[0] for line in lines[2:5]] == ["rl.jsonl", "sft.jsonl", "stage1.jsonl"]
     assert not [line for line in lines if "without effect" in line]
-    assert lines[-2:] == [
-        "",
-        "Left out, since runs write them: manifest.json, quarantine.stage1.jsonl, "
-        "quarantine.stage2.jsonl, versions.json, work.stage1.jsonl and 1 more.",
-    ]
+    assert not [line for line in lines if "quarantine" in line or "manifest" in line]
 
 
 def test_a_misspelt_key_is_told_for_learning_and_for_playing(tmp_path: Path) -> None:

@@ -52,8 +52,6 @@ rows.jsonl:
   * refused, 1 row (8): `videos`: only text and pictures are read
 
 Every picture that rows name opens (1).
-
-Every picture file in the folder opens (1).
 """
 
 
@@ -89,7 +87,7 @@ def test_the_report_on_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_keys_without_effect(tmp_path: Path, row: object, unread: list[str]) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     (found,) = survey_rows(tmp_path / "rows.jsonl").rows
-    assert list(found.unread) == unread
+    assert list(found.without_effect) == unread
 
 
 def test_keys_beyond_the_first_twelve_are_only_counted(tmp_path: Path) -> None:
