@@ -138,43 +138,37 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
-    """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet."""
+    """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet.
+
+    Columns of times are left out: no reader looks at them, and Python cannot hold some, such as the year 10000.
+    """
     import pyarrow
     from pyarrow import parquet
+    from pyarrow.types import is_temporal
 
     try:
         with parquet.ParquetFile(path) as file:
             _check_names(path, file.schema_arrow.names)
+            read = [column.name for column in file.schema_arrow if not is_temporal(column.type)]
             number = 0
             for batch in file.iter_batches(_BATCH):
-                for row in _batch_rows(batch):
+                for row in _batch_rows(batch.select(read)):
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
 
 
-def _batch_rows(batch: RecordBatch) -> Sequence[object]:
-    """Return the rows of a batch as Python values.
-
-    If a value has no Python form, such as a time past the year 9999, the columns of times, which no reader looks at,
-    are left out. A row that still has such a value becomes a BadRow.
-    """
-    from pyarrow.types import is_temporal
-
+def _batch_rows(batch: RecordBatch) -> Iterator[object]:
+    """Yield the rows of a batch as Python values. One with a value that has no Python form becomes a BadRow."""
     try:
-        return batch.to_pylist()
-    except _UNREADABLE:
-        read = [
-            name for name, kind in zip(batch.schema.names, batch.schema.types, strict=True) if not is_temporal(kind)
-        ]
-    rows: list[object] = []
-    for at in range(len(batch)):
-        try:
-            rows += batch.select(read).slice(at, 1).to_pylist()
-        except _UNREADABLE as error:
-            rows.append(BadRow(f"holds a value that cannot be read ({error})"))
-    return rows
+        yield from batch.to_pylist()
+    except _UNREADABLE as error:
+        if len(batch) == 1:
+            yield BadRow(f"holds a value that cannot be read ({error})")
+            return
+        for at in range(len(batch)):
+            yield from _batch_rows(batch.slice(at, 1))
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
