@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -15,15 +15,13 @@ from steer_lit.data.images import PictureError, open_image
 from steer_lit.ranks import first_rank
 from steer_lit.types import ImageRef
 
-_FEW = 16  # pictures, not worth the threads
-_MANY = 200  # pictures, which take a second or two
 _AT_ONCE = min(8, os.cpu_count() or 1)  # pictures decoded side by side; each of several ranks does the same
 
 
 def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[ImageRef, PictureError]:
-    """Open each picture once; return the faults of those that do not open. Shows a progress bar if there are many.
+    """Open each picture once; return the faults of those that do not open. Shows a progress bar.
 
-    Many are opened in threads: decoding is most of the work, and Pillow lets go of the interpreter for it.
+    They are opened in threads: decoding is most of the work, and Pillow lets go of the interpreter for it.
     """
 
     def fault(ref: ImageRef) -> PictureError | None:
@@ -33,22 +31,15 @@ def broken_pictures(pictures: Collection[ImageRef], root: Path | None) -> dict[I
             return PictureError(error.uri, error.reason)  # the traceback of `error` would hold on to the picture
         return None
 
-    if len(pictures) <= _FEW:
-        return _found(pictures, map(fault, pictures))
+    console = Console(stderr=True)
     # What `open_image` sets aside and puts back of warnings belongs to all threads, so it is also done around them.
     with warnings.catch_warnings(action="ignore"), ThreadPool(_AT_ONCE) as pool:
-        return _found(pictures, pool.imap(fault, pictures, chunksize=4))
-
-
-def _found(pictures: Collection[ImageRef], faults: Iterator[PictureError | None]) -> dict[ImageRef, PictureError]:
-    console = Console(stderr=True)
-    shown = len(pictures) >= _MANY and first_rank() and console.is_terminal
-    looked = track(
-        zip(pictures, faults, strict=True),
-        "looking at every picture",
-        total=len(pictures),
-        console=console,
-        transient=True,
-        disable=not shown,
-    )
-    return {ref: error for ref, error in looked if error is not None}
+        looked = track(
+            zip(pictures, pool.imap(fault, pictures, chunksize=4), strict=True),
+            "looking at every picture",
+            total=len(pictures),
+            console=console,
+            transient=True,
+            disable=not (pictures and first_rank() and console.is_terminal),
+        )
+        return {ref: error for ref, error in looked if error is not None}

@@ -71,8 +71,12 @@ def open_image(ref: ImageRef, root: Path | None = None) -> Image:
     if (whole := original(ref)) != ref:
         return Image.new("RGB", open_image(whole, root).size, "white")
     if ref.uri.startswith("mini://"):
-        return _drawn(ref.uri)
-    with _opened(ref.uri, root) as image, _ALONE if math.prod(image.size) > _LARGE else nullcontext():
+        try:
+            return draw(ref.uri)
+        except ValueError as error:
+            raise PictureError(ref.uri, str(error)) from error
+    file = str(picture_path(ref.uri, root))
+    with _opened(ref.uri, file) as image, _ALONE if math.prod(image.size) > _LARGE else nullcontext():
         # Pixels first: some formats keep EXIF behind them, and asking for it would decode as a side effect.
         image.load()
         return _upright(_rgb(image), _orientation(image))
@@ -93,45 +97,25 @@ def picture_digest(ref: ImageRef, root: Path | None = None) -> str:
 
 def picture_format(data: bytes) -> str:
     """Return which of FORMATS a picture's bytes have, by their header. Raises PictureError."""
-    from PIL import Image
-
-    inside = "inside the row"
-    file = BytesIO(data)
-    with _decoding(inside, repr(file)), Image.open(file, formats=FORMATS) as image:
-        _check_size(inside, *image.size)
+    with _opened("inside the row", BytesIO(data)) as image:
         return str(image.format)
 
 
-def _drawn(uri: str) -> Image:
-    try:
-        return draw(uri)
-    except ValueError as error:
-        raise PictureError(uri, str(error)) from error
-
-
 @contextmanager
-def _opened(uri: str, root: Path | None) -> Iterator[Image]:
-    """Open the file and check the size in its header. Anything raised inside leaves as a PictureError."""
+def _opened(uri: str, file: str | BytesIO) -> Iterator[Image]:
+    """Open the file and check the size in its header. Anything raised inside leaves as a PictureError about `uri`."""
     from PIL import Image
 
-    path = picture_path(uri, root)
-    with _decoding(uri, repr(str(path))), Image.open(path, formats=FORMATS) as image:
-        _check_size(uri, *image.size)
-        yield image
-
-
-@contextmanager
-def _decoding(uri: str, file: str) -> Iterator[None]:
-    """Turn anything raised inside into a PictureError about `uri`, whose file Pillow calls `file`."""
     try:
         # Pillow warns about sizes we bound ourselves, and about broken tags in pictures that are otherwise fine.
-        with warnings.catch_warnings(action="ignore"):
-            yield
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
+            _check_size(uri, *image.size)
+            yield image
     except PictureError:
         raise
     except Exception as error:  # decoders meet hostile bytes: Pillow raises OSError, SyntaxError, struct.error, ...
-        # Only the first line, without the path, which the message already names, or the address of the BytesIO.
-        detail = first_lines(error).replace(f" {file}", "")
+        # Only the first line, without the file's name, which the message already has, or the address of the BytesIO.
+        detail = first_lines(error).replace(f" {file!r}", "")
         raise PictureError(uri, f"cannot be decoded ({type(error).__name__}: {detail})") from error
 
 

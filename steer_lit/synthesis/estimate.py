@@ -6,7 +6,7 @@ rough: 4 characters of a prompt count as one, and the sizes below are usual for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -17,6 +17,7 @@ from steer_lit.types import Kind
 TURN, ANSWER, VERDICT = 40, 250, 150  # tokens of a user turn, of an answer with its thinking, of a verdict
 PICTURE = 334  # Qwen2.5-VL: 512 x 512 pixels at 28 x 28 a token
 SHORT = 60  # a reply of a sentence or a few phrases
+_OF_RED_TEAM = ("rewrite", "target", "judge the attack")  # steps of this kind alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +31,34 @@ class StepCost:
     completion_tokens: int
 
 
-def estimate(kind: Kind, rows: int, turns: tuple[int, int], stage: StageChoice) -> list[StepCost]:
+def estimate(kind: Kind, rows: int, turns: tuple[int, int], stages: StageChoice) -> list[StepCost]:
     """Return the steps for `rows` rows, each with a picture, with numbers of turns spread evenly over `turns`."""
-    stages = {"1": _stage1(kind, turns), "2": _stage2(turns)}
+    planned, history = sum(turns) / 2, _dialogue(turns)
+    judged = PICTURE + TURN + planned * (TURN + ANSWER)
+    red, blue = _prompt("attacker_system", "attacker_user"), _prompt("synthesis_blue")
+    tutor = _prompt("tutor_system", "tutor_user")
+    # Stage, step, and of one row: calls, tokens in, tokens out.
+    steps: list[tuple[str, str, float, float, float]] = [
+        ("1", "look", 1, _prompt("synthesis_look") + PICTURE + TURN, SHORT),
+        ("1", "rewrite", 1, _prompt("synthesis_rewrite") + TURN + SHORT, SHORT),
+        ("1", "plan", 1, _prompt(f"synthesis_plan_{kind}") + TURN + SHORT, planned * TURN),
+        ("1", "target", planned, history, planned * ANSWER),
+        ("1", "judge the attack", 1, _prompt("synthesis_judge_attack") + judged, SHORT),
+        ("2", "red agent", planned - 1, history + (planned - 1) * red, (planned - 1) * TURN),
+        ("2", "blue agent", planned, history + planned * blue, planned * ANSWER),
+        ("2", "tutor", planned, history + planned * (tutor + ANSWER), planned * VERDICT),
+    ]
+    pressed = kind == "red_team"
     return [
-        StepCost(name, step, *(round(rows * figure) for figure in of_a_row))
-        for name, steps in stages.items()
-        for step, *of_a_row in steps
-        if stage in (name, "both")
+        StepCost(stage, step, *(round(rows * figure) for figure in of_a_row))
+        for stage, step, *of_a_row in steps
+        if stages in (stage, "both") and (pressed or step not in _OF_RED_TEAM)
     ]
 
 
 def total(steps: Sequence[StepCost]) -> StepCost:
     figures = zip(*((step.calls, step.prompt_tokens, step.completion_tokens) for step in steps), strict=True)
     return StepCost("", "all", *map(sum, figures))
-
-
-def _stage1(kind: Kind, turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
-    """Yield (step, calls, tokens in, tokens out) of one row."""
-    planned = sum(turns) / 2
-    yield "look", 1, _prompt("synthesis_look") + PICTURE + TURN, SHORT
-    if kind == "red_team":
-        yield "rewrite", 1, _prompt("synthesis_rewrite") + TURN + SHORT, SHORT
-    yield "plan", 1, _prompt(f"synthesis_plan_{kind}") + TURN + SHORT, planned * TURN
-    if kind == "red_team":
-        yield "target", planned, _dialogue(turns), planned * ANSWER
-        judged = _prompt("synthesis_judge_attack") + PICTURE + TURN + planned * (TURN + ANSWER)
-        yield "judge the attack", 1, judged, SHORT
-
-
-def _stage2(turns: tuple[int, int]) -> Iterator[tuple[str, float, float, float]]:
-    planned = sum(turns) / 2
-    history = _dialogue(turns)
-    prompt = _prompt("attacker_system") + _prompt("attacker_user")
-    yield "red agent", planned - 1, history + (planned - 1) * prompt, (planned - 1) * TURN
-    yield "blue agent", planned, history + planned * _prompt("synthesis_blue"), planned * ANSWER
-    prompt = _prompt("tutor_system") + _prompt("tutor_user")
-    yield "tutor", planned, history + planned * (prompt + ANSWER), planned * VERDICT
 
 
 def _dialogue(turns: tuple[int, int]) -> float:
@@ -78,5 +70,5 @@ def _dialogue(turns: tuple[int, int]) -> float:
     )
 
 
-def _prompt(name: str) -> float:
-    return len(Prompt.load(name).text) / 4
+def _prompt(*names: str) -> float:
+    return sum(len(Prompt.load(name).text) for name in names) / 4

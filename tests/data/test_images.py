@@ -15,7 +15,6 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from steer_lit.data import images
 from steer_lit.data.formats import read_sft_row
 from steer_lit.data.images import PictureError, blank, open_image, original, picture_digest
-from steer_lit.data.survey_file import survey_pictures
 from steer_lit.errors import SteerError
 from steer_lit.types import ImageRef
 
@@ -246,7 +245,6 @@ def test_a_file_named_like_a_blank_picture_is_that_file(tmp_path: Path) -> None:
     assert open_image(original(blank(ref)), tmp_path).getcolors() == [(24, RED)]
     assert open_image(blank(ref), tmp_path).getcolors() == [(24, WHITE)]
     assert picture_digest(ref, tmp_path) == picture_digest(blank(ref), tmp_path) != ""
-    assert survey_pictures(["blank:none.png"], tmp_path)["blank:none.png"].startswith("is no file")
 
 
 def test_a_blank_picture_keeps_only_the_size(tmp_path: Path) -> None:
