@@ -57,10 +57,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why a question has no answer. `reply` is the last one received, None if nothing could be asked."""
+    """Why a question has no answer. `reply` is the last one received, None if nothing could be asked; `problem` is what
+    is wrong with one that was unreadable, for those who have the reply itself.
+    """
 
     reason: str
     reply: ChatReply | None = field(default=None, compare=False)
+    problem: str = field(default="", compare=False)
 
 
 class Asker(Generic[Shape]):
@@ -96,7 +99,8 @@ class Asker(Generic[Shape]):
                     answers[at] = read_reply(reply.text, self._shape, questions[at].shown, reply.model)
                 except Unreadable as error:
                     quoted = f"{reply.text[:_QUOTED]!r}{'...' if len(reply.text) > _QUOTED else ''}"
-                    answers[at] = Failed(f"unreadable twice: {error}; the reply begins {quoted}", reply)
+                    reason = f"unreadable twice: {error}; the reply begins {quoted}"
+                    answers[at] = Failed(reason, reply, str(error))
                     if not last:
                         waiting[at] = self._once_more(request, reply.text, str(error))
         return answers

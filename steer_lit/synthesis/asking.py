@@ -81,7 +81,7 @@ def end_of_row(step: str, failed: Failed) -> RowEnds:
     text = (reply.text or reply.failed or "")[:KEPT_CHARACTERS]
     if reply.declined or declines(text):
         return RowEnds("rejected", f"{step}: the model declined", text)
-    return RowEnds("unreadable", f"{step}: unreadable", f"{failed.reason}\n{text}")
+    return RowEnds("unreadable", f"{step}: unreadable", f"{failed.problem}\n{text}")
 
 
 def declines(reply: str) -> bool:

@@ -150,6 +150,7 @@ def test_an_unreadable_reply_is_requested_once_more_then_set_aside(
     (aside,) = lines(tmp_path / "run" / f"quarantine.{stage}.jsonl")
     assert (aside["id"], aside["status"]) == ("q3", "unreadable")
     assert reply[:50] in aside["detail"]
+    assert "the reply begins" not in aside["detail"]  # it stands there once
     assert len(aside["detail"]) < 3000
     asked = [request for name, request in client.asked if name == part and "number 3" in str(request.messages)]
     assert len(asked[-1].messages) == len(asked[-2].messages) + 2  # the reply and what is wrong with it
