@@ -148,16 +148,15 @@ def picture_path(uri: str, root: Path | None) -> Path:
     return path
 
 
-def _orientation(image: Image) -> int:
-    """Return the EXIF orientation, 1..8; 1 if there is none or the tags cannot be read."""
+def _orientation(image: Image) -> object:
+    """Return the EXIF orientation, None if there is none or the tags cannot be read."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        return image.getexif().get(_ORIENTATION)
     except Exception:  # a broken tag is not a broken picture
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        return None
 
 
-def _upright(image: Image, orientation: int) -> Image:
+def _upright(image: Image, orientation: object) -> Image:
     from PIL.Image import Transpose
 
     moves = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -143,22 +143,21 @@ class FileSource:
         """Return (place, record) of each row that has a known shape and sound pictures, cut after `max_turns` turns.
 
         Every picture is decoded once before training starts: a broken one costs its rows, not the run. Raises
-        TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known, and
-        ConfigError if a file is a copy of others.
+        TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut, repeated = Counter[str](), Counter[str]()
-        first: dict[object, str] = {}  # the file that holds a row first
+        cut, known = Counter[str](), set[object]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self._readable(part, quarantine):
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
-                repeated[place[0]] += first.setdefault(content_of(record), place[0]) != place[0]
-        _check_repeated(f"data.source.{part}", +repeated, Counter(file for (file, _), _ in read))
+                known.add(content_of(record))
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
+            if repeated := len(read) - len(known):
+                log.warning("data.source.%s: repeated rows: %s of %s", part, f"{repeated:,}", f"{len(read):,}")
         whole = self._seen(read, quarantine)
         self._settle(part, whole, quarantine)
         return whole
@@ -282,16 +281,6 @@ def _fit(rows: Sequence[Placed], unfit: Unfit | None, quarantine: Quarantine) ->
         else:
             fit.append((place, record))
     return fit
-
-
-def _check_repeated(key: str, repeated: Mapping[str, int], rows: Mapping[str, int]) -> None:
-    """Warn of files that repeat rows of earlier files. Raises ConfigError if one holds no other rows."""
-    if copies := [file for file, count in repeated.items() if count == rows[file]]:
-        remedy = "holds only rows that the files before it hold: leave it out"
-        raise ConfigError([Problem(key, file, remedy) for file in copies])
-    for file, count in repeated.items():
-        if first_rank():
-            log.warning("%s: %s are in an earlier file too", file, f"{count:,} of {counted(rows[file], 'row')}")
 
 
 def _under_own_ids(records: Sequence[Record]) -> list[Record]:

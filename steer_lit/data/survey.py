@@ -95,23 +95,15 @@ class Survey:
 
     def _pictures(self) -> Iterator[str]:
         """Yield how many of the picture files that rows name open."""
-        looked = [(folder, uri, why) for folder, opened in self.opened.items() for uri, why in opened.items()]
-        named = {_file(folder, uri): why for folder, uri, why in looked if "://" not in uri}
-        if lost := [self._name(path) for path, why in named.items() if why]:
-            yield from (
-                "",
-                f"Of {counted(len(named), 'picture')} that rows name, {len(lost):,} cannot be opened: {few(lost)}.",
-            )
-        elif named:
-            yield from ("", f"Every picture that rows name opens ({len(named):,}).")
+        found = [(uri, why) for opened in self.opened.values() for uri, why in opened.items() if "://" not in uri]
+        if lost := [uri[:LONGEST] for uri, why in found if why]:
+            told = f"Of {counted(len(found), 'picture')} that rows name, {len(lost):,} cannot be opened: {few(lost)}."
+            yield from ("", told)
+        elif found:
+            yield from ("", f"Every picture that rows name opens ({len(found):,}).")
 
     def _name(self, path: Path) -> str:
-        for folder in (self.root, self.root.resolve()):
-            if path.is_relative_to(folder):
-                path = path.relative_to(folder)
-                break
-        name = str(path)
-        return visible_line(name if len(name) <= LONGEST else f"{name[:LONGEST]}..")
+        return visible_line(str(path.relative_to(self.root)))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -146,14 +138,6 @@ def _folded(line: str) -> list[str]:
     """Return a line in parts of at most 80 characters; words, such as names of pictures, stay whole."""
     shown, indent = visible_line(line), " " * 4
     return wrap(shown, _COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _file(folder: Path, uri: str) -> Path:
-    """Return where a picture would lie, links followed."""
-    try:
-        return (folder / uri).resolve()
-    except (OSError, ValueError, RuntimeError):  # not a file name
-        return folder / uri[:LONGEST]
 
 
 if __name__ == "__main__":

@@ -27,16 +27,8 @@ from steer_lit.files.run_files import MANIFEST
 from steer_lit.synthesis.dedup import Duplicate, duplicates
 from steer_lit.synthesis.outcome import Outcome
 from steer_lit.synthesis.settings import SynthesisSettings
-from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
-from steer_lit.synthesis.stage2 import DIALOGUES
 
 log = logging.getLogger(__name__)
-
-_READ_BY = {
-    SCRIPTS: "synthesize.py stages=2 data.scripts=<this file>",
-    SCENARIOS: "train.py, GRPO: data=steer data.source.rl=<this file>",
-    DIALOGUES: "train.py, SFT: data=steer data.source.sft=<this file>",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +89,7 @@ def made_with(settings: SynthesisSettings, stage: str, generator: Mapping[str, o
 
 
 def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Write the stage's `files` and its quarantine. Returns use, rows and digest of each file, for the manifest.
+    """Write the stage's `files` and its quarantine. Returns rows and digest of each file, for the manifest.
 
     The manifest first forgets the digests of the files before: a run that is killed here has changed none by hand.
     """
@@ -107,14 +99,7 @@ def write_stage(result: StageResult, files: Sequence[str], run_dir: Path) -> dic
         write_rows(run_dir / name, (row.rows[name] for row in result.rows))
     aside = "".join(json.dumps(entry) + "\n" for entry in result.put_aside())
     replace_text(run_dir / f"quarantine.{result.name}.jsonl", aside)
-    return {
-        name: {
-            "read_by": _READ_BY[name],
-            "rows": len(result.rows),
-            "sha256": file_digest(run_dir / name),
-        }
-        for name in files
-    }
+    return {name: {"rows": len(result.rows), "sha256": file_digest(run_dir / name)} for name in files}
 
 
 def file_digests(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, pictures_of
 from steer_lit.data.writers import write_rows
-from steer_lit.errors import ConfigError, SteerError, TooManyBadRows
+from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
 
 
@@ -219,24 +219,17 @@ def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], t
         write_rows(Path(two_files[1]), [{"prompt": "b?"}])
 
 
-def test_rows_that_several_files_hold_are_told_and_a_copy_of_a_file_is_refused(
-    two_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Else some copies would be held out and others trained on. Ids do not matter, words and pictures do."""
-    rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3")]
-    write_rows(copy := tmp_path / "copy.json", rows)
-    source = FileSource(rl=[*two_files, str(copy)])
-    with pytest.raises(ConfigError) as caught:
-        source.rows("rl", 10, Quarantine(2))
-    assert [(problem.key, problem.value) for problem in caught.value.problems] == [("data.source.rl", str(copy))]
-    assert "holds only rows that the files before it hold" in str(caught.value)
-    write_rows(copy, [*rows, {"prompt": "One of its own?"}])
-    assert len(source.rows("rl", 10, Quarantine(2))) == 7
-    assert f"{copy}: 2 of 3 rows are in an earlier file too" in caplog.text
+def test_repeated_rows_are_told(two_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else some copies would be held out and others trained on, unsaid. Ids do not matter, words and pictures do."""
+    rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3", "c1", "c1")]
+    write_rows(more := tmp_path / "more.json", rows)
+    source = FileSource(rl=[*two_files, str(more)])
+    assert len(source.rows("rl", 10, Quarantine(2))) == 8
+    assert "data.source.rl: repeated rows: 3 of 8" in caplog.text
     caplog.clear()
-    write_rows(copy, [{**row, "kind": "benign"} for row in rows])  # the same words, played as another kind
+    write_rows(more, [{**row, "kind": "benign"} for row in rows[:2]])  # the same words, played as another kind
     assert len(source.rows("rl", 10, Quarantine(2))) == 6
-    assert "earlier file" not in caplog.text
+    assert "repeated" not in caplog.text
 
 
 def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:

@@ -133,7 +133,7 @@ def test_pictures_may_be_in_another_folder_and_only_broken_ones_are_listed(
     assert main([str(rows), "--pictures", str(pictures)]) == 1
     told = unfolded(capsys.readouterr().out)
     assert counted(told.splitlines(), "rl.jsonl") == ["2", "0", "1", "0", "1"]
-    assert f"Of 2 pictures that rows name, 1 cannot be opened: {pictures.resolve() / 'b.png'}." in told
+    assert "Of 2 pictures that rows name, 1 cannot be opened: b.png." in told
     assert main([str(rows), "--pictures", str(tmp_path / "none")]) == 2
     assert "none: no such folder" in capsys.readouterr().err
 
