@@ -82,22 +82,20 @@ class Surveyed:
                 known.add(row.content)
 
     def faults(self) -> Iterator[tuple[str, int, str, str]]:
-        """Yield (sort, row, reason, picture) for each fault, refusals first.
+        """Yield (sort, row, reason, picture) for each fault.
 
         A row to play without the keys of a dialogue is at fault only if its file has dialogues.
         """
-        for row in self.rows:
-            if row.refused:  # by the reader that its keys call for, or by both
-                reason = row.no_scenario.replace(NO_SCENARIO, "is nothing to learn from or to play")
-                yield "refused", row.number, reason if _no_dialogue(row) else row.no_dialogue, ""
+        learned = any(not row.no_dialogue for row in self.rows)
         for row in self.rows:
             broken = [uri for uri in row.pictures if self.pictures[uri]]
             yield from (("picture missing", row.number, self.pictures[uri], uri) for uri in broken)
-        learned = any(not row.no_dialogue for row in self.rows)
-        for row in self.rows:
-            if row.no_dialogue and not row.no_scenario and (learned or not _no_dialogue(row)):
+            if row.refused:  # by the reader that its keys call for, or by both
+                reason = row.no_scenario.replace(NO_SCENARIO, "is nothing to learn from or to play")
+                yield "refused", row.number, reason if _no_dialogue(row) else row.no_dialogue, ""
+            elif row.no_dialogue and (learned or not _no_dialogue(row)):
                 yield "not for SFT", row.number, row.no_dialogue, ""
-            elif row.no_scenario and not row.no_dialogue:
+            elif row.no_scenario:
                 yield "not playable", row.number, row.no_scenario, ""
 
     def lines(self, *, alone: bool) -> Iterator[str]:

@@ -188,7 +188,7 @@ def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.Capt
         "  * and 4 more reasons, shown if the file is named by itself",
     ]
     assert all_told[:6] == told[:-1]
-    assert [line[line.index("(") + 1 : -1] for line in all_told[6:]] == ["8", "12", "13", "11"]  # refusals come first
+    assert [line[line.index("(") + 1 : -1] for line in all_told[6:]] == ["8", "11", "12", "13"]
     assert "is no dialogue" not in "".join(lines)
 
 
