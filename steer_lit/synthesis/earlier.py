@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +35,18 @@ def check_earlier(settings: SynthesisSettings, generator: Generator, read: Start
     `read` is what `read_starts` returned.
     """
     entries = earlier_stages(run_dir / MANIFEST)
-    found = [(stage, entries.get(stage, {})) for stage in settings.stage_names]
-    finished = [(stage, entry) for stage, entry in found if entry.get("written") or _written(stage, run_dir)]
-    reasons = chain(
-        ((stage, _other_setting(settings, stage, generator, entry)) for stage, entry in finished),
-        ((stage, _other_rows(settings, stage, generator, read, run_dir, entry)) for stage, entry in finished),
-    )
-    for stage, why in reasons:
-        if why:
+    for stage in settings.stage_names:
+        entry = entries.get(stage, {})
+        if not entry.get("written") and not _written(stage, run_dir):
+            continue
+        why = _other_setting(settings, stage, generator, entry)
+        if why := why or _other_rows(settings, stage, generator, read, run_dir, entry):
             held = f"hydra.run.dir={shown_path(run_dir)}: holds a finished stage {stage[-1]}"
             raise SteerError(f"{held} {why}: name another folder, hydra.run.dir=...")
-    for name, digest in (made for _, entry in finished for made in file_digests(entry).items()):
-        if (file := run_dir / name).is_file() and file_digest(file) != digest:
-            said = "has changed since it was written, and this run would undo that"
-            raise SteerError(f"{shown_path(file)} {said}: move it away, then it is written anew")
+        for name, digest in file_digests(entry).items():
+            if (file := run_dir / name).is_file() and file_digest(file) != digest:
+                said = "has changed since it was written, and this run would undo that"
+                raise SteerError(f"{shown_path(file)} {said}: move it away, then it is written anew")
 
 
 def _written(stage: str, run_dir: Path) -> int:

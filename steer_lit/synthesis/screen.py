@@ -127,8 +127,6 @@ def notes(stages: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def nothing_written(result: StageResult, run_dir: Path) -> str:
     """Return the message of the error that ends a run whose stage put every row aside."""
-    counts = result.counts()
-    reasons = "; ".join(f"{number} x {reason}" for reason, number in counts["reasons"].items())
-    first = f", the first: {counts['first_failure']}" if counts["first_failure"] else ""
+    told = "; ".join(notes({result.name: result.counts()}))
     where = f"{run_dir}/quarantine.{result.name}.jsonl"
-    return f"{result.name} wrote no row of {len(result.outcomes)}: {reasons}{first}. See {where}"
+    return f"no row of {len(result.outcomes)} was written: {told}. See {where}"

@@ -174,7 +174,7 @@ def test_a_refusal_by_the_model_is_distinguished_from_an_unreadable_reply(
         return "I'm sorry, but I can't help with that." if part == "rewrite" else plays_well(part, request)
 
     _, generator = played(declines)
-    with pytest.raises(SteerError, match="stage1 wrote no row of 6: 6 x rewrite: the model declined"):
+    with pytest.raises(SteerError, match="no row of 6 was written: stage 1: 6 x rewrite: the model declined"):
         run(generator, settings(), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]["stage1"]["rejected"] == 6
 

@@ -226,7 +226,7 @@ def test_a_damaged_manifest_does_not_keep_a_synthesis_from_going_on(
         (["seed=2", "rows=30"], "stage 1 made with seed=1", "seed=2"),
         (["success=5"], "stage 1 made with success=4", "success=5"),
         (["turns.red_team=[4,5]"], "stage 1 made with turns.red_team=[4, 8]", "turns.red_team=[4, 5]"),
-        (["keep.min_safety=9"], "stage 2 made with keep.min_safety=8", "keep.min_safety=9"),
+        (["keep.min_safety=9", "rows=12"], "stage 2 made with keep.min_safety=8", "keep.min_safety=9"),
         (["stages=2", "seed=2"], "stage 2 made with seed=1", "seed=2"),
         (["generator.patience=1"], "stage 1 made with the generator's target=refuses 2 harmful turns", "the generator"),
         (["generator=llm", *SERVER], "stage 1 made with generator=template", "generator=llm"),
