@@ -72,7 +72,6 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     aside = quarantine_of(out)
     if out.exists() or aside.resolve() == Path(source).resolve():
         raise SteerError(f"{out} or its quarantine is there already: remove it, or name another file to write")
-    aside.unlink(missing_ok=True)  # left by an earlier try
     quarantine = Quarantine(sys.maxsize, aside)
     done = Converted(refused=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent

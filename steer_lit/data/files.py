@@ -59,38 +59,17 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
                 yield number, _decoded(line)
 
 
-def _object(pairs: list[tuple[str, object]]) -> object:
-    """Return the object, or a BadRow if it, or anything in it, has a key twice: JSON leaves open which of the two
-    counts, and the decoder keeps the last.
-    """
-    if len(made := dict(pairs)) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        return BadRow(f"key {twice!r:.60} stands twice in one object: remove one of them")
-    return next(filter(None, map(_bad, made.values())), made)
-
-
-def _bad(value: object) -> BadRow | None:
-    """Return the BadRow that `value` is or, as a list, holds; None if there is none."""
-    if isinstance(value, list):
-        return next(filter(None, map(_bad, value)), None)
-    return value if isinstance(value, BadRow) else None
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_object).decode
-
-
 def _decoded(line: bytes) -> object:
     try:
-        value = _decode(line.decode())
+        return json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         return BadRow(f"is not JSON ({error})")
-    return _bad(value) or value
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the items of an array. JSON Lines named .json are read as well, and so is a file of one object."""
     try:
-        value = _decode(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if not _opens_with_bracket(path):
             yield from _lines(path)
@@ -98,8 +77,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, object]]:
         raise SteerError(
             f"data file {path} is not a JSON array ({error}): write it again, or use JSON Lines"
         ) from error
-    items = value if isinstance(value, list) else [value]
-    yield from enumerate((_bad(item) or item for item in items), start=1)
+    yield from enumerate(value if isinstance(value, list) else [value], start=1)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:

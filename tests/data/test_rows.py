@@ -129,24 +129,6 @@ def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
     assert all(error.reason.startswith("holds a value that cannot be read (") for error in quarantine.errors)
 
 
-def test_a_repeated_key_is_one_bad_row(tmp_path: Path) -> None:
-    """Python's parser would keep the last value without a message."""
-    rows = ['{"a": 1}', '{"a": 1, "messages": [1], "messages": [2]}', '{"a": {"b": [{"c": 1, "c": 1}]}}', '{"a": 4}']
-    for name, text in (
-        ("rows.jsonl", "\n".join(rows)),
-        ("lines.json", "\n".join(rows)),
-        ("array.json", f"[{','.join(rows)}]"),
-    ):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        quarantine = Quarantine(limit=2)
-        assert list(read_records(tmp_path / name, numbered, quarantine)) == [(1, {"a": 1}), (4, {"a": 4})]
-        said = [(2, "key 'messages' stands twice in one object"), (3, "key 'c' stands twice in one object")]
-        assert [(error.row, error.reason.partition(":")[0]) for error in quarantine.errors] == said
-    (tmp_path / "one.json").write_text('{"a": 1,\n"a": 2}', encoding="utf-8")
-    with pytest.raises(TooManyBadRows, match="row 1: key 'a' stands twice"):
-        read(tmp_path / "one.json")
-
-
 def test_pictures_inside_parquet_are_bad_rows_and_stay_undecoded(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Image, Value
 
