@@ -166,7 +166,10 @@ def _converted(
                 del row["kind"]  # the row names no kind: data.source.kind decides, as before
     except WriteError as error:
         raise RowError(source, number, "", str(error)) from error
-    lost = [key for key in unasked(value) if not key.startswith("metadata.")]  # whose facts are written again
+    # Facts in `metadata` that no reader asks for are written again.
+    lost = [
+        key for key in unasked(value) if not key.startswith("metadata.") or key.startswith("metadata.rest_messages")
+    ]
     pictures = [ref.uri for ref in pictures_of(record) if not ref.uri.startswith("mini://")]
     return row, list(dict.fromkeys(lost)), pictures
 

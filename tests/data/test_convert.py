@@ -106,6 +106,9 @@ def test_fields_without_a_place_are_left_out_with_a_message(tmp_path: Path, caps
     assert "messages[assistant].content (2), verdict (1), note (1)" in said[0]
     (kept, _) = lines(tmp_path / "rl.jsonl")
     assert kept["question"] == [{**ASKED[0], "gold": gold}]
+    file = write(tmp_path / "rest.jsonl", [{"question": ASKED[:1], "metadata": {"rest_messages": ASKED, "own": 1}}])
+    assert main([file, str(tmp_path / "again.jsonl"), "--as", "question"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(": metadata.rest_messages[assistant].content (1)")
 
 
 def test_a_missing_kind_stays_missing(tmp_path: Path) -> None:

@@ -77,8 +77,9 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         bare = "1 of 6 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness"
         assert logged("sft", 2) == [cut, bare]
         assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]
-        assert logged("grpo", 2) == [cut]
-        assert logged("grpo", 3) == []
+        repeated = "data.source.rl: repeated rows: 1 of 3"  # the first and the last ask the same
+        assert logged("grpo", 2) == [cut, repeated]
+        assert logged("grpo", 3) == [repeated]
 
 
 def test_shuffling_keeps_kinds_balanced_and_twins_adjacent() -> None:
