@@ -58,7 +58,7 @@ def _synthesize(config: DictConfig, run_dir: Path) -> None:
         _tell_dry([])
         return
     freeze(config, run_dir)
-    bad.path = run_dir / QUARANTINE
+    bad.path = run_dir / QUARANTINE  # not before: a refused run leaves nothing
     bad.settle()
     try:
         with continuable(run_dir, "synthesize", partial(any_finished, run_dir)):
