@@ -30,9 +30,9 @@ class BenchRows:
     """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Rows are read on demand.
 
     A row of a file that repeats an earlier one under whatever id is left out: intervals would count it as a dialogue of
-    its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator. With
-    `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
-    are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
+    its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator.
+    With `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad;
+    they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
     """
 
     def __init__(

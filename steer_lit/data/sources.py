@@ -134,7 +134,7 @@ class FileSource:
             raise ConfigError([Problem("data.source.folder", None, remedy)])
         return folders[0] if folders else None
 
-    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Rows:
+    def rows(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> list[Record]:
         """Return every usable row of the part's files, under an id of its own."""
         return self.fitting(part, self.read(part, max_turns, quarantine), quarantine)
 
@@ -171,7 +171,7 @@ class FileSource:
 
     def fitting(
         self, part: SourcePart, read: Sequence[tuple[Place, Record]], quarantine: Quarantine, unfit: Unfit | None = None
-    ) -> Rows:
+    ) -> list[Record]:
         """Return the records of rows that were `read`, except those that `unfit` refuses."""
         records: list[Record] = []
         left: set[str] = set()
