@@ -15,7 +15,7 @@ from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
-from steer_lit.numbers import counted
+from steer_lit.numbers import counted, few
 from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
@@ -61,7 +61,7 @@ def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scen
     chosen = list(islice(scenarios, limit))
     repeated = sorted(id for id, count in Counter(scenario.id for scenario in chosen).items() if count > 1)
     if repeated:
-        said = f"{len(repeated)} ids of bench scenarios occur more than once, such as {repeated[0]!r}"
+        said = f"bench scenarios share ids: {few(list(map(repr, repeated)))}"
         raise SteerError(f"{said}: records are kept by id, so give the rows of data.source.bench ids of their own")
     if not chosen:
         raise SteerError("there are no bench scenarios to play: data.source.bench names the rows, bench.limit how many")
@@ -102,12 +102,13 @@ def check_gold(
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
     name = "rubric" if type(player) in (RubricJudge, RubricTutor) else type(player).__name__  # as it would be typed
+    does = "gives the attacker its verdicts" if section == "tutor" else "grades"
     if lacking == len(scenarios):
         remedy = (
-            f"goes by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
+            f"{does} by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
             f"{' '.join([f'{section}=llm', *missing_words(server or {})])}"
         )
         raise ConfigError([Problem(section, name, remedy)])
     if lacking:
-        said = "%s=%s goes by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
-        log.warning(said, section, name, lacking, len(scenarios), section)
+        said = "%s=%s %s by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
+        log.warning(said, section, name, does, lacking, len(scenarios), section)

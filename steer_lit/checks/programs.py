@@ -268,7 +268,8 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     # A tutor that needs no gold facts writes questions too.
     if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
         for section in ruled:
-            remedy = f"goes by gold facts, and questions that a model writes have none: use {section}=llm"
+            does = "gives the attacker its verdicts" if section == "tutor" else "grades"
+            remedy = f"{does} by gold facts, and questions that a model writes have none: use {section}=llm"
             yield Problem(section, "rubric", remedy)
 
 

@@ -59,9 +59,9 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
         with pytest.raises(ConfigError, match=rf"judge='rubric': .* of {counted} none has .*use judge=llm"):
             check_gold("judge", RubricJudge(), rows, turns)
         check_gold("judge", object(), rows, turns)  # another judge
-        with pytest.raises(ConfigError, match=r"tutor=.* by gold facts.*use tutor=llm"):
+        with pytest.raises(ConfigError, match=r"tutor=.* gives the attacker its verdicts by gold facts.*use tutor=llm"):
             check_gold("tutor", SimpleNamespace(needs_gold=True), rows, turns)
     check_gold("judge", RubricJudge(), [known, opened], turns_played=1)
     assert not caplog.text
     check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
-    assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text
+    assert "judge=rubric grades by gold facts: 2 of 3 dialogues lack some and will count nowhere" in caplog.text

@@ -481,7 +481,7 @@ def test_rows_that_the_rubric_cannot_grade_are_refused_before_playing(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
-    assert "* judge='rubric': goes by gold facts, and of 4 dialogues none has them" in message
+    assert "* judge='rubric': grades by gold facts, and of 4 dialogues none has them" in message
     assert "use judge=llm server.base_url=" in message
     served = ("server.base_url=http://localhost:1/v1", "server.model=m")
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, *served, program="bench")
