@@ -17,6 +17,7 @@ from steer_lit.bench.provenance import ASKED, SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
 
 Facts = list[tuple[str, str]]
 
@@ -73,8 +74,8 @@ def in_common(records: Records) -> tuple[Records, str]:
         for name, rows in records.items()
     }
     left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - len(kept[name]))]
-    said = f"the report is on the {len(shared)} dialogues that every policy has played; left out: {', '.join(left)}"
-    return kept, said if left else ""
+    common = f"the report is on the {counted(len(shared), 'dialogue')} that every policy has played"
+    return kept, f"{common}; left out: {', '.join(left)}" if left else ""
 
 
 def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:

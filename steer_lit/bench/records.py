@@ -26,6 +26,7 @@ from steer_lit.errors import RowError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
 from steer_lit.files.typed_lines import FieldError, line_reader
+from steer_lit.numbers import counted
 from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
@@ -268,7 +269,7 @@ def read_graded(path: Path) -> tuple[list[GradedDialogue], bool]:
         if known.failed and not row.failed:
             found[row.policy, row.key] = row
     if repeated := number - len(found):
-        log.warning("%s: %d dialogues stand there more than once and count once", path, repeated)
+        log.warning("%s: %s left out, of dialogues that stand there more than once", path, counted(repeated, "record"))
     return list(found.values()), not repeated
 
 

@@ -163,8 +163,8 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
         remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
     if others := sum(not row.failed for row in rows) - sum(not row.failed for row in shown):
-        said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
-        print_lines(console, f"{others} {said} than the latest graded ones: not in this report")
+        said = "graded by another judge, or played on other data, with other settings or weights than the latest"
+        print_lines(console, f"{counted(others, 'dialogue')} not in this report: {said}")
     judge = shown[-1].judge or configured_name(saved.get("judge", {}))
     return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
@@ -222,7 +222,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
         html.write_page(
             out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))
         )
-    print_lines(console, f"{len(dialogues)} rollouts", f"report:  {out_dir / 'report.html'}")
+    print_lines(console, counted(len(dialogues), "rollout"), f"report:  {out_dir / 'report.html'}")
 
 
 def _holds_records(run: Path) -> bool:

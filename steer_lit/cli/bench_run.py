@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.bench.policies import adapters, any_local
 from steer_lit.checks import bench_problems
 from steer_lit.checks.facts import makes_rows, reacts
+from steer_lit.cli.closing import following
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze
@@ -76,8 +77,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
     summary = _play(config, plain, rows, scenarios, judge, settings, run_dir, hint=whole)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
-        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
-        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
+        why = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
+        print(following(resume_command("bench", typed_words(), run_dir), why))
 
 
 def _play(
@@ -153,8 +154,8 @@ def _check_judge(
         greet(judge)
         fit = check_judge(judge, settings, run_dir, console)
         asked = cost(judge, scenarios, policies, settings.turns_played)
-        following = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
-        print_lines(console, *asked, f"next:    {following}")
+        then = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
+        print_lines(console, *asked, following(then))
 
 
 def _what_plays(config: DictConfig) -> str:

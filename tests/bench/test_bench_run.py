@@ -351,7 +351,7 @@ def test_a_report_from_records_covers_one_judge_and_one_setting(tmp_path: Path) 
     again, said = read_again()
     assert again == few
     assert list(again) == ["sft"]
-    assert "8 dialogues were graded by another judge" in said  # 3 of sft, 5 of grpo
+    assert "8 dialogues not in this report: graded by another judge" in said  # 3 of sft, 5 of grpo
     assert "Strict" in said
     assert "WordJudge" not in said
     assert strictly(3, max_turns=1) == read_again()[0]

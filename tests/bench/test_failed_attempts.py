@@ -119,7 +119,7 @@ def test_a_later_graded_record_replaces_the_failed_one_and_the_one_before_it(tmp
     assert sorted(kept) == sorted([*((id, False) for id in ALL), *((id, True) for id in ALL[:4])])
     shown, said = again(tmp_path)
     assert (shown["sft"]["n"], shown["sft"]["failed"]) == (6, 4)  # one judge's, each dialogue once
-    assert "4 dialogues were graded by another judge" in said
+    assert "4 dialogues not in this report: graded by another judge" in said
     assert bench(tmp_path, Judge("K"), ("sft", Policy("p")))[0]["sft"]["n"] == 10
     assert len(rows_of(tmp_path)) == 10
 
