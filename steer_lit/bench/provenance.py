@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from steer_lit.bench.names import configured_model
-from steer_lit.bench.policies import any_local, named, own_prompts, served
+from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
 
@@ -106,14 +106,15 @@ def _models(saved: Mapping[str, Any]) -> Iterator[str]:
     if model and (any_local(policies) or not policies):
         quantized = model.get("quantize", "none")
         yield str(model.get("name")) + (f" in {quantized}" if quantized != "none" else "")
-    yield from dict.fromkeys(found.model for value in named(policies).values() if (found := served(value)) is not None)
+    each = map(policy_of, named(policies).values())
+    yield from dict.fromkeys(policy.model for policy in each if isinstance(policy, ServedModel))
 
 
 def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
     """Return the system prompts of policies that bring their own, and that of the others; nothing if none does."""
-    policies = saved.get("policies", {})
-    own = own_prompts(policies)
-    others = {"all others": str(saved.get("system_prompt", ""))} if own.keys() < named(policies).keys() else {}
+    each = {name: policy_of(value) for name, value in named(saved.get("policies", {})).items()}
+    own = {name: policy.system_prompt for name, policy in each.items() if policy and policy.system_prompt is not None}
+    others = {"all others": str(saved.get("system_prompt", ""))} if own.keys() < each.keys() else {}
     return {**others, **own} if own else {}
 
 

@@ -16,13 +16,11 @@ from steer_lit.data.sources import pictures_of
 from steer_lit.errors import ConfigError, Problem, SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted, few
-from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
 QUICK = 120  # dialogues of STEER-mini: a few minutes with a small model
-_MANY = 1000  # dialogues: hours with a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +73,6 @@ def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: 
     line = f"to play: {counted(dialogues, 'dialogue')}, {by}"
     line += f"; those that {RECORDS} holds are not played again" if recorded else ""
     return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
-
-
-def check_worth(model: str, adapters: Collection[str | None], dialogues: int) -> None:
-    """Raise ConfigError if hours would go into random weights alone, as with a bare `python bench.py`."""
-    if model == UNTRAINED and dialogues > _MANY and adapters == {"base"}:
-        remedy = (
-            f"plays {dialogues:,} dialogues, and model={model} is random weights: name what to measure, model=nano "
-            "policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
-        )
-        raise ConfigError([Problem("bench.limit", None, remedy)])
 
 
 def check_gold(

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.policies import local
+from steer_lit.bench.policies import LocalPolicy, policy_of
 from steer_lit.bench.provenance import saved_config
 from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
@@ -44,7 +44,7 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
 def _training(member: object) -> dict[str, object]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     saved: Mapping[str, Any] = {}
-    if (policy := local(member)) is not None:
+    if isinstance(policy := policy_of(member), LocalPolicy):
         with suppress(SteerError):
             saved = saved_config(Path(policy.adapter).parent)
     deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _DECIDING)}
