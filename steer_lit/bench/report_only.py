@@ -52,22 +52,16 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _run_problems(run)
     if files is None:
         return
-    source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
-    if not source.exists():
-        yield Problem(
-            "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
-        )
-    elif written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
-        yield Problem(
-            "hydra.run.dir", config["run_dir"], f"{RAW_EVALS}/ there is read, and would be replaced: name another"
-        )
-    else:
-        from steer_lit.bench.raw_eval import check_first
+    from steer_lit.bench.raw_eval import check_first
 
-        try:
-            check_first(Path(str(files)))
-        except ConfigError as error:
-            yield from error.problems
+    try:
+        check_first(Path(str(files)))
+    except ConfigError as error:
+        yield from error.problems
+    source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
+    if written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
+        remedy = f"{RAW_EVALS}/ there is read, and would be replaced: name another"
+        yield Problem("hydra.run.dir", config["run_dir"], remedy)
 
 
 def folders_of(run: object) -> list[Path]:
