@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.provenance import ASKED, SETTINGS
+from steer_lit.bench.provenance import SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
@@ -97,14 +97,10 @@ def _check_alike(one: ReadRun, other: ReadRun) -> None:
             raise SteerError(f"{between}{run.folder} does not say what its dialogues were played under: leave it out")
     if one.conditions == other.conditions:
         return
-    facts = dict(one.facts), dict(other.facts)
-    one_by, other_by = (found.get(ASKED, "somebody unknown") for found in facts)
     why = "they were played under other settings or on other data"
     if one.judge != other.judge:
         why = f"{one.judge} judged the one, {other.judge} the other"
-    elif one_by != other_by:
-        why = f"asked by {one_by} in the one, by {other_by} in the other"
-    elif not any(SETTINGS in found for found in facts):  # else a config belongs to a later run
+    elif SETTINGS not in dict([*one.facts, *other.facts]):  # else a config belongs to a later run
         changed = [f"{key}={value} and {theirs}" for key, value, theirs in changed_settings(one.saved, other.saved)]
         why += f" ({'; '.join(changed)})" if changed else ""
     raise SteerError(f"{between}{why}: play one of them again, or report on each by itself")

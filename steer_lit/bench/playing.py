@@ -33,18 +33,6 @@ TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
 
 
 @dataclass(frozen=True, slots=True)
-class RunConfig:
-    """The resolved config of a run, and the function that writes it into the run's folder.
-
-    `freeze` also writes down its argument, which tells this run's records from others:
-    {"conditions": ..., "policies": {name: fingerprint}}.
-    """
-
-    values: Mapping[str, Any]
-    freeze: Callable[[Mapping[str, object]], object]
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """What is left to do of a policy's dialogues: `ungraded` recorded ones, by scenario, and `unplayed` ones.
 
@@ -60,9 +48,11 @@ class Left:
 class BenchRun:
     """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
-    `played_on` names the data and decoding that all dialogues share; `config` is None if no config made the run.
-    `conditions` is a digest of everything but the policy that decides how dialogues are played and graded. `begun` says
-    whether the config has been frozen. `policies` may be replaced before they play, as when a model has loaded.
+    `played_on` names the data and decoding that all dialogues share. `config` holds the resolved config that made the
+    run; `freeze` writes it into the folder, with its argument, {"conditions": ..., "policies": {name: fingerprint}},
+    which tells this run's records from others. `conditions` is a digest of everything but the policy that decides how
+    dialogues are played and graded. `begun` says whether the config has been frozen. `policies` may be replaced before
+    they play, as when a model has loaded.
 
     Raises RowError if a record in the folder cannot be read.
     """
@@ -73,7 +63,8 @@ class BenchRun:
     settings: BenchSettings
     out_dir: Path
     played_on: Sequence[object] = ()
-    config: RunConfig | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    freeze: Callable[[Mapping[str, object]], object] = lambda played: None
     records: RecordFile = field(init=False)
     conditions: str = field(init=False)
     begun: bool = field(default=False, init=False)
@@ -101,7 +92,7 @@ class BenchRun:
         """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
         if isinstance(player, Fingerprinted):
             return player.fingerprint
-        values = {} if self.config is None or player is None else self.config.values.get(section, {})
+        values = {} if player is None else self.config.get(section, {})
         made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
         return (type(player).__name__, made_of) if made_of else type(player).__name__
 
@@ -138,8 +129,8 @@ class BenchRun:
         graded. So a run that is stopped earlier, or grades nothing, leaves the folder with the config that made its
         graded records.
         """
-        if self.config is not None and not self.begun:
-            self.config.freeze({"conditions": self.conditions, "policies": self._marks()})
+        if not self.begun:
+            self.freeze({"conditions": self.conditions, "policies": self._marks()})
             self.begun = True
 
     def play(

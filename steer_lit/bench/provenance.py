@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-ASKED, SETTINGS = "asked by", "settings"  # labels of facts
+SETTINGS = "settings"  # label of the fact that the folder's config is not that of its records
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -46,7 +46,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("date", date),
         ("model", ", ".join(_models(saved))),
         ("data", ", ".join(_data(saved))),
-        (ASKED, _asked(saved)),
+        ("asked by", _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),

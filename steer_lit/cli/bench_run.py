@@ -96,7 +96,7 @@ def _play(
     from hydra.utils import instantiate
 
     from steer_lit.bench.constant import WHY_LEFT_OUT
-    from steer_lit.bench.playing import BenchRun, RunConfig
+    from steer_lit.bench.playing import BenchRun
     from steer_lit.bench.policies import Policies
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
@@ -112,9 +112,8 @@ def _play(
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
     played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-    made_by = RunConfig(plain, partial(freeze, config, run_dir))
     ready = {**policies.served, **constant}
-    run = BenchRun(ready, suite, judge, settings, run_dir, played_on, made_by)
+    run = BenchRun(ready, suite, judge, settings, run_dir, played_on, plain, partial(freeze, config, run_dir))
     with (
         hanging_up(judge, *asking.values(), *policies.served.values()),
         continuable(run_dir, "bench", lambda: holds_work(run.records.rows, suite.attacker)),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
-from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -103,8 +103,7 @@ def test_a_judge_without_a_fingerprint_is_told_by_the_values_it_is_made_of(tmp_p
 
     def keys(judge: Mapping[str, object], **others: Mapping[str, object]) -> str:
         values = {"judge": {"_target_": "WordJudge", **judge}, "attacker": {}, "tutor": {}, **others}
-        run = RunConfig(values, lambda records: None)
-        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=run).conditions
+        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=values).conditions
 
     assert keys({"cap": 3}) == keys({"cap": 3}) != keys({"cap": -3})
     assert keys({}) == BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path).conditions

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from steer_lit.bench import playing
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -79,7 +79,7 @@ def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], **values: A
 
     console = Console(file=io.StringIO(), width=200)
     run = BenchRun(
-        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=RunConfig(values, freeze)
+        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=values, freeze=freeze
     )
     return run_bench(run, console), console.file.getvalue()  # type: ignore[attr-defined]
 
