@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.chat.settings import missing_words
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
-from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import RECORDS
-from steer_lit.numbers import counted, few
+from steer_lit.numbers import counted
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
@@ -49,21 +47,6 @@ class BenchPolicy(Policy, Fingerprinted, Protocol):
     Recorded dialogues are reused only for the same fingerprint. All policies of a run exist from its start and play one
     after the other. Policies that do not fit in memory together must load when they open dialogues.
     """
-
-
-def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scenario]:
-    """Return the first `limit` scenarios (all for None), in order.
-
-    Raises SteerError if there are none, or if an id repeats: records are kept by id.
-    """
-    chosen = list(islice(scenarios, limit))
-    repeated = sorted(id for id, count in Counter(scenario.id for scenario in chosen).items() if count > 1)
-    if repeated:
-        said = f"bench scenarios share ids: {few(list(map(repr, repeated)))}"
-        raise SteerError(f"{said}: records are kept by id, so give the rows of data.source.bench ids of their own")
-    if not chosen:
-        raise SteerError("there are no bench scenarios to play: data.source.bench names the rows, bench.limit how many")
-    return chosen
 
 
 def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,6 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     """Return the benchmark's rows, and the scenarios chosen from them to be played."""
     from hydra.utils import instantiate
 
-    from steer_lit.bench.suite import choose
     from steer_lit.data.bench_rows import READ, BenchRows
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
@@ -183,7 +183,7 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     if folder := data.get("quarantine_dir"):
         data["quarantine_dir"] = folder = str(shown_path(Path(folder)))
     rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt)
-    scenarios = choose(rows, config.bench.limit)
+    scenarios = list(islice(rows, config.bench.limit))
     if count := rows.quarantined:
         where = f", see {Path(folder, QUARANTINE)}" if folder else ""
         print(f"{counted(count, 'row')} put aside{where}")

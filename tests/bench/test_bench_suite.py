@@ -3,24 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.bench.suite import check_gold, choose, planned
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.bench.suite import check_gold, planned
+from steer_lit.errors import ConfigError
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
 
 
 def scenario(id: str) -> Scenario:
     return Scenario(id, "benign", Attack(Message.of("user", "hello")))
-
-
-def test_choose_takes_the_first_rows_and_refuses_repeated_ids_and_no_rows() -> None:
-    rows = [scenario("a"), scenario("b"), scenario("c")]
-    assert choose(iter(rows), 2) == rows[:2]
-    assert choose(rows) == rows
-    with pytest.raises(SteerError, match=r"'a': .*data.source.bench"):
-        choose([*rows, scenario("a")])
-    with pytest.raises(SteerError, match=r"no bench scenarios .*data.source.bench .*bench.limit"):
-        choose([])
 
 
 @pytest.mark.parametrize(
