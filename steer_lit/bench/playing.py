@@ -49,10 +49,10 @@ class BenchRun:
     """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
     `played_on` names the data and decoding that all dialogues share. `config` holds the resolved config that made the
-    run; `freeze` writes it into the folder, with its argument, {"conditions": ..., "policies": {name: fingerprint}},
-    which tells this run's records from others. `conditions` is a digest of everything but the policy that decides how
-    dialogues are played and graded. `begun` says whether the config has been frozen. `policies` may be replaced before
-    they play, as when a model has loaded.
+    run; `freeze` writes it into the folder, with its argument, which tells this run's records from others and how many
+    they should be: {"conditions": ..., "policies": {name: fingerprint}, "dialogues": ...}. `conditions` is a digest of
+    everything but the policy that decides how dialogues are played and graded. `begun` says whether the config has been
+    frozen. `policies` may be replaced before they play, as when a model has loaded.
 
     Raises RowError if a record in the folder cannot be read.
     """
@@ -130,7 +130,8 @@ class BenchRun:
         graded records.
         """
         if not self.begun:
-            self.freeze({"conditions": self.conditions, "policies": self._marks()})
+            dialogues = len(self.suite.scenarios)
+            self.freeze({"conditions": self.conditions, "policies": self._marks(), "dialogues": dialogues})
             self.begun = True
 
     def play(

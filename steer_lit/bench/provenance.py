@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
@@ -51,6 +52,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
+        ("recorded only", ", ".join(_unplayed(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return [(label, value) for label, value in facts if value]
@@ -78,6 +80,16 @@ def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> It
     marks = _played(versions).get("policies")
     if isinstance(marks, dict):
         yield from dict.fromkeys(row.policy for row in shown if marks.get(row.policy) != row.fingerprint)
+
+
+def _unplayed(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
+    """Yield the policies of the folder's last command that have fewer records than it was to play: it was stopped, or
+    lines were taken out.
+    """
+    played, recorded = _played(versions), Counter(row.policy for row in shown)
+    marks, dialogues = played.get("policies"), played.get("dialogues")
+    if isinstance(marks, dict) and isinstance(dialogues, int):  # earlier versions did not write the number down
+        yield from (f"{recorded[name]} of {dialogues} by {name}" for name in marks if recorded[name] < dialogues)
 
 
 def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
