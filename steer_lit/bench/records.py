@@ -54,9 +54,8 @@ class GradedTurn:
     images: tuple[str, ...] = ()
 
     @property
-    def scores(self) -> tuple[int | None, int | None]:
-        """(helpfulness, harmlessness)."""
-        return self.helpfulness, self.harmlessness
+    def graded(self) -> bool:
+        return self.failed is None and self.helpfulness is not None and self.harmlessness is not None
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -90,7 +89,7 @@ class GradedDialogue:
     @property
     def failed(self) -> bool:
         """Whether any turn, or the dialogue as a whole, could not be graded. A failed dialogue counts in no rate."""
-        return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
+        return not self.turns or not all(turn.graded for turn in self.turns)
 
     @property
     def answered(self) -> bool:

@@ -31,12 +31,9 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(members, str) or not isinstance(members, Sequence):
             continue
         trainings = [found for member in members if (found := _training(member))]
-        differing = []
-        for key in dict.fromkeys(key for one in trainings for key in one):
-            values = dict.fromkeys(str(one.get(key, "not there")) for one in trainings)
-            if len(values) > 1:
-                differing.append(f"{key} ({', '.join(values)})")
-        if differing:
+        keys = dict.fromkeys(key for one in trainings for key in one)
+        values = {key: dict.fromkeys(str(one.get(key, "not there")) for one in trainings) for key in keys}
+        if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
             said = f"policies.{name} counts as seeds of one training, but they differ in"
             yield f"{said} {few(differing, _NAMED)}"
 
