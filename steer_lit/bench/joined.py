@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from steer_lit.bench.metrics import shared
 from steer_lit.bench.provenance import SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last
 from steer_lit.bench.stale_records import changed_settings
@@ -70,17 +71,12 @@ def in_common(records: Records) -> tuple[Records, str]:
 
     Raises SteerError if the policies have no dialogue in common.
     """
-    shared = set.intersection(*({row.scenario for row in rows} for rows in records.values()))
-    if not shared:
+    kept = shared(list(records.values()))
+    if not (common := len(kept[0])):
         raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder by itself")
-    order = {row.scenario: at for at, row in enumerate(next(iter(records.values())))}
-    kept = {
-        name: sorted((row for row in rows if row.scenario in shared), key=lambda row: order[row.scenario])
-        for name, rows in records.items()
-    }
-    left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - len(kept[name]))]
-    common = f"the report is on the {counted(len(shared), 'dialogue')} that every policy has played"
-    return kept, f"{common}; left out: {', '.join(left)}" if left else ""
+    left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - common)]
+    said = f"the report is on the {counted(common, 'dialogue')} that every policy has played"
+    return dict(zip(records, kept, strict=True)), f"{said}; left out: {', '.join(left)}" if left else ""
 
 
 def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:
