@@ -16,7 +16,7 @@ from typing import Any
 
 from steer_lit.bench.metrics import shared
 from steer_lit.bench.provenance import SETTINGS
-from steer_lit.bench.records import GradedDialogue, Records, constants_last
+from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
 from steer_lit.numbers import counted
@@ -61,7 +61,7 @@ def _most_graded(policy: str, runs: Sequence[ReadRun]) -> Sequence[GradedDialogu
                 "under another name, policies.<name>="
             )
     most = max(runs, key=lambda run: sum(not row.failed for row in run.records[policy]))
-    if len(runs) > 1:
+    if len(runs) > 1 and not is_constant(most.records[policy]):
         log.info("%s stands in %s, and counts as in %s", policy, counted(len(runs), "folder"), most.folder)
     return most.records[policy]
 
