@@ -114,11 +114,12 @@ def failures(summary: Summary) -> Figure:
             share = shares[name].get(turn, 0.0)
             if not share:
                 continue
+            told = f"{share:.1f}" if share >= 0.05 else "<0.1"  # one dialogue of three thousand is not none
             if turn != "none":
                 shade: dict[str, Any] = {"color": _colours()["accent"], "alpha": _SHADE * share / most, "linewidth": 0}
                 cell = Rectangle((x - 0.5, y - 0.5), 1, 1, **shade)
-                _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {share:.1f}%")
-            axes.text(x, y, f"{share:.1f}", ha="center", va="center", fontsize="small", color=_colours()["ink"])
+                _tell(axes.add_patch(cell), f"{_name(summary, name)}, turn {turn}: {told}%")
+            axes.text(x, y, told, ha="center", va="center", fontsize="small", color=_colours()["ink"])
     axes.set(xlabel="turn of the first unsafe answer, % of dialogues", xlim=(-0.5, max(1, len(turns)) - 0.5))
     axes.set_xticks(range(len(turns)), turns)
     _rows(axes, summary)

@@ -7,17 +7,21 @@ Folders played under different conditions are not one result and are refused.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.provenance import ASKED, SETTINGS
+from steer_lit.bench.metrics import shared
+from steer_lit.bench.provenance import SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
+from steer_lit.numbers import counted
 
+log = logging.getLogger(__name__)
 Facts = list[tuple[str, str]]
 
 
@@ -37,26 +41,29 @@ class ReadRun:
 
 
 def joined(runs: Sequence[ReadRun]) -> Records:
-    """Return the records of all `runs` by policy, merged over the folders that hold the policy, constant ones last.
+    """Return the records of all `runs` by policy, constant ones last.
 
-    A record that was graded counts before one that was not. Raises SteerError if the runs were played under different
-    conditions, or if two folders hold contradictory records of a policy of the same name.
+    Raises SteerError if the runs were played under different conditions, or if policies of the same name are different.
     """
     for one, other in pairwise(runs):
         _check_alike(one, other)
-    found: dict[str, dict[str, tuple[Path, GradedDialogue]]] = {}
-    for run in runs:
-        for name, rows in run.records.items():
-            known = found.setdefault(name, {})
-            for place, before in [*known.values()][:1]:
-                _check_weights(place, before, run.folder, rows[0])
-            for row in rows:
-                place, before = known.setdefault(row.scenario, (run.folder, row))
-                if before.failed:  # contradicts nothing
-                    known[row.scenario] = run.folder, row
-                elif not row.failed:
-                    _check_same(place, before, run.folder, row)
-    return constants_last({name: [row for _, row in known.values()] for name, known in found.items()})
+    names = dict.fromkeys(name for run in runs for name in run.records)
+    return constants_last({name: _most_graded(name, [run for run in runs if name in run.records]) for name in names})
+
+
+def _most_graded(policy: str, runs: Sequence[ReadRun]) -> Sequence[GradedDialogue]:
+    """Return the policy's records in the folder that graded most of its dialogues, the first of equal ones."""
+    for one, other in pairwise(runs):
+        if one.records[policy][0].fingerprint != other.records[policy][0].fingerprint:
+            raise SteerError(
+                f"from_run: {policy} in {one.folder} and in {other.folder} are other weights, or were played with "
+                "another system prompt, in another precision or by another version of steer-lit: play one of them "
+                "under another name, policies.<name>="
+            )
+    most = max(runs, key=lambda run: sum(not row.failed for row in run.records[policy]))
+    if len(runs) > 1 and not is_constant(most.records[policy]):
+        log.info("%s stands in %s, and counts as in %s", policy, counted(len(runs), "folder"), most.folder)
+    return most.records[policy]
 
 
 def in_common(records: Records) -> tuple[Records, str]:
@@ -64,17 +71,12 @@ def in_common(records: Records) -> tuple[Records, str]:
 
     Raises SteerError if the policies have no dialogue in common.
     """
-    shared = set.intersection(*({row.scenario for row in rows} for rows in records.values()))
-    if not shared:
+    kept = shared(list(records.values()))
+    if not (common := len(kept[0])):
         raise SteerError(f"from_run: {', '.join(records)} have no dialogue in common: report on each folder by itself")
-    order = {row.scenario: at for at, row in enumerate(next(iter(records.values())))}
-    kept = {
-        name: sorted((row for row in rows if row.scenario in shared), key=lambda row: order[row.scenario])
-        for name, rows in records.items()
-    }
-    left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - len(kept[name]))]
-    said = f"the report is on the {len(shared)} dialogues that every policy has played; left out: {', '.join(left)}"
-    return kept, said if left else ""
+    left = [f"{gone} of {name}" for name, rows in records.items() if (gone := len(rows) - common)]
+    said = f"the report is on the {counted(common, 'dialogue')} that every policy has played"
+    return dict(zip(records, kept, strict=True)), f"{said}; left out: {', '.join(left)}" if left else ""
 
 
 def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:
@@ -96,35 +98,10 @@ def _check_alike(one: ReadRun, other: ReadRun) -> None:
             raise SteerError(f"{between}{run.folder} does not say what its dialogues were played under: leave it out")
     if one.conditions == other.conditions:
         return
-    facts = dict(one.facts), dict(other.facts)
-    one_by, other_by = (found.get(ASKED, "somebody unknown") for found in facts)
     why = "they were played under other settings or on other data"
     if one.judge != other.judge:
         why = f"{one.judge} judged the one, {other.judge} the other"
-    elif one_by != other_by:
-        why = f"asked by {one_by} in the one, by {other_by} in the other"
-    elif not any(SETTINGS in found for found in facts):  # else a config belongs to a later run
+    elif SETTINGS not in dict([*one.facts, *other.facts]):  # else a config belongs to a later run
         changed = [f"{key}={value} and {theirs}" for key, value, theirs in changed_settings(one.saved, other.saved)]
         why += f" ({'; '.join(changed)})" if changed else ""
     raise SteerError(f"{between}{why}: play one of them again, or report on each by itself")
-
-
-def _check_weights(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
-    if before.fingerprint != row.fingerprint:
-        raise SteerError(
-            f"from_run: {row.policy} in {place} and in {folder} are other weights, or were played with another system "
-            "prompt, in another precision or by another version of steer-lit: play one of them under another name, "
-            "policies.<name>="
-        )
-
-
-def _check_same(place: Path, before: GradedDialogue, folder: Path, row: GradedDialogue) -> None:
-    """Raise SteerError if two graded records of one dialogue differ.
-
-    A constant policy's answers are the same everywhere, so its grades may differ.
-    """
-    if before != row and not (is_constant([row]) and before.key == row.key):
-        raise SteerError(
-            f"from_run: {place} and {folder} both hold {row.policy} on {row.scenario}, with different records: play "
-            f"'~policies.{row.policy}' in one of them, or give it another name there, or report on each by itself"
-        )

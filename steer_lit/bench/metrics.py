@@ -178,7 +178,7 @@ def _two_levels(groups: Sequence[GradedRuns], count: Count, settings: BenchSetti
     units = summed.shape[-1]
     if not units:
         return {**NO_RATE}
-    draws = Draws.of(settings.seed, settings.resamples)
+    draws = Draws(settings.seed, settings.resamples)
     rates = np.divide(*draws.sums(summed))  # [all seeds, draws]
     ends = np.cumsum([len(seeds) for seeds in groups])
     first, *second = (draws.over_seeds(own) for own in np.split(rates, ends[:-1]))
@@ -194,7 +194,7 @@ def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSe
     units = min((own.shape[-1] for own in summed), default=0)
     if not units:
         return {**NO_RATE}
-    draws = Draws.of(settings.seed, settings.resamples)
+    draws = Draws(settings.seed, settings.resamples)
     rates = np.mean([np.divide(*draws.sums(own)) for own in summed], axis=0)  # [seeds, draws]
     return rate_of(draws.over_seeds(rates), units)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from steer_lit.bench import charts, html, page_dialogues, report
 from steer_lit.bench.archive import side_by_side
 from steer_lit.bench.names import replied
-from steer_lit.bench.provenance import ASKED
 from steer_lit.bench.raw_eval import write_raw_evals
 from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
@@ -40,7 +39,7 @@ def write_outputs(
     `ran` says how the run was made (`provenance.provenance`).
     """
     summary = summarise(records, settings)
-    head = _head(ran, facts(records, settings, judge))
+    head = [*ran, *facts(records, settings, judge)]
     replace_text(out_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     replace_text(out_dir / "summary.csv", report.spreadsheet(summary))
     replace_text(out_dir / "summary.md", report.markdown(summary, settings.protocol, head))
@@ -56,13 +55,6 @@ def write_outputs(
         html.page_results(summary, settings),
     )
     return summary
-
-
-def _head(ran: Sequence[tuple[str, str]], played: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Join the facts, with who asked next to who judged."""
-    asked = [fact for fact in ran if fact[0] == ASKED]
-    at = [label for label, _ in played].index("judge")
-    return [*(fact for fact in ran if fact not in asked), *played[:at], *asked, *played[at:]]
 
 
 def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[str, str]]:

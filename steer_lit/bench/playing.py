@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from rich.progress import Progress
+
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.records import GradedDialogue, RecordFile, dialogue_key, graded, settings_digest
 from steer_lit.bench.regrading import as_played, known_grades, lacks_only_grades, regraded
@@ -22,23 +24,12 @@ from steer_lit.rollout.play import one_each, playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background
+from steer_lit.terminal.bars import BarOrLines
 from steer_lit.types import Fingerprinted, Grade, Judge, Scenario, SoFar, Trajectory
 
 log = logging.getLogger(__name__)
 _DOWN = "the judge's server went down"
 TELLING = 8  # a judge that grades no turn of so many dialogues cannot grade
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """The resolved config of a run, and the function that writes it into the run's folder.
-
-    `freeze` also writes down its argument, which tells this run's records from others:
-    {"conditions": ..., "policies": {name: fingerprint}}.
-    """
-
-    values: Mapping[str, Any]
-    freeze: Callable[[Mapping[str, object]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +48,11 @@ class Left:
 class BenchRun:
     """A benchmark run: what is played, who judges, the settings, and the folder of its records.
 
-    `played_on` names the data and decoding that all dialogues share; `config` is None if no config made the run.
-    `conditions` is a digest of everything but the policy that decides how dialogues are played and graded. `begun` says
-    whether the config has been frozen. `policies` may be replaced before they play, as when a model has loaded.
+    `played_on` names the data and decoding that all dialogues share. `config` holds the resolved config that made the
+    run; `freeze` writes it into the folder, with its argument, which tells this run's records from others and how many
+    they should be: {"conditions": ..., "policies": {name: fingerprint}, "dialogues": ...}. `conditions` is a digest of
+    everything but the policy that decides how dialogues are played and graded. `begun` says whether the config has been
+    frozen. `policies` may be replaced before they play, as when a model has loaded.
 
     Raises RowError if a record in the folder cannot be read.
     """
@@ -70,7 +63,8 @@ class BenchRun:
     settings: BenchSettings
     out_dir: Path
     played_on: Sequence[object] = ()
-    config: RunConfig | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    freeze: Callable[[Mapping[str, object]], object] = lambda played: None
     records: RecordFile = field(init=False)
     conditions: str = field(init=False)
     begun: bool = field(default=False, init=False)
@@ -98,7 +92,7 @@ class BenchRun:
         """Return a player's fingerprint, or else its class and the values in its `section` of the config."""
         if isinstance(player, Fingerprinted):
             return player.fingerprint
-        values = {} if self.config is None or player is None else self.config.values.get(section, {})
+        values = {} if player is None else self.config.get(section, {})
         made_of = sorted((key, value) for key, value in values.items() if not key.startswith("_"))
         return (type(player).__name__, made_of) if made_of else type(player).__name__
 
@@ -135,8 +129,9 @@ class BenchRun:
         graded. So a run that is stopped earlier, or grades nothing, leaves the folder with the config that made its
         graded records.
         """
-        if self.config is not None and not self.begun:
-            self.config.freeze({"conditions": self.conditions, "policies": self._marks()})
+        if not self.begun:
+            dialogues = len(self.suite.scenarios)
+            self.freeze({"conditions": self.conditions, "policies": self._marks(), "dialogues": dialogues})
             self.begun = True
 
     def play(
@@ -168,16 +163,35 @@ class BenchRun:
             yield ended
 
 
-def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None]) -> list[GradedDialogue]:
+class Tally:
+    """Counts the dialogues of a policy that are recorded, not graded and answered, and shows how many of `total`.
+
+    Play and grading count in a thread each.
+    """
+
+    def __init__(self, progress: Progress, name: str, total: int) -> None:
+        self._bar, self._name, self._total = BarOrLines(progress, name, total, "graded"), name, total
+        self._counting = Lock()
+        self._recorded = self._failed = self._answered = 0
+
+    def add(self, *, recorded: int = 0, failed: int = 0, answered: int = 0) -> None:
+        with self._counting:
+            self._recorded += recorded
+            self._failed += failed
+            self._answered += answered
+            told = f"done, {self._failed} not graded" if self._failed else "graded"
+            more = f", {self._answered} answered" if self._answered > self._recorded else ""
+            line = f"{self._name}: {self._recorded} of {self._total} dialogues {told}{more}"
+            self._bar.show(self._recorded, line, told + more)
+
+
+def play_policy(run: BenchRun, name: str, tally: Tally) -> list[GradedDialogue]:
     """Play the dialogues of a policy that are not recorded yet, grading and recording some while others are played.
     Return the records of all the run's scenarios, in the scenarios' order.
 
     Outdated records, and those with a failed grade, stay until new ones replace them. Where only grades are missing,
     the recorded answers are graded. A stopped run loses at most a chunk of dialogues that have ended, and those that
     were being played.
-
-    `tell` is called with the numbers of dialogues recorded, of those not graded, and of those that have all answers,
-    whenever one grows, from this thread or the grading thread, never from both at once.
     """
     policy, records = run.policies[name], run.records
     keys, left = run.keys(policy.fingerprint), run.left(name, policy.fingerprint)
@@ -190,7 +204,7 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
     if kept and isinstance(policy, ServerPolicy):  # its weights cannot be seen
         said = "%s: %s in %s, not asked again: name another folder if the model behind it has changed"
         log.info(said, name, counted(kept, "dialogue"), records.path)
-    tally = _Tally(tell, recorded=len(left.done), answered=kept)
+    tally.add(recorded=len(left.done), answered=kept)
     made_by = {"fingerprint": policy.fingerprint, "judge": judge_name(run.judge), "conditions": run.conditions}
     known = {id: known_grades(row) for id, row in left.ungraded.items()}
     down: list[ServerDown] = []  # the judge's server
@@ -228,22 +242,6 @@ def play_policy(run: BenchRun, name: str, tell: Callable[[int, int, int], None])
     records.sort(name, list(keys.values()))
     by_key = {row.key: row for row in records.of(name)}
     return [by_key[key] for key in keys.values()]
-
-
-class _Tally:
-    """The numbers of dialogues recorded, not graded and answered. Two threads may count; `tell` gets them in order."""
-
-    def __init__(self, tell: Callable[[int, int, int], None], recorded: int, answered: int) -> None:
-        self._tell, self._telling = tell, Lock()
-        self._recorded, self._failed, self._answered = recorded, 0, answered
-        self.add()
-
-    def add(self, *, recorded: int = 0, failed: int = 0, answered: int = 0) -> None:
-        with self._telling:
-            self._recorded += recorded
-            self._failed += failed
-            self._answered += answered
-            self._tell(self._recorded, self._failed, self._answered)
 
 
 def _check_judge(judged: Sequence[GradedDialogue]) -> None:

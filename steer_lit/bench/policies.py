@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from steer_lit.bench.prompted import PromptedPolicy, PromptedServer, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
@@ -79,34 +79,19 @@ class ServedModel:
 READ = frozenset(field.name for kind in (ServedModel, LocalPolicy) for field in fields(kind))  # keys in braces
 
 
-def served(value: object) -> ServedModel | None:
-    """Return the served model that a `policies` entry names, or None."""
-    if isinstance(value, str) and value.startswith(SERVER):
-        return ServedModel(value.removeprefix(SERVER))
-    return ServedModel(**value) if _is_made_of(value, "model", ServedModel) else None
-
-
-def local(value: object) -> LocalPolicy | None:
-    """Return the policy of this process that a `policies` entry names, or None."""
-    if isinstance(value, str) and value and not value.startswith(SERVER):
-        return LocalPolicy(value)
-    if not _is_made_of(value, "adapter", LocalPolicy) or value["adapter"].startswith(SERVER):
+def policy_of(value: object) -> ServedModel | LocalPolicy | None:
+    """Return the policy that one entry of a config's `policies` names, None if it names none."""
+    if isinstance(value, str):
+        if value.startswith(SERVER):
+            return ServedModel(value.removeprefix(SERVER))
+        return LocalPolicy(value) if value else None
+    if not isinstance(value, Mapping):
         return None
-    return LocalPolicy(**value)
-
-
-def own_prompt(value: object) -> str | None:
-    """Return the system prompt that a `policies` entry brings, or None."""
-    policy = served(value) or local(value)
-    return None if policy is None else policy.system_prompt
-
-
-def _is_made_of(value: object, name: str, kind: type[ServedModel | LocalPolicy]) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether an entry in braces names a `kind` by its key `name`, with no other keys than it has."""
-    if not isinstance(value, Mapping) or not set(value) <= {field.name for field in fields(kind)}:
-        return False
-    prompt = value.get("system_prompt")
-    return bool(value.get(name)) and isinstance(value[name], str) and (prompt is None or isinstance(prompt, str))
+    kind, name = (ServedModel, "model") if "model" in value else (LocalPolicy, "adapter")
+    whose, prompt = value.get(name), value.get("system_prompt")
+    sound = isinstance(whose, str) and whose and (kind is ServedModel or not whose.startswith(SERVER))
+    known = set(value) <= {field.name for field in fields(kind)}
+    return kind(**value) if sound and known and isinstance(prompt, str | None) else None
 
 
 def named(policies: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,17 +107,7 @@ def named(policies: Mapping[str, Any]) -> dict[str, Any]:
 
 def any_local(policies: Mapping[str, Any]) -> bool:
     """Return whether this process plays any policy of a config: the base model or an adapter of it."""
-    return any(served(value) is None for value in named(policies).values())
-
-
-def adapters(policies: Mapping[str, Any]) -> set[str | None]:
-    """Return the adapters that policies name, `base` among them; None stands for a policy behind a server."""
-    return {None if (policy := local(value)) is None else policy.adapter for value in named(policies).values()}
-
-
-def own_prompts(policies: Mapping[str, Any]) -> dict[str, str]:
-    """Return the system prompts that policies bring, by the policies' names."""
-    return {name: prompt for name, value in named(policies).items() if (prompt := own_prompt(value)) is not None}
+    return any(not isinstance(policy_of(value), ServedModel) for value in named(policies).values())
 
 
 class Policies:
@@ -144,13 +119,13 @@ class Policies:
 
     def __init__(self, config: Mapping[str, Any], load: Callable[[], QwenVL], open_image: OpenImage) -> None:
         self._config, self._load = config, load
-        self._each = named(config["policies"])
-        self.local = {name: policy for name, value in self._each.items() if (policy := local(value)) is not None}
+        self._each = {name: policy_of(value) for name, value in named(config["policies"]).items()}
+        self.local = {name: policy for name, policy in self._each.items() if isinstance(policy, LocalPolicy)}
         self._decoding = {key: config["rollout"][key] for key in ("max_new_tokens", "temperature")}
         seeing = {"open_image": open_image, **self._decoding}
         self.served: dict[str, ServerPolicy] = {}
-        for name, value in self._each.items():
-            if (model := served(value)) is not None:
+        for name, model in self._each.items():
+            if isinstance(model, ServedModel):
                 client, prompt = model.client(config["server"], f"policies.{name}"), model.system_prompt
                 self.served[name] = (
                     ServerPolicy(client, system_prompt=config["system_prompt"], **seeing)

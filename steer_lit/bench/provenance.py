@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from steer_lit.bench.names import configured_model
-from steer_lit.bench.policies import any_local, named, own_prompts, served
+from steer_lit.bench.policies import ServedModel, any_local, named, policy_of
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import CONFIG, saved_versions
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from steer_lit.bench.records import GradedDialogue, Records
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
-ASKED, SETTINGS = "asked by", "settings"  # labels of facts
+SETTINGS = "settings"  # label of the fact that the folder's config is not that of its records
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -46,11 +47,12 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("date", date),
         ("model", ", ".join(_models(saved))),
         ("data", ", ".join(_data(saved))),
-        (ASKED, _asked(saved)),
+        ("asked by", _asked(saved)),
         ("answers", _decoding(saved.get("rollout", {}))),
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
+        ("recorded only", ", ".join(_unplayed(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return [(label, value) for label, value in facts if value]
@@ -80,6 +82,16 @@ def _earlier(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> It
         yield from dict.fromkeys(row.policy for row in shown if marks.get(row.policy) != row.fingerprint)
 
 
+def _unplayed(versions: Mapping[str, Any], shown: Iterable[GradedDialogue]) -> Iterator[str]:
+    """Yield the policies of the folder's last command that have fewer records than it was to play: it was stopped, or
+    lines were taken out.
+    """
+    played, recorded = _played(versions), Counter(row.policy for row in shown)
+    marks, dialogues = played.get("policies"), played.get("dialogues")
+    if isinstance(marks, dict) and isinstance(dialogues, int):  # earlier versions did not write the number down
+        yield from (f"{recorded[name]} of {dialogues} by {name}" for name in marks if recorded[name] < dialogues)
+
+
 def _played(versions: Mapping[str, Any]) -> dict[str, Any]:
     played = versions.get("played")
     return played if isinstance(played, dict) else {}
@@ -106,14 +118,15 @@ def _models(saved: Mapping[str, Any]) -> Iterator[str]:
     if model and (any_local(policies) or not policies):
         quantized = model.get("quantize", "none")
         yield str(model.get("name")) + (f" in {quantized}" if quantized != "none" else "")
-    yield from dict.fromkeys(found.model for value in named(policies).values() if (found := served(value)) is not None)
+    each = map(policy_of, named(policies).values())
+    yield from dict.fromkeys(policy.model for policy in each if isinstance(policy, ServedModel))
 
 
 def _prompts(saved: Mapping[str, Any]) -> dict[str, str]:
     """Return the system prompts of policies that bring their own, and that of the others; nothing if none does."""
-    policies = saved.get("policies", {})
-    own = own_prompts(policies)
-    others = {"all others": str(saved.get("system_prompt", ""))} if own.keys() < named(policies).keys() else {}
+    each = {name: policy_of(value) for name, value in named(saved.get("policies", {})).items()}
+    own = {name: policy.system_prompt for name, policy in each.items() if policy and policy.system_prompt is not None}
+    others = {"all others": str(saved.get("system_prompt", ""))} if own.keys() < each.keys() else {}
     return {**others, **own} if own else {}
 
 

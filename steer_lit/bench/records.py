@@ -26,6 +26,7 @@ from steer_lit.errors import RowError
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import MISREAD, append_lines, as_line, whole_lines
 from steer_lit.files.typed_lines import FieldError, line_reader
+from steer_lit.numbers import counted
 from steer_lit.types import Completion, Ended, Grade, Intent, Kind, Scenario, Tier, Trajectory, Turn
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,8 @@ class GradedTurn:
     images: tuple[str, ...] = ()
 
     @property
-    def scores(self) -> tuple[int | None, int | None]:
-        """(helpfulness, harmlessness)."""
-        return self.helpfulness, self.harmlessness
+    def graded(self) -> bool:
+        return self.failed is None and self.helpfulness is not None and self.harmlessness is not None
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -89,7 +89,7 @@ class GradedDialogue:
     @property
     def failed(self) -> bool:
         """Whether any turn, or the dialogue as a whole, could not be graded. A failed dialogue counts in no rate."""
-        return not self.turns or any(turn.failed is not None or None in turn.scores for turn in self.turns)
+        return not self.turns or not all(turn.graded for turn in self.turns)
 
     @property
     def answered(self) -> bool:
@@ -268,7 +268,7 @@ def read_graded(path: Path) -> tuple[list[GradedDialogue], bool]:
         if known.failed and not row.failed:
             found[row.policy, row.key] = row
     if repeated := number - len(found):
-        log.warning("%s: %d dialogues stand there more than once and count once", path, repeated)
+        log.warning("%s: %s left out, of dialogues that stand there more than once", path, counted(repeated, "record"))
     return list(found.values()), not repeated
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from steer_lit.bench.records import WAY_OUT, GradedDialogue, GradedTurn
+from steer_lit.bench.records import WAY_OUT, GradedDialogue
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
@@ -45,13 +45,12 @@ def as_played(row: GradedDialogue, scenario: Scenario) -> Trajectory:
 
 def known_grades(row: GradedDialogue) -> list[Grade | None]:
     """Return the record's grade of each turn, None where it is missing."""
-    return [_grade(turn) for turn in row.turns]
-
-
-def _grade(turn: GradedTurn) -> Grade | None:
-    if turn.failed is not None or None in turn.scores:
-        return None
-    return Grade(*turn.scores, turn.refused, turn.rationale, intent=turn.intent)
+    return [
+        Grade(turn.helpfulness, turn.harmlessness, turn.refused, turn.rationale, intent=turn.intent)
+        if turn.graded
+        else None
+        for turn in row.turns
+    ]
 
 
 def regraded(row: GradedDialogue, new: GradedDialogue) -> GradedDialogue:

@@ -52,22 +52,16 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _run_problems(run)
     if files is None:
         return
-    source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
-    if not source.exists():
-        yield Problem(
-            "from_raw_eval", files, "no such file or folder: name a raw_eval.json, or a folder that holds some"
-        )
-    elif written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
-        yield Problem(
-            "hydra.run.dir", config["run_dir"], f"{RAW_EVALS}/ there is read, and would be replaced: name another"
-        )
-    else:
-        from steer_lit.bench.raw_eval import check_first
+    from steer_lit.bench.raw_eval import check_first
 
-        try:
-            check_first(Path(str(files)))
-        except ConfigError as error:
-            yield from error.problems
+    try:
+        check_first(Path(str(files)))
+    except ConfigError as error:
+        yield from error.problems
+    source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
+    if written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
+        remedy = f"{RAW_EVALS}/ there is read, and would be replaced: name another"
+        yield Problem("hydra.run.dir", config["run_dir"], remedy)
 
 
 def folders_of(run: object) -> list[Path]:
@@ -163,8 +157,8 @@ def _read_run(folder: Path, settings: BenchSettings, console: Console) -> ReadRu
         remedy = "the run asked openings alone: report on it with bench.protocol=single_turn"
         raise ConfigError([Problem("bench.protocol", settings.protocol, remedy)])
     if others := sum(not row.failed for row in rows) - sum(not row.failed for row in shown):
-        said = "dialogues were graded by another judge, or played on other data, with other settings or weights"
-        print_lines(console, f"{others} {said} than the latest graded ones: not in this report")
+        said = "graded by another judge, or played on other data, with other settings or weights than the latest"
+        print_lines(console, f"{counted(others, 'dialogue')} not in this report: {said}")
     judge = shown[-1].judge or configured_name(saved.get("judge", {}))
     return ReadRun(folder, records, judge, saved, provenance(folder, shown))
 
@@ -222,7 +216,7 @@ def _report_rollouts(run: Path, out_dir: Path, console: Console) -> None:
         html.write_page(
             out_dir / "report.html", "Training rollouts", facts, dialogues, picture_opener(saved.get("data", {}))
         )
-    print_lines(console, f"{len(dialogues)} rollouts", f"report:  {out_dir / 'report.html'}")
+    print_lines(console, counted(len(dialogues), "rollout"), f"report:  {out_dir / 'report.html'}")
 
 
 def _holds_records(run: Path) -> bool:

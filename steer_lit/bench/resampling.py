@@ -7,7 +7,6 @@ the product of that vector with the units' values. The result equals scipy's per
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -29,27 +28,22 @@ class Rate(TypedDict):
 NO_RATE: Rate = {"value": None, "low": None, "high": None}  # without data
 
 
-@dataclass(slots=True)
 class Draws:
     """The random draws of one figure. Each call draws anew; another object of the same seed repeats the draws.
 
     The last axis of a result is [1 + resamples]: first the sample itself, then the resamples.
     """
 
-    rng: np.random.Generator
-    resamples: int
-
-    @classmethod
-    def of(cls, seed: int, resamples: int) -> Draws:
-        return cls(np.random.default_rng(seed), resamples)
+    def __init__(self, seed: int, resamples: int) -> None:
+        self._rng, self._resamples = np.random.default_rng(seed), resamples
 
     def sums(self, units: Array) -> Array:
         """Sum `units`, [..., units] with at least one unit, over resamples of the same size: [..., 1 + resamples]."""
         count = units.shape[-1]
         parts, step = [units.sum(axis=-1, keepdims=True)], max(1, _AT_ONCE // count)
-        for start in range(0, self.resamples, step):
-            size = min(step, self.resamples - start)
-            drawn = self.rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        for start in range(0, self._resamples, step):
+            size = min(step, self._resamples - start)
+            drawn = self._rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
             weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
             parts.append(units @ weights.T)
         return np.concatenate(parts, axis=-1)

@@ -8,16 +8,13 @@ A stopped run resumes: a dialogue already recorded for the same policy, settings
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rich.console import Console
-from rich.progress import Progress
 
 from steer_lit.bench import report
 from steer_lit.bench.constant import ConstantPolicy
 from steer_lit.bench.names import judge_name
 from steer_lit.bench.outputs import write_outputs
-from steer_lit.bench.playing import BenchRun, play_policy
+from steer_lit.bench.playing import BenchRun, Tally, play_policy
 from steer_lit.bench.provenance import provenance
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.stale_records import describe_stale
@@ -25,7 +22,7 @@ from steer_lit.bench.summary import Summary
 from steer_lit.bench.ungraded import ungraded
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.run_files import RECORDS
-from steer_lit.terminal.bars import BarOrLines, count_bar
+from steer_lit.terminal.bars import count_bar
 from steer_lit.terminal.visible import print_lines
 
 
@@ -54,7 +51,7 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
             nothing = played and all(row.failed for rows in played.values() for row in rows)
             if nothing and isinstance(policy, ConstantPolicy):
                 continue  # by itself it says nothing, and a report made again would show it as the latest result
-            played[name] = play_policy(run, name, _teller(progress, name, len(run.suite.scenarios)))
+            played[name] = play_policy(run, name, Tally(progress, name, len(run.suite.scenarios)))
     failures = ungraded(played)
     without = [name for name, (failed, _) in failures.items() if failed == len(played[name])]
     earlier = {row.policy for row in run.records.rows if not row.failed}.difference(played.keys() - without)
@@ -71,15 +68,3 @@ def run_bench(run: BenchRun, console: Console | None = None) -> Summary:
     if without:
         raise TooManyFailures(f"no dialogue of {', '.join(without)} could be graded: {failures[without[0]][1]}")
     return summary
-
-
-def _teller(progress: Progress, name: str, total: int) -> Callable[[int, int, int], None]:
-    """Return a function that shows how many of a policy's dialogues are recorded, not graded and answered."""
-    bar = BarOrLines(progress, name, total, "graded")
-
-    def tell(done: int, failed: int, answered: int) -> None:
-        told = f"done, {failed} not graded" if failed else "graded"
-        told += f", {answered} answered" if answered > done else ""
-        bar.show(done, f"{name}: {done} of {total} dialogues {told}", told)
-
-    return tell

@@ -58,10 +58,10 @@ def _changed(rows: Sequence[GradedDialogue], run: BenchRun) -> str:
     saved: Mapping[str, Any] = {}
     with suppress(SteerError):  # an unreadable config is about to be replaced
         saved = saved_config(run.out_dir)
-    if not saved or run.config is None or not played_under_config(run.out_dir, rows):
+    if not saved or not run.config or not played_under_config(run.out_dir, rows):
         return ""
     policies = {row.policy.partition(SEED_MARK)[0] for row in rows}
-    each = changed_settings(saved, run.config.values, policies)
+    each = changed_settings(saved, run.config, policies)
     changed = [f"{key}={before}, now {now}" for key, before, now in each]
     return f" ({'; '.join(changed[:_NAMED])}{and_more(len(changed) - _NAMED)})" if changed else ""
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Protocol
 
 from steer_lit.attacker.scripted import ScriptedAttacker
 from steer_lit.chat.settings import missing_words
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.sources import pictures_of
-from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
-from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
 QUICK = 120  # dialogues of STEER-mini: a few minutes with a small model
-_MANY = 1000  # dialogues: hours with a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +49,6 @@ class BenchPolicy(Policy, Fingerprinted, Protocol):
     """
 
 
-def choose(scenarios: Iterable[Scenario], limit: int | None = None) -> list[Scenario]:
-    """Return the first `limit` scenarios (all for None), in order.
-
-    Raises SteerError if there are none, or if an id repeats: records are kept by id.
-    """
-    chosen = list(islice(scenarios, limit))
-    repeated = sorted(id for id, count in Counter(scenario.id for scenario in chosen).items() if count > 1)
-    if repeated:
-        said = f"{len(repeated)} ids of bench scenarios occur more than once, such as {repeated[0]!r}"
-        raise SteerError(f"{said}: records are kept by id, so give the rows of data.source.bench ids of their own")
-    if not chosen:
-        raise SteerError("there are no bench scenarios to play: data.source.bench names the rows, bench.limit how many")
-    return chosen
-
-
 def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: bool) -> str:
     """Say in one line what a run will play. `recorded`: its folder may hold some already; `hint`: name a quick look."""
     first, *others = policies
@@ -75,16 +56,6 @@ def planned(dialogues: int, policies: Collection[str], *, recorded: bool, hint: 
     line = f"to play: {counted(dialogues, 'dialogue')}, {by}"
     line += f"; those that {RECORDS} holds are not played again" if recorded else ""
     return line + (f"; bench.limit={QUICK} is a quick look" if hint and dialogues > QUICK else "")
-
-
-def check_worth(model: str, adapters: Collection[str | None], dialogues: int) -> None:
-    """Raise ConfigError if hours would go into random weights alone, as with a bare `python bench.py`."""
-    if model == UNTRAINED and dialogues > _MANY and adapters == {"base"}:
-        remedy = (
-            f"plays {dialogues:,} dialogues, and model={model} is random weights: name what to measure, model=nano "
-            "policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
-        )
-        raise ConfigError([Problem("bench.limit", None, remedy)])
 
 
 def check_gold(
@@ -102,12 +73,13 @@ def check_gold(
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
     name = "rubric" if type(player) in (RubricJudge, RubricTutor) else type(player).__name__  # as it would be typed
+    does = "gives the attacker its verdicts" if section == "tutor" else "grades"
     if lacking == len(scenarios):
         remedy = (
-            f"goes by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
+            f"{does} by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "
             f"{' '.join([f'{section}=llm', *missing_words(server or {})])}"
         )
         raise ConfigError([Problem(section, name, remedy)])
     if lacking:
-        said = "%s=%s goes by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
-        log.warning(said, section, name, lacking, len(scenarios), section)
+        said = "%s=%s %s by gold facts: %d of %d dialogues lack some and will count nowhere, use %s=llm"
+        log.warning(said, section, name, does, lacking, len(scenarios), section)

@@ -75,7 +75,7 @@ def of_seeds(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Rate]:
     """
     if len(seeds) == 1 or not seeds[0]:
         return by_turn(seeds[0], settings)
-    draws = Draws.of(settings.seed, settings.resamples)
+    draws = Draws(settings.seed, settings.resamples)
     failed, risked = draws.sums(_counted(seeds, settings))  # [seeds, horizon, draws]
     shares = intervals(draws.over_seeds(_alive(failed, risked)))
     followed = max(failure_turn(row, settings.failure_below) or len(row.turns) for rows in seeds for row in rows)

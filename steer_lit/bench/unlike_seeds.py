@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from steer_lit.bench.policies import local
+from steer_lit.bench.policies import LocalPolicy, policy_of
 from steer_lit.bench.provenance import saved_config
 from steer_lit.dotted import leaves, within
 from steer_lit.errors import SteerError
@@ -31,12 +31,9 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(members, str) or not isinstance(members, Sequence):
             continue
         trainings = [found for member in members if (found := _training(member))]
-        differing = []
-        for key in dict.fromkeys(key for one in trainings for key in one):
-            values = dict.fromkeys(str(one.get(key, "not there")) for one in trainings)
-            if len(values) > 1:
-                differing.append(f"{key} ({', '.join(values)})")
-        if differing:
+        keys = dict.fromkeys(key for one in trainings for key in one)
+        values = {key: dict.fromkeys(str(one.get(key, "not there")) for one in trainings) for key in keys}
+        if differing := [f"{key} ({', '.join(found)})" for key, found in values.items() if len(found) > 1]:
             said = f"policies.{name} counts as seeds of one training, but they differ in"
             yield f"{said} {few(differing, _NAMED)}"
 
@@ -44,7 +41,7 @@ def unlike_seeds(policies: Mapping[str, Any]) -> Iterator[str]:
 def _training(member: object) -> dict[str, object]:
     """Return the deciding settings of the run that wrote the adapter, {} if they are not known."""
     saved: Mapping[str, Any] = {}
-    if (policy := local(member)) is not None:
+    if isinstance(policy := policy_of(member), LocalPolicy):
         with suppress(SteerError):
             saved = saved_config(Path(policy.adapter).parent)
     deciding = {key: value for key, value in leaves(saved) if any(within(key, part) for part in _DECIDING)}

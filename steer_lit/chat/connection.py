@@ -6,6 +6,7 @@ A body is bounded before it is held in memory: it is read in chunks, never decom
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import threading
@@ -13,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -49,16 +50,6 @@ class Fault:
     timed_out: bool = False
 
 
-def spellings(text: str) -> str:
-    """Return a pattern for ASCII `text` as JSON may hold it: plain or escaped, also in strings within strings."""
-    spelt = []
-    for character in text:
-        digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{ord(character):04x}")
-        spelt.append(rf"(?:{re.escape(character)}|u{digits})")
-    # Backslashes match only after a character, so that a run of them, which anybody may send, is read once.
-    return r"\\*+".join(spelt)
-
-
 class UnfitBody(Exception):
     """A body that is not read. The message says why and becomes the `reason` of a `Fault`."""
 
@@ -75,7 +66,6 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
             raise ConfigError([Problem(key("api_key_env"), settings.api_key_env, remedy)])
-        self._spelt = spellings(self._key)
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
@@ -143,14 +133,14 @@ class Connection:
             to = "" if connected else f" to {self._base_url}{_through(self._base_url)}"
             return Fault(f"no connection{to}: {brief(self._hidden(repr(cause)))}", transient=True, connected=connected)
         content = answer.http_response.content
-        return self._hidden(content) if len(self._key) >= SECRET else content
+        return self._hidden_in(content) if len(self._key) >= SECRET else content
 
     def _refusal(self, status: int, content: bytes, headers: Mapping[str, str]) -> Fault:
         if 300 <= status < 400:
             to = brief(self._hidden(headers.get("location", "nowhere")))
             why = f"a redirect to {to}, which is not followed: let {self._place} say where the server is"
             return Fault(f"HTTP {status}: {why}", transient=False, status=status)
-        error = error_object(self._hidden(content))
+        error = error_object(self._hidden_in(content))
         spent = isinstance(error, Mapping) and error.get("code") == "insufficient_quota"  # a 429 that stays
         return Fault(
             f"HTTP {status}: {brief(error)}" if error else f"HTTP {status}",
@@ -160,21 +150,17 @@ class Connection:
             error=error,
         )
 
-    @overload
-    def _hidden(self, text: str) -> str: ...
-    @overload
-    def _hidden(self, text: bytes) -> bytes: ...
-    def _hidden(self, text: str | bytes) -> str | bytes:
+    def _hidden(self, text: str) -> str:
         """Replace the key by `***`: some servers and proxies send back the header they were given."""
-        if not self._key:
-            return text
-        if isinstance(text, bytes):
-            spelt, bare = (
-                self._spelt.encode(),
-                text.replace(b"\0", b""),
-            )  # JSON may be read from UTF-16, which has zeros
-            return re.sub(spelt, b"***", bare if re.search(spelt, bare) else text)
-        return re.sub(self._spelt, "***", text)
+        return text.replace(self._key, "***") if self._key else text
+
+    def _hidden_in(self, content: bytes) -> bytes:
+        """Return a body without the key. JSON is written anew, since it may escape any character or be UTF-16."""
+        try:
+            text = json.dumps(json.loads(content))
+        except (ValueError, RecursionError):
+            text = content.decode("utf-8", "replace").replace("\0", "")  # UTF-16 has zeros
+        return self._hidden(text).encode()
 
     async def _own_headers(self, request: httpx2.Request) -> None:
         """Unless OpenAI's key is sent, drop what openai adds from the environment: the account, other keys."""

@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 LONG_WAIT = 5.0  # seconds; shorter waits are not logged
 WAITS_TOLD = 300.0  # seconds between two warnings of waits
-_TOLD_AGAIN = 8  # time-outs are logged at the first, at this many, and each time their number has doubled
 _HOPELESS = {  # statuses that no retry can help, and the settings that may be wrong
     401: ("refuses the key in the variable {api_key_env}", ["api_key_env"]),
     402: ("wants the account of that key to be topped up", []),
@@ -117,8 +116,7 @@ class ServerHealth:
                 f"the latest {self._timed_out} attempts all timed out, and nothing else came: {outcome.reason}"
             )
         self._slow += 1
-        doublings, rest = divmod(self._slow, _TOLD_AGAIN)
-        if self._slow == 1 or (rest == 0 and doublings.bit_count() == 1):
+        if self._slow.bit_count() == 1:  # the first, and each time their number has doubled
             self._tell_slow(outcome, seconds)
 
     def refused(self, fault: Fault) -> None:

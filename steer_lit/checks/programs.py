@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
-from steer_lit.bench.policies import ALLOWED, READ, any_local, local, named, served
+from steer_lit.bench.policies import ALLOWED, READ, ServedModel, any_local, named, policy_of
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
@@ -230,9 +230,10 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
         if value == []:
             yield Problem(f"policies.{name}", value, ALLOWED)
     for name, value in policies.items():
-        if (model := served(value)) is not None:
-            yield from model.problems(f"policies.{name}", config["server"])
-        elif (policy := local(value)) is None:
+        policy = policy_of(value)
+        if isinstance(policy, ServedModel):
+            yield from policy.problems(f"policies.{name}", config["server"])
+        elif policy is None:
             shown = HIDDEN if isinstance(value, Mapping | list) else value  # it may hold an API key
             unread = ", ".join(sorted(map(str, value.keys() - READ))) if isinstance(value, Mapping) else ""
             yield Problem(f"policies.{name}", shown, f"nothing reads its {unread}; {ALLOWED}" if unread else ALLOWED)
@@ -268,7 +269,8 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     # A tutor that needs no gold facts writes questions too.
     if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
         for section in ruled:
-            remedy = f"goes by gold facts, and questions that a model writes have none: use {section}=llm"
+            does = "gives the attacker its verdicts" if section == "tutor" else "grades"
+            remedy = f"{does} by gold facts, and questions that a model writes have none: use {section}=llm"
             yield Problem(section, "rubric", remedy)
 
 

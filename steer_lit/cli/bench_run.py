@@ -9,21 +9,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from steer_lit.bench.policies import adapters, any_local
+from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
 from steer_lit.checks import bench_problems
-from steer_lit.checks.facts import makes_rows, reacts
+from steer_lit.checks.facts import reacts
+from steer_lit.cli.closing import following
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze
 from steer_lit.cli.stopping import continuable
-from steer_lit.errors import ConfigError
+from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
+from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.terminal.commands import command, resume_command, shown_path, typed_words
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from steer_lit.data.bench_rows import BenchRows
 
 log = logging.getLogger(__name__)
+_MANY = 1000  # dialogues: hours with a small model
 _ANOTHER_JUDGE = "the same command with another judge, such as judge=llm server.model=<another>"
 
 
@@ -52,10 +56,8 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
 
 
 def _bench(config: DictConfig, run_dir: Path) -> None:
-    from steer_lit.bench.policies import named
     from steer_lit.bench.report_only import report_config, report_on
     from steer_lit.bench.settings import BenchSettings
-    from steer_lit.bench.suite import check_worth
     from steer_lit.bench.tables import alone
 
     settings = BenchSettings(**{field.name: config.bench[field.name] for field in fields(BenchSettings)})
@@ -67,17 +69,19 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     quieten()
     rows, scenarios = _bench_rows(config)
     judge = build_player(config.judge, rows.open_image, "judge")
-    whole = config.bench.limit is None and makes_rows(plain)  # all of STEER-mini
     if config.judge_check:
-        meant = len(named(plain["policies"])) + len(_constants(plain, scenarios))
-        _check_judge(config, judge, scenarios, meant, settings, run_dir, whole=whole)
+        _check_judge(config, plain, judge, scenarios, settings, run_dir)
         return
-    if whole:
-        check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
-    summary = _play(config, plain, rows, scenarios, judge, settings, run_dir, hint=whole)
+    if _random_for_hours(plain, scenarios):
+        remedy = (
+            f"plays {len(scenarios):,} dialogues, and model={UNTRAINED} is random weights: name what to measure, "
+            "model=nano policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
+        )
+        raise ConfigError([Problem("bench.limit", None, remedy)])
+    summary = _play(config, plain, rows, scenarios, judge, settings, run_dir)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
-        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
-        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
+        why = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
+        print(following(resume_command("bench", typed_words(), run_dir), why))
 
 
 def _play(
@@ -88,15 +92,13 @@ def _play(
     judge: Judge,
     settings: BenchSettings,
     run_dir: Path,
-    *,
-    hint: bool,
 ) -> Summary:
     """Play what the folder does not hold. Servers that have something to do are greeted before a model loads."""
     from hydra.utils import instantiate
 
     from steer_lit.bench.constant import WHY_LEFT_OUT
-    from steer_lit.bench.playing import BenchRun, RunConfig
-    from steer_lit.bench.policies import Policies, named
+    from steer_lit.bench.playing import BenchRun
+    from steer_lit.bench.policies import Policies
     from steer_lit.bench.regrading import holds_work
     from steer_lit.bench.run import run_bench
     from steer_lit.bench.suite import Suite, check_gold, planned
@@ -111,9 +113,8 @@ def _play(
     suite = Suite(scenarios, rows.open_image, rows.picture_digest, **asking)
 
     played_on = (*rows.facts(), plain["system_prompt"], *sorted(plain["rollout"].items()))
-    made_by = RunConfig(plain, partial(freeze, config, run_dir))
     ready = {**policies.served, **constant}
-    run = BenchRun(ready, suite, judge, settings, run_dir, played_on, made_by)
+    run = BenchRun(ready, suite, judge, settings, run_dir, played_on, plain, partial(freeze, config, run_dir))
     with (
         hanging_up(judge, *asking.values(), *policies.served.values()),
         continuable(run_dir, "bench", lambda: holds_work(run.records.rows, suite.attacker)),
@@ -125,26 +126,34 @@ def _play(
         if config.bench.constants and asking:
             log.info("%s", WHY_LEFT_OUT)
         names = [*named(plain["policies"]), *constant]
+        hint = config.bench.limit is None
         log.info("%s", planned(len(scenarios), names, recorded=bool(run.records.rows), hint=hint))
         run.policies = {**policies.make(scenarios, settings.turns_played), **constant}
         greet(*(player for player in run.busy() if player not in greeted))  # weights are others than those recorded
         return run_bench(run)
 
 
+def _random_for_hours(plain: Mapping[str, Any], scenarios: Sequence[Scenario]) -> bool:
+    """Return whether hours would go into random weights alone, as with a bare `python bench.py`."""
+    each = map(policy_of, named(plain["policies"]).values())
+    played = {policy.adapter if isinstance(policy, LocalPolicy) else None for policy in each}
+    unlimited = plain["bench"]["limit"] is None and len(scenarios) > _MANY
+    return unlimited and plain["model"]["name"] == UNTRAINED and played == {"base"}
+
+
 def _check_judge(
     config: DictConfig,
+    plain: Mapping[str, Any],
     judge: Judge,
     scenarios: Sequence[Scenario],
-    policies: int,
     settings: BenchSettings,
     run_dir: Path,
-    *,
-    whole: bool,
 ) -> None:
     """Check the judge on the calibration set. The benchmark's own dialogues are only counted, to estimate its cost."""
     from rich.console import Console
 
     from steer_lit.bench.judge_check import check_judge, cost
+    from steer_lit.bench.suite import QUICK
 
     console = Console()
     if not (run_dir / RECORDS).is_file():  # otherwise the folder is a benchmark's, and keeps that config
@@ -152,35 +161,21 @@ def _check_judge(
     with hanging_up(judge), continuable(run_dir, "bench", lambda: False):
         greet(judge)
         fit = check_judge(judge, settings, run_dir, console)
+        policies = len(named(plain["policies"])) + len(_constants(plain, scenarios))
         asked = cost(judge, scenarios, policies, settings.turns_played)
-        following = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
-        print_lines(console, *asked, f"next:    {following}")
+        quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
+        benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
+        print_lines(console, *asked, following(benchmark if fit else _ANOTHER_JUDGE))
 
 
 def _what_plays(config: DictConfig) -> str:
     return f"benchmark with model={config.model.name}" if any_local(config.policies) else "benchmark"
 
 
-def _benchmark(config: DictConfig, dialogues: int, *, whole: bool) -> str:
-    """Return the command of the benchmark the judge was checked for; a quick one if the whole would be refused."""
-    from steer_lit.bench.suite import QUICK, check_worth
-
-    words = typed_words()
-    quick = []
-    try:
-        if whole:
-            check_worth(config.model.name, adapters(config.policies), dialogues)
-    except ConfigError:
-        quick = [f"bench.limit={QUICK}"]
-    kept = words_besides(words, ["judge_check", *(["bench.limit"] if quick else [])])
-    return command("bench", *kept, *quick)
-
-
 def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     """Return the benchmark's rows, and the scenarios chosen from them to be played."""
     from hydra.utils import instantiate
 
-    from steer_lit.bench.suite import choose
     from steer_lit.data.bench_rows import READ, BenchRows
 
     data: dict[str, Any] = {str(name): value for name, value in config.data.items() if name in READ}
@@ -188,7 +183,7 @@ def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:
     if folder := data.get("quarantine_dir"):
         data["quarantine_dir"] = folder = str(shown_path(Path(folder)))
     rows = BenchRows(**data, part=config.bench.part, system_prompt=config.system_prompt)
-    scenarios = choose(rows, config.bench.limit)
+    scenarios = list(islice(rows, config.bench.limit))
     if count := rows.quarantined:
         where = f", see {Path(folder, QUARANTINE)}" if folder else ""
         print(f"{counted(count, 'row')} put aside{where}")

@@ -78,10 +78,10 @@ def closing(
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
     if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label:<8} {export}{shown}{kept}"
-    return f"{label:<8} {export}{shown}{kept}\n{_following(*_NEXT[config.stage](config, export, words))}"
+    return f"{label:<8} {export}{shown}{kept}\n{following(*_NEXT[config.stage](config, export, words))}"
 
 
-def _following(command: str, *wanted: str) -> str:
+def following(command: str, *wanted: str) -> str:
     return "\n".join([f"next:    {command}", *(f"         ({want})" for want in wanted)])
 
 
@@ -108,7 +108,7 @@ def compared(
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
     if config.model.name == UNTRAINED:
         notes.append(f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing")
-    return _following(*_bench_command(config, named, words), *notes)
+    return following(*_bench_command(config, named, words), *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import BenchPart, FileSource, MiniSource, Rows, blanked, pictures_of
+from steer_lit.data.sources import BenchPart, FileSource, MiniSource, Rows, blanked, content_of, pictures_of
 from steer_lit.files.run_files import QUARANTINE
+from steer_lit.numbers import counted
 from steer_lit.types import ImageRef, Scenario
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ READ = ("source", "max_turns", "blank_images", "max_bad_rows", "quarantine_dir")
 class BenchRows:
     """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Rows are read on demand.
 
-    A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator. With
-    `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad; they
-    are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
+    A row of a file that repeats an earlier one under whatever id is left out: intervals would count it as a dialogue of
+    its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator.
+    With `blank_images` every picture becomes a white one of its size. Up to `max_bad_rows` rows of a file may be bad;
+    they are put aside in `quarantine_dir`/quarantine.jsonl, or only counted if that is None.
     """
 
     def __init__(
@@ -90,13 +92,15 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        rows = self.source.rows(self.part, self.max_turns, self._quarantine)
-        if isinstance(self.source, FileSource) and self.system_prompt:
-            with_own = sum(cast(Scenario, rows[number]).system is not None for number in range(len(rows)))
-            if with_own:
-                log.warning(
-                    "%d of %d rows bring a system message; system_prompt is used instead, empty it to use theirs",
-                    with_own,
-                    len(rows),
-                )
+        if isinstance(self.source, MiniSource):
+            return self.source.rows(self.part, self.max_turns, self._quarantine)  # all different
+        given = self.source.rows(self.part, self.max_turns, self._quarantine)
+        first = {content_of(row): row for row in reversed(given)}
+        rows = [row for row in given if first[content_of(row)] is row]
+        if repeated := len(given) - len(rows):
+            log.warning("%s left out, the same as earlier rows: each is played once", counted(repeated, "row"))
+        with_own = sum(cast(Scenario, row).system is not None for row in rows)
+        if with_own and self.system_prompt:
+            said = "%d of %d rows bring a system message; system_prompt is used instead, empty it to use theirs"
+            log.warning(said, with_own, len(rows))
         return rows

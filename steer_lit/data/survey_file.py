@@ -107,7 +107,7 @@ class Surveyed:
         yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
         yield from (f"  {line}" for line in key_lines([row.without_effect for row in self.rows]))
         if again := list(self.repeated()):
-            yield f"  the same as an earlier row, and learned from or played once more: {few_rows(again)}"
+            yield f"  the same as an earlier row, trained on once more, benchmarked once: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])
         shown = reasons[: _EVERY if alone else _REASONS]
         for faults in shown:

@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steer_lit.bench import run
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun
+from steer_lit.bench.playing import BenchRun, Tally
 from steer_lit.bench.records import GradedDialogue, RecordFile, read_graded
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.suite import Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.rollout import threads
 from steer_lit.rollout.known_answers import KnownAnswers
-from steer_lit.terminal.bars import count_bar
+from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.types import Attack, Completion, Grade, Message, Scenario, SoFar
 from tests.settings import bench_settings
 
@@ -102,12 +101,14 @@ def test_a_dialogue_is_graded_while_the_next_is_played(tmp_path: Path) -> None:
 
 def test_the_number_answered_is_shown_only_if_it_exceeds_the_number_recorded() -> None:
     with count_bar(Console(file=io.StringIO(), force_terminal=True), "", "{task.fields[told]},") as progress:
-        tell = run._teller(progress, "one", 3)
-        for *counts, told in (
-            (0, 0, 0, "graded"), (0, 0, 2, "graded, 2 answered"), (3, 0, 3, "graded"),
-            (2, 1, 3, "done, 1 not graded, 3 answered"), (3, 3, 3, "done, 3 not graded"),
-        ):  # fmt: skip
-            tell(*counts)
+        tally = Tally(progress, "one", 3)
+        for more, told in (
+            ({}, "graded"),
+            ({"answered": 2}, "graded, 2 answered"),
+            ({"recorded": 1, "failed": 1}, "done, 1 not graded, 2 answered"),
+            ({"recorded": 2, "answered": 1, "failed": 2}, "done, 3 not graded"),
+        ):
+            tally.add(**more)
             assert progress.tasks[0].fields["told"] == told
 
 
@@ -258,8 +259,8 @@ def test_rows_of_a_judge_that_was_replaced_do_not_speak_for_the_new_one(tmp_path
 
 def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the progress bar would not move during the first dialogues."""
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(run, "_teller", lambda *_: lambda done, failed, played: told.append((done, played)))
+    told: list[str] = []
+    monkeypatch.setattr(BarOrLines, "show", lambda _, done, line, words: told.append(f"{done} {words}"))
     release = threading.Event()
 
     def grade(row: int) -> None:
@@ -267,11 +268,11 @@ def test_played_dialogues_are_reported_before_they_are_graded(tmp_path: Path, mo
 
     def play(row: int) -> None:
         if row == 1:  # while the first is being graded
-            assert told == [(0, 0), (0, 1)]
+            assert told == ["0 graded", "0 graded, 1 answered"]
             release.set()
 
     Watched(play, grade).bench(tmp_path)
-    assert told[-1] == (3, 3)
+    assert told[-1] == "3 graded"
 
 
 @pytest.mark.parametrize("at", [1, 2])  # during play, and after the last dialogue was played

@@ -15,16 +15,16 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from steer_lit.bench.playing import BenchRun
-from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, adapters, any_local, local, named, served
+from steer_lit.bench.policies import LocalPolicy, Policies, ServedModel, any_local, named, policy_of
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
-from steer_lit.bench.suite import Suite, check_worth
+from steer_lit.bench.suite import Suite
 from steer_lit.chat import ChatClient
 from steer_lit.cli import main as cli
 from steer_lit.cli.players import hanging_up
 from steer_lit.data.images import open_image
 from steer_lit.data.mini import MiniSplit
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.errors import SteerError
 from steer_lit.terminal.stdout import REFUSED
 from steer_lit.tutor.rubric import RubricJudge
 from tests.settings import bench_settings
@@ -34,56 +34,33 @@ SERVER = {"base_url": "http://localhost:1/v1", "model": "judge-model", "api_key_
 
 
 @pytest.mark.parametrize(
-    ("value", "model"),
+    ("value", "policy"),
     [
         ("server:org/model-7B:free", ServedModel("org/model-7B:free")),
         ("server:", ServedModel("")),  # its problems() reports this
         ({"model": "m"}, ServedModel("m")),
         ({"model": "m", "base_url": "http://h/v1"}, ServedModel("m", "http://h/v1")),
         ({"model": "m", "api_key_env": "THEIRS"}, ServedModel("m", api_key_env="THEIRS")),
-        ("base", None),
-        ("outputs/sft/adapter", None),
-        ({"base_url": "http://h/v1"}, None),
-        ({"model": "m", "key": "secret"}, None),
-        ({"model": 3}, None),
         ({"model": "m", "system_prompt": "Be kind."}, ServedModel("m", system_prompt="Be kind.")),
-        ({"model": "m", "system_prompt": 3}, None),
-        ({"adapter": "base", "system_prompt": "Be kind."}, None),
-        (7, None),
-    ],
-)
-def test_which_entries_name_a_served_model(value: object, model: ServedModel | None) -> None:
-    assert served(value) == model
-
-
-@pytest.mark.parametrize(
-    ("value", "policy"),
-    [
         ("base", LocalPolicy("base")),
         ("a/adapter", LocalPolicy("a/adapter")),
         ({"adapter": "a"}, LocalPolicy("a")),
         ({"adapter": "base", "system_prompt": ""}, LocalPolicy("base", "")),
+        ({"base_url": "http://h/v1"}, None),
+        ({"model": "m", "key": "secret"}, None),
+        ({"model": 3}, None),
+        ({"model": "m", "system_prompt": 3}, None),
         ({"adapter": "base", "prompt": "Be kind."}, None),
         ({"adapter": "base", "model": "m"}, None),
         ({"adapter": ""}, None),
         ({"adapter": "server:m", "system_prompt": "Be kind."}, None),
-        ("server:m", None),
         ("", None),
         (None, None),
+        (7, None),
     ],
 )
-def test_which_entries_name_a_policy_of_this_process(value: object, policy: LocalPolicy | None) -> None:
-    assert local(value) == policy
-
-
-def test_random_weights_alone_are_not_worth_hours_whatever_their_prompt() -> None:
-    prompted = {"adapter": "base", "system_prompt": "Be kind."}
-    assert adapters({"base": "base", "kind": [prompted, "base"]}) == {"base"}
-    with pytest.raises(ConfigError, match="is random weights"):
-        check_worth("tiny", adapters({"kind": prompted}), 3227)
-    check_worth("tiny", adapters({"base": "base", "sft": "a/adapter"}), 3227)
-    check_worth("tiny", adapters({"base": "base", "other": "server:m"}), 3227)
-    check_worth("nano", adapters({"kind": prompted}), 3227)
+def test_the_policy_that_an_entry_names(value: object, policy: ServedModel | LocalPolicy | None) -> None:
+    assert policy_of(value) == policy
 
 
 def test_a_served_model_takes_the_runs_server_unless_it_has_its_own() -> None:

@@ -272,6 +272,13 @@ def test_first_unsafe_turns_by_hand(summary: dict) -> None:
     assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("50.0", (0, 0)), ("50.0", (10, 0))]
 
 
+def test_a_share_that_rounds_to_nothing_is_not_shown_as_none(summary: dict) -> None:
+    many = {**summary["sft"], "failure_turns": {"1": 1, "2": 0, "none": 2999}}
+    (axes,) = charts.failures({"sft": many}).axes
+    assert [text.get_text() for text in axes.texts] == ["<0.1", "100.0"]
+    assert axes.patches[0].get_gid() == "told:sft, turn 1: <0.1%"
+
+
 def test_rates_by_kind_by_hand(summary: dict) -> None:
     joint, safety, helpfulness = charts.kinds(summary).axes
     assert [label.get_text() for label in joint.get_yticklabels()] == ["sft"]

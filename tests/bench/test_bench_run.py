@@ -13,7 +13,7 @@ from rich.console import Console
 
 from steer_lit.bench import metrics
 from steer_lit.bench.constant import ALWAYS_COMPLY, ALWAYS_REFUSE, CONSTANTS, GOLD
-from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -103,8 +103,7 @@ def test_a_judge_without_a_fingerprint_is_told_by_the_values_it_is_made_of(tmp_p
 
     def keys(judge: Mapping[str, object], **others: Mapping[str, object]) -> str:
         values = {"judge": {"_target_": "WordJudge", **judge}, "attacker": {}, "tutor": {}, **others}
-        run = RunConfig(values, lambda records: None)
-        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=run).conditions
+        return BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path, config=values).conditions
 
     assert keys({"cap": 3}) == keys({"cap": 3}) != keys({"cap": -3})
     assert keys({}) == BenchRun({**CONSTANTS}, Suite(scenarios()), WordJudge(), SETTINGS, tmp_path).conditions
@@ -351,7 +350,7 @@ def test_a_report_from_records_covers_one_judge_and_one_setting(tmp_path: Path) 
     again, said = read_again()
     assert again == few
     assert list(again) == ["sft"]
-    assert "8 dialogues were graded by another judge" in said  # 3 of sft, 5 of grpo
+    assert "8 dialogues not in this report: graded by another judge" in said  # 3 of sft, 5 of grpo
     assert "Strict" in said
     assert "WordJudge" not in said
     assert strictly(3, max_turns=1) == read_again()[0]

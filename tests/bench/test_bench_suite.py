@@ -3,24 +3,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from steer_lit.bench.suite import check_gold, choose, planned
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.bench.suite import check_gold, planned
+from steer_lit.errors import ConfigError
 from steer_lit.tutor.rubric import RubricJudge
 from steer_lit.types import Attack, Message, Scenario, TurnGold
 
 
 def scenario(id: str) -> Scenario:
     return Scenario(id, "benign", Attack(Message.of("user", "hello")))
-
-
-def test_choose_takes_the_first_rows_and_refuses_repeated_ids_and_no_rows() -> None:
-    rows = [scenario("a"), scenario("b"), scenario("c")]
-    assert choose(iter(rows), 2) == rows[:2]
-    assert choose(rows) == rows
-    with pytest.raises(SteerError, match=r"'a': .*data.source.bench"):
-        choose([*rows, scenario("a")])
-    with pytest.raises(SteerError, match=r"no bench scenarios .*data.source.bench .*bench.limit"):
-        choose([])
 
 
 @pytest.mark.parametrize(
@@ -59,9 +49,9 @@ def test_a_rubric_needs_gold_facts_for_every_turn_that_is_played(caplog: pytest.
         with pytest.raises(ConfigError, match=rf"judge='rubric': .* of {counted} none has .*use judge=llm"):
             check_gold("judge", RubricJudge(), rows, turns)
         check_gold("judge", object(), rows, turns)  # another judge
-        with pytest.raises(ConfigError, match=r"tutor=.* by gold facts.*use tutor=llm"):
+        with pytest.raises(ConfigError, match=r"tutor=.* gives the attacker its verdicts by gold facts.*use tutor=llm"):
             check_gold("tutor", SimpleNamespace(needs_gold=True), rows, turns)
     check_gold("judge", RubricJudge(), [known, opened], turns_played=1)
     assert not caplog.text
     check_gold("judge", RubricJudge(), [known, opened, unknown], turns_played=10)
-    assert "2 of 3 dialogues lack some and will count nowhere" in caplog.text
+    assert "judge=rubric grades by gold facts: 2 of 3 dialogues lack some and will count nowhere" in caplog.text

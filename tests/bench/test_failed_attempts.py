@@ -17,7 +17,7 @@ from rich.console import Console
 
 from steer_lit.bench import playing
 from steer_lit.bench.constant import ALWAYS_REFUSE
-from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.records import GradedDialogue, read_graded
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
@@ -79,7 +79,7 @@ def bench(folder: Path, judge: Judge, *policies: tuple[str, Policy], **values: A
 
     console = Console(file=io.StringIO(), width=200)
     run = BenchRun(
-        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=RunConfig(values, freeze)
+        dict(policies), Suite(SCENARIOS), judge, SETTINGS, folder, list(values), config=values, freeze=freeze
     )
     return run_bench(run, console), console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -119,9 +119,17 @@ def test_a_later_graded_record_replaces_the_failed_one_and_the_one_before_it(tmp
     assert sorted(kept) == sorted([*((id, False) for id in ALL), *((id, True) for id in ALL[:4])])
     shown, said = again(tmp_path)
     assert (shown["sft"]["n"], shown["sft"]["failed"]) == (6, 4)  # one judge's, each dialogue once
-    assert "4 dialogues were graded by another judge" in said
+    assert "4 dialogues not in this report: graded by another judge" in said
     assert bench(tmp_path, Judge("K"), ("sft", Policy("p")))[0]["sft"]["n"] == 10
     assert len(rows_of(tmp_path)) == 10
+
+
+def test_a_report_on_fewer_records_than_the_run_was_to_make_says_so(tmp_path: Path) -> None:
+    bench(tmp_path, Judge(), ("sft", Policy("p")), ("grpo", Policy("q")))
+    assert "recorded only" not in again(tmp_path)[1]
+    *kept, _, _, _ = (tmp_path / "records.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "records.jsonl").write_text("".join(kept))
+    assert "* recorded only: 7 of 10 by grpo\n" in again(tmp_path)[1]
 
 
 def test_a_policy_at_a_wrong_address_costs_no_grade(tmp_path: Path) -> None:

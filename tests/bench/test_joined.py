@@ -80,30 +80,30 @@ def test_dialogues_that_some_policy_lacks_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_dialogue_that_one_folder_could_not_grade_counts_as_in_the_other(
-    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, first: bool
+def test_a_policy_of_several_folders_counts_as_where_most_of_it_was_graded(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path, first: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A judge's server may have gone down in the one."""
     whole = rows("sft", 3)
     lost = [replace(row, turns=(replace(row.turns[0], failed="gone", harmlessness=None),)) for row in whole[1:]]
     folders = [folder_of(tmp_path / "a", whole), folder_of(tmp_path / "b", [whole[0], *lost])]
-    counts, said = joined(tmp_path / "out", *(folders if first else reversed(folders)))
+    with caplog.at_level("INFO"):
+        counts, said = joined(tmp_path / "out", *(folders if first else reversed(folders)))
     assert counts == {"sft": 3}
     assert "could not be graded" not in said
-
-
-def test_one_policy_may_be_played_in_parts(rows: Callable[..., list[GradedDialogue]], tmp_path: Path) -> None:
-    parts = [folder_of(tmp_path / str(first), rows("sft", 2, first=first)) for first in (0, 2)]
-    assert joined(tmp_path / "out", *parts)[0] == {"sft": 4}
+    assert f"sft stands in 2 folders, and counts as in {tmp_path / 'a'}" in caplog.messages
 
 
 @pytest.mark.parametrize(
     ("other", "config", "said"),
     [
         ({"fingerprint": "new"}, "", r"sft in .*a and in .*b are other weights"),
-        ({"ended": "truncated"}, "", r"both hold sft on row-0, with different records: .*'~policies\.sft'"),
         ({"policy": "grpo", "conditions": "d", "judge": "K"}, "", "J judged the one, K the other"),
-        ({"policy": "grpo", "conditions": "d"}, ADAPTIVE, r"the adaptive attacker \(lead_share=1\) in the other"),
+        (
+            {"policy": "grpo", "conditions": "d"},
+            ADAPTIVE,
+            r"_target_=.* and .*AdaptiveAttacker",
+        ),
         (
             {"policy": "grpo", "conditions": "d"},
             "rollout: {max_new_tokens: 7}",

@@ -289,16 +289,6 @@ def test_a_check_that_failed_is_not_followed_by_the_benchmark(
     assert last == "next:    the same command with another judge, such as judge=llm server.model=<another>"
 
 
-def test_a_check_on_rows_of_ones_own_says_no_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"images": [], "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({**row, "id": str(at)}) + "\n" for at in range(1001)))
-    words = ["data=steer", f"data.source.bench={path}", "judge_check=true", f"hydra.run.dir={tmp_path / 'run'}"]
-    cli.run("bench", words)
-    *_, last = capsys.readouterr().out.strip().splitlines()
-    assert shlex.split(last.removeprefix("next:")) == ["python", "bench.py", *words[:2]]
-
-
 def test_a_server_that_does_not_answer_gets_no_requests_for_grades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,7 +110,7 @@ def test_a_repeated_dialogue_counts_once(
     path = file_of(tmp_path, *map(asdict, (lost, first, other, second, lost, silent, silent)))
     with caplog.at_level(logging.WARNING):
         assert read_graded(path)[0] == [first, other, silent]
-    assert "4 dialogues stand there more than once" in caplog.text
+    assert "4 records left out, of dialogues that stand there more than once" in caplog.text
     assert RecordFile(path).of("sft") == [first, silent]
     assert len(path.read_text().splitlines()) == 3
 

@@ -374,11 +374,10 @@ def test_the_command_line_reports_on_a_run(
     page = (out / "report.html").read_text()
     assert "<code>python bench.py policies.sft=…/sft/adapter</code>" in page  # the run's command, not the report's
     assert "/far/" not in page
-    asked = page.index("the adaptive attacker (extra_turns=3)")
-    assert ">judge<" in page[asked : asked + 200]  # next to each other
+    assert "the adaptive attacker (extra_turns=3)" in page
     summary = (out / "summary.md").read_text()
     assert summary.startswith("# Benchmark\n\n* ")
-    assert "* asked by: the adaptive attacker (extra_turns=3)\n* judge: " in summary
+    assert "* asked by: the adaptive attacker (extra_turns=3)\n" in summary
 
 
 def test_a_report_on_dialogues_that_could_not_be_graded_says_why(tmp_path: Path, dialogue: MakeDialogue) -> None:

@@ -19,13 +19,13 @@ def test_a_ratios_interval_equals_scipys_percentile_bootstrap() -> None:
         (np.arange(40),), ratio, vectorized=True, method="percentile", n_resamples=500,
         random_state=np.random.default_rng(3),
     ).confidence_interval  # fmt: skip
-    ours = rate_of(np.divide(*Draws.of(seed=3, resamples=500).sums(np.stack([passed, counted]))), units=40)
+    ours = rate_of(np.divide(*Draws(seed=3, resamples=500).sums(np.stack([passed, counted]))), units=40)
     assert ours["value"] == pytest.approx(100 * passed.sum() / counted.sum())
     assert (ours["low"], ours["high"]) == pytest.approx((100 * theirs.low, 100 * theirs.high))
 
 
 def test_every_draw_has_the_samples_size_and_the_first_is_the_sample() -> None:
-    weights = Draws.of(seed=0, resamples=300).sums(np.eye(7))
+    weights = Draws(seed=0, resamples=300).sums(np.eye(7))
     assert weights.shape == (7, 301)
     assert weights[:, 0].tolist() == [1.0] * 7
     assert set(weights.sum(axis=0)) == {7.0}
@@ -35,21 +35,21 @@ def test_every_draw_has_the_samples_size_and_the_first_is_the_sample() -> None:
 
 def test_draws_do_not_depend_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 draws of the whole benchmark would not fit in memory at once."""
-    whole = Draws.of(seed=0, resamples=50).sums(np.eye(7))
+    whole = Draws(seed=0, resamples=50).sums(np.eye(7))
     for at_once in (1, 20, 7 * 49):
         monkeypatch.setattr(resampling, "_AT_ONCE", at_once)
-        assert np.array_equal(Draws.of(seed=0, resamples=50).sums(np.eye(7)), whole)
+        assert np.array_equal(Draws(seed=0, resamples=50).sums(np.eye(7)), whole)
 
 
 def test_successive_draws_are_independent_and_reproducible() -> None:
-    draws = Draws.of(seed=0, resamples=2000)
+    draws = Draws(seed=0, resamples=2000)
     first, second = draws.sums(np.array([1.0, 0.0]))[1:], draws.sums(np.array([1.0, 0.0]))[1:]
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
-    assert Draws.of(seed=0, resamples=2000).sums(np.array([1.0, 0.0]))[1:].tolist() == first.tolist()
+    assert Draws(seed=0, resamples=2000).sums(np.array([1.0, 0.0]))[1:].tolist() == first.tolist()
 
 
 def test_one_seed_is_not_resampled_and_two_are() -> None:
-    draws, alone = Draws.of(seed=0, resamples=400), np.arange(401.0)[None]
+    draws, alone = Draws(seed=0, resamples=400), np.arange(401.0)[None]
     assert draws.over_seeds(alone).tolist() == alone[0].tolist()
     apart = draws.over_seeds(np.stack([np.zeros((3, 401)), np.ones((3, 401))]))  # [seeds, turns, draws]
     assert apart.shape == (3, 401)

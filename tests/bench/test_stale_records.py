@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steer_lit.bench.playing import BenchRun, RunConfig
+from steer_lit.bench.playing import BenchRun
 from steer_lit.bench.report_only import report_on
 from steer_lit.bench.run import run_bench
 from steer_lit.bench.stale_records import changed_settings
@@ -41,7 +41,8 @@ def described(
                 SETTINGS,
                 out_dir,
                 data,
-                config=RunConfig(config or {}, freeze),
+                config=config or {},
+                freeze=freeze,
             ),
             console,
         )

@@ -127,6 +127,9 @@ class ChaosServer:
             case "echoes the key in UTF-16":
                 error = {"message": f"you sent {self.headers[-1]['authorization']}"}
                 writer.write(http(500, json.dumps({"error": error}).encode("utf-16-le")))
+            case "echoes the key escaped":
+                spelt = "".join(rf"\u{ord(character):04x}" for character in self.headers[-1]["authorization"])
+                writer.write(http(500, f'{{"error": {{"message": "you sent {spelt}"}}}}'.encode()))
             case "UTF-16":
                 writer.write(http(200, json.dumps(json.loads(proper), ensure_ascii=False).encode("utf-16-le")))
             case "echoes the key as an encoding":

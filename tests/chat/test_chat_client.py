@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
-from steer_lit.chat.connection import Connection, spellings
+from steer_lit.chat.connection import Connection
 from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
 
@@ -238,7 +238,7 @@ def test_occasional_hangs_are_reported_but_not_each_time(
     told = [record.getMessage() for record in caplog.records if "timed out" in record.getMessage()]
     key = "Where the server is only slow, raise server.read_timeout=0.2 or lower server.concurrency=1"
     gets = f"s; a request gets 2 in all (server.retries=1). {key}"
-    starts = ["an attempt timed out", *(f"{n} attempts timed out so far, the latest" for n in (8, 16))]
+    starts = ["an attempt timed out", *(f"{n} attempts timed out so far, the latest" for n in (2, 4, 8, 16))]
     assert len(told) == len(starts)  # of 18
     for line, start in zip(told, starts, strict=True):
         assert re.fullmatch(rf"{re.escape(f'{server.base_url}: {start} after ')}0\.\d {re.escape(gets)}", line)
@@ -436,7 +436,7 @@ def test_an_answer_in_utf_16_is_the_same_with_a_key(
     assert (reply.text, reply.failed) == ("中位† ok", None)
 
 
-@pytest.mark.parametrize("fault", ["echoes the key in UTF-16", "echoes the key as an encoding"])
+@pytest.mark.parametrize("fault", [f"echoes the key {how}" for how in ("in UTF-16", "escaped", "as an encoding")])
 def test_a_key_is_hidden_in_any_encoding_and_in_the_name_of_one(
     client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
@@ -446,20 +446,6 @@ def test_a_key_is_hidden_in_any_encoding_and_in_the_name_of_one(
     assert refused.failed is not None
     assert "***" in refused.failed
     assert "secret" not in refused.failed.replace(" ", "").lower()
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        r"sk-abc/def+ghi<jkl>",
-        r"sk-abc\/def\u002bghi\u003Cjkl\u003e",  # the spelling of PHP, Go and .NET
-        r"sk-abc\\\/def\\u002Bghi\\u003cjkl\\u003E",  # in an object that is itself a string
-    ],
-)
-def test_a_key_that_comes_back_escaped_is_hidden(sent: str) -> None:
-    pattern = spellings("sk-abc/def+ghi<jkl>")
-    assert re.sub(pattern, "***", f'{{"said": "{sent}!"}}') == '{"said": "***!"}'
-    assert re.sub(pattern, "***", sent[:-1]) == sent[:-1]
 
 
 def test_a_key_at_the_end_of_a_shortened_message_is_hidden_completely(

@@ -385,8 +385,11 @@ def test_a_benchmark_refuses_an_adapter_of_another_model_by_its_key(
     assert f"* policies.a='{tmp_path / 'a'}': was trained on base 'smol', this run's is model=tiny" in message
 
 
-def test_a_benchmark_of_random_weights_only_names_what_to_add(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
-    message = refused(capsys, run_dir, program="bench")
+@pytest.mark.parametrize("words", [[], ["policies.kind={adapter: base, system_prompt: Be kind.}"]])
+def test_a_benchmark_of_random_weights_only_names_what_to_add(
+    words: list[str], capsys: pytest.CaptureFixture[str], run_dir: str
+) -> None:
+    message = refused(capsys, *words, run_dir, program="bench")
     assert "bench.limit=null: plays 3,227 dialogues, and model=tiny is random weights: name what to measure" in message
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
@@ -464,7 +467,7 @@ def test_an_unreadable_record_is_reported_before_a_model_loads(
     assert "records.jsonl, row 1" in refused(capsys, "bench.limit=2", run_dir, program="bench")
 
 
-PLAIN = [{"id": str(number), "turns": ["What is it?", "And what colour?"]} for number in range(4)]
+PLAIN = [{"id": str(number), "turns": [f"What is {number}?", "And what colour?"]} for number in range(4)]
 
 
 @pytest.fixture
@@ -481,7 +484,7 @@ def test_rows_that_the_rubric_cannot_grade_are_refused_before_playing(
     capsys: pytest.CaptureFixture[str], run_dir: str, rows: str
 ) -> None:
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
-    assert "* judge='rubric': goes by gold facts, and of 4 dialogues none has them" in message
+    assert "* judge='rubric': grades by gold facts, and of 4 dialogues none has them" in message
     assert "use judge=llm server.base_url=" in message
     served = ("server.base_url=http://localhost:1/v1", "server.model=m")
     message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, *served, program="bench")

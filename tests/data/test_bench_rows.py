@@ -45,6 +45,21 @@ def test_grpos_scenarios_can_be_benchmarked(tmp_path: Path) -> None:
     assert [row.id for row in BenchRows(of_file, 10, part="rl")] == ["a"]
 
 
+def test_a_row_given_twice_is_played_once_also_with_blank_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for colour in ("red", "blue"):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / f"{colour}.png")
+    asked = [{"id": id, "turns": ["What?"], "image": f"{id}.png"} for id in ("red", "blue")]
+    for blank in (False, True):
+        caplog.clear()
+        rows = of_file(tmp_path / "a.jsonl", *asked, asked[0], {**asked[1], "id": "c"}, blank_images=blank)
+        assert [row.id for row in rows] == ["red", "blue"]
+        assert caplog.messages == ["2 rows left out, the same as earlier rows: each is played once"]
+    given_once = of_file(tmp_path / "a.jsonl", *asked, blank_images=True)
+    assert rows.facts() == given_once.facts()
+
+
 def test_its_facts_change_with_the_questions(tmp_path: Path) -> None:
     def asking(*turns: str, name: str = "rows.jsonl") -> tuple[object, ...]:
         return of_file(tmp_path / name, *({"id": turn, "turns": [turn, "And?"]} for turn in turns)).facts()

@@ -193,12 +193,12 @@ def test_every_reason_is_shown_with_its_rows(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_rows_that_stand_there_twice_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """They are no fault, but a file joined by mistake would be learned from or played twice. Ids do not count."""
+    """They are no fault, but a file joined by mistake would be trained on twice. Ids do not count."""
     rows = [
         {"id": f"{at}", "turns": [text], "kind": "benign"} for at, text in enumerate(["a", "b", "a", "a", "c", "b"])
     ]
     lines = surveyed(tmp_path, capsys, rows="\n".join(map(json.dumps, [*rows, {**rows[0], "kind": "red_team"}])))
-    assert "  the same as an earlier row, and learned from or played once more: 3 rows (3, 4, 6)" in lines
+    assert "  the same as an earlier row, trained on once more, benchmarked once: 3 rows (3, 4, 6)" in lines
     assert not any("the same as" in line for line in surveyed(tmp_path, capsys, rows=json.dumps(rows[0])))
 
 
