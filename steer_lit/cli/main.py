@@ -23,8 +23,8 @@ from yaml import MarkedYAMLError
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
-from steer_lit.cli.overrides import NO_OPTION, key_by_key, normalise_override, override_error
-from steer_lit.cli.refusals import explain, refusal_in, stumbled, unusable
+from steer_lit.cli.overrides import normalise_override, override_errors
+from steer_lit.cli.refusals import NO_OPTION, explain, refusal_in, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
@@ -78,8 +78,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             words = [normalise_override(word, program) for word in words]
             if problems := list(word_problems(words)):
                 raise ConfigError(problems)
-            typed = (each for word in words for each in key_by_key(word, program))
-            if errors := list(filter(None, (override_error(word, program, words) for word in typed))):
+            if errors := override_errors(words, program):
                 raise SteerError("\n".join(errors))
             _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
@@ -142,10 +141,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             _hydra_calls(task, program)
         if failed:
             raise AlreadyReported
-    except (AttributeError, AssertionError, RuntimeError) as error:
-        if debugging or begun or not (message := stumbled(error, words)):
-            raise
-        raise SteerError(message) from error
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

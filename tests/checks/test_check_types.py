@@ -143,17 +143,6 @@ def test_a_name_with_a_slash_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m"]])
-@pytest.mark.parametrize("word", ["hydra.sweeper.params={a: b}", "+hydra.sweeper.params.a=b", "hydra.verbose={x: 1}"])
-def test_an_error_of_hydra_is_one_line(
-    word: str, sweep: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (said,) = refusal(capsys, tmp_path, "train", *sweep, word).splitlines()
-    assert said.startswith(f"{word} hydra.run.dir=")
-    assert ": Hydra cannot begin with that (" in said
-    assert said.endswith("leave it out. Values to sweep over are typed behind -m, key=a,b.") == ("sweeper" in word)
-
-
 def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.run("train", ["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
     (said,) = capsys.readouterr().err.splitlines()
