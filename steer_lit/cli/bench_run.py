@@ -24,7 +24,7 @@ from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
-from steer_lit.terminal.commands import command, resume_command, shown_path, typed_words
+from steer_lit.terminal.commands import command, next_step, resume_command, shown_path, typed_words
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
@@ -76,8 +76,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         check_worth(config.model.name, adapters(plain["policies"]), len(scenarios))
     summary = _play(config, plain, rows, scenarios, judge, settings, run_dir, hint=whole)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
-        print(f"next:    {resume_command('bench', typed_words(), run_dir)}")
-        print(f"         (asks again for {counted(failed, 'dialogue')} that could not be graded)")
+        again = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
+        print(next_step(resume_command("bench", typed_words(), run_dir), again))
 
 
 def _play(
@@ -154,7 +154,7 @@ def _check_judge(
         fit = check_judge(judge, settings, run_dir, console)
         asked = cost(judge, scenarios, policies, settings.turns_played)
         following = _benchmark(config, len(scenarios), whole=whole) if fit else _ANOTHER_JUDGE
-        print_lines(console, *asked, f"next:    {following}")
+        print_lines(console, *asked, next_step(following))
 
 
 def _what_plays(config: DictConfig) -> str:

@@ -15,7 +15,7 @@ from steer_lit.files.run_files import BEST
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
-from steer_lit.terminal.commands import command, path_word, shown_path, sweeping
+from steer_lit.terminal.commands import command, next_step, path_word, shown_path, sweeping
 from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_setting
@@ -78,11 +78,7 @@ def closing(
         return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
     if sweeping():  # `compared` prints the next command of the whole sweep
         return f"{label:<8} {export}{shown}{kept}"
-    return f"{label:<8} {export}{shown}{kept}\n{_following(*_NEXT[config.stage](config, export, words))}"
-
-
-def _following(command: str, *wanted: str) -> str:
-    return "\n".join([f"next:    {command}", *(f"         ({want})" for want in wanted)])
+    return f"{label:<8} {export}{shown}{kept}\n{next_step(*_NEXT[config.stage](config, export, words))}"
 
 
 def compared(
@@ -108,7 +104,7 @@ def compared(
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
     if config.model.name == UNTRAINED:
         notes.append(f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing")
-    return _following(*_bench_command(config, named, words), *notes)
+    return next_step(*_bench_command(config, named, words), *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:

@@ -34,6 +34,7 @@ from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.ranks import several_ranks
 from steer_lit.terminal.commands import (
     given_words,
+    next_step,
     path_word,
     resume_command,
     resume_sweep_command,
@@ -78,7 +79,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             words = [normalise_override(word, program) for word in words]
             if problems := list(word_problems(words)):
                 raise ConfigError(problems)
-            if errors := override_errors(words, program):
+            if errors := override_errors(program, words):
                 raise SteerError("\n".join(errors))
             _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
@@ -129,7 +130,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            _note(error, rest)
+            for note in rest:
+                error.add_note(note)
             raise
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -154,11 +156,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         sys.argv, WholeSweep.elsewhere = arguments, None
 
 
-def _note(error: Exception, notes: Sequence[str]) -> None:
-    for note in notes:
-        error.add_note(note)
-
-
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
     """Print why a run was refused. If it were raised further, Hydra would print every override around the message."""
     leave_nothing(folder)
@@ -174,7 +171,7 @@ def _begin_again(down: ServerDown, folder: Path) -> str:
     own = words_setting(given_words("hydra"), ["hydra.run.dir"])
     said = "stopped before the run began: nothing new was saved"
     correct = f"; correct first: {down.correct}" if down.correct else ""
-    return f"{said}{correct}\nnext:    {typed_command(folder if own else None)}"
+    return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
 
 
 def _not_finished(failed: Sequence[str]) -> str:
@@ -203,7 +200,7 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
             said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
             if saved is None or not alone:
                 return said
-            return f"{said}\nnext:    {resume_command('train', words, folder, path_word('ckpt_path', saved))}"
+            return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
 

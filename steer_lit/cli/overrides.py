@@ -50,15 +50,15 @@ def normalise_override(word: str, name: str) -> str:
     return f"++{word}" if name == "bench" and not sign and names_policy(word) else word
 
 
-def override_errors(words: Sequence[str], name: str) -> list[str]:
+def override_errors(name: str, words: Sequence[str]) -> list[str]:
     """Return the errors for words that Hydra would accept to no effect, and with these those for all unknown keys."""
-    found = [error for word in words if (error := override_error(word, name, words))]
+    found = [error for word in words if (error := _override_error(word, name, words))]
     if found or any(read.sign.startswith("+") for read in _readable(words)):
         found += unknown_keys(name, words)
     return found
 
 
-def override_error(word: str, name: str, words: Sequence[str]) -> str:
+def _override_error(word: str, name: str, words: Sequence[str]) -> str:
     """Return the error for an override that Hydra would accept to no effect or tell unclearly, or "" if there is none.
 
     Examples are a word that begins like an option, text that is not UTF-8, and a name that leads to another folder.
@@ -74,9 +74,7 @@ def override_error(word: str, name: str, words: Sequence[str]) -> str:
     return (
         _bad_name(read)
         or _bad_folder(read)
-        or _no_option(read, name)
-        or _two_choices(read, name)
-        or _part(read, name)
+        or _wrong_choice(read, name)
         or _read_by_nothing(read, name, words)
         or _idle(read, name, words)
     )
@@ -97,39 +95,23 @@ def _bad_folder(word: Word) -> str:
     return f"{word.key}={word.given}: {remedy}" if not word.value or word.value.startswith("~") else ""
 
 
-def _no_option(word: Word, name: str) -> str:
-    """Return the error for a group given no option's name, `model=7` or `model=''`, which Hydra takes for none, or "".
-
-    A section may have the name of a group of other programs: `data` in a synthesis.
-    """
+def _wrong_choice(word: Word, name: str) -> str:
+    """Return the error for a group given something else than one of its options, or ""."""
     group, value = word.key, word.value
-    if word.several or isinstance(value, dict) or (value and isinstance(value, str | list)):
+    if group not in groups(name) or isinstance(value, dict):  # its keys
         return ""
-    if group in groups(name):
-        return no_choice(group, word.given, options_of(group))
-    if options_of(group) and _has(group, name):
-        return f"{group}={word.given}: must hold keys of its own, such as {group}.<name>=<value>"
+    options = options_of(group)
+    if not word.several and not (value and isinstance(value, str | list)):  # Hydra takes '' and [] for no option
+        return no_choice(group, word.given, options)
+    if isinstance(value, list) and len(value) > 1 and group not in _MERGED:
+        return f"{group}={word.given}: a run has one of {'|'.join(options)}"
+    if part := next((option for option in word.given.split(",") if option in parts_of(group)), None):
+        return (
+            f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
+            f"{group}={'|'.join(options)}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> "
+            "changes this one"
+        )
     return ""
-
-
-def _two_choices(word: Word, name: str) -> str:
-    """Return the error for two options at once, `model=[nano,tiny]`, of a group whose options exclude each other."""
-    if word.key not in groups(name) or word.key in _MERGED or not isinstance(word.value, list) or len(word.value) < 2:
-        return ""
-    return f"{word.key}={word.given}: a run has one of {'|'.join(options_of(word.key))}"
-
-
-def _part(word: Word, name: str) -> str:
-    """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`, or ""."""
-    if (group := word.key) not in groups(name):
-        return ""
-    if not (parts := [option for option in word.given.split(",") if option in parts_of(group)]):
-        return ""
-    part, whole = parts[0], "|".join(options_of(group))
-    return (
-        f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
-        f"{group}={whole}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> changes this one"
-    )
 
 
 def _read_by_nothing(word: Word, name: str, words: Sequence[str]) -> str:

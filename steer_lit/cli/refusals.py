@@ -39,7 +39,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if key := re.match(r"Could not override '([^'@]+)", text):
         inner = str(getattr(error.__cause__, "full_key", ""))  # a key inside a section that was given as a whole
         missing = inner if inner.startswith(f"{key[1]}.") else key[1]
-        return "\n".join(unknown_keys(name, words)) or no_key(missing, name, [])
+        others = [word for word in words if key[1] not in word]
+        return "\n".join(unknown_keys(name, words)) or no_key(missing, name, others)
     if text.startswith("Could not delete from config") and (unknown := unknown_keys(name, words)):
         return "\n".join(unknown)
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
