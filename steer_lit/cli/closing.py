@@ -62,23 +62,21 @@ def closing(
     there; None if the run ended with the best. `early` says where and by what the run was ended early, `unscored` why
     the last validation gave no `value`, which is then NaN.
     """
-    lost = value is not None and math.isnan(value)
+    facts = STAGES[config.stage].export
+    export, label = shown_path(run_dir / facts.path), f"{facts.label}:"
+    exported, lost = export.exists(), value is not None and math.isnan(value)
     shown = "" if value is None or lost else f"   {metric} {float(value):.3f}"
-    kept = ""
+    lines = [f"{label:<8} {export}{shown}" if exported else f"run: {shown_path(run_dir)}, nothing exported{shown}"]
     if lost:
         why = visible_line(unscored or "its value is NaN")
-        kept = f"\nmissing: {metric}, the last validation could not be scored: {why}"
+        lines.append(f"missing: {metric}, the last validation could not be scored: {why}")
     if best is not None:
-        kept += f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
-    facts = STAGES[config.stage].export
-    label, export = f"{facts.label}:", shown_path(run_dir / facts.path)
+        lines.append(f"best:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}")
     if early:
-        kept += f"\nearly:   stopped {early}" + (f"; {export} is of that step" if export.exists() else "")
-    if not export.exists():
-        return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
-    if sweeping():  # `compared` prints the next command of the whole sweep
-        return f"{label:<8} {export}{shown}{kept}"
-    return f"{label:<8} {export}{shown}{kept}\n{next_step(*_NEXT[config.stage](config, export, words))}"
+        lines.append(f"early:   stopped {early}" + (f"; {export} is of that step" if exported else ""))
+    if exported and not sweeping():  # `compared` prints the next command of the whole sweep
+        lines.append(next_step(*_NEXT[config.stage](config, export, words)))
+    return "\n".join(lines)
 
 
 def compared(
