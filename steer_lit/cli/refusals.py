@@ -48,8 +48,8 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return no_choice(option[1], option[2], known)
-    if text.startswith(NO_OPTION) and (unknown := unknown_keys(name, words)):  # `stage=2` in a benchmark
-        return "\n".join(unknown)
+    if text.startswith(NO_OPTION):  # `stage=2` in a benchmark, `-m model=3,4`
+        return "\n".join(unknown_keys(name, words)) or f"{text}, in: {' '.join(words)}"
     cause = error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
 
