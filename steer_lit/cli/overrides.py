@@ -252,7 +252,7 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
     if name != "train" or section in config:
         return ""
     stages = options_of("stage")
-    having = [stage for stage in stages if _has(section, "train", "~experiment", f"stage={stage}")]
+    having = [stage for stage in stages if section in composed_or_plain("train", ["~experiment", f"stage={stage}"])]
     experiments = [f"{stage}_{config['model']['name']}" for stage in having]
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
@@ -264,10 +264,5 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     section = key.partition(".")[0]
     if section in config or section in groups(name):
         return ""
-    having = [each for each in _PROGRAMS if section in groups(each) or _has(section, each)]
+    having = [each for each in _PROGRAMS if section in groups(each) or section in composed_or_plain(each, [])]
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
-
-
-def _has(section: str, name: str, *words: str) -> bool:
-    """Return whether the config composed of `words` has the section."""
-    return section in (composed(name, words) or {})
