@@ -356,7 +356,7 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
         ),
         ("reward.alpha=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL"),
         ("optim=[1],[2]", "Error merging override optim=[1]"),
-        ("model=3,4", "Config group override must be a string or a list. Got int, in: +experiment=grpo_tiny model=3,4"),
+        ("model=3,4", "Config group override must be a string or a list. Got int, in: experiment=grpo_tiny model=3,4"),
         ("reward=tcsr,nope", "reward=nope: there is no such option. Choose from: balanced"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),
     ],
