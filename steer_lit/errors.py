@@ -16,7 +16,7 @@ without a traceback and exit with 2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _LONGEST = 400  # characters
@@ -50,6 +50,15 @@ class ConfigError(SteerError):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''} in the configuration"
         super().__init__("\n".join([f"{count}:", *(f"  * {problem}" for problem in self.problems)]))
+
+
+def problems_of(check: Callable[[], object]) -> Sequence[Problem]:
+    """Call `check`. Return the problems of the ConfigError that it raises, or none."""
+    try:
+        check()
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 class MissingResource(SteerError):

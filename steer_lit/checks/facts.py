@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
@@ -74,21 +75,7 @@ _NUMBERS: Mapping[str, Bound] = {
 }
 _ROWS = whole(1, MANY, said="is a number of rows, from 1 to a billion; files of rows are named with data=steer")
 _BETA = Bound(0, 1, below=True)
-_CHOICES: Mapping[str, tuple[object, ...]] = {
-    "stage": get_args(Stage),
-    "data.stage": get_args(Stage),
-    "module.trains": get_args(Trains),
-    "data.source.kind": get_args(Kind),
-    "generator.split": get_args(Split),
-    "bench.part": get_args(BenchPart),
-    "optim.schedule": get_args(Schedule),
-    "objective.scale": get_args(Scale),
-    "objective.normaliser": get_args(Normaliser),
-    "objective.kl_estimator": get_args(KlEstimator),
-    "attacker.wordings": get_args(Wording),
-    "tutor.sees": get_args(Sees),
-    "judge.sees": get_args(Sees),
-}
+_PARTS = ("sft", "rl", "bench")
 _SWITCHES = (
     "dry_run", "judge_check", "bench.constants", "data.blank_images", "model.gradient_checkpointing",
     "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
@@ -99,8 +86,8 @@ _TEXTS_OR_NULL = (
     "init_from", "ckpt_path", "sft_adapter", "from_raw_eval", "model.source", "model.tower",
     "model.weights", "logger.wandb.entity",
 )  # fmt: skip
+_OURS = ("steer_lit.", "lightning.Trainer", "lightning.pytorch.loggers.TensorBoardLogger")
 _LONGEST_NAME = 100  # file systems take 255 bytes
-_PARTS = ("sft", "rl", "bench")
 
 
 def declares(config: Config, section: str, fact: str) -> bool:
@@ -121,74 +108,102 @@ def makes_rows(config: Config) -> bool:
     return declares(config, "data.source", "makes_rows")
 
 
-def _at_ours(config: Config, key: str) -> Any:
-    """Return the key's value, ABSENT too if a user's own class takes it: what fits that class we cannot know."""
-    target = at(config, f"{key.rpartition('.')[0]}._target_")
-    return at(config, key) if target is ABSENT or str(target).startswith("steer_lit.") else ABSENT
+def is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | None)
+
+
+def _is_paths(value: object) -> bool:
+    return _is_path(value) or (is_texts(value) and len(value) > 0)
+
+
+def _is_betas(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_BETA.fits, value))
+
+
+def _is_mean(value: object) -> bool:
+    return value is None or is_number(value)
+
+
+def _takes_files(folder: object) -> bool:
+    """Return whether files can be written into a folder, which need not exist yet. True for null: nothing is."""
+    if not isinstance(folder, str) or not folder:
+        return folder is None
+    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a value that is no number may be, as a function and in words."""
+
+    fits: Callable[[object], bool]
+    allowed: str
+
+
+def _one_of(choices: object) -> _Rule:
+    allowed = get_args(choices)
+    return _Rule(lambda value: value in allowed, f"must be one of {', '.join(allowed)}")
+
+
+_PATH = _Rule(_is_path, "must be text, such as a path, or null")
+_RULES: Mapping[str, _Rule] = {
+    "stage": _one_of(Stage),
+    "data.stage": _one_of(Stage),
+    "module.trains": _one_of(Trains),
+    "data.source.kind": _one_of(Kind),
+    "generator.split": _one_of(Split),
+    "bench.part": _one_of(BenchPart),
+    "optim.schedule": _one_of(Schedule),
+    "objective.scale": _one_of(Scale),
+    "objective.normaliser": _one_of(Normaliser),
+    "objective.kl_estimator": _one_of(KlEstimator),
+    "attacker.wordings": _one_of(Wording),
+    "tutor.sees": _one_of(Sees),
+    "judge.sees": _one_of(Sees),
+    # Hydra reads `no` and `off` as text, and so as true.
+    **dict.fromkeys(_SWITCHES, _Rule(lambda value: type(value) is bool, "must be true or false")),
+    **dict.fromkeys(_TEXTS, _Rule(lambda value: isinstance(value, str), "must be text")),
+    **dict.fromkeys(_TEXTS_OR_NULL, _PATH),
+    "data.quarantine_dir": _Rule(
+        _takes_files, "must be a folder that can be written, or null to write bad rows nowhere"
+    ),
+    "from_run": _Rule(_is_paths, "must be a run's folder, a list of such, or null"),
+    "optim.betas": _Rule(_is_betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]"),
+    "model.lora.targets": _Rule(is_texts, "must be a list of layers, such as [q_proj,v_proj]"),
+}
+# Of `data.source`: each part is a number of rows if they are made, else files.
+_OF_MADE: Mapping[str, _Rule] = {
+    **dict.fromkeys((*_PARTS, "captions", "primer"), _Rule(_ROWS.fits, _ROWS.allowed)),
+    "mean_turns": _Rule(_is_mean, "must be a number of turns, or null for the paper's means"),
+}
+_OF_FILES: Mapping[str, _Rule] = {
+    **dict.fromkeys(_PARTS, _Rule(_is_paths, "must be a row file, a list of such, or null")),
+    "folder": _PATH,
+}
 
 
 def leaf_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with single values, wherever they are. Sections that hold no keys are skipped."""
-    yield from _number_problems(config)
-    yield from _choice_problems(config)
-    yield from _switch_problems(config)
-    yield from _text_problems(config)
-    yield from _made_row_problems(config)
-    yield from _list_problems(config)
-
-
-def _number_problems(config: Config) -> Iterator[Problem]:
-    given = {key: value for key in _NUMBERS if (value := _at_ours(config, key)) is not ABSENT}
-    yield from bound_problems(given, _NUMBERS)
+    numbers = {key: value for key in _NUMBERS if (value := _at_ours(config, key)) is not ABSENT}
+    yield from bound_problems(numbers, _NUMBERS)
     if at(config, "rollout.temperature") == 0 and "objective" in config:
         yield Problem("rollout.temperature", 0, "must be above 0: a group of greedy dialogues is all alike")
-
-
-def _choice_problems(config: Config) -> Iterator[Problem]:
-    for key, allowed in _CHOICES.items():
-        value = _at_ours(config, key)
-        if value is not ABSENT and value not in allowed:
-            yield Problem(key, value, f"must be one of {', '.join(map(str, allowed))}")
-
-
-def _switch_problems(config: Config) -> Iterator[Problem]:
-    """Yield switches that are no booleans. Hydra reads `no` and `off` as text, and so as true."""
-    for key in _SWITCHES:
-        value = at(config, key)
-        if value is not ABSENT and type(value) is not bool:
-            yield Problem(key, value, "must be true or false")
-
-
-def _text_problems(config: Config) -> Iterator[Problem]:
-    for key in _TEXTS:
-        if not isinstance(value := at(config, key), str) and value is not ABSENT:
-            yield Problem(key, value, "must be text")
     if (name := at(config, "name")) is not ABSENT and (problem := name_problem(name)):
         yield problem
-    folders = [] if makes_rows(config) else ["data.source.folder"]
-    for key in (*_TEXTS_OR_NULL, *folders):
-        if not isinstance(value := at(config, key), str | None) and value is not ABSENT:
-            yield Problem(key, value, "must be text, such as a path, or null")
-    folder = at(config, "data.quarantine_dir")
-    if folder not in (ABSENT, None) and not (isinstance(folder, str) and folder and _takes_files(Path(folder))):
-        remedy = "must be a folder that can be written, or null to write bad rows nowhere"
-        yield Problem("data.quarantine_dir", folder, remedy)
+    of_source = {f"data.source.{key}": rule for key, rule in (_OF_MADE if makes_rows(config) else _OF_FILES).items()}
+    for key, rule in {**_RULES, **of_source}.items():
+        if (value := _at_ours(config, key)) is not ABSENT and not rule.fits(value):
+            yield Problem(key, value, rule.allowed)
 
 
-def _takes_files(folder: Path) -> bool:
-    """Return whether files can be written into a folder, which need not exist yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-
-
-def _made_row_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the sizes of made rows: each part is a number of rows, not a file."""
-    for key in [f"data.source.{part}" for part in (*_PARTS, "captions", "primer")] if makes_rows(config) else []:
-        if (value := at(config, key)) is not ABSENT and not _ROWS.fits(value):
-            yield Problem(key, value, _ROWS.allowed)
-    mean = at(config, "data.source.mean_turns")
-    if mean is not ABSENT and mean is not None and not is_number(mean):
-        yield Problem("data.source.mean_turns", mean, "must be a number of turns, or null for the paper's means")
+def _at_ours(config: Config, key: str) -> Any:
+    """Return the key's value, ABSENT too if a user's own class takes it: what fits that class we cannot know."""
+    target = at(config, f"{key.rpartition('.')[0]}._target_")
+    return at(config, key) if target is ABSENT or str(target).startswith(_OURS) else ABSENT
 
 
 def name_problem(name: object) -> Problem | None:
@@ -197,24 +212,3 @@ def name_problem(name: object) -> Problem | None:
     text = "" if isinstance(name, str) else "must be text, and "
     remedy = f"{text}names the run's log and a folder: 1 to {_LONGEST_NAME} letters without a /"
     return None if plain else Problem("name", name, remedy)
-
-
-def _list_problems(config: Config) -> Iterator[Problem]:
-    for key in [] if makes_rows(config) else [f"data.source.{part}" for part in _PARTS]:
-        files = at(config, key)
-        if not (files is ABSENT or (is_texts(files) and files) or isinstance(files, str | None)):
-            yield Problem(key, files, "must be a row file, a list of such, or null")
-    runs = at(config, "from_run")
-    if not (runs is ABSENT or is_texts(runs) or isinstance(runs, str | None)):
-        yield Problem("from_run", runs, "must be a run's folder, a list of such, or null")
-    betas = at(config, "optim.betas")
-    pair = isinstance(betas, list) and len(betas) == 2 and all(map(_BETA.fits, betas))
-    if betas is not ABSENT and not pair:
-        yield Problem("optim.betas", betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]")
-    targets = at(config, "model.lora.targets")
-    if targets is not ABSENT and not is_texts(targets):
-        yield Problem("model.lora.targets", targets, "must be a list of layers, such as [q_proj,v_proj]")
-
-
-def is_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)

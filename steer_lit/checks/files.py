@@ -16,7 +16,7 @@ from steer_lit.checks.facts import Config, is_texts, makes_rows
 from steer_lit.data.rows import is_hub, source_problem
 from steer_lit.data.sources import FileSource, files_named
 from steer_lit.dotted import ABSENT, at
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import Problem, problems_of
 from steer_lit.files.run_files import ADAPTER, CONFIG
 from steer_lit.policy.model_facts import (
     ADAPTER_CONFIG,
@@ -81,10 +81,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
     yield from found
     if found or isinstance(at(config, "data.source.folder"), str):
         return
-    try:
-        FileSource(**named).image_root  # noqa: B018
-    except ConfigError as error:
-        yield from error.problems
+    yield from problems_of(lambda: FileSource(**named).image_root)
 
 
 def adapter_problem(key: str, folder: str, model: Config) -> Problem | None:

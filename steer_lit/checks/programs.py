@@ -26,7 +26,7 @@ from steer_lit.checks.targets import target_problems
 from steer_lit.checks.trainer import device_problems, part_problems, trainer_problems
 from steer_lit.checks.unread import removed_problems, unread_problems
 from steer_lit.dotted import ABSENT, at, leaves
-from steer_lit.errors import NOT_GIVEN, ConfigError, Problem
+from steer_lit.errors import NOT_GIVEN, Problem, problems_of
 from steer_lit.numbers import MANY, is_whole, whole
 from steer_lit.policy import base_model_files, gpus, preflight
 from steer_lit.reward.reward import Reward
@@ -164,11 +164,7 @@ def _reward_problems(config: Config) -> Sequence[Problem]:
     if at(config, "reward._target_") not in (ABSENT, _REWARD):  # the user's own has keys of its own
         return ()
     settings = {key: value for key, value in config.get("reward", {}).items() if not key.startswith("_")}
-    try:
-        Reward.from_config(**settings)
-    except ConfigError as error:
-        return error.problems
-    return ()
+    return problems_of(lambda: Reward.from_config(**settings))
 
 
 def _stage_problems(config: Config) -> Iterator[Problem]:
@@ -219,10 +215,8 @@ def _bench_problems(config: Config) -> Iterator[Problem]:
     yield from _asking_problems(config)
     yield from _started_from(config)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
-    try:
-        BenchSettings(**rules)
-    except ConfigError as error:
-        yield from (replace(problem, key=f"bench.{problem.key}") for problem in error.problems)
+    for unruly in problems_of(lambda: BenchSettings(**rules)):
+        yield replace(unruly, key=f"bench.{unruly.key}")
     policies = named(config["policies"])
     for name, value in config["policies"].items():
         if name in CONSTANTS:
@@ -284,10 +278,7 @@ def _started_from(config: Config) -> Iterator[Problem]:
 
 
 def _synthesis_problems(config: Config) -> Iterator[Problem]:
-    try:
-        SynthesisSettings.of(config)
-    except ConfigError as error:
-        yield from error.problems
+    yield from problems_of(lambda: SynthesisSettings.of(config))
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
     yield from target_problems(config, ("generator",))
     yield from server_problems(config)

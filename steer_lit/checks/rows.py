@@ -16,7 +16,7 @@ from steer_lit.data.rows import Quarantine
 from steer_lit.data.sources import FileSource, MiniSource, SourcePart
 from steer_lit.data.steps import holding_out_fails
 from steer_lit.dotted import ABSENT, at
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import Problem, problems_of
 from steer_lit.numbers import counted, is_whole
 from steer_lit.stages import STAGES
 from steer_lit.types import Scenario
@@ -48,12 +48,8 @@ def training_row_problems(config: Config, bad: Collection[str]) -> Iterator[Prob
 
 def made_row_problems(config: Config, part: SourcePart, bad: Collection[str]) -> Iterator[Problem]:
     """Yield what keeps STEER-mini from making the rows of `part`."""
-    if not makes_rows(config) or not _readable(config, bad):
-        return
-    try:
-        _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0))
-    except ConfigError as error:
-        yield from error.problems
+    if makes_rows(config) and _readable(config, bad):
+        yield from problems_of(lambda: _source(config).rows(part, at(config, "data.max_turns"), Quarantine(0)))
 
 
 def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:

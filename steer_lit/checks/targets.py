@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import reduce
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from steer_lit.checks.facts import Config
 from steer_lit.dotted import within
 from steer_lit.errors import Problem
+from steer_lit.terminal.nearest import did_you_mean
 
 _PLAYERS = ("attacker", "tutor", "judge")
 _SEVERAL = ("callbacks", "logger")  # sections of parts by name
@@ -70,47 +71,27 @@ def _way_out(key: str, unread: Sequence[str], names: Sequence[str]) -> str:
     bare, others = _BARE.get(key, ("", ""))
     if others in unread:
         return f": put {key}={bare}, which has no keys, before it"
-    near = [found for name in unread for found in get_close_matches(name, names, 1)]
-    if near:
-        return f". Did you mean {' or '.join(near)}?"
+    if near := did_you_mean([found for name in unread for found in get_close_matches(name, names, 1)]):
+        return f".{near}"
     out = " ".join(f"'~{key}.{name}'" for name in unread)
     return f": what a config file sets is left out by {out}"
 
 
 def _found(target: str) -> Callable[..., Any] | str:
     """Return what `target` names, or a text that says why there is no such class or function."""
-    module, _, name = target.rpartition(".")
-    if not module:
-        return "names no module; must be <module>.<class>"
-    parts, attributes = target.split("."), list[str]()
-    found: Any
-    while len(parts) > 1:  # as Hydra does: a class may have a maker, such as `Reward.from_config`
-        attributes.insert(0, parts.pop())
-        if isinstance(found := _imported(".".join(parts)), str):
-            return found
-        if found is not None:
-            break
-    else:
-        return f"there is no module {module} in this folder or on PYTHONPATH"
-    for name in attributes:
+    parts = target.split(".")
+    for depth in range(len(parts) - 1, 0, -1):  # as Hydra does: a class may have a maker, such as `Reward.from_config`
+        module = ".".join(parts[:depth])
         try:
-            found = getattr(found, name)
-        except AttributeError:
-            near = "".join(f". Did you mean {other}?" for other in get_close_matches(name, dir(found), 1))
-            return f"{getattr(found, '__name__', module)} has no {name}{near}"
-        except Exception as error:  # a module that imports its parts as they are asked for
-            return f"{target} cannot be imported: {type(error).__name__}: {error}"
-    return found if callable(found) else "is no class or function; must be <module>.<class>"
-
-
-def _imported(module: str) -> ModuleType | str | None:
-    """Return the module, None if there is none of that name, or a text that says why it cannot be imported."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if within(module, missing):
-            return None
-        return f"{module} cannot be imported: {error}"
-    except (Exception, SystemExit) as error:  # the user's own module may raise anything
-        return f"{module} cannot be imported: {type(error).__name__}: {error}"
+            found: Any = import_module(module)
+        except (Exception, SystemExit) as error:  # the user's own module may raise anything
+            if isinstance(error, ModuleNotFoundError) and within(module, error.name or ""):
+                continue
+            return f"{module} cannot be imported: {type(error).__name__}: {error}"
+        try:
+            found = reduce(getattr, parts[depth:], found)
+        except Exception as error:  # a module may import its parts as they are asked for
+            near = get_close_matches(str(error.name), dir(error.obj), 1) if isinstance(error, AttributeError) else []
+            return f"{error}.{did_you_mean(near)}"
+        return found if callable(found) else "is no class or function; must be <module>.<class>"
+    return "there is no such module in this folder or on PYTHONPATH; must be <module>.<class>"

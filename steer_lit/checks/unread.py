@@ -36,7 +36,7 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     plain: Any = OmegaConf.to_container(config, resolve=False)
     if (ours := _ours(plain)) is None:
         return []
-    if not (unknown := {key: value for key, value in _unread(plain, ours) if key not in _of_options()}):
+    if not (unknown := {key: value for key, value in _only_in(plain, ours) if key not in _of_options()}):
         return []
     references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
     return [
@@ -56,7 +56,7 @@ def removed_problems(config: DictConfig) -> list[Problem]:
         return []
     words = map(Word.read, given_words("task"))
     typed = [word.key for word in words if word is not None and word.sign == "~"]
-    gone = [key for key in _removed(plain, ours) if any(within(key, other) for other in typed)]
+    gone = [key for key, _ in _only_in(ours, plain) if any(within(key, other) for other in typed)]
     return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
 
 
@@ -95,26 +95,18 @@ def _of_options() -> set[str]:
     return {f"{group}.{key}" for group, path in files for key, _ in nodes(loaded(path))}
 
 
-def _removed(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    target = str(ours.get("_target_", ""))
-    if target and (target != section.get("_target_") or not target.startswith("steer_lit.")):
+def _only_in(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys of `one` that `other` lacks, with their values. Not those of a class that is not ours, or that is
+    another in `other`; nor Hydra's own, such as `_recursive_`.
+    """
+    target = str(one.get("_target_", ""))
+    if target and (target != other.get("_target_") or not target.startswith("steer_lit.")):
         return
-    for name, value in ours.items():
-        if name not in section:
-            yield from [] if prefix.rstrip(".") in OWN_NAMES else [f"{prefix}{name}"]
-        elif isinstance(value, Mapping) and isinstance(section[name], Mapping):
-            yield from _removed(section[name], value, f"{prefix}{name}.")
-
-
-def _unread(section: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    target = str(section.get("_target_", ""))
-    if target and (target != ours.get("_target_") or not target.startswith("steer_lit.")):
-        return
-    for name, value in section.items():
-        if name in ours:
-            if isinstance(value, Mapping) and isinstance(ours[name], Mapping):
-                yield from _unread(value, ours[name], f"{prefix}{name}.")
-        elif prefix.rstrip(".") not in OWN_NAMES and not name.startswith("_"):  # `_recursive_` is Hydra's
+    for name, value in one.items():
+        if name in other:
+            if isinstance(value, Mapping) and isinstance(other[name], Mapping):
+                yield from _only_in(value, other[name], f"{prefix}{name}.")
+        elif prefix.rstrip(".") not in OWN_NAMES and not name.startswith("_"):
             yield f"{prefix}{name}", value
 
 

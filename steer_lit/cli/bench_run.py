@@ -27,7 +27,7 @@ from steer_lit.errors import ConfigError, Problem
 from steer_lit.files.run_files import QUARANTINE, RECORDS
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED
-from steer_lit.terminal.commands import command, resume_command, shown_path, typed_words
+from steer_lit.terminal.commands import command, next_step, resume_command, shown_path, typed_words
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides
 from steer_lit.types import Judge, Scenario
@@ -80,8 +80,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
         raise ConfigError([Problem("bench.limit", None, remedy)])
     summary = _play(config, plain, rows, scenarios, judge, settings, run_dir)
     if failed := sum(figures["failed"] for figures in alone(summary).values()):
-        why = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
-        print(following(resume_command("bench", typed_words(), run_dir), why))
+        again = f"asks again for {counted(failed, 'dialogue')} that could not be graded"
+        print(next_step(resume_command("bench", typed_words(), run_dir), again))
 
 
 def _play(
@@ -165,7 +165,7 @@ def _check_judge(
         asked = cost(judge, scenarios, policies, settings.turns_played)
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
-        print_lines(console, *asked, following(benchmark if fit else _ANOTHER_JUDGE))
+        print_lines(console, *asked, next_step(benchmark if fit else _ANOTHER_JUDGE))
 
 
 def _what_plays(config: DictConfig) -> str:

@@ -15,7 +15,7 @@ from steer_lit.files.run_files import BEST
 from steer_lit.numbers import counted
 from steer_lit.policy.model_facts import UNTRAINED, no_adapter
 from steer_lit.stages import STAGES
-from steer_lit.terminal.commands import command, path_word, shown_path, sweeping
+from steer_lit.terminal.commands import command, next_step, path_word, shown_path, sweeping
 from steer_lit.terminal.conf_files import composed, conf_file
 from steer_lit.terminal.visible import visible_line
 from steer_lit.terminal.words import words_setting
@@ -62,27 +62,21 @@ def closing(
     there; None if the run ended with the best. `early` says where and by what the run was ended early, `unscored` why
     the last validation gave no `value`, which is then NaN.
     """
-    lost = value is not None and math.isnan(value)
+    facts = STAGES[config.stage].export
+    export, label = shown_path(run_dir / facts.path), f"{facts.label}:"
+    exported, lost = export.exists(), value is not None and math.isnan(value)
     shown = "" if value is None or lost else f"   {metric} {float(value):.3f}"
-    kept = ""
+    lines = [f"{label:<8} {export}{shown}" if exported else f"run: {shown_path(run_dir)}, nothing exported{shown}"]
     if lost:
         why = visible_line(unscored or "its value is NaN")
-        kept = f"\nmissing: {metric}, the last validation could not be scored: {why}"
+        lines.append(f"missing: {metric}, the last validation could not be scored: {why}")
     if best is not None:
-        kept += f"\nbest:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}"
-    facts = STAGES[config.stage].export
-    label, export = f"{facts.label}:", shown_path(run_dir / facts.path)
+        lines.append(f"best:    {shown_path(run_dir / BEST)}   {metric} {best[1]:.3f} at step {best[0]}")
     if early:
-        kept += f"\nearly:   stopped {early}" + (f"; {export} is of that step" if export.exists() else "")
-    if not export.exists():
-        return f"run: {shown_path(run_dir)}, nothing exported{shown}{kept}"
-    if sweeping():  # `compared` prints the next command of the whole sweep
-        return f"{label:<8} {export}{shown}{kept}"
-    return f"{label:<8} {export}{shown}{kept}\n{following(*_NEXT[config.stage](config, export, words))}"
-
-
-def following(command: str, *wanted: str) -> str:
-    return "\n".join([f"next:    {command}", *(f"         ({want})" for want in wanted)])
+        lines.append(f"early:   stopped {early}" + (f"; {export} is of that step" if exported else ""))
+    if exported and not sweeping():  # `compared` prints the next command of the whole sweep
+        lines.append(next_step(*_NEXT[config.stage](config, export, words)))
+    return "\n".join(lines)
 
 
 def compared(
@@ -108,7 +102,7 @@ def compared(
     notes = [f"without {counted(unfinished, 'run')} of this sweep that did not finish"] if unfinished else []
     if config.model.name == UNTRAINED:
         notes.append(f"model={UNTRAINED} has random weights: the figures show that all works, and mean nothing")
-    return following(*_bench_command(config, named, words), *notes)
+    return next_step(*_bench_command(config, named, words), *notes)
 
 
 def _base(config: DictConfig) -> list[Any]:

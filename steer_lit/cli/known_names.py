@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,21 +49,35 @@ def choices(name: str) -> str:
 OmegaConf.register_new_resolver("choices", choices, replace=True)  # conf/hydra/
 
 
-def takes(config: Mapping[str, Any] | None, key: str) -> bool:
+def has(config: Mapping[str, Any], key: str) -> bool:
+    """Return whether the config has the dotted key. True for one inside a value: Hydra says that it is no section."""
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, Mapping):
+            return True
+        if name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def takes(config: Mapping[str, Any], key: str) -> bool:
     """Return whether the config has the dotted key or may be given it.
 
-    Configs of our classes list every key; other classes may take more. True for None, a config that cannot be composed:
-    Hydra refuses that itself.
+    Configs of our classes list every key; other classes may take more.
     """
     *sections, last = key.split(".")
-    node, free = config, False
+    if has(config, key) or last.startswith("_"):
+        return True
+    node: Any = config
+    free = False
     for section in sections:
-        node = node.get(section, {}) if isinstance(node, Mapping) else node
+        node = node.get(section, {}) if isinstance(node, Mapping) else {}
         target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES
+        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES and sections[0] in config
         if target and free:
             break
-    return free or not isinstance(node, Mapping) or last in node or last.startswith("_")
+    return free
 
 
 def groups(name: str) -> list[str]:
@@ -79,11 +92,3 @@ def unread(name: str) -> set[str]:
     """
     files = conf_files("data") if name == "bench" else ()
     return {f"data.{key}" for path in files for key in map(str, loaded(path)) if key not in READ}
-
-
-def top_keys(name: str) -> set[str]:
-    """Return the top-level keys of the program `name`, with those that any option adds at the top level."""
-    files = [program_conf(name), *conf_files("*")]
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    spread = [text for text in texts if text.startswith("# @package _global_")]
-    return {key for text in (texts[0], *spread) for key in re.findall(r"^(\w+):", text, re.MULTILINE)}

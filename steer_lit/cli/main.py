@@ -23,8 +23,8 @@ from yaml import MarkedYAMLError
 from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
-from steer_lit.cli.overrides import NO_OPTION, key_by_key, normalise_override, override_error
-from steer_lit.cli.refusals import explain, refusal_in, stumbled, unusable
+from steer_lit.cli.overrides import normalise_override, override_errors
+from steer_lit.cli.refusals import NO_OPTION, explain, refusal_in, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
@@ -34,6 +34,7 @@ from steer_lit.errors import ConfigError, ServerDown, SteerError
 from steer_lit.ranks import several_ranks
 from steer_lit.terminal.commands import (
     given_words,
+    next_step,
     path_word,
     resume_command,
     resume_sweep_command,
@@ -78,8 +79,7 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             words = [normalise_override(word, program) for word in words]
             if problems := list(word_problems(words)):
                 raise ConfigError(problems)
-            typed = (each for word in words for each in key_by_key(word, program))
-            if errors := list(filter(None, (override_error(word, program, words) for word in typed))):
+            if errors := override_errors(program, words):
                 raise SteerError("\n".join(errors))
             _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
@@ -130,7 +130,8 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             if sweeping() and several_ranks():
                 traceback.print_exc()  # Hydra would show it after the last run
                 raise SystemExit(1) from None
-            _note(error, rest)
+            for note in rest:
+                error.add_note(note)
             raise
 
     arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -142,10 +143,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
             _hydra_calls(task, program)
         if failed:
             raise AlreadyReported
-    except (AttributeError, AssertionError, RuntimeError) as error:
-        if debugging or begun or not (message := stumbled(error, words)):
-            raise
-        raise SteerError(message) from error
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
         print(stopped(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -157,11 +154,6 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         raise SystemExit(REFUSED) from None
     finally:
         sys.argv, WholeSweep.elsewhere = arguments, None
-
-
-def _note(error: Exception, notes: Sequence[str]) -> None:
-    for note in notes:
-        error.add_note(note)
 
 
 def _report(refusal: BaseException, folder: Path, program: str, words: Sequence[str]) -> None:
@@ -179,7 +171,7 @@ def _begin_again(down: ServerDown, folder: Path) -> str:
     own = words_setting(given_words("hydra"), ["hydra.run.dir"])
     said = "stopped before the run began: nothing new was saved"
     correct = f"; correct first: {down.correct}" if down.correct else ""
-    return f"{said}{correct}\nnext:    {typed_command(folder if own else None)}"
+    return f"{said}{correct}\n{next_step(typed_command(folder if own else None))}"
 
 
 def _not_finished(failed: Sequence[str]) -> str:
@@ -208,7 +200,7 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
             said, saved = f"stopped: {shown_path(folder)} keeps what is in it", latest_checkpoint(folder)
             if saved is None or not alone:
                 return said
-            return f"{said}\nnext:    {resume_command('train', words, folder, path_word('ckpt_path', saved))}"
+            return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
 

@@ -21,7 +21,7 @@ from steer_lit.data.mini_primer import primer_row
 from steer_lit.files.atomic import replace_folder
 from steer_lit.policy.fresh import learn_tokenizer
 from steer_lit.policy.nano import TEXT_CONFIG, TOKENS
-from steer_lit.terminal.commands import command
+from steer_lit.terminal.commands import command, next_step
 from steer_lit.terminal.conf_files import conf_dir
 from steer_lit.terminal.stdout import carried_out, printing
 from steer_lit.terminal.visible import visible_line
@@ -59,7 +59,7 @@ def _write(given: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)  # if this fails, it fails before anything is learnt
     replace_folder(folder, nano_tokenizer().save_pretrained)
     print(visible_line(f"tokenizer: {folder}; weights of before were made for another"))
-    print(f"next:      {command('train', '+experiment=pretrain_nano')}")
+    print(next_step(command("train", "+experiment=pretrain_nano")))
     return 0
 
 

@@ -13,12 +13,12 @@ from steer_lit.checks.facts import name_problem
 from steer_lit.cli.known_names import (
     composed_or_plain,
     groups,
+    has,
     keys_of,
     known_keys,
     options_of,
     parts_of,
     takes,
-    top_keys,
     unread,
 )
 from steer_lit.cli.other_libraries import KEYS, keys_here
@@ -30,12 +30,9 @@ from steer_lit.terminal.nearest import did_you_mean, nearest
 from steer_lit.terminal.words import Word, names_policy, words_of_one_value
 from steer_lit.texts import first_lines
 
-NO_OPTION = "Config group override"  # how Hydra's ValueError for `model=3` begins
 _PROGRAMS = ("train", "bench", "synthesize")
-_NOTHING = re.compile(r"\s*(\[\s*\]|''|\"\"|)\s*")  # Hydra reads it as no option of a group, then misses its keys
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
 _OF_RETURN = ("reward.alpha", "reward.return")
-_UNSAID = ("model.source", "model.tower", "model.weights")  # only some models have them; the model check says which
 
 
 def normalise_override(word: str, name: str) -> str:
@@ -53,40 +50,33 @@ def normalise_override(word: str, name: str) -> str:
     return f"++{word}" if name == "bench" and not sign and names_policy(word) else word
 
 
-def key_by_key(word: str, name: str) -> list[str]:
-    """Split a word that sets keys of a group, `data={val_size:3,max_turns:4}`, into one per key, without values.
-
-    Any other word is returned alone.
-    """
-    read = Word.read(word)
-    if read is None or read.key not in groups(name) or not isinstance(read.value, dict):
-        return [word]
-    return [f"{read.sign}{read.key}.{key}=" for key in read.value]
+def override_errors(name: str, words: Sequence[str]) -> list[str]:
+    """Return the errors for words that Hydra would accept to no effect, and with these those for all unknown keys."""
+    found = [error for word in words if (error := _override_error(word, name, words))]
+    if found or any(read.sign.startswith("+") for read in _readable(words)):
+        found += unknown_keys(name, words)
+    return found
 
 
-def override_error(word: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for an override that Hydra would accept to no effect, or "" if there is none.
+def _override_error(word: str, name: str, words: Sequence[str]) -> str:
+    """Return the error for an override that Hydra would accept to no effect or tell unclearly, or "" if there is none.
 
-    Examples are a word that begins like an option, a key that nothing reads, text that is not UTF-8, and a name that
-    leads to another folder.
+    Examples are a word that begins like an option, text that is not UTF-8, and a name that leads to another folder.
     """
     if re.search(r"[\ud800-\udfff]", word):
         return f"{word.partition('=')[0]}: holds bytes that are no UTF-8: type others, or rename the file or folder"
     if word.startswith("-"):
         return _dashed(word, name)
     if word.startswith("=") and word.strip("="):
-        return f"{word}: names no key before the =: type <key>{word}"
-    if (read := Word.read(word)) is None or read.sign == "~":
+        return f"{word}: names no key before the ="
+    if (read := Word.read(word)) is None or read.sign == "~" or not read.key:
         return ""
     return (
         _bad_name(read)
         or _bad_folder(read)
-        or _empty_choice(read, name)
-        or _two_choices(read, name)
-        or _part(read, name)
+        or _wrong_choice(read, name)
         or _read_by_nothing(read, name, words)
         or _idle(read, name, words)
-        or _new_key(read, name, words)
     )
 
 
@@ -105,32 +95,23 @@ def _bad_folder(word: Word) -> str:
     return f"{word.key}={word.given}: {remedy}" if not word.value or word.value.startswith("~") else ""
 
 
-def _empty_choice(word: Word, name: str) -> str:
-    """Return the error for no option at all, `model=''`, or ""."""
-    empty = word.key in groups(name) and _NOTHING.fullmatch(word.given)
-    return no_choice(word.key, word.given, options_of(word.key)) if empty else ""
-
-
-def _two_choices(word: Word, name: str) -> str:
-    """Return the error for two options at once, `model=[nano,tiny]`, of a group whose options exclude each other."""
-    if word.key not in groups(name) or word.key in _MERGED or not isinstance(word.value, list) or len(word.value) < 2:
+def _wrong_choice(word: Word, name: str) -> str:
+    """Return the error for a group given something else than one of its options, or ""."""
+    group, value = word.key, word.value
+    if group not in groups(name) or isinstance(value, dict):  # its keys
         return ""
-    one, several = "|".join(options_of(word.key)), ",".join(map(str, word.value))
-    sweep = f"{command(name)} -m {shlex.quote(f'{word.key}={several}')} ..."
-    return f"{word.key}={word.given}: a run has one of {one}; for a run of each, type {sweep}"
-
-
-def _part(word: Word, name: str) -> str:
-    """Return the error for a part of a group chosen as the whole, `callbacks=checkpoint`, or ""."""
-    if (group := word.key) not in groups(name):
-        return ""
-    if not (parts := [option for option in word.given.split(",") if option in parts_of(group)]):
-        return ""
-    part, whole = parts[0], "|".join(options_of(group))
-    return (
-        f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
-        f"{group}={whole}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> changes this one"
-    )
+    options = options_of(group)
+    if not word.several and not (value and isinstance(value, str | list)):  # Hydra takes '' and [] for no option
+        return no_choice(group, word.given, options)
+    if isinstance(value, list) and len(value) > 1 and group not in _MERGED:
+        return f"{group}={word.given}: a run has one of {'|'.join(options)}"
+    if part := next((option for option in word.given.split(",") if option in parts_of(group)), None):
+        return (
+            f"{group}={part}: is a part of {group}=default, and chosen alone would drop the others: choose "
+            f"{group}={'|'.join(options)}; {group}.<name>=null leaves a part out, {group}.{part}.<key>=<value> "
+            "changes this one"
+        )
+    return ""
 
 
 def _read_by_nothing(word: Word, name: str, words: Sequence[str]) -> str:
@@ -152,24 +133,6 @@ def _idle(word: Word, name: str, words: Sequence[str]) -> str:
         return ""
     remedy = f"each turn is credited with its own score. {credit}=trajectory goes by the return, as the paper does"
     return f"{word.key}: changes nothing that this run learns, for {credit}=score: {remedy}"
-
-
-def _new_key(word: Word, name: str, words: Sequence[str]) -> str:
-    """Return the error for a key that is added, `+optim.lrr=1`, and that nothing takes, or ""."""
-    key, section = word.key, word.key.partition(".")[0]
-    if not word.sign or re.search("[/@]", key):  # it names a package, which only Hydra resolves
-        return ""
-    if section == "hydra" or (section == "policies" and name == "bench"):
-        return ""
-    typed, known = " ".join(words), section in groups(name) or section in top_keys(name)
-    if f"${{{key if known else section}" in typed or (known and "${." in typed):  # another word reads it
-        return ""
-    rest = [each for each in words if not each.startswith("+") or "_target_" in each]  # its class may take more keys
-    # A word with several values cannot be composed. For a key it does not matter here; a group is left to each run.
-    plain = [each for each in rest if (read := Word.read(each)) is None or read.key in groups(name) or not read.several]
-    if known and (key in _UNSAID or takes(composed(name, plain), key)):
-        return ""
-    return no_key(key, name, plain)
 
 
 def _readable(words: Sequence[str]) -> Iterator[Word]:
@@ -206,25 +169,6 @@ def unreadable_override(error: OverrideParseException, name: str, words: Sequenc
     return f"{word}: is no key=value.{hint}\nType {quoted}"
 
 
-def no_option(name: str, words: Sequence[str]) -> Iterator[str]:
-    """Yield the error for each word that gives a config group something other than one of its options' names.
-
-    A key may have the name of a group.
-    """
-    chosen = groups(name)
-    for read in _readable(words):
-        group, option, known = read.key, read.given, options_of(read.key)
-        if not known or option in known or read.sign == "~":
-            continue
-        shown = option if re.fullmatch(r"[\w.-]*", option) else "..."  # anything else may hold an API key
-        if group in chosen:
-            yield no_choice(group, shown, known)
-        elif group not in keys_of(name, []):
-            yield no_key(group, name, [])
-        else:
-            yield f"{group}={shown}: must hold keys of its own, such as {group}.<name>=<value>"
-
-
 def no_choice(group: str, option: str, known: Sequence[str]) -> str:
     """Return the error for an option that the group does not have.
 
@@ -247,31 +191,35 @@ def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
     )
 
 
-def no_merge(word: str, why: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for a value of another kind than the key takes, such as `{...}` for a list."""
-    key = word.partition("=")[0].lstrip("+")
-    now = at(composed_or_plain(name, [other for other in words if other != word]), key)
-    shown = f", and the run has {key}={now}" if not isinstance(now, Mapping) and now is not ABSENT else ""
-    return f"{word}: is another kind of value than this key takes{shown} ({why[:1].lower()}{why[1:]})"
+def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
+    """Return the errors for all typed keys that the run does not have: Hydra stops at the first, and takes any with a
+    plus. None if the options that were chosen do not compose, which Hydra tells, or are swept over.
+    """
+    typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.|^$", read.key)]
+    chosen = [word for word in words if (read := Word.read(word)) and _shapes(read, name)]
+    if (config := composed(name, chosen)) is None:
+        return []
+    added = [read.key for read in typed if read.sign.startswith("+")]
+
+    def known(word: Word) -> bool:
+        if word.key in groups(name) or has(config, word.key):
+            return True
+        if word.sign.startswith("+"):
+            return takes(config, word.key) or _referred_to(word.key, words)
+        return any(within(word.key, key) for key in added)
+
+    wrong = dict.fromkeys(word.key for word in typed if not known(word))
+    return [no_key(key, name, chosen) for key in wrong]
 
 
-def no_removal(key: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for `~key` of a key that is null, which Hydra takes for a missing one, or of none."""
-    if key not in keys_of(name, []):
-        return no_key(key, name, [word for word in words if not word.startswith("~")])
-    return f"~{key}: is null already, the default, and a run needs the key: leave this out, or type {key}=null"
+def _shapes(word: Word, name: str) -> bool:
+    """Return whether the word decides which keys a run has: chooses an option of a group, or names a class."""
+    return word.key in groups(name) or word.key.endswith("._target_")
 
 
-def no_keys(first: str, name: str, words: Sequence[str]) -> str:
-    """Return the errors for a key that Hydra found to be missing, and for others that are: Hydra stops at the first."""
-    typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.", read.key)]
-    added = [read.key for read in typed if read.sign]
-    there = composed_or_plain(name, [word for word in words if (read := Word.read(word)) and read.key in groups(name)])
-    plain = [read.key for read in typed if not read.sign and read.key not in groups(name)]
-    gone = [key for key in plain if at(there, key) is ABSENT and not any(within(key, other) for other in added)]
-    wrong = list(dict.fromkeys([first, *(key for key in gone if not within(first, key))]))
-    others = [word for word in words if not any(key in word for key in [*wrong, *gone])]
-    return "\n".join(no_key(key, name, others) for key in wrong)
+def _referred_to(key: str, words: Sequence[str]) -> bool:
+    """Return whether another word may read the key, or one beside it, by `${...}`. The check of the config knows."""
+    return any(f"${{{key.partition('.')[0]}" in word or "${." in word for word in words)
 
 
 def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
@@ -304,7 +252,7 @@ def _of_another_stage(key: str, name: str, config: Mapping[str, Any]) -> str:
     if name != "train" or section in config:
         return ""
     stages = options_of("stage")
-    having = [stage for stage in stages if _has(section, "train", "~experiment", f"stage={stage}")]
+    having = [stage for stage in stages if section in composed_or_plain("train", ["~experiment", f"stage={stage}"])]
     experiments = [f"{stage}_{config['model']['name']}" for stage in having]
     there = [f"+experiment={experiment}" for experiment in experiments if experiment in options_of("experiment")]
     shown = f", as in {' or '.join(there)}" if there else ""
@@ -316,10 +264,5 @@ def _of_another_program(key: str, name: str, config: Mapping[str, Any]) -> str:
     section = key.partition(".")[0]
     if section in config or section in groups(name):
         return ""
-    having = [each for each in _PROGRAMS if section in groups(each) or _has(section, each)]
+    having = [each for each in _PROGRAMS if section in groups(each) or section in composed_or_plain(each, [])]
     return "" if not having or name in having else f" {section} belongs to {' and '.join(map(script, having))}."
-
-
-def _has(section: str, name: str, *words: str) -> bool:
-    """Return whether the config composed of `words` has the section."""
-    return section in (composed(name, words) or {})

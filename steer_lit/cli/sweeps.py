@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from math import ceil, inf
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.core.utils import env_override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -43,7 +40,6 @@ _HERE = {
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
 }
 _NAMED = 3  # runs that are named per problem
-_MOST = 1_000  # runs of a sweep: more are surely a mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class WholeSweep(Callback):
         here = config.hydra.launcher._target_ in _HERE
         self.common = words_of_one_value(_typed(config))
         for point in _points(config):
-            problems = _problems(name, point.config, [*point.words, *self.common]) if here else []
+            problems = _problems(name, point.config) if here else []
             for problem in problems:
                 found.setdefault(problem, []).append(" ".join(point.words))
             if not problems:
@@ -112,15 +108,15 @@ class WholeSweep(Callback):
             print(following, end="\n" if following else "")
 
 
-def _problems(name: str, config: DictConfig, words: Sequence[str]) -> list[str]:
-    """List the problems of one run's config, which was composed of `words`.
+def _problems(name: str, config: DictConfig) -> list[str]:
+    """List the problems of one run's config.
 
     An interpolation that cannot be resolved is listed too: if it were raised, Hydra would only warn and go on.
     """
     try:
         return list(map(str, _CHECKS[name](config)))
     except OmegaConfBaseException as error:
-        return [unresolved(error, name, words)]
+        return [unresolved(error)]
 
 
 def runs_in_process(settings: Any) -> bool:
@@ -137,12 +133,13 @@ def _points(config: DictConfig) -> Iterator[Point]:
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
-    if said := _uncountable(words):
-        raise SteerError(said)
+    runs = BasicSweeper.split_arguments(words, None)[0]
+    if not runs:
+        raise SteerError("no run is in this sweep: one of its words, such as a glob(...), stands for no value")
     str(config.hydra.sweep.dir)  # resolving it fixes its time of day for every run, and for Hydra
     swept = {word.get_key_element() for word in words if word.is_sweep_override()}
     try:
-        for number, given in enumerate(BasicSweeper.split_arguments(words, None)[0]):
+        for number, given in enumerate(runs):
             run = loader.load_sweep_config(config, given)
             with read_write(run), read_write(run.hydra.runtime), open_dict(run):  # as Hydra's launcher and `run_job` do
                 run.hydra.job.id = run.hydra.job.num = number
@@ -155,38 +152,6 @@ def _points(config: DictConfig) -> Iterator[Point]:
                 yield Point(tuple(word for word in given if word.partition("=")[0] in swept), run, folder)
     finally:
         HydraConfig.instance().cfg = outer
-
-
-def _uncountable(words: Sequence[Override]) -> str:
-    """Return why these words make no sweep, or "": no runs, the same run twice, or too many."""
-    last = {word.get_key_element(): word for word in words}  # the sweeper, too, takes only the last word of a key
-    swept = {key: word for key, word in last.items() if word.is_discrete_sweep()}
-    runs = 1.0
-    for key, word in last.items():
-        if word.is_sweep_override() and key not in swept:
-            return f"{word.input_line}: is no list of values, which a sweep needs here: type them, {key}=a,b"
-    for key, word in swept.items():
-        if not (count := _count(word)):
-            return f"{word.input_line}: there is nothing that {key} could be, so no run: type its values, {key}=a,b"
-        runs *= count
-    if runs > _MOST:
-        return f"{runs:,.0f} runs in this sweep, at most {_MOST:,} are allowed: make several sweeps of fewer values"
-    for key, word in swept.items():
-        typed, parser = list(word.sweep_string_iterator()), OverridesParser.create()
-        values = [parser.parse_override(f"{key}={each}").value() for each in typed]  # 'a' is a, and 0.0 is 0
-        if twice := [each for number, each in enumerate(typed) if values[number] in values[:number]]:
-            return f"{key}={twice[0]} is given twice in this sweep, and would be the same run twice: type it once"
-    return ""
-
-
-def _count(word: Override) -> float:
-    """Count the values that a word sweeps over, without building those of a range."""
-    values = word.value()
-    if isinstance(values, RangeSweep) and values.step:
-        start, stop, step = (Decimal(str(each)) for each in (values.start, values.stop, values.step))
-        count = (stop - start) / step
-        return max(0, ceil(count)) if count.is_finite() else inf
-    return len(list(word.sweep_string_iterator()))
 
 
 def _typed(config: DictConfig) -> list[str]:

@@ -17,7 +17,7 @@ from steer_lit.cli.run_folder import alone_in, check_own, freeze, leave_nothing
 from steer_lit.cli.stopping import continuable
 from steer_lit.errors import ConfigError
 from steer_lit.files.run_files import QUARANTINE
-from steer_lit.terminal.commands import command, given_words, shown_path, typed_words
+from steer_lit.terminal.commands import command, given_words, next_step, shown_path, typed_words
 from steer_lit.terminal.words import words_besides, words_setting
 
 
@@ -79,6 +79,5 @@ def _tell_dry(lacking: Sequence[str]) -> None:
     """Print the command that makes what this dry run counted, and the keys that it still lacks."""
     folder = words_setting(given_words("hydra"), ["hydra.run.dir"])
     print("dry_run=true: nothing was made")
-    print(f"next:    {command('synthesize', *words_besides(typed_words(), ['dry_run']), *folder)}")
-    if lacking:
-        print(f"         (add {' and '.join(lacking)})")
+    following = command("synthesize", *words_besides(typed_words(), ["dry_run"]), *folder)
+    print(next_step(following, *([f"add {' and '.join(lacking)}"] if lacking else [])))

@@ -1,6 +1,7 @@
-"""Trains one stage from a composed config: check, freeze, instantiate, fit.
+"""Trains one stage from a composed config: check, instantiate, freeze, fit.
 
-Nothing heavy is imported before the config has been checked, so that every refusal comes at once.
+Nothing heavy is imported before the config has been checked. What takes libraries to see, rows and servers that cannot
+be used, is told before the policy loads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ from steer_lit.cli.stopping import resumable
 from steer_lit.errors import ConfigError, MissingResource, Problem, SteerError
 from steer_lit.policy.model_facts import UNTRAINED
 from steer_lit.terminal.commands import shown_path, sweeping, typed_words
-from steer_lit.terminal.nearest import nearest
 from steer_lit.texts import first_lines
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ if TYPE_CHECKING:
 def run_training(config: DictConfig, run_dir: Path) -> float | None:
     """Train one stage as `config` says. Return the monitored metric, for sweepers.
 
-    Raise ConfigError with every problem at once, before anything heavy loads.
+    Raise ConfigError with every problem of the config at once, before anything heavy loads, and later with every
+    problem of a file's rows, before the policy loads.
     """
     if saved := requeued(run_dir):  # set before the check, which asks less of a resumed run
         given = config.get("ckpt_path")  # a failed.ckpt in the folder is gone once the run got further
@@ -168,26 +168,11 @@ def _trainer(config: DictConfig, callbacks: list[Callback], loggers: list[Logger
     # Registered as `ddp`, which `auto` picks too for several devices.
     waits = timedelta(minutes=config.hardware.rank_timeout_minutes)
     StrategyRegistry.register("ddp", DDPStrategy, override=True, start_method="popen", timeout=waits)
-    _check_keys(config.trainer)
     try:
         trainer: Trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, **unsaved)
     except InstantiationException as error:
         raise SteerError(f"trainer: lightning.Trainer says: {first_lines(error.__cause__ or error)}") from error
     return trainer
-
-
-def _check_keys(section: DictConfig) -> None:
-    """Raise ConfigError for keys that the trainer's class does not take. To ask it sooner would load Lightning."""
-    from hydra.utils import get_object
-
-    takes = signature(get_object(section._target_)).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
-        return
-    known, remedy = [f"trainer.{name}" for name in takes], f"{section._target_} takes no such parameter."
-    wrong = [name for name in map(str, section) if name not in takes and not name.startswith("_")]
-    problems = [Problem(f"trainer.{name}", section[name], remedy + nearest(f"trainer.{name}", known)) for name in wrong]
-    if problems:
-        raise ConfigError(problems)
 
 
 def _better(trainer: Trainer) -> tuple[int, float] | None:

@@ -18,7 +18,7 @@ from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCENARIOS, SCRIPTS
 from steer_lit.synthesis.stage2 import DIALOGUES
 from steer_lit.terminal.bars import BarOrLines, count_bar
-from steer_lit.terminal.commands import command, path_word, resume_command
+from steer_lit.terminal.commands import command, next_step, path_word, resume_command
 from steer_lit.terminal.visible import print_lines
 from steer_lit.terminal.words import words_besides, words_setting
 
@@ -63,7 +63,8 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     if settings.stages == "1":
         given = [*words_besides(words, _OF_STAGE_1), "stages=2", path_word("data.scripts", run / SCRIPTS)]
         given += [path_word("data.folder", settings.folder)] if settings.folder else []
-        return f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}\nnext:    {command('synthesize', *given)}"
+        said = f"{retry}scripts: {run / SCRIPTS}, for GRPO {run / SCENARIOS}"
+        return f"{said}\n{next_step(command('synthesize', *given))}"
     made = manifest["stages"]["stage2"]
     # nano knows only STEER-mini's words, and trains on them in minutes.
     name, rows = "nano" if made["generator"].get("generator") == "template" else "smol", made["written"]
@@ -73,7 +74,7 @@ def next_steps(manifest: Mapping[str, Any], settings: SynthesisSettings, run: Pa
     given += [f"data.val_size={min(64, max(1, rows // 5), rows - 1)}"]
     given += words_setting(words, ["system_prompt"])  # the one that the dialogues were answered under
     scripts = f", their scripts for GRPO: {run / SCENARIOS}" if settings.stages == "both" else ""
-    return f"{retry}dialogues: {run / DIALOGUES}{scripts}\nnext:      {command('train', *given)}"
+    return f"{retry}dialogues: {run / DIALOGUES}{scripts}\n{next_step(command('train', *given))}"
 
 
 def _cost_table(steps: Sequence[StepCost]) -> Table:

@@ -38,6 +38,11 @@ def resume_command(name: str, words: Sequence[str], run_dir: Path, *more: str) -
     return command(name, *words, path_word("hydra.run.dir", run_dir), *more)
 
 
+def next_step(following: str, *wanted: str) -> str:
+    """Return a program's last lines: the command that comes next and, each on a line of its own, what that lacks."""
+    return "\n".join([f"next:    {following}", *(f"         ({want})" for want in wanted)])
+
+
 def resume_sweep_command(name: str, words: Sequence[str], folder: Path) -> str:
     """Return the command that runs the rest of a stopped sweep in `folder`, begun with `words`."""
     kept = [word for word in words_besides(words, ["hydra.sweep.dir"]) if not word.startswith(_CONFIG_DIR)]

@@ -94,7 +94,7 @@ def composed(name: str, words: Sequence[str]) -> Mapping[str, Any] | None:
 
 @cache
 def _composed(folder: Path | None, name: str, words: tuple[str, ...]) -> dict[str, Any] | None:
-    with suppress(HydraException, OmegaConfBaseException), _hydra_begun(folder):
+    with suppress(HydraException, OmegaConfBaseException, ValueError), _hydra_begun(folder):  # ValueError: `model=3`
         config: Any = OmegaConf.to_container(hydra.compose(name, list(words)), resolve=False)
         return dict(config)
     return None

@@ -38,6 +38,7 @@ def test_every_boolean_of_every_config_is_checked_as_one() -> None:
 def test_keys_of_a_users_own_class_are_not_held_to_what_ours_takes() -> None:
     given = {"temperature": None, "sees": "picture", "max_tokens": -1}
     own = {"judge": {"_target_": "mine.Judge", **given}, "attacker": {"_target_": "mine.A", "extra_turns": None}}
+    own["data"] = {"_target_": "mine.Rows", "blank_images": "some"}
     assert list(facts.leaf_problems(own)) == []
     ours = {"judge": {"_target_": "steer_lit.tutor.judge.LlmJudge", **given}, "attacker": {"extra_turns": None}}
     assert [problem.key for problem in facts.leaf_problems(ours)] == [

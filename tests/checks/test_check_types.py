@@ -25,8 +25,8 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
     [
         ("trainer=1", "trainer=1: must hold keys"),
         ("optim=3", "optim=3: must hold keys"),
-        ("optim=[]", "optim=[]: must hold keys of its own, such as optim.<name>=<value>"),
-        ("trainer=[ 1]", "trainer=[1]: must hold keys of its own, such as trainer.<name>=<value>"),
+        ("optim=[]", "Error merging override optim=[]"),
+        ("trainer=[ 1]", "Error merging override trainer=[ 1]"),
         ("optim.betas=5", "optim.betas=5: must be two numbers"),
         ("optim.betas=[2,3]", "optim.betas=[2, 3]: must be two numbers"),
         ("optim.betas=[0.9]", "optim.betas=[0.9]: must be two numbers"),
@@ -143,30 +143,19 @@ def test_a_name_with_a_slash_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sweep", [[], ["-m"]])
-@pytest.mark.parametrize("word", ["hydra.sweeper.params={a: b}", "+hydra.sweeper.params.a=b", "hydra.verbose={x: 1}"])
-def test_an_error_of_hydra_is_one_line(
-    word: str, sweep: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("+trainer.profiler=abc", "When passing string value for the `profiler`"),
+        ("+trainer.max_stepz=3", "Trainer.__init__() got an unexpected keyword argument 'max_stepz'"),
+    ],
+)
+def test_an_error_of_lightnings_trainer_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str, said: str
 ) -> None:
-    (said,) = refusal(capsys, tmp_path, "train", *sweep, word).splitlines()
-    assert said.startswith(f"{word} hydra.run.dir=")
-    assert ": Hydra cannot begin with that (" in said
-    assert said.endswith("leave it out. Values to sweep over are typed behind -m, key=a,b.") == ("sweeper" in word)
-
-
-def test_an_error_of_lightnings_trainer_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert cli.run("train", ["+trainer.profiler=abc", f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("trainer: lightning.Trainer says: When passing string value for the `profiler`")
-
-
-def test_a_parameter_that_the_trainer_does_not_take_is_named_with_its_key(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    said = refusal(capsys, tmp_path, "train", "+trainer.max_stepz=3", "+trainer.nothing_like=[1]")
-    no = "lightning.Trainer takes no such parameter."
-    assert f"* trainer.max_stepz=3: {no} Did you mean trainer.max_steps" in said
-    assert f"* trainer.nothing_like=[1]: {no}\n" in said
+    assert cli.run("train", [word, f"hydra.run.dir={tmp_path / 'run'}"]) == REFUSED
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"trainer: lightning.Trainer says: {said}")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +196,11 @@ def test_grpo_refuses_values_of_a_wrong_type(
         ("policies.x={adapter: a, foo: 1}", "policies.x='***': nothing reads its foo; must be base"),
         ("policies.x={model: m, foo: 1}", "policies.x='***': nothing reads its foo; must be base, an"),
         ("policies.x={model: 1}", "policies.x='***': must be base, an adapter folder"),
-        ("policies=[]", "policies=[]: must hold keys of its own, such as policies.<name>=<value>"),
-        ("policies={a: base}", "policies='***': is given policy by policy, policies.a=<value>, or with a plus"),
+        ("policies=[]", "Error merging override policies=[]"),
+        (
+            "policies={a: base}",
+            "policies.a: there is no such key in this run. Did you mean policies or policies.base? +policies.a=<value>",
+        ),
         ("+policies={a: /none}", "policies.a='/none': no such folder"),
         ("data.blank_images=null", "data.blank_images=null: must be true or false"),
         ("bench.max_turns=10000000000", "bench.max_turns=10000000000: must be a whole number from 1 to 100"),
@@ -235,7 +227,6 @@ def test_the_benchmark_refuses_values_of_a_wrong_type(
     [
         ("turns=5", "turns=5: must hold keys"),
         ("keep=null", "keep=null: must hold keys"),
-        ("data=null", "data=null: must hold keys"),
         ("data.seeds=[1]", "data.seeds=[1]: must be a path, or null"),
         ("generator=null", "generator=null: there is no such option. Choose from: llm, template"),
         ("system_prompt=null", "system_prompt=null: must be text"),
