@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from torch import Tensor
 
 from steer_lit.files.atomic import replace_folder
@@ -56,9 +56,9 @@ class BestAdapter(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = Best(**state_dict)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Restore the folder to the checkpoint's best: the run may have got further before it was killed."""
-        if (module := _adapted(pl_module)) is None or not trainer.is_global_zero:
+        if module.policy.trains != "adapter" or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / BEST
         if self.best is None:
@@ -67,9 +67,8 @@ class BestAdapter(Callback):
         with module.policy.wearing(self.best.weights):
             _write(module.policy, self.best, folder)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = _adapted(pl_module)
-        if module is None or trainer.sanity_checking:
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
+        if module.policy.trains != "adapter" or trainer.sanity_checking:
             return
         monitored = module.monitored
         value = float(trainer.callback_metrics.get(monitored.name, math.nan))  # the same on all ranks
@@ -79,11 +78,6 @@ class BestAdapter(Callback):
         self.best = Best(trainer.global_step, monitored.name, value, weights)
         if trainer.is_global_zero:
             _write(module.policy, self.best, Path(trainer.default_root_dir) / BEST)
-
-
-def _adapted(module: LightningModule) -> PolicyModule | None:
-    """Return the module if its policy's adapter trains, otherwise None."""
-    return module if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
 
 
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:

@@ -52,8 +52,8 @@ class LoraSettings:
     OmegaConf's types would end up in adapter_config.json and checkpoints (TRAPS 39).
     """
 
-    r: int = 16
-    alpha: int = 32
+    r: int
+    alpha: int
     dropout: float = 0.0
     targets: Sequence[str] = LINEAR_LAYERS
     dtype: Literal["auto"] | NumberType = "float32"

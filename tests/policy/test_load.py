@@ -167,19 +167,21 @@ def test_lora_adapts_the_language_model_only_and_starts_without_effect():
 
 @pytest.mark.parametrize(("dtype", "base"), [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_lora_has_its_own_dtype(dtype, base):
-    model = policy(dtype=base, lora=LoraSettings(r=4, dtype=dtype))
+    model = policy(dtype=base, lora=LoraSettings(r=4, alpha=8, dtype=dtype))
     assert {p.dtype for p in model.trainable().values()} == {getattr(torch, dtype)}
 
 
 def test_targets_that_match_nothing_are_an_error():
     with pytest.raises(SteerError, match=r"model\.lora\.targets=\['qkv'\]"):
-        attach_adapter(build_tiny().model, LoraSettings(targets=("qkv",)), seed=0)  # the tower's name for it
+        attach_adapter(
+            build_tiny().model, LoraSettings(r=4, alpha=8, targets=("qkv",)), seed=0
+        )  # the tower's name for it
 
 
 def test_a_pattern_that_reaches_the_tower_is_an_error(monkeypatch):
     monkeypatch.setattr(LoraSettings, "pattern", property(lambda _: r".*\.gate_proj"))
     with pytest.raises(SteerError, match=r"language model alone, and .*visual\.blocks.* lies outside it"):
-        attach_adapter(build_tiny().model, LoraSettings(), seed=0)
+        attach_adapter(build_tiny().model, LoraSettings(r=4, alpha=8), seed=0)
 
 
 def test_trap_34_loading_keeps_the_random_state_and_the_seed_decides_the_adapter():

@@ -244,8 +244,11 @@ def test_a_tower_is_unchanged_by_saving_and_loading(tmp_path):
 def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
     """The base is recognised with any adapter and in any number type. Shipped towers do not name their base."""
     path = tmp_path / "tower.safetensors"
-    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny(seed=1).model
-    attach_adapter(donor.model, LoraSettings(), seed=0)
+    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny().model
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1.0)
+        donor.model.model.visual.patch_embed.proj.weight.add_(0.5)
+    attach_adapter(donor.model, LoraSettings(r=4, alpha=8), seed=0)
     save_tower(donor, path)
     load_tower(same.model, path)
     before = other.model.visual.patch_embed.proj.weight.clone()
