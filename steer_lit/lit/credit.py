@@ -76,23 +76,23 @@ def assign_credit(
     `by_turn` compares the credits of turns (`reward.credit` other than `trajectory`); otherwise each trajectory has one
     advantage, given to all its turns.
     """
-    shape = (len(rewards) // group_size, group_size)
-    valid = torch.tensor([reward is not None for reward in rewards]).view(shape)
-    lengths = [len(reward.turn_credits) if reward else 0 for reward in rewards]
-    credits = torch.zeros(len(rewards), max([*lengths, 1]), dtype=torch.float64)
-    for row, reward in enumerate(rewards):
-        if reward is not None:
-            credits[row, : lengths[row]] = torch.tensor(reward.turn_credits, dtype=torch.float64)
+    by_row = [() if reward is None else reward.turn_credits for reward in rewards]
+    turns = max([1, *map(len, by_row)])
+    groups = (len(rewards) // group_size, group_size)
+    padded = [[*credits, *[0.0] * (turns - len(credits))] for credits in by_row]
+    credits = torch.tensor(padded, dtype=torch.float64).view(*groups, turns)  # [G, K, T]
+    lengths = torch.tensor([len(credits) for credits in by_row], dtype=torch.int64).view(groups)
+    valid = lengths > 0  # a trajectory has at least one turn
     if by_turn:
-        alive = (torch.arange(credits.shape[1]) < torch.tensor(lengths)[:, None]).view(*shape, -1)
-        table = turn_advantages(credits.view(*shape, -1), alive, valid, scale).flatten(0, 1)
+        table = turn_advantages(credits, torch.arange(turns) < lengths[..., None], valid, scale)  # [G, K, T]
     else:
-        table = advantages(credits[:, 0].view(shape), valid, scale).reshape(-1, 1).expand_as(credits)
+        table = advantages(credits[..., 0], valid, scale)[..., None].expand_as(credits)
     usable = usable_rows(valid)
-    credited = tuple(
-        tuple(table[row, : lengths[row]].tolist()) if ok else () for row, ok in enumerate(usable.flatten().tolist())
+    learned_from = usable.any(1)
+    rows = zip(table.flatten(0, 1).tolist(), lengths.flatten().tolist(), usable.flatten().tolist(), strict=True)
+    return AssignedCredit(
+        usable=tuple(usable.flatten().tolist()),
+        advantages=tuple(tuple(row[:length]) if ok else () for row, length, ok in rows),
+        skipped=int((~learned_from).sum()),
+        flat=int((learned_from & (table == 0.0).flatten(1).all(1)).sum()),
     )
-    groups = [credited[start : start + group_size] for start in range(0, len(credited), group_size)]
-    learned_from = usable.any(1).tolist()
-    flat = sum(ok and not any(map(any, group)) for ok, group in zip(learned_from, groups, strict=True))
-    return AssignedCredit(tuple(usable.flatten().tolist()), credited, learned_from.count(False), flat)
