@@ -21,7 +21,7 @@ from steer_lit.policy.fingerprint import fingerprint, language_fingerprint
 from steer_lit.policy.model_facts import SHIPPED
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.pictures import to_patches
 from steer_lit.policy.tiny import build_tiny, tiny_tokenizer
 
 
