@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +81,11 @@ class BestAdapter(Callback):
 
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:
     """Write the folder. Raise OSError."""
+
+    def save(part: Path) -> None:
+        policy.save_adapter(part)
+        facts = {"step": best.step, "metric": best.metric, "value": best.value}
+        (part / BEST_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
     with disk_errors(folder):
-        replace_folder(folder, partial(_save, policy, best))
-
-
-def _save(policy: QwenVL, best: Best, folder: Path) -> None:
-    policy.save_adapter(folder)
-    facts = {"step": best.step, "metric": best.metric, "value": best.value}
-    (folder / BEST_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        replace_folder(folder, save)

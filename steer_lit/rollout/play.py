@@ -127,11 +127,6 @@ class _Dialogue:
         return None if verdict is None else verdict.failed
 
     @property
-    def open(self) -> bool:
-        """Whether neither a failed verdict nor a cut answer has ended the dialogue."""
-        return self.failed is None and not self.cut
-
-    @property
     def ended(self) -> Ended:
         """How the dialogue ended, once it has."""
         if self.failed is not None:
@@ -188,7 +183,7 @@ class _Reaction:
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
     def _goes_on(self, dialogue: _Dialogue) -> bool:
-        return dialogue.open and len(dialogue.turns) < self.max_turns
+        return dialogue.failed is None and not dialogue.cut and len(dialogue.turns) < self.max_turns
 
 
 def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
