@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from numbers import Real
-from typing import Any
 
 import torch
 
@@ -39,33 +36,28 @@ def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[Traje
     Raise SteerError for anything else that a user's own class returns: it would break something far from here, and a
     NaN would look like a learning rate that is too high.
     """
-    found = [reward.of(trajectory) for trajectory in trajectories]
-    for one, trajectory in zip(found, trajectories, strict=True):
-        if one is not None and not _fits(one, len(trajectory.turns)):
-            raise SteerError(
-                f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {one!r:.300} for a dialogue of "
-                f"{counted(len(trajectory.turns), 'turn')}: it must return a TrajectoryReward of finite floats, its "
-                "tuples with one for each turn, or None if the trajectory failed"
-            )
-    return [None if one is None else _plain(one) for one in found]
+    return [_reward_of(reward, trajectory) for trajectory in trajectories]
 
 
-def _fits(found: Any, turns: int) -> bool:
-    if not isinstance(found, TrajectoryReward):
-        return False
-    by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
-    if not all(isinstance(entries, Sequence) and len(entries) == turns for entries in by_turn):
-        return False
-    numbers: list[Any] = [found.trajectory_return, *chain.from_iterable(by_turn)]
-    return all(isinstance(number, Real) and math.isfinite(number) for number in numbers)
-
-
-def _plain(found: TrajectoryReward) -> TrajectoryReward:
-    """Return the reward in Python's floats: numpy's, as a user's class may return, cannot be written down."""
-    scores, rewards, credits = (
-        tuple(map(float, entries)) for entries in (found.turn_scores, found.turn_rewards, found.turn_credits)
-    )
-    return TrajectoryReward(scores, rewards, float(found.trajectory_return), credits)
+def _reward_of(reward: Reward, trajectory: Trajectory) -> TrajectoryReward | None:
+    found, turns = reward.of(trajectory), len(trajectory.turns)
+    if found is None:
+        return None
+    try:  # Python's own floats: numpy's, as a user's class may return, cannot be written down
+        by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
+        scores, rewards, credits = (tuple(map(float, entries)) for entries in by_turn)
+        whole = float(found.trajectory_return)
+        fits = len(scores) == len(rewards) == len(credits) == turns
+        fits &= all(map(math.isfinite, (whole, *scores, *rewards, *credits)))
+    except (AttributeError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise SteerError(
+            f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {found!r:.300} for a dialogue of "
+            f"{counted(turns, 'turn')}: it must return a TrajectoryReward of finite floats, its tuples with one for "
+            "each turn, or None if the trajectory failed"
+        )
+    return TrajectoryReward(scores, rewards, whole, credits)
 
 
 def assign_credit(
