@@ -23,7 +23,7 @@ from steer_lit.bench.settings import BenchSettings
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.numbers import counted
-from steer_lit.rollout.play import one_each
+from steer_lit.rollout.one_each import one_each
 from steer_lit.terminal.bars import BarOrLines, count_bar
 from steer_lit.terminal.visible import print_lines
 from steer_lit.tutor.judge import LlmJudge

@@ -20,7 +20,8 @@ from steer_lit.bench.suite import BenchPolicy, Suite
 from steer_lit.errors import ServerDown, TooManyFailures
 from steer_lit.files.run_files import RECORDS
 from steer_lit.numbers import counted
-from steer_lit.rollout.play import one_each, playing
+from steer_lit.rollout.one_each import one_each
+from steer_lit.rollout.play import playing
 from steer_lit.rollout.seeds import stable_hash
 from steer_lit.rollout.server_policy import ServerPolicy
 from steer_lit.rollout.threads import in_background

@@ -163,7 +163,8 @@ def _as_far_as_resolved(config: DictConfig) -> Config:
 def _reward_problems(config: Config) -> Sequence[Problem]:
     if at(config, "reward._target_") not in (ABSENT, _REWARD):  # the user's own has keys of its own
         return ()
-    settings = {key: value for key, value in config.get("reward", {}).items() if not key.startswith("_")}
+    keys = ["return", *(field.name for field in fields(Reward))]  # others are found as keys that nothing reads
+    settings = {key: value for key, value in config.get("reward", {}).items() if key in keys}
     return problems_of(lambda: Reward.from_config(**settings))
 
 
@@ -296,8 +297,7 @@ def _synthesis_problems(config: Config) -> Iterator[Problem]:
 
 
 def _machine_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]:
-    model = {**config["model"], "init_from": None}  # `file_problems` looks at it; a benchmark's is refused
-    found = [] if "model" in bad else preflight.preflight(model)
+    found = [] if "model" in bad else preflight.preflight(config["model"])
     yield from found
     accelerator = at(config, "trainer.accelerator")
     asked_for = any(problem.key == "model.quantize" for problem in found)  # the same GPU

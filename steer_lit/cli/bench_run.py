@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
 from steer_lit.checks import bench_problems
 from steer_lit.checks.facts import reacts
-from steer_lit.cli.closing import following
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze

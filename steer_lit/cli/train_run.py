@@ -111,8 +111,8 @@ def _train(config: DictConfig, run_dir: Path) -> float | None:
     if isinstance(datamodule.source, FileSource) and (problems := list(read_row_problems(plain, datamodule.source))):
         raise ConfigError(problems)
     datamodule.read_files()
-    if saved is not None and (place := saved.get(PLACE)) is not None:
-        datamodule.check_resumable(place)
+    if saved is not None:
+        datamodule.check_resumable(saved[PLACE])
     device = str(trainer.strategy.root_device)
     asked = {name: config.module[name] for name in PLAYERS if name in config.module}
     players = {name: build_player(node, datamodule.open_image, name) for name, node in asked.items()}

@@ -7,11 +7,10 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from torch import Tensor
 
 from steer_lit.files.atomic import replace_folder
@@ -56,9 +55,9 @@ class BestAdapter(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = Best(**state_dict)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Restore the folder to the checkpoint's best: the run may have got further before it was killed."""
-        if (module := _adapted(pl_module)) is None or not trainer.is_global_zero:
+        if module.policy.trains != "adapter" or not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir) / BEST
         if self.best is None:
@@ -67,9 +66,8 @@ class BestAdapter(Callback):
         with module.policy.wearing(self.best.weights):
             _write(module.policy, self.best, folder)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = _adapted(pl_module)
-        if module is None or trainer.sanity_checking:
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
+        if module.policy.trains != "adapter" or trainer.sanity_checking:
             return
         monitored = module.monitored
         value = float(trainer.callback_metrics.get(monitored.name, math.nan))  # the same on all ranks
@@ -81,18 +79,13 @@ class BestAdapter(Callback):
             _write(module.policy, self.best, Path(trainer.default_root_dir) / BEST)
 
 
-def _adapted(module: LightningModule) -> PolicyModule | None:
-    """Return the module if its policy's adapter trains, otherwise None."""
-    return module if isinstance(module, PolicyModule) and module.policy.trains == "adapter" else None
-
-
 def _write(policy: QwenVL, best: Best, folder: Path) -> None:
     """Write the folder. Raise OSError."""
+
+    def save(part: Path) -> None:
+        policy.save_adapter(part)
+        facts = {"step": best.step, "metric": best.metric, "value": best.value}
+        (part / BEST_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
     with disk_errors(folder):
-        replace_folder(folder, partial(_save, policy, best))
-
-
-def _save(policy: QwenVL, best: Best, folder: Path) -> None:
-    policy.save_adapter(folder)
-    facts = {"step": best.step, "metric": best.metric, "value": best.value}
-    (folder / BEST_FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        replace_folder(folder, save)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
-from numbers import Real
-from typing import Any
 
 import torch
 
@@ -39,33 +36,28 @@ def rewards_of(reward: Reward, trajectories: Sequence[Trajectory]) -> list[Traje
     Raise SteerError for anything else that a user's own class returns: it would break something far from here, and a
     NaN would look like a learning rate that is too high.
     """
-    found = [reward.of(trajectory) for trajectory in trajectories]
-    for one, trajectory in zip(found, trajectories, strict=True):
-        if one is not None and not _fits(one, len(trajectory.turns)):
-            raise SteerError(
-                f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {one!r:.300} for a dialogue of "
-                f"{counted(len(trajectory.turns), 'turn')}: it must return a TrajectoryReward of finite floats, its "
-                "tuples with one for each turn, or None if the trajectory failed"
-            )
-    return [None if one is None else _plain(one) for one in found]
+    return [_reward_of(reward, trajectory) for trajectory in trajectories]
 
 
-def _fits(found: Any, turns: int) -> bool:
-    if not isinstance(found, TrajectoryReward):
-        return False
-    by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
-    if not all(isinstance(entries, Sequence) and len(entries) == turns for entries in by_turn):
-        return False
-    numbers: list[Any] = [found.trajectory_return, *chain.from_iterable(by_turn)]
-    return all(isinstance(number, Real) and math.isfinite(number) for number in numbers)
-
-
-def _plain(found: TrajectoryReward) -> TrajectoryReward:
-    """Return the reward in Python's floats: numpy's, as a user's class may return, cannot be written down."""
-    scores, rewards, credits = (
-        tuple(map(float, entries)) for entries in (found.turn_scores, found.turn_rewards, found.turn_credits)
-    )
-    return TrajectoryReward(scores, rewards, float(found.trajectory_return), credits)
+def _reward_of(reward: Reward, trajectory: Trajectory) -> TrajectoryReward | None:
+    found, turns = reward.of(trajectory), len(trajectory.turns)
+    if found is None:
+        return None
+    try:  # Python's own floats: numpy's, as a user's class may return, cannot be written down
+        by_turn = (found.turn_scores, found.turn_rewards, found.turn_credits)
+        scores, rewards, credits = (tuple(map(float, entries)) for entries in by_turn)
+        whole = float(found.trajectory_return)
+        fits = len(scores) == len(rewards) == len(credits) == turns
+        fits &= all(map(math.isfinite, (whole, *scores, *rewards, *credits)))
+    except (AttributeError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise SteerError(
+            f"{type(reward).__module__}.{type(reward).__qualname__}.of returned {found!r:.300} for a dialogue of "
+            f"{counted(turns, 'turn')}: it must return a TrajectoryReward of finite floats, its tuples with one for "
+            "each turn, or None if the trajectory failed"
+        )
+    return TrajectoryReward(scores, rewards, whole, credits)
 
 
 def assign_credit(
@@ -76,23 +68,23 @@ def assign_credit(
     `by_turn` compares the credits of turns (`reward.credit` other than `trajectory`); otherwise each trajectory has one
     advantage, given to all its turns.
     """
-    shape = (len(rewards) // group_size, group_size)
-    valid = torch.tensor([reward is not None for reward in rewards]).view(shape)
-    lengths = [len(reward.turn_credits) if reward else 0 for reward in rewards]
-    credits = torch.zeros(len(rewards), max([*lengths, 1]), dtype=torch.float64)
-    for row, reward in enumerate(rewards):
-        if reward is not None:
-            credits[row, : lengths[row]] = torch.tensor(reward.turn_credits, dtype=torch.float64)
+    by_row = [() if reward is None else reward.turn_credits for reward in rewards]
+    turns = max([1, *map(len, by_row)])
+    groups = (len(rewards) // group_size, group_size)
+    padded = [[*credits, *[0.0] * (turns - len(credits))] for credits in by_row]
+    credits = torch.tensor(padded, dtype=torch.float64).view(*groups, turns)  # [G, K, T]
+    lengths = torch.tensor([len(credits) for credits in by_row], dtype=torch.int64).view(groups)
+    valid = lengths > 0  # a trajectory has at least one turn
     if by_turn:
-        alive = (torch.arange(credits.shape[1]) < torch.tensor(lengths)[:, None]).view(*shape, -1)
-        table = turn_advantages(credits.view(*shape, -1), alive, valid, scale).flatten(0, 1)
+        table = turn_advantages(credits, torch.arange(turns) < lengths[..., None], valid, scale)  # [G, K, T]
     else:
-        table = advantages(credits[:, 0].view(shape), valid, scale).reshape(-1, 1).expand_as(credits)
+        table = advantages(credits[..., 0], valid, scale)[..., None].expand_as(credits)
     usable = usable_rows(valid)
-    credited = tuple(
-        tuple(table[row, : lengths[row]].tolist()) if ok else () for row, ok in enumerate(usable.flatten().tolist())
+    learned_from = usable.any(1)
+    rows = zip(table.flatten(0, 1).tolist(), lengths.flatten().tolist(), usable.flatten().tolist(), strict=True)
+    return AssignedCredit(
+        usable=tuple(usable.flatten().tolist()),
+        advantages=tuple(tuple(row[:length]) if ok else () for row, length, ok in rows),
+        skipped=int((~learned_from).sum()),
+        flat=int((learned_from & (table == 0.0).flatten(1).all(1)).sum()),
     )
-    groups = [credited[start : start + group_size] for start in range(0, len(credited), group_size)]
-    learned_from = usable.any(1).tolist()
-    flat = sum(ok and not any(map(any, group)) for ok, group in zip(learned_from, groups, strict=True))
-    return AssignedCredit(tuple(usable.flatten().tolist()), credited, learned_from.count(False), flat)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from steer_lit.files.atomic import replace_folder
 from steer_lit.lit.policy_module import PolicyModule
@@ -22,19 +22,19 @@ class PolicyExport(Callback):
     whole base model, writes the checkpoint folder `<run>/base`.
     """
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._export(trainer, pl_module)
+    def on_save_checkpoint(self, trainer: Trainer, module: PolicyModule, checkpoint: dict[str, Any]) -> None:
+        self._export(trainer, module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._export(trainer, pl_module)
+    def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
+        self._export(trainer, module)
 
-    def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and isinstance(pl_module, PolicyModule):
-            export(pl_module.policy, Path(trainer.default_root_dir))
+    def _export(self, trainer: Trainer, module: PolicyModule) -> None:
+        if trainer.is_global_zero:
+            export(module.policy, Path(trainer.default_root_dir))
 
 
-def export(policy: QwenVL, run_dir: Path) -> Path:
-    """Write what the policy trains under `run_dir`, over an earlier export, and return the path. Raise OSError."""
+def export(policy: QwenVL, run_dir: Path) -> None:
+    """Write what the policy trains under `run_dir`, over an earlier export. Raise OSError."""
     target = run_dir / EXPORTS[policy.trains].path
     run_dir.mkdir(parents=True, exist_ok=True)
     with disk_errors(target):
@@ -42,4 +42,3 @@ def export(policy: QwenVL, run_dir: Path) -> Path:
             save_tower(policy.parts, target)
         else:
             replace_folder(target, policy.save_base if policy.trains == "base" else policy.save_adapter)
-    return target

@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from steer_lit.errors import ConfigError, SteerError
+from steer_lit.errors import ConfigError
 from steer_lit.lit.credit import AssignedCredit, assign_credit, rewards_of
 from steer_lit.lit.lost_step import stop_when_too_many_failed, stopping_together, unscored
 from steer_lit.lit.monitored_metric import RIGHT_SHARE
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios, turn_variances
-from steer_lit.lit.saved_reference import saved_reference, with_reference
+from steer_lit.lit.saved_reference import saved_reference
 from steer_lit.lit.step_batch import StepBatch, stacked
 from steer_lit.lit.step_cost import StepCost
 from steer_lit.lit.training_checkpoint import OWN
@@ -104,11 +104,9 @@ class GRPOModule(PolicyModule):
     def training_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
         cost = StepCost(self)
         group_size = self.rollout.group_size
-        scenarios = [scenario for scenario in batch for _ in range(group_size)]
-        places = [(scenario.id, at % group_size) for at, scenario in enumerate(scenarios)]
-        seeds = [stable_hash(self.seed, self.global_step, *place) for place in places]
-        with stopping_together(self):
-            trajectories = self.play(scenarios, seeds, self.rollout.temperature)
+        members = [(scenario, number) for scenario in batch for number in range(group_size)]
+        seeds = [stable_hash(self.seed, self.global_step, scenario.id, number) for scenario, number in members]
+        trajectories = self.play([scenario for scenario, _ in members], seeds, self.rollout.temperature)
         rewards = rewards_of(self.reward, trajectories)
         credit = assign_credit(rewards, group_size, self.objective.scale, by_turn=self.reward.credit != "trajectory")
         cost.log_part("rollout")
@@ -120,17 +118,20 @@ class GRPOModule(PolicyModule):
         cost.log_part("learn")
 
     def play(self, scenarios: Sequence[Scenario], seeds: Sequence[int], temperature: float) -> list[Trajectory]:
-        """Return one trajectory per scenario, in order. `temperature` 0 is greedy."""
+        """Return one trajectory per scenario, in order. `temperature` 0 is greedy.
+
+        If a server dies, every rank saves the run and raises ServerDown.
+        """
         rollout = self.rollout
         policy = SampledPolicy(self.policy, max_new_tokens=rollout.max_new_tokens, temperature=temperature)
         what = "validated" if self.trainer.validating else "played"
         self.tell(what, 0, len(scenarios))
         played: dict[int, Trajectory] = {}
-        for row, trajectory in playing(
-            scenarios, seeds, policy, self.attacker, self.tutor, rollout.max_turns, side_by_side=rollout.side_by_side
-        ):
-            played[row] = trajectory
-            self.tell(what, len(played), len(scenarios))
+        given = (scenarios, seeds, policy, self.attacker, self.tutor, rollout.max_turns)
+        with stopping_together(self):
+            for row, trajectory in playing(*given, side_by_side=rollout.side_by_side):
+                played[row] = trajectory
+                self.tell(what, len(played), len(scenarios))
         return [played[row] for row in range(len(scenarios))]
 
     def _step_batch(self, trajectories: Sequence[Trajectory], credit: AssignedCredit) -> StepBatch:
@@ -185,12 +186,10 @@ class GRPOModule(PolicyModule):
         self._validated = []
 
     def validation_step(self, batch: Sequence[Scenario], batch_idx: int) -> None:
-        with stopping_together(self):
-            trajectories = self.play(batch, [0] * len(batch), 0.0)
+        trajectories = self.play(batch, [0] * len(batch), temperature=0.0)
         self._validated += zip(trajectories, rewards_of(self.reward, trajectories), strict=True)
         if batch_idx + 1 == sum(self.trainer.num_val_batches):  # not later: a resumed run repeats what had not ended
-            played = [trajectory for trajectory, _ in self._validated]
-            self._check_failures(played)
+            self._check_failures([trajectory for trajectory, _ in self._validated])
 
     def on_validation_epoch_end(self) -> None:
         trajectories = [trajectory for trajectory, _ in self._validated]
@@ -246,11 +245,9 @@ class GRPOModule(PolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint[OWN] = with_reference(checkpoint[OWN], self.policy)
+        checkpoint[OWN] |= {"reference": self.policy.reference_state, "init_from": self.policy.started_from}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise SteerError as `PolicyModule` does, and if the run did not start from this policy's adapter."""
-        if "reference" not in checkpoint[OWN]:
-            raise SteerError("the checkpoint is of an SFT run: start from its adapter, init_from=<run>/adapter")
         super().on_load_checkpoint(checkpoint)
         self._resumed_reference = saved_reference(checkpoint[OWN], self.policy)

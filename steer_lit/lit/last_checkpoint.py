@@ -95,21 +95,23 @@ class LastCheckpoint(Checkpoint):
         stop_unread_by(None)
 
     def _interrupt(self, *_: object) -> None:
-        """Turn Ctrl-C into SIGTERM, after which Lightning stops with its state whole. Several ranks agree instead."""
+        """Stop once on Ctrl-C; a second one has its earlier effect."""
         self._let_go()
-        self.interrupted = True
         if self._tells:
             print("stopping after this step; Ctrl-C again stops at once, and saves nothing", file=sys.stderr)
-        if self._alone:
-            signal.raise_signal(signal.SIGTERM)
+        self._stop()
 
     def _stop_unread(self) -> None:
         """Stop as after Ctrl-C, unless that has been pressed: the step is finished and saved."""
         self.unread = True
         if not self.interrupted:
-            self.interrupted = True
-            if self._alone:
-                signal.raise_signal(signal.SIGTERM)
+            self._stop()
+
+    def _stop(self) -> None:
+        """Raise SIGTERM, after which Lightning stops with its state whole. Several ranks agree instead."""
+        self.interrupted = True
+        if self._alone:
+            signal.raise_signal(signal.SIGTERM)
 
     def _terminate(self, *received: Any) -> None:
         """Announce a SIGTERM, unless it comes from Ctrl-C, and pass it to Lightning's handler, which is silent."""

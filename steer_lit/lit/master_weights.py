@@ -54,8 +54,6 @@ class MasterAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         masters: Mapping[str, Tensor] = state_dict["masters"]
-        if set(masters) != set(self.masters):
-            raise ValueError(f"saved masters do not match: {sorted(set(masters) ^ set(self.masters))[:5]} ...")
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "masters"})
         for name, master in self.masters.items():
             master.copy_(masters[name])

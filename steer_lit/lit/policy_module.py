@@ -13,7 +13,8 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import LAST
@@ -129,7 +130,10 @@ class PolicyModule(LightningModule):
         for master in masters:  # with nothing to learn from, the gradient is zero on every rank
             master.grad = torch.zeros_like(master) if master.grad is None else master.grad
         if self.trainer.world_size > 1:
-            _add_up_gradients(masters)
+            gradients = [master.grad for master in masters]
+            flat = parameters_to_vector(gradients)
+            torch.distributed.all_reduce(flat)  # in one message
+            vector_to_parameters(flat, gradients)
         norm = torch.nn.utils.clip_grad_norm_(masters, self.optim.max_grad_norm)
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self.log("train/grad_norm", norm)
@@ -224,8 +228,8 @@ class PolicyModule(LightningModule):
         if reason := tensor_mismatch(checkpoint["state_dict"], self.state_dict()):  # Lightning does not check these
             raise SteerError(f"the checkpoint has other weights than this run trains, {reason}: {ANOTHER}")
         self._random_states = saved["random_states"]
-        self.validated_at = saved.get("validated_at") or 0
-        self._whole_epochs = checkpoint.get(PLACE, {}).get("epoch", 0)
+        self.validated_at = saved["validated_at"]
+        self._whole_epochs = checkpoint[PLACE]["epoch"]
         uncount_broken_epoch(checkpoint)
 
     # ---- where a run begins, ends and validates
@@ -265,12 +269,3 @@ class PolicyModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Note that the validation is complete. Before callbacks hear of its end: they may save the run."""
         self.validated_at = self.global_step
-
-
-def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Sum every gradient over ranks in one message."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    torch.distributed.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

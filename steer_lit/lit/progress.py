@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -49,20 +49,20 @@ class StepProgress(ProgressBar):
         """Print nothing. Lightning calls this on every rank but the first."""
         self.enabled = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         self._began, self._first_step = time.perf_counter(), trainer.global_step
-        if self.enabled and isinstance(pl_module, PolicyModule):
-            pl_module.tell = partial(self._within_step, trainer)
-            self._lines_within.due(end=True)
-        if not self.enabled or not self._console.is_terminal:
+        if not self.enabled:
             return
-        self._bar = count_bar(self._console, "step", "{task.fields[numbers]}")
-        total = _total(trainer, pl_module)
-        self._task = self._bar.add_task("", total=total, completed=trainer.global_step, numbers="")
-        self._bar.start()
+        module.tell = partial(self._within_step, trainer)
+        self._lines_within.due(end=True)
+        if self._console.is_terminal:
+            self._bar = count_bar(self._console, "step", "{task.fields[numbers]}")
+            steps = {"total": module.total_steps, "completed": trainer.global_step}
+            self._task = self._bar.add_task("", **steps, numbers="")
+            self._bar.start()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not self.enabled:
             return
@@ -70,14 +70,14 @@ class StepProgress(ProgressBar):
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=trainer.global_step, numbers=_numbers(trainer))
             return
-        total = _total(trainer, pl_module)
+        total = module.total_steps
         if self._lines.due(trainer.global_step >= total):
             pace = (time.perf_counter() - self._began) / max(1, trainer.global_step - self._first_step)
             left = _clock(pace * (total - trainer.global_step))
             line = f"step {trainer.global_step}/{total:g}  {_numbers(trainer, 'train/')}  {left} left"
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, numbers=_numbers(trainer))
         elif self.enabled and (found := _numbers(trainer, "val/")):
@@ -93,10 +93,10 @@ class StepProgress(ProgressBar):
             step = trainer.global_step + (not trainer.validating)  # the current step, or the one that is validated
             self._console.print(f"step {step}: dialogues {far}", highlight=False, soft_wrap=True)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
         self._stop()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: PolicyModule, exception: BaseException) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -111,10 +111,6 @@ def _numbers(trainer: Trainer, kind: str = "") -> str:
     shown = ((name, label, form, float(metrics[name])) for name, label, form in SHOWN if name in metrics)
     told = (entry for entry in shown if not math.isnan(entry[3]) and (entry[3] or entry[0] not in IF_ANY))
     return "  ".join(f"{label} {form.format(value)}" for _, label, form, value in told)
-
-
-def _total(trainer: Trainer, module: LightningModule) -> float:
-    return module.total_steps if isinstance(module, PolicyModule) else trainer.estimated_stepping_batches
 
 
 def _clock(seconds: float) -> str:

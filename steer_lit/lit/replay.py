@@ -31,9 +31,7 @@ def replay(
     own earlier answers, not the stored ones.
     """
     scenarios = [as_scenario(dialogue) for dialogue in dialogues]
-    if not scenarios:
-        return []
     greedy = SampledPolicy(policy, max_new_tokens=max_new_tokens, temperature=0.0)
-    longest = max(len(scenario.attacks) for scenario in scenarios)
+    longest = max((len(scenario.attacks) for scenario in scenarios), default=0)
     seeds = [0] * len(scenarios)
     return play(scenarios, seeds, greedy, ScriptedAttacker(), None, longest, side_by_side=side_by_side)

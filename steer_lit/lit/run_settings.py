@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -24,31 +24,31 @@ class RunSettings(Callback):
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = flat(settings)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: PolicyModule) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger | WandbLogger):  # for hparams.yaml, or the run's config
                 logger.log_hyperparams(self.settings)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Register the settings now: only now is it known at which step a resumed run begins."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):  # W&B's table of runs shows each metric's last value by itself
                 logger.log_hyperparams(self.settings, {"hp_metric": float("nan")}, step=trainer.global_step)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, PolicyModule) or pl_module.monitored.name not in trainer.callback_metrics:
+    def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
+        if module.monitored.name not in trainer.callback_metrics:
             return
-        if pl_module.validated_at != trainer.global_step:  # an earlier step's value; the validation is still to come
+        if module.validated_at != trainer.global_step:  # an earlier step's value; the validation is still to come
             return
-        value = float(trainer.callback_metrics[pl_module.monitored.name])
+        value = float(trainer.callback_metrics[module.monitored.name])
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics({"hp_metric": value}, step=trainer.global_step)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
         """Log the monitored metric of a run that is validated only after its training, as after a resume at its end."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self.on_train_end(trainer, pl_module)
+            self.on_train_end(trainer, module)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""GRPO's reference in a checkpoint: the adapter that the run started from."""
+"""GRPO's reference in a checkpoint, the adapter that the run started from, and whether a resumed run has the same."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ from steer_lit.policy.qwen_vl import QwenVL
 from steer_lit.policy.tensors import tensor_mismatch
 
 
-def with_reference(own: Mapping[str, Any], policy: QwenVL) -> dict[str, Any]:
-    """Return what `PolicyModule` adds to a checkpoint, with the reference and the name of its folder."""
-    return {**own, "reference": policy.reference_state, "init_from": policy.started_from}
-
-
 def saved_reference(own: Mapping[str, Any], policy: QwenVL) -> dict[str, Tensor]:
     """Return the reference. Raise SteerError if it does not fit, or if `policy` started from another adapter."""
     reference: dict[str, Tensor] = own["reference"]
     if reason := tensor_mismatch(reference, policy.adapter_state()):
         raise SteerError(f"the checkpoint has a reference that does not fit, {reason}: {ANOTHER}")
     if not _started_alike(own, policy):
-        there = f"init_from={own['init_from'] or 'null'}" if "init_from" in own else "its config.yaml names it"
+        there = f"init_from={own['init_from'] or 'null'}"
         remedy = f"the checkpoint's run started from another adapter, {there}: resume with that, or a copy of it"
         raise SteerError(str(Problem("init_from", policy.started_from, remedy)))
     return reference
@@ -39,5 +34,5 @@ def _started_alike(own: Mapping[str, Any], policy: QwenVL) -> bool:
     """
     if not policy.start_is_gone:
         return same_adapter(own["reference"], policy.adapter_state())
-    here, there = policy.started_from, own.get("init_from", policy.started_from)
+    here, there = policy.started_from, own["init_from"]
     return here is not None and there is not None and os.path.abspath(here) == os.path.abspath(there)

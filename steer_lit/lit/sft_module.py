@@ -12,7 +12,7 @@ from steer_lit.lit.monitored_metric import EXACT_SHARE, VAL_LOSS
 from steer_lit.lit.optim import OptimSettings
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.replay import replay
-from steer_lit.lit.step_cost import StepCost, log_peak
+from steer_lit.lit.step_cost import StepCost
 from steer_lit.lit.transcripts import logged
 from steer_lit.objective.sft import sft_loss
 from steer_lit.policy.qwen_vl import QwenVL
@@ -20,7 +20,7 @@ from steer_lit.policy.token_batch import TokenBatch
 from steer_lit.rollout.engine import renderer_of
 from steer_lit.rollout.logged import LoggedTrajectory
 from steer_lit.stages import Trains
-from steer_lit.types import Dialogue
+from steer_lit.types import Dialogue, TokenTrace
 
 
 class SFTModule(PolicyModule):
@@ -56,8 +56,7 @@ class SFTModule(PolicyModule):
 
     def training_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
         cost = StepCost(self)
-        self._check_length(batch)
-        traces = [self.renderer.dialogue(row) for row in batch]
+        traces = self._render(batch)
         supervised, tokens = self.add_up(
             sum(trace.sampled_tokens for trace in traces), sum(len(trace.token_ids) for trace in traces)
         )
@@ -71,13 +70,14 @@ class SFTModule(PolicyModule):
         self.log("train/loss", self.add_up(float(sum(losses)))[0])
         self.log("train/supervised_tokens", supervised)
         cost.log_speed(tokens)
-        log_peak(self, "train/peak_gb")
+        cost.log_peak("train/peak_gb")
 
-    def _check_length(self, batch: Sequence[Dialogue]) -> None:
+    def _render(self, batch: Sequence[Dialogue]) -> list[TokenTrace]:
         """Raise SteerError for a row longer than the model's context. Made rows have not been checked before."""
         for row in batch:
             if why := self.unfit(row):
                 raise SteerError(f"row {row.id!r} {why}")
+        return [self.renderer.dialogue(row) for row in batch]
 
     def _loss(self, batch: TokenBatch, denominator: float) -> Tensor:
         logprobs = self.policy.logprobs(batch)
@@ -89,8 +89,7 @@ class SFTModule(PolicyModule):
         self._held_out, self._val_loss = [], [0.0, 0.0]
 
     def validation_step(self, batch: Sequence[Dialogue], batch_idx: int) -> None:
-        self._check_length(batch)
-        traces = [self.renderer.dialogue(row) for row in batch]
+        traces = self._render(batch)
         with torch.no_grad():
             self._val_loss[0] += sum(float(self._loss(part, 1.0)) for part, _ in self.micro_batches(traces))
         self._val_loss[1] += sum(trace.sampled_tokens for trace in traces)

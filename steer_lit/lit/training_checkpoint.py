@@ -17,7 +17,7 @@ from steer_lit.texts import first_lines
 
 OWN = "steer_lit"  # the key under which PolicyModule adds to Lightning's checkpoint
 PLACE = "SteerDataModule"  # Lightning's key for our datamodule's state: the stage, and where a run stands in its data
-_RESUMED = ("optimizer_states", OWN)  # checkpoints of other programs lack at least one
+_RESUMED = (PLACE, "optimizer_states", OWN)  # checkpoints of other programs lack at least one
 ANOTHER = "it is damaged, or of a run that trains something else: name another .ckpt of this run"
 
 
@@ -42,13 +42,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_stage(saved: Mapping[str, Any], stage: str, path: Path) -> None:
-    """Raise SteerError if the checkpoint `saved`, the file `path`, is of another stage than `stage`.
-
-    Those of earlier versions do not name theirs: if one is of another stage, its rows are found to be others.
-    """
-    there = saved.get(PLACE, {}).get("stage")
-    if (facts := STAGES.get(str(there))) is None or there == stage:
+    """Raise SteerError if the checkpoint `saved`, the file `path`, is of another stage than `stage`."""
+    there = saved[PLACE]["stage"]
+    if there == stage:
         return
+    facts = STAGES[there]
     said = f"ckpt_path={str(path)!r}: is a checkpoint of stage {there}, this run is of stage {stage}"
     if stage not in facts.followed_by:
         raise SteerError(f"{said}: resume with the experiment that wrote it")

@@ -35,10 +35,10 @@ def uncount_broken_epoch(checkpoint: dict[str, Any]) -> None:
     Lightning counts it as completed, after `max_steps` or an early stop. A run that goes on from there would end an
     epoch too early, and log other epochs than one that was not stopped. The data's own place has it right.
     """
-    place, loops = checkpoint.get(PLACE), checkpoint.get("loops")
-    if place is None or loops is None or not place["position"]:
+    place = checkpoint[PLACE]
+    if not place["position"]:
         return
-    epochs = loops["fit_loop"]["epoch_progress"]
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
     extra = max(0, epochs["current"]["processed"] - place["epoch"])
     for counts in (epochs["current"], epochs["total"]):
         for event in ("processed", "completed"):

@@ -88,6 +88,10 @@ def grpo_loss(
     * `k2` adds x^2 / 2 to the loss. Its gradient is that of KL(policy || reference) at each visited token, on policy.
     * `k1_reward` subtracts kl_coef * x from the token's advantage: the gradient of `k2`, but clipped with the rest.
     k1 in the loss is not offered: its expected gradient is zero (TRAPS 20).
+
+    That is so while the policy is the one that sampled. In later epochs of a batch k3 and k2 still pull every sampled
+    token towards the reference, but have no ratio: next to the gradients above each token weighs 1 / ratio too much.
+    `k1_reward` is multiplied by the ratio, so its gradient stays that of KL(policy || reference) where nothing clips.
     """
     mask = mask.bool()
     old_logprobs = logprobs.detach() if old_logprobs is None else old_logprobs

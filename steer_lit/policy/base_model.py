@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from steer_lit.errors import MissingResource
 from steer_lit.mini_world import SIDE
-from steer_lit.policy.device import default_device
 from steer_lit.policy.model_facts import BUILT_HERE, NumberType, Quantization
 from steer_lit.policy.parts import ModelParts, own_random_state
 from steer_lit.policy.patch_embedding import embed_as_product
@@ -26,13 +25,13 @@ log = logging.getLogger(__name__)
 class BaseModelSettings:
     """How a base model is opened.
 
-    `dtype` is the weights', or with NF4 the one computed in. `device` None is this rank's GPU, else the CPU. Pictures
-    are resized to an area between `min_pixels` and `max_pixels`; the defaults fit the small models.
+    `dtype` is the weights', or with NF4 the one computed in. Pictures are resized to an area between `min_pixels` and
+    `max_pixels`; the defaults fit the small models.
     """
 
     quantize: Quantization = "none"
     dtype: NumberType = "float32"
-    device: str | None = None
+    device: str = "cpu"
     min_pixels: int = 28 * 28
     max_pixels: int = SIDE * SIDE
 
@@ -66,11 +65,11 @@ def open_checkpoint(
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
                 source,
                 dtype=torch_dtype,
-                device_map={"": settings.device or default_device()},
+                device_map={"": settings.device},
                 local_files_only=local_only,
                 **quantization,
             )
-    except OSError as error:  # transformers raises it for a missing file, repository or network
+    except (OSError, ValueError) as error:  # of transformers: no such file, repository or network; no tokenizer
         remedy = "model.source names a hub id, or a folder with config.json, tokenizer and *.safetensors"
         raise MissingResource(
             f"model.source={source!r}: could not be loaded ({first_lines(error)}): {remedy}"

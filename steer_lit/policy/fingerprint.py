@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,6 @@ _TEXT_CONFIG = (
 )
 _VISION_CONFIG = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
 _ROPE = ("rope_type", "rope_theta", "mrope_section", "factor", "original_max_position_embeddings")
-_DIGITS, _LANGUAGE_DIGITS = 16, 12
 
 
 def fingerprint(model: Any, source: str) -> str:
@@ -46,11 +45,8 @@ def fingerprint(model: Any, source: str) -> str:
     """
     text, vision = model.config.text_config, model.config.vision_config
     rope = [(text.rope_parameters or {}).get(key) for key in _ROPE]
-    digest = hashlib.sha256(json.dumps([_facts(text, _TEXT_CONFIG), _facts(vision, _VISION_CONFIG), rope]).encode())
-    for name, values in (*_samples(model, (*_LANGUAGE, *_TOWER)), *_linear_rows(source)):
-        digest.update(name.encode())
-        digest.update(_bytes(values))
-    return digest.hexdigest()[:_DIGITS]
+    facts = [_facts(text, _TEXT_CONFIG), _facts(vision, _VISION_CONFIG), rope]
+    return _digest(facts, (*_samples(model, (*_LANGUAGE, *_TOWER)), *_linear_rows(source)))[:16]
 
 
 def language_fingerprint(model: Any) -> str:
@@ -59,12 +55,15 @@ def language_fingerprint(model: Any) -> str:
     Linear layers are left out: how pictures look to the language model does not depend on an adapter.
     """
     facts = ["text_config", *_facts(model.config.text_config, _TEXT_CONFIG)]
+    return _digest(facts, (sample for sample in _samples(model, _LANGUAGE) if ".visual." not in sample[0]))[:12]
+
+
+def _digest(facts: list[Any], samples: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256(json.dumps(facts).encode())
-    for name, values in _samples(model, _LANGUAGE):
-        if ".visual." not in name:
-            digest.update(name.encode())
-            digest.update(_bytes(values))
-    return digest.hexdigest()[:_LANGUAGE_DIGITS]
+    for name, values in samples:
+        digest.update(name.encode())
+        digest.update(values.to(torch.bfloat16).float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _facts(config: Any, keys: Sequence[str]) -> list[Any]:
@@ -91,7 +90,3 @@ def _linear_rows(source: str) -> list[tuple[str, torch.Tensor]]:
     if not rows:
         raise MissingResource(f"{source!r} holds no safetensors files of a Qwen2.5-VL: name a checkpoint that has them")
     return sorted(rows.items())
-
-
-def _bytes(values: torch.Tensor) -> bytes:
-    return values.to(torch.bfloat16).float().cpu().numpy().tobytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from steer_lit.errors import MissingResource, Problem
-from steer_lit.policy import base_model_files, preflight
+from steer_lit.policy import base_model_files
 from steer_lit.policy.base_model import BaseModelSettings, open_checkpoint
 from steer_lit.policy.device import choose_kernels, default_device, number_type, unseen_gpu
 from steer_lit.policy.lora import AdapterFolder, LoraSettings, attach_adapter
@@ -52,13 +52,10 @@ def load_policy(
     matrices are drawn from `seed`. If the run is `resumed`, the folder may be gone; the adapter is then fresh until the
     checkpoint is loaded.
 
-    Raises MissingResource within seconds if weights, GPU, package or folder are not there, and SteerError if
-    quantization, adapter or tower do not fit.
+    The values have passed `preflight`. Raises MissingResource if torch sees no GPU or a file is gone since, and
+    SteerError if quantization, adapter or tower do not fit.
     """
     adapter = None if start_is_gone(init_from, resumed=resumed) else init_from
-    files = {"source": source, "tower": tower, "weights": weights, "init_from": adapter}
-    if problems := preflight.resource_problems({"name": name, "quantize": quantize, **files}):
-        raise MissingResource("\n".join(str(problem) for problem in problems))
     _check_gpu(name, quantize, device)
     device = device or default_device()
     choose_kernels(device)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer_lit.digests import digest
-from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
@@ -75,7 +74,8 @@ def smol_checkpoint() -> Path:
     recipe = json.dumps(
         [TEXT_CONFIG, VISION_CONFIG, _RECIPE, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
-    cache = _cache()
+    named = os.environ.get("STEER_LIT_CACHE")
+    cache = Path(named) if named else Path.home() / ".cache" / "steer_lit"
     folder = cache / f"smol-{digest(recipe, 10)}"
     try:
         if not folder.is_dir():
@@ -84,23 +84,9 @@ def smol_checkpoint() -> Path:
                 if not folder.is_dir():
                     _make_checkpoint(folder, source)
     except OSError as error:
-        where = error.filename2 or error.filename
-        elsewhere = where is not None and not Path(str(where)).is_relative_to(cache)
-        if error.errno is None or (elsewhere and not cache.is_relative_to(str(where))):  # weights that cannot be read
-            raise
-        reason = f"{error.strerror}. Make room there, or name another folder in the variable STEER_LIT_CACHE"
-        raise OSError(error.errno, reason, str(cache)) from error
+        error.add_note(f"model=smol is made and kept in {cache}; the variable STEER_LIT_CACHE names another folder")
+        raise
     return folder
-
-
-def _cache() -> Path:
-    if named := os.environ.get("STEER_LIT_CACHE"):
-        return Path(named)
-    try:
-        return Path.home() / ".cache" / "steer_lit"
-    except RuntimeError:  # a user without an account, as in containers
-        reason = "there is no home folder to keep model=smol in: name a folder in the variable STEER_LIT_CACHE"
-        raise MissingResource(reason) from None
 
 
 def _make_checkpoint(folder: Path, source: Source) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from steer_lit.errors import MissingResource, SteerError
+from steer_lit.errors import SteerError
 from steer_lit.files.atomic import replacing
 from steer_lit.policy.fingerprint import language_fingerprint
 from steer_lit.policy.parts import ModelParts
@@ -36,10 +36,8 @@ def load_tower(model: Qwen2_5_VLForConditionalGeneration, path: Path) -> None:
     """Copy a saved tower into the model, in the model's dtype. Names and shapes must agree exactly.
 
     Raises SteerError if they do not, if numbers are not finite, or if the file says that the tower was trained with
-    other language weights (the shipped towers do not say). Raises MissingResource if there is no file.
+    other language weights (the shipped towers do not say).
     """
-    if not path.is_file():
-        raise MissingResource(f"vision tower weights {str(path)!r} are not there; leave model.tower out or correct it")
     try:
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}

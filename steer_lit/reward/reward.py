@@ -69,21 +69,12 @@ class Reward:
     @classmethod
     def from_config(cls, **settings: Any) -> Reward:
         """Build from the `reward` config group, whose key `return` is a keyword in Python."""
-        names = {("return" if field.name == "returns" else field.name): field.name for field in fields(cls)}
-        allowed = f"no such key; reward has {', '.join(names)}"
-        found = [Problem(f"reward.{key}", value, allowed) for key, value in settings.items() if key not in names]
-        try:
-            reward = cls(**{names[key]: value for key, value in settings.items() if key in names})
-        except ConfigError as error:
-            raise ConfigError([*found, *error.problems]) from None
-        if found:
-            raise ConfigError(found)
-        return reward
+        return cls(**{("returns" if key == "return" else key): value for key, value in settings.items()})
 
     def of(self, trajectory: Trajectory) -> TrajectoryReward | None:
         """Return the trajectory's reward, or None if the trajectory or a verdict failed: a failure is never a number.
 
-        Raises ValueError for a trajectory that did not fail but has an unscored turn or no turns.
+        Raises ValueError for a trajectory that did not fail but has an unscored turn.
         """
         if trajectory.failed is not None:
             return None
@@ -94,8 +85,6 @@ class Reward:
             if turn.verdict.failed is not None:
                 return None
             scores.append(self._turn_score(turn.verdict, turn.completion.text))
-        if not scores:
-            raise ValueError(f"the trajectory of scenario {trajectory.scenario.id!r} has no turns")
         rewards = tcsr(scores, self.alpha)
         whole = self._return(rewards)
         return TrajectoryReward(tuple(scores), tuple(rewards), whole, tuple(self._credits(scores, rewards, whole)))

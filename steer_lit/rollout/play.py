@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from types import UnionType
-from typing import TypeVar, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from steer_lit.errors import SteerError
-from steer_lit.numbers import counted
+from steer_lit.rollout.one_each import one_each
 from steer_lit.rollout.threads import delayed_by_one
 from steer_lit.types import (
     AsksServer,
@@ -26,23 +23,17 @@ from steer_lit.types import (
     Attacker,
     Completion,
     Ended,
-    Grade,
-    Intent,
     Policy,
     Scenario,
     SoFar,
-    Strategy,
     TokenTrace,
     Trajectory,
     Turn,
     Tutor,
     Verdict,
-    WrongScores,
 )
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def playing(
@@ -127,11 +118,6 @@ class _Dialogue:
         return None if verdict is None else verdict.failed
 
     @property
-    def open(self) -> bool:
-        """Whether neither a failed verdict nor a cut answer has ended the dialogue."""
-        return self.failed is None and not self.cut
-
-    @property
     def ended(self) -> Ended:
         """How the dialogue ended, once it has."""
         if self.failed is not None:
@@ -188,46 +174,4 @@ class _Reaction:
             dialogue.turns[-1] = replace(dialogue.turns[-1], verdict=verdict)
 
     def _goes_on(self, dialogue: _Dialogue) -> bool:
-        return dialogue.open and len(dialogue.turns) < self.max_turns
-
-
-def one_each(asked: Sequence[SoFar], player: object, method: str, named: str, kind: type[T] | UnionType) -> list[T]:
-    """Call the `method` of an attacker, tutor or judge, which may be a user's own.
-
-    Raise SteerError unless it returns one of `kind` for each dialogue, with values that its fields allow.
-    """
-    made = type(player)
-    name = f"{made.__module__}.{made.__qualname__}.{method}"
-    try:
-        found = getattr(player, method)(asked)
-        listed = list(found) if isinstance(found, Iterable) else None
-    except WrongScores as error:
-        raise SteerError(f"{name}: {error}") from error
-    if listed is None or len(listed) != len(asked) or not all(isinstance(one, kind) for one in listed):
-        returned = f"{len(listed)}" if listed is not None and len(listed) != len(asked) else f"{found!r:.300}"
-        raise SteerError(
-            f"{name} returned {returned} for {counted(len(asked), 'dialogue')}: "
-            f"it must return a list with one {named} for each, in their order"
-        )
-    for one in listed:
-        if isinstance(one, Verdict | Grade) and (misfit := _misfit(one)):
-            raise SteerError(f"{name} returned a {named} with {misfit}")
-    return listed
-
-
-# Scores are checked by the records themselves. The rest is written down, and would only fail there or when read again.
-_TYPES = {"refused": bool, "rationale": str, "failed": str, "next_question": str, "by": str}
-_CHOICES = {"intent": get_args(Intent), "strategy": get_args(Strategy)}
-
-
-def _misfit(one: Verdict | Grade) -> str | None:
-    """Return the first value that its field does not allow, and what it allows."""
-    for known in fields(one):
-        value, name = getattr(one, known.name), known.name
-        if value is known.default:
-            continue
-        if name in _TYPES and not isinstance(value, _TYPES[name]):
-            return f"{name}={value!r:.80}, which must be {_TYPES[name].__name__}"
-        if name in _CHOICES and value not in _CHOICES[name]:
-            return f"{name}={value!r:.80}, which must be one of {', '.join(_CHOICES[name])}"
-    return None
+        return dialogue.failed is None and not dialogue.cut and len(dialogue.turns) < self.max_turns

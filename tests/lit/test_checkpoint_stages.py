@@ -54,14 +54,3 @@ def test_a_checkpoint_says_of_which_stage_it_is(there: Stage, here: str, said: s
     with pytest.raises(SteerError, match=f"is a checkpoint of stage {there}, this run is of stage {here}") as refused:
         check_stage(saved, here, path)
     assert str(refused.value).endswith(said)
-
-
-def test_a_checkpoint_of_an_earlier_version_is_told_by_its_rows() -> None:
-    """It does not name its stage, and goes on in that stage alone."""
-    data, saved = saved_by("sft")
-    other, _ = saved_by("grpo")
-    del saved[PLACE]["stage"]
-    check_stage(saved, "grpo", Path("last.ckpt"))
-    data.check_resumable(saved[PLACE])
-    with pytest.raises(SteerError, match="the checkpoint's training data has as many rows as this run's, but others"):
-        other.check_resumable(saved[PLACE])

@@ -135,9 +135,8 @@ def test_trap_19_a_resumed_run_keeps_its_first_reference_and_logs_its_step(
     assert "fresh" not in caplog.text  # no new adapter: the second policy was loaded
 
 
-@pytest.mark.parametrize("known", [True, False])
 def test_a_resumed_run_refuses_another_starting_adapter(
-    known: bool, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
 ) -> None:
     """The adapter is compared by content, not by the name of its folder. A run without one may start from other random
     matrices.
@@ -146,12 +145,8 @@ def test_a_resumed_run_refuses_another_starting_adapter(
         trainer = make_trainer(1, callbacks=[LastCheckpoint(every_n_steps=100)], enable_checkpointing=True)
         trainer.fit(grpo_module(tiny_policy(adapted=adapted)), small_world("grpo"))
         saved = read_checkpoint(tmp_path / "checkpoints/last.ckpt")
-        said = "init_from=null"
-        if not known:  # like a checkpoint from before the name was saved
-            del saved[OWN]["init_from"]
-            said = "its config.yaml names it"
         grpo_module(tiny_policy(adapted=adapted, seed=int(not adapted))).on_load_checkpoint(saved)
-        with pytest.raises(SteerError, match=f"^init_from=null: the checkpoint's run started from another .*, {said}:"):
+        with pytest.raises(SteerError, match=r"^init_from=null: the checkpoint's run started .*, init_from=null:"):
             grpo_module(tiny_policy(adapted=not adapted)).on_load_checkpoint(saved)
 
 
@@ -394,12 +389,3 @@ def test_a_damaged_checkpoint_is_named_without_advice_to_load_it_unsafely(pickle
         read_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(SteerError, match=r"^ckpt_path=.*': cannot be read \(.*Is a directory.*\): name a \.ckpt under"):
         read_checkpoint(tmp_path)
-
-
-def test_grpo_is_not_resumed_from_an_sft_checkpoint(tiny_policy: Any) -> None:
-    checkpoint: dict[str, Any] = {}
-    trained = sft_module(tiny_policy())
-    trained._trainer = type("Alone", (), {"world_size": 1})()  # type: ignore[assignment]
-    trained.on_save_checkpoint(checkpoint)
-    with pytest.raises(SteerError, match=r"of an SFT run: start from its adapter, init_from=<run>/adapter"):
-        grpo_module(tiny_policy()).on_load_checkpoint(checkpoint)

@@ -289,14 +289,14 @@ def test_a_run_resumed_after_a_dead_server_validates_at_the_same_steps(
 ) -> None:
     def fit(died_in: int | None, ckpt_path: Path | None, validating: bool = False) -> list[int]:
         module, validated = make_module(tiny_policy()), []
-        play = module.play
+        score = module.tutor.score
 
-        def dies(*arguments: Any, **named: Any) -> Any:
+        def dies(dialogues: Sequence[SoFar]) -> list[Verdict]:
             if module.trainer.validating is validating and module.global_step == died_in:
                 raise ServerDown("nobody answers")
-            return play(*arguments, **named)
+            return score(dialogues)
 
-        module.play = dies  # type: ignore[method-assign]
+        module.tutor.score = dies  # type: ignore[method-assign]
         module.on_validation_epoch_end = lambda: validated.append(module.global_step)  # type: ignore[method-assign]
         trainer = make_trainer(
             4, val_check_interval=2, limit_val_batches=1, check_val_every_n_epoch=None, num_sanity_val_steps=0
@@ -334,7 +334,7 @@ def test_a_dead_server_stops_the_run_after_saving_it(
         raise ServerDown("nobody answers", correct)
 
     module = make_module(tiny_policy())
-    module.play = gone  # type: ignore[assignment]
+    module.tutor.score = gone  # type: ignore[assignment]
     with pytest.raises(ServerDown, match=rf"^nobody answers\nThe run is saved, to go on once {when}$"):
         run(make_trainer, module, small_world("grpo"), steps=1)
     assert torch.load(tmp_path / "checkpoints" / "failed.ckpt", weights_only=True)["global_step"] == 0

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.training_checkpoint import OWN
+from steer_lit.lit.training_checkpoint import OWN, PLACE
 
 
 def trainer_at(step: int, terminated: bool = False) -> Any:
@@ -57,7 +57,7 @@ def test_a_failed_steps_checkpoint_is_removed_once_it_is_overtaken(
     failed.parent.mkdir()
     failed.write_bytes(b"half")
     if failed_at is not None:
-        torch.save({"global_step": failed_at, "optimizer_states": [], OWN: {}}, failed)
+        torch.save({"global_step": failed_at, "optimizer_states": [], PLACE: {}, OWN: {}}, failed)
     saved = SimpleNamespace(
         global_step=5, default_root_dir=str(tmp_path), save_checkpoint=Path.touch, is_global_zero=True
     )

@@ -75,9 +75,3 @@ def test_resuming_continues_bit_for_bit() -> None:
     for gradient in (-0.2, 0.7):
         step(resumed, second, gradient)
     assert torch.equal(resumed.masters["w"], whole.masters["w"])
-
-
-def test_masters_of_other_parameters_are_refused() -> None:
-    saved = MasterAdamW({"w": parameter(torch.bfloat16)}, **SETTINGS).state_dict()
-    with pytest.raises(ValueError, match="do not match"):
-        MasterAdamW({"v": parameter(torch.bfloat16)}, **SETTINGS).load_state_dict(saved)

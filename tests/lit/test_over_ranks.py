@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import distributed
 
 from steer_lit.lit.policy_module import PolicyModule
-from steer_lit.lit.step_cost import log_peak
+from steer_lit.lit.step_cost import StepCost
 from tests.forked import on_two_ranks
 
 SMALL, LARGE = 0.1, 0.1 + 1e-12  # equal in float32
@@ -44,7 +44,7 @@ def run_rank(rank: int, folder: str) -> None:
         "unchanged": mine.tolist() == [rank + 1, 2 * (rank + 1)],
         "each": module.gather(f"rank {rank}"),
     }
-    log_peak(module, "peak_gb")
+    StepCost(module).log_peak("peak_gb")
     module.log_ratios({"share": (rank, 2), "nothing": (0, 0)})
     torch.save({**found, **module.logged}, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()

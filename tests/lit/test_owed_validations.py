@@ -38,14 +38,14 @@ def fit(make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path) -
         folder: str, resume: str | None = None, dies_at: int | None = None, validating: bool = True, **settings: Any
     ) -> tuple[list[Line], Any]:
         module, diary, place = grpo_module(tiny_policy(adapted=True)), Diary(), tmp_path / folder
-        play = module.play
+        score = module.tutor.score
 
-        def dies(*arguments: Any, **named: Any) -> Any:
+        def dies(dialogues: Any) -> Any:
             if module.trainer.validating is validating and module.global_step == dies_at:
                 raise ServerDown("nobody answers")
-            return play(*arguments, **named)
+            return score(dialogues)
 
-        module.play = dies  # type: ignore[method-assign]
+        module.tutor.score = dies  # type: ignore[method-assign]
         every: dict[str, Any] = {"val_check_interval": 3, "check_val_every_n_epoch": None, "limit_val_batches": 1}
         both = {"callbacks": [LastCheckpoint(1), diary], "enable_checkpointing": True, "default_root_dir": place}
         trainer = make_trainer(**{"max_steps": STEPS, **every, **both, **settings})

@@ -10,6 +10,7 @@ import math
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from steer_lit.lit.monitored_metric import VAL_LOSS
 from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.rollout_metrics import rollout_ratios
 from steer_lit.lit.run_settings import RunSettings
+from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.training_checkpoint import OWN, read_checkpoint
 from steer_lit.prompts.fill import Prompt
 
@@ -256,6 +258,18 @@ def test_a_run_whose_last_epoch_has_no_validation_is_validated_once_at_its_end(
     assert json.loads((tmp_path / "best_adapter/best.json").read_text())["step"] == min(losses, key=losses.__getitem__)
     train(tmp_path, *words, *([] if killed else [f"ckpt_path={tmp_path / LAST}"]))
     assert validated == [4, 6, 6]  # only to show the value again
+
+
+def test_sigterm_in_a_validation_after_the_training_leaves_it_to_the_resumed_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["data.source.sft=30", "data.batch_size=5", "data.val_size=10", "replay.dialogues=0", "logger=none"]
+    words = ["+experiment=sft_tiny", *small, *EVERY_SECOND_EPOCH, "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTModule, "validation_step", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert cli.run("train", words) == 143
+    assert "stopped, step 4 is saved\nnext: " in capsys.readouterr().err
+    assert "val/loss" in train(tmp_path, *words, f"ckpt_path={tmp_path / LAST}").said
 
 
 def test_a_sweep_runs_every_combination(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def nano() -> QwenVL:
         tower="trained",
         quantize="none",
         dtype="float32",
-        lora=LoraSettings(),
+        lora=LoraSettings(r=16, alpha=32),
         system_prompt=OmegaConf.load(CONF / "system_prompt.yaml").system_prompt,
         open_image=open_image,
         min_pixels=784,

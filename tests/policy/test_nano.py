@@ -46,7 +46,7 @@ def test_fresh_weights_are_reproducible_and_not_the_shipped_ones(nano: ModelPart
 
 def test_a_base_written_with_its_adapter_attached_opens_unchanged(nano: ModelParts, tmp_path: Path) -> None:
     fresh = build_nano(None)
-    attach_adapter(fresh.model, LoraSettings(), seed=0)
+    attach_adapter(fresh.model, LoraSettings(r=4, alpha=8), seed=0)
     save_base(fresh, tmp_path / "base")
     opened = open_checkpoint(str(tmp_path / "base"), PLAIN, name="x")
     assert opened.fingerprint == fresh.fingerprint

@@ -14,7 +14,7 @@ from steer_lit.policy.model_facts import nano_folder, tower_file
 from steer_lit.policy.nano import build_nano
 from steer_lit.policy.parts import ModelParts
 from steer_lit.policy.patch_embedding import embed_patches
-from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.pictures import to_patches
 
 
 @pytest.fixture(scope="module")

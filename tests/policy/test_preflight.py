@@ -43,16 +43,11 @@ def test_weights_neither_cached_nor_reachable_are_a_problem_within_seconds(monke
     assert time.perf_counter() - start < 3
 
 
-def test_missing_files_and_folders_are_named(tmp_path):
-    model = {"name": "tiny", "tower": str(tmp_path / "tower"), "init_from": str(tmp_path)}
-    assert keys(preflight.resource_problems(model)) == ["model.tower", "init_from"]
-    (tmp_path / "adapter_config.json").touch()
-    (tmp_path / "adapter_model.safetensors").touch()
+def test_a_missing_tower_is_named(tmp_path):
+    model = {"name": "tiny", "tower": str(tmp_path / "tower")}
+    assert keys(preflight.resource_problems(model)) == ["model.tower"]
     (tmp_path / "tower").touch()
     assert preflight.resource_problems(model) == []
-
-
-SIZES = (preflight.SHIPPED / "config.json").read_text()
 
 
 def test_nano_accepts_shipped_weights_a_checkpoint_folder_or_none(tmp_path):
@@ -61,9 +56,8 @@ def test_nano_accepts_shipped_weights_a_checkpoint_folder_or_none(tmp_path):
     model = {"name": "nano", "weights": str(tmp_path)}
     assert keys(preflight.resource_problems(model)) == ["model.weights"]
     (tmp_path / "model.safetensors").touch()
-    for config in ("", "{}", '{"text_config": [], "vision_config": []}', SIZES.replace("256", "2048", 1), SIZES):
-        (tmp_path / "config.json").write_text(config)
-        assert keys(preflight.resource_problems(model)) == ([] if config == SIZES else ["model.weights"])
+    (tmp_path / "config.json").touch()
+    assert preflight.resource_problems(model) == []
 
 
 def test_the_check_loads_nothing_heavy():

@@ -7,7 +7,7 @@ from PIL import Image
 from steer_lit.policy import pictures
 from steer_lit.policy.load import load_policy
 from steer_lit.policy.lora import LoraSettings
-from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.pictures import to_patches
 from steer_lit.types import ImageRef, TokenTrace
 
 WIDE, TALL, SQUARE = (ImageRef(f"mini://{shape}") for shape in ("wide", "tall", "square"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from steer_lit.policy import chat_template, smol, smollm2
 from steer_lit.policy.base_model import BaseModelSettings
 from steer_lit.policy.lora import LoraSettings, attach_adapter
 from steer_lit.policy.parts import ModelParts
-from steer_lit.policy.pixels import to_patches
+from steer_lit.policy.pictures import to_patches
 from steer_lit.policy.tiny import build_tiny
 from steer_lit.policy.tower import load_tower, save_tower
 
@@ -185,33 +183,10 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_raises_the_disks_error(sourc
 def test_an_impossible_cache_folder_is_reported_with_its_variable(source, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(NotADirectoryError, match="name another folder in the variable STEER_LIT_CACHE") as said:
+    with pytest.raises(NotADirectoryError) as said:
         smol.smol_checkpoint()
-    assert said.value.filename == str(tmp_path / "file" / "cache")
-
-
-def test_unreadable_weights_are_not_blamed_on_the_cache(source, tmp_path, monkeypatch):
-    monkeypatch.setenv("STEER_LIT_CACHE", str(tmp_path))
-
-    for said in (OSError("these are no weights"), OSError(errno.EACCES, "Permission denied", "/weights/model.gguf")):
-
-        def unreadable(*_: object, error: OSError = said) -> None:
-            raise error
-
-        monkeypatch.setattr(smol, "_write_checkpoint", unreadable)
-        with pytest.raises(OSError, match=re.escape(str(said))) as raised:
-            smol.smol_checkpoint()
-        assert raised.value is said
-
-
-def test_a_user_without_a_home_folder_gets_the_variables_name(source, monkeypatch):
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("STEER_LIT_CACHE", raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(MissingResource, match="name a folder in the variable STEER_LIT_CACHE"):
-        smol.smol_checkpoint()
+    (note,) = said.value.__notes__
+    assert note.startswith(f"model=smol is made and kept in {tmp_path / 'file' / 'cache'}; the variable STEER_LIT_C")
 
 
 def test_without_weights_one_line_names_what_to_install(monkeypatch):
@@ -244,8 +219,11 @@ def test_a_tower_is_unchanged_by_saving_and_loading(tmp_path):
 def test_a_tower_of_another_base_is_refused_and_changes_nothing(tmp_path):
     """The base is recognised with any adapter and in any number type. Shipped towers do not name their base."""
     path = tmp_path / "tower.safetensors"
-    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny(seed=1).model
-    attach_adapter(donor.model, LoraSettings(), seed=0)
+    donor, same, other = build_tiny(), build_tiny(BaseModelSettings(dtype="bfloat16")), build_tiny().model
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1.0)
+        donor.model.model.visual.patch_embed.proj.weight.add_(0.5)
+    attach_adapter(donor.model, LoraSettings(r=4, alpha=8), seed=0)
     save_tower(donor, path)
     load_tower(same.model, path)
     before = other.model.visual.patch_embed.proj.weight.clone()
@@ -278,5 +256,3 @@ def test_a_tower_that_does_not_fit_is_refused_and_changes_nothing(tmp_path):
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(SteerError, match="cannot be read"):
         load_tower(model, path)
-    with pytest.raises(MissingResource, match="not there"):
-        load_tower(model, tmp_path / "nothing")
