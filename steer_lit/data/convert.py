@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 1 if some rows were refused, 2 if nothing was written."""
     parser = argparse.ArgumentParser("python -m steer_lit.data.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("source", metavar="IN", help="a .jsonl, .json, .csv or .parquet file, or hf://owner/name")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl or .json file to write")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the .jsonl, .json or .parquet file to write")
     shapes = "messages and conversations (sharegpt) hold dialogues; question (RL), messages_fixed (bench) and "
     shapes += "multiturn_qa (Stage I) what is asked in them. Default: messages"
     parser.add_argument("--as", dest="shape", choices=SHAPES, default="messages", help=shapes)

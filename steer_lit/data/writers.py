@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from steer_lit.data.content import IMAGE_MARK, MARK, split_marks
 from steer_lit.data.formats import FACTS, LABELLED_FACTS, STAGE1_FACTS
@@ -27,6 +27,7 @@ from steer_lit.types import Attack, Dialogue, ImageRef, Part, Scenario
 WrittenRow = dict[str, object]
 T = TypeVar("T", Dialogue, Scenario)
 _FROM = {"user": "human", "assistant": "gpt", "system": "system"}
+_MESSAGES = ("messages", "conversations", "question", "messages_fixed", "multiturn_qa")
 
 
 class WriteError(SteerError, ValueError):
@@ -34,24 +35,17 @@ class WriteError(SteerError, ValueError):
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
-    """Write rows as .jsonl, or as the one array of a .json file, and return their number.
+    """Write rows as .jsonl, .json (one array) or .parquet, as `path` ends, and return their number.
 
     The file appears whole or not at all: an older one stays until the last row is written. Raises WriteError for
-    another ending, or a row that JSON cannot hold.
+    another ending, or a row that JSON or Parquet cannot hold.
     """
-    if path.suffix not in (".jsonl", ".json"):
-        raise WriteError(f"{path}: rows are written to .jsonl and .json files")
-    opening, between, closing = ("[\n", ",\n", "\n]\n") if path.suffix == ".json" else ("", "\n", "\n")
-    count = 0
-    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(opening)
-        for count, row in enumerate(rows, start=1):
-            try:
-                file.write((between if count > 1 else "") + json.dumps(row, ensure_ascii=False, allow_nan=False))
-            except (TypeError, ValueError, RecursionError) as error:
-                raise WriteError(f"{path}, row {count}: cannot be written as JSON ({error})") from error
-        file.write(closing if count or opening else "")
-    return count
+    if path.suffix not in (".jsonl", ".json", ".parquet"):
+        raise WriteError(f"{path}: rows are written to .jsonl, .json and .parquet files")
+    with replacing(path) as unfinished:
+        if path.suffix == ".parquet":
+            return _write_parquet(unfinished, path, rows)
+        return _write_json(unfinished, path, rows, array=path.suffix == ".json")
 
 
 def sft_row(dialogue: Dialogue, style: Literal["messages", "conversations"] = "messages") -> WrittenRow:
@@ -115,7 +109,7 @@ def stage1_row(scenario: Scenario) -> WrittenRow:
         wanted = f"must be a list of {len(scenario.attacks)}, one for each turn"
         raise WriteError(f"record {scenario.id!r}: its scores are {scores!r:.200}, {wanted}")
     image, asked = _replayed(scenario)
-    scored = zip(map(_in_parts, asked), scores, strict=True)
+    scored = zip(map(_message_in_parts, asked), scores, strict=True)
     turns = [{**message, **({} if score is None else {"score": score})} for message, score in scored]
     row = {
         "question_id": scenario.id,
@@ -186,7 +180,65 @@ def _checked(row: Mapping[str, object], record: Dialogue | Scenario) -> WrittenR
     return dict(row)
 
 
-def _in_parts(message: WrittenRow) -> WrittenRow:
-    """Return a message without pictures to come, with its text as a list of one part."""
-    content = message["content"]
-    return {**message, "content": [_part(content, False)]} if isinstance(content, str) else message
+def _write_json(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]], array: bool) -> int:
+    """Write one row per line, with the brackets and commas of an array if `array`."""
+    count = 0
+    with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[\n" if array else "")
+        for count, row in enumerate(rows, start=1):
+            try:
+                line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+                file.write((",\n" if array and count > 1 else "") + line + ("" if array else "\n"))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise WriteError(f"{path}, row {count}: cannot be written as JSON ({error})") from error
+        file.write("\n]\n" if array else "")
+    return count
+
+
+def _write_parquet(unfinished: Path, path: Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """Write all rows as one table, with a column for every key that any row has."""
+    import pyarrow
+    from pyarrow import parquet
+
+    whole = [dict(row) for row in rows]
+    mixed = (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError)
+    try:
+        try:
+            table = _table(whole)
+        except mixed:  # some contents are text and others parts, but a column holds one type
+            table = _table([_in_parts(row) for row in whole])
+        parquet.write_table(table, unfinished)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise WriteError(f"{path}: Parquet gives a column one type ({error}); write these rows to .jsonl") from error
+    return len(whole)
+
+
+def _table(rows: Sequence[WrittenRow]) -> Any:
+    import pyarrow
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pyarrow.table({name: pyarrow.array([row.get(name) for row in rows]) for name in names})
+
+
+def _in_parts(row: WrittenRow) -> WrittenRow:
+    """Return the row with each message's text as parts, and its marks as pictures without a name."""
+
+    def split(value: object) -> object:
+        return [_message_in_parts(message) for message in value] if isinstance(value, list) else value
+
+    row = {name: split(value) if name in _MESSAGES else value for name, value in row.items()}
+    facts = row.get("metadata")
+    if isinstance(facts, dict) and "rest_messages" in facts:
+        row["metadata"] = {**facts, "rest_messages": split(facts["rest_messages"])}
+    return row
+
+
+def _message_in_parts(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
+    name = "value" if "from" in message else "content"
+    content = message.get(name)
+    if not isinstance(content, str):
+        return message
+    parts = [{"type": "image"} if part is MARK else {"type": "text", "text": part} for part in split_marks(content)]
+    return {**message, name: parts}

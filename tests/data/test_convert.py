@@ -56,7 +56,7 @@ def lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 @pytest.mark.parametrize("shape", ["conversations", "sharegpt", "messages"])
 def test_trap_14_llama_factorys_rows_are_unchanged_by_converting_and_back(
     tmp_path: Path, shape: str, suffix: str
@@ -81,7 +81,7 @@ def test_gold_facts_and_stage_1_scores_survive_every_playable_format(
 
     turns = [{**ASKED[0], "score": score} for score in (1, 5)]
     scored = {"question_id": "q", "intent": "Why?", "multiturn_qa": turns, "max_score": 5, "strategy": "own"}
-    there, back = str(tmp_path / "scored.json"), tmp_path / "stage1.jsonl"
+    there, back = str(tmp_path / "there.parquet"), tmp_path / "stage1.jsonl"
     assert main([write(tmp_path / "scored.jsonl", [scored]), there, "--as", shape]) == 0
     assert main([there, str(back), "--as", "multiturn_qa"]) == 0
     (row,) = lines(back)
@@ -125,7 +125,7 @@ def test_converted_rows_can_be_trained_on(tmp_path: Path, capsys: pytest.Capture
     """IN and its pictures are in one folder, OUT in another. The printed config keys must work."""
     data = tmp_path / "my data"
     bad = [{"messages": ASKED[:1]}, {"messages": ASKED, "videos": ["v.mp4"]}]
-    file, out = write(data / "demo.jsonl", [DEMO[0], *bad, DEMO[1]]), tmp_path / "new" / "sft.json"
+    file, out = write(data / "demo.jsonl", [DEMO[0], *bad, DEMO[1]]), tmp_path / "new" / "sft.parquet"
     (data / "pictures").mkdir()
     Image.new("RGB", (8, 8)).save(data / "pictures" / "1.png")
     assert main([file, str(out), "--as", "sharegpt"]) == 1
@@ -182,7 +182,7 @@ def test_no_file_is_overwritten_and_no_empty_file_is_written(
     assert main([own, str(tmp_path / "own.jsonl"), "--as", "question"]) == 2
     assert len(lines(Path(own))) == len(lines(Path(file))) == 1
     for arguments, reason in (
-        ([file, str(tmp_path / "out.csv"), "--as", "question"], ".jsonl and .json"),
+        ([file, str(tmp_path / "out.csv"), "--as", "question"], ".jsonl, .json and .parquet"),
         ([str(tmp_path / "none.jsonl"), str(tmp_path / "x.jsonl")], "is no such file"),
         ([file, str(tmp_path / "x.jsonl"), "--as", "pairs"], "invalid choice"),
     ):
@@ -234,9 +234,9 @@ def test_public_files_lose_nothing(shared_data: Path, tmp_path: Path) -> None:
     assert main([str(out), str(tmp_path / "back.json")]) == 0
     assert json.loads((tmp_path / "back.json").read_text("utf-8")) == json.loads(demo.read_text("utf-8"))
     questions = shared_data / "xstest-prompts" / "xstest_prompts.csv"
-    assert main([str(questions), str(tmp_path / "bench.json"), "--as", "messages_fixed"]) == 0
+    assert main([str(questions), str(tmp_path / "bench.parquet"), "--as", "messages_fixed"]) == 0
     before: list[Scenario] = list(read_records(questions, read_scenario, Quarantine(0)))
-    assert list(read_records(tmp_path / "bench.json", read_scenario, Quarantine(0))) == before
+    assert list(read_records(tmp_path / "bench.parquet", read_scenario, Quarantine(0))) == before
 
 
 def drawn(colour: str, kind: str, size: tuple[int, int] = (8, 6)) -> bytes:

@@ -99,9 +99,12 @@ def test_videos_and_audio_are_refused_row_by_row(shared_data: Path) -> None:
             assert {error.reason for error in quarantine.errors} == {"only text and pictures are read"}
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("name", READ)
-def test_every_record_is_unchanged_by_writing_and_reading(shared_data: Path, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "rows.jsonl"
+def test_every_record_is_unchanged_by_writing_and_reading(
+    shared_data: Path, tmp_path: Path, name: str, suffix: str
+) -> None:
+    path = tmp_path / f"rows.{suffix}"
     scenarios = read(shared_data, name, read_scenario)
     writers: list[tuple[Callable[..., dict[str, object]], Callable[..., object]]] = [
         (rl_row, read_rl_row),

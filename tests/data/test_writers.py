@@ -22,7 +22,7 @@ from steer_lit.errors import SteerError
 from steer_lit.types import Attack, Dialogue, ImageRef, Message, PictureGold, Scenario, TurnGold
 
 A, B = ImageRef("a.png"), ImageRef("b.png")
-SUFFIXES = ("jsonl", "json")
+SUFFIXES = ("jsonl", "json", "parquet")
 SCENARIO_SHAPES: list[tuple[Callable[[Scenario], dict[str, object]], Callable[..., Scenario]]] = [
     (rl_row, read_rl_row),
     (bench_row, read_bench_row),
@@ -123,6 +123,16 @@ def test_trap_14_any_scenario_is_read_back_equal_from_its_row(
     path = tmp_path_factory.getbasetemp() / "scenarios.jsonl"
     assert write_rows(path, map(write, records)) == len(records)
     assert back(path, read) == back(path, read_scenario) == records
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(dialogues().map(lambda dialogue: replace(dialogue, metadata={})), min_size=1, max_size=4))
+def test_parquet_holds_text_in_one_row_and_parts_in_the_next(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Dialogue]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "dialogues.parquet"
+    write_rows(path, map(sft_row, records))
+    assert back(path, read_sft_row) == records
 
 
 # --- the rows of STEER-mini -----------------------------------------------------------------------------------------
@@ -303,7 +313,7 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             write_rows(path, broken())
         assert path.read_bytes() == before
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["rows.json", "rows.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["rows.json", "rows.jsonl", "rows.parquet"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -328,7 +338,8 @@ def test_lines_and_arrays_are_valid_json(tmp_path: Path) -> None:
         ("rows.jsonl", {"a": float("nan")}, r"rows\.jsonl, row 2: cannot be written as JSON"),
         ("rows.json", {"a": {1, 2}}, r"row 2: cannot be written as JSON \(Object of type set"),
         ("rows.jsonl", {"a": "\ud83d"}, r"row 2: cannot be written as JSON .*surrogates"),
-        ("rows.parquet", {"a": 1}, r"rows are written to \.jsonl and \.json files"),
+        ("rows.parquet", {"a": "text"}, r"one type .*write these rows to \.jsonl"),
+        ("rows.csv", {"a": 1}, r"\.jsonl, \.json and \.parquet"),
     ],
 )
 def test_rows_that_a_file_cannot_hold_are_refused(
