@@ -22,6 +22,7 @@ from steer_lit.policy.model_facts import (
     LORA_ALPHA,
     LORA_RANK,
     NumberType,
+    no_plain_lora,
 )
 from steer_lit.policy.parts import own_random_state
 from steer_lit.policy.tensors import tensor_mismatch
@@ -129,7 +130,7 @@ class AdapterFolder:
 
         Raises SteerError if its config has no valid rank or alpha.
         """
-        saved = json.loads((self.path / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        saved = self._config()
         for name, bound in (("r", LORA_RANK), ("lora_alpha", LORA_ALPHA)):
             if not bound.fits(number := saved.get(name)):
                 raise SteerError(
@@ -142,17 +143,23 @@ class AdapterFolder:
     def load_into(self, model: PeftModel, fingerprint: str) -> None:
         """Copy the adapter into the trainable one of `model`, whose base has this fingerprint.
 
-        Raises SteerError if the adapter has another base or shape than `model`'s, covers other layers, or holds numbers
-        that are not finite or too large.
+        Raises SteerError if the adapter has another base, rank, scale or shape than `model`'s, covers other layers, or
+        holds numbers that are not finite or too large.
         """
         from peft import get_peft_model_state_dict
 
-        facts = self._facts()
+        saved, facts, own = self._config(), self._facts(), model.peft_config["default"]
         if facts is not None and (there := facts.get("fingerprint")) != fingerprint:
             raise SteerError(
                 f"{self}: that adapter was trained on base {facts.get('base')!r} with fingerprint {there}, this "
                 f"model's is {fingerprint}; choose the model, model.tower and model.weights it belongs to"
             )
+        for name, option in (("r", "model.lora.r"), ("lora_alpha", "model.lora.alpha")):
+            if saved.get(name) != getattr(own, name):
+                raise SteerError(
+                    f"{self}: that adapter has {name}={saved.get(name)}, this run asks for {getattr(own, name)}; "
+                    f"set {option}={saved.get(name)}"
+                )
         weights = load_file(self.path / ADAPTER_WEIGHTS)
         live = get_peft_model_state_dict(model, save_embedding_layers=False)  # shares memory with the live parameters
         if reason := tensor_mismatch(weights, live):
@@ -175,6 +182,13 @@ class AdapterFolder:
         for name, here in shown_as.items():
             if (trained := facts.get(name)) != here:
                 log.warning("%s: that adapter was trained with %s=%r, not this run's %r", named, name, trained, here)
+
+    def _config(self) -> dict[str, Any]:
+        """Read the adapter's config. Raises SteerError if it is not plain LoRA, which would load at another scale."""
+        config = dict(json.loads((self.path / ADAPTER_CONFIG).read_text(encoding="utf-8")))
+        if reason := no_plain_lora(config):
+            raise SteerError(f"{self}: {reason}")
+        return config
 
     def _facts(self) -> dict[str, Any] | None:
         """Return the facts that `save_adapter` wrote; None if there are none."""
