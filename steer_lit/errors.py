@@ -3,7 +3,7 @@
 * A **row** that cannot be read is quarantined and counted, and the run goes on (`RowError`) until more than
   `data.max_bad_rows` rows were bad (`TooManyBadRows`).
 * A **config** that cannot work is refused before anything heavy loads, with every problem at once (`ConfigError`).
-* A **resource** that is missing - weights, a package, a GPU, an adapter folder - is named together with the way out
+* A **resource** that is missing - weights, a package, a GPU - is named together with the way out
   (`MissingResource`).
 * A **verdict** that could not be had is no exception but a failed `Verdict`. Only if too many fail does the run save
   and stop (`TooManyFailures`).

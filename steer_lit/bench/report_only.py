@@ -22,7 +22,7 @@ from steer_lit.bench.names import configured_name
 from steer_lit.bench.provenance import in_order, played_under_config, provenance, redacted, saved_config
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
-from steer_lit.errors import ConfigError, Problem, SteerError
+from steer_lit.errors import ConfigError, Problem, SteerError, problems_of
 from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
@@ -54,10 +54,7 @@ def report_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         return
     from steer_lit.bench.raw_eval import check_first
 
-    try:
-        check_first(Path(str(files)))
-    except ConfigError as error:
-        yield from error.problems
+    yield from problems_of(lambda: check_first(Path(str(files))))
     source, written = Path(str(files)).resolve(), (Path(config["run_dir"]) / RAW_EVALS).resolve()
     if written.exists() and (source.is_relative_to(written) or written.is_relative_to(source)):
         remedy = f"{RAW_EVALS}/ there is read, and would be replaced: name another"

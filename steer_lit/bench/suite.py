@@ -1,4 +1,4 @@
-"""The dialogues and policies of a benchmark run, and checks that playing them is worth the time."""
+"""The dialogues and policies of a benchmark run, and whether they can be graded."""
 
 from __future__ import annotations
 

@@ -158,9 +158,10 @@ class Connection:
         """Return a body without the key. JSON is written anew, since it may escape any character or be UTF-16."""
         try:
             text = json.dumps(json.loads(content))
+            text = text.replace(json.dumps(self._key)[1:-1], "***") if self._key else text
         except (ValueError, RecursionError):
-            text = content.decode("utf-8", "replace").replace("\0", "")  # UTF-16 has zeros
-        return self._hidden(text).encode()
+            text = self._hidden(content.decode("utf-8", "replace").replace("\0", ""))  # UTF-16 has zeros
+        return text.encode()
 
     async def _own_headers(self, request: httpx2.Request) -> None:
         """Unless OpenAI's key is sent, drop what openai adds from the environment: the account, other keys."""

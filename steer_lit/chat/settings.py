@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from steer_lit.errors import ConfigError, Problem
+from steer_lit.errors import ConfigError, Problem, problems_of
 from steer_lit.numbers import SHARE, Bound, bound_problems, whole
 
 SECRET = 16  # characters; a shorter key is a stand-in such as "none" or "EMPTY", which is also a plain word
@@ -82,11 +82,7 @@ KNOWN = frozenset(field.name for field in fields(ChatSettings))
 
 def settings_problems(settings: Mapping[str, Any]) -> tuple[Problem, ...]:
     """Return what is wrong with these settings, by their names; keys outside KNOWN are ignored."""
-    try:
-        ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})
-    except ConfigError as error:
-        return error.problems
-    return ()
+    return tuple(problems_of(lambda: ChatSettings(**{name: settings[name] for name in settings.keys() & KNOWN})))
 
 
 def with_own(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.bench.policies import LocalPolicy, any_local, named, policy_of
 from steer_lit.checks import bench_problems
-from steer_lit.checks.facts import reacts
+from steer_lit.checks.facts import makes_rows, reacts
 from steer_lit.cli.players import PLAYERS, build_player, greet, hanging_up
 from steer_lit.cli.quiet import quieten, say
 from steer_lit.cli.run_folder import alone_in, check_own, freeze
@@ -74,7 +74,8 @@ def _bench(config: DictConfig, run_dir: Path) -> None:
     if _random_for_hours(plain, scenarios):
         remedy = (
             f"plays {len(scenarios):,} dialogues, and model={UNTRAINED} is random weights: name what to measure, "
-            "model=nano policies.<name>=<run>/adapter, or say bench.limit=20 to see that it runs"
+            f"{'model=nano ' if makes_rows(plain) else ''}policies.<name>=<run>/adapter, or say bench.limit=20 to see "
+            "that it runs"
         )
         raise ConfigError([Problem("bench.limit", None, remedy)])
     summary = _play(config, plain, rows, scenarios, judge, settings, run_dir)

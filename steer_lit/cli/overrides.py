@@ -193,7 +193,7 @@ def no_sweep(word: str, name: str, words: Sequence[str]) -> str:
 
 def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
     """Return the errors for all typed keys that the run does not have: Hydra stops at the first, and takes any with a
-    plus. None if the options that were chosen do not compose, which Hydra tells, or are swept over.
+    plus. No errors if the options that were chosen do not compose, which Hydra tells, or are swept over.
     """
     typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.|^$", read.key)]
     chosen = [word for word in words if (read := Word.read(word)) and _shapes(read, name)]

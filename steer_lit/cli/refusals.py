@@ -41,8 +41,10 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         missing = inner if inner.startswith(f"{key[1]}.") else key[1]
         others = [word for word in words if key[1] not in word]
         return "\n".join(unknown_keys(name, words)) or no_key(missing, name, others)
-    if text.startswith("Could not delete from config") and (unknown := unknown_keys(name, words)):
-        return "\n".join(unknown)
+    if gone := re.match(r"Could not delete from config. '([^']+)'", text):
+        return "\n".join(unknown_keys(name, words)) or f"~{gone[1]}: it is null already, leave this word out"
+    if merged := re.match(r"Error merging override ([^=]+)=", text):  # the value may be a secret
+        return f"{merged[1]}: {first_lines(error.__cause__ or error)}: `--cfg job` shows what the key holds"
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name, words)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):

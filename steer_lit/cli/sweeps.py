@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +41,7 @@ _HERE = {
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
 }
+_MOST = 1000  # runs of a sweep
 _NAMED = 3  # runs that are named per problem
 
 
@@ -133,6 +136,9 @@ def _points(config: DictConfig) -> Iterator[Point]:
     loader, outer = GlobalHydra.instance().config_loader(), HydraConfig.instance().cfg
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words = OverridesParser.create(config_loader=loader).parse_overrides([*params, *_typed(config)])
+    several = [word for word in words if word.is_choice_sweep() or word.is_range_sweep()]
+    if math.prod(sum(1 for _ in islice(word.sweep_iterator(), _MOST + 1)) for word in several) > _MOST:
+        raise SteerError(f"this sweep comes to more than {_MOST:,} runs: give fewer values, or run it in parts")
     runs = BasicSweeper.split_arguments(words, None)[0]
     if not runs:
         raise SteerError("no run is in this sweep: one of its words, such as a glob(...), stands for no value")

@@ -27,7 +27,7 @@ READ = ("source", "max_turns", "blank_images", "max_bad_rows", "quarantine_dir")
 
 
 class BenchRows:
-    """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Rows are read on demand.
+    """The scenarios of one `part` of `source`, in order: "bench", or "rl", which GRPO plays. Read when first asked for.
 
     A row of a file that repeats an earlier one under whatever id is left out: intervals would count it as a dialogue of
     its own. A row's own system message is used only if the run has no `system_prompt`, as in the authors' evaluator.

@@ -82,7 +82,7 @@ class RawRow:
     def get(self, *path: str) -> object:
         """Return the value at `path`, None if a step is absent. Raises RowError if a step is not an object."""
         value: object = self.values
-        path = (self.category,) if path == ("category",) else path
+        path = (self.category,) if path == ("category",) else path  # plain.py reads other names for it
         for depth, name in enumerate(path):
             if value is None:
                 return None

@@ -15,7 +15,7 @@ import argparse
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -170,6 +170,9 @@ def _converted(
     lost = [
         key for key in unasked(value) if not key.startswith("metadata.") or key.startswith("metadata.rest_messages")
     ]
+    given = value if isinstance(value, Mapping) else {}  # what a reader asks for and no shape holds
+    lost += [name for name in ("is_safe", "is_response_safe") if name in given and name not in row]
+    lost += [name for name in ("id", "question_id") if name in given and str(given[name]) != record.id]
     pictures = [ref.uri for ref in pictures_of(record) if not ref.uri.startswith("mini://")]
     return row, list(dict.fromkeys(lost)), pictures
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from steer_lit.data.sources import (
     Unfit,
     bare_answers,
     blanked,
+    content_of,
     pictures_of,
     told_of_bare,
 )
@@ -96,11 +97,18 @@ class SteerDataModule(LightningDataModule):
         self._check_ranks_agree()  # also reads the rows and facts now, while every picture is there
         if self._place[0] == 0:
             log.info(self.describe())
-            if self.stage == "sft" and isinstance(self.source, FileSource):
-                counts = [bare_answers(cast(Dialogue, self._rows[number])) for number in range(len(self._rows))]
-                bare, answers = map(sum, zip(*counts, strict=True))
-                if bare:
-                    log.warning(told_of_bare(bare, answers))
+            if isinstance(self.source, FileSource):
+                self._warn_of([self._rows[number] for number in range(len(self._rows))])
+
+    def _warn_of(self, rows: Sequence[Record]) -> None:
+        """Warn of rows that would be learned from as often as they stand there, and of answers without their form."""
+        if repeated := len(rows) - len(set(map(content_of, rows))):
+            part = "sft" if self.stage == "sft" else "rl"
+            log.warning("data.source.%s: repeated rows: %s of %s", part, f"{repeated:,}", f"{len(rows):,}")
+        if self.stage == "sft":
+            bare, answers = map(sum, zip(*(bare_answers(cast(Dialogue, row)) for row in rows), strict=True))
+            if bare:
+                log.warning(told_of_bare(bare, answers))
 
     def _check_ranks_agree(self) -> None:
         """Compare the rows of all processes: each takes its share of what it has read itself."""

@@ -146,18 +146,15 @@ class FileSource:
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut, known = Counter[str](), set[object]()
+        cut = Counter[str]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
             for place, record in self._readable(part, quarantine):
                 one_read()
                 read.append((place, short := _cut(record, max_turns)))
                 cut[place[0]] += short is not record
-                known.add(content_of(record))
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-            if repeated := len(read) - len(known):
-                log.warning("data.source.%s: repeated rows: %s of %s", part, f"{repeated:,}", f"{len(read):,}")
         whole = self._seen(read, quarantine)
         self._settle(part, whole, quarantine)
         return whole

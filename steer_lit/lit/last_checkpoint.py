@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from steer_lit.errors import SteerError
 from steer_lit.files.run_files import FAILED, LAST
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.training_checkpoint import read_checkpoint
 from steer_lit.terminal.stdout import stop_unread_by
 
@@ -44,7 +45,7 @@ class LastCheckpoint(Checkpoint):
         self._lightnings: Any = None  # Lightning's handler of SIGTERM, which notes that the signal came
         self._alone = self._tells = True
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         self._saved_at = trainer.global_step
         self._handler = signal.getsignal(signal.SIGINT)
         # Before this there is nothing to save. A shell's background job ignores Ctrl-C, and goes on ignoring it.
@@ -58,7 +59,7 @@ class LastCheckpoint(Checkpoint):
             signal.signal(signal.SIGTERM, self._terminate)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Not `global_step % n == 0`: with several epochs per batch, a training step takes several optimizer steps.
         due = trainer.global_step // self.every_n_steps > self._saved_at // self.every_n_steps
@@ -72,17 +73,17 @@ class LastCheckpoint(Checkpoint):
         if interrupted and not self._alone:  # on all ranks at once; callbacks that save come last
             raise SIGTERMException
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: PolicyModule) -> None:
         self._save(trainer)  # even if the last step is saved: its validation may have found a new best adapter
         self._let_go()
         stop_unread_by(None)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
         """Save a run that was resumed at its end, and is validated only after its training, which took no step."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._save(trainer)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: PolicyModule, exception: BaseException) -> None:
         """Save after a SIGTERM during validation.
 
         Not after other exceptions: a callback that raised one may have left the policy or itself half changed, and a

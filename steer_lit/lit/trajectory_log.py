@@ -6,20 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from steer_lit.errors import TooManyFailures
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.lines import append_lines, readable
 from steer_lit.files.run_files import ROLLOUTS
 from steer_lit.lit.grpo_module import GRPOModule
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.rollout.logged import step_of
 
 
 class TrajectoryLog(Callback):
     """Appends every rollout of training to `<run>/trajectories.jsonl`, one file per rank."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: PolicyModule) -> None:
         """Remove the steps that a resumed run will play again, and a line that a kill cut short.
 
         Each rank cleans its own file before it writes. The first rank also cleans the files of ranks that no longer
@@ -39,16 +40,16 @@ class TrajectoryLog(Callback):
             replace_text(path, "".join(line for step, line in rows if step < earlier))
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(pl_module, GRPOModule):
-            self._write(trainer, pl_module)
+        if isinstance(module, GRPOModule):
+            self._write(trainer, module)
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, module: PolicyModule, exception: BaseException) -> None:
         """Write the rollouts of the step in which too many failed: the user will want to read them."""
         lost_step = isinstance(exception, TooManyFailures) and not trainer.validating  # a validation's step is written
-        if isinstance(pl_module, GRPOModule) and lost_step:
-            self._write(trainer, pl_module)
+        if isinstance(module, GRPOModule) and lost_step:
+            self._write(trainer, module)
 
     def _write(self, trainer: Trainer, module: GRPOModule) -> None:
         append_lines(self._path(trainer), (rollout.to_line() for rollout in module.rollouts))

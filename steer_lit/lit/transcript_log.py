@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from steer_lit.lit.grpo_module import GRPOModule
+from steer_lit.lit.policy_module import PolicyModule
 from steer_lit.lit.sft_module import SFTModule
 from steer_lit.lit.transcripts import page, pictures
 from steer_lit.policy.qwen_vl import QwenVL
@@ -32,18 +33,18 @@ class TranscriptLog(Callback):
         self.every_n_batches = every_n_batches
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: PolicyModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not isinstance(pl_module, GRPOModule):
+        if not isinstance(module, GRPOModule):
             return
-        batches = trainer.global_step // pl_module.steps_per_batch  # so far; `batch_idx` begins anew in each epoch
+        batches = trainer.global_step // module.steps_per_batch  # so far; `batch_idx` begins anew in each epoch
         if batches == 1 or batches % self.every_n_batches == 0:
-            spread = _spread(pl_module.rollouts, self.dialogues)
-            self._show(trainer, pl_module.policy, [(rollout, ()) for rollout in spread])
+            spread = _spread(module.rollouts, self.dialogues)
+            self._show(trainer, module.policy, [(rollout, ()) for rollout in spread])
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if isinstance(pl_module, SFTModule):
-            self._show(trainer, pl_module.policy, pl_module.replayed[: self.dialogues])
+    def on_validation_end(self, trainer: Trainer, module: PolicyModule) -> None:
+        if isinstance(module, SFTModule):
+            self._show(trainer, module.policy, module.replayed[: self.dialogues])
 
     def _show(self, trainer: Trainer, policy: QwenVL, dialogues: Shown) -> None:
         for logger in trainer.loggers:

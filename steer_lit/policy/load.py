@@ -52,8 +52,8 @@ def load_policy(
     matrices are drawn from `seed`. If the run is `resumed`, the folder may be gone; the adapter is then fresh until the
     checkpoint is loaded.
 
-    The values have passed `preflight`. Raises MissingResource if torch sees no GPU or a file is gone since, and
-    SteerError if quantization, adapter or tower do not fit.
+    The values have passed the config check. Raises MissingResource if torch sees no GPU or the base is gone, OSError if
+    another file is gone since, and SteerError if quantization, adapter or tower do not fit.
     """
     adapter = None if start_is_gone(init_from, resumed=resumed) else init_from
     _check_gpu(name, quantize, device)

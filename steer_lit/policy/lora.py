@@ -116,7 +116,7 @@ def save_adapter(model: PeftModel, fingerprint: str, shown_as: Mapping[str, Any]
 class AdapterFolder:
     """The folder of a saved adapter, which the config names under `key`.
 
-    The config check has found that it is whole, and that the adapter is plain LoRA.
+    The config check has found that it is whole. `settings` and `load_into` raise SteerError if it is not plain LoRA.
     """
 
     path: Path

@@ -436,11 +436,12 @@ def test_an_answer_in_utf_16_is_the_same_with_a_key(
     assert (reply.text, reply.failed) == ("中位† ok", None)
 
 
+@pytest.mark.parametrize("key", ["sk-secret-of-mine", 'sk-"secret\\of-mine'])
 @pytest.mark.parametrize("fault", [f"echoes the key {how}" for how in ("in UTF-16", "escaped", "as an encoding")])
 def test_a_key_is_hidden_in_any_encoding_and_in_the_name_of_one(
-    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, fault: str
+    client_of: MakeClient, question: Question, monkeypatch: pytest.MonkeyPatch, fault: str, key: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-mine")
+    monkeypatch.setenv("OPENAI_API_KEY", key)
     with ChaosServer(lambda body, earlier: fault) as server:
         [refused] = client_of(server.base_url, retries=0).ask([question()])
     assert refused.failed is not None

@@ -674,8 +674,9 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
         (" ", "' ': is no key=value."),
         ("=3", "=3: names no key before the ="),
         ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
+        ("~init_from", "~init_from: it is null already, leave this word out"),
         ("+seed=3", "Could not append to config. An item is already at 'seed'"),
-        ("optim.betas={a:1}", "Error merging override optim.betas={a:1}"),
+        ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
         ("init_from=~/adapter", "init_from=~/adapter: only a shell fills in ~, and this one did not"),
         ("hydra.run.dir='~/run'", "hydra.run.dir='~/run': names no folder of the run's own"),
         ("hydra.run.dir=", "hydra.run.dir=: names no folder of the run's own"),  # it would be the current one

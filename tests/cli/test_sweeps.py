@@ -58,6 +58,16 @@ def test_no_run_begins_if_one_of_them_cannot_work(
     assert alpha.endswith("(in reward.alpha=2 seed=1 | reward.alpha=2 seed=2)")
 
 
+@pytest.mark.parametrize("seeds", ["range(0,100000000)", "range(0,200) optim.lr=range(1,8)"])
+def test_a_sweep_of_very_many_runs_is_refused_at_once(
+    begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: str
+) -> None:
+    words = ["-m", "+experiment=grpo_tiny", *f"seed={seeds}".split(), f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    assert cli.run("train", words) == REFUSED
+    assert "this sweep comes to more than 1,000 runs" in capsys.readouterr().err
+    assert begun == []
+
+
 def test_the_sweep_of_a_config_is_checked(
     begun: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -355,7 +365,7 @@ def test_the_benchmark_after_a_sweep_of_sft_has_no_token_limit() -> None:
             "no run is in this sweep: one of its words, such as a glob(...), ",
         ),
         ("reward.alpha=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL"),
-        ("optim=[1],[2]", "Error merging override optim=[1]"),
+        ("optim=[1],[2]", "optim: Cannot merge"),
         ("model=3,4", "Config group override must be a string or a list. Got int, in: experiment=grpo_tiny model=3,4"),
         ("reward=tcsr,nope", "reward=nope: there is no such option. Choose from: balanced"),
         ("model={a:1},{b:2}", "model.a: there is no such key in this run."),

@@ -219,6 +219,16 @@ def test_lost_fields_are_named(row: dict[str, object], gone: list[str]) -> None:
     assert list(unasked(seen)) == gone
 
 
+def test_what_readers_ask_for_and_no_shape_holds_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"messages": [*ASKED[:1], {"role": "assistant", "content": "No."}], "is_safe": True, "id": "a"}
+    for one, said in ((row, "is_safe"), ({**row, "question_id": 7}, "id"), ({**row, "question_id": "a"}, "is_safe")):
+        (tmp_path / "out.json").unlink(missing_ok=True)
+        assert main([write(tmp_path / "rows.jsonl", [one]), str(tmp_path / "out.json")]) == 0
+        told = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+        assert said in str(told)
+        assert ("id" in str(told).replace("is_safe", "")) == (said == "id")
+
+
 def test_an_answer_field_is_kept_as_the_dialogues_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "vqa.jsonl", [{"image": "a.png", "question": "What is this?", "answer": "A cat."}])
     assert main([file, str(tmp_path / "sft.jsonl")]) == 0

@@ -75,9 +75,10 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
     with caplog.at_level(logging.INFO, "steer_lit.data"):
         cut = f"{path}: 2 rows cut after 2 turns (max_turns)"
         bare = "1 of 6 answers has no <answer> part: a policy that learns to answer so is given 0 for helpfulness"
-        assert logged("sft", 2) == [cut, bare]
+        repeated = "data.source.sft: repeated rows: 1 of 3"  # after two turns, the second and the last are alike
+        assert logged("sft", 2) == [cut, repeated, bare]
         assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]
-        repeated = "data.source.rl: repeated rows: 1 of 3"  # the first and the last ask the same
+        repeated = repeated.replace(".sft", ".rl")  # the first and the last ask the same
         assert logged("grpo", 2) == [cut, repeated]
         assert logged("grpo", 3) == [repeated]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, pictures_of
+from steer_lit.data.sources import FileSource, MiniSource, Record, SourcePart, content_of, pictures_of
 from steer_lit.data.writers import write_rows
 from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.types import ImageRef, Scenario
@@ -219,22 +219,19 @@ def test_bad_rows_of_several_files_are_reported_together(two_files: list[str], t
         write_rows(Path(two_files[1]), [{"prompt": "b?"}])
 
 
-def test_repeated_rows_are_told(two_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Else some copies would be held out and others trained on, unsaid. Ids do not matter, words and pictures do."""
-    rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3", "c1", "c1")]
-    write_rows(more := tmp_path / "more.json", rows)
-    source = FileSource(rl=[*two_files, str(more)])
-    assert len(source.rows("rl", 10, Quarantine(2))) == 8
-    assert "data.source.rl: repeated rows: 3 of 8" in caplog.text
-    caplog.clear()
-    write_rows(more, [{**row, "kind": "benign"} for row in rows[:2]])  # the same words, played as another kind
-    assert len(source.rows("rl", 10, Quarantine(2))) == 6
-    assert "repeated" not in caplog.text
-
-
 def test_a_file_without_a_usable_row_is_refused_beside_others(two_files: list[str]) -> None:
     write_rows(Path(two_files[1]), [{"nothing": 1}])
     with pytest.raises(
         SteerError, match=r"more\.jsonl holds no usable row, 1 were put aside; the first: .*more\.jsonl"
     ):
         FileSource(rl=two_files).rows("rl", 10, Quarantine(2))
+
+
+def test_rows_have_one_content_if_they_are_alike_but_for_their_ids(two_files: list[str], tmp_path: Path) -> None:
+    rows = [{"question_id": name, "prompt": f"{name}?"} for name in ("b1", "b3", "c1", "c1")]
+    write_rows(more := tmp_path / "more.json", rows)
+    found = FileSource(rl=[*two_files, str(more)]).rows("rl", 10, Quarantine(2))
+    assert (len(found), len(set(map(content_of, found)))) == (8, 5)
+    write_rows(more, [{**row, "kind": "benign"} for row in rows[:2]])  # the same words, played as another kind
+    found = FileSource(rl=[*two_files, str(more)]).rows("rl", 10, Quarantine(2))
+    assert len(set(map(content_of, found))) == len(found) == 6
