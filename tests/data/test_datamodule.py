@@ -78,8 +78,8 @@ def test_cut_rows_and_answers_without_the_answer_part_are_logged(
         repeated = "data.source.sft: repeated rows: 1 of 3"  # after two turns, the second and the last are alike
         assert logged("sft", 2) == [cut, repeated, bare]
         assert logged("sft", 3) == [bare.replace("1 of 6 answers has", "2 of 8 answers have")]
-        repeated = repeated.replace(".sft", ".rl")  # the first and the last ask the same
-        assert logged("grpo", 2) == [cut, repeated]
+        repeated = "data.source.rl: repeated rows: 1 of 3"  # the first and the last ask the same
+        assert logged("grpo", 2) == [cut, repeated.replace("1 of", "2 of")]
         assert logged("grpo", 3) == [repeated]
 
 
