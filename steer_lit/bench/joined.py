@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steer_lit.bench.metrics import shared
-from steer_lit.bench.provenance import SETTINGS
+from steer_lit.bench.provenance import RECORDED_ONLY, SETTINGS
 from steer_lit.bench.records import GradedDialogue, Records, constants_last, is_constant
 from steer_lit.bench.stale_records import changed_settings
 from steer_lit.errors import SteerError
@@ -60,10 +60,27 @@ def _most_graded(policy: str, runs: Sequence[ReadRun]) -> Sequence[GradedDialogu
                 "another system prompt, in another precision or by another version of steer-lit: play one of them "
                 "under another name, policies.<name>="
             )
+        _check_same(policy, one, other)
     most = max(runs, key=lambda run: sum(not row.failed for row in run.records[policy]))
     if len(runs) > 1 and not is_constant(most.records[policy]):
         log.info("%s stands in %s, and counts as in %s", policy, counted(len(runs), "folder"), most.folder)
     return most.records[policy]
+
+
+def _check_same(policy: str, one: ReadRun, other: ReadRun) -> None:
+    """Raise SteerError if graded records of one dialogue differ: a server's weights, or its judge's, may have changed.
+
+    A constant policy's answers are the same everywhere, so its grades may differ.
+    """
+    graded = {row.scenario: row for row in one.records[policy] if not row.failed}
+    for row in other.records[policy]:
+        before = graded.get(row.scenario, row)
+        if before != row and not row.failed and not (is_constant([row]) and before.key == row.key):
+            raise SteerError(
+                f"from_run: {one.folder} and {other.folder} both hold {policy} on {row.scenario}, with different "
+                f"records: play '~policies.{policy}' in one of them, or give it another name there, or report on each "
+                "by itself"
+            )
 
 
 def in_common(records: Records) -> tuple[Records, str]:
@@ -81,7 +98,7 @@ def in_common(records: Records) -> tuple[Records, str]:
 
 def joined_facts(runs: Sequence[ReadRun], folders: Sequence[str]) -> Facts:
     """Merge what the folders say of how they were made: a value once if all agree, else each folder's own."""
-    labels = dict.fromkeys(label for run in runs for label, _ in run.facts)
+    labels = dict.fromkeys(label for run in runs for label, _ in run.facts if label != RECORDED_ONLY)
     each = [dict(run.facts) for run in runs]
     facts = [("folders", ", ".join(folders))]
     for label in labels:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _WORDS = {"ScriptedAttacker": "the script", "AdaptiveAttacker": "the adaptive attacker"}
 SETTINGS = "settings"  # label of the fact that the folder's config is not that of its records
+RECORDED_ONLY = "recorded only"  # a folder's, which says nothing of a joined report
 _WAY_OUT = "mend it, or move it away to report without it"
 _ADDRESS = re.compile(r"https?://[^\s'\",}\]]+", re.IGNORECASE)
 # A path to shorten within a word. A `~` that starts a word deletes a key in Hydra's syntax, unless it is `~/`.
@@ -52,7 +53,7 @@ def provenance(run: Path, shown: Iterable[GradedDialogue] = ()) -> list[tuple[st
         ("system prompts", "; ".join(f'{name}: "{text}"' for name, text in _prompts(saved).items())),
         ("command", redacted(command)),
         ("of an earlier command", ", ".join(_earlier(found, shown))),
-        ("recorded only", ", ".join(_unplayed(found, shown))),
+        (RECORDED_ONLY, ", ".join(_unplayed(found, shown))),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return [(label, value) for label, value in facts if value]

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from steer_lit.chat.settings import KNOWN, SECRET, names_variable, settings_problems, with_own
-from steer_lit.checks.facts import Config
+from steer_lit.checks.facts import Config, makes_rows
 from steer_lit.dotted import ABSENT, leaves
 from steer_lit.errors import Problem
 from steer_lit.numbers import Bound, bound_problems
@@ -105,14 +105,15 @@ def server_problems(config: Config) -> Iterator[Problem]:
         yield replace(problem, key=f"server.{problem.key}")
 
 
-def client_problems(node: Config, prefix: str = "", server: Config | None = None) -> Iterator[Problem]:
+def client_problems(node: Config, prefix: str = "", root: Config | None = None) -> Iterator[Problem]:
     """Yield what is wrong with the chat clients anywhere in a config, each value under the key where it was given."""
-    server = node.get("server", {}) if server is None else server
+    root = node if root is None else root
+    server = root.get("server", {})
     for key, value in node.items():
         if not isinstance(value, Mapping) or key == "module":  # the module repeats clients from elsewhere
             continue
         if value.get("_target_") != "steer_lit.chat.ChatClient":
-            yield from client_problems(value, f"{prefix}{key}.", server)
+            yield from client_problems(value, f"{prefix}{key}.", root)
             continue
         if not isinstance(given := value.get("settings"), Mapping):
             yield Problem(f"{prefix}{key}.settings", HIDDEN, "must hold the settings of a client, such as ${server}")
@@ -123,7 +124,10 @@ def client_problems(node: Config, prefix: str = "", server: Config | None = None
         for problem in _problems(settings):
             shared = settings.get(problem.key) == server.get(problem.key, ABSENT)
             place = f"{prefix}{key}" if problem.key in own else "server" if shared else f"{prefix}{key}.settings"
-            yield replace(problem, key=f"{place}.{problem.key}")
+            without = ""
+            if settings.get(problem.key) is None and prefix in ("tutor.", "judge.") and makes_rows(root):
+                without = f", or {prefix[:-1]}=rubric, which asks none"
+            yield replace(problem, key=f"{place}.{problem.key}", remedy=f"{problem.remedy}{without}")
 
 
 def _problems(settings: Config) -> Iterator[Problem]:

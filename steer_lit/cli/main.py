@@ -179,7 +179,8 @@ def _not_finished(failed: Sequence[str]) -> str:
     if folder := WholeSweep.elsewhere:
         logs = f"in the launcher's logs (submitit's are in {shown_path(folder / '.submitit')})"
         return f"not finished, for the reasons above or {logs}: runs of this sweep"
-    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep"
+    again = "resume what had begun, then give this command again"
+    return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep; {again}"
 
 
 def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> None:

@@ -72,6 +72,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
     aside = quarantine_of(out)
     if out.exists() or aside.resolve() == Path(source).resolve():
         raise SteerError(f"{out} or its quarantine is there already: remove it, or name another file to write")
+    aside.unlink(missing_ok=True)  # left by an earlier try
     quarantine = Quarantine(sys.maxsize, aside)
     done = Converted(refused=quarantine.errors)
     folder, beside = PictureFolder(out), Path(source).parent
@@ -91,7 +92,7 @@ def convert(source: str, out: Path, shape: str) -> Converted:
             done.missing += not is_hub(source) and not all(_is_in(beside, name) for name in named)
             yield row
         if not done.written:
-            remedy = f"; {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
+            remedy = f"; --as {', '.join(_SCENARIOS)} need no answers" if shape in _DIALOGUES else ""
             first = f"; the first of {len(quarantine):,}: {quarantine.errors[0]}{remedy}" if quarantine.errors else ""
             raise SteerError(f"no row of {source} can be written as {shape}{first}")
 

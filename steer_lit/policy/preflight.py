@@ -5,6 +5,7 @@ No torch, no transformers: a config check must answer at once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 from steer_lit.errors import MissingResource, Problem
 from steer_lit.policy import base_model_files, gpus
-from steer_lit.policy.model_facts import BUILT_HERE, nano_folder, tower_file
+from steer_lit.policy.model_facts import BUILT_HERE, SHIPPED, nano_folder, tower_file
 from steer_lit.policy.model_values import DEVICE, value_problems
+
+# The sizes by which nano's architecture is recognised.
+_SIZES = {"text_config": ("vocab_size", "hidden_size", "num_hidden_layers"), "vision_config": ("hidden_size", "depth")}
 
 
 def preflight(model: Mapping[str, Any]) -> list[Problem]:
@@ -40,12 +44,23 @@ def resource_problems(model: Mapping[str, Any]) -> list[Problem]:
     if (tower := tower_file(str(name), model.get("tower"))) and not tower.is_file():
         remedy = "is not a file; `trained` is the tower that comes with the package, null is the base's own"
         problems.append(Problem("model.tower", model["tower"], remedy))
-    if (weights := nano_folder(model.get("weights"))) and not _is_checkpoint(weights):
+    if (weights := nano_folder(model.get("weights"))) and not _is_nano(weights):
         remedy = (
             "is no <run>/base of +experiment=pretrain_nano: `shipped` is the package's, null starts from fresh weights"
         )
         problems.append(Problem("model.weights", model["weights"], remedy))
     return problems
+
+
+def _is_nano(folder: Path) -> bool:
+    """Return whether the checkpoint has nano's sizes: layers that it lacks would be random weights."""
+    if not _is_checkpoint(folder):
+        return False
+    try:
+        own, given = (json.loads((at / "config.json").read_text(encoding="utf-8")) for at in (SHIPPED, folder))
+        return all(given[part][size] == own[part][size] for part, sizes in _SIZES.items() for size in sizes)
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _device_problems(device: object) -> list[Problem]:

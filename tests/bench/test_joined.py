@@ -98,6 +98,7 @@ def test_a_policy_of_several_folders_counts_as_where_most_of_it_was_graded(
     ("other", "config", "said"),
     [
         ({"fingerprint": "new"}, "", r"sft in .*a and in .*b are other weights"),
+        ({"ended": "truncated"}, "", r"both hold sft on row-0, with different records: .*'~policies\.sft'"),
         ({"policy": "grpo", "conditions": "d", "judge": "K"}, "", "J judged the one, K the other"),
         (
             {"policy": "grpo", "conditions": "d"},

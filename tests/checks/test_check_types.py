@@ -25,8 +25,8 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
     [
         ("trainer=1", "trainer=1: must hold keys"),
         ("optim=3", "optim=3: must hold keys"),
-        ("optim=[]", "Error merging override optim=[]"),
-        ("trainer=[ 1]", "Error merging override trainer=[ 1]"),
+        ("optim=[]", "optim: Cannot merge DictConfig with ListConfig"),
+        ("trainer=[ 1]", "trainer: Cannot merge DictConfig with ListConfig"),
         ("optim.betas=5", "optim.betas=5: must be two numbers"),
         ("optim.betas=[2,3]", "optim.betas=[2, 3]: must be two numbers"),
         ("optim.betas=[0.9]", "optim.betas=[0.9]: must be two numbers"),
@@ -196,7 +196,7 @@ def test_grpo_refuses_values_of_a_wrong_type(
         ("policies.x={adapter: a, foo: 1}", "policies.x='***': nothing reads its foo; must be base"),
         ("policies.x={model: m, foo: 1}", "policies.x='***': nothing reads its foo; must be base, an"),
         ("policies.x={model: 1}", "policies.x='***': must be base, an adapter folder"),
-        ("policies=[]", "Error merging override policies=[]"),
+        ("policies=[]", "policies: Cannot merge DictConfig with ListConfig"),
         (
             "policies={a: base}",
             "policies.a: there is no such key in this run. Did you mean policies or policies.base? +policies.a=<value>",

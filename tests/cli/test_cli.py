@@ -747,8 +747,9 @@ def test_one_runs_expected_failure_does_not_end_a_sweep(
     monkeypatch.setitem(cli.RUNS, "train", run)
     assert cli.run("train", ["-m", "seed=1,2,3,4", f"hydra.sweep.dir={tmp_path}"]) == REFUSED
     assert begun == [1, 2, 3, 4]
-    said = ["no luck with 2", "no luck with 3", "not finished, for the reasons above: #1, #2 of this sweep"]
-    assert capsys.readouterr().err.splitlines() == said
+    last = "not finished, for the reasons above: #1, #2 of this sweep"
+    again = "; resume what had begun, then give this command again"
+    assert capsys.readouterr().err.splitlines() == ["no luck with 2", "no luck with 3", last + again]
 
 
 def test_a_sweeps_folders_are_named_by_its_swept_values_and_reused(

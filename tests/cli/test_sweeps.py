@@ -143,11 +143,11 @@ def test_a_repeated_sweep_skips_finished_runs_and_compares_only_those(
     assert f"finished already, left as it is: {tmp_path}/0_seed-1\n" in again.out
     assert compared in again.out
     assert again.err.count("holds a training, which a new one would overwrite") == 1
-    assert again.err.endswith("not finished, for the reasons above: #1 of this sweep\n")
+    assert "not finished, for the reasons above: #1 of this sweep; resume what had begun, then give" in again.err
     mark_finished(tmp_path / "1_seed-2")
     assert cli.run("train", words) == 0
     assert cli.run("train", [*words, "trainer.max_steps=9"]) == REFUSED  # none of which is finished
-    assert capsys.readouterr().err.endswith(": #0, #1, #2 of this sweep\n")
+    assert ": #0, #1, #2 of this sweep; resume" in capsys.readouterr().err
     assert begun == [1, 2, 3]
 
 
