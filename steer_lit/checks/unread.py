@@ -20,6 +20,7 @@ from steer_lit.terminal.conf_files import composed, conf_dir, conf_file, conf_fi
 from steer_lit.terminal.nearest import nearest
 from steer_lit.terminal.words import Word
 
+HYDRAS = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys that Hydra reads anywhere
 OWN_NAMES = ("callbacks", "logger", "policies", "callbacks.settings.settings")  # sections with keys of any name
 # Groups whose option decides which keys there are. Experiments, hardware and servers only change values.
 _PARTS = ("model", "data", "attacker", "tutor", "reward", "judge", "generator")  # each the section of its name
@@ -36,7 +37,7 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     plain: Any = OmegaConf.to_container(config, resolve=False)
     if (ours := _ours(plain)) is None:
         return []
-    if not (unknown := {key: value for key, value in _only_in(plain, ours) if key not in _of_options()}):
+    if not (unknown := {key: value for key, value in _only_in(plain, ours) if _ours_to_read(key)}):
         return []
     references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
     return [
@@ -44,6 +45,10 @@ def unread_problems(config: DictConfig) -> list[Problem]:
         for key, value in unknown.items()
         if not any(_refers(reference, key) for reference in references)
     ]
+
+
+def _ours_to_read(key: str) -> bool:
+    return key.rpartition(".")[2] not in HYDRAS and key not in _of_options()
 
 
 def removed_problems(config: DictConfig) -> list[Problem]:
@@ -97,16 +102,16 @@ def _of_options() -> set[str]:
 
 def _only_in(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the keys of `one` that `other` lacks, with their values. Not those of a class that is not ours, or that is
-    another in `other`; nor Hydra's own, such as `_recursive_`.
+    another in `other`.
     """
     target = str(one.get("_target_", ""))
-    if target and (target != other.get("_target_") or not target.startswith("steer_lit.")):
+    if target and (target != other.get("_target_", target) or not target.startswith("steer_lit.")):
         return
     for name, value in one.items():
         if name in other:
             if isinstance(value, Mapping) and isinstance(other[name], Mapping):
                 yield from _only_in(value, other[name], f"{prefix}{name}.")
-        elif prefix.rstrip(".") not in OWN_NAMES and not name.startswith("_"):
+        elif prefix.rstrip(".") not in OWN_NAMES:
             yield f"{prefix}{name}", value
 
 

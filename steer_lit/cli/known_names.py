@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from steer_lit.checks.unread import OWN_NAMES
+from steer_lit.checks.unread import HYDRAS, OWN_NAMES
 from steer_lit.data.bench_rows import READ
 from steer_lit.dotted import nodes
 from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
@@ -67,7 +67,7 @@ def takes(config: Mapping[str, Any], key: str) -> bool:
     Configs of our classes list every key; other classes may take more.
     """
     *sections, last = key.split(".")
-    if has(config, key) or last.startswith("_"):
+    if has(config, key) or last in HYDRAS:
         return True
     node: Any = config
     free = False

@@ -164,6 +164,7 @@ def test_a_name_that_refers_to_nothing_is_told(
         ("bench", ["~bench.horizon", "~bench.chunk"]),
         ("bench", ["~rollout.max_new_tokens"]),
         ("synthesize", ["~near_duplicate"]),
+        ("train", ["+experiment=grpo_tiny", "~model._convert_", "~reward._target_"]),
     ],
 )
 def test_a_removed_key_is_told_in_one_line(

@@ -674,6 +674,7 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
         (" ", "' ': is no key=value."),
         ("=3", "=3: names no key before the ="),
         ("optim..lr=3", "optim..lr=3: cannot be read: a key is of plain letters, digits"),
+        ("+_foo=3", "_foo: there is no such key in this run."),  # only Hydra's own begin so
         ("~init_from", "~init_from: it is null already, leave this word out"),
         ("+seed=3", "Could not append to config. An item is already at 'seed'"),
         ("optim.betas={a:1}", "optim.betas: Cannot merge DictConfig with ListConfig: `--cfg job` shows what"),
