@@ -304,6 +304,7 @@ def test_the_papers_runs_ask_for_the_server_of_their_llm_tutor(experiment: str) 
     problems = {problem.key: problem.remedy for problem in value_problems(resolved(config))}
     assert set(problems) == {"server.base_url", "server.model"}
     assert "server.base_url=http://localhost:8000/v1" in problems["server.base_url"]
+    assert problems["server.base_url"].endswith(", or tutor=rubric, which asks none")
     assert value_problems(resolved(compose(f"experiment={experiment}", "init_from=null", *SERVER))) == []
 
 
@@ -331,7 +332,11 @@ def test_the_judge_is_checked_and_its_check_needs_no_policy(monkeypatch: pytest.
     monkeypatch.setattr("steer_lit.policy.base_model_files.uncached", lambda source: ["config.json"])
     monkeypatch.setattr("steer_lit.policy.base_model_files.hub_answers", lambda: False)
     config = compose("judge=llm", "judge.sees=all", "model=qwen2_5_vl_7b", "judge_check=true", name="bench")
-    assert [problem.key for problem in bench_problems(config)] == ["judge.sees", "server.base_url", "server.model"]
+    sees, url, model = bench_problems(config)
+    assert [problem.key for problem in (sees, url, model)] == ["judge.sees", "server.base_url", "server.model"]
+    assert url.remedy.endswith("/v1, or judge=rubric, which asks none")
+    own = compose("judge=llm", "data=steer", "data.source.bench=rows", "model=qwen2_5_vl_7b", name="bench")
+    assert not any("rubric" in problem.remedy for problem in bench_problems(own) if problem.key == "server.base_url")
     assert bench_problems(compose("judge=llm", "judge_check=true", "model=qwen2_5_vl_7b", *SERVER, name="bench")) == []
 
 
