@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from steer_lit.bench.joined import ReadRun, joined_facts
+from steer_lit.bench.provenance import RECORDED_ONLY
 from steer_lit.bench.records import GradedDialogue
 from steer_lit.bench.report_only import report_on, report_problems
 from steer_lit.cli import main as cli
@@ -143,3 +145,14 @@ def test_a_list_names_benchmark_folders_each_once(
     assert cli.run("bench", [f"from_run=[{a},{b}]", f"hydra.run.dir={out}", "bench.resamples=100"]) == 0
     assert "grpo - sft over 2 dialogues" in capsys.readouterr().out
     assert json.loads((out / "versions.json").read_text())["command"].count(str(a)) == 1
+
+
+def test_what_one_folder_lacks_is_no_fact_of_a_joined_report() -> None:
+    """Its policies may count as in another folder."""
+    runs = [
+        ReadRun(
+            Path(name), {}, "J", {}, [("judge", "J"), (RECORDED_ONLY, "5 of 8 by base")] if lacks else [("judge", "J")]
+        )
+        for name, lacks in (("a", False), ("b", True))
+    ]
+    assert joined_facts(runs, ["a", "b"]) == [("folders", "a, b"), ("judge", "J")]

@@ -177,6 +177,9 @@ def test_no_file_is_overwritten_and_no_empty_file_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["asked.jsonl", "out.quarantine.jsonl"]
     assert main([file, str(out), "--as", "question"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["asked.jsonl", "out.jsonl"]  # no stale quarantine
+    (tmp_path / "again.quarantine.jsonl").touch()
+    assert main([str(tmp_path / "none.jsonl"), str(tmp_path / "again.jsonl")]) == 2
+    assert not (tmp_path / "again.quarantine.jsonl").exists()
     assert main([file, file, "--as", "question"]) == 2
     own = write(tmp_path / "own.quarantine.jsonl", [{"prompt": "Hi?"}])
     assert main([own, str(tmp_path / "own.jsonl"), "--as", "question"]) == 2

@@ -12,6 +12,7 @@ from steer_lit.policy import base_model_files, gpus, preflight
 QWEN = {"name": "qwen2_5_vl_3b", "quantize": "nf4", "dtype": "bfloat16", "source": "Qwen/Qwen2.5-VL-3B-Instruct"}
 
 SIZES = (preflight.SHIPPED / "config.json").read_text()
+LAYERS = SIZES.replace('"num_hidden_layers": 4', '"num_hidden_layers": 6')  # two of them would be random weights
 
 
 def keys(problems: list) -> list[str]:
@@ -58,7 +59,14 @@ def test_nano_accepts_shipped_weights_a_checkpoint_folder_or_none(tmp_path):
     model = {"name": "nano", "weights": str(tmp_path)}
     assert keys(preflight.resource_problems(model)) == ["model.weights"]
     (tmp_path / "model.safetensors").touch()
-    for config in ("", "{}", '{"text_config": [], "vision_config": []}', SIZES.replace("256", "2048", 1), SIZES):
+    for config in (
+        "",
+        "{}",
+        '{"text_config": [], "vision_config": []}',
+        SIZES.replace("256", "2048", 1),
+        LAYERS,
+        SIZES,
+    ):
         (tmp_path / "config.json").write_text(config)
         assert keys(preflight.resource_problems(model)) == ([] if config == SIZES else ["model.weights"])
 
