@@ -158,7 +158,7 @@ def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> lis
         for start in range(0, len(rows), _AT_ONCE):
             shown = [(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]]
             grades += one_each(shown, judge, "grade", "Grade", Grade)
-            bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns graded")
+            bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns done")
     return grades
 
 

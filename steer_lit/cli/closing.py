@@ -75,7 +75,8 @@ def closing(
     if early:
         lines.append(f"early:   stopped {early}" + (f"; {export} is of that step" if exported else ""))
     if exported and not sweeping():  # `compared` prints the next command of the whole sweep
-        lines.append(next_step(*_NEXT[config.stage](config, export, words)))
+        said = ["these were two small steps: no adapter to train from or to measure"] if _rehearsed(words) else []
+        lines.append(next_step(*_NEXT[config.stage](config, export, words), *said))
     return "\n".join(lines)
 
 
@@ -123,6 +124,11 @@ def _name(run: Sequence[str]) -> str:
     return re.sub(r"[^\w-]+", "_", "_".join(parts))
 
 
+def _rehearsed(words: Sequence[str]) -> list[str]:
+    """Return the word that makes a rehearsal of the next run too, if this one was one."""
+    return ["+debug=step"] if any(word.endswith("=step") for word in words_setting(words, ["debug"])) else []
+
+
 def _grounding(config: DictConfig, base: Path, words: Sequence[str]) -> list[str]:
     return [command("train", f"+experiment=ground_{config.model.name}", path_word("model.weights", base))]
 
@@ -139,7 +145,7 @@ def _grpo(config: DictConfig, adapter: Path, words: Sequence[str]) -> list[str]:
     if conf_file(f"experiment/{name}.yaml") is None:
         return _benchmark(config, adapter, words)
     given = words_setting(words, ["model", *_MODEL, "hardware", *_SERVER])
-    following = command("train", f"+experiment={name}", path_word("init_from", adapter), *given)
+    following = command("train", f"+experiment={name}", *_rehearsed(words), path_word("init_from", adapter), *given)
     asks = "client" in ((composed("train", [f"experiment={name}"]) or {}).get("tutor") or {})
     return [following, *_wanted(config, "rl", "tutor", given, asks=asks)]
 

@@ -186,8 +186,8 @@ def test_a_slow_judge_prints_progress_lines_without_a_terminal(tmp_path: Path, m
             return super().grade(items)
 
     first, second, *_ = printed(Slow(), tmp_path).splitlines()
-    assert first == "32 of 58 labelled turns graded"
-    assert second == "58 of 58 labelled turns graded"
+    assert first == "32 of 58 labelled turns done"
+    assert second == "58 of 58 labelled turns done"
 
 
 class Gone:

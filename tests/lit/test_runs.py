@@ -169,6 +169,21 @@ def test_the_next_command_notes_which_rows_it_uses(tmp_path: Path, stage: str, p
     assert step("FileSource") == [command, said, f"         (and where they have no gold facts {served})"]
 
 
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_a_rehearsal_is_followed_by_one_and_says_what_it_was(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "adapter").touch()
+    named = {"stage": stage, "name": f"{stage}_tiny", "model": {"name": "tiny"}, "data": MADE}
+
+    def said(word: str) -> list[str]:
+        return closing(OmegaConf.create(named), tmp_path, "val/loss", None, [word]).splitlines()[1:]
+
+    (plain,) = said("+debug=anomaly")
+    command, note = said("+debug=step")
+    assert "debug" not in plain
+    assert ("+experiment=grpo_tiny +debug=step init_from=" in command) == (stage == "sft")
+    assert note == "         (these were two small steps: no adapter to train from or to measure)"
+
+
 def test_the_next_command_keeps_the_machines_settings_and_names_missing_ones(tmp_path: Path) -> None:
     (tmp_path / "adapter").touch()
 
