@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def joined(runs: Sequence[ReadRun]) -> Records:
 
     Raises SteerError if the runs were played under different conditions, or if policies of the same name are different.
     """
-    for one, other in pairwise(runs):
+    for one, other in combinations(runs, 2):
         _check_alike(one, other)
     names = dict.fromkeys(name for run in runs for name in run.records)
     return constants_last({name: _most_graded(name, [run for run in runs if name in run.records]) for name in names})
@@ -53,7 +53,7 @@ def joined(runs: Sequence[ReadRun]) -> Records:
 
 def _most_graded(policy: str, runs: Sequence[ReadRun]) -> Sequence[GradedDialogue]:
     """Return the policy's records in the folder that graded most of its dialogues, the first of equal ones."""
-    for one, other in pairwise(runs):
+    for one, other in combinations(runs, 2):
         if one.records[policy][0].fingerprint != other.records[policy][0].fingerprint:
             raise SteerError(
                 f"from_run: {policy} in {one.folder} and in {other.folder} are other weights, or were played with "

@@ -18,6 +18,7 @@ from steer_lit.tutor.rubric import RubricJudge, RubricTutor
 from steer_lit.types import Attacker, Fingerprinted, ImageRef, OpenImage, Policy, Scenario, Tutor
 
 log = logging.getLogger(__name__)
+GRADES = {"tutor": "gives the attacker its verdicts", "judge": "grades"}  # what the config's sections do
 QUICK = 120  # dialogues of STEER-mini: a few minutes with a small model
 
 
@@ -73,7 +74,7 @@ def check_gold(
         return
     lacking = sum(any(attack.gold is None for attack in row.attacks[:turns_played]) for row in scenarios)
     name = "rubric" if type(player) in (RubricJudge, RubricTutor) else type(player).__name__  # as it would be typed
-    does = "gives the attacker its verdicts" if section == "tutor" else "grades"
+    does = GRADES[section]
     if lacking == len(scenarios):
         remedy = (
             f"{does} by gold facts, and of {counted(lacking, 'dialogue')} none has them for every turn: use "

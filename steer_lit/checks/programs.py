@@ -18,6 +18,7 @@ from steer_lit.bench.policies import ALLOWED, READ, ServedModel, any_local, name
 from steer_lit.bench.report_only import report_problems
 from steer_lit.bench.seed_groups import baseline_problems
 from steer_lit.bench.settings import BenchSettings
+from steer_lit.bench.suite import GRADES
 from steer_lit.checks.facts import Config, declares, leaf_problems, reacts
 from steer_lit.checks.files import adapter_problem, file_problems, folder_problems, source_problems
 from steer_lit.checks.rows import made_row_problems, training_row_problems
@@ -264,8 +265,7 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
     # A tutor that needs no gold facts writes questions too.
     if declares(config, "attacker", "without_gold") or "tutor" not in ruled:
         for section in ruled:
-            does = "gives the attacker its verdicts" if section == "tutor" else "grades"
-            remedy = f"{does} by gold facts, and questions that a model writes have none: use {section}=llm"
+            remedy = f"{GRADES[section]} by gold facts, and questions that a model writes have none: use {section}=llm"
             yield Problem(section, "rubric", remedy)
 
 

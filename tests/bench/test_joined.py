@@ -156,3 +156,13 @@ def test_what_one_folder_lacks_is_no_fact_of_a_joined_report() -> None:
         for name, lacks in (("a", False), ("b", True))
     ]
     assert joined_facts(runs, ["a", "b"]) == [("folders", "a, b"), ("judge", "J")]
+
+
+def test_folders_contradict_each_other_across_one_that_says_nothing(
+    rows: Callable[..., list[GradedDialogue]], tmp_path: Path
+) -> None:
+    other = [*rows("sft", 2), replace(rows("sft", 1, first=2)[0], ended="truncated")]
+    parts = {"a": rows("sft", 3), "b": rows("sft", 2), "c": other}
+    folders = [folder_of(tmp_path / name, part) for name, part in parts.items()]
+    with pytest.raises(SteerError, match=r"a and .*c both hold sft on row-2"):
+        joined(tmp_path / "out", *folders)
