@@ -113,6 +113,17 @@ def test_a_training_that_its_server_refuses_says_what_to_correct_and_type(
     assert following == ["train.py", *words, "hydra.run.dir=run"]
 
 
+def test_all_servers_that_are_missing_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """One told after the other would cost a start each. Two clients of one server are told once."""
+    words = [*BENCH, *SERVED, "attacker=llm", "tutor=llm", "judge=llm", "server.base_url=http://127.0.0.1:1/v1"]
+    words += ["judge.client.base_url=http://127.0.0.1:2/v1", "hydra.run.dir=run"]
+    assert cli.run("bench", words) == REFUSED
+    judge, others, left, _ = capsys.readouterr().err.strip().splitlines()[-4:]
+    assert judge.startswith("judge.client.base_url=http://127.0.0.1:2/v1: nobody answers there")
+    assert others.startswith("server.base_url=http://127.0.0.1:1/v1: nobody answers there")
+    assert left == NOTHING
+
+
 def test_the_results_of_the_other_policies_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

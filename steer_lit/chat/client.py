@@ -15,7 +15,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -27,6 +27,7 @@ from steer_lit.chat.health import ChatUsage, ServerHealth
 from steer_lit.chat.messages import ChatMessage, ChatReply, ChatRequest
 from steer_lit.chat.settings import ChatSettings, with_own
 from steer_lit.chat.wire import filtered, read_answer, refused_feature, request_body
+from steer_lit.errors import ServerDown
 from steer_lit.waiting import result_of
 
 log = logging.getLogger(__name__)
@@ -206,6 +207,18 @@ class ChatClient:
         """Return the seconds before the next attempt, with jitter to separate requests that failed together."""
         own = min(self.settings.backoff * 2 ** (attempt - 1), MAX_BACKOFF) * self._jitter.uniform(0.5, 1.0)
         return own if asked is None else max(own, asked * self._jitter.uniform(1.0, 1.25))  # not sooner than asked
+
+
+def greet_all(clients: Iterable[Any]) -> None:
+    """Greet the server of each client. Raises one ServerDown about all that do not answer or refuse."""
+    down: dict[str, str] = {}  # what to correct, by message: clients of one server say the same
+    for client in clients:
+        try:
+            client.greet()
+        except ServerDown as error:
+            down[str(error)] = error.correct
+    if down:
+        raise ServerDown("\n".join(down), "; ".join(dict.fromkeys(filter(None, down.values()))))
 
 
 def _worth_keeping(reply: ChatReply, request: ChatRequest) -> bool:

@@ -39,10 +39,11 @@ def build_player(node: DictConfig, open_image: OpenImage, name: str) -> Any:
 
 
 def greet(*players: Any) -> None:
-    """Contact every server that the players will ask. Raise ServerDown if one cannot be reached."""
-    for player in players:
-        if isinstance(player, AsksServer) and hasattr(player.client, "greet"):
-            player.client.greet()
+    """Contact every server that the players will ask. Raise ServerDown about all that cannot be reached."""
+    from steer_lit.chat import greet_all
+
+    asking = (player.client for player in players if isinstance(player, AsksServer))
+    greet_all(client for client in asking if hasattr(client, "greet"))
 
 
 @contextmanager

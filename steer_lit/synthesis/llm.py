@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import Any
 
-from steer_lit.chat import ChatClient
+from steer_lit.chat import ChatClient, greet_all
 from steer_lit.data.images import open_image
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
 from steer_lit.prompts.ask import Sampling
@@ -59,8 +59,7 @@ def llm_generator(
 
     @cache  # once, whether one stage asks or both
     def greet() -> None:
-        for each in {client.settings: client, target.settings: target}.values():
-            each.greet()
+        greet_all({client.settings: client, target.settings: target}.values())
 
     def stop() -> None:
         client.stop()

@@ -61,7 +61,7 @@ def test_servers_are_greeted_before_a_model_loads_if_they_have_something_to_do(
         assert run("~policies.mine") == ["judge", "load"]
         assert run() == ["judge", "chaos", "load"]  # base is graded already
     assert run() == ["load"]  # all is graded, so nobody need be there
-    assert run("bench.limit=3", code=REFUSED) == ["judge"]  # "nobody answers there", before the model has loaded
+    assert run("bench.limit=3", code=REFUSED) == ["judge", "chaos"]  # "nobody answers there", and no model loads
     monkeypatch.setattr(adapters, "__version__", "another")
     assert run(code=REFUSED) == ["load", "judge"]  # only a loaded model tells that its weights are others
 
