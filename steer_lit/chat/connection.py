@@ -67,7 +67,8 @@ class Connection:
             remedy = f"{settings.api_key_env} holds characters that no key has: set it again"
             raise ConfigError([Problem(key("api_key_env"), settings.api_key_env, remedy)])
         # As many connections as slots: no request ever waits for one, so none times out waiting (TRAPS 37).
-        limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
+        # Each serves one request: what a faulty server or proxy sends after a reply would be read as the next one's.
+        limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=0)
         timeout = httpx2.Timeout(settings.read_timeout, connect=settings.connect_timeout)
         hooks = {"request": [self._own_headers], "response": [self._bounded]}
         self._ambient = settings.api_key_env == _OPENAI

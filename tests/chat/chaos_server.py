@@ -121,6 +121,8 @@ class ChaosServer:
                 await asyncio.sleep(3600)
             case "drip" | "endless drip":
                 await drip(writer, http(200, proper), forever=fault == "endless drip")
+            case "two replies":  # in one packet
+                writer.write(http(200, proper) + http(200, json.dumps(completion("another's")).encode()))
             case "echoes the key":
                 error = {"message": f"you sent {self.headers[-1]['authorization']}"}
                 writer.write(http(500, json.dumps({"error": error}).encode()))

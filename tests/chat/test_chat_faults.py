@@ -124,6 +124,16 @@ def test_a_closed_port_gives_a_failed_reply_and_is_told_while_it_is_tried_again(
     assert [record.getMessage() for record in caplog.records if "again" in record.getMessage()] == [said]
 
 
+def test_a_second_reply_is_not_taken_for_the_next_ones(client_of: MakeClient, question: Question) -> None:
+    """It would shift all that follow: every turn would get the grade of the one before."""
+    fault = ["two replies", None, None]
+    with ChaosServer(
+        lambda body, earlier: fault[len(server.bodies)], lambda body: body["messages"][0]["content"]
+    ) as server:
+        client = client_of(server.base_url, concurrency=1)
+        assert [client.ask([question(text)])[0].text for text in "abc"] == ["a", "b", "c"]
+
+
 def test_bodies_are_requested_uncompressed(client_of: MakeClient, question: Question) -> None:
     with ChaosServer() as server:
         client_of(server.base_url).ask([question()])
