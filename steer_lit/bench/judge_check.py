@@ -130,19 +130,20 @@ def verdict(found: Agreement, *, needs_gold: bool = False) -> tuple[bool, str]:
 def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: Console) -> bool:
     """Grade the calibration set. Return whether the judge is fit for a benchmark.
 
-    Prints this, and how it agrees with the labels. Writes `judge_check.json` with the agreement and every turn's label,
-    grade and rationale. Then raises TooManyFailures if no turn could be graded.
+    Prints this, and how it agrees with the labels. Writes `judge_check.json` with the agreement and the label, grade
+    and rationale of every turn shown. Then raises TooManyFailures if none of the first could be graded.
     """
-    rows = labelled_turns()
-    grades = _graded(judge, rows, console)
+    every = labelled_turns()
+    grades = _graded(judge, every, console)
+    rows = every[: len(grades)]
     found = agreement(rows, grades, settings)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "judge_check.json"
     content = {"judge": type(judge).__name__, **asdict(found), "turns": [*map(_turn, rows, grades)]}
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     if len(found.failures) == found.labelled:
-        said = f"none of the {found.labelled} turns could be graded; {found.failures[0]}. See {path}"
-        raise TooManyFailures(f"{said}; correct the settings of judge, or name another")
+        said = f"none of the first {found.labelled} of {len(every)} turns could be graded; {found.failures[0]}"
+        raise TooManyFailures(f"{said}. See {path}; correct the settings of judge, or name another")
     fit, said = verdict(found, needs_gold=getattr(judge, "needs_gold", False))
     print_lines(console, said)
     console.print(table(found))
@@ -151,14 +152,16 @@ def check_judge(judge: Judge, settings: BenchSettings, out_dir: Path, console: C
 
 
 def _graded(judge: Judge, rows: Sequence[LabelledTurn], console: Console) -> list[Grade]:
-    """Grade some rows at a time, showing how many are."""
+    """Grade some rows at a time, showing how many are done. A judge that grades none of the first is not asked on."""
     grades: list[Grade] = []
-    with count_bar(console, "labelled turns", "graded") as progress:
+    with count_bar(console, "labelled turns", "done,") as progress:
         bar = BarOrLines(progress, "", len(rows), if_long=True)
         for start in range(0, len(rows), _AT_ONCE):
             shown = [(row.scenario, row.turns) for row in rows[start : start + _AT_ONCE]]
             grades += one_each(shown, judge, "grade", "Grade", Grade)
             bar.show(len(grades), f"{len(grades)} of {len(rows)} labelled turns done")
+            if all(grade.failed is not None for grade in grades):
+                break
     return grades
 
 

@@ -197,6 +197,13 @@ class Gone:
         return [Grade(failed="judge: no connection") for _ in items]
 
 
+def test_a_bar_counts_what_is_done_not_what_is_graded(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    check_judge(RubricJudge(), SETTINGS, tmp_path, console)
+    (bar,) = {line.split("left")[0] for line in console.file.getvalue().split("\n") if "58/58" in line}  # type: ignore[attr-defined]
+    assert bar.rstrip().endswith("done,")
+
+
 class Odd:
     """A judge of one's own that returns what no judge may."""
 
@@ -209,13 +216,12 @@ def test_a_judge_that_returns_no_grades_is_named_as_in_a_benchmark(tmp_path: Pat
         check_judge(Odd(), bench_settings(), tmp_path, Console(quiet=True))
 
 
-def test_a_judge_that_grades_nothing_gives_no_result(tmp_path: Path) -> None:
-    said = (
-        "none of the 58 turns could be graded; judge: no connection.*; correct the settings of judge, or name another"
-    )
+def test_a_judge_that_grades_none_of_the_first_turns_is_not_asked_on(tmp_path: Path) -> None:
+    said = "none of the first 16 of 58 turns could be graded; judge: no connection.*; correct the settings of judge, or"
     with pytest.raises(TooManyFailures, match=said):
         check_judge(Gone(), bench_settings(), tmp_path, Console(quiet=True))
-    assert len(json.loads((tmp_path / "judge_check.json").read_text())["failures"]) == 58
+    written = json.loads((tmp_path / "judge_check.json").read_text())
+    assert len(written["failures"]) == len(written["turns"]) == 16
 
 
 def grades(right: int, wrong: int, failed: int, moved: int) -> str:
