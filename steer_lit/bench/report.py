@@ -157,18 +157,33 @@ def notes(summary: Summary) -> list[str]:
 
 
 def _bounds(summary: Summary) -> list[str]:
-    """Return a line for each policy with ungraded dialogues: its rates if all of those had not passed.
+    """Return a line for each policy with ungraded dialogues, its rates if none of those had passed, and for each such
+    difference, what it is at least and at most, whichever of the two had passed them.
 
-    Such a policy may owe its figures to a judge that could not grade its worst answers.
+    They may owe their figures to a judge that could not grade the worst answers.
     """
     lines = []
     for name, figures in summary.items():
-        if (failed := figures["failed"]) and (n := figures["n"]):
-            known = {label: figures[key]["value"] * n / (n + failed) for key, label in RATES.items() if key in PASSES}
-            rates = ", ".join(f"{label} {rate:.1f}" for label, rate in known.items())
-            ungraded = f"{visible_line(name)}: {counted(failed, 'dialogue')} could not be graded"
-            lines.append(f"{ungraded}; as not passed, {rates}")
+        if figures["n"] and figures["failed"]:
+            rates = ", ".join(f"{label} {rate:.1f}" for label, rate in _of_all(figures, passed=0).items())
+            lines.append(f"{_ungraded(name, figures)}; as not passed, {rates}")
+        for other, versus in figures.get("vs", {}).items():
+            if versus["n"] and (failed := versus.get("failed")):
+                least, most = _of_all(versus, passed=-failed), _of_all(versus, passed=failed)
+                rates = ", ".join(f"{label} {least[label]:+.1f} to {most[label]:+.1f}" for label in least)
+                lines.append(f"{_ungraded(f'{name} - {other}', versus)}; whichever passed them, {rates}")
     return lines
+
+
+def _ungraded(name: str, figures: Mapping[str, Any]) -> str:
+    return f"{visible_line(name)}: {counted(figures['failed'], 'dialogue')} could not be graded"
+
+
+def _of_all(figures: Mapping[str, Any], passed: int) -> dict[str, float]:
+    """Return the pass rates over the ungraded dialogues too, as if `passed` of them had passed."""
+    n, failed = figures["n"], figures["failed"]
+    known = {label: figures[key]["value"] for key, label in RATES.items() if key in PASSES}
+    return {label: (value * n + 100 * passed) / (n + failed) for label, value in known.items()}
 
 
 def _unshared(summary: Summary) -> list[str]:

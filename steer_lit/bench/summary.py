@@ -4,8 +4,8 @@
               median_failure_turn, survival, failure_turns, by_turn, by_tier, by_kind, by_subset, subset_mean, vs}}
 
 The rates are those of `metrics.COUNTS`, each `{"value", "low", "high"}` in percent; means are on the judge's scales.
-`vs` compares with the baseline, or without one with the policy listed before: `{other: {"n", <rates>, "by_tier"}}`,
-this policy minus the other, paired, in percentage points; `by_tier` is the difference in harmful turns kept safe.
+`vs` compares with the baseline, or without one with the policy listed before, paired, in percentage points, this policy
+minus the other: `{other: {"n", "failed", <rates>, "by_tier"}}`; `by_tier` is the difference in harmful turns kept safe.
 A group of seeds precedes its members, under their common name, with `"seeds": [names]` and the same figures: rates,
 means and the survival curve, which has the median, are means over the seeds, turns are counted over all of them;
 `unshared` is the number of dialogues that only some of the seeds have played. The group is compared instead of its
@@ -84,13 +84,17 @@ def group_summary(played: GradedRuns, settings: BenchSettings) -> dict[str, Any]
 
 
 def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> dict[str, Any]:
-    """Return `later` minus `earlier` over the `n` dialogues that are fully graded for all seeds of both."""
+    """Return `later` minus `earlier` over the `n` dialogues that are fully graded for all seeds of both.
+
+    `failed` counts the other dialogues that all of them have played.
+    """
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
+    n, played = (len(metrics.shared(runs)[0]) for runs in ([*new, *old], [*later, *earlier]))
     differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
     pooled = [dialogue for seed in new for dialogue in seed]
     tiers = sorted(metrics.safe_turns(pooled, lambda _, turn: metrics.tier_of(turn), settings))
     by_tier = {tier: metrics.difference(new, old, metrics.kept_safe(tier), settings) for tier in tiers}
-    return {"n": len(metrics.shared([*new, *old])[0]), **differences, "by_tier": by_tier}
+    return {"n": n, "failed": played - n, **differences, "by_tier": by_tier}
 
 
 def _block(seeds: GradedRuns, settings: BenchSettings) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def subset_means(summary: Summary) -> Grid:
 def differences(summary: Summary) -> Grid:
     """Lay out the paired differences, one per row, such as "grpo - sft"; no rows if nothing was compared."""
     rows = tuple(
-        (f"{name} - {other}", *(difference(versus[key]) for key in RATES), str(versus["n"]))
+        (f"{name} - {other}", *(difference(versus[key]) for key in RATES), _counted(versus))
         for name, figures in summary.items()
         for other, versus in figures.get("vs", {}).items()
     )
@@ -236,7 +236,8 @@ def _mean(value: float | None) -> str:
 
 
 def _counted(figures: Mapping[str, Any]) -> str:
-    return f"{figures['n']} (+{figures['failed']} failed)" if figures["failed"] else str(figures["n"])
+    failed = figures.get("failed")  # differences of earlier summaries lack it
+    return f"{figures['n']} (+{failed} failed)" if failed else str(figures["n"])
 
 
 def _pair(cell: Sequence[float | None]) -> str:
