@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from steer_lit.bench.prompted import PromptedPolicy, PromptedServer, with_prompt
 from steer_lit.bench.seed_groups import SEED_MARK
 from steer_lit.bench.suite import BenchPolicy
+from steer_lit.digests import digest
 from steer_lit.errors import ConfigError, Problem
-from steer_lit.rollout.server_policy import ServerPolicy
-from steer_lit.types import OpenImage, Scenario
+from steer_lit.rollout.server_policy import ServerPolicy, ServerSession
+from steer_lit.types import OpenImage, Scenario, Session
 
 if TYPE_CHECKING:
     from steer_lit.bench.adapters import AdapterPolicies
@@ -126,12 +126,11 @@ class Policies:
         self.served: dict[str, ServerPolicy] = {}
         for name, model in self._each.items():
             if isinstance(model, ServedModel):
-                client, prompt = model.client(config["server"], f"policies.{name}"), model.system_prompt
-                self.served[name] = (
-                    ServerPolicy(client, system_prompt=config["system_prompt"], **seeing)
-                    if prompt is None
-                    else PromptedServer(client, system_prompt=prompt, **seeing)
-                )
+                client = model.client(config["server"], f"policies.{name}")
+                own = model.system_prompt
+                kind = ServerPolicy if own is None else PromptedServer
+                prompt = config["system_prompt"] if own is None else own
+                self.served[name] = kind(client, system_prompt=prompt, **seeing)
 
     def make(self, scenarios: Sequence[Scenario], max_turns: int) -> dict[str, BenchPolicy]:
         """Return all policies by name, in the config's order.
@@ -148,7 +147,7 @@ class Policies:
                 made = base.policy(policy.adapter, f"policies.{name}", prompt)
                 policies[name] = made if prompt is None else PromptedPolicy(made, prompt)
             for prompt in dict.fromkeys(policy.system_prompt for policy in self.local.values()):
-                opened = scenarios if prompt is None else with_prompt(scenarios, prompt)
+                opened = scenarios if prompt is None else _with_prompt(scenarios, prompt)
                 _check_length(base.qwen, opened, max_turns, self._decoding["max_new_tokens"])
         return {name: policies[name] for name in self._each}
 
@@ -159,6 +158,32 @@ class Policies:
         model = self._config["model"]
         lora = LoraSettings(**{field.name: model["lora"][field.name] for field in fields(LoraSettings)})
         return AdapterPolicies(self._load(), lora=lora, quantize=model["quantize"], **self._decoding)
+
+
+class PromptedPolicy:
+    """`policy`, which this process plays, with a `system_prompt` in place of the run's and the rows'; "" for none."""
+
+    def __init__(self, policy: BenchPolicy, system_prompt: str) -> None:
+        self._policy, self._system_prompt = policy, system_prompt
+        self.fingerprint = digest(repr((policy.fingerprint, system_prompt)), 16)
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> Session:
+        return self._policy.open(_with_prompt(scenarios, self._system_prompt), seeds)
+
+
+class PromptedServer(ServerPolicy):
+    """A policy behind a server with such a `system_prompt`."""
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        self.fingerprint += ":prompted"
+
+    def open(self, scenarios: Sequence[Scenario], seeds: Sequence[int]) -> ServerSession:
+        return super().open(_with_prompt(scenarios, self.system_prompt), seeds)
+
+
+def _with_prompt(scenarios: Sequence[Scenario], system_prompt: str) -> list[Scenario]:
+    return [replace(scenario, system=system_prompt) for scenario in scenarios]
 
 
 def _check_length(qwen: QwenVL, scenarios: Sequence[Scenario], max_turns: int, max_new_tokens: int) -> None:
