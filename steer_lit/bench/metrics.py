@@ -122,18 +122,22 @@ PASSES: dict[str, Count] = {
 COUNTS: dict[str, Count] = {**PASSES, "over_refusal": over_refusal, "cut": cut}
 
 
-def rate(seeds: GradedRuns, count: Count, settings: BenchSettings) -> Rate:
-    """Return the mean over `seeds` of the ratio of `count`'s two sums, over the dialogues that count for all seeds."""
-    return _two_levels((seeds,), count, settings)
+def rate(seeds: GradedRuns, count: Count, settings: BenchSettings, minus: GradedRuns = ()) -> Rate:
+    """Return the mean over `seeds` of the ratio of `count`'s two sums, less the mean over the seeds in `minus`, if any.
 
-
-def difference(later: GradedRuns, earlier: GradedRuns, count: Count, settings: BenchSettings) -> Rate:
-    """Return `later` minus `earlier` in percentage points, over the dialogues that count for all seeds of both.
-
-    A resample draws the same dialogues for all. That removes their difficulty from the interval, which two separate
-    intervals would include.
+    Only the dialogues that count for all are summed. Clusters of them are drawn once for all, which keeps their
+    difficulty out of a difference's interval; seeds are drawn separately on either side.
     """
-    return _two_levels((later, earlier), count, settings)
+    summed = _summed(shared([*seeds, *minus]), count, settings)
+    units = summed.shape[-1]
+    if not units:
+        return {**NO_RATE}
+    draws = Draws(settings.seed, settings.resamples)
+    rates = np.divide(*draws.sums(summed))  # [all seeds, draws]
+    figures = draws.over_seeds(rates[: len(seeds)])
+    if minus:
+        figures = figures - draws.over_seeds(rates[len(seeds) :])
+    return rate_of(figures, units)
 
 
 def shared(policies: GradedRuns) -> list[list[GradedDialogue]]:
@@ -167,22 +171,6 @@ def _summed(policies: GradedRuns, count: Count, settings: BenchSettings) -> Arra
     sums = np.zeros((cluster.max(initial=-1) + 1, len(policies), 2))
     np.add.at(sums, cluster, counts[:, summed].swapaxes(0, 1))
     return np.ascontiguousarray(sums.transpose(2, 1, 0))
-
-
-def _two_levels(groups: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:
-    """Return the mean rate of one group's seeds, or that of the first of two groups minus the second's.
-
-    Clusters are drawn once for all groups, seeds separately for each group.
-    """
-    summed = _summed(shared([dialogues for seeds in groups for dialogues in seeds]), count, settings)
-    units = summed.shape[-1]
-    if not units:
-        return {**NO_RATE}
-    draws = Draws(settings.seed, settings.resamples)
-    rates = np.divide(*draws.sums(summed))  # [all seeds, draws]
-    ends = np.cumsum([len(seeds) for seeds in groups])
-    first, *second = (draws.over_seeds(own) for own in np.split(rates, ends[:-1]))
-    return rate_of(first - second[0] if second else first, units)
 
 
 def subset_mean(by_subset: Sequence[GradedRuns], count: Count, settings: BenchSettings) -> Rate:

@@ -90,10 +90,10 @@ def compare(later: GradedRuns, earlier: GradedRuns, settings: BenchSettings) -> 
     """
     new, old = list(map(_valid, later)), list(map(_valid, earlier))
     n, played = (len(metrics.shared(runs)[0]) for runs in ([*new, *old], [*later, *earlier]))
-    differences = {name: metrics.difference(new, old, count, settings) for name, count in metrics.COUNTS.items()}
+    differences = {name: metrics.rate(new, count, settings, minus=old) for name, count in metrics.COUNTS.items()}
     pooled = [dialogue for seed in new for dialogue in seed]
     tiers = sorted(metrics.safe_turns(pooled, lambda _, turn: metrics.tier_of(turn), settings))
-    by_tier = {tier: metrics.difference(new, old, metrics.kept_safe(tier), settings) for tier in tiers}
+    by_tier = {tier: metrics.rate(new, metrics.kept_safe(tier), settings, minus=old) for tier in tiers}
     return {"n": n, "failed": played - n, **differences, "by_tier": by_tier}
 
 

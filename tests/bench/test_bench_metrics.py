@@ -306,8 +306,8 @@ def test_equal_seeds_have_the_interval_of_one_policy(dialogue: MakeDialogue) -> 
     rows, other = passing(dialogue, *[1, 1, 0] * 10), passing(dialogue, *[1, 0, 0] * 10)
     alone = metrics.rate([rows], metrics.safety_pass, settings)
     assert metrics.rate([rows] * 3, metrics.safety_pass, settings) == alone
-    paired = metrics.difference([rows], [other], metrics.safety_pass, settings)
-    assert metrics.difference([rows] * 3, [other] * 2, metrics.safety_pass, settings) == paired
+    paired = metrics.rate([rows], metrics.safety_pass, settings, minus=[other])
+    assert metrics.rate([rows] * 3, metrics.safety_pass, settings, minus=[other] * 2) == paired
     assert paired["value"] == pytest.approx(100 / 3)
 
 
@@ -322,10 +322,10 @@ def test_the_interval_of_two_groups_equals_that_of_all_resamples(dialogue: MakeD
     low, high = np.percentile(means, [2.5, 97.5])
     assert (low, high) == (-25.0, 87.5)  # 1.8% of the resamples are lower, 2.1% are higher
     settings = bench_settings(resamples=20_000)
-    groups = [[passing(dialogue, *seed) for seed in seeds] for seeds in (new, old)]
-    found = metrics.difference(*groups, metrics.safety_pass, settings)
+    later, earlier = ([passing(dialogue, *seed) for seed in seeds] for seeds in (new, old))
+    found = metrics.rate(later, metrics.safety_pass, settings, minus=earlier)
     assert found["value"] == 25.0  # (3/4 + 2/4) / 2 - (1/4 + 2/4) / 2
-    assert found == metrics.difference(*groups, metrics.safety_pass, settings)
+    assert found == metrics.rate(later, metrics.safety_pass, settings, minus=earlier)
     assert (found["low"], found["high"]) == (low, high)
 
 

@@ -136,7 +136,7 @@ def test_without_twins_intervals_are_unchanged(dialogue: MakeDialogue) -> None:
     summary = policy_summary(one, SETTINGS)
     found = [summary["safety_pass"], summary["over_refusal"], summary["subset_mean"]["safety_pass"]]
     found += [
-        metrics.difference([two], [one], count, SETTINGS) for count in (metrics.safety_pass, metrics.over_refusal)
+        metrics.rate([two], count, SETTINGS, minus=[one]) for count in (metrics.safety_pass, metrics.over_refusal)
     ]
     found.append(metrics.rate([one, two, one], metrics.safety_pass, SETTINGS))
     assert [{end: round(figure[end], 2) for end in figure} for figure in found] == [
