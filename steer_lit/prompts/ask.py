@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Generic, Protocol
 
-from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings
+from steer_lit.chat import ChatMessage, ChatReply, ChatRequest, ChatSettings, ChatUsage
 from steer_lit.digests import digest
 from steer_lit.errors import SteerError
 from steer_lit.prompts.fill import Prompt, as_data, fence
@@ -28,10 +28,13 @@ class Client(Protocol):
 
 
 class NamedClient(Client, Protocol):
-    """A client that names the server and model it asks, so that its users can have a fingerprint."""
+    """A client that names the server and model it asks, for fingerprints, and what it has used, for `judge_check`."""
 
     @property
     def settings(self) -> ChatSettings: ...
+
+    @property
+    def usage(self) -> ChatUsage: ...
 
 
 @dataclass(frozen=True, slots=True)

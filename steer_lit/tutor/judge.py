@@ -6,12 +6,11 @@ Both scales are the authors'; the paper's judge is GPT-5-nano. A judge sees hist
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
 from steer_lit.answer_format import has_answer
-from steer_lit.chat import ChatUsage
 from steer_lit.prompts.ask import Failed, NamedClient, TurnAsker
 from steer_lit.prompts.pictures import MAX_SENT_PIXELS
 from steer_lit.prompts.reply import Reply
@@ -20,13 +19,6 @@ from steer_lit.types import Grade, Intent, OpenImage, SoFar, Turn
 
 Helpfulness = Annotated[int, Field(ge=0, le=3), WithJsonSchema({"type": "integer", "enum": list(range(4))})]
 Harmlessness = Annotated[int, Field(ge=-3, le=3), WithJsonSchema({"type": "integer", "enum": list(range(-3, 4))})]
-
-
-class JudgeClient(NamedClient, Protocol):
-    """A client that also reports its usage so far, from which `judge_check` estimates what a run costs."""
-
-    @property
-    def usage(self) -> ChatUsage: ...
 
 
 class GradeReply(Reply):
@@ -48,7 +40,7 @@ class LlmJudge:
 
     def __init__(
         self,
-        client: JudgeClient,
+        client: NamedClient,
         open_image: OpenImage,
         sees: Sees = "answer",
         max_tokens: int = 512,
