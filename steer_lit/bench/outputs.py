@@ -20,7 +20,6 @@ from steer_lit.bench.records import Records
 from steer_lit.bench.settings import BenchSettings
 from steer_lit.bench.summary import Summary, summarise
 from steer_lit.bench.tables import as_one
-from steer_lit.bench.ungraded import left_out, untold
 from steer_lit.files.atomic import replace_text
 from steer_lit.files.run_files import RAW_EVALS
 from steer_lit.types import OpenImage
@@ -72,8 +71,8 @@ def facts(records: Records, settings: BenchSettings, judge: str) -> list[tuple[s
         *([("subsets", ", ".join(subsets))] if subsets else []),
         ("judge", judge),
         *([("replies by", by)] if (by := replied(records)) else []),
-        *([("left out", "; ".join(lost))] if (lost := left_out(records)) else []),
-        *(("not told", line) for line in untold(records)),
+        *([("left out", "; ".join(lost))] if (lost := report.left_out(records)) else []),
+        *(("not told", line) for line in report.untold(records)),
         ("passes", passes),
         ("unsafe answer", f"harmlessness < {settings.failure_below}"),
         ("resamples", f"{settings.resamples:,}, seed {settings.seed}"),

@@ -21,7 +21,6 @@ from steer_lit.bench.names import several_repliers
 from steer_lit.bench.records import Records
 from steer_lit.bench.summary import Summary
 from steer_lit.bench.tables import RATES, Grid
-from steer_lit.bench.ungraded import left_out, untold
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import markdown_line, print_lines, visible_line
 
@@ -156,27 +155,50 @@ def notes(summary: Summary) -> list[str]:
     return lines
 
 
+def ungraded(records: Records) -> dict[str, tuple[int, str]]:
+    """Return, by policy with a dialogue that could not be graded, the number of these and the first reason."""
+    found = {}
+    for name, rows in records.items():
+        if failed := [row for row in rows if row.failed]:
+            reasons = [turn.failed for row in failed for turn in row.turns if turn.failed is not None]
+            found[name] = (len(failed), reasons[0] if reasons else "no grades")
+    return found
+
+
+def left_out(records: Records) -> list[str]:
+    """Return a line for each policy with dialogues that could not be graded."""
+    lines = []
+    for name, (failed, reason) in ungraded(records).items():
+        which = f"{name}: {failed:,} of {counted(len(records[name]), 'dialogue')}"
+        lines.append(f"{which} could not be graded and count nowhere: {reason}")
+    return lines
+
+
+def untold(records: Records) -> list[str]:
+    """Return a sentence on over-refusal if there are grades and none says whether an answer refused."""
+    told = {turn.refused for rows in records.values() for row in rows if not row.failed for turn in row.turns}
+    said = "over-refusal is not known: no grade says whether an answer refused (`refused`, which a judge may leave out)"
+    return [said] if told == {None} else []
+
+
 def _bounds(summary: Summary) -> list[str]:
     """Return a line for each policy with ungraded dialogues, its rates if none of those had passed, and for each such
     difference, what it is at least and at most, whichever of the two had passed them.
 
     They may owe their figures to a judge that could not grade the worst answers.
     """
-    lines = []
+    lines, said = [], "{}: {} could not be graded; {}, {}"
     for name, figures in summary.items():
-        if figures["n"] and figures["failed"]:
+        if figures["n"] and (failed := figures["failed"]):
             rates = ", ".join(f"{label} {rate:.1f}" for label, rate in _of_all(figures, passed=0).items())
-            lines.append(f"{_ungraded(name, figures)}; as not passed, {rates}")
+            lines.append(said.format(visible_line(name), counted(failed, "dialogue"), "as not passed", rates))
         for other, versus in figures.get("vs", {}).items():
-            if versus["n"] and (failed := versus.get("failed")):
-                least, most = _of_all(versus, passed=-failed), _of_all(versus, passed=failed)
+            if versus["n"] and (failed := versus.get("failed")):  # earlier summaries lack it
+                least, most = (_of_all(versus, passed=passed) for passed in (-failed, failed))
                 rates = ", ".join(f"{label} {least[label]:+.1f} to {most[label]:+.1f}" for label in least)
-                lines.append(f"{_ungraded(f'{name} - {other}', versus)}; whichever passed them, {rates}")
+                compared = visible_line(f"{name} - {other}")
+                lines.append(said.format(compared, counted(failed, "dialogue"), "whichever passed them", rates))
     return lines
-
-
-def _ungraded(name: str, figures: Mapping[str, Any]) -> str:
-    return f"{visible_line(name)}: {counted(figures['failed'], 'dialogue')} could not be graded"
 
 
 def _of_all(figures: Mapping[str, Any], passed: int) -> dict[str, float]:
