@@ -124,7 +124,7 @@ def test_a_closed_port_gives_a_failed_reply_and_is_told_while_it_is_tried_again(
     assert [record.getMessage() for record in caplog.records if "again" in record.getMessage()] == [said]
 
 
-def test_a_second_reply_is_not_taken_for_the_next_ones(client_of: MakeClient, question: Question) -> None:
+def test_trap_36_a_second_reply_is_not_taken_for_the_next_ones(client_of: MakeClient, question: Question) -> None:
     """It would shift all that follow: every turn would get the grade of the one before."""
     fault = ["two replies", None, None]
     with ChaosServer(
