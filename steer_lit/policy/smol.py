@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from steer_lit.digests import digest
+from steer_lit.errors import MissingResource
 from steer_lit.files.locks import one_at_a_time
 from steer_lit.policy import chat_template
 from steer_lit.policy.base_model import PLAIN, BaseModelSettings, open_checkpoint
@@ -75,7 +76,11 @@ def smol_checkpoint() -> Path:
         [TEXT_CONFIG, VISION_CONFIG, _RECIPE, chat_template.CHAT_TEMPLATE, source.version], sort_keys=True
     )
     named = os.environ.get("STEER_LIT_CACHE")
-    cache = Path(named) if named else Path.home() / ".cache" / "steer_lit"
+    kept, way_out = "model=smol is made and kept in", "the variable STEER_LIT_CACHE names another folder"
+    try:
+        cache = Path(named) if named else Path.home() / ".cache" / "steer_lit"
+    except RuntimeError:
+        raise MissingResource(f"{kept} ~/.cache/steer_lit, and nobody knows this user's home: {way_out}") from None
     folder = cache / f"smol-{digest(recipe, 10)}"
     try:
         if not folder.is_dir():
@@ -84,7 +89,7 @@ def smol_checkpoint() -> Path:
                 if not folder.is_dir():
                     _make_checkpoint(folder, source)
     except OSError as error:
-        error.add_note(f"model=smol is made and kept in {cache}; the variable STEER_LIT_CACHE names another folder")
+        error.add_note(f"{kept} {cache}; {way_out}")
         raise
     return folder
 

@@ -189,6 +189,13 @@ def test_an_impossible_cache_folder_is_reported_with_its_variable(source, tmp_pa
     assert note.startswith(f"model=smol is made and kept in {tmp_path / 'file' / 'cache'}; the variable STEER_LIT_C")
 
 
+def test_without_a_home_folder_the_variable_is_named(source, monkeypatch):
+    monkeypatch.delenv("STEER_LIT_CACHE", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as it does if nobody knows the user's home
+    with pytest.raises(MissingResource, match=r"kept in ~/.cache/steer_lit, .*: the variable STEER_LIT_CACHE na"):
+        smol.smol_checkpoint()
+
+
 def test_without_weights_one_line_names_what_to_install(monkeypatch):
     def absent(name: str) -> None:
         raise smollm2.metadata.PackageNotFoundError(name)
