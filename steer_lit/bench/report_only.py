@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
@@ -26,7 +26,7 @@ from steer_lit.errors import ConfigError, Problem, SteerError, problems_of
 from steer_lit.files.run_files import RAW_EVALS, RECORDS, ROLLOUTS
 from steer_lit.numbers import counted
 from steer_lit.terminal.visible import print_lines
-from steer_lit.types import OpenImage
+from steer_lit.types import OpenImage, Split
 
 if TYPE_CHECKING:
     from steer_lit.bench.joined import ReadRun
@@ -233,7 +233,7 @@ def picture_opener(data: Mapping[str, Any], started_in: Path = Path()) -> OpenIm
     from steer_lit.data.sources import FileSource
 
     source = data.get("source", {})
-    named: dict[str, Any] = {key: source.get(key) for key in ("sft", "rl", "bench", "folder")}
+    named: dict[str, Any] = {key: source.get(key) for key in (*get_args(Split), "folder")}
     named = {key: value for key, value in named.items() if isinstance(value, str | list)}
     root = FileSource(**named).image_root
     return partial(open_image, root=None if root is None else started_in / root)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
 from steer_lit.attacker.wordings import Wording
@@ -75,7 +73,6 @@ _NUMBERS: Mapping[str, Bound] = {
 }
 _ROWS = whole(1, MANY, said="is a number of rows, from 1 to a billion; files of rows are named with data=steer")
 _BETA = Bound(0, 1, below=True)
-_PARTS = ("sft", "rl", "bench")
 _SWITCHES = (
     "dry_run", "judge_check", "bench.constants", "data.blank_images", "model.gradient_checkpointing",
     "trainer.enable_checkpointing", "trainer.enable_model_summary", "trainer.enable_progress_bar",
@@ -112,28 +109,12 @@ def is_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _is_path(value: object) -> bool:
-    return isinstance(value, str | None)
-
-
 def _is_paths(value: object) -> bool:
-    return _is_path(value) or (is_texts(value) and len(value) > 0)
+    return isinstance(value, str | None) or (is_texts(value) and len(value) > 0)
 
 
 def _is_betas(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_BETA.fits, value))
-
-
-def _is_mean(value: object) -> bool:
-    return value is None or is_number(value)
-
-
-def _takes_files(folder: object) -> bool:
-    """Return whether files can be written into a folder, which need not exist yet. True for null: nothing is."""
-    if not isinstance(folder, str) or not folder:
-        return folder is None
-    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +130,7 @@ def _one_of(choices: object) -> _Rule:
     return _Rule(lambda value: value in allowed, f"must be one of {', '.join(allowed)}")
 
 
-_PATH = _Rule(_is_path, "must be text, such as a path, or null")
+_PATH = _Rule(lambda value: isinstance(value, str | None), "must be text, such as a path, or null")
 _RULES: Mapping[str, _Rule] = {
     "stage": _one_of(Stage),
     "data.stage": _one_of(Stage),
@@ -168,20 +149,19 @@ _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys(_SWITCHES, _Rule(lambda value: type(value) is bool, "must be true or false")),
     **dict.fromkeys(_TEXTS, _Rule(lambda value: isinstance(value, str), "must be text")),
     **dict.fromkeys(_TEXTS_OR_NULL, _PATH),
-    "data.quarantine_dir": _Rule(
-        _takes_files, "must be a folder that can be written, or null to write bad rows nowhere"
-    ),
     "from_run": _Rule(_is_paths, "must be a run's folder, a list of such, or null"),
     "optim.betas": _Rule(_is_betas, "must be two numbers from 0 to below 1, such as [0.9,0.999]"),
     "model.lora.targets": _Rule(is_texts, "must be a list of layers, such as [q_proj,v_proj]"),
 }
 # Of `data.source`: each part is a number of rows if they are made, else files.
 _OF_MADE: Mapping[str, _Rule] = {
-    **dict.fromkeys((*_PARTS, "captions", "primer"), _Rule(_ROWS.fits, _ROWS.allowed)),
-    "mean_turns": _Rule(_is_mean, "must be a number of turns, or null for the paper's means"),
+    **dict.fromkeys((*get_args(Split), "captions", "primer"), _Rule(_ROWS.fits, _ROWS.allowed)),
+    "mean_turns": _Rule(
+        lambda value: value is None or is_number(value), "must be a number of turns, or null for the paper's means"
+    ),
 }
 _OF_FILES: Mapping[str, _Rule] = {
-    **dict.fromkeys(_PARTS, _Rule(_is_paths, "must be a row file, a list of such, or null")),
+    **dict.fromkeys(get_args(Split), _Rule(_is_paths, "must be a row file, a list of such, or null")),
     "folder": _PATH,
 }
 

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra.core.hydra_config import HydraConfig
 from safetensors import SafetensorError, safe_open
@@ -29,6 +29,7 @@ from steer_lit.policy.model_facts import (
     start_is_gone,
 )
 from steer_lit.terminal.commands import command, shown_path, sweeping, typed_words
+from steer_lit.types import Split
 
 _DEMO = Path("outputs/demo")  # where `make demo` writes
 
@@ -53,10 +54,14 @@ def folder_problems(config: Config) -> Iterator[Problem]:
     """
     key = "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
     remedy = f"a run writes into one folder: leave this out, and name that with {key}=<folder>"
-    if HydraConfig.initialized() and not _same(at(config, "run_dir"), HydraConfig.get().runtime.output_dir):
-        yield Problem("run_dir", config.get("run_dir"), remedy)
-    elif "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), config.get("run_dir")):
+    run_dir = config.get("run_dir")
+    if HydraConfig.initialized() and not _same(run_dir, HydraConfig.get().runtime.output_dir):
+        yield Problem("run_dir", run_dir, remedy)
+        return
+    if "trainer" in config and not _same(root := at(config, "trainer.default_root_dir"), run_dir):
         yield Problem("trainer.default_root_dir", None if root is ABSENT else root, remedy)
+    if (folder := at(config, "data.quarantine_dir")) not in (None, ABSENT) and not _same(folder, run_dir):
+        yield Problem("data.quarantine_dir", folder, f"{remedy}, or null to write bad rows nowhere")
 
 
 def _same(one: object, other: object) -> bool:
@@ -70,7 +75,7 @@ def source_problems(config: Config) -> Iterator[Problem]:
         return
     named: dict[str, Any] = {}
     found: list[Problem] = []
-    for part in ("sft", "rl", "bench"):
+    for part in get_args(Split):
         key, source = f"data.source.{part}", at(config, f"data.source.{part}")
         if isinstance(source, str) or is_texts(source):
             named[part] = files = files_named(source)
