@@ -32,6 +32,16 @@ _TAKES: Mapping[str, tuple[tuple[Bound, ...], str]] = {
     "overfit_batches": _PART,
 }
 
+# Keys that are refused whatever they say, and what to use instead.
+REPLACED = {
+    "trainer.precision": "model.dtype and model.lora.dtype say in which numbers the policy computes: leave it out",
+    "trainer.accumulate_grad_batches": "hardware.micro_tokens cuts a step into micro-batches already: leave it out, "
+    "raise data.batch_size",
+    "trainer.gradient_clip_val": "use optim.max_grad_norm",
+    "trainer.callbacks": "use callbacks.<name>",
+    "trainer.logger": "use logger=<option>",
+}
+
 
 def trainer_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the keys under `trainer`, as far as can be told here, and those that have no effect."""
@@ -65,24 +75,19 @@ def trainer_problems(config: Config) -> Iterator[Problem]:
     if trainer.get("accelerator", "auto") not in _ACCELERATORS:
         remedy = f"must be one of {', '.join(_ACCELERATORS)}"
         yield Problem("trainer.accelerator", trainer["accelerator"], remedy)
-    if trainer.get("precision") is not None:
-        remedy = "model.dtype and model.lora.dtype say in which numbers the policy computes: leave it out"
-        yield Problem("trainer.precision", trainer["precision"], remedy)
+    for key, remedy in REPLACED.items():
+        if (value := at(config, key)) not in (None, ABSENT):
+            yield Problem(key, value, remedy)
     strategy = trainer.get("strategy", "auto")
     if strategy not in _STRATEGIES:
         nf4 = "NF4 weights cannot be sharded, and " if at(config, "model.quantize") == "nf4" else ""
         remedy = f"{nf4}every rank must hold the whole policy to sample with it: use {' or '.join(_STRATEGIES)}"
         yield Problem("trainer.strategy", strategy, remedy)
-    if trainer.get("accumulate_grad_batches", 1) != 1:
-        remedy = "hardware.micro_tokens cuts a step into micro-batches already: leave it at 1, raise data.batch_size"
-        yield Problem("trainer.accumulate_grad_batches", trainer["accumulate_grad_batches"], remedy)
     if (device := at(config, "model.device")) not in (None, ABSENT):
         index = str(device).partition(":")[2]
         gpu = f"trainer.accelerator=gpu trainer.devices={f'[{index}]' if index.isdecimal() else 1}"
         words = "hardware=cpu" if device == "cpu" else gpu
         yield Problem("model.device", device, f"a training run computes where its trainer does: {words} in its place")
-    if trainer.get("gradient_clip_val") is not None:
-        yield Problem("trainer.gradient_clip_val", trainer["gradient_clip_val"], "use optim.max_grad_norm")
 
 
 def device_problems(trainer: Mapping[str, Any]) -> Iterator[Problem]:

@@ -49,7 +49,8 @@ def run_benchmark(config: DictConfig, run_dir: Path) -> None:
     with alone_in(run_dir):
         check_own(run_dir, "benchmark")
         if config.from_run is None and config.from_raw_eval is None:
-            what = "judge check" if config.judge_check else _what_plays(config)
+            model = f" with model={config.model.name}" if any_local(config.policies) else ""
+            what = "judge check" if config.judge_check else f"benchmark{model}"
             say(f"{what}, into {shown_path(run_dir)}; libraries load first")
         _bench(config, shown_path(run_dir))  # messages name files by this shorter path
 
@@ -166,10 +167,6 @@ def _check_judge(
         quick = [f"bench.limit={QUICK}"] if _random_for_hours(plain, scenarios) else []
         benchmark = command("bench", *words_besides(typed_words(), ["judge_check"]), *quick)
         print_lines(console, *asked, next_step(benchmark if fit else _ANOTHER_JUDGE))
-
-
-def _what_plays(config: DictConfig) -> str:
-    return f"benchmark with model={config.model.name}" if any_local(config.policies) else "benchmark"
 
 
 def _bench_rows(config: DictConfig) -> tuple[BenchRows, list[Scenario]]:

@@ -24,7 +24,7 @@ from steer_lit.checks import word_problems
 from steer_lit.cli.bench_run import run_benchmark
 from steer_lit.cli.options import options_first
 from steer_lit.cli.overrides import normalise_override, override_errors
-from steer_lit.cli.refusals import NO_OPTION, explain, refusal_in, unusable
+from steer_lit.cli.refusals import explain, refusal_in, unforeseen, unusable
 from steer_lit.cli.run_folder import FROZEN, holds_a_run, latest_checkpoint, leave_nothing
 from steer_lit.cli.signals import INTERRUPTED, end_with_parent, sigterm_ends
 from steer_lit.cli.sweeps import NotBegun, WholeSweep, runs_in_process
@@ -84,10 +84,9 @@ def run(program: str, arguments: Sequence[str] | None = None) -> int:
             _compose_and_run(program, [*options, *words], debugging)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    # ValueError: raised by Hydra for `model=3`, and by `logging` for a folder that cannot hold a log.
+    # ValueError: raised by `logging` for a folder that cannot hold a log.
     except (SteerError, HydraException, OmegaConfBaseException, MarkedYAMLError, OSError, ValueError) as error:
-        unknown = type(error) is ValueError and not str(error).startswith(NO_OPTION) and refusal_in(error) is None
-        if debugging or unknown:
+        if debugging or (type(error) is ValueError and refusal_in(error) is None):
             raise
         print(visible(explain(error, program, words)), file=sys.stderr)
         return REFUSED
@@ -140,7 +139,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
     try:
         # Hydra raises what it would print, so that `explain` can say it better.
         with sigterm_ends(stopped), _full_error("1"):
-            _hydra_calls(task, program)
+            _hydra_calls(task, program, words, begun)
         if failed:
             raise AlreadyReported
     except KeyboardInterrupt:  # not from a run at work, which reports what it has saved and exits
@@ -183,11 +182,20 @@ def _not_finished(failed: Sequence[str]) -> str:
     return f"not finished, for the reasons above: {', '.join(failed) or 'runs'} of this sweep; {again}"
 
 
-def _hydra_calls(task: Callable[[DictConfig], float | None], program: str) -> None:
+def _hydra_calls(
+    task: Callable[[DictConfig], float | None], program: str, words: Sequence[str], begun: Sequence[object]
+) -> None:
+    """Let Hydra call `task`. Raise SteerError for settings of Hydra's that it fails on before a run has `begun`."""
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program)(task)()
+        return
     except NotBegun as refused:
-        raise refused.why from refused.why.__cause__
+        error = refused.why
+    except Exception as other:
+        error = other
+    if not (begun or WholeSweep.elsewhere) and (said := unforeseen(error, program, words)):
+        raise SteerError(said) from error
+    raise error
 
 
 def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:

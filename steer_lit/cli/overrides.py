@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 from hydra.errors import OverrideParseException
 
 from steer_lit.checks.facts import name_problem
+from steer_lit.checks.trainer import REPLACED
 from steer_lit.cli.known_names import (
     composed_or_plain,
     groups,
@@ -32,6 +34,7 @@ from steer_lit.texts import first_lines
 
 _PROGRAMS = ("train", "bench", "synthesize")
 _MERGED = ("experiment", "ablation", "debug", "callbacks", "logger")  # several options of these go together
+_CHOOSING = (str, QuotedString, list, Glob, dict)  # what a group is given: options, or keys
 _OF_RETURN = ("reward.alpha", "reward.return")
 
 
@@ -98,11 +101,13 @@ def _bad_folder(word: Word) -> str:
 def _wrong_choice(word: Word, name: str) -> str:
     """Return the error for a group given something else than one of its options, or ""."""
     group, value = word.key, word.value
-    if group not in groups(name) or isinstance(value, dict):  # its keys
+    if group not in groups(name):
         return ""
     options = options_of(group)
-    if not word.several and not (value and isinstance(value, str | list)):  # Hydra takes '' and [] for no option
-        return no_choice(group, word.given, options)
+    swept = isinstance(value, ChoiceSweep)
+    for one in value.list if swept else [value]:
+        if not (one and isinstance(one, _CHOOSING)):  # Hydra takes '' and [] for no option
+            return no_choice(group, str(one) if swept else word.given, options)
     if isinstance(value, list) and len(value) > 1 and group not in _MERGED:
         return f"{group}={word.given}: a run has one of {'|'.join(options)}"
     if part := next((option for option in word.given.split(",") if option in parts_of(group)), None):
@@ -196,7 +201,10 @@ def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
     plus. No errors if the options that were chosen do not compose, which Hydra tells, or are swept over.
     """
     typed = [read for read in _readable(words) if not re.search(r"[/@]|^hydra\.|^$", read.key)]
-    chosen = [word for word in words if (read := Word.read(word)) and _shapes(read, name)]
+    shaping = {read.key for read in typed if read.key in groups(name) or read.key.endswith("._target_")}
+    chosen = [
+        word for word in words if (read := Word.read(word)) and read.key in shaping
+    ]  # decide which keys there are
     if (config := composed(name, chosen)) is None:
         return []
     added = [read.key for read in typed if read.sign.startswith("+")]
@@ -208,13 +216,8 @@ def unknown_keys(name: str, words: Sequence[str]) -> list[str]:
             return takes(config, word.key) or _referred_to(word.key, words)
         return any(within(word.key, key) for key in added)
 
-    wrong = dict.fromkeys(word.key for word in typed if not known(word))
-    return [no_key(key, name, chosen) for key in wrong]
-
-
-def _shapes(word: Word, name: str) -> bool:
-    """Return whether the word decides which keys a run has: chooses an option of a group, or names a class."""
-    return word.key in groups(name) or word.key.endswith("._target_")
+    wrong = {word.key: word.given for word in typed if not known(word)}
+    return [no_key(key, name, chosen, given) for key, given in wrong.items()]
 
 
 def _referred_to(key: str, words: Sequence[str]) -> bool:
@@ -222,16 +225,26 @@ def _referred_to(key: str, words: Sequence[str]) -> bool:
     return any(f"${{{key.partition('.')[0]}" in word or "${." in word for word in words)
 
 
-def no_key(wrong: str, name: str, words: Sequence[str]) -> str:
-    """Return the error for a key that is missing from the config composed of `words`."""
+def no_key(wrong: str, name: str, words: Sequence[str], given: str = "") -> str:
+    """Return the error for a key, `given` a value, that is missing from the config composed of `words`."""
+    if wrong in REPLACED and name == "train":
+        return f"{wrong}: {REPLACED[wrong]}"
     config = composed_or_plain(name, words)
     known = [*known_keys(name, config), *groups(name), "hydra.run.dir", "hydra.sweep.dir"]
     elsewhere = _of_another_stage(wrong, name, config) or _of_another_program(wrong, name, config)
-    hint = (there := _of_another_library(wrong, name, config)) or elsewhere or nearest(wrong.lower(), known)
+    near = nearest(wrong.lower(), known)
+    if name == "bench" and "." not in wrong and re.search("^base$|^server:|/", given):  # as a policy is given
+        near = nearest(wrong, [*groups(name), *config]) or did_you_mean([f"policies.{wrong}"])
+    hint = (there := _of_another_library(wrong, name, config)) or elsewhere or near
     outer = at(config, wrong.rpartition(".")[0])
     inside = not (outer in (ABSENT, None) or isinstance(outer, Mapping))  # a value: `policies.base.system_prompt`
     plus = f" +{wrong}=<value> adds it." if takes(config, wrong) and not (inside or there or elsewhere) else ""
-    return f"{wrong}: there is no such key in this run.{hint}{plus} `--cfg job` lists them all."
+    return f"{wrong}: there is no such key in this run.{hint}{plus} {listing(wrong)} lists them all."
+
+
+def listing(key: str) -> str:
+    """Return the option that prints the keys among which this one belongs."""
+    return f"`--cfg {'hydra' if within(key.lstrip('+~'), 'hydra') else 'job'}`"
 
 
 def _of_another_library(key: str, name: str, config: Mapping[str, Any]) -> str:

@@ -12,12 +12,12 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from yaml import MarkedYAMLError
 
 from steer_lit.cli.known_names import options_of
-from steer_lit.cli.overrides import no_choice, no_key, no_sweep, unknown_keys, unreadable_override
+from steer_lit.cli.overrides import listing, no_choice, no_key, no_sweep, unknown_keys, unreadable_override
 from steer_lit.errors import SteerError
+from steer_lit.terminal.words import words_besides, words_setting
 from steer_lit.texts import first_lines
 
 _NOT_MADE = re.compile(r"Error in call to target '([^']+)':\n(.*)\nfull_key: (\S+)$", re.DOTALL)
-NO_OPTION = "Config group override"  # how Hydra's ValueError for `-m model=3,4` begins
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # raised by writes, without the file's name
 
 
@@ -43,17 +43,30 @@ def explain(error: BaseException, name: str, words: Sequence[str]) -> str:
         return "\n".join(unknown_keys(name, words)) or no_key(missing, name, others)
     if gone := re.match(r"Could not delete from config. '([^']+)'", text):
         return "\n".join(unknown_keys(name, words)) or f"~{gone[1]}: it is null already, leave this word out"
-    if merged := re.match(r"Error merging override ([^=]+)=", text):  # the value may be a secret
-        return f"{merged[1]}: {first_lines(error.__cause__ or error)}: `--cfg job` shows what the key holds"
+    if merged := re.match(r"Error merging override ([^=\n]+)", text):  # the value may be a secret
+        return f"{merged[1]}: {first_lines(error.__cause__ or error)}: {listing(merged[1])} shows what the key holds"
     if several := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return no_sweep(several[1], name, words)
     if option := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         known = options_of(option[1]) or re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return no_choice(option[1], option[2], known)
-    if text.startswith(NO_OPTION):  # `stage=2` in a benchmark, `-m model=3,4`
-        return "\n".join(unknown_keys(name, words)) or f"{text}, in: {' '.join(words)}"
     cause = error.__cause__
     return f"{text}\n{cause}" if isinstance(cause, OmegaConfBaseException) and str(cause) not in text else text
+
+
+def unforeseen(error: Exception, name: str, words: Sequence[str]) -> str:
+    """Say which words led to an error that is not meant for users. Return "" if it is, or may be a bug.
+
+    Those are keys that the program `name` does not have, such as `stage=2` in a benchmark, and settings of Hydra's.
+    """
+    if isinstance(error, HydraException | MarkedYAMLError | UnicodeError) or refusal_in(error) is not None:
+        return ""
+    if unknown := unknown_keys(name, words):
+        return "\n".join(unknown)
+    settings = words_besides(words_setting(words, ["hydra", "hydra[./]*"]), ["hydra.run.dir", "hydra.sweep.dir"])
+    reason = f"{type(error).__name__}{f': {first_lines(error)}' if str(error) else ''}"
+    remedy = "leave it out, or see what `--cfg hydra` has there (HYDRA_FULL_ERROR=1 shows where)"
+    return f"{' '.join(settings)}: Hydra cannot use it, {reason}: {remedy}" if settings else ""
 
 
 def refusal_in(error: BaseException | None) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -83,7 +84,7 @@ class WholeSweep(Callback):
             self._check(config, str(config_name))
         except Exception as error:
             raise NotBegun(error) from error
-        if config.hydra.launcher._target_ != _LAUNCHER:
+        if str(config.hydra.launcher._target_).startswith("hydra_plugins."):  # Hydra takes no others beside its own
             WholeSweep.elsewhere = Path.cwd() / str(config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, name: str) -> None:
@@ -139,6 +140,9 @@ def _points(config: DictConfig) -> Iterator[Point]:
     several = [word for word in words if word.is_choice_sweep() or word.is_range_sweep()]
     if math.prod(sum(1 for _ in islice(word.sweep_iterator(), _MOST + 1)) for word in several) > _MOST:
         raise SteerError(f"this sweep comes to more than {_MOST:,} runs: give fewer values, or run it in parts")
+    for word in several:
+        if twice := [value for value, count in Counter(word.sweep_string_iterator()).items() if count > 1]:
+            raise SteerError(f"{word.input_line}: has {twice[0]} twice, which would be the same run: leave one out")
     runs = BasicSweeper.split_arguments(words, None)[0]
     if not runs:
         raise SteerError("no run is in this sweep: one of its words, such as a glob(...), stands for no value")

@@ -155,7 +155,10 @@ def test_grpo_7b_without_a_gpu_ends_quickly_with_one_message(repository: Path, t
         ("++rolout.group_size=8", "rolout.group_size: there is no such key"),
         ("+optim.lrr=1", "optim.lrr: there is no such key in this run. Did you mean optim.lr"),
         ("+rollout.group_size=2", "rollout.group_size: there is no such key in this run. This is sft; rollout is"),
-        ("trainer.precision=16", "+trainer.precision=<value> adds it"),
+        ("trainer.deterministic=true", "+trainer.deterministic=<value> adds it"),
+        ("trainer.precision=16", "trainer.precision: model.dtype and model.lora.dtype say in which numbers"),
+        ("trainer.accumulate_grad_batches=4", "trainer.accumulate_grad_batches: hardware.micro_tokens cuts a step"),
+        ("trainer.logger=false", "trainer.logger: use logger=<option>"),
         ("ckpt_path=${nothing}", "ckpt_path: interpolation key 'nothing' not found: type the value, or "),
         ("optim.lr=${nope:3}", "optim.lr: unsupported interpolation type nope: type the value, or "),
         ("name=null", "name=null: must be text, and names the run's log and a folder: 1 to 100 letters"),
@@ -346,9 +349,22 @@ def test_a_benchmark_names_every_problem(capsys: pytest.CaptureFixture[str], run
         assert f"* {key}" in message
 
 
-def test_a_misspelt_policies_section_suggests_the_right_one(capsys: pytest.CaptureFixture[str], run_dir: str) -> None:
-    message = refused(capsys, "policy.sft=base", run_dir, program="bench")
-    assert "policy.sft: there is no such key in this run. Did you mean policies.sft?" in message
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("policy.sft=base", "policies.sft"),
+        ("sft=outputs/demo/sft/adapter", "policies.sft"),  # not data.source.sft
+        ("mine=server:any", "policies.mine"),
+        ("from_rum=outputs/demo/bench", "from_run"),
+        ("sft=rows.jsonl", "data.source.sft"),
+    ],
+)
+def test_a_policy_without_its_section_suggests_the_right_key(
+    capsys: pytest.CaptureFixture[str], run_dir: str, word: str, meant: str
+) -> None:
+    key = word.partition("=")[0]
+    message = refused(capsys, word, run_dir, program="bench")
+    assert f"{key}: there is no such key in this run. Did you mean {meant}?" in message
 
 
 @pytest.mark.parametrize(
@@ -389,6 +405,16 @@ def test_a_benchmark_of_random_weights_only_names_what_to_add(
     assert "model=nano policies.<name>=<run>/adapter, or say bench.limit=20" in message
 
 
+def test_a_benchmark_of_random_weights_on_ones_own_rows_names_no_model(
+    capsys: pytest.CaptureFixture[str], run_dir: str, tmp_path: Path
+) -> None:
+    """`nano` knows STEER-mini alone."""
+    rows = tmp_path / "bench.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(number), "turns": [f"{number}?"]}) + "\n" for number in range(1001)))
+    message = refused(capsys, "data=steer", f"data.source.bench={rows}", run_dir, program="bench")
+    assert "plays 1,001 dialogues, and model=tiny is random weights: name what to measure, policies.<name>=" in message
+
+
 @pytest.mark.parametrize("word", ["reward.alpha=0", "reward.alpha=0,0.3", "reward.return=final"])
 def test_a_key_of_the_return_is_refused_with_score_credit(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, word: str
@@ -408,14 +434,15 @@ def test_a_benchmark_without_a_policy_is_refused(capsys: pytest.CaptureFixture[s
     assert "constant policies answer the script alone" in message
 
 
-@pytest.mark.parametrize("folder", ['""', "Makefile", "Makefile/aside", "3"])
-def test_an_invalid_quarantine_folder_is_refused(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: str
+@pytest.mark.parametrize("folder", ['""', "Makefile", "elsewhere", "3"])
+@pytest.mark.parametrize("program", ["train", "bench"])
+def test_a_quarantine_in_another_folder_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folder: str, program: str
 ) -> None:
+    """Two runs that named the same folder would replace, or remove, each other's file."""
     words = ["data=steer", f"data.quarantine_dir={folder}", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert "must be a folder that can be written, or null to write bad rows nowhere" in refused(
-        capsys, *words, program="bench"
-    )
+    said = refused(capsys, *words, program=program)
+    assert re.search(r"data.quarantine_dir=.*: a run writes into one folder: .* or null to write bad rows", said)
 
 
 def test_a_benchmark_of_a_served_policy_only_names_no_other_model(
@@ -670,6 +697,7 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
         ("expirement=grpo_nano", "expirement: there is no such key in this run. Did you mean experiment?"),
         ("SEED=1", "SEED: there is no such key in this run. Did you mean seed?"),
         ("hydra.rundir=x", "hydra.rundir: there is no such key in this run. Did you mean hydra.run.dir"),
+        ("hydra.tree=x", "hydra.tree: there is no such key in this run. `--cfg hydra` lists them all."),
         ("experiment=", "experiment=: there is no such option. Choose from: ablation_7b,"),
         (" ", "' ': is no key=value."),
         ("=3", "=3: names no key before the ="),
@@ -686,6 +714,9 @@ def test_a_key_that_cannot_be_removed_is_told_with_the_reason(
             "seed=range(1,3)",
             "seed=range(1,3): several values are a sweep's, which begins with -m: python train.py -m 'se",
         ),
+        ("hydra.verbose=3", "hydra.verbose=3: Hydra cannot use it, AssertionError"),
+        ("hydra.job_logging.version=7", "hydra.job_logging.version=7: Hydra cannot use it, ValueError: Uns"),
+        ("~hydra.run", "~hydra.run: HydraConf (DictConfig) does not support deletion: `--cfg hydra` shows what"),
         ("~optim", "1 problem in the configuration:\n  * optim is not given: must hold keys"),
         ("seed=true", "1 problem in the configuration:\n  * seed=true: is no number"),
     ],
