@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from steer_lit.bench.constant import CONSTANTS
 from steer_lit.bench.policies import ALLOWED, READ, ServedModel, any_local, named, policy_of
@@ -105,14 +103,16 @@ def _checked(
     If all sections hold keys, `deeper` looks for more among the values that are valid by themselves. It is told the
     names of sections that hold others.
     """
-    missing = _missing_keys(config)
-    filled = copy.deepcopy(config)
-    for key in missing:
-        OmegaConf.update(filled, key, None)
+    unresolved: Any = OmegaConf.to_container(config, resolve=False)
+    missing = sorted(key for key, value in leaves(unresolved) if value == NOT_GIVEN)
     found = [Problem(key, NOT_GIVEN, _MISSING.get(key, "it has no default")) for key in missing]
-    if broken := list(_section_problems(OmegaConf.to_container(filled, resolve=False), sections)):
-        alone, others = list(leaf_problems(_as_far_as_resolved(filled))), broken
+    if broken := list(_section_problems(unresolved, sections)):  # what refers to them cannot be resolved
+        alone = [problem for problem in leaf_problems(unresolved) if "${" not in str(problem.value)]
+        others = broken
     else:
+        filled = copy.deepcopy(config)
+        for key in missing:
+            OmegaConf.update(filled, key, None)
         plain: Any = OmegaConf.to_container(filled, resolve=True)
         # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
@@ -122,22 +122,23 @@ def _checked(
             if not removed:  # the checks below read every key
                 others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
     # A value that is wrong by itself is not also reported for how it goes with others.
-    wrong = {_changed_by(config, problem.key) for problem in alone}
+    wrong = {*missing, *(_changed_by(unresolved, problem.key) for problem in alone)}
     found += [problem for problem in alone if problem.key not in missing]
-    found += [problem for problem in others if not {problem.key, _changed_by(config, problem.key)} & {*missing, *wrong}]
-    return _once([replace(problem, key=_changed_by(config, problem.key)) for problem in found])
+    found += [each for each in others if not {each.key, _changed_by(unresolved, each.key)} & wrong]
+    found = [replace(problem, key=_changed_by(unresolved, problem.key)) for problem in found]
+    # Repeats of a key and value are dropped; the first remedy is kept.
+    return list({(problem.key, repr(problem.value)): problem for problem in reversed(found)}.values())[::-1]
 
 
-def _changed_by(config: DictConfig, key: str) -> str:
+def _changed_by(config: Config, key: str) -> str:
     """Return the key to change: `sft_adapter` for `init_from` in an experiment with `init_from: ${sft_adapter}`."""
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    written = at(plain, key)
+    written = at(config, key)
     other = re.fullmatch(r"\$\{\s*(\.*)([\w.-]+)\s*\}", written) if isinstance(written, str) else None
     if other is None:
         return key
     above = key.split(".")[: -len(other[1])] if other[1] else []  # one dot: beside this key
     named = ".".join([*above, other[2]])
-    return key if isinstance(at(plain, named), Mapping) else _changed_by(config, named)
+    return key if isinstance(at(config, named), Mapping) else _changed_by(config, named)
 
 
 def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]:
@@ -149,16 +150,6 @@ def _section_problems(config: Any, sections: Sequence[str]) -> Iterator[Problem]
     for key, value in leaves(config):
         if key.endswith("._target_") and not (isinstance(value, str) and value):
             yield Problem(key, value, "must name a class, <module>.<class>")
-
-
-def _as_far_as_resolved(config: DictConfig) -> Config:
-    """Resolve what can be resolved. A key that refers to a broken section is left out."""
-    plain: dict[str, Any] = {}
-    for key in config:
-        with suppress(OmegaConfBaseException):
-            value = config[key]
-            plain[str(key)] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    return plain
 
 
 def _reward_problems(config: Config) -> Sequence[Problem]:
@@ -215,7 +206,10 @@ def _length_problems(config: Config, turns_key: str) -> Sequence[Problem]:
 def _bench_problems(config: Config) -> Iterator[Problem]:
     yield from report_problems(config)
     yield from _asking_problems(config)
-    yield from _started_from(config)
+    for key in ("init_from", "model.init_from"):  # `base` would be measured with it
+        if (adapter := at(config, key)) not in (None, ABSENT):
+            remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
+            yield Problem(key, adapter, remedy)
     rules = {field.name: config["bench"][field.name] for field in fields(BenchSettings)}
     for unruly in problems_of(lambda: BenchSettings(**rules)):
         yield replace(unruly, key=f"bench.{unruly.key}")
@@ -269,15 +263,6 @@ def _asking_problems(config: Config) -> Iterator[Problem]:
             yield Problem(section, "rubric", remedy)
 
 
-def _started_from(config: Config) -> Iterator[Problem]:
-    """Yield the problem of an adapter under the whole benchmark: `base` would be measured with it."""
-    for key in ("init_from", "model.init_from"):
-        if (adapter := at(config, key)) not in (None, ABSENT):
-            remedy = "a benchmark names its adapters in policies.<name>=<adapter folder>: leave it at null"
-            yield Problem(key, adapter, remedy)
-            return
-
-
 def _synthesis_problems(config: Config) -> Iterator[Problem]:
     yield from problems_of(lambda: SynthesisSettings.of(config))
     data, stages, offline = config["data"], str(config["stages"]), config["generator"]["name"] == "template"
@@ -306,14 +291,3 @@ def _machine_problems(config: Config, bad: Collection[str]) -> Iterator[Problem]
         yield Problem("trainer.accelerator", accelerator, remedy)
     if accelerator == "auto" and not gpus.has_gpu():
         yield from device_problems({**config["trainer"], "accelerator": "cpu"})
-
-
-def _missing_keys(config: DictConfig) -> list[str]:
-    """Return the keys that hold `???`. OmegaConf's own search fails on interpolations that point at one."""
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    return sorted(key for key, value in leaves(plain) if value == NOT_GIVEN)
-
-
-def _once(problems: Sequence[Problem]) -> list[Problem]:
-    """Drop repeats of a key and value; the first remedy is kept."""
-    return list({(problem.key, repr(problem.value)): problem for problem in reversed(problems)}.values())[::-1]

@@ -17,6 +17,7 @@ from steer_lit.errors import Problem
 from steer_lit.numbers import Bound, bound_problems
 
 HIDDEN = "***"
+_UNKNOWN = f"is none of {', '.join(sorted(KNOWN))}"
 # A client takes less, but in a run it would fail while waiting for its turn (TRAPS 37).
 _PATIENT = {"connect_timeout": Bound(30, said="at least 30 s: a busy server lets a wave of requests wait so long")}
 _NAMED = {"base_url": "http://localhost/v1", "model": "any"}  # stand-ins for a server that is not named nor asked
@@ -59,7 +60,7 @@ def _names_key(section: str, *setting: str, value: str) -> bool:
 
 def _word_remedy(section: str, *setting: str, value: str) -> str | None:
     if section == "server" and setting and setting[0] not in KNOWN:
-        return _unknown()
+        return _UNKNOWN
     variables = re.findall(r"api_key_env['\"]?\s*:\s*['\"]?([^\s,'\"}]+)", value)
     if setting[-1:] == ("api_key_env",):
         variables += [piece for piece in re.split(r"[\s,'\"]+", value) if piece]
@@ -132,10 +133,6 @@ def client_problems(node: Config, prefix: str = "", root: Config | None = None) 
 
 def _problems(settings: Config) -> Iterator[Problem]:
     for name in sorted(map(str, settings.keys() - KNOWN)):
-        yield Problem(name, HIDDEN, _unknown())
+        yield Problem(name, HIDDEN, _UNKNOWN)
     yield from bound_problems(settings, _PATIENT)
     yield from settings_problems(settings)
-
-
-def _unknown() -> str:
-    return f"is none of {', '.join(sorted(KNOWN))}"

@@ -10,16 +10,14 @@ from importlib import import_module
 from typing import Any
 
 from steer_lit.checks.facts import Config
+from steer_lit.checks.unread import HYDRAS
 from steer_lit.dotted import within
 from steer_lit.errors import Problem
 from steer_lit.terminal.nearest import did_you_mean
 
-_PLAYERS = ("attacker", "tutor", "judge")
 _SEVERAL = ("callbacks", "logger")  # sections of parts by name
-_HYDRAS = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}
 # Parts of the kit itself, which import Lightning: known to be right, and their keys are checked one by one.
 _KNOWN = ("steer_lit.lit.", "lightning.pytorch.loggers.TensorBoardLogger")
-_GIVEN = {"open_image"}  # by the program, to a player that takes it
 _UNNAMED = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY)
 # Of players: the option without keys, and a key that tells another option.
 _BARE = {"attacker": ("scripted", "lead_share"), "tutor": ("rubric", "client"), "judge": ("rubric", "client")}
@@ -47,7 +45,7 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
     if isinstance(made, str):
         yield Problem(f"{key}._target_", target, made)
         return
-    given = [str(name) for name in part if name not in _HYDRAS]
+    given = [str(name) for name in part if name not in HYDRAS]
     try:
         takes = inspect.signature(made, follow_wrapped=False).parameters  # a decorator may give or take more
     except (TypeError, ValueError):  # written in C without one, or with one of its own making
@@ -59,7 +57,7 @@ def _part_problems(key: str, part: object) -> Iterator[Problem]:
         yield Problem(f"{key}._target_", target, f"{said}{_way_out(key, unread, names)}")
     if part.get("_args_") or part.get("_partial_"):
         return
-    by_program = _GIVEN if key in _PLAYERS else set()
+    by_program = {"open_image"} if key in _BARE else set()
     lacking = [name for name in names if takes[name].default is inspect.Parameter.empty]
     for name in lacking:
         if name not in {*given, *by_program}:

@@ -37,7 +37,9 @@ def unread_problems(config: DictConfig) -> list[Problem]:
     plain: Any = OmegaConf.to_container(config, resolve=False)
     if (ours := _ours(plain)) is None:
         return []
-    if not (unknown := {key: value for key, value in _only_in(plain, ours) if _ours_to_read(key)}):
+    idle = {*HYDRAS, *_of_options()}
+    unknown = {key: value for key, value in _only_in(plain, ours) if not {key, key.rpartition(".")[2]} & idle}
+    if not unknown:
         return []
     references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
     return [
@@ -45,10 +47,6 @@ def unread_problems(config: DictConfig) -> list[Problem]:
         for key, value in unknown.items()
         if not any(_refers(reference, key) for reference in references)
     ]
-
-
-def _ours_to_read(key: str) -> bool:
-    return key.rpartition(".")[2] not in HYDRAS and key not in _of_options()
 
 
 def removed_problems(config: DictConfig) -> list[Problem]:
