@@ -117,8 +117,8 @@ def _checked(
         # Alone, if any are found: the other problems might print these API keys.
         alone, others = list(saved_key_problems(plain)), []
         if not alone:
-            values, removed = list(leaf_problems(plain)), removed_problems(config)
-            alone = [*unread_problems(config), *removed, *values]
+            values, removed = list(leaf_problems(plain)), removed_problems(unresolved)
+            alone = [*unread_problems(unresolved), *removed, *values]
             if not removed:  # the checks below read every key
                 others = [*folder_problems(plain), *deeper(plain, {value.key.partition(".")[0] for value in values})]
     # A value that is wrong by itself is not also reported for how it goes with others.

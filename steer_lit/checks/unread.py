@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from steer_lit.dotted import leaves, nodes, within
 from steer_lit.errors import NOT_GIVEN, Problem
@@ -27,43 +27,41 @@ _PARTS = ("model", "data", "attacker", "tutor", "reward", "judge", "generator") 
 _DECIDING = (*_PARTS, "stage", "callbacks", "logger")
 
 
-def unread_problems(config: DictConfig) -> list[Problem]:
-    """Return the keys of a run's config that nothing reads. Without a command line, which says what was chosen: none.
+def unread_problems(config: Mapping[str, Any]) -> list[Problem]:
+    """Return the keys of a run's unresolved config that nothing reads.
 
-    A key is read if the program's own config files have it, if another key refers to it by `${...}`, or if it is given
-    to a class of the user's or of a library, which may take any. An option of the user's own may leave out keys that
-    other options of its group have.
+    None without a command line, which says what was chosen. A key is read if the program's own config files have
+    it, if another key refers to it by `${...}`, or if it is given to a class of the user's or of a library, which
+    may take any. An option of the user's own may leave out keys that other options of its group have.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    if (ours := _ours(plain)) is None:
+    if (ours := _ours(config)) is None:
         return []
-    idle = {*HYDRAS, *_of_options()}
-    unknown = {key: value for key, value in _only_in(plain, ours) if not {key, key.rpartition(".")[2]} & idle}
+    unknown = {key: value for key, value in _only_in(config, ours) if key.rpartition(".")[2] not in HYDRAS}
     if not unknown:
         return []
-    references, names = set(_references(plain)), [key for key, _ in nodes(ours)]
+    references, of_options, names = set(_references(config)), _of_options(), [key for key, _ in nodes(ours)]
     return [
         Problem(key, value, f"nothing reads it.{nearest(key, names)} `--cfg job` lists every key")
         for key, value in unknown.items()
-        if not any(_refers(reference, key) for reference in references)
+        if key not in of_options and not any(_refers(reference, key) for reference in references)
     ]
 
 
-def removed_problems(config: DictConfig) -> list[Problem]:
-    """Return the program's own keys that words of the command line remove. Without a command line: none.
+def removed_problems(config: Mapping[str, Any]) -> list[Problem]:
+    """Return the program's own keys that words of the command line remove from a run's config.
 
-    A class of the user's or of a library may do without. Ours, and the programs themselves, have no other defaults.
+    None without a command line. A class of the user's or of a library may do without. Ours, and the programs
+    themselves, have no other defaults.
     """
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    if (ours := _ours(plain)) is None:
+    if (ours := _ours(config)) is None:
         return []
     words = map(Word.read, given_words("task"))
     typed = [word.key for word in words if word is not None and word.sign == "~"]
-    gone = [key for key, _ in _only_in(ours, plain) if any(within(key, other) for other in typed)]
+    gone = [key for key, _ in _only_in(ours, config) if any(within(key, other) for other in typed)]
     return [Problem(key, NOT_GIVEN, f"a run needs it: leave out ~{key}, which removes it") for key in gone]
 
 
-def _ours(plain: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _ours(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the program's own config for the options that were chosen, without any experiment.
 
     For an option of the user's own, whose keys may be mistyped, stands the one of this kit's that is most like it.
@@ -79,7 +77,7 @@ def _ours(plain: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return composed(program, [*words, *(["~experiment"] if program == "train" else [])])
 
     def alike(group: str, option: str) -> int:
-        return len(_values(plain) & _values(made(**{group: option}) or {}))
+        return len(_values(config) & _values(made(**{group: option}) or {}))
 
     for group, option in options.items():
         if conf_file(f"{group}/{option}.yaml") != conf_dir() / group / f"{option}.yaml":

@@ -71,7 +71,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tmp_path: Path, program: str, *w
         ("stage=[]", "stage=[]: there is no such option. Choose from: ground, grpo, pretrain, sft"),
         ("+stage=[ ]", "stage=[ ]: there is no such option. Choose from: ground, grpo, pretrain, sft"),
         ("stage=''", "stage='': there is no such option. Choose from: ground, grpo, pretrain, sft"),
-        ("stage={}", "stage={}: must be one of pretrain, ground, sft, grpo"),
+        ("stage={}", "stage={}: there is no such option. Choose from: ground, grpo, pretrain, sft"),
         ("stage={a: 1}", "stage={'a': 1}: must be one of pretrain, ground, sft, grpo"),
         ("model.lora=null", "model.lora=null: must hold keys"),
         ("model.lora.targets=5", "model.lora.targets=5: must be a list"),

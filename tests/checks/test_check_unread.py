@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from steer_lit.checks.unread import removed_problems, unread_problems
 from steer_lit.cli import main as cli
@@ -26,7 +26,8 @@ def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
     def run(config: DictConfig, run_dir: Path) -> None:
         found.clear()
-        problems = [*unread_problems(config), *removed_problems(config)]
+        plain = OmegaConf.to_container(config, resolve=False)
+        problems = [*unread_problems(plain), *removed_problems(plain)]
         found.update({problem.key: problem.remedy for problem in problems})
 
     for program in cli.RUNS:
