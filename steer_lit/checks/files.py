@@ -28,7 +28,7 @@ from steer_lit.policy.model_facts import (
     no_plain_lora,
     start_is_gone,
 )
-from steer_lit.terminal.commands import command, shown_path, sweeping, typed_words
+from steer_lit.terminal.commands import command, folder_key, shown_path, typed_words
 from steer_lit.types import Split
 
 _DEMO = Path("outputs/demo")  # where `make demo` writes
@@ -52,8 +52,7 @@ def folder_problems(config: Config) -> Iterator[Problem]:
 
     A run's further processes read a frozen config and have no Hydra folder to compare with.
     """
-    key = "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
-    remedy = f"a run writes into one folder: leave this out, and name that with {key}=<folder>"
+    remedy = f"a run writes into one folder: leave this out, and name that with {folder_key()}=<folder>"
     run_dir = config.get("run_dir")
     if HydraConfig.initialized() and not _same(run_dir, HydraConfig.get().runtime.output_dir):
         yield Problem("run_dir", run_dir, remedy)

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from steer_lit.checks.unread import HYDRAS, OWN_NAMES
 from steer_lit.data.bench_rows import READ
-from steer_lit.dotted import nodes
+from steer_lit.dotted import ABSENT, at, nodes
 from steer_lit.terminal.conf_files import composed, conf_file, conf_files, defaults_of, loaded, program_conf
 
 
@@ -67,17 +67,11 @@ def takes(config: Mapping[str, Any], key: str) -> bool:
     Configs of our classes list every key; other classes may take more.
     """
     *sections, last = key.split(".")
-    if has(config, key) or last in HYDRAS:
+    above = [at(config, ".".join([*sections[:depth], "_target_"])) for depth in range(1, len(sections) + 1)]
+    others = any(target is not ABSENT and not str(target).startswith("steer_lit.") for target in above)
+    if has(config, key) or last in HYDRAS or others:
         return True
-    node: Any = config
-    free = False
-    for section in sections:
-        node = node.get(section, {}) if isinstance(node, Mapping) else {}
-        target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
-        free = not target.startswith("steer_lit.") if target else sections[0] in OWN_NAMES and sections[0] in config
-        if target and free:
-            break
-    return free
+    return above[-1:] == [ABSENT] and sections[0] in OWN_NAMES and sections[0] in config
 
 
 def groups(name: str) -> list[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -55,6 +55,7 @@ RUNS: dict[str, Callable[[DictConfig, Path], float | None]] = {
     "bench": run_benchmark,
     "synthesize": run_synthesizing,
 }
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # "1": show tracebacks
 _STILL_GOING = "stopped waiting for this sweep. Runs that the launcher has started go on in {}; for the rest, later:"
 
 
@@ -65,7 +66,7 @@ class AlreadyReported(Exception):
 def run(program: str, arguments: Sequence[str] | None = None) -> int:
     """Run `program`, one of RUNS, with the words `arguments`, by default the command line's. Return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debugging = os.environ.get("HYDRA_FULL_ERROR") == "1"  # set to see tracebacks
+    debugging = os.environ.get(_FULL_ERROR) == "1"
     hydras, outer = HydraConfig.instance(), HydraConfig.instance().cfg
     try:
         if words and words[0].startswith(FROZEN):  # a further process's only word: a path, which no check may refuse
@@ -112,7 +113,7 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
         if sweeping():
             rest[:] = [f"sweep:   {resume_sweep_command(program, words, Path(str(HydraConfig.get().sweep.dir)))}"]
         try:
-            with sigterm_ends(stopped), _full_error(full):  # the user's value, for processes that the run starts
+            with sigterm_ends(stopped), env_override({_FULL_ERROR: full}):  # for processes that the run starts
                 return RUNS[program](config, folder)
         except (SteerError, InstantiationException, OmegaConfBaseException, OSError) as error:
             if debugging:
@@ -133,12 +134,12 @@ def _compose_and_run(program: str, words: Sequence[str], debugging: bool) -> Non
                 error.add_note(note)
             raise
 
-    arguments, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    arguments, full = sys.argv, os.environ.get(_FULL_ERROR, "0")
     sys.argv = [sys.argv[0], *words]
     name_sweeps_folders(words)
     try:
         # Hydra raises what it would print, so that `explain` can say it better.
-        with sigterm_ends(stopped), _full_error("1"):
+        with sigterm_ends(stopped), env_override({_FULL_ERROR: "1"}):
             _hydra_calls(task, program, words, begun)
         if failed:
             raise AlreadyReported
@@ -212,17 +213,3 @@ def _stopped(folder: Path | None, words: Sequence[str], *, alone: bool) -> str:
             return f"{said}\n{next_step(resume_command('train', words, folder, path_word('ckpt_path', saved)))}"
     again = ", give the same command again" if alone else ""
     return f"stopped before the run began: nothing new was saved and nothing is lost{again}"
-
-
-@contextmanager
-def _full_error(value: str | None) -> Iterator[None]:
-    """Set HYDRA_FULL_ERROR to `value`, or unset it for None; restore it at the end."""
-    before = os.environ.pop("HYDRA_FULL_ERROR", None)
-    if value is not None:
-        os.environ["HYDRA_FULL_ERROR"] = value
-    try:
-        yield
-    finally:
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before

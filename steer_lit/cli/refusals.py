@@ -14,6 +14,7 @@ from yaml import MarkedYAMLError
 from steer_lit.cli.known_names import options_of
 from steer_lit.cli.overrides import listing, no_choice, no_key, no_sweep, unknown_keys, unreadable_override
 from steer_lit.errors import SteerError
+from steer_lit.terminal.commands import folder_key
 from steer_lit.terminal.words import words_besides, words_setting
 from steer_lit.texts import first_lines
 
@@ -87,7 +88,7 @@ def unusable(error: OSError, folder: Path | None = None) -> str:
     if folder is not None and not (Path.cwd() / str(where)).is_relative_to(folder):  # `where` may be relative
         return f"{where}: {reason}"
     remedy = "Make room there, or name" if error.errno in FULL else "Name"
-    return f"{where}: {reason}. {remedy} another folder with hydra.run.dir=<folder>"
+    return f"{where}: {reason}. {remedy} another folder with {folder_key()}=<folder>"
 
 
 def unresolved(error: OmegaConfBaseException) -> str:

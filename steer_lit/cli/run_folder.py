@@ -40,7 +40,7 @@ from steer_lit.files.run_files import (
 from steer_lit.policy.model_facts import ADAPTER_WEIGHTS
 from steer_lit.prompts.fill import digests
 from steer_lit.ranks import first_rank, local_rank, restarted, several_ranks
-from steer_lit.terminal.commands import path_word, resume_command, shown_path, sweeping, typed_command
+from steer_lit.terminal.commands import folder_key, path_word, resume_command, shown_path, sweeping, typed_command
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def check_own(run_dir: Path, kind: str) -> None:
     """
     for other in LEFT_BY:
         if other != kind and _holds(run_dir, other):
-            remedy = f"holds a {other}, whose config a {kind} would replace: name another folder, hydra.run.dir=..."
+            remedy = f"holds a {other}, whose config a {kind} would replace: name another folder, {folder_key()}=..."
             raise SteerError(f"hydra.run.dir={shown_path(run_dir)}: {remedy}")
 
 
@@ -156,8 +156,8 @@ def check_unused(run_dir: Path, words: Sequence[str]) -> None:
     """
     if not first_rank() or not _holds(run_dir, "training"):
         return
-    folder, key = shown_path(run_dir), "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
-    said = f"hydra.run.dir={folder}: holds a training, which a new one would overwrite: name another folder, {key}=..."
+    holds = "holds a training, which a new one would overwrite"
+    said = f"hydra.run.dir={shown_path(run_dir)}: {holds}: name another folder, {folder_key()}=..."
     if (latest := latest_checkpoint(run_dir)) is None:
         if restarted():
             _set_aside(run_dir)

@@ -92,6 +92,11 @@ def sweeping() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def folder_key() -> str:
+    """Return the key that names the folder into which this run writes, or the sweep that it is part of."""
+    return "hydra.sweep.dir" if sweeping() else "hydra.run.dir"
+
+
 def typed(key: str, *paths: Path) -> str:
     """Return `path_word(key, *paths)` as one types it, quoted for the shell too."""
     return shlex.quote(path_word(key, *paths))

@@ -309,6 +309,15 @@ def test_a_folder_holds_runs_of_one_kind(left: str, other: str, tmp_path: Path) 
                 run_folder.check_own(tmp_path, kind)
 
 
+def test_in_a_sweep_another_folder_is_named_by_the_sweeps_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steer_lit.terminal.commands.sweeping", lambda: True)
+    (tmp_path / "records.jsonl").touch()
+    with pytest.raises(SteerError, match=r"name another folder, hydra\.sweep\.dir="):
+        run_folder.check_own(tmp_path, "training")
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "last.ckpt"))
+    assert unusable(full, tmp_path).endswith("name another folder with hydra.sweep.dir=<folder>")
+
+
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_NODEID"])
 def test_a_further_rank_joins_the_training_that_the_first_began(
