@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from steer_lit.errors import SteerError
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import Array, RecordBatch
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _SHOWN = 6
@@ -118,23 +118,33 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, object]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the rows, with embedded pictures as raw bytes: nothing has bounded their size yet.
 
-    Columns of times are left out: no reader looks at them, and Python cannot hold some, such as the year 10000.
+    Columns of times become text, as JSON has them: Python cannot hold some, such as the year 10000.
     """
     import pyarrow
     from pyarrow import parquet
-    from pyarrow.types import is_temporal
 
     try:
         with parquet.ParquetFile(path) as file:
             _check_names(path, file.schema_arrow.names)
-            read = [column.name for column in file.schema_arrow if not is_temporal(column.type)]
             number = 0
             for batch in file.iter_batches(_BATCH):
-                for row in _batch_rows(batch.select(read)):
+                texts = pyarrow.RecordBatch.from_arrays(list(map(_times_as_text, batch)), batch.schema.names)
+                for row in _batch_rows(texts):
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise SteerError(f"data file {path} cannot be read as Parquet ({error}): fetch or write it again") from error
+
+
+def _times_as_text(column: Array) -> Array:
+    from pyarrow import string, timestamp
+    from pyarrow.types import is_temporal, is_timestamp
+
+    if not is_temporal(column.type):
+        return column
+    if is_timestamp(column.type) and column.type.tz:  # any zone, known here or not, counts from the same instant
+        column = column.cast(timestamp(column.type.unit, "UTC"))
+    return column.cast(string())
 
 
 def _batch_rows(batch: RecordBatch) -> Iterator[object]:

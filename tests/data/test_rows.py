@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,20 @@ def test_a_time_that_python_cannot_hold_costs_no_row_of_parquet(kind: str, tmp_p
     made = (pyarrow.duration if kind == "duration" else pyarrow.timestamp)(*types[kind])
     times = pyarrow.array([0, None, 2**60], pyarrow.int64()).cast(made)
     path = tmp_path / "rows.parquet"
-    parquet.write_table(pyarrow.table({"prompt": ["Hi", "Ho", "Hey"], "made": times}), path)
+    parquet.write_table(pyarrow.table({"prompt": ["Hi", "Ho", "Hey"], "id": times}), path)
     scenarios = list(read_records(path, read_scenario, Quarantine(limit=0)))
     assert [scenario.opening.message.text for scenario in scenarios] == ["Hi", "Ho", "Hey"]
+    assert scenarios[1].id == "row-2"
+
+
+def test_a_time_or_date_in_parquet_is_read_as_the_text_that_json_has(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    row = {"prompt": "Hi", "id": datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC), "category": date(2024, 5, 6)}
+    parquet.write_table(pyarrow.Table.from_pylist([row]), path := tmp_path / "rows.parquet")
+    (scenario,) = read_records(path, read_scenario, Quarantine(limit=0))
+    assert (scenario.id, scenario.subset) == ("2024-05-06 07:08:09.000000Z", "2024-05-06")
 
 
 def test_an_unreadable_cell_of_parquet_is_one_bad_row(tmp_path: Path) -> None:
