@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import groupby
 
 from steer_lit.data.content import absent
+from steer_lit.errors import RowError
+from steer_lit.numbers import and_more, counted
 
 _DEPTH = 4  # a picture's address lies as deep: in a part of the content of a message of the row
+# Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
+_OWN_FACTS = {"intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red"}
+_OWN = {f"metadata.{name}" for name in _OWN_FACTS}
+_KEYS = 12  # shown of a file
+_LONGEST = 40  # characters shown of a key
 
 
 class Asked(dict[str, object]):
@@ -45,3 +55,24 @@ def unasked(row: object, place: str = "") -> Iterator[str]:
                 yield from unasked(value, f"{within}{key}")
             elif not absent(value) and value not in ("", [], {}):
                 yield f"{within}{key}"
+
+
+def without_effect(row: object, other: Callable[[object, str, int], object] | None = None) -> tuple[str, ...]:
+    """Return the keys of a `watched` row that no reader asked for. If there are any, the `other` reader is tried."""
+    keys = tuple(dict.fromkeys(key for key in unasked(row) if key not in _OWN))
+    if not keys or other is None:
+        return keys
+    with suppress(RowError, RecursionError):
+        other(row, "", 0)
+    return without_effect(row)
+
+
+def told_of_idle(rows: Counter[str]) -> str:
+    """Return the keys without effect and how many rows have them, those of most rows first."""
+    keys = rows.most_common()
+    alike = groupby(keys[:_KEYS], key=lambda found: found[1])
+    told = [
+        f"{', '.join(key[:_LONGEST] or '(no name)' for key, _ in same)} ({counted(count, 'row')})"
+        for count, same in alike
+    ]
+    return f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}"

@@ -20,6 +20,7 @@ from typing import ClassVar, Literal
 from rich.console import Console
 
 from steer_lit.answer_format import has_answer
+from steer_lit.data.asked import told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.images import blank
 from steer_lit.data.mini import MiniSplit, caption_row
@@ -146,16 +147,17 @@ class FileSource:
         TooManyBadRows, or SteerError if no row of a file is left, once all faults that need no policy are known.
         """
         read: list[Placed] = []
-        cut = Counter[str]()
+        cut, idle = Counter[str](), Counter[str]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for place, record in self._readable(part, quarantine):
+            for placed in self.parsed(part, max_turns, quarantine, cut, idle):
                 one_read()
-                read.append((place, short := _cut(record, max_turns)))
-                cut[place[0]] += short is not record
+                read.append(placed)
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
-        whole = self._seen(read, quarantine)
+            if idle:
+                log.warning("data.source.%s: %s", part, told_of_idle(idle))
+        whole = self._with_sound_pictures(read, quarantine)
         self._settle(part, whole, quarantine)
         return whole
 
@@ -171,26 +173,42 @@ class FileSource:
         self, part: SourcePart, count: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
     ) -> list[Record]:
         """Return the records of the first `count` usable rows. What lies behind them is not looked at."""
-        readable = self.unseen(part, max_turns, quarantine)
+        parsed = self.parsed(part, max_turns, quarantine)
         found: list[Placed] = []
-        while batch := list(islice(readable, count - len(found))):
-            found += self._seen(_fit(batch, unfit, quarantine), quarantine)
+        while batch := list(islice(parsed, count - len(found))):
+            found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting(part, found, quarantine)
 
-    def unseen(self, part: SourcePart, max_turns: int, quarantine: Quarantine) -> Iterator[Placed]:
-        """Yield (place, record) of each readable row, without opening pictures or checking a file's bad rows."""
-        return ((place, _cut(record, max_turns)) for place, record in self._readable(part, quarantine))
+    def parsed(
+        self,
+        part: SourcePart,
+        max_turns: int,
+        quarantine: Quarantine,
+        cut: Counter[str] | None = None,
+        idle: Counter[str] | None = None,
+    ) -> Iterator[Placed]:
+        """Yield (place, record) of each row of a known shape. No picture is opened, the quarantine is not settled.
 
-    def _readable(self, part: SourcePart, quarantine: Quarantine) -> Iterator[Placed]:
+        `cut` counts the rows of each file that were cut after `max_turns` turns, `idle` those that have each key
+        without effect.
+        """
+        readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
+        reader, other = readers if part == "sft" else reversed(readers)
+
         def parse(value: object, source: str, number: int) -> Placed:
-            if part == "sft":
-                return (source, number), read_dialogue(value, source, number)
-            return (source, number), read_scenario(value, source, number, self.kind)
+            row = value if idle is None else watched(value)
+            record = reader(row, source, number)
+            short = _cut(record, max_turns)
+            if cut is not None:
+                cut[source] += short is not record
+            if idle is not None:
+                idle.update(without_effect(row, other))
+            return (source, number), short
 
         for file in self._files(part):
             yield from read_records(file, parse, quarantine, check=False)
 
-    def _seen(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
+    def _with_sound_pictures(self, read: Sequence[Placed], quarantine: Quarantine) -> list[Placed]:
         """Return those rows whose pictures all open."""
         broken = broken_pictures({ref for _, record in read for ref in pictures_of(record)}, self.image_root)
         whole = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +10,13 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from steer_lit.data.alike import alike, few_rows
-from steer_lit.data.asked import watched
+from steer_lit.data.asked import told_of_idle, watched, without_effect
 from steer_lit.data.broken_pictures import broken_pictures
 from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
-from steer_lit.data.survey_held import NO_KIND, Held, held, held_lines, key_lines, without_effect
+from steer_lit.data.survey_held import NO_KIND, Held, held, held_lines
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
@@ -105,7 +106,8 @@ class Surveyed:
         """
         readable = [row.held for row in self.rows if row.held]
         yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
-        yield from (f"  {line}" for line in key_lines([row.without_effect for row in self.rows]))
+        if idle := Counter(key for row in self.rows for key in row.without_effect):
+            yield f"  {told_of_idle(idle)}"
         if again := list(self.repeated()):
             yield f"  the same as an earlier row, trained on once more, benchmarked once: {few_rows(again)}"
         reasons = alike(self.faults(), lambda fault: f"{fault[0]}: {fault[2]}", lambda fault: fault[1])

@@ -1,25 +1,19 @@
-"""What the readable rows of a file hold: turns, kinds, system prompts, pictures, and keys that have no effect."""
+"""What the readable rows of a file hold: turns, kinds, system prompts and pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import fmean
 
-from steer_lit.data.asked import unasked
 from steer_lit.data.sources import pictures_of
-from steer_lit.numbers import and_more, counted
+from steer_lit.numbers import counted
 from steer_lit.types import Dialogue, Scenario
 
 DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
 NO_KIND = "none"  # of a row that names none
 _KINDS = ("red_team", "obfuscated", "benign", NO_KIND)
-# Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
-_OWN_FACTS = {"intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red"}
-_KEYS = 12  # shown of a file
-_LONGEST = 40  # characters shown of a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +47,6 @@ def held_lines(rows: Sequence[Held], every: int) -> Iterator[str]:
     pictures = Counter(min(row.pictures, 2) for row in rows)
     shown = {"one": pictures[1], "several": pictures[2], "none": pictures[0]}
     yield f"pictures: {', '.join(f'{word} {_of(count, len(rows))}' for word, count in shown.items() if count)}"
-
-
-def without_effect(row: object) -> tuple[str, ...]:
-    """Return the keys of a `watched` row that its readers did not ask for."""
-    own = {f"metadata.{name}" for name in _OWN_FACTS}
-    return tuple(dict.fromkeys(key for key in unasked(row) if key not in own))
-
-
-def key_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the keys without effect, those of most rows first; nothing if there are none."""
-    if keys := Counter(key for row in rows for key in row).most_common():
-        alike = groupby(keys[:_KEYS], key=lambda found: found[1])
-        told = [
-            f"{', '.join(key[:_LONGEST] or '(no name)' for key, _ in same)} ({counted(count, 'row')})"
-            for count, same in alike
-        ]
-        yield f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}"
 
 
 def _turns(turns: Sequence[int]) -> str:

@@ -151,6 +151,20 @@ def test_rows_with_equal_ids_get_different_ones(tmp_path: Path) -> None:
     assert [row.id for row in rows] == ["q", "q#2", "q#3", "q#4", "r", "q#2#2"]
 
 
+@pytest.mark.parametrize("part", ["sft", "rl", "bench"])
+def test_a_run_tells_once_of_keys_that_have_no_effect(
+    tmp_path: Path, part: SourcePart, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that the other use of the file has a reader for is no mistake: the survey, which tries both, says so."""
+    turns = [{"role": "user", "content": "Hi", "strategy": "ask"}, {"role": "assistant", "content": "Ho"}]
+    row = {"messages": turns, "picture": {"hazardous": False}, "knd": "benign"}
+    files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
+    for file in files:
+        write_rows(Path(file), [row, row, {"messages": turns}])
+    FileSource(**{part: files}).rows(part, 10, Quarantine(0))
+    assert caplog.messages == [f"data.source.{part}: keys without effect: knd (4 rows)"]
+
+
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "rl.jsonl"
     write_rows(file, ({"id": name, "prompt": f"About {name}?"} for name in ("one", "two")))
