@@ -170,10 +170,14 @@ class FileSource:
         return _under_own_ids([record for _, record in fit])
 
     def first(
-        self, part: SourcePart, count: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
+        self,
+        part: SourcePart,
+        parsed: Iterator[Placed],
+        count: int,
+        quarantine: Quarantine,
+        unfit: Unfit | None = None,
     ) -> list[Record]:
-        """Return the records of the first `count` usable rows. What lies behind them is not looked at."""
-        parsed = self.parsed(part, max_turns, quarantine)
+        """Return the records of the first `count` usable rows that were `parsed`. None behind them is looked at."""
         found: list[Placed] = []
         while batch := list(islice(parsed, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 from steer_lit.data.mini import MiniSplit
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import FileSource, Record
+from steer_lit.data.sources import FileSource, Placed, Record
+from steer_lit.numbers import counted
 from steer_lit.types import Attack, ImageRef, Kind, Scenario, Split, TurnGold
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ def read_scripts(
     file: Path | str, root: Path | None, rows: int, max_turns: int, quarantine: Quarantine
 ) -> list[Scenario]:
     """Return a file's first `rows` scripts, cut after `max_turns` turns; pictures are looked up under `root`."""
-    found = _source(file, root).first("rl", rows, max_turns, quarantine)
+    source = _source(file, root)
+    found = source.first("rl", source.parsed("rl", max_turns, quarantine), rows, quarantine)
     return [script for script in found if isinstance(script, Scenario)]
 
 
@@ -37,9 +42,21 @@ def read_seed_questions(
 ) -> list[SeedQuestion]:
     """Return the opening questions of a file's first `rows` usable rows, in any shape that scenarios are read from.
 
-    Put aside are rows that open without words, and those whose own kind is benign if `kind` is not, or the reverse.
+    Rows that are benign if `kind` is not, or the reverse, are passed over: their scripts would be judged as what they
+    are not. Put aside are rows that open without words.
     """
-    found = _source(file, root, kind).first("rl", rows, 1, quarantine, partial(_no_question, kind=kind))
+    source, others = _source(file, root, kind), Counter[bool]()
+
+    def fits(placed: Placed) -> bool:
+        others[other := (placed[1].kind == "benign") != (kind == "benign")] += 1
+        return not other
+
+    own = filter(fits, source.parsed("rl", 1, quarantine))
+    try:
+        found = source.first("rl", own, rows, quarantine, _no_question)
+    finally:
+        if others[True]:
+            log.warning("%s: %s passed over, of no use for kind=%s", file, counted(others[True], "row"), kind)
     return [_opening(row) for row in found if isinstance(row, Scenario)]
 
 
@@ -47,13 +64,10 @@ def _source(file: Path | str, root: Path | None, kind: Kind = "red_team") -> Fil
     return FileSource(rl=str(file), folder=None if root is None else str(root), kind=kind)
 
 
-def _no_question(row: Record, kind: Kind) -> str | None:
-    """Return why no script of `kind` can start from a row. From a picture alone, a model makes up the question."""
-    if not isinstance(row, Scenario) or not row.opening.message.text.strip():
-        return "opens with a picture and no words: give it a question"
-    if (row.kind == "benign") != (kind == "benign"):  # the script would be judged as what it is not
-        return f"has kind={row.kind}, from which no script of kind={kind} can start: leave such rows out"
-    return None
+def _no_question(row: Record) -> str | None:
+    """Return why no script can start from a row. From a picture alone, a model makes up the question."""
+    asked = isinstance(row, Scenario) and row.opening.message.text.strip()
+    return None if asked else "opens with a picture and no words: give it a question"
 
 
 def _opening(scenario: Scenario) -> SeedQuestion:

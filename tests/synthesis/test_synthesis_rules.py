@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from steer_lit.data.rows import Quarantine
-from steer_lit.errors import TooManyBadRows
+from steer_lit.errors import SteerError, TooManyBadRows
 from steer_lit.mini_world import FRAMINGS, STRATEGIES
+from steer_lit.numbers import counted
 from steer_lit.prompts.fill import FOLDER, Prompt
 from steer_lit.synthesis.estimate import estimate, total
 from steer_lit.synthesis.llm import PROMPTS
@@ -161,15 +162,20 @@ def test_a_picture_alone_is_no_seed_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "taken"), [("benign", ["benign", None]), ("obfuscated", ["obfuscated", "red_team", None])]
 )
-def test_benign_questions_start_benign_scripts_alone(tmp_path: Path, kind: Kind, taken: list[str | None]) -> None:
+def test_benign_questions_start_benign_scripts_alone(
+    tmp_path: Path, kind: Kind, taken: list[str | None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rows of another kind are no fault of a file that holds several."""
     kinds = ["benign", "obfuscated", "red_team", None]
     rows = [{"id": str(own), "prompt": "What is this?"} | ({"kind": own} if own else {}) for own in kinds]
     (file := tmp_path / "seeds.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    quarantine = Quarantine(4)
-    assert [seed.id for seed in read_seed_questions(file, tmp_path, kind, 10, quarantine)] == list(map(str, taken))
-    reasons = [error.reason for error in quarantine.errors]
-    assert reasons[-1].endswith(f"from which no script of kind={kind} can start: leave such rows out")
-    assert len(reasons) == len(kinds) - len(taken)
+    assert [seed.id for seed in read_seed_questions(file, tmp_path, kind, 10, Quarantine(0))] == list(map(str, taken))
+    others = counted(len(kinds) - len(taken), "row")
+    assert caplog.messages == [f"{file}: {others} passed over, of no use for kind={kind}"]
+    file.write_text(json.dumps({"prompt": "What is this?", "kind": {"benign": "red_team"}.get(kind, "benign")}))
+    with pytest.raises(SteerError, match="holds no usable row"):
+        read_seed_questions(file, tmp_path, kind, 10, Quarantine(0))
+    assert caplog.messages[1:] == [f"{file}: 1 row passed over, of no use for kind={kind}"]
 
 
 def test_stage_2_alone_looks_pictures_up_beside_its_scripts() -> None:
