@@ -72,7 +72,7 @@ class RawRow:
             raise RowError(source, number, "", f"a row must be an object, got {_kind(value)}")
         row = cls(value, source, number)
         for name in _UNREAD:
-            if value.get(name):
+            if row.get(name):
                 raise row.error(name, "only text and pictures are read")
         return row
 
@@ -80,7 +80,7 @@ class RawRow:
         return RowError(self.source, self.number, field, reason)
 
     def get(self, *path: str) -> object:
-        """Return the value at `path`, None if a step is absent. Raises RowError if a step is not an object."""
+        """Return the value at `path`, None if it or a step is absent. Raises RowError if a step is not an object."""
         value: object = self.values
         path = (self.category,) if path == ("category",) else path  # plain.py reads other names for it
         for depth, name in enumerate(path):
@@ -89,7 +89,7 @@ class RawRow:
             if not isinstance(value, Mapping):
                 raise self.error(".".join(path[:depth]), f"must be an object, got {_kind(value)}")
             value = value.get(name)
-        return value
+        return None if absent(value) else value
 
     def text(self, value: object, field: str) -> str:
         """Return `value` unchanged. Raises RowError unless it is a string that can be tokenized and written again."""
@@ -270,8 +270,8 @@ def _picture(row: RawRow, value: object, field: str) -> ImageRef:
 
 
 def _first(item: Mapping[str, object], *names: str) -> object:
-    """Return the first value that is not null."""
-    return next((item[name] for name in names if item.get(name) is not None), None)
+    """Return the first value that is not absent."""
+    return next((item[name] for name in names if not absent(item.get(name))), None)
 
 
 def absent(value: object) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from steer_lit.data.formats import read_bench_row, read_rl_row, read_sft_row, read_stage1_row
+from steer_lit.data.shapes import read_dialogue, read_scenario
 from steer_lit.errors import RowError
 from steer_lit.types import ImageRef, Message
 
@@ -212,6 +213,15 @@ def test_a_rows_explicit_kind_counts_before_its_categories() -> None:
     for nothing in (None, float("nan")):
         assert read_bench_row({**row, "kind": nothing, "category": "obfuscated"}, "f", 1).kind == "obfuscated"
     assert read_bench_row({**row, "kind": "", "category": "obfuscated"}, "f", 1, "benign").kind == "benign"
+
+
+def test_a_number_that_pandas_writes_for_nothing_is_absent_whatever_the_key() -> None:
+    """`to_dict` gives NaN for each cell of a text column that a row leaves empty, and `json.dumps` writes it."""
+    nothing = dict.fromkeys(("id", "question_id", "prompt", "messages", "system", "image", "videos"), float("nan"))
+    turns = [{"role": float("nan"), "from": "user", "content": float("nan"), "value": "Hi"}]
+    row = {**nothing, "conversations": [*turns, {"role": "assistant", "content": "Ho"}]}
+    assert read_dialogue(row, "f", 7) == read_dialogue({"conversations": row["conversations"]}, "f", 7)
+    assert read_scenario(row, "f", 7).opening.message == Message.of("user", "Hi")
 
 
 def test_other_facts_of_a_row_are_kept_and_missing_ones_left_out() -> None:
