@@ -10,6 +10,7 @@ from itertools import groupby
 from steer_lit.data.content import absent
 from steer_lit.errors import RowError
 from steer_lit.numbers import and_more, counted
+from steer_lit.terminal.visible import visible_line
 
 _DEPTH = 4  # a picture's address lies as deep: in a part of the content of a message of the row
 # Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
@@ -75,4 +76,4 @@ def told_of_idle(rows: Counter[str]) -> str:
         f"{', '.join(key[:_LONGEST] or '(no name)' for key, _ in same)} ({counted(count, 'row')})"
         for count, same in alike
     ]
-    return f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}"
+    return visible_line(f"keys without effect: {', '.join(told)}{and_more(len(keys) - _KEYS)}")

@@ -13,6 +13,7 @@ from steer_lit.synthesis.generator import Generator
 from steer_lit.synthesis.seed_questions import SeedQuestion, read_scripts, read_seed_questions
 from steer_lit.synthesis.settings import SynthesisSettings
 from steer_lit.synthesis.stage1 import SCRIPTS
+from steer_lit.terminal.visible import visible_line
 from steer_lit.types import Scenario
 
 log = logging.getLogger(__name__)
@@ -51,5 +52,5 @@ def scripts_of(settings: SynthesisSettings, run_dir: Path, bad: Quarantine) -> l
 
 def _told(file: Path | str, rows: list[T], bad: Quarantine) -> list[T]:
     if bad:
-        log.warning("%s: %s put aside, the first: %s", file, counted(len(bad), "row"), bad.errors[0])
+        log.warning("%s: %s put aside, the first: %s", file, counted(len(bad), "row"), visible_line(str(bad.errors[0])))
     return rows

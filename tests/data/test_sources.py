@@ -157,12 +157,12 @@ def test_a_run_tells_once_of_keys_that_have_no_effect(
 ) -> None:
     """A key that the other use of the file has a reader for is no mistake: the survey, which tries both, says so."""
     turns = [{"role": "user", "content": "Hi", "strategy": "ask"}, {"role": "assistant", "content": "Ho"}]
-    row = {"messages": turns, "picture": {"hazardous": False}, "knd": "benign"}
+    row = {"messages": turns, "picture": {"hazardous": False}, "kn\x1bd": "benign"}
     files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
     for file in files:
         write_rows(Path(file), [row, row, {"messages": turns}])
     FileSource(**{part: files}).rows(part, 10, Quarantine(0))
-    assert caplog.messages == [f"data.source.{part}: keys without effect: knd (4 rows)"]
+    assert caplog.messages == [f"data.source.{part}: keys without effect: kn\ufffdd (4 rows)"]
 
 
 def test_an_unfit_row_is_set_aside_with_the_reason(tmp_path: Path) -> None:

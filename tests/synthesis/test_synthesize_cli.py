@@ -174,14 +174,16 @@ def test_a_file_is_read_once_and_its_bad_rows_are_told(
     """Reading opens every picture, which takes minutes for thousands of photos."""
     assert cli.run("synthesize", ["rows=4", "stages=1", f"hydra.run.dir={tmp_path / 'one'}"]) == 0
     file, run = tmp_path / "scripts.jsonl", tmp_path / "two"
-    file.write_text((tmp_path / "one" / "stage1.jsonl").read_text() + '{"nothing": 1}\n')
+    file.write_text((tmp_path / "one" / "stage1.jsonl").read_text() + '{"nothing\\u001b": 1}\n')
     read, opened = starts.read_scripts, []
     monkeypatch.setattr(starts, "read_scripts", lambda *given: opened.append(given[0]) or read(*given))
     capsys.readouterr()
     words = ["stages=2", f"data.scripts={file}", "data.max_bad_rows=1", f"hydra.run.dir={run}"]
     assert cli.run("synthesize", words) == 0
     assert opened == [str(file)]
-    assert capsys.readouterr().out.count(f"{file}: 1 row put aside, the first: {file}, row ") == 1
+    said = capsys.readouterr().out
+    assert said.count(f"{file}: 1 row put aside, the first: {file}, row ") == 1
+    assert "nothing\ufffd" in said
     before = {path.name: path.read_bytes() for path in run.glob("*.jsonl")}
     assert json.loads(before["quarantine.jsonl"])["source"] == str(file)
     file.write_text('{"prompt": "Another?"}\n{"nothing": 1}\n{"nothing": 2}\n')
