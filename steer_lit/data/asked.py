@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 from steer_lit.data.content import absent
-from steer_lit.errors import RowError
 from steer_lit.numbers import and_more, counted
 from steer_lit.terminal.visible import visible_line
 
@@ -58,14 +56,9 @@ def unasked(row: object, place: str = "") -> Iterator[str]:
                 yield f"{within}{key}"
 
 
-def without_effect(row: object, other: Callable[[object, str, int], object] | None = None) -> tuple[str, ...]:
-    """Return the keys of a `watched` row that no reader asked for. If there are any, the `other` reader is tried."""
-    keys = tuple(dict.fromkeys(key for key in unasked(row) if key not in _OWN))
-    if not keys or other is None:
-        return keys
-    with suppress(RowError, RecursionError):
-        other(row, "", 0)
-    return without_effect(row)
+def without_effect(row: object) -> tuple[str, ...]:
+    """Return the keys of a `watched` row that no reader asked for."""
+    return tuple(dict.fromkeys(key for key in unasked(row) if key not in _OWN))
 
 
 def told_of_idle(rows: Counter[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -198,6 +199,7 @@ class FileSource:
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         reader, other = readers if part == "sft" else reversed(readers)
+        left: dict[tuple[str, ...], tuple[str, ...]] = {}  # keys that one reader leaves: those that both leave
 
         def parse(value: object, source: str, number: int) -> Placed:
             row = value if idle is None else watched(value)
@@ -205,8 +207,12 @@ class FileSource:
             short = _cut(record, max_turns)
             if cut is not None:
                 cut[source] += short is not record
-            if idle is not None:
-                idle.update(without_effect(row, other))
+            if idle is not None and (keys := without_effect(row)):
+                if keys not in left:  # rows with the same keys to spare are taken for alike, which saves a reading
+                    with suppress(RowError, RecursionError):
+                        other(row, source, number)
+                    left[keys] = without_effect(row)
+                idle.update(left[keys])
             return (source, number), short
 
         for file in self._files(part):
