@@ -176,8 +176,8 @@ class SteerDataModule(LightningDataModule):
                 )
         if state_dict["facts"] != self._facts:
             raise SteerError(
-                "the checkpoint's training data has as many rows as this run's, but others (data.source, "
-                f"data.max_turns and data.blank_images make them, and their files): {remedy}"
+                "the checkpoint's training data has other rows than this run's (data.source, data.max_turns and "
+                f"data.blank_images make them, and their files): {remedy}"
             )
 
     def teardown(self, stage: str) -> None:

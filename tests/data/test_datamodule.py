@@ -159,7 +159,7 @@ def test_the_saved_cursor_is_plain_numbers_and_refuses_another_split() -> None:
 def test_other_rows_of_the_same_number_are_refused(other: SteerDataModule) -> None:
     state = mini().state_dict()
     for refuse in (other.load_state_dict, other.check_resumable):
-        with pytest.raises(SteerError, match=r"as many rows as this run's, but others .* cannot be continued"):
+        with pytest.raises(SteerError, match=r"other rows than this run's .* cannot be continued"):
             refuse(state)
     mini(batch_size=4).load_state_dict(state)
 
@@ -264,9 +264,18 @@ def test_a_file_that_was_changed_is_refused(folder: Path, changed: str) -> None:
     else:
         Image.new("RGB", (30, 20), (1, 2, 3)).save(folder / "b.jpg")
     for refuse in (files(folder).load_state_dict, files(folder).check_resumable):
-        with pytest.raises(SteerError, match="as many rows as this run's, but others"):
+        with pytest.raises(SteerError, match="other rows than this run's"):
             refuse(state)
     assert files(folder).state_dict()["rows"] == state["rows"]
+
+
+def test_a_file_with_more_rows_is_not_said_to_have_as_many(folder: Path) -> None:
+    state = files(folder).state_dict()
+    (folder / "rl.jsonl").write_text((folder / "rl.jsonl").read_text() + '\n{"turns": ["One more?"]}')
+    with pytest.raises(SteerError, match="training data has other rows than this run's"):
+        files(folder).check_resumable(state)
+    with pytest.raises(SteerError, match="rows=7, this run's has rows=8"):
+        files(folder).load_state_dict(state)
 
 
 def test_blank_lines_change_no_row(folder: Path) -> None:
