@@ -61,7 +61,7 @@ def read_row_problems(config: Config, source: FileSource) -> Iterator[Problem]:
     part, val_size = STAGES[config["stage"]].learns_from, config["data"]["val_size"]
     gold = config["stage"] != "grpo" or not declares(config, "tutor", "needs_gold")
     count = 0
-    for _, record in source.parsed(part, config["data"]["max_turns"], Quarantine(sys.maxsize)):
+    for _, record in source.parsed(part, Quarantine(sys.maxsize)):
         count += 1
         gold = gold or (isinstance(record, Scenario) and record.opening.gold is not None)
         if gold and count > val_size:

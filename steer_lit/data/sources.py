@@ -150,9 +150,10 @@ class FileSource:
         read: list[Placed] = []
         cut, idle = Counter[str](), Counter[str]()
         with running_count(Console(stderr=True, quiet=not first_rank()), "rows read") as one_read:
-            for placed in self.parsed(part, max_turns, quarantine, cut, idle):
+            for place, record in self.parsed(part, quarantine, idle):
                 one_read()
-                read.append(placed)
+                read.append((place, short := _cut(record, max_turns)))
+                cut[place[0]] += short is not record
         if first_rank():
             for file, count in (+cut).items():
                 log.info("%s: %s cut after %s (max_turns)", file, counted(count, "row"), counted(max_turns, "turn"))
@@ -175,27 +176,21 @@ class FileSource:
         part: SourcePart,
         parsed: Iterator[Placed],
         count: int,
+        max_turns: int,
         quarantine: Quarantine,
         unfit: Unfit | None = None,
     ) -> list[Record]:
         """Return the records of the first `count` usable rows that were `parsed`. None behind them is looked at."""
         found: list[Placed] = []
-        while batch := list(islice(parsed, count - len(found))):
+        cut = ((place, _cut(record, max_turns)) for place, record in parsed)
+        while batch := list(islice(cut, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
         return self.fitting(part, found, quarantine)
 
-    def parsed(
-        self,
-        part: SourcePart,
-        max_turns: int,
-        quarantine: Quarantine,
-        cut: Counter[str] | None = None,
-        idle: Counter[str] | None = None,
-    ) -> Iterator[Placed]:
-        """Yield (place, record) of each row of a known shape. No picture is opened, the quarantine is not settled.
+    def parsed(self, part: SourcePart, quarantine: Quarantine, idle: Counter[str] | None = None) -> Iterator[Placed]:
+        """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.
 
-        `cut` counts the rows of each file that were cut after `max_turns` turns, `idle` those that have each key
-        without effect.
+        `idle` counts the rows that have each key without effect, whether they are learned from or played.
         """
         readers: list[Callable[[object, str, int], Record]] = [read_dialogue, partial(read_scenario, kind=self.kind)]
         reader, other = readers if part == "sft" else reversed(readers)
@@ -204,16 +199,13 @@ class FileSource:
         def parse(value: object, source: str, number: int) -> Placed:
             row = value if idle is None else watched(value)
             record = reader(row, source, number)
-            short = _cut(record, max_turns)
-            if cut is not None:
-                cut[source] += short is not record
             if idle is not None and (keys := without_effect(row)):
                 if keys not in left:  # rows with the same keys to spare are taken for alike, which saves a reading
                     with suppress(RowError, RecursionError):
                         other(row, source, number)
                     left[keys] = without_effect(row)
                 idle.update(left[keys])
-            return (source, number), short
+            return (source, number), record
 
         for file in self._files(part):
             yield from read_records(file, parse, quarantine, check=False)

@@ -33,7 +33,7 @@ def read_scripts(
 ) -> list[Scenario]:
     """Return a file's first `rows` scripts, cut after `max_turns` turns; pictures are looked up under `root`."""
     source = _source(file, root)
-    found = source.first("rl", source.parsed("rl", max_turns, quarantine), rows, quarantine)
+    found = source.first("rl", source.parsed("rl", quarantine), rows, max_turns, quarantine)
     return [script for script in found if isinstance(script, Scenario)]
 
 
@@ -51,9 +51,9 @@ def read_seed_questions(
         others[other := (placed[1].kind == "benign") != (kind == "benign")] += 1
         return not other
 
-    own = filter(fits, source.parsed("rl", 1, quarantine))
+    own = filter(fits, source.parsed("rl", quarantine))
     try:
-        found = source.first("rl", own, rows, quarantine, _no_question)
+        found = source.first("rl", own, rows, 1, quarantine, _no_question)
     finally:
         if others[True]:
             log.warning("%s: %s passed over, of no use for kind=%s", file, counted(others[True], "row"), kind)
