@@ -68,7 +68,7 @@ def llm_generator(
     guidelines = Prompt.load("synthesis_blue").fill(system_prompt=system_prompt)
     return Generator(
         seed_questions=partial(mini_seed_questions, seed),
-        write=LlmScripts(RowAsker(client, shown, writing)).write,
+        write=partial(llm_script, RowAsker(client, shown, writing)),
         target=RowPolicy("target", target, shown, None, False, judging),
         score_attack=partial(attack_scores, RowAsker(client, shown, judging)),
         red=RowAttacker(
@@ -93,49 +93,46 @@ def llm_generator(
     )
 
 
-class LlmScripts:
-    """Steps 1 to 3 of Stage I."""
+def llm_script(asker: RowAsker, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
+    """Write a script, steps 1 to 3 of Stage I: look, rewrite (red_team), plan. Raises RowEnds."""
+    details = _look(asker, asked, sampling_seed) if asked.image is not None else "(there is no picture)"
+    pressed = kind == "red_team"
+    request = _rewrite(asker, asked, details, tactic, sampling_seed) if pressed else asked.question
+    opening, *later = _plan(asker, request, details, kind, tactic, sampling_seed)
+    pictured = [] if asked.image is None else [asked.image]
+    framing, strategy = (tactic.framing, tactic.strategy) if pressed else ("direct", "direct")
+    named = strategy if pressed else "scripted"
+    return Scenario(
+        id=asked.id,
+        kind=kind,
+        opening=Attack(Message.of("user", *pictured, opening), strategy=named),
+        scripted=tuple(Attack(Message.of("user", turn), strategy=named) for turn in later),
+        metadata={"intent": asked.question, "framing": framing, "strategy": strategy},
+    )
 
-    def __init__(self, asker: RowAsker) -> None:
-        self._asker = asker
 
-    def write(self, asked: SeedQuestion, kind: Kind, tactic: Tactic, sampling_seed: int) -> Scenario:
-        """Look, rewrite (red_team), plan. Raises RowEnds."""
-        details = self._look(asked, sampling_seed) if asked.image is not None else "(there is no picture)"
-        request = self._rewrite(asked, details, tactic, sampling_seed) if kind == "red_team" else asked.question
-        opening, *later = self._plan(request, details, kind, tactic, sampling_seed)
-        pictured = [] if asked.image is None else [asked.image]
-        pressed = kind == "red_team"
-        framing, strategy = (tactic.framing, tactic.strategy) if pressed else ("direct", "direct")
-        named = strategy if pressed else "scripted"
-        return Scenario(
-            id=asked.id,
-            kind=kind,
-            opening=Attack(Message.of("user", *pictured, opening), strategy=named),
-            scripted=tuple(Attack(Message.of("user", turn), strategy=named) for turn in later),
-            metadata={"intent": asked.question, "framing": framing, "strategy": strategy},
-        )
+def _look(asker: RowAsker, asked: SeedQuestion, sampling_seed: int) -> str:
+    assert asked.image is not None
+    text = Prompt.load("synthesis_look").fill(question=fence(asked.question))
+    reply = asker.ask("look", LookReply, text, sampling_seed, [asked.image], shown=asked.question)
+    return fence("\n".join(reply.details) or "(nothing of use)")
 
-    def _look(self, asked: SeedQuestion, sampling_seed: int) -> str:
-        assert asked.image is not None
-        text = Prompt.load("synthesis_look").fill(question=fence(asked.question))
-        reply = self._asker.ask("look", LookReply, text, sampling_seed, [asked.image], shown=asked.question)
-        return fence("\n".join(reply.details) or "(nothing of use)")
 
-    def _rewrite(self, asked: SeedQuestion, details: str, tactic: Tactic, sampling_seed: int) -> str:
-        text = Prompt.load("synthesis_rewrite").fill(
-            framing=FRAMINGS[tactic.framing], question=fence(asked.question), details=details
-        )
-        shown = f"{asked.question}\n{details}"
-        return self._asker.ask("rewrite", RewriteReply, text, sampling_seed, shown=shown).intent
+def _rewrite(asker: RowAsker, asked: SeedQuestion, details: str, tactic: Tactic, sampling_seed: int) -> str:
+    text = Prompt.load("synthesis_rewrite").fill(
+        framing=FRAMINGS[tactic.framing], question=fence(asked.question), details=details
+    )
+    shown = f"{asked.question}\n{details}"
+    return asker.ask("rewrite", RewriteReply, text, sampling_seed, shown=shown).intent
 
-    def _plan(self, request: str, details: str, kind: Kind, tactic: Tactic, sampling_seed: int) -> list[str]:
-        fields = {"turns": str(tactic.turns), "question": fence(request), "details": details}
-        if kind == "red_team":
-            fields["strategy"] = STRATEGIES[tactic.strategy]
-        text = Prompt.load(f"synthesis_plan_{kind}").fill(**fields)
-        shown = f"{request}\n{details}"
-        return self._asker.ask("plan", plan_of(tactic.turns), text, sampling_seed, shown=shown).turns
+
+def _plan(asker: RowAsker, request: str, details: str, kind: Kind, tactic: Tactic, sampling_seed: int) -> list[str]:
+    fields = {"turns": str(tactic.turns), "question": fence(request), "details": details}
+    if kind == "red_team":
+        fields["strategy"] = STRATEGIES[tactic.strategy]
+    text = Prompt.load(f"synthesis_plan_{kind}").fill(**fields)
+    shown = f"{request}\n{details}"
+    return asker.ask("plan", plan_of(tactic.turns), text, sampling_seed, shown=shown).turns
 
 
 def attack_scores(asker: RowAsker, request: str, trajectory: Trajectory) -> list[int]:
