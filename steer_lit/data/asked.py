@@ -12,7 +12,7 @@ from steer_lit.terminal.visible import visible_line
 
 _DEPTH = 4  # a picture's address lies as deep: in a part of the content of a message of the row
 # Facts in `metadata` that the kit's own programs write. Any other that no reader asks for is only carried along.
-_OWN_FACTS = {"intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red"}
+_OWN_FACTS = ("intent", "strategy", "max_score", "scores", "risk_trajectory", "framing", "structure", "twin", "red")
 _OWN = {f"metadata.{name}" for name in _OWN_FACTS}
 _KEYS = 12  # shown of a file
 _LONGEST = 40  # characters shown of a key

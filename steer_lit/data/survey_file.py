@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TypeVar, cast
 
 from steer_lit.data.alike import alike, few_rows
@@ -16,30 +17,34 @@ from steer_lit.data.files import BadRow, file_rows
 from steer_lit.data.images import PLACE
 from steer_lit.data.shapes import NO_DIALOGUE, NO_SCENARIO, read_dialogue, read_scenario
 from steer_lit.data.sources import bare_answers, content_of, pictures_of
-from steer_lit.data.survey_held import NO_KIND, Held, held, held_lines
 from steer_lit.digests import digest
 from steer_lit.errors import RowError, SteerError
 from steer_lit.numbers import counted, few
-from steer_lit.types import ImageRef, Kind
+from steer_lit.types import ImageRef, Kind, Scenario
 
 T = TypeVar("T")
 LONGEST = 100  # characters shown of a picture's name, which may be anything
+DATA_MAX_TURNS = 10  # data.max_turns in conf/data/, which experiments may lower
+_NO_KIND = "none"  # of a row that names none
+_KINDS = ("red_team", "obfuscated", "benign", _NO_KIND)
 _EVERY = 100  # reasons shown of a file by itself
 _REASONS = 6  # shown for one file of several
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row: why it gives no dialogue and why no scenario ("" if it does), and the pictures it names."""
+    """One row: why it gives no dialogue and why no scenario ("" if it does), and what it holds if it is not refused."""
 
     number: int
     no_dialogue: str
     no_scenario: str
-    pictures: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()  # as often as they are shown
     bare_answers: tuple[int, int] = (0, 0)  # answers without an <answer> part, all answers
-    held: Held | None = None  # None if it is refused
+    turns: int = 0
+    kind: str = _NO_KIND
+    system: bool = False
     without_effect: tuple[str, ...] = ()  # its keys
-    content: str = ""  # a digest of all but its id; "" if it is refused
+    content: str = ""  # a digest of all but its id
 
     @property
     def refused(self) -> bool:
@@ -104,8 +109,7 @@ class Surveyed:
 
         Of a file that is not surveyed `alone` only the first few reasons, and never thousands.
         """
-        readable = [row.held for row in self.rows if row.held]
-        yield from (f"  {line}" for line in held_lines(readable, len(self.rows)))
+        yield from (f"  {line}" for line in _held_lines([row for row in self.rows if not row.refused], len(self.rows)))
         if idle := Counter(key for row in self.rows for key in row.without_effect):
             yield f"  {told_of_idle(idle)}"
         if again := list(self.repeated()):
@@ -148,17 +152,19 @@ def survey_rows(path: Path, pictures: Path | None = None, opened: dict[str, str]
 def _found(value: object, path: Path, number: int) -> Found:
     value = watched(value)
     dialogue, no_dialogue = _read(read_dialogue, value, path, number)
-    scenario, no_scenario = _read(partial(read_scenario, kind=cast(Kind, NO_KIND)), value, path, number)
-    record = dialogue or scenario
-    if record is None:
+    scenario, no_scenario = _read(partial(read_scenario, kind=cast(Kind, _NO_KIND)), value, path, number)
+    record, played = dialogue or scenario, scenario or dialogue
+    if record is None or played is None:
         return Found(number, no_dialogue, no_scenario)
     return Found(
         number,
         no_dialogue,
         no_scenario,
-        pictures=tuple(dict.fromkeys(ref.uri for ref in pictures_of(record))),
+        pictures=tuple(ref.uri for ref in pictures_of(record)),
         bare_answers=bare_answers(dialogue) if dialogue else (0, 0),
-        held=held(scenario or record),
+        turns=len(played.attacks if isinstance(played, Scenario) else played.turns),
+        kind=played.kind or _NO_KIND,
+        system=played.system is not None,
         without_effect=without_effect(value),
         content=digest(repr(content_of(record)), 24),
     )
@@ -179,3 +185,30 @@ def _read(reader: Callable[[object, str, int], T], value: object, path: Path, nu
 def _no_dialogue(row: Found) -> bool:
     """Return whether, by its keys, the row was never meant as a dialogue."""
     return NO_DIALOGUE in row.no_dialogue
+
+
+def _held_lines(rows: Sequence[Found], every: int) -> Iterator[str]:
+    """Yield what the readable rows of `every` row hold, a line for each sort of fact; nothing if there are none."""
+    if not rows:
+        return
+    if len(rows) < every:
+        yield f"readable: {len(rows):,} of {counted(every, 'row')}; of these:"
+    yield _turns([row.turns for row in rows])
+    kinds = Counter(row.kind for row in rows)
+    named = ", ".join(f"{kinds[kind]:,} {kind}" for kind in _KINDS if kinds[kind])
+    yield f"kinds: {named}{' (data.source.kind decides)' if kinds[_NO_KIND] else ''}"
+    yield f"system prompt: {_of(sum(row.system for row in rows), len(rows))}"
+    pictures = Counter(min(len(row.pictures), 2) for row in rows)
+    shown = {"one": pictures[1], "several": pictures[2], "none": pictures[0]}
+    yield f"pictures: {', '.join(f'{word} {_of(count, len(rows))}' for word, count in shown.items() if count)}"
+
+
+def _turns(turns: Sequence[int]) -> str:
+    low, high = min(turns), max(turns)
+    told = f"turns: {low} in every row" if low == high else f"turns: {low} to {high}, mean {fmean(turns):.1f}"
+    long = sum(number > DATA_MAX_TURNS for number in turns)
+    return f"{told}; {counted(long, 'row')} cut after {DATA_MAX_TURNS} (data.max_turns)" if long else told
+
+
+def _of(count: int, rows: int) -> str:
+    return "in every row" if count == rows else f"in {counted(count, 'row')}" if count else "in no row"

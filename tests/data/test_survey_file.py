@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from steer_lit.data.survey import main
-from steer_lit.data.survey_file import survey_rows
-from steer_lit.data.survey_held import DATA_MAX_TURNS
+from steer_lit.data.survey_file import DATA_MAX_TURNS, survey_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
