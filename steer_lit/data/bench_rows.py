@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from steer_lit.data.images import open_image, picture_digest
 from steer_lit.data.rows import Quarantine
-from steer_lit.data.sources import BenchPart, FileSource, MiniSource, Rows, blanked, content_of, pictures_of
+from steer_lit.data.sources import BenchPart, FileSource, MadeRows, MiniSource, Rows, blanked, content_of, pictures_of
 from steer_lit.files.run_files import QUARANTINE
 from steer_lit.numbers import counted
 from steer_lit.types import ImageRef, Scenario
@@ -92,9 +92,9 @@ class BenchRows:
 
     @cached_property
     def _rows(self) -> Rows:
-        if isinstance(self.source, MiniSource):
-            return self.source.rows(self.part, self.max_turns, self._quarantine)  # all different
         given = self.source.rows(self.part, self.max_turns, self._quarantine)
+        if isinstance(given, MadeRows):  # all are different
+            return given
         first = {content_of(row): row for row in reversed(given)}
         rows = [row for row in given if first[content_of(row)] is row]
         if repeated := len(given) - len(rows):

@@ -153,20 +153,18 @@ class SteerDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where `state_dict` stopped. Raises SteerError as `check_resumable` does."""
-        self._check_resumable(state_dict, rows=self.train_rows)
+        self.check_resumable(state_dict, self.train_rows)
         if self._steps is not None:
             self._steps.settle()
         self._cursor.epoch, self._cursor.position = state_dict["epoch"], state_dict["position"]
 
-    def check_resumable(self, state_dict: Mapping[str, Any]) -> None:
+    def check_resumable(self, state_dict: Mapping[str, Any], rows: int | None = None) -> None:
         """Raise SteerError if `state_dict` belongs to other rows or to another order.
 
-        The number of a file's rows is not compared: that needs a policy, which may put rows aside.
+        `rows` is the number of training rows; that of a file is not known without a policy, which may put rows aside.
         """
-        made = isinstance(self.source, MiniSource)
-        self._check_resumable(state_dict, rows=self.train_rows if made else state_dict["rows"])
-
-    def _check_resumable(self, state_dict: Mapping[str, Any], rows: int) -> None:
+        if rows is None:
+            rows = self.train_rows if isinstance(self.source, MiniSource) else state_dict["rows"]
         goes_on = "Use its experiment and data settings, or start anew from its adapter"
         remedy = f"the epoch it stopped in cannot be continued. {goes_on}"
         for key, here in (("rows", rows), ("seed", self._cursor.seed)):

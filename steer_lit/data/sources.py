@@ -172,20 +172,14 @@ class FileSource:
         return _under_own_ids([record for _, record in fit])
 
     def first(
-        self,
-        part: SourcePart,
-        parsed: Iterator[Placed],
-        count: int,
-        max_turns: int,
-        quarantine: Quarantine,
-        unfit: Unfit | None = None,
+        self, parsed: Iterator[Placed], count: int, max_turns: int, quarantine: Quarantine, unfit: Unfit | None = None
     ) -> list[Record]:
-        """Return the records of the first `count` usable rows that were `parsed`. None behind them is looked at."""
+        """Return the records of the first `count` usable ones of `parsed` rows to play. None behind is looked at."""
         found: list[Placed] = []
         cut = ((place, _cut(record, max_turns)) for place, record in parsed)
         while batch := list(islice(cut, count - len(found))):
             found += self._with_sound_pictures(_fit(batch, unfit, quarantine), quarantine)
-        return self.fitting(part, found, quarantine)
+        return self.fitting("rl", found, quarantine)
 
     def parsed(self, part: SourcePart, quarantine: Quarantine, idle: Counter[str] | None = None) -> Iterator[Placed]:
         """Yield (place, record) of each row of a known shape, without opening pictures or settling the quarantine.

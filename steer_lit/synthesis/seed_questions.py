@@ -33,7 +33,7 @@ def read_scripts(
 ) -> list[Scenario]:
     """Return a file's first `rows` scripts, cut after `max_turns` turns; pictures are looked up under `root`."""
     source = _source(file, root)
-    found = source.first("rl", source.parsed("rl", quarantine), rows, max_turns, quarantine)
+    found = source.first(source.parsed("rl", quarantine), rows, max_turns, quarantine)
     return [script for script in found if isinstance(script, Scenario)]
 
 
@@ -53,7 +53,7 @@ def read_seed_questions(
 
     own = filter(fits, source.parsed("rl", quarantine))
     try:
-        found = source.first("rl", own, rows, 1, quarantine, _no_question)
+        found = source.first(own, rows, 1, quarantine, _no_question)
     finally:
         if others[True]:
             log.warning("%s: %s passed over, of no use for kind=%s", file, counted(others[True], "row"), kind)

@@ -190,7 +190,7 @@ def test_only_the_first_rows_that_can_be_used_are_looked_at(folder: Path) -> Non
     def first(count: int, limit: int) -> tuple[list[str], list[int]]:
         quarantine = Quarantine(limit)
         parsed = source.parsed("rl", quarantine)
-        rows = source.first("rl", parsed, count, 10, quarantine, lambda row: "is odd" if row.id == "4" else None)
+        rows = source.first(parsed, count, 10, quarantine, lambda row: "is odd" if row.id == "4" else None)
         return [row.id for row in rows], sorted(error.row for error in quarantine.errors)
 
     assert first(1, limit=1) == (["2"], [1])
