@@ -86,13 +86,18 @@ def write_runs(outputs: Path) -> None:
 
 
 def of_own_rows(training: Path, rows: Path) -> None:
-    """Make the run look as if its rows and one picture came from the folder `rows`."""
+    """Make the run look as if its rows and one picture came from the folder `rows`, and its reward from a user's class,
+    which needs no key `credit`.
+    """
     rows.mkdir()
     Image.new("RGB", (28, 28), "red").save(rows / "a.png")
     for log in training.glob("trajectories*.jsonl"):
         log.write_text(re.sub(r"mini://[^\"]+", "a.png", log.read_text()))
     config = training / "config.yaml"
-    config.write_text(config.read_text().replace("rl: 2000", "{rl: rows/rl.jsonl, folder: null}"))
+    settings = yaml.safe_load(config.read_text())
+    settings["reward"] = {"_target_": "mine.Reward"}
+    settings["data"]["source"] = {"rl": "rows/rl.jsonl", "folder": None}
+    config.write_text(yaml.safe_dump(settings))
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["generated rows", "own rows"])
@@ -112,7 +117,8 @@ def test_inspect_run_shows_a_run(
         exec(compile(ast.parse("".join(cell["source"])), cell["id"], "exec"), space)
     shown = capsys.readouterr().out
     assert "24 rollouts in 2 steps; 12 graded dialogues" in shown
-    assert "reward.credit=gain, objective.scale=group" in shown
+    credit = "as its class says" if own else "gain"
+    assert f"reward.credit={credit}, objective.scale=group" in shown
     assert "complies - refuses over 4 dialogues" in shown
     assert len(figures) == 4  # training, one group, the transcript's picture, the benchmark
     assert all(figure.axes[0].has_data() for figure in figures)
