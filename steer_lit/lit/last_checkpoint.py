@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -130,14 +129,8 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         self._saved_at = trainer.global_step
         last = Path(trainer.default_root_dir) / LAST
-        part = last.with_name(f"{last.name}.part")
-        try:
-            trainer.save_checkpoint(part)  # on every rank: each adds its random state
-        except OSError:
-            part.unlink(missing_ok=True)  # half a file only fills the disk
-            raise
+        trainer.save_checkpoint(last)  # on every rank: each adds its random state
         if trainer.is_global_zero:
-            os.replace(part, last)
             _remove_overtaken(last.with_name(Path(FAILED).name), trainer.global_step)
 
 

@@ -23,7 +23,7 @@ from steer_lit.lit.monitored_metric import MonitoredMetric
 from steer_lit.lit.optim import OptimSettings, lr_factor
 from steer_lit.lit.random_state import random_state, restore_random_state
 from steer_lit.lit.tensorboard_log import hide_after
-from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE
+from steer_lit.lit.training_checkpoint import ANOTHER, OWN, PLACE, CheckpointFile
 from steer_lit.lit.validation_schedule import (
     at_end,
     owes_validation,
@@ -201,6 +201,9 @@ class PolicyModule(LightningModule):
         self.log("epoch", float(self.current_epoch))
 
     # ---- checkpoints
+
+    def setup(self, stage: str) -> None:
+        self.trainer.strategy.checkpoint_io = CheckpointFile()
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Return only what trains: an adapter, a tower or, in pretraining, the base model."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +15,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
 from steer_lit.lit.last_checkpoint import LastCheckpoint
-from steer_lit.lit.training_checkpoint import OWN, PLACE
+from steer_lit.lit.sft_module import SFTModule
+from steer_lit.lit.training_checkpoint import OWN, PLACE, CheckpointFile
+from tests.settings import optim_settings
 
 
 def trainer_at(step: int, terminated: bool = False) -> Any:
@@ -24,7 +30,8 @@ def trainer_at(step: int, terminated: bool = False) -> Any:
     )
 
 
-def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end() -> None:
+def test_the_last_checkpoint_is_saved_every_n_steps_on_sigterm_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning is not there to restore SIGTERM's handler
     callback, saved = LastCheckpoint(every_n_steps=5), []
     callback._save = lambda trainer: (  # type: ignore[method-assign]
         saved.append(trainer.global_step),
@@ -66,15 +73,32 @@ def test_a_failed_steps_checkpoint_is_removed_once_it_is_overtaken(
     assert failed.is_file() is left
 
 
+@pytest.fixture
+def room_for_10_kb() -> Iterator[None]:
+    """The system refuses to let any file grow beyond that, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("room_for_10_kb")
 def test_a_partial_checkpoint_is_removed_when_the_disk_is_full(tmp_path: Path) -> None:
-    """It would take space from the next file to be saved."""
+    """It would take space from the next file to be saved. The checkpoint before stays."""
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    CheckpointFile().save_checkpoint({"step": 1}, last)
+    with pytest.raises(OSError, match="File too large"):
+        CheckpointFile().save_checkpoint({"step": 2, "weights": torch.zeros(10_000)}, last)
+    assert list(last.parent.iterdir()) == [last]
+    assert torch.load(last, weights_only=True) == {"step": 1}
 
-    def save(path: Path) -> None:
-        path.parent.mkdir()
-        path.write_bytes(b"half")
-        raise OSError("No space left")
 
-    trainer = SimpleNamespace(global_step=5, default_root_dir=str(tmp_path), save_checkpoint=save, is_global_zero=True)
-    with pytest.raises(OSError, match="No space left"):
-        LastCheckpoint(every_n_steps=5)._save(trainer)  # type: ignore[arg-type]
-    assert list((tmp_path / "checkpoints").iterdir()) == []
+def test_a_checkpoint_needs_no_room_outside_the_runs_folder(
+    make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning would write it to $TMPDIR first."""
+    policy = tiny_policy()
+    trainer = make_trainer(max_steps=1, enable_checkpointing=True, callbacks=[LastCheckpoint(1)])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    trainer.fit(SFTModule(policy, optim_settings(1e-3), micro_tokens=2048), small_world("sft"))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
