@@ -75,6 +75,7 @@ class PolicyModule(LightningModule):
         self._random_states: list[dict[str, Any]] = []
         self.validated_at = 0  # the step of the last complete validation
         self._whole_epochs = 0  # of the checkpoint that this run goes on from
+        self._epoch = 0  # of the last step taken
 
     def unfit(self, record: Dialogue | Scenario) -> str | None:
         """Return why this policy cannot use a row, or None. Called for each row of a file as it is read."""
@@ -138,6 +139,7 @@ class PolicyModule(LightningModule):
         self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
         self.log("train/grad_norm", norm)
         optimizer.step()
+        self._epoch = self.current_epoch
         self.log_at_step()
         self._check_finite(step, norm, list(optimizer.compute.values()))
         optimizer.zero_grad()
@@ -198,7 +200,7 @@ class PolicyModule(LightningModule):
         With `step` logged, Lightning no longer adds `epoch` by itself.
         """
         self.log("step", float(self.global_step))
-        self.log("epoch", float(self.current_epoch))
+        self.log("epoch", float(self._epoch))  # a validation that is made up comes after its epoch
 
     # ---- checkpoints
 
@@ -233,6 +235,7 @@ class PolicyModule(LightningModule):
         self._random_states = saved["random_states"]
         self.validated_at = saved["validated_at"]
         self._whole_epochs = checkpoint[PLACE]["epoch"]
+        self._epoch = self._whole_epochs - (not checkpoint[PLACE]["position"])
         uncount_broken_epoch(checkpoint)
 
     # ---- where a run begins, ends and validates

@@ -29,7 +29,12 @@ class Diary(Callback):
         self.lines.append((trainer.global_step, trainer.current_epoch, "trained"))
 
     def on_validation_end(self, trainer: Trainer, *_: object) -> None:
-        self.lines.append((trainer.global_step, 0, "validated"))  # a resumed run has left the epoch that has ended
+        # As logged: a resumed run has left the epoch that has ended.
+        self.lines.append((trainer.global_step, int(trainer.callback_metrics["epoch"]), "validated"))
+
+
+def validated(step: int) -> Line:
+    return step, (step - 1) // EPOCH, "validated"
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ EVERY_SECOND_EPOCH = {"check_val_every_n_epoch": 2, "val_check_interval": 1.0}
 @pytest.mark.parametrize(("step", "every"), [(3, {}), (6, {}), (4, EVERY_SECOND_EPOCH)], ids=str)
 def test_a_validation_that_fails_again_and_again_is_made_up(step: int, every: dict[str, Any], fit: Any) -> None:
     straight, ended = fit("straight", **every)
-    done = straight.index((step, 0, "validated"))
+    done = straight.index(validated(step))
     for resume, expected in ((None, straight[:done]), (FAILED, []), (FAILED, [])):
         assert fit("broken", resume, dies_at=step, **every)[0] == expected
     rest, resumed = fit("broken", FAILED, **every)
@@ -103,5 +108,5 @@ def test_a_step_that_fails_after_a_made_up_validation_does_not_repeat_it(fit: An
     fit("broken", dies_at=3)
     made_up, _ = fit("broken", FAILED, dies_at=3, validating=False)
     rest, _ = fit("broken", FAILED)
-    assert made_up == [(3, 0, "validated")]
+    assert made_up == [validated(3)]
     assert rest == straight[straight.index(*made_up) + 1 :]
