@@ -234,8 +234,8 @@ class GRPOModule(PolicyModule):
         gap_max = self.largest(step_batch.gap_max)
         self.log("train/ratio_gap", gaps / tokens if tokens else math.nan)
         self.log("train/ratio_gap_max", gap_max if tokens else math.nan)
-        stats = stats.over_ranks(partial(self.over_ranks, "SUM"), partial(self.over_ranks, "MAX"))
-        for name, value in stats.means().items():
+        together = GrpoStats(self.over_ranks("SUM", stats.sums), self.over_ranks("MAX", stats.ratio_max))
+        for name, value in together.means().items():
             self.log(f"train/{name}", value)
 
     # ---- the reference

@@ -8,7 +8,6 @@ counts or the gradient of the log-probabilities.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,10 +42,6 @@ class GrpoStats:
 
     def __add__(self, other: GrpoStats) -> GrpoStats:
         return GrpoStats(self.sums + other.sums, torch.maximum(self.ratio_max, other.ratio_max))
-
-    def over_ranks(self, reduce_sum: Callable[[Tensor], Tensor], reduce_max: Callable[[Tensor], Tensor]) -> GrpoStats:
-        """Return the stats of all ranks together, by one sum of a vector and one maximum."""
-        return GrpoStats(reduce_sum(self.sums), reduce_max(self.ratio_max))
 
     def means(self) -> dict[str, float]:
         """Return the losses as they are, other sums per token, and the largest ratio. Waits for the device once.

@@ -109,7 +109,7 @@ def run_rank(rank: int, folder: str) -> None:
     for normaliser in NORMALISERS:
         weights = WEIGHTS.clone().requires_grad_()
         stats = accumulate(weights, batches, normaliser, step)
-        together = stats.over_ranks(reduced, lambda tensor: reduced(tensor, distributed.ReduceOp.MAX))
+        together = GrpoStats(reduced(stats.sums), reduced(stats.ratio_max, distributed.ReduceOp.MAX))
         results[normaliser] = (reduced(weights.grad), together.means())
     torch.save(results, folder_path / f"rank{rank}.pt")
     distributed.destroy_process_group()
