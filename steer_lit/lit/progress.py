@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -114,8 +115,5 @@ def _numbers(trainer: Trainer, kind: str = "") -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Format seconds as hours:minutes:seconds, or dashes for a run without an end."""
-    if seconds == float("inf"):
-        return "-:--:--"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    """Format seconds as hours:minutes:seconds, after any days, or dashes for a run without an end."""
+    return "-:--:--" if seconds == math.inf else str(timedelta(seconds=round(seconds)))
