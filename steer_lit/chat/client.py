@@ -210,15 +210,17 @@ class ChatClient:
 
 
 def greet_all(clients: Iterable[Any]) -> None:
-    """Greet the server of each client. Raises one ServerDown about all that do not answer or refuse."""
-    down: dict[str, str] = {}  # what to correct, by message: clients of one server say the same
-    for client in clients:
+    """Greet each server once, however many clients ask it. Raises one ServerDown about all that cannot be used."""
+    down: list[ServerDown] = []
+    for client in {getattr(client, "settings", client): client for client in clients}.values():
         try:
             client.greet()
         except ServerDown as error:
-            down[str(error)] = error.correct
+            down.append(error)
     if down:
-        raise ServerDown("\n".join(down), "; ".join(dict.fromkeys(filter(None, down.values()))))
+        said = dict.fromkeys(str(error) for error in down)
+        correct = dict.fromkeys(error.correct for error in down if error.correct)
+        raise ServerDown("\n".join(said), "; ".join(correct)) from down[0]
 
 
 def _worth_keeping(reply: ChatReply, request: ChatRequest) -> bool:

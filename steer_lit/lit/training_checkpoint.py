@@ -30,7 +30,7 @@ class CheckpointFile(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Raise OSError if there is no room. Half a file is never left: it would only fill the disk."""
+        """Raise OSError if there is no room, and leave none of the file. What a killed save left is overwritten."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")

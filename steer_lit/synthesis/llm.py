@@ -59,7 +59,7 @@ def llm_generator(
 
     @cache  # once, whether one stage asks or both
     def greet() -> None:
-        greet_all({client.settings: client, target.settings: target}.values())
+        greet_all([client, target])
 
     def stop() -> None:
         client.stop()

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings
+from steer_lit.chat import ChatClient, ChatMessage, ChatRequest, ChatSettings, greet_all
 from steer_lit.chat.connection import Connection
 from steer_lit.errors import ConfigError, ServerDown
 from tests.chat.chaos_server import Body, ChaosServer
@@ -657,6 +658,20 @@ def test_greeting_reports_a_closed_port_at_once(client_of: MakeClient) -> None:
 def test_greeting_reports_an_address_that_never_answers(client_of: MakeClient) -> None:
     with nobody_accepts() as base_url, pytest.raises(ServerDown, match="nobody answers there"):
         client_of(base_url, connect_timeout=0.5).greet()
+
+
+def test_clients_of_one_server_wait_for_it_once(client_of: MakeClient) -> None:
+    """Tutor, attacker and judge often share a server. Each would wait out every retry."""
+    greeted = Counter[str]()
+    clients = [client_of(f"http://127.0.0.1:{port}/v1") for port in (1, 1, 2)]
+    for client in clients:
+        greet = client.greet
+        client.greet = lambda greet=greet, url=client.settings.base_url: (greeted.update([url]), greet())  # type: ignore[method-assign,misc]
+    with pytest.raises(ServerDown) as down:
+        greet_all(clients)
+    assert greeted == {"http://127.0.0.1:1/v1": 1, "http://127.0.0.1:2/v1": 1}
+    assert str(down.value).count("nobody answers there") == 2
+    assert isinstance(down.value.__cause__, ServerDown)
 
 
 def test_a_server_that_drops_the_greeting_counts_as_present(client_of: MakeClient) -> None:
