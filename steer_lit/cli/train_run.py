@@ -56,11 +56,16 @@ def run_training(config: DictConfig, run_dir: Path) -> float | None:
         if sweeping() and finished(run_dir, config):  # the sweep was started again for its other runs
             say(f"finished already, left as it is: {shown_path(run_dir)}")
             return None
-        if config.ckpt_path is None or not Path(config.ckpt_path).resolve().is_relative_to(run_dir.resolve()):
+        if config.ckpt_path is None or not _lies_in(Path(config.ckpt_path), run_dir):
             check_unused(run_dir, typed_words())
         say(opening(config, run_dir))
         with _ending_wandbs_run():
             return _train(config, run_dir)
+
+
+def _lies_in(saved: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder as it is named, or where links lead: to a disk of checkpoints, say."""
+    return saved.absolute().is_relative_to(folder.absolute()) or saved.resolve().is_relative_to(folder.resolve())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
@@ -28,7 +29,7 @@ from steer_lit.lit.validation_schedule import (
     at_end,
     owes_validation,
     resumed_at_end,
-    uncount_broken_epoch,
+    correct_epoch_counts,
     validate,
 )
 from steer_lit.policy.qwen_vl import QwenVL
@@ -205,7 +206,8 @@ class PolicyModule(LightningModule):
     # ---- checkpoints
 
     def setup(self, stage: str) -> None:
-        self.trainer.strategy.checkpoint_io = CheckpointFile()
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # Lightning's default, no plugin of a user's
+            self.trainer.strategy.checkpoint_io = CheckpointFile()
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Return only what trains: an adapter, a tower or, in pretraining, the base model."""
@@ -236,7 +238,7 @@ class PolicyModule(LightningModule):
         self.validated_at = saved["validated_at"]
         self._whole_epochs = checkpoint[PLACE]["epoch"]
         self._epoch = self._whole_epochs - (not checkpoint[PLACE]["position"])
-        uncount_broken_epoch(checkpoint)
+        correct_epoch_counts(checkpoint)
 
     # ---- where a run begins, ends and validates
 

@@ -29,20 +29,20 @@ def resumed_at_end(trainer: Trainer, epochs: int) -> bool:
     return epochs >= (trainer.max_epochs or -1) > 0 or trainer.global_step >= trainer.max_steps > 0
 
 
-def uncount_broken_epoch(checkpoint: dict[str, Any]) -> None:
-    """Take an epoch that was broken off out of Lightning's counts in a checkpoint.
+def correct_epoch_counts(checkpoint: dict[str, Any]) -> None:
+    """Count the epochs of a checkpoint by the data's own place.
 
-    Lightning counts it as completed, after `max_steps` or an early stop. A run that goes on from there would end an
-    epoch too early, and log other epochs than one that was not stopped. The data's own place has it right.
+    Lightning counts one as completed that was broken off, after `max_steps` or an early stop, and one fewer as begun
+    after going on from the last step of an epoch. A run that goes on would end an epoch too early or too late, and log
+    other epochs than one that was not stopped.
     """
-    place = checkpoint[PLACE]
-    if not place["position"]:
-        return
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-    extra = max(0, epochs["current"]["processed"] - place["epoch"])
-    for counts in (epochs["current"], epochs["total"]):
-        for event in ("processed", "completed"):
-            counts[event] -= extra
+    place, loops = checkpoint[PLACE], checkpoint["loops"]["fit_loop"]
+    batches = loops["epoch_loop.batch_progress"]["current"]
+    begun = place["epoch"] + bool(place["position"])
+    in_last_step = not place["position"] and batches["completed"] < batches["processed"]  # saved before it was over
+    ended = place["epoch"] - in_last_step
+    for counts in loops["epoch_progress"].values():
+        counts.update(ready=begun, started=begun, processed=ended, completed=ended)
 
 
 def owes_validation(trainer: Trainer, epochs: int, validated_at: int) -> bool:

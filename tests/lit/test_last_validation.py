@@ -154,3 +154,21 @@ def test_trap_43_a_run_of_epochs_goes_on_to_its_end(
         assert rest.seen == seen.seen[step:]
         for name, tensor in straight.adapter_state().items():
             assert torch.equal(resumed.adapter_state()[name], tensor), name
+
+
+@pytest.mark.parametrize("how", ["saved", "validating"])
+def test_trap_43_a_run_stopped_at_the_ends_of_two_epochs_goes_on_to_its_end_and_beyond(
+    how: str, make_trainer: Any, small_world: Any, tiny_policy: Any, tmp_path: Path
+) -> None:
+    """After going on from an epoch's last step, Lightning counts one epoch fewer as begun than as ended."""
+    settings = {"max_steps": -1, "val_check_interval": 3}
+    saved, seen = None, list[tuple[int, int]]()
+    for step, epochs in ((3, 3), (6, 3), (9, 3), (12, 4)):
+        stop, rest = Stop(how, step, tmp_path / f"{step}.ckpt"), Epochs()
+        going_on = {**settings, "max_epochs": epochs, "callbacks": [LastCheckpoint(100), stop, rest]}
+        world = small_world("sft", batch_size=10, val_size=10)
+        fit(make_trainer, tiny_policy(adapted=saved is None), world, saved, **going_on)
+        saved = stop.path
+        seen += [place for place in rest.seen if place[0] <= step]
+        assert rest.seen[-1][0] == 3 * epochs
+    assert seen == [(number + 1, number // 3) for number in range(12)]
