@@ -88,9 +88,7 @@ def _only_object(text: str) -> tuple[dict[str, Any], str]:
         raise Unreadable(f"its thoughts end {_TRIES} times")
     if start < 0:
         raise Unreadable("there is no JSON object in the reply")
-    before = text[:start]
-    unended = before.count(_THOUGHT) > before.count(_THOUGHT_ENDS)  # an end among the thoughts is quoted then
-    if unended or _THOUGHT in before.rpartition(_THOUGHT_ENDS)[2]:  # cut there: an object in thoughts is a draft
+    if _THOUGHT in text[:start].rpartition(_THOUGHT_ENDS)[2]:  # cut there: an object in thoughts is a draft
         raise Unreadable("the reply ends in its thoughts")
     if isinstance(found, Exception):
         raise Unreadable(f"the JSON cannot be read: {str(found) or type(found).__name__}")

@@ -166,8 +166,6 @@ def test_an_object_inside_the_thoughts_is_no_reply() -> None:
     for draft in (GOOD, '{"score": 10, "why": "it wrote </think>"}'):
         with pytest.raises(Unreadable, match="ends in its thoughts"):  # a server need not report a cut
             read_reply(f"<think>Perhaps {draft}, but wait, the picture", Marks)
-        with pytest.raises(Unreadable, match="ends in its thoughts"):  # the end is quoted, as its beginning shows
-            read_reply(f"<think>It wrote <think>x</think>. Perhaps {draft}, but wait, the picture", Marks)
 
 
 @given(st.integers(1, 10), st.text(max_size=50), st.text(st.characters(exclude_characters="{"), max_size=50))
